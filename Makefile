@@ -1,0 +1,54 @@
+# Every target makes what it needs: a fresh clone with Python 3.11 and pip runs any of them.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format bench serve lock clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## Install the project and its tools into .venv
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install ## Export the sample weights, serve them, ask three questions
+	$(BIN)/hsoftmax demo
+
+test: install ## Run the tests
+	$(BIN)/pytest -n 2
+
+test-slow: install ## Run the slow tests
+	$(BIN)/pytest -m slow
+
+check: install ## Lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure this machine; figures and plots into docs/
+	$(BIN)/python -m benchmarks
+
+serve: install build/repository ## Serve the sample model on port 8000
+	$(BIN)/hsoftmax serve build/repository
+
+build/repository: | install
+	$(BIN)/hsoftmax export examples/state_of_the_union/weights.npz --from theano \
+		--labels examples/state_of_the_union/labels.txt --to $@/sotu
+
+lock: ## Pin every dependency with hashes (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --extra service pyproject.toml -o requirements/service.txt
+
+clean: ## Remove what was made
+	rm -rf .venv build dist

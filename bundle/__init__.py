@@ -1,0 +1,51 @@
+"""The bundle: what the exporter writes and the service reads, and all that both know of each other."""
+
+from .directory import (
+    Bundle,
+    BundleError,
+    check_hashes,
+    expect_labels,
+    load_tensors,
+    open_bundle,
+    parse_labels,
+    read_labels,
+    sha256,
+)
+from .manifest import (
+    ALIGNMENT,
+    LABELS,
+    MANIFEST,
+    WEIGHTS,
+    Check,
+    File,
+    Graph,
+    Manifest,
+    Port,
+    Precision,
+    Source,
+    Tensor,
+)
+
+__all__ = [
+    "ALIGNMENT",
+    "LABELS",
+    "MANIFEST",
+    "WEIGHTS",
+    "Bundle",
+    "BundleError",
+    "Check",
+    "File",
+    "Graph",
+    "Manifest",
+    "Port",
+    "Precision",
+    "Source",
+    "Tensor",
+    "check_hashes",
+    "expect_labels",
+    "load_tensors",
+    "open_bundle",
+    "parse_labels",
+    "read_labels",
+    "sha256",
+]

@@ -1,0 +1,125 @@
+"""A bundle on disk: open it, check its bytes, map its tensors.
+
+Nothing is read into memory: tensors are views of one read-only memory map, which processes share.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+import models
+
+from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be trusted or read; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its directory and its checked manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and check the manifest, and that every file is there with its size.
+
+    Raises:
+        BundleError: not a bundle, a manifest that does not fit, a missing, short or linked file.
+    """
+    try:
+        text = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})") from None
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path / MANIFEST}: {where}: {first['msg']}") from None
+    if not manifest.digest:
+        raise BundleError(f"{path / MANIFEST}: digest: expected a SHA-256, got none")
+    bundle = Bundle(path, manifest)
+    for name, file in manifest.files.items():
+        _expect_file(bundle.file(name), file)
+    return bundle
+
+
+def check_hashes(bundle: Bundle) -> None:
+    """Compare every file's SHA-256 with the manifest. Raises BundleError at the first difference."""
+    names = list(bundle.manifest.files)
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for name, got in zip(names, pool.map(sha256, map(bundle.file, names)), strict=True):
+            wanted = bundle.manifest.files[name].sha256
+            if got != wanted:
+                raise BundleError(f"{bundle.file(name)}: expected SHA-256 {wanted}, got {got}")
+
+
+def load_tensors(bundle: Bundle) -> dict[str, models.arrays.Array]:
+    """Every tensor by name, as read-only views of the mapped `weights.bin`."""
+    if not bundle.manifest.tensors:
+        return {}
+    mapped = np.memmap(bundle.file(WEIGHTS), dtype=np.uint8, mode="r")
+    return {
+        t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
+        for t in bundle.manifest.tensors
+    }
+
+
+def read_labels(bundle: Bundle) -> tuple[str, ...] | None:
+    """The label of each target, or None where the bundle has none."""
+    if bundle.manifest.labels is None:
+        return None
+    labels = parse_labels(bundle.file(bundle.manifest.labels).read_bytes())
+    expect_labels(labels, bundle.manifest.num_targets or 0)
+    return labels
+
+
+def parse_labels(content: bytes) -> tuple[str, ...]:
+    """One label a line, UTF-8; the last line may or may not end in a newline."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{LABELS}: expected UTF-8, got byte {error.start} that is not") from None
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return tuple(line.removesuffix("\r") for line in lines)
+
+
+def expect_labels(labels: Iterable[str], num_targets: int) -> None:
+    """Raise BundleError unless there is one label of its own for each target."""
+    seen: dict[str, int] = {}
+    for target, label in enumerate(labels):
+        if label in seen:
+            raise BundleError(
+                f"labels: expected each once, got {label!r} for targets {seen[label]} and {target}"
+            )
+        seen[label] = target
+    if len(seen) != num_targets:
+        raise BundleError(f"labels: expected {num_targets}, got {len(seen)}")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _expect_file(path: Path, wanted: File) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path}: expected a regular file, got none")
+    size = path.stat().st_size
+    if size != wanted.size:
+        raise BundleError(f"{path}: expected {wanted.size} bytes, got {size}")

@@ -1,0 +1,23 @@
+"""What each softmax means: frozen arrays, and a NumPy reference that is the oracle for all else."""
+
+from .errors import ModelError, QueryError, WeightsError
+from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding, hierarchical_softmax, level
+from .tensors import Model, attributes, family, from_tensors, to_tensors
+from .theano import from_theano
+
+__all__ = [
+    "HierarchicalSoftmax",
+    "Level",
+    "Model",
+    "ModelError",
+    "Padding",
+    "QueryError",
+    "WeightsError",
+    "attributes",
+    "family",
+    "from_tensors",
+    "from_theano",
+    "hierarchical_softmax",
+    "level",
+    "to_tensors",
+]

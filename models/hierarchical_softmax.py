@@ -1,0 +1,284 @@
+"""Softmax over a tree of k levels: p(target) is the product of one softmax per level.
+
+    log p(target | hidden) = sum over levels of log_softmax(block(path))[position(path)]
+
+A *level* is a matrix of rows; a *block* is the slice of rows that are the children of one row of
+the level above, and each block is normalised by itself. Two levels of about sqrt(N) rows are
+Goodman's class factoring (arXiv cs/0108006) and Theano's `h_softmax`. One level is a plain softmax.
+
+The functions here are the reference: NumPy, float64, written for clarity. They share nothing with
+the graphs, which are checked against them.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from .arrays import (
+    Array,
+    Float32,
+    Float64,
+    Int64,
+    expect_hidden,
+    expect_ndim,
+    expect_shape,
+    expect_targets,
+    floats,
+    integers,
+)
+from .errors import QueryError, WeightsError
+
+Padding = Literal["mask", "theano"]
+_ROWS_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
+
+
+@dataclass(frozen=True)
+class Level:
+    """Rows of one level and how they fall into blocks.
+
+    Attributes:
+        weight: [rows, hidden_size]
+        bias: [rows]; -inf gives a row no probability
+        offsets: [blocks + 1]; block b is rows offsets[b]:offsets[b + 1], never empty
+    """
+
+    weight: Float32
+    bias: Float32
+    offsets: Int64
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.bias)
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def block_sizes(self) -> Int64:
+        return np.diff(self.offsets)
+
+    @cached_property
+    def block_of_row(self) -> Int64:
+        """[rows]: the row of the level above that this row is a child of."""
+        return np.repeat(np.arange(self.num_blocks), self.block_sizes)
+
+    @property
+    def block_size(self) -> int | None:
+        """Rows of every block where all are alike, else None."""
+        first = int(self.block_sizes[0])
+        return first if bool((self.block_sizes == first).all()) else None
+
+
+@dataclass(frozen=True)
+class HierarchicalSoftmax:
+    """k levels, and which row of the last one each target is.
+
+    Attributes:
+        levels: level i + 1 has one block for each row of level i; level 0 has one block
+        num_targets: N
+        target_rows: [N] row of the last level for each target; None means target t is row t
+        padding: what rows of the last level that are no target do: "mask" gives them no
+            probability, "theano" lets them keep it, so that rows sum to less than one
+    """
+
+    levels: tuple[Level, ...]
+    num_targets: int
+    target_rows: Int64 | None = None
+    padding: Padding = "mask"
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.levels[0].weight.shape[1])
+
+    @property
+    def num_clusters(self) -> int:
+        return self.levels[0].num_rows
+
+    @cached_property
+    def rows(self) -> Int64:
+        """[N]: the row of the last level that each target is."""
+        return np.arange(self.num_targets) if self.target_rows is None else self.target_rows
+
+    @cached_property
+    def row_targets(self) -> Int64:
+        """[rows of the last level]: its target, or num_targets for a padding row."""
+        targets = np.full(self.levels[-1].num_rows, self.num_targets)
+        targets[self.rows] = np.arange(self.num_targets)
+        return targets
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def level(name: str, weight: Array, bias: Array, offsets: Array) -> Level:
+    """A checked level. Raises WeightsError for shapes, values or offsets that do not fit."""
+    expect_ndim(f"{name} weight", weight, "rows", "hidden_size")
+    expect_shape(f"{name} bias", bias, weight.shape[:1])
+    checked = Level(
+        floats(f"{name} weight", weight),
+        floats(f"{name} bias", bias),
+        integers(f"{name} offsets", offsets),
+    )
+    _expect_offsets(name, checked)
+    return checked
+
+
+def hierarchical_softmax(
+    levels: tuple[Level, ...],
+    *,
+    num_targets: int,
+    target_rows: Array | None = None,
+    padding: Padding = "mask",
+) -> HierarchicalSoftmax:
+    """A checked model; with padding="mask" the padding rows' biases become -inf.
+
+    Raises:
+        WeightsError: levels that do not fit each other, or targets that do not fit the last one.
+    """
+    if not levels:
+        raise WeightsError("levels: expected at least one, got none")
+    _expect_chain(levels)
+    rows = None if target_rows is None else integers("target_rows", target_rows)
+    _expect_target_rows(levels[-1], num_targets, rows)
+    model = HierarchicalSoftmax(levels, num_targets, rows, padding)
+    return _masked(model) if padding == "mask" else model
+
+
+def _expect_offsets(name: str, level: Level) -> None:
+    expect_ndim(f"{name} offsets", level.offsets, "blocks + 1")
+    if len(level.offsets) < 2 or level.offsets[0] != 0 or level.offsets[-1] != level.num_rows:
+        ends = [int(o) for o in level.offsets[[0, -1]]] if len(level.offsets) else []
+        raise WeightsError(f"{name} offsets: expected 0 to {level.num_rows}, got {ends}")
+    if (level.block_sizes < 1).any():
+        empty = int(np.argmax(level.block_sizes < 1))
+        raise WeightsError(f"{name} block {empty}: expected at least one row, got none")
+
+
+def _expect_chain(levels: tuple[Level, ...]) -> None:
+    hidden_size = levels[0].weight.shape[1]
+    if hidden_size < 1:
+        raise WeightsError("hidden_size: expected at least 1, got 0")
+    blocks = 1
+    for i, level in enumerate(levels):
+        expect_shape(f"level {i} weight", level.weight, (level.num_rows, hidden_size))
+        if level.num_blocks != blocks:
+            raise WeightsError(f"level {i}: expected {blocks} blocks, got {level.num_blocks}")
+        blocks = level.num_rows
+
+
+def _expect_target_rows(last: Level, num_targets: int, rows: Int64 | None) -> None:
+    if not 1 <= num_targets <= last.num_rows:
+        raise WeightsError(f"num_targets: expected 1 to {last.num_rows}, got {num_targets}")
+    if rows is None:
+        return
+    expect_shape("target_rows", rows, (num_targets,))
+    if (rows < 0).any() or (rows >= last.num_rows).any():
+        raise WeightsError(f"target_rows: expected 0 to {last.num_rows - 1}, got {rows.min()} "
+                           f"to {rows.max()}")
+    if len(np.unique(rows)) != num_targets:
+        raise WeightsError("target_rows: expected a row of its own for each target, got repeats")
+
+
+def _masked(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
+    """Give rows without a target below them no probability.
+
+    A block in which nothing is a target keeps its biases: its parent is masked, and a block of
+    -inf alone has no softmax.
+    """
+    alive = model.row_targets < model.num_targets
+    levels: list[Level] = []
+    for level in reversed(model.levels):
+        block_alive = np.logical_or.reduceat(alive, level.offsets[:-1])
+        masked = ~alive & block_alive[level.block_of_row]
+        bias = np.where(masked, np.float32(-np.inf), level.bias)
+        levels.insert(0, Level(level.weight, bias, level.offsets))
+        alive = block_alive
+    return HierarchicalSoftmax(
+        tuple(levels), model.num_targets, model.target_rows, model.padding
+    )
+
+
+# --- the reference ------------------------------------------------------------------------------
+
+
+def log_probs(model: HierarchicalSoftmax, hidden: Array) -> Float64:
+    """log p of every target, [batch, num_targets]."""
+    return row_log_probs(model, hidden, depth=len(model.levels))[:, model.rows]
+
+
+def cluster_log_probs(model: HierarchicalSoftmax, hidden: Array) -> Float64:
+    """log p of every row of level 0, [batch, num_clusters]."""
+    return row_log_probs(model, hidden, depth=1)
+
+
+def target_log_prob(
+    model: HierarchicalSoftmax, hidden: Array, row: Array, target: Array
+) -> Float64:
+    """log p of `target[i]` given `hidden[row[i]]`, one path each, [pairs].
+
+    Raises:
+        QueryError: a wrong width, or a row or target out of range.
+    """
+    expect_hidden(hidden, model.hidden_size)
+    expect_targets(target, model.num_targets)
+    if len(row) and not 0 <= row.min() <= row.max() < len(hidden):
+        raise QueryError(f"row: expected 0 to {len(hidden) - 1}, got {row.min()} to {row.max()}")
+    states = np.asarray(hidden, dtype=np.float64)
+    return np.array(
+        [_path_log_prob(model, states[r], model.rows[t]) for r, t in zip(row, target, strict=True)],
+        dtype=np.float64,
+    )
+
+
+def top_k(model: HierarchicalSoftmax, hidden: Array, k: int) -> tuple[Float64, Int64]:
+    """The k likeliest targets: (log p, target), both [batch, k]; ties go to the lower target."""
+    if not 1 <= k <= model.num_targets:
+        raise QueryError(f"k: expected 1 to {model.num_targets}, got {k}")
+    full = log_probs(model, hidden)
+    order = np.argsort(-full, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(full, order, axis=1), order
+
+
+def row_log_probs(model: HierarchicalSoftmax, hidden: Array, *, depth: int) -> Float64:
+    """log p of every row of level depth - 1, [batch, rows]."""
+    expect_hidden(hidden, model.hidden_size)
+    states = np.asarray(hidden, dtype=np.float64)
+    total = np.zeros((len(states), 1))
+    for level in model.levels[:depth]:
+        total = total[:, level.block_of_row] + _segment_log_softmax(
+            _logits(level, states), level.offsets
+        )
+    return total
+
+
+def _logits(level: Level, states: Float64) -> Float64:
+    out = np.empty((len(states), level.num_rows))
+    for start in range(0, level.num_rows, _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        out[:, some] = states @ level.weight[some].astype(np.float64).T + level.bias[some]
+    return out
+
+
+def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
+    sizes = np.diff(offsets)
+    largest = np.maximum.reduceat(logits, offsets[:-1], axis=1)
+    shifted = logits - np.repeat(largest, sizes, axis=1)
+    log_sum = np.log(np.add.reduceat(np.exp(shifted), offsets[:-1], axis=1))
+    return shifted - np.repeat(log_sum, sizes, axis=1)
+
+
+def _path_log_prob(model: HierarchicalSoftmax, state: Float64, row: int) -> float:
+    """Walk from the leaf to the root, one local log-softmax a level."""
+    total = 0.0
+    for level in reversed(model.levels):
+        block = int(level.block_of_row[row])
+        rows = slice(level.offsets[block], level.offsets[block + 1])
+        logits = level.weight[rows].astype(np.float64) @ state + level.bias[rows]
+        largest = logits.max()
+        log_sum = largest + np.log(np.exp(logits - largest).sum())
+        total += float(logits[row - level.offsets[block]] - log_sum)
+        row = block
+    return total
