@@ -1,4 +1,4 @@
-"""The bundle: what the exporter writes and the service reads, and all that both know of each other."""
+"""The bundle: what the exporter writes, the service reads, and all they know of each other."""
 
 from .directory import (
     Bundle,

@@ -18,8 +18,8 @@ import models
 from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
 
 
-class BundleError(ValueError):
-    """A bundle that cannot be trusted or read; the text is one sentence."""
+class BundleError(models.UserError):
+    """A bundle that cannot be trusted or read."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def open_bundle(path: Path) -> Bundle:
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})") from None
+        raise BundleError(
+            f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})"
+        ) from None
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -58,7 +60,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def check_hashes(bundle: Bundle) -> None:
-    """Compare every file's SHA-256 with the manifest. Raises BundleError at the first difference."""
+    """Compare every file with its SHA-256; BundleError at the first difference."""
     names = list(bundle.manifest.files)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for name, got in zip(names, pool.map(sha256, map(bundle.file, names)), strict=True):

@@ -1,0 +1,23 @@
+"""Trained weights in, a verified bundle out."""
+
+from .destination import Destination, destination
+from .errors import DestinationError, ExportError, SourceError, VerificationError
+from .export import Origin, export_file, export_model
+from .sources import SOURCES, Options
+from .verification import failures, verify
+
+__all__ = [
+    "SOURCES",
+    "Destination",
+    "DestinationError",
+    "ExportError",
+    "Options",
+    "Origin",
+    "SourceError",
+    "VerificationError",
+    "destination",
+    "export_file",
+    "export_model",
+    "failures",
+    "verify",
+]

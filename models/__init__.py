@@ -1,7 +1,8 @@
 """What each softmax means: frozen arrays, and a NumPy reference that is the oracle for all else."""
 
-from .errors import ModelError, QueryError, WeightsError
-from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding, hierarchical_softmax, level
+from . import hierarchical_softmax
+from .errors import ModelError, QueryError, UserError, WeightsError
+from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding
 from .tensors import Model, attributes, family, from_tensors, to_tensors
 from .theano import from_theano
 
@@ -12,12 +13,12 @@ __all__ = [
     "ModelError",
     "Padding",
     "QueryError",
+    "UserError",
     "WeightsError",
     "attributes",
     "family",
     "from_tensors",
     "from_theano",
     "hierarchical_softmax",
-    "level",
     "to_tensors",
 ]

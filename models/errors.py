@@ -1,13 +1,25 @@
 """What can be wrong with weights or with a question put to them.
 
-    ModelError (ValueError)
-    ├── WeightsError     the trained arrays do not make a model
-    └── QueryError       the question cannot be asked of this model
+UserError (ValueError)
+├── ModelError
+│   ├── WeightsError     the trained arrays do not make a model
+│   └── QueryError       the question cannot be asked of this model
+├── bundle.BundleError
+├── exporter.ExportError and its kinds
+└── service.ServiceError and its kinds
 """
 
+from typing import ClassVar
 
-class ModelError(ValueError):
-    """Base of everything `models` raises; the text is one sentence fit for a user."""
+
+class UserError(ValueError):
+    """Base of every error whose text is one sentence fit for a user: what was got, what wanted."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ModelError(UserError):
+    """Base of what `models` raises."""
 
 
 class WeightsError(ModelError):

@@ -126,7 +126,7 @@ def level(name: str, weight: Array, bias: Array, offsets: Array) -> Level:
     return checked
 
 
-def hierarchical_softmax(
+def build(
     levels: tuple[Level, ...],
     *,
     num_targets: int,
@@ -176,8 +176,9 @@ def _expect_target_rows(last: Level, num_targets: int, rows: Int64 | None) -> No
         return
     expect_shape("target_rows", rows, (num_targets,))
     if (rows < 0).any() or (rows >= last.num_rows).any():
-        raise WeightsError(f"target_rows: expected 0 to {last.num_rows - 1}, got {rows.min()} "
-                           f"to {rows.max()}")
+        raise WeightsError(
+            f"target_rows: expected 0 to {last.num_rows - 1}, got {rows.min()} to {rows.max()}"
+        )
     if len(np.unique(rows)) != num_targets:
         raise WeightsError("target_rows: expected a row of its own for each target, got repeats")
 
@@ -196,9 +197,7 @@ def _masked(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
         bias = np.where(masked, np.float32(-np.inf), level.bias)
         levels.insert(0, Level(level.weight, bias, level.offsets))
         alive = block_alive
-    return HierarchicalSoftmax(
-        tuple(levels), model.num_targets, model.target_rows, model.padding
-    )
+    return HierarchicalSoftmax(tuple(levels), model.num_targets, model.target_rows, model.padding)
 
 
 # --- the reference ------------------------------------------------------------------------------
@@ -265,7 +264,7 @@ def _logits(level: Level, states: Float64) -> Float64:
 def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
     sizes = np.diff(offsets)
     largest = np.maximum.reduceat(logits, offsets[:-1], axis=1)
-    shifted = logits - np.repeat(largest, sizes, axis=1)
+    shifted: Float64 = logits - np.repeat(largest, sizes, axis=1)
     log_sum = np.log(np.add.reduceat(np.exp(shifted), offsets[:-1], axis=1))
     return shifted - np.repeat(log_sum, sizes, axis=1)
 

@@ -7,13 +7,13 @@ each target's weight vector is one contiguous row. Reference: `theano.tensor.nne
 import numpy as np
 
 from .arrays import Array, expect_ndim, expect_shape
-from .hierarchical_softmax import HierarchicalSoftmax, Padding, hierarchical_softmax, level
+from .hierarchical_softmax import HierarchicalSoftmax, Padding, build, level
 
 
 def from_theano(
-    W1: Array,  # noqa: N803  Theano's own names
+    W1: Array,
     b1: Array,
-    W2: Array,  # noqa: N803
+    W2: Array,
     b2: Array,
     *,
     num_targets: int | None = None,
@@ -36,7 +36,7 @@ def from_theano(
     expect_shape("W2", W2, (clusters, hidden_size, block_size))
     expect_shape("b2", b2, (clusters, block_size))
     slots = clusters * block_size
-    return hierarchical_softmax(
+    return build(
         (
             level("level 0 (W1, b1)", W1.T, b1, np.array([0, clusters])),
             level(

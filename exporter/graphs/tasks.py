@@ -8,7 +8,6 @@ import onnx
 import spox
 from spox import Tensor, Var, argument
 
-import bundle
 import models
 from bundle import Port
 from models.arrays import Array

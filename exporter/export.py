@@ -1,0 +1,115 @@
+"""Export: a model becomes a bundle, verified before anyone can see it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import onnx
+
+import bundle
+import models
+from models.arrays import Array
+
+from .destination import Destination, destination, staged
+from .errors import ExportError, VerificationError
+from .graphs import Lowered, bind, lower
+from .sources import Options, load
+from .verification import failures, verify
+from .weights_file import write_weights
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: their format, and the SHA-256 of each file by its name."""
+
+    format: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def export_file(
+    path: Path, to: Path, *, source: str, options: Options | None = None, labels: Path | None = None
+) -> bundle.Bundle:
+    """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
+
+    Raises:
+        ExportError, models.ModelError, bundle.BundleError: one sentence; nothing is left behind.
+    """
+    target = destination(to)
+    loaded = load(path, source, options or Options())
+    given = loaded.labels if labels is None else read_label_file(labels)
+    origin = Origin(source, {path.name: bundle.sha256(path)})
+    return export_model(loaded.model, target, labels=given, origin=origin)
+
+
+def export_model(
+    model: models.Model,
+    to: Destination,
+    *,
+    labels: Sequence[str] | None = None,
+    origin: Origin = Origin("python"),
+) -> bundle.Bundle:
+    """Write a model as a bundle that is complete, on disk and verified, or not there at all."""
+    if labels is not None:
+        bundle.expect_labels(labels, model.num_targets)
+    with staged(to) as staging:
+        manifest = _write_content(staging, model, labels, origin)
+        checks = verify(staging, manifest)
+        if wrong := failures(checks):
+            raise VerificationError(wrong[0])
+        sealed = manifest.model_copy(update={"verification": checks}).sealed()
+        (staging / bundle.MANIFEST).write_text(sealed.to_json())
+    return bundle.open_bundle(to.path)
+
+
+def read_label_file(path: Path) -> tuple[str, ...]:
+    """The labels in a UTF-8 file, one a line."""
+    try:
+        return bundle.parse_labels(path.read_bytes())
+    except OSError as error:
+        raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
+
+
+def _write_content(
+    staging: Path, model: models.Model, labels: Sequence[str] | None, origin: Origin
+) -> bundle.Manifest:
+    tensors: dict[str, Array] = models.to_tensors(model)
+    table = write_weights(staging / bundle.WEIGHTS, tensors)
+    graphs = {
+        task: _write_graph(staging, task, lowered, table)
+        for task, lowered in lower(model, tensors).items()
+    }
+    if labels is not None:
+        (staging / bundle.LABELS).write_text("".join(f"{label}\n" for label in labels), "utf-8")
+    return bundle.Manifest(
+        family=models.family(model),
+        hidden_size=model.hidden_size,
+        num_targets=model.num_targets,
+        num_clusters=model.num_clusters,
+        precision="fp32",
+        attributes=models.attributes(model),
+        tasks=graphs,
+        tensors=table,
+        labels=None if labels is None else bundle.LABELS,
+        files={file.name: _file(file) for file in sorted(staging.iterdir())},
+        source=bundle.Source(
+            format=origin.format,
+            files=dict(origin.files),
+            exporter=f"hsoftmax {package_version('hsoftmax')}",
+        ),
+        verification=(),
+    )
+
+
+def _write_graph(
+    staging: Path, task: str, lowered: Lowered, table: Sequence[bundle.Tensor]
+) -> bundle.Graph:
+    name = f"{task}.onnx"
+    bound = bind(lowered.proto, lowered.views, {tensor.name: tensor for tensor in table})
+    (staging / name).write_bytes(bound.SerializeToString(deterministic=True))
+    onnx.checker.check_model(staging / name)
+    return bundle.Graph(file=name, inputs=lowered.task.inputs, outputs=lowered.task.outputs)
+
+
+def _file(path: Path) -> bundle.File:
+    return bundle.File(size=path.stat().st_size, sha256=bundle.sha256(path))

@@ -1,0 +1,158 @@
+"""Verification: every graph of a bundle against the NumPy reference, before anyone may see it.
+
+Rows are drawn at three sizes: ordinary logits, logits of about ±100, and of about ±1e4, where a
+softmax that leaves log space overflows. float32 logits carry an error in proportion to their size,
+and so does the tolerance.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import bundle
+import models
+from models import hierarchical_softmax as reference
+from models.arrays import Array, Float32, Float64
+
+TOLERANCE = 1e-5  # in log p, on ordinary logits
+_RELATIVE = 1e-6  # of the largest logit: float32 holds 24 bits of it
+_CASES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
+_ROWS = 4
+_PAIRS = 64
+_SAMPLES = 16
+_K = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hidden rows with logits of about a given size, and the reference's answers to them."""
+
+    name: str
+    hidden: Float32
+    tolerance: float
+    log_probs: Float64
+    cluster_log_probs: Float64
+    rng: np.random.Generator
+
+
+Run = Callable[..., list[Array]]
+Compared = tuple[Array, Array]  # got, wanted
+
+
+def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bundle.Check, ...]:
+    """Compare every task of the bundle at `path` with the reference, in every case."""
+    tensors = bundle.load_tensors(bundle.Bundle(path, manifest))
+    model = models.from_tensors(manifest.family, tensors, manifest.attributes)
+    cases = list(_cases(model, np.random.default_rng(seed)))
+    return tuple(
+        check
+        for task, graph in manifest.tasks.items()
+        for check in _checks(task, open_session(path / graph.file), cases)
+    )
+
+
+def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
+    """One sentence for each check that failed."""
+    return [
+        f"{c.task}, {c.case} logits: expected within {c.tolerance:.1e} of the reference, "
+        f"got {c.max_error:.1e}"
+        for c in checks
+        if not c.passed
+    ]
+
+
+def open_session(graph: Path) -> onnxruntime.InferenceSession:
+    """A session that reads the mapped weights instead of packing a copy of them."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _cases(model: models.Model, rng: np.random.Generator) -> Iterator[Case]:
+    drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
+    for name, size in _CASES.items():
+        hidden = drawn * np.float32(size / (_largest_logit(model, drawn, bias=0) or 1))
+        yield Case(
+            name,
+            hidden,
+            max(TOLERANCE, _RELATIVE * _largest_logit(model, hidden, bias=1)),
+            reference.log_probs(model, hidden),
+            reference.cluster_log_probs(model, hidden),
+            rng,
+        )
+
+
+def _largest_logit(model: models.Model, hidden: Float32, *, bias: int) -> float:
+    return max(
+        float(np.abs(level.weight @ hidden.T).max())
+        + bias * float(np.abs(level.bias[np.isfinite(level.bias)]).max())
+        for level in model.levels
+    )
+
+
+def _checks(
+    task: str, session: onnxruntime.InferenceSession, cases: list[Case]
+) -> Iterator[bundle.Check]:
+    def run(**inputs: Array) -> list[Array]:
+        outputs: list[Array] = session.run(None, inputs)
+        return outputs
+
+    for case in cases:
+        got, wanted = _COMPARED[task](run, case)
+        error = _max_error(got, wanted)
+        yield bundle.Check(
+            task=task,
+            case=case.name,
+            values=got.size,
+            max_error=error,
+            tolerance=case.tolerance,
+            passed=error <= case.tolerance,
+        )
+
+
+def _max_error(got: Array, wanted: Array) -> float:
+    """The largest difference; a NaN, or an infinity in one of the two alone, is infinitely off."""
+    with np.errstate(invalid="ignore"):
+        differences = np.where(got == wanted, 0.0, np.abs(got.astype(np.float64) - wanted))
+    worst = float(differences.max(initial=0.0))
+    return worst if np.isfinite(worst) else float(np.finfo(np.float64).max)
+
+
+def _log_probs(run: Run, case: Case) -> Compared:
+    return run(hidden=case.hidden)[0], case.log_probs
+
+
+def _cluster_log_probs(run: Run, case: Case) -> Compared:
+    return run(hidden=case.hidden)[0], case.cluster_log_probs
+
+
+def _target_log_prob(run: Run, case: Case) -> Compared:
+    last = case.log_probs.shape[1] - 1
+    target = np.concatenate([[0, last, last], case.rng.integers(0, last + 1, _PAIRS - 3)])
+    row = case.rng.integers(0, _ROWS, _PAIRS)
+    return run(hidden=case.hidden, row=row, target=target)[0], case.log_probs[row, target]
+
+
+def _top_k(run: Run, case: Case) -> Compared:
+    """Both the k values in their order and what the reference says of the k targets named."""
+    k = min(_K, case.log_probs.shape[1])
+    limits = {"k": np.array([k]), "max_blocks": np.array([0])}
+    log_prob, target, _, exact = run(hidden=case.hidden, **limits)
+    best = -np.sort(-case.log_probs, axis=1)[:, :k]
+    named = np.take_along_axis(case.log_probs, target, axis=1)
+    proven = np.where(exact, 0.0, np.nan)
+    return np.stack([log_prob, log_prob, proven[:, None] + log_prob]), np.stack(
+        [best, named, log_prob.astype(np.float64)]
+    )
+
+
+_COMPARED: Mapping[str, Callable[[Run, Case], Compared]] = {
+    "log_probs": _log_probs,
+    "cluster_log_probs": _cluster_log_probs,
+    "target_log_prob": _target_log_prob,
+    "top_k": _top_k,
+}

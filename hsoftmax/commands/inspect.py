@@ -1,0 +1,44 @@
+"""`hsoftmax inspect`: what a bundle is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import bundle
+
+
+@click.command("inspect")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
+def command(path: Path, as_json: bool) -> None:
+    """Say what the BUNDLE directory holds."""
+    opened = bundle.open_bundle(path)
+    if as_json:
+        click.echo(opened.manifest.to_json(), nl=False)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(opened.manifest):
+        table.add_row(name, value)
+    Console(soft_wrap=True).print(table)
+
+
+def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
+    yield "family", manifest.family
+    for name in ("hidden_size", "num_targets", "num_clusters"):
+        if (size := getattr(manifest, name)) is not None:
+            yield name, f"{size:,}"
+    yield "precision", manifest.precision
+    if manifest.padding is not None:
+        yield "padding", manifest.padding
+    yield "labels", manifest.labels or "none"
+    yield "size", f"{sum(file.size for file in manifest.files.values()):,} bytes"
+    yield "digest", manifest.digest
+    yield "source", ", ".join([manifest.source.format, *manifest.source.files])
+    for task in manifest.tasks:
+        checks = [check for check in manifest.verification if check.task == task]
+        yield f"task {task}", ", ".join(f"{c.case} ±{c.max_error:.0e}" for c in checks)

@@ -1,0 +1,25 @@
+"""`hsoftmax verify`: is a bundle whole, and do its graphs answer as the reference does?"""
+
+from pathlib import Path
+
+import click
+
+import bundle
+import exporter
+
+
+@click.command("verify")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+def command(path: Path) -> int:
+    """Check the BUNDLE's hashes and every task against the reference."""
+    opened = bundle.open_bundle(path)
+    bundle.check_hashes(opened)
+    checks = exporter.verify(opened.path, opened.manifest)
+    for check in checks:
+        click.echo(
+            f"{'ok  ' if check.passed else 'FAIL'} {check.task}, {check.case} logits: "
+            f"largest error {check.max_error:.1e}, tolerance {check.tolerance:.1e}"
+        )
+    if wrong := exporter.failures(checks):
+        raise exporter.VerificationError(wrong[0])
+    return 0
