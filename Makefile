@@ -44,11 +44,13 @@ build/repository: | install
 	$(BIN)/hsoftmax export examples/state_of_the_union/weights.npz --from theano \
 		--labels examples/state_of_the_union/labels.txt --to $@/sotu
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url pyproject.toml
 lock: ## Pin every dependency with hashes (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --extra dev pyproject.toml -o requirements/dev.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --extra service pyproject.toml -o requirements/service.txt
+	$(COMPILE) --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra service -o requirements/cpu.txt
+	$(COMPILE) --extra service-cuda -o requirements/cuda.txt
+	echo hatchling | $(COMPILE:pyproject.toml=-) -o requirements/build.txt
 
 clean: ## Remove what was made
 	rm -rf .venv build dist

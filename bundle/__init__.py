@@ -10,6 +10,7 @@ from .directory import (
     parse_labels,
     read_labels,
     sha256,
+    versions,
 )
 from .manifest import (
     ALIGNMENT,
@@ -48,4 +49,5 @@ __all__ = [
     "parse_labels",
     "read_labels",
     "sha256",
+    "versions",
 ]

@@ -5,6 +5,7 @@ Nothing is read into memory: tensors are views of one read-only memory map, whic
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,13 @@ def open_bundle(path: Path) -> Bundle:
     for name, file in manifest.files.items():
         _expect_file(bundle.file(name), file)
     return bundle
+
+
+def versions(directory: Path) -> list[int]:
+    """The versions of a named bundle in a repository, lowest first."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9]\d*", d.name))
 
 
 def check_hashes(bundle: Bundle) -> None:

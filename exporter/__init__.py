@@ -2,7 +2,7 @@
 
 from .destination import Destination, destination
 from .errors import DestinationError, ExportError, SourceError, VerificationError
-from .export import Origin, export_file, export_model
+from .export import Origin, export_file, export_model, signature
 from .sources import SOURCES, Options
 from .verification import failures, verify
 
@@ -19,5 +19,6 @@ __all__ = [
     "export_file",
     "export_model",
     "failures",
+    "signature",
     "verify",
 ]

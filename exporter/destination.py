@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import bundle
+
 from .errors import DestinationError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -85,19 +87,12 @@ def sync(path: Path) -> None:
 
 
 def _expect_new(to: Destination, *, told: bool) -> None:
-    taken = versions(to.path.parent)
+    taken = bundle.versions(to.path.parent)
     if to.version in taken or (taken and not told):
         raise DestinationError(
             f"{to.name}: expected a new version, such as {to.name}/{max(taken) + 1}, "
             f"got {to.version}, which exists"
         )
-
-
-def versions(directory: Path) -> list[int]:
-    """The versions in a bundle's directory, lowest first."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9]\d*", d.name))
 
 
 def _publish(staging: Path, to: Destination) -> None:

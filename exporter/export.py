@@ -62,6 +62,11 @@ def export_model(
     return bundle.open_bundle(to.path)
 
 
+def signature() -> str:
+    """What a manifest names as the exporter of its bundle."""
+    return f"hsoftmax {package_version('hsoftmax')}"
+
+
 def read_label_file(path: Path) -> tuple[str, ...]:
     """The labels in a UTF-8 file, one a line."""
     try:
@@ -95,7 +100,7 @@ def _write_content(
         source=bundle.Source(
             format=origin.format,
             files=dict(origin.files),
-            exporter=f"hsoftmax {package_version('hsoftmax')}",
+            exporter=signature(),
         ),
         verification=(),
     )

@@ -14,7 +14,6 @@ import onnxruntime
 
 import bundle
 import models
-from models import hierarchical_softmax as reference
 from models.arrays import Array, Float32, Float64
 
 TOLERANCE = 1e-5  # in log p, on ordinary logits
@@ -73,25 +72,18 @@ def open_session(graph: Path) -> onnxruntime.InferenceSession:
 
 
 def _cases(model: models.Model, rng: np.random.Generator) -> Iterator[Case]:
+    reference = models.reference(model)
     drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
     for name, size in _CASES.items():
-        hidden = drawn * np.float32(size / (_largest_logit(model, drawn, bias=0) or 1))
+        hidden = drawn * np.float32(size / (reference.largest_logit(model, drawn) or 1))
         yield Case(
             name,
             hidden,
-            max(TOLERANCE, _RELATIVE * _largest_logit(model, hidden, bias=1)),
+            max(TOLERANCE, _RELATIVE * reference.largest_logit(model, hidden)),
             reference.log_probs(model, hidden),
             reference.cluster_log_probs(model, hidden),
             rng,
         )
-
-
-def _largest_logit(model: models.Model, hidden: Float32, *, bias: int) -> float:
-    return max(
-        float(np.abs(level.weight @ hidden.T).max())
-        + bias * float(np.abs(level.bias[np.isfinite(level.bias)]).max())
-        for level in model.levels
-    )
 
 
 def _checks(

@@ -2,11 +2,12 @@
 
 from . import hierarchical_softmax
 from .errors import ModelError, QueryError, UserError, WeightsError
+from .families import FAMILIES, Model, attributes, family, from_tensors, reference, to_tensors
 from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding
-from .tensors import Model, attributes, family, from_tensors, to_tensors
 from .theano import from_theano
 
 __all__ = [
+    "FAMILIES",
     "HierarchicalSoftmax",
     "Level",
     "Model",
@@ -20,5 +21,6 @@ __all__ = [
     "from_tensors",
     "from_theano",
     "hierarchical_softmax",
+    "reference",
     "to_tensors",
 ]

@@ -10,66 +10,44 @@ The functions here are the reference: NumPy, float64, written for clarity. They 
 the graphs, which are checked against them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from .arrays import (
     Array,
-    Float32,
     Float64,
     Int64,
     expect_hidden,
-    expect_ndim,
     expect_shape,
     expect_targets,
-    floats,
     integers,
 )
 from .errors import QueryError, WeightsError
+from .levels import Level, build_level
+
+__all__ = [
+    "HierarchicalSoftmax",
+    "Level",
+    "Padding",
+    "attributes",
+    "build",
+    "build_level",
+    "cluster_log_probs",
+    "from_tensors",
+    "largest_logit",
+    "log_probs",
+    "row_log_probs",
+    "target_log_prob",
+    "to_tensors",
+    "top_k",
+]
 
 Padding = Literal["mask", "theano"]
 _ROWS_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
-
-
-@dataclass(frozen=True)
-class Level:
-    """Rows of one level and how they fall into blocks.
-
-    Attributes:
-        weight: [rows, hidden_size]
-        bias: [rows]; -inf gives a row no probability
-        offsets: [blocks + 1]; block b is rows offsets[b]:offsets[b + 1], never empty
-    """
-
-    weight: Float32
-    bias: Float32
-    offsets: Int64
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.bias)
-
-    @property
-    def num_blocks(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def block_sizes(self) -> Int64:
-        return np.diff(self.offsets)
-
-    @cached_property
-    def block_of_row(self) -> Int64:
-        """[rows]: the row of the level above that this row is a child of."""
-        return np.repeat(np.arange(self.num_blocks), self.block_sizes)
-
-    @property
-    def block_size(self) -> int | None:
-        """Rows of every block where all are alike, else None."""
-        first = int(self.block_sizes[0])
-        return first if bool((self.block_sizes == first).all()) else None
 
 
 @dataclass(frozen=True)
@@ -113,19 +91,6 @@ class HierarchicalSoftmax:
 # --- building -----------------------------------------------------------------------------------
 
 
-def level(name: str, weight: Array, bias: Array, offsets: Array) -> Level:
-    """A checked level. Raises WeightsError for shapes, values or offsets that do not fit."""
-    expect_ndim(f"{name} weight", weight, "rows", "hidden_size")
-    expect_shape(f"{name} bias", bias, weight.shape[:1])
-    checked = Level(
-        floats(f"{name} weight", weight),
-        floats(f"{name} bias", bias),
-        integers(f"{name} offsets", offsets),
-    )
-    _expect_offsets(name, checked)
-    return checked
-
-
 def build(
     levels: tuple[Level, ...],
     *,
@@ -145,16 +110,6 @@ def build(
     _expect_target_rows(levels[-1], num_targets, rows)
     model = HierarchicalSoftmax(levels, num_targets, rows, padding)
     return _masked(model) if padding == "mask" else model
-
-
-def _expect_offsets(name: str, level: Level) -> None:
-    expect_ndim(f"{name} offsets", level.offsets, "blocks + 1")
-    if len(level.offsets) < 2 or level.offsets[0] != 0 or level.offsets[-1] != level.num_rows:
-        ends = [int(o) for o in level.offsets[[0, -1]]] if len(level.offsets) else []
-        raise WeightsError(f"{name} offsets: expected 0 to {level.num_rows}, got {ends}")
-    if (level.block_sizes < 1).any():
-        empty = int(np.argmax(level.block_sizes < 1))
-        raise WeightsError(f"{name} block {empty}: expected at least one row, got none")
 
 
 def _expect_chain(levels: tuple[Level, ...]) -> None:
@@ -200,6 +155,43 @@ def _masked(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
     return HierarchicalSoftmax(tuple(levels), model.num_targets, model.target_rows, model.padding)
 
 
+# --- as named arrays, the form in which a bundle stores it ----------------------------------------
+
+
+def to_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
+    """Every array of the model, by its name in the bundle."""
+    tensors: dict[str, Array] = {}
+    for i, level in enumerate(model.levels):
+        tensors[f"level{i}.weight"] = level.weight
+        tensors[f"level{i}.bias"] = level.bias
+        tensors[f"level{i}.offsets"] = level.offsets
+    if model.target_rows is not None:
+        tensors["target_rows"] = model.target_rows
+    return tensors
+
+
+def attributes(model: HierarchicalSoftmax) -> dict[str, Any]:
+    """What `from_tensors` needs besides the arrays."""
+    return {
+        "levels": len(model.levels),
+        "num_targets": model.num_targets,
+        "padding": model.padding,
+    }
+
+
+def from_tensors(
+    tensors: Mapping[str, Array], attributes: Mapping[str, Any]
+) -> HierarchicalSoftmax:
+    """The model whose `to_tensors` and `attributes` these are; nothing is copied or checked."""
+    levels = tuple(
+        Level(*(tensors[f"level{i}.{part}"] for part in ("weight", "bias", "offsets")))
+        for i in range(attributes["levels"])
+    )
+    return HierarchicalSoftmax(
+        levels, attributes["num_targets"], tensors.get("target_rows"), attributes["padding"]
+    )
+
+
 # --- the reference ------------------------------------------------------------------------------
 
 
@@ -241,6 +233,15 @@ def top_k(model: HierarchicalSoftmax, hidden: Array, k: int) -> tuple[Float64, I
     return np.take_along_axis(full, order, axis=1), order
 
 
+def largest_logit(model: HierarchicalSoftmax, hidden: Array) -> float:
+    """A bound on |logit| over all rows and targets: what float32 rounding is in proportion to."""
+    return max(
+        float(np.abs(level.weight @ np.asarray(hidden, dtype=np.float32).T).max())
+        + float(np.abs(level.bias[np.isfinite(level.bias)]).max(initial=0.0))
+        for level in model.levels
+    )
+
+
 def row_log_probs(model: HierarchicalSoftmax, hidden: Array, *, depth: int) -> Float64:
     """log p of every row of level depth - 1, [batch, rows]."""
     expect_hidden(hidden, model.hidden_size)
@@ -264,9 +265,10 @@ def _logits(level: Level, states: Float64) -> Float64:
 def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
     sizes = np.diff(offsets)
     largest = np.maximum.reduceat(logits, offsets[:-1], axis=1)
-    shifted: Float64 = logits - np.repeat(largest, sizes, axis=1)
-    log_sum = np.log(np.add.reduceat(np.exp(shifted), offsets[:-1], axis=1))
-    return shifted - np.repeat(log_sum, sizes, axis=1)
+    shifted = logits - np.repeat(largest, sizes, axis=1)
+    log_sum: Float64 = np.log(np.add.reduceat(np.exp(shifted), offsets[:-1], axis=1))
+    normalised: Float64 = shifted - np.repeat(log_sum, sizes, axis=1)
+    return normalised
 
 
 def _path_log_prob(model: HierarchicalSoftmax, state: Float64, row: int) -> float:

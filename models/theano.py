@@ -7,7 +7,7 @@ each target's weight vector is one contiguous row. Reference: `theano.tensor.nne
 import numpy as np
 
 from .arrays import Array, expect_ndim, expect_shape
-from .hierarchical_softmax import HierarchicalSoftmax, Padding, build, level
+from .hierarchical_softmax import HierarchicalSoftmax, Padding, build, build_level
 
 
 def from_theano(
@@ -38,8 +38,8 @@ def from_theano(
     slots = clusters * block_size
     return build(
         (
-            level("level 0 (W1, b1)", W1.T, b1, np.array([0, clusters])),
-            level(
+            build_level("level 0 (W1, b1)", W1.T, b1, np.array([0, clusters])),
+            build_level(
                 "level 1 (W2, b2)",
                 W2.transpose(0, 2, 1).reshape(slots, hidden_size),
                 b2.reshape(slots),

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bundle
+from hsoftmax.newest import newest
 
 
 @click.command("inspect")
@@ -15,7 +16,7 @@ import bundle
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 def command(path: Path, as_json: bool) -> None:
     """Say what the BUNDLE directory holds."""
-    opened = bundle.open_bundle(path)
+    opened = bundle.open_bundle(newest(path))
     if as_json:
         click.echo(opened.manifest.to_json(), nl=False)
         return

@@ -6,13 +6,14 @@ import click
 
 import bundle
 import exporter
+from hsoftmax.newest import newest
 
 
 @click.command("verify")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 def command(path: Path) -> int:
     """Check the BUNDLE's hashes and every task against the reference."""
-    opened = bundle.open_bundle(path)
+    opened = bundle.open_bundle(newest(path))
     bundle.check_hashes(opened)
     checks = exporter.verify(opened.path, opened.manifest)
     for check in checks:

@@ -17,7 +17,7 @@ def hierarchical_softmaxes(draw: st.DrawFn, max_levels: int = 3) -> Hierarchical
         rows = int(offsets[-1])
         weight = rng.normal(size=(rows, hidden_size))
         levels.append(
-            hierarchical_softmax.level(f"level {i}", weight, rng.normal(size=rows), offsets)
+            hierarchical_softmax.build_level(f"level {i}", weight, rng.normal(size=rows), offsets)
         )
         blocks = rows
     num_targets = draw(st.integers(1, blocks))

@@ -87,14 +87,16 @@ def test_top_k_is_the_sorted_full_distribution(model, data):
 
 
 def test_equal_probabilities_go_to_the_lower_target():
-    flat = hierarchical_softmax.level("level 0", np.zeros((5, 2)), np.zeros(5), np.array([0, 5]))
+    flat = hierarchical_softmax.build_level(
+        "level 0", np.zeros((5, 2)), np.zeros(5), np.array([0, 5])
+    )
     model = hierarchical_softmax.build((flat,), num_targets=5, target_rows=np.arange(5)[::-1])
     assert top_k(model, np.ones((1, 2)), 3)[1].tolist() == [[0, 1, 2]]
 
 
 def test_one_level_is_a_plain_softmax():
     weight = np.array([[1.0, 0.0], [0.0, 1.0]])
-    flat = hierarchical_softmax.level("level 0", weight, np.zeros(2), np.array([0, 2]))
+    flat = hierarchical_softmax.build_level("level 0", weight, np.zeros(2), np.array([0, 2]))
     model = hierarchical_softmax.build((flat,), num_targets=2)
     got = np.exp(log_probs(model, np.array([[np.log(3.0), 0.0]])))
     np.testing.assert_allclose(got, [[0.75, 0.25]])
@@ -113,8 +115,8 @@ def two_levels(**changes):
     } | changes
     return hierarchical_softmax.build(
         (
-            hierarchical_softmax.level("level 0", parts["w0"], parts["b0"], parts["o0"]),
-            hierarchical_softmax.level("level 1", parts["w1"], parts["b1"], parts["o1"]),
+            hierarchical_softmax.build_level("level 0", parts["w0"], parts["b0"], parts["o0"]),
+            hierarchical_softmax.build_level("level 1", parts["w1"], parts["b1"], parts["o1"]),
         ),
         num_targets=parts["num_targets"],
         target_rows=parts["target_rows"],

@@ -1,0 +1,44 @@
+# syntax=docker/dockerfile:1
+# The service alone: no exporter, no compiler, no shell script between the signal and the server.
+#   docker build -t hsoftmax .                          CPU
+#   docker build -t hsoftmax:cuda --build-arg DEVICE=cuda .
+#   docker run -p 8000:8000 -v ./repository:/models:ro hsoftmax
+ARG PYTHON=python:3.12-slim-bookworm
+
+FROM ${PYTHON} AS build
+ARG DEVICE=cpu
+WORKDIR /src
+RUN python -m venv /opt/hsoftmax && python -m venv /opt/build
+# Dependencies before code: this layer changes only when they do.
+COPY requirements/build.txt requirements/${DEVICE}.txt requirements/
+RUN /opt/hsoftmax/bin/pip install --no-cache-dir --require-hashes -r requirements/${DEVICE}.txt
+RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY models models
+COPY bundle bundle
+COPY exporter exporter
+COPY service service
+COPY hsoftmax hsoftmax
+COPY examples/state_of_the_union examples/state_of_the_union
+RUN /opt/build/bin/hatchling build --target wheel --directory /src/dist
+RUN /opt/hsoftmax/bin/pip install --no-cache-dir --no-deps --no-index --find-links /src/dist hsoftmax
+
+FROM ${PYTHON}
+LABEL org.opencontainers.image.title="hsoftmax" \
+      org.opencontainers.image.description="Serve softmaxes over output spaces too large to score in full" \
+      org.opencontainers.image.licenses="MIT"
+RUN groupadd --gid 10001 hsoftmax && useradd --uid 10001 --gid 10001 --no-create-home hsoftmax
+COPY --from=build /opt/hsoftmax /opt/hsoftmax
+ENV PATH=/opt/hsoftmax/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HSOFTMAX_REPOSITORY=/models \
+    HSOFTMAX_HOST=0.0.0.0 \
+    HSOFTMAX_PORT=8000
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"HSOFTMAX_PORT\"]}/healthz/live', timeout=2)"]
+ENTRYPOINT ["hsoftmax"]
+CMD ["serve"]

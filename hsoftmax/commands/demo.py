@@ -1,0 +1,100 @@
+"""`hsoftmax demo`: export the sample, serve it, ask it."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import models
+import service
+from hsoftmax.client import Client
+from hsoftmax.questions import Answer, Comparison, ask, compare
+from hsoftmax.sample import NAME, default_repository, exported, find_sample
+
+_SECONDS_TO_START = 60
+
+
+@click.command("demo")
+@click.option("--check", is_flag=True, help="Compare the answers with the reference, and exit.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Default 8000; a free one for --check.")
+@click.option("--repository", type=click.Path(path_type=Path), help="Where the bundle is kept.")
+def command(check: bool, port: int | None, repository: Path | None) -> int:
+    """Serve a trained language model's softmax and ask it for likely next words."""
+    console = Console()
+    sample = find_sample()
+    made = exported(sample, repository or default_repository())
+    console.print(f"bundle  {made.path}", soft_wrap=True)
+    settings = service.Settings(
+        repository=made.path.parent.parent,
+        port=port if port is not None else (_free_port() if check else 8000),
+        log_level="warning",
+    )
+    client = Client(f"http://{settings.host}:{settings.port}")
+
+    def converse() -> None:
+        client.wait_until_ready(_SECONDS_TO_START)
+        console.print(f"serving {client.base}/v1/models/{NAME}\n", soft_wrap=True)
+        answers = ask(client, sample, made)
+        for answer in answers:
+            console.print(_shown(answer), "")
+        if check:
+            _report(console, list(compare(client, sample, made, answers)))
+        else:
+            console.print("Still serving; stop with Ctrl-C.")
+
+    return _serve_and(settings, converse, stop=check)
+
+
+def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop: bool) -> int:
+    """Serve in the main thread, where signals arrive, and converse in another."""
+    errors: list[Exception] = []
+
+    def talk() -> None:
+        try:
+            converse()
+        except Exception as error:
+            errors.append(error)
+        if stop or errors:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    service.serve(settings)
+    if errors:
+        raise errors[0]
+    return 0
+
+
+def _shown(answer: Answer) -> Table:
+    table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
+    table.add_column("next word")
+    table.add_column("probability", justify="right")
+    for word, probability in zip(answer.words, answer.probabilities, strict=True):
+        table.add_row(word, f"{probability:.4f}")
+    table.add_section()
+    table.add_row(f"{answer.true_word} (what was said)", f"{answer.true_probability:.4f}")
+    return table
+
+
+def _report(console: Console, comparisons: list[Comparison]) -> None:
+    wrong = [c for c in comparisons if not c.passed]
+    if wrong:
+        raise models.UserError(
+            f"{wrong[0].what}: expected {wrong[0].wanted} by the reference, got {wrong[0].got}"
+        )
+    for comparison in comparisons[-2:]:
+        console.print(f"{comparison.what}: {comparison.got:.6g}")
+    console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

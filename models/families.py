@@ -1,0 +1,58 @@
+"""The families: a closed union, and for each the module that says what it means.
+
+Every module of a family has functions of the same names: `to_tensors`, `attributes`,
+`from_tensors`, and the reference: `log_probs`, `target_log_prob`, `top_k`, `cluster_log_probs`,
+`largest_logit`.
+"""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from . import hierarchical_softmax
+from .arrays import Array
+from .errors import WeightsError
+from .hierarchical_softmax import HierarchicalSoftmax
+
+Model = HierarchicalSoftmax
+
+FAMILIES: Mapping[str, ModuleType] = {"HierarchicalSoftmax": hierarchical_softmax}
+
+
+def family(model: Model) -> str:
+    """The family's name, as in `bundle.json`: that of its type."""
+    return type(model).__name__
+
+
+def reference(model: Model) -> ModuleType:
+    """The module whose functions are the reference for this model."""
+    return FAMILIES[family(model)]
+
+
+def to_tensors(model: Model) -> dict[str, Array]:
+    """Every array of the model, by its name in the bundle."""
+    tensors: dict[str, Array] = reference(model).to_tensors(model)
+    return tensors
+
+
+def attributes(model: Model) -> dict[str, Any]:
+    """What `from_tensors` needs besides the arrays; fit for JSON."""
+    needed: dict[str, Any] = reference(model).attributes(model)
+    return needed
+
+
+def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> Model:
+    """The model whose `to_tensors` and `attributes` these are; the arrays are not copied.
+
+    They were checked when the bundle was written, and their bytes are guarded by its hashes.
+
+    Raises:
+        WeightsError: an unknown family or a missing tensor.
+    """
+    if family not in FAMILIES:
+        raise WeightsError(f"family: expected one of {', '.join(FAMILIES)}, got {family}")
+    try:
+        model: Model = FAMILIES[family].from_tensors(tensors, attributes)
+    except KeyError as missing:
+        raise WeightsError(f"tensors: expected {missing}, got {sorted(tensors)}") from None
+    return model

@@ -1,0 +1,125 @@
+"""The command line: exit codes, one line of error, and what each command prints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bundle
+from hsoftmax.cli import run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "weights.npz"
+    np.savez(
+        path,
+        W1=rng.normal(size=(6, 5)),
+        b1=rng.normal(size=5),
+        W2=rng.normal(size=(5, 6, 4)),
+        b2=rng.normal(size=(5, 4)),
+    )
+    return path
+
+
+@pytest.fixture
+def made(weights: Path, tmp_path: Path) -> Path:
+    repository = tmp_path / "repository"
+    to = repository / "words"
+    arguments = ["export", str(weights), "--from", "theano", "--to", str(to), "--num-targets", "18"]
+    assert run(arguments) == 0
+    return to / "1"
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.startswith("hsoftmax: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_export_says_where_the_bundle_is(made, capsys):
+    printed = capsys.readouterr().out
+    assert str(made) in printed
+    assert "18 targets in 5 clusters" in printed
+
+
+def test_inspect_prints_what_the_bundle_is(made, capsys):
+    capsys.readouterr()
+    assert run(["inspect", str(made)]) == 0
+    printed = capsys.readouterr().out
+    manifest = bundle.open_bundle(made).manifest
+    for word in ("HierarchicalSoftmax", "18", "mask", "weights.npz", "task top_k"):
+        assert word in printed
+    assert manifest.digest in printed.replace("\n", "").replace(" ", "")
+
+
+def test_inspect_json_is_the_manifest(made, capsys):
+    capsys.readouterr()
+    assert run(["inspect", str(made), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((made / "bundle.json").read_text())
+
+
+def test_inspect_and_verify_take_a_name_for_its_highest_version(made, weights, capsys):
+    to = str(made.parent / "2")
+    assert run(["export", str(weights), "--from", "theano", "--to", to]) == 0
+    capsys.readouterr()
+    assert run(["inspect", str(made.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_targets"] == 20
+
+
+def test_verify_passes_a_good_bundle(made, capsys):
+    capsys.readouterr()
+    assert run(["verify", str(made)]) == 0
+    assert "ok   top_k, extreme logits" in capsys.readouterr().out
+
+
+def test_verify_fails_on_one_altered_byte(made, capsys):
+    capsys.readouterr()
+    path = made / "weights.bin"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    assert run(["verify", str(made)]) == 1
+    assert "weights.bin: expected SHA-256" in one_error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["export", "{weights}", "--from", "theano", "--to", "{made}"], 2, "which exists"),
+        (["export", "{weights}", "--from", "torch7", "--to", "x/y"], 2, "'torch7' is not"),
+        (["export", "/nowhere.npz", "--from", "theano", "--to", "x/y"], 2, "'/nowhere.npz' does not"),
+        (["export", "{weights}", "--from", "theano", "--to", "x/y", "--num-targets", "99"], 1,
+         "num_targets: expected 1 to 20, got 99"),
+        (["export", "{weights}", "--from", "theano"], 2, "Missing option '--to'"),
+        (["inspect", "/nowhere"], 1, "expected a bundle, got no bundle.json"),
+        (["verify", "/nowhere"], 1, "expected a bundle, got no bundle.json"),
+        (["serve", "--port", "none", "/nowhere"], 2, "port: "),
+        (["serve", "--device", "tpu", "/nowhere"], 2, "device: "),
+        (["surprise"], 2, "No such command 'surprise'"),
+        ([], 2, "Missing command"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_or_failed_work_is_one_line(made, weights, capsys, arguments, code, message):
+    capsys.readouterr()
+    filled = [a.format(weights=weights, made=made) for a in arguments]
+    assert run(filled) == code
+    assert message in one_error_line(capsys)
+
+
+def test_every_command_has_help(capsys):
+    for command in ("export", "inspect", "verify", "serve", "demo"):
+        assert run([command, "--help"]) == 0
+        assert "Usage: hsoftmax " + command in capsys.readouterr().out
+
+
+def test_every_setting_of_the_service_is_a_flag(capsys):
+    import service
+
+    assert run(["serve", "--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in set(service.Settings.model_fields) - {"repository"}:
+        assert f"--{name.replace('_', '-')}" in printed
