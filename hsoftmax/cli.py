@@ -30,7 +30,9 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="hsoftmax")
 def hsoftmax() -> None:
     """Serve softmaxes over output spaces too large to score in full."""

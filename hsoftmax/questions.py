@@ -8,7 +8,6 @@ import numpy as np
 
 import bundle
 import models
-from models import hierarchical_softmax as reference
 from models.arrays import Float64
 
 from .client import Client
@@ -71,7 +70,7 @@ def compare(
     )
     labels = bundle.read_labels(made)
     assert labels is not None
-    full = np.exp(reference.log_probs(model, sample.heldout[0][:_SHOWN]))
+    full = np.exp(models.reference(model).log_probs(model, sample.heldout[0][:_SHOWN]))
     for answer, probs in zip(answers, full, strict=True):
         yield from _compare_answer(answer, probs, labels)
     yield _compare_sum(client, sample)

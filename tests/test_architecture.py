@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "models": {"bundle", "exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "torch",
                "fastapi", "os", "time", "logging"},
-    "bundle": {"exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "torch", "fastapi"},
+    "bundle": {"exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "fastapi"},
     "exporter": {"service", "hsoftmax", "fastapi", "uvicorn"},
     "service": {"exporter", "hsoftmax", "spox", "onnx", "torch"},
 }  # fmt: skip

@@ -1,0 +1,71 @@
+"""`hsoftmax bench`: the machine's own numbers for a bundle."""
+
+import json
+import platform
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import bundle
+import service
+from hsoftmax.measure import Measurement, measure
+from hsoftmax.newest import newest
+from service.sessions import choose_device, open_sessions, share_threads
+
+
+@click.command("bench")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1, 16, 256))
+@click.option("--seconds", type=click.FloatRange(min=0), default=0.5, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Default: all that this machine allows."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def command(
+    path: Path,
+    batches: tuple[int, ...],
+    seconds: float,
+    threads: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Time every task of BUNDLE, on random rows with one random target each."""
+    opened = bundle.open_bundle(newest(path))
+    settings = service.Settings.model_validate(
+        {"repository": path, "device": device} | ({"threads": threads} if threads else {})
+    )
+    share_threads(settings.threads)
+    chosen = choose_device(settings.device)
+    sessions = open_sessions(opened, chosen)
+    found = list(measure(opened.manifest, sessions, batches=batches, seconds=seconds))
+    machine = f"{_processor()}, {settings.threads} threads, {chosen.name}"
+    if as_json:
+        click.echo(json.dumps({"machine": machine, "measured": [m.as_json() for m in found]}))
+    else:
+        Console().print(_table(machine, found))
+
+
+def _table(machine: str, found: list[Measurement]) -> Table:
+    table = Table(title=machine, title_justify="left")
+    for heading in ("task", "rows", "ms", "µs a row", "rows/s"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for m in found:
+        a_row = m.milliseconds / m.rows * 1e3
+        table.add_row(
+            m.task,
+            f"{m.rows}",
+            f"{m.milliseconds:.3f}",
+            f"{a_row:.1f}",
+            f"{m.rows_per_second:,.0f}",
+        )
+    return table
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

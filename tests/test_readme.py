@@ -1,0 +1,109 @@
+"""What the README shows is what happens: each of its console commands is run as printed.
+
+In a console block a line that starts with `$ ` is a command and the lines after it are its output;
+`…` in the output stands for whatever was left out.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = "examples/state_of_the_union"
+
+
+def console_commands() -> list[tuple[str, str]]:
+    """(command, output) of every console block of the README, in order."""
+    text = (ROOT / "README.md").read_text()
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part).group()
+            found.append((command.replace("\\\n", ""), part[len(command) :]))
+    return found
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether the output is as shown: same words, `…` for anything, numbers to three digits."""
+    pattern = re.escape(" ".join(shown.split())).replace("…", ".*?")
+    pattern = re.sub(r"(\d\\\.\d{3})\d*", r"\1\\d*", pattern)
+    return re.fullmatch(pattern, " ".join(printed.split()), flags=re.DOTALL) is not None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As a newcomer has it: the checkout, nothing else."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {**os.environ, "PATH": path, "XDG_CACHE_HOME": cache, "COLUMNS": "100"}
+
+
+@pytest.fixture(scope="module")
+def demonstration(environment: dict[str, str], folder: Path) -> Iterator[str]:
+    """The server of `make demo`; its port, which is a free one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = ["hsoftmax", "demo", "--port", port]
+    process = subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert any("Still serving" in line for line in process.stdout)
+        yield port
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        process.stdout.close()
+
+
+def test_the_readme_shows_commands():
+    assert len(console_commands()) >= 4
+
+
+def test_every_command_prints_what_the_readme_shows(demonstration, environment, folder):
+    for command, shown in console_commands():
+        done = subprocess.run(
+            command.replace("127.0.0.1:8000", f"127.0.0.1:{demonstration}"),
+            shell=True,
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert matches(shown, done.stdout), f"{command}\nshown:\n{shown}\nprinted:\n{done.stdout}"
+
+
+def test_the_two_commands_of_the_first_screen_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    shown = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert shown[:2] == ["demo", "test"]
+    assert set(shown) <= set(targets)
+
+
+def test_every_page_and_file_the_documents_link_to_exists():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_documents_load_nothing_from_elsewhere_to_show_a_page():
+    with urllib.request.urlopen((ROOT / "docs/images/path.svg").as_uri()) as picture:
+        content = picture.read().decode()
+    assert re.findall(r'(?:href|src)="http', content) == []
