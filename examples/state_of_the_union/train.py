@@ -4,13 +4,9 @@ python train.py --help
 """
 
 import argparse
-import copy
 import json
 import logging
-import math
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -18,9 +14,8 @@ from artefacts import save_heldout, save_labels, save_weights
 from baselines import cluster_perplexity, perplexity, test_bigram, test_unigram
 from clusters import ORDERS, Shape, square_shape
 from corpus import Corpus, read_corpus
+from learning import Recipe, train
 from network import LanguageModel, losses_of
-from torch import Tensor
-from tqdm import tqdm
 
 log = logging.getLogger("train")
 
@@ -39,6 +34,9 @@ class Settings:
     learning_rate: float = 2e-3
     clip: float = 1.0
 
+    def recipe(self) -> Recipe:
+        return Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
+
 
 def read_arguments() -> tuple[Settings, int, Path]:
     parser = argparse.ArgumentParser(
@@ -47,9 +45,11 @@ def read_arguments() -> tuple[Settings, int, Path]:
     for name, default in asdict(Settings()).items():
         choices = list(ORDERS) if name == "clusters" else None
         option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=type(default), default=default, choices=choices)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+        parser.add_argument(
+            option, type=type(default), default=default, choices=choices, help="default %(default)s"
+        )
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch, default 1")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="default: here")
     values = vars(parser.parse_args())
     threads, out = values.pop("threads"), values.pop("out")
     return Settings(**values), threads, out
@@ -59,74 +59,6 @@ def start_log(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     handlers = [logging.FileHandler(out / "training.log", mode="w"), logging.StreamHandler()]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
-
-
-def windows(stream: Tensor, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
-    """Words read and words to predict, [steps, streams] each, in the order of the text."""
-    rows = len(stream) // settings.streams
-    columns = stream[: rows * settings.streams].view(settings.streams, rows).T.contiguous()
-    for start in range(0, rows - 1, settings.steps):
-        stop = min(start + settings.steps, rows - 1)
-        yield columns[start:stop], columns[start + 1 : stop + 1]
-
-
-def train_epoch(
-    model: LanguageModel,
-    optimiser: torch.optim.Optimizer,
-    *,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    batches: list[tuple[Tensor, Tensor]],
-    clip: float,
-) -> float:
-    """One pass; the perplexity as trained, dropout included."""
-    model.train()
-    state, total, count = None, 0.0, 0
-    for words, targets in (bar := tqdm(batches, leave=False, mininterval=2)):
-        hidden, state = model(words, state)
-        state = (state[0].detach(), state[1].detach())
-        loss = model.softmax(hidden.flatten(0, 1), targets.flatten()).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimiser.step()
-        schedule.step()
-        total, count = total + loss.item() * targets.numel(), count + targets.numel()
-        bar.set_postfix(perplexity=f"{math.exp(total / count):.1f}", refresh=False)
-    return math.exp(total / count)
-
-
-def train(model: LanguageModel, corpus: Corpus, settings: Settings) -> list[dict[str, float]]:
-    """Trains until the epochs or the patience run out; leaves the best weights in the model."""
-    batches = list(windows(torch.from_numpy(corpus.train), settings))
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * len(batches))
-    history: list[dict[str, float]] = []
-    best, best_epoch, best_weights = math.inf, 0, {}
-    for epoch in range(1, settings.epochs + 1):
-        start = time.monotonic()
-        rate = schedule.get_last_lr()[0]
-        trained = train_epoch(
-            model, optimiser, schedule=schedule, batches=batches, clip=settings.clip
-        )
-        valid = perplexity(-losses_of(model, corpus.valid)[1])
-        seconds = time.monotonic() - start
-        row = {"epoch": epoch, "learning_rate": rate, "train_perplexity": trained}
-        history.append(row | {"valid_perplexity": valid, "seconds": round(seconds, 1)})
-        log.info(
-            "epoch %2d  rate %.5f  train %.2f  valid %.2f  %.0f s",
-            epoch,
-            rate,
-            trained,
-            valid,
-            seconds,
-        )
-        if valid < best:
-            best, best_epoch, best_weights = valid, epoch, copy.deepcopy(model.state_dict())
-        elif epoch - best_epoch >= settings.patience:
-            log.info("stopped early: no better for %d epochs", settings.patience)
-            break
-    model.load_state_dict(best_weights)
-    return history
 
 
 def compare_clusters(corpus: Corpus, shape: Shape, seed: int) -> dict[str, float]:
@@ -143,6 +75,19 @@ def sizes_of(corpus: Corpus, shape: Shape) -> dict[str, int]:
     return asdict(shape) | {f"{name}_tokens": len(stream) for name, stream in streams.items()}
 
 
+def save(out: Path, model: LanguageModel, corpus: Corpus) -> dict[str, object]:
+    """Writes the arrays and texts; returns the figures of the test split."""
+    save_labels(out, corpus)
+    save_weights(out, model.softmax)
+    hidden, losses = losses_of(model, corpus.test)
+    bigram, discount = test_bigram(corpus)
+    log_probs = {"network": -losses, "bigram": bigram, "unigram": test_unigram(corpus)}
+    heldout = save_heldout(out, corpus, hidden=hidden, softmax=model.softmax, log_probs=log_probs)
+    test = {name: perplexity(values) for name, values in log_probs.items()}
+    log.info("test %s\nheldout %s", test, heldout)
+    return {"bigram_discount": discount, "test_perplexity": test} | heldout
+
+
 def main() -> None:
     settings, threads, out = read_arguments()
     start_log(out)
@@ -150,33 +95,17 @@ def main() -> None:
     torch.manual_seed(settings.seed)
     corpus = read_corpus()
     shape = square_shape(len(corpus.words))
-    sizes = sizes_of(corpus, shape)
-    log.info("%s\n%s", settings, sizes)
+    about = {"settings": asdict(settings), "sizes": sizes_of(corpus, shape)}
+    log.info("%s\n%s", settings, about["sizes"])
     comparison = compare_clusters(corpus, shape, settings.seed)
     corpus = corpus.renumbered(ORDERS[settings.clusters](corpus, shape, settings.seed))
     model = LanguageModel(
         shape, hidden=settings.hidden, memory=settings.memory, dropout=settings.dropout
     )
-    history = train(model, corpus, settings)
-
-    save_labels(out, corpus)
-    save_weights(out, model.softmax)
-    hidden, network = losses_of(model, corpus.test)
-    bigram, discount = test_bigram(corpus)
-    log_probs = {"network": -network, "bigram": bigram, "unigram": test_unigram(corpus)}
-    heldout = save_heldout(out, corpus, hidden=hidden, softmax=model.softmax, log_probs=log_probs)
-    test = {name: perplexity(values) for name, values in log_probs.items()}
-    log.info("test %s\nheldout %s", test, heldout)
-    figures = {
-        "settings": asdict(settings),
-        "sizes": sizes,
-        "torch": torch.__version__,
-        "cluster_comparison_valid_perplexity": comparison,
-        "epochs": history,
-        "bigram_discount": discount,
-        "test_perplexity": test,
-    }
-    (out / "training.json").write_text(json.dumps(figures | heldout, indent=2) + "\n")
+    history = train(model, corpus, settings.recipe())
+    about |= {"torch": torch.__version__, "cluster_comparison_valid_perplexity": comparison}
+    figures = about | {"epochs": history} | save(out, model, corpus)
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""The demonstration, over real HTTP; and that its check notices a wrong answer."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from hsoftmax.questions import Comparison, ask, compare
+from hsoftmax.sample import exported, find_sample
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return exported(find_sample(), tmp_path_factory.mktemp("repository"))
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A service that answers with the reference, but for what `spoil` does to it."""
+
+    made: Any
+    spoil: Any = staticmethod(lambda route, answer: answer)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        import bundle
+
+        manifest = self.made.manifest
+        model = models.from_tensors(
+            manifest.family, bundle.load_tensors(self.made), manifest.attributes
+        )
+        hidden = np.array(body["inputs"], dtype=np.float32)
+        full = models.reference(model).log_probs(model, hidden)
+        route = path.rsplit("/", 1)[1]
+        return self.spoil(route, self.answer(route, full, body, bundle.read_labels(self.made)))
+
+    def answer(self, route, full, body, labels):
+        if route == "topk":
+            best = np.argsort(-full, axis=1)[:, : body["k"]]
+            return {
+                "results": [
+                    {"labels": [labels[t] for t in row], "probabilities": np.exp(lp[row]).tolist()}
+                    for row, lp in zip(best, full, strict=True)
+                ]
+            }
+        if "targets" not in body:
+            return {"probabilities": np.exp(full).tolist()}
+        targets = [labels.index(t) if isinstance(t, str) else t for t in body["targets"]]
+        picked = full[np.arange(len(targets)), targets]
+        return {"log_probabilities" if body.get("log") else "probabilities":
+                (picked if body.get("log") else np.exp(picked)).tolist()}  # fmt: skip
+
+
+def comparisons(fake: Fake) -> list[Comparison]:
+    sample = find_sample()
+    return list(compare(fake, sample, fake.made, ask(fake, sample, fake.made)))
+
+
+def test_the_reference_passes_its_own_check(made):
+    assert all(c.passed for c in comparisons(Fake(made)))
+
+
+def swap_two_words(route, answer):
+    if route == "topk":
+        words = answer["results"][1]["labels"]
+        words[0], words[1] = words[1], words[0]
+    return answer
+
+
+def a_thousandth_more(route, answer):
+    for name in ("probabilities", "log_probabilities"):
+        if route == "probabilities" and name in answer:
+            answer[name] = (np.array(answer[name]) * 1.001).tolist()
+    return answer
+
+
+@pytest.mark.parametrize("spoil", [swap_two_words, a_thousandth_more])
+def test_a_wrong_answer_is_noticed(made, spoil):
+    assert not all(c.passed for c in comparisons(Fake(made, spoil)))
+
+
+def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there(tmp_path):
+    command = [sys.executable, "-m", "hsoftmax", "demo", "--check"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "35 answers over HTTP equal the NumPy reference." in done.stdout
+        assert "held-out perplexity: 75.38" in done.stdout
+    assert os.listdir(Path(tmp_path, "hsoftmax/demo/state_of_the_union")) == ["1"]
