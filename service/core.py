@@ -1,0 +1,48 @@
+"""What all routes share: made once with the app, and passed on explicitly."""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from .engine import Engine
+from .health import Health
+from .log import Log
+from .metrics import Metrics
+from .repository import Repository
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The parts with a lifetime, and the settings they were made from."""
+
+    settings: Settings
+    repository: Repository
+    engine: Engine
+    health: Health
+    metrics: Metrics
+    log: Log
+
+    def load(self) -> None:
+        """Load the repository, and say how it went; nothing that happens here stops the process."""
+        started = perf_counter()
+        try:
+            self.repository.load()
+        except Exception:
+            self.health.failure = "the repository could not be read"
+            self.log.exception("load_failed")
+            return
+        for served in self.repository:
+            self.metrics.bundle(
+                served.name,
+                served.version,
+                served.manifest.digest,
+                served.manifest.family,
+                served.device.name,
+            )
+        self.log.info(
+            "loaded",
+            bundles=self.repository.names(),
+            refused=list(self.repository.refused),
+            device=self.repository.device.name,
+            ms=round((perf_counter() - started) * 1e3, 1),
+        )

@@ -1,0 +1,68 @@
+"""One request and its answer, as headers, log and metrics see them."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from .repository import Served
+
+REQUEST_ID = b"x-request-id"
+DIGEST = b"x-hsoftmax-digest"
+QUEUE_TIME = b"x-queue-time-ms"
+COMPUTE_TIME = b"x-compute-time-ms"
+
+_KEY = "hsoftmax"
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in on the way through the service; seconds, not milliseconds."""
+
+    request_id: str
+    model: str = ""
+    digest: str = ""
+    rows: int = 0
+    queued: float = 0.0
+    computed: float = 0.0
+    status: int = 0
+    code: str = "ok"
+
+    def serve(self, served: Served) -> None:
+        """Take note of which bundle is asked."""
+        self.model, self.digest = served.name, served.manifest.digest
+
+    def headers(self) -> Headers:
+        """What every answer carries."""
+        headers = [
+            (REQUEST_ID, self.request_id.encode()),
+            (QUEUE_TIME, b"%.3f" % (self.queued * 1e3)),
+            (COMPUTE_TIME, b"%.3f" % (self.computed * 1e3)),
+        ]
+        if self.digest:
+            headers.append((DIGEST, self.digest.encode()))
+        return headers
+
+
+def begin(scope: Scope) -> Exchange:
+    """The scope's exchange, with the client's request id if it is a safe one, else a new one."""
+    exchange = Exchange(_request_id(scope["headers"]))
+    scope[_KEY] = exchange
+    return exchange
+
+
+def current(scope: Scope) -> Exchange:
+    """The exchange that `begin` made."""
+    exchange: Exchange = scope[_KEY]
+    return exchange
+
+
+def _request_id(headers: Headers) -> str:
+    for name, value in headers:
+        if name == REQUEST_ID and _SAFE_ID.fullmatch(value):
+            return value.decode()
+    return os.urandom(16).hex()

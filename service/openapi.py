@@ -1,0 +1,127 @@
+"""The OpenAPI document: FastAPI's for its own routes, with the raw question routes and the one
+error shape written in."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from .errors import ServiceError
+from .exchange import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
+from .questions import QUESTIONS, Question
+from .routes import question_path
+
+Json = dict[str, Any]
+
+_ERROR = {"$ref": "#/components/schemas/Error"}
+_SCHEMA = "#/components/schemas/{name}"
+_ERROR_FIELDS = {
+    "error": "one sentence: what was got and what was wanted",
+    "code": "for programs",
+    "request_id": "as in the header x-request-id",
+}
+_HEADERS = {
+    REQUEST_ID: "the request's own id if it was a safe one, else a new one",
+    DIGEST: "names the bundle that answered",
+    QUEUE_TIME: "milliseconds spent waiting",
+    COMPUTE_TIME: "milliseconds spent in the graph",
+}
+_QUESTION_ERRORS = (400, 404, 413, 415, 422, 500, 503)
+_META = {
+    400: "not JSON",
+    404: "unknown bundle, version or task",
+    405: "another method",
+    413: "a body, rows or an answer beyond the limits",
+    415: "not JSON by its content type",
+    422: "well-formed but impossible",
+    500: "a fault of the service",
+    503: "not ready",
+}
+
+
+def document(app: FastAPI) -> Json:
+    """The whole document; FastAPI's `app.openapi` is replaced by it."""
+    if app.openapi_schema is None:
+        made: Json = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        _add_questions(made)
+        _add_errors(made)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def error_codes() -> list[str]:
+    """Every `code` that an error may have."""
+    return sorted({kind.code for kind in _descendants(ServiceError)})
+
+
+def _add_questions(made: Json) -> None:
+    forms = [form for question in QUESTIONS for form in (question.query, question.answer)]
+    _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
+    made["components"]["schemas"] |= schemas
+    for question in QUESTIONS:
+        made["paths"][question_path(question)] = {"post": _operation(question)}
+
+
+def _operation(question: Question) -> Json:
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    query = _content(_reference(question.query)) | {"required": True}
+    query["content"]["application/json"]["example"] = question.example
+    answer = _content(_reference(question.answer)) | {"description": "the answer"}
+    return {
+        "tags": ["questions"],
+        "summary": question.summary,
+        "operationId": question.name,
+        "parameters": [name],
+        "requestBody": query,
+        "responses": {"200": answer, **{str(s): {} for s in _QUESTION_ERRORS}},
+    }
+
+
+def _add_errors(made: Json) -> None:
+    """Give every operation its errors in the one shape, and every answer its headers."""
+    schemas = made["components"]["schemas"]
+    for invented in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(invented, None)
+    schemas["Error"] = _error_schema()
+    for operation in (op for path in made["paths"].values() for op in path.values()):
+        responses = operation["responses"]
+        responses.setdefault("default", {})
+        for status, response in responses.items():
+            if status != "200":
+                what = _META.get(int(status)) if status.isdigit() else "any other error"
+                response |= _content(_ERROR) | {"description": what}
+            response["headers"] = _headers()
+
+
+def _error_schema() -> Json:
+    fields: Json = {
+        name: {"type": "string", "description": text} for name, text in _ERROR_FIELDS.items()
+    }
+    fields["code"]["enum"] = error_codes()
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+def _headers() -> Json:
+    return {
+        name.decode(): {"description": text, "schema": {"type": "string"}}
+        for name, text in _HEADERS.items()
+    }
+
+
+def _reference(form: type) -> Json:
+    return {"$ref": _SCHEMA.format(name=form.__name__)}
+
+
+def _content(schema: Json) -> Json:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _descendants(kind: type[ServiceError]) -> list[type[ServiceError]]:
+    direct = kind.__subclasses__()
+    return direct + [below for child in direct for below in _descendants(child)]

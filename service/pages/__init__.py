@@ -1,0 +1,1 @@
+"""HTML that the service sends as it is."""

@@ -1,0 +1,37 @@
+"""The edge where log-probabilities become what a client reads; `exp` happens here and only here."""
+
+import math
+
+import numpy as np
+
+from models.arrays import Array
+from service.errors import InferenceFailed
+
+from .question import Fields
+
+_SMALLEST = math.log(np.finfo(np.float32).tiny)
+
+
+def field(log: bool) -> str:
+    """The answer's field that `numbers` goes under."""
+    return "log_probabilities" if log else "probabilities"
+
+
+def numbers(log_probs: Array, log: bool) -> Array:
+    """log_probs, or exp of them in float64. Raises InferenceFailed on NaN."""
+    # Rounding may leave a log-probability just above zero.
+    clipped = np.minimum(log_probs, 0, dtype=np.float64)
+    smallest = clipped.min(initial=0)  # NaN, if there is one
+    if math.isnan(smallest):
+        raise InferenceFailed("the graph gave a result that is not a number")
+    if log:
+        return clipped.astype(np.float32)
+    # float32 holds all that the graph knew, and its JSON is a third shorter.
+    kind = np.float32 if smallest > _SMALLEST else np.float64
+    return np.exp(clipped).astype(kind, copy=False)
+
+
+def listed(targets: Array, values: Array, labels: tuple[str, ...] | None, log: bool) -> Fields:
+    """Targets with their labels, if there are any, and their numbers."""
+    named = {} if labels is None else {"labels": [labels[t] for t in targets]}
+    return {"targets": targets, **named, field(log): values}

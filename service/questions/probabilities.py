@@ -1,0 +1,93 @@
+"""How likely is each of these targets, or every target? The seeds' `h_softmax` as one route."""
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from models.arrays import Array
+from service.inputs import Pairs, Targets, expect_values, hidden, pairs
+from service.repository import Served
+from service.settings import Settings
+
+from .numbers import field, numbers
+from .question import Answer, Fields, Plan, Query, Question
+from .work import full_work, path_work
+
+
+class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
+    """Targets flat (one a row), as lists (any number a row), or absent (all of them)."""
+
+    targets: Annotated[
+        Targets | None,
+        Meta(
+            description="one target for each row, or one list for each row; absent means all. "
+            "A target is an integer, or a label where the bundle has labels"
+        ),
+    ] = None
+
+
+Values = list[float | list[float | None] | None]
+
+
+class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
+    """Numbers in the form of `targets`; all num_targets of each row where that was absent."""
+
+    probabilities: Values | None = None
+    log_probabilities: Values | None = None
+
+
+def plan(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
+    """One path for each pair, or the full distribution."""
+    if query.targets is None:
+        return _plan_full(query, served, limits)
+    return _plan_pairs(query, query.targets, served, limits)
+
+
+def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
+    session = served.session("log_probs")
+    states = hidden(query.inputs, served, limits)
+    rows, log = len(states), query.log
+    expect_values(rows, served.num_targets, limits)
+    return Plan(
+        session=session,
+        feeds={"hidden": states},
+        rows=rows,
+        work=full_work(served, rows),
+        values=rows * served.num_targets,
+        finish=lambda outputs: {field(log): numbers(outputs[0], log)},
+    )
+
+
+def _plan_pairs(
+    query: ProbabilitiesQuery, targets: Targets, served: Served, limits: Settings
+) -> Plan:
+    session = served.session("target_log_prob")
+    states = hidden(query.inputs, served, limits)
+    asked = pairs(targets, len(states), served, limits)
+    count, log = len(asked.target), query.log
+    return Plan(
+        session=session,
+        feeds={"hidden": states, "row": asked.row, "target": asked.target} if count else None,
+        rows=len(states),
+        work=path_work(served, count),
+        values=count,
+        finish=lambda outputs: _per_pair(outputs, asked, log),
+    )
+
+
+def _per_pair(outputs: list[Array], asked: Pairs, log: bool) -> Fields:
+    flat = numbers(outputs[0], log) if outputs else np.empty(0, dtype=np.float32)
+    if asked.counts is None:
+        return {field(log): flat}
+    return {field(log): np.split(flat, np.cumsum(asked.counts)[:-1])}
+
+
+PROBABILITIES = Question(
+    name="probabilities",
+    summary="How likely each target is, or the full distribution",
+    query=ProbabilitiesQuery,
+    answer=ProbabilitiesAnswer,
+    example={"inputs": [[0.1, -0.2, 0.3]], "targets": [[3, 17]]},
+    plan=plan,
+)

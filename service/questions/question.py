@@ -1,0 +1,79 @@
+"""What a question is: a form of query, and how it becomes one run of a graph and an answer.
+
+A route reads a body, finds the bundle, and asks the question for a plan; running the plan is the
+engine's affair, so that it may be batched, queued or refused there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from models.arrays import Array
+from service.repository import Served
+from service.sessions import Feeds, Session
+from service.settings import Settings
+
+Fields = dict[str, object]
+
+Rows = Annotated[
+    list[list[float]],
+    Meta(
+        description="one list of hidden_size finite numbers for each row",
+        extra_json_schema={"minItems": 1},  # not min_length: its message is not ours
+    ),
+]
+Version = Annotated[
+    int | str | None, Meta(description="a version that is served; the highest by default")
+]
+Log = Annotated[bool, Meta(description="answer log-probabilities instead of probabilities")]
+
+
+class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What every query has."""
+
+    inputs: Rows
+    version: Version = None
+    log: Log = False
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What every answer has."""
+
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run of a task's graph.
+
+    Attributes:
+        session: the task's graph
+        feeds: the graph's inputs, all checked; None if there is nothing to compute
+        rows: rows of `hidden`
+        work: about how many multiply-adds it takes
+        values: how many numbers the answer holds
+        finish: the answer's fields from the graph's outputs
+    """
+
+    session: Session
+    feeds: Feeds | None
+    rows: int
+    work: int
+    values: int
+    finish: Callable[[list[Array]], Fields]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One route: its name in the path, its forms, and its planner."""
+
+    name: str
+    summary: str
+    query: type[Any]
+    answer: type[Any]
+    example: Mapping[str, object]
+    plan: Callable[[Any, Served, Settings], Plan]

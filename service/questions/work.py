@@ -1,0 +1,20 @@
+"""How much a query costs, in multiply-adds, as far as a manifest tells."""
+
+from service.repository import Served
+
+
+def path_work(served: Served, pairs: int) -> int:
+    """Pairs that each take all clusters and one block of the usual size."""
+    clusters = served.manifest.num_clusters or served.num_targets
+    block = -(-served.num_targets // clusters)
+    return pairs * (clusters + block) * served.hidden_size
+
+
+def cluster_work(served: Served, rows: int) -> int:
+    """Rows that each take level 0."""
+    return rows * (served.manifest.num_clusters or served.num_targets) * served.hidden_size
+
+
+def full_work(served: Served, rows: int) -> int:
+    """Rows that each take every target."""
+    return rows * served.num_targets * served.hidden_size

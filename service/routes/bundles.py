@@ -1,0 +1,78 @@
+"""GET /v1/models and /v1/models/{name}: what is served."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from service.core import Core
+from service.exchange import current
+from service.repository import Repository, Served
+
+
+class BundleInfo(BaseModel):
+    """One version of a bundle."""
+
+    name: str
+    version: str = Field(description="the version described")
+    versions: list[str] = Field(description="all that are served; the last is the default")
+    digest: str = Field(description="SHA-256 that names the whole bundle")
+    family: str
+    hidden_size: int | None
+    num_targets: int | None
+    num_clusters: int | None
+    precision: str
+    padding: str | None = Field(description="what slots beyond num_targets do")
+    labels: bool = Field(description="whether targets have labels")
+    tasks: list[str] = Field(description="the graphs it has")
+    device: str = Field(description="where they run: cpu or cuda")
+    providers: list[str] = Field(description="ONNX Runtime's execution providers, as it got them")
+
+
+class BundleList(BaseModel):
+    """Every bundle in its default version."""
+
+    models: list[BundleInfo]
+
+
+def bundle_routes(core: Core) -> APIRouter:
+    """Metadata of what is served."""
+    router = APIRouter(prefix="/v1/models", tags=["bundles"])
+    repository = core.repository
+
+    @router.get("", summary="Every bundle that is served")
+    async def list_bundles() -> BundleList:
+        served = (repository.find(name) for name in repository.names())
+        return BundleList(models=[_info(one, repository) for one in served])
+
+    @router.get("/{name}", summary="One bundle")
+    async def describe_bundle(
+        request: Request,
+        name: str,
+        version: Annotated[str | None, Query(description="the highest by default")] = None,
+    ) -> BundleInfo:
+        served = repository.find(name, version)
+        current(request.scope).serve(served)
+        return _info(served, repository)
+
+    return router
+
+
+def _info(served: Served, repository: Repository) -> BundleInfo:
+    manifest = served.manifest
+    return BundleInfo(
+        name=served.name,
+        version=served.version,
+        versions=repository.versions(served.name),
+        digest=manifest.digest,
+        family=manifest.family,
+        hidden_size=manifest.hidden_size,
+        num_targets=manifest.num_targets,
+        num_clusters=manifest.num_clusters,
+        precision=manifest.precision,
+        padding=manifest.padding,
+        labels=served.labels is not None,
+        tasks=sorted(served.sessions),
+        device=served.device.name,
+        providers=served.providers,
+    )

@@ -1,0 +1,58 @@
+"""Liveness, readiness, metrics: what machines ask."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+
+from service.core import Core
+from service.errors import NotReady
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """At least one bundle can be asked."""
+
+    status: Literal["ready"] = "ready"
+    models: list[str]
+    refused: dict[str, str] = Field(description="<name>/<version> of what is not served, and why")
+
+
+def health_routes(core: Core) -> APIRouter:
+    """Routes that never wait for a graph."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz/live", summary="Whether the process is alive")
+    async def live() -> Live:
+        return Live()
+
+    @router.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
+    async def ready() -> Ready:
+        core.health.expect_ready(core.repository)
+        return Ready(models=core.repository.names(), refused=dict(core.repository.refused))
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        core.metrics.ready.set(_is_ready(core))
+        return Response(core.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _is_ready(core: Core) -> bool:
+    try:
+        core.health.expect_ready(core.repository)
+    except NotReady:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""Pages for people: what is served at /, the API at /docs. Nothing is fetched from elsewhere."""
+
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+
+from service.errors import NotFound
+
+_ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+_CACHED = {"cache-control": "public, max-age=86400"}
+
+
+def page_routes() -> APIRouter:
+    """HTML, none of it in the OpenAPI document."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    index = files("service.pages").joinpath("index.html").read_text("utf-8")
+    docs = _swagger()
+
+    @router.get("/")
+    async def show_index() -> HTMLResponse:
+        return HTMLResponse(index)
+
+    @router.get("/docs")
+    async def show_docs() -> HTMLResponse:
+        return docs
+
+    @router.get("/docs/{asset}")
+    async def show_asset(asset: str) -> Response:
+        if asset not in _ASSETS:
+            raise NotFound("there is no such page here: see /docs")
+        # The package vendors Swagger UI, so that the page works without a network.
+        content = files("fastapi_offline").joinpath("static", asset).read_bytes()
+        return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
+
+    return router
+
+
+def _swagger() -> HTMLResponse:
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="hsoftmax API",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},  # else it asks a public validator
+    )

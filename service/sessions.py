@@ -1,0 +1,148 @@
+"""ONNX Runtime sessions: which device, with which options, warmed up.
+
+Options live here and nowhere else. Prepacking is off: it would copy the weights of every dense
+product out of the mapped file into each process.
+"""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from bundle import Bundle, BundleError, Graph, Port
+from models.arrays import Array
+
+from .errors import StartError
+from .settings import DeviceChoice
+
+Feeds = Mapping[str, Array]
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+# y = Identity(x), float: the smallest graph that shows whether CUDA really comes up.
+_PROBE = b64decode("CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where graphs run, and the execution providers that say so to ONNX Runtime."""
+
+    name: Literal["cpu", "cuda"]
+    providers: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One task's graph, ready to run."""
+
+    task: str
+    graph: Graph
+    runtime: ort.InferenceSession
+
+    @cached_property
+    def output_names(self) -> list[str]:
+        return [port.name for port in self.graph.outputs]
+
+    def run(self, feeds: Feeds, options: ort.RunOptions | None = None) -> list[Array]:
+        """The outputs in the manifest's order."""
+        outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
+        return outputs
+
+
+_CPU = Device("cpu", (CPU,))
+# TF32 rounds products to 10 bits, about 1e-3 in a log-probability.
+_CUDA = Device("cuda", ((CUDA, {"use_tf32": "0"}), CPU))
+
+
+def choose_device(choice: DeviceChoice) -> Device:
+    """The device that was asked for.
+
+    Raises:
+        StartError: `cuda` where it does not come up; it is never silently the CPU.
+    """
+    if choice == "cpu":
+        return _CPU
+    obstacle = _cuda_obstacle()
+    if obstacle is None:
+        return _CUDA
+    if choice == "cuda":
+        raise StartError(f"device: expected cuda, got none: {obstacle}")
+    return _CPU
+
+
+def share_threads(threads: int) -> None:
+    """Let all sessions of this process compute in one pool of this size."""
+    with suppress(Exception):  # the pool is the process's: whoever came first has sized it
+        ort.set_global_thread_pool_sizes(threads, 1)
+
+
+def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
+    """A warm session for each task of the bundle.
+
+    Raises:
+        BundleError: a graph that does not load, does not fit the manifest, or does not run.
+    """
+    return {
+        task: _open(bundle, task, graph, device) for task, graph in bundle.manifest.tasks.items()
+    }
+
+
+def _open(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
+    path = bundle.file(graph.file)
+    try:
+        runtime = ort.InferenceSession(
+            str(path), sess_options=_options(), providers=list(device.providers)
+        )
+        session = Session(task, graph, runtime)
+        _expect_ports(session)
+        session.run({port.name: _warm_up(port) for port in graph.inputs})
+    except BundleError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{path}: expected a graph that runs, got: {reason}") from None
+    return session
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # an arena keeps the largest batch it ever saw
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _expect_ports(session: Session) -> None:
+    graph, runtime = session.graph, session.runtime
+    inputs, outputs = runtime.get_inputs(), runtime.get_outputs()
+    for declared, real in ((graph.inputs, inputs), (graph.outputs, outputs)):
+        wanted = sorted(port.name for port in declared)
+        got = sorted(port.name for port in real)
+        if wanted != got:
+            raise BundleError(f"{graph.file}: expected {wanted}, got {got}")
+
+
+def _warm_up(port: Port) -> Array:
+    """Values that any graph takes: one row, one pair, and one of whatever is counted."""
+    shape = [size if isinstance(size, int) else 1 for size in port.shape]
+    fill = {"k": 1, "noise": 0.5}.get(port.name, 0)
+    return np.full(shape, fill, dtype=port.dtype)
+
+
+def _cuda_obstacle() -> str | None:
+    """Why CUDA cannot be used, or None if it can."""
+    if CUDA not in ort.get_available_providers():
+        return "this onnxruntime is built without it (the extra `cuda` brings one that has it)"
+    with suppress(Exception):
+        ort.preload_dlls()
+    try:
+        got = ort.InferenceSession(_PROBE, _options(), list(_CUDA.providers)).get_providers()
+    except Exception as error:
+        return str(error).splitlines()[0]
+    return None if CUDA in got else "its libraries or its driver do not load"

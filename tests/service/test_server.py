@@ -1,0 +1,172 @@
+"""The service as a process: it starts, answers, and stops without losing a request."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from service import Settings, StartError, serve
+
+from .conftest import HIDDEN
+
+QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
+RUN = "import service; service.serve(service.Settings())"
+
+
+class Process:
+    """`serve` in a process of its own, on a free port."""
+
+    def __init__(self, repository, **settings) -> None:
+        told = {"repository": repository, "port": 0, "threads": 1, **settings}
+        environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in told.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.connections: list[http.client.HTTPConnection] = []
+        self.address = urlsplit(self.until("serving")["url"]).netloc
+        self.until("loaded")
+
+    def until(self, event: str) -> dict:
+        for line in self.process.stderr:
+            if (told := json.loads(line))["event"] == event:
+                return told
+        raise AssertionError(f"the process ended before it said {event}")
+
+    def connect(self) -> http.client.HTTPConnection:
+        self.connections.append(http.client.HTTPConnection(self.address, timeout=10))
+        return self.connections[-1]
+
+    def end(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+    def get(self, url: str) -> tuple[int, dict]:
+        connection = self.connect()
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+@pytest.fixture
+def start(repository):
+    started = []
+
+    def start(**settings) -> Process:
+        started.append(Process(repository, **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+def ask(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    connection.request("POST", "/v1/models/words/probabilities", QUERY)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert json.loads(answer.read())["version"] == "2"
+    return answer
+
+
+def test_sigterm_makes_unready_at_once_serves_on_and_exits_0(start):
+    server = start(drain_delay=1.5)
+    kept = server.connect()
+    assert ask(kept).getheader("connection") is None
+    assert server.get("/healthz/ready")[0] == 200
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    status, error = server.get("/healthz/ready")
+    assert (status, error["code"]) == (503, "not_ready")
+    assert "draining" in error["error"]
+    assert server.get("/healthz/live")[0] == 200
+    # A client with an open connection is answered, and told not to use it again.
+    assert ask(kept).getheader("connection") == "close"
+    assert ask(server.connect()).getheader("connection") == "close"
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_a_request_in_flight_is_finished(start):
+    server = start(drain_timeout=10)
+    connection = server.connect()
+    connection.putrequest("POST", "/v1/models/words/probabilities")
+    connection.putheader("content-length", str(len(QUERY)))
+    connection.endheaders(QUERY[:20].encode())
+    time.sleep(0.2)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert server.process.poll() is None
+    connection.send(QUERY[20:].encode())
+    assert connection.getresponse().status == 200
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_a_request_that_never_ends_is_cut_off_after_the_timeout(start):
+    server = start(drain_timeout=1)
+    connection = server.connect()
+    connection.putrequest("POST", "/v1/models/words/probabilities")
+    connection.putheader("content-length", "100")
+    connection.endheaders(b"{")
+    time.sleep(0.2)
+    started = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+    assert time.monotonic() - started < 5
+
+
+def test_an_interrupt_skips_the_delay(start):
+    server = start(drain_delay=60)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_a_second_sigterm_ends_the_delay(start):
+    server = start(drain_delay=60)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.process.poll() is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
+    server = start(max_body_bytes=1000)
+    connection = server.connect()
+    connection.request("POST", "/v1/models/words/topk", b" " * 2_000_000)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert json.loads(answer.read())["code"] == "too_large"
+    ask(connection)
+    connection.request("POST", "/v1/models/words/topk", iter([b" " * 900] * 1000))
+    answer = connection.getresponse()
+    assert answer.status == 413
+    answer.read()
+    ask(connection)
+
+
+def test_a_taken_port_is_an_error_at_start(repository):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}: Address already"):
+            serve(Settings(repository=repository, port=port))
+
+
+def test_serving_needs_nothing_of_the_exporter():
+    foreign = "{'exporter', 'spox', 'onnx', 'torch', 'hsoftmax'}"
+    check = f"import sys, service; print(sorted({foreign} & sys.modules.keys()))"
+    found = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
