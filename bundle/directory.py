@@ -117,6 +117,8 @@ def expect_labels(labels: Iterable[str], num_targets: int) -> None:
             raise BundleError(
                 f"labels: expected each once, got {label!r} for targets {seen[label]} and {target}"
             )
+        if "\n" in label or label.endswith("\r"):
+            raise BundleError(f"labels: expected one line each, got {label!r} for target {target}")
         seen[label] = target
     if len(seen) != num_targets:
         raise BundleError(f"labels: expected {num_targets}, got {len(seen)}")

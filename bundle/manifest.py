@@ -90,6 +90,25 @@ class Check(Entry):
     passed: bool
 
 
+class Accuracy(Entry):
+    """Answers compared with the trained weights in float64, over some rows.
+
+    Attributes:
+        rows_from: "drawn" by the exporter, or the "calibration" file that it was given
+        max_error, mean_error: of |Δ log p| over all rows and targets
+        kl: mean over rows, in nats
+        top1_agreement, top10_agreement: the part of the likeliest targets that both name
+    """
+
+    rows_from: Literal["drawn", "calibration"]
+    rows: Size
+    max_error: float
+    mean_error: float
+    kl: float
+    top1_agreement: float
+    top10_agreement: float
+
+
 class Manifest(Entry):
     """The whole of `bundle.json`."""
 
@@ -106,6 +125,7 @@ class Manifest(Entry):
     files: dict[FileName, File]
     source: Source
     verification: tuple[Check, ...]
+    accuracy: tuple[Accuracy, ...] = ()
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|)$")] = ""
 
     @property

@@ -3,22 +3,25 @@
 from .destination import Destination, destination
 from .errors import DestinationError, ExportError, SourceError, VerificationError
 from .export import Origin, export_file, export_model, signature
-from .sources import SOURCES, Options
+from .sources import AUTO, SOURCES, Options, Recognised, recognise
 from .verification import failures, verify
 
 __all__ = [
+    "AUTO",
     "SOURCES",
     "Destination",
     "DestinationError",
     "ExportError",
     "Options",
     "Origin",
+    "Recognised",
     "SourceError",
     "VerificationError",
     "destination",
     "export_file",
     "export_model",
     "failures",
+    "recognise",
     "signature",
     "verify",
 ]

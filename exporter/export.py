@@ -13,8 +13,8 @@ from models.arrays import Array
 
 from .destination import Destination, destination, staged
 from .errors import ExportError, VerificationError
-from .graphs import Lowered, bind, lower
-from .sources import Options, load
+from .graphs import Lowered, bind, graph_tensors, lower
+from .sources import AUTO, Options, load, recognise
 from .verification import failures, verify
 from .weights_file import write_weights
 
@@ -36,9 +36,10 @@ def export_file(
         ExportError, models.ModelError, bundle.BundleError: one sentence; nothing is left behind.
     """
     target = destination(to)
+    source = recognise(path).source if source == AUTO else source
     loaded = load(path, source, options or Options())
     given = loaded.labels if labels is None else read_label_file(labels)
-    origin = Origin(source, {path.name: bundle.sha256(path)})
+    origin = Origin(source, _hashes(path, *loaded.beside))
     return export_model(loaded.model, target, labels=given, origin=origin)
 
 
@@ -51,7 +52,7 @@ def export_model(
 ) -> bundle.Bundle:
     """Write a model as a bundle that is complete, on disk and verified, or not there at all."""
     if labels is not None:
-        bundle.expect_labels(labels, model.num_targets)
+        bundle.expect_labels(labels, model.num_targets or 0)
     with staged(to) as staging:
         manifest = _write_content(staging, model, labels, origin)
         checks = verify(staging, manifest)
@@ -75,10 +76,16 @@ def read_label_file(path: Path) -> tuple[str, ...]:
         raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
 
 
+def _hashes(path: Path, *beside: Path) -> dict[str, str]:
+    """Of the file and those beside it, or of every file of a folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *beside]
+    return {file.name: bundle.sha256(file) for file in files if file.is_file()}
+
+
 def _write_content(
     staging: Path, model: models.Model, labels: Sequence[str] | None, origin: Origin
 ) -> bundle.Manifest:
-    tensors: dict[str, Array] = models.to_tensors(model)
+    tensors: dict[str, Array] = {**models.to_tensors(model), **graph_tensors(model)}
     table = write_weights(staging / bundle.WEIGHTS, tensors)
     graphs = {
         task: _write_graph(staging, task, lowered, table)

@@ -16,6 +16,8 @@ import bundle
 import models
 from models.arrays import Array, Float32, Float64
 
+from .block_dot_cases import block_dot_cases
+
 TOLERANCE = 1e-5  # in log p, on ordinary logits
 _RELATIVE = 1e-6  # of the largest logit: float32 holds 24 bits of it
 _CASES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
@@ -33,8 +35,9 @@ class Case:
     hidden: Float32
     tolerance: float
     log_probs: Float64
-    cluster_log_probs: Float64
+    cluster_log_probs: Float64 | None  # of a family that has clusters
     rng: np.random.Generator
+    uniforms: int  # that one sample takes: one a level
 
 
 Run = Callable[..., list[Array]]
@@ -45,7 +48,10 @@ def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bun
     """Compare every task of the bundle at `path` with the reference, in every case."""
     tensors = bundle.load_tensors(bundle.Bundle(path, manifest))
     model = models.from_tensors(manifest.family, tensors, manifest.attributes)
-    cases = list(_cases(model, np.random.default_rng(seed)))
+    if isinstance(model, models.SparseBlockDot):
+        session = open_session(path / manifest.tasks["block_dot"].file)
+        return tuple(_block_dot_checks(session, model, np.random.default_rng(seed)))
+    cases = list(_cases(model, _uniforms(manifest), np.random.default_rng(seed)))
     return tuple(
         check
         for task, graph in manifest.tasks.items()
@@ -71,7 +77,9 @@ def open_session(graph: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _cases(model: models.Model, rng: np.random.Generator) -> Iterator[Case]:
+def _cases(
+    model: models.Softmax, uniforms: int, rng: np.random.Generator
+) -> Iterator[Case]:
     reference = models.reference(model)
     drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
     for name, size in _CASES.items():
@@ -81,9 +89,18 @@ def _cases(model: models.Model, rng: np.random.Generator) -> Iterator[Case]:
             hidden,
             max(TOLERANCE, _RELATIVE * reference.largest_logit(model, hidden)),
             reference.log_probs(model, hidden),
-            reference.cluster_log_probs(model, hidden),
+            None
+            if model.num_clusters is None
+            else reference.cluster_log_probs(model, hidden),
             rng,
+            uniforms,
         )
+
+
+def _uniforms(manifest: bundle.Manifest) -> int:
+    """How many uniform numbers one sample takes."""
+    ports = manifest.tasks["sample"].inputs if "sample" in manifest.tasks else ()
+    return next((int(port.shape[-1]) for port in ports if port.name == "noise"), 0)
 
 
 def _checks(
@@ -94,16 +111,27 @@ def _checks(
         return outputs
 
     for case in cases:
-        got, wanted = _COMPARED[task](run, case)
-        error = _max_error(got, wanted)
-        yield bundle.Check(
-            task=task,
-            case=case.name,
-            values=got.size,
-            max_error=error,
-            tolerance=case.tolerance,
-            passed=error <= case.tolerance,
-        )
+        yield _check(task, case.name, _COMPARED[task](run, case), case.tolerance)
+
+
+def _block_dot_checks(
+    session: onnxruntime.InferenceSession, model: models.SparseBlockDot, rng: np.random.Generator
+) -> Iterator[bundle.Check]:
+    for case in block_dot_cases(model, rng):
+        compared = (session.run(None, case.feeds)[0], case.output)
+        yield _check("block_dot", case.name, compared, case.tolerance)
+
+
+def _check(task: str, case: str, compared: Compared, tolerance: float) -> bundle.Check:
+    error = _max_error(*compared)
+    return bundle.Check(
+        task=task,
+        case=case,
+        values=compared[0].size,
+        max_error=error,
+        tolerance=tolerance,
+        passed=error <= tolerance,
+    )
 
 
 def _max_error(got: Array, wanted: Array) -> float:
@@ -119,7 +147,9 @@ def _log_probs(run: Run, case: Case) -> Compared:
 
 
 def _cluster_log_probs(run: Run, case: Case) -> Compared:
-    return run(hidden=case.hidden)[0], case.cluster_log_probs
+    wanted = case.cluster_log_probs
+    assert wanted is not None, "a family that offers the task has clusters"
+    return run(hidden=case.hidden)[0], wanted
 
 
 def _target_log_prob(run: Run, case: Case) -> Compared:
@@ -142,9 +172,17 @@ def _top_k(run: Run, case: Case) -> Compared:
     )
 
 
+def _sample(run: Run, case: Case) -> Compared:
+    """What a sample says of the targets it drew."""
+    noise = case.rng.random((_ROWS, _SAMPLES, case.uniforms), dtype=np.float32)
+    target, log_prob = run(hidden=case.hidden, noise=noise)
+    return log_prob, np.take_along_axis(case.log_probs, target, axis=1)
+
+
 _COMPARED: Mapping[str, Callable[[Run, Case], Compared]] = {
     "log_probs": _log_probs,
     "cluster_log_probs": _cluster_log_probs,
     "target_log_prob": _target_log_prob,
     "top_k": _top_k,
+    "sample": _sample,
 }

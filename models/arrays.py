@@ -35,10 +35,11 @@ def floats(name: str, array: Array) -> Float32:
     """
     if array.dtype.kind not in "fiu":
         raise WeightsError(f"{name}: expected numbers, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         converted = np.ascontiguousarray(array, dtype=np.float32)
-    # A float64 sum is finite exactly when all terms are, and needs no mask as large as the weights.
-    if not np.isfinite(converted.sum(dtype=np.float64)):
+        # A float64 sum is finite exactly when all terms are, and needs no mask of all weights.
+        total = converted.sum(dtype=np.float64)
+    if not np.isfinite(total):
         bad = int(np.flatnonzero(~np.isfinite(converted.ravel()))[0])
         where = [int(i) for i in np.unravel_index(bad, converted.shape)]
         raise WeightsError(

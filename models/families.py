@@ -1,22 +1,32 @@
 """The families: a closed union, and for each the module that says what it means.
 
 Every module of a family has functions of the same names: `to_tensors`, `attributes`,
-`from_tensors`, and the reference: `log_probs`, `target_log_prob`, `top_k`, `cluster_log_probs`,
-`largest_logit`.
+`from_tensors`, and the reference: `log_probs`, `target_log_prob`, `top_k`, `cluster_log_probs`
+(not of a binary tree, which has no clusters), `largest_logit`. `SparseBlockDot` is a layer and no
+softmax: its reference is `block_dot`.
 """
 
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from . import hierarchical_softmax
+from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
+from .adaptive_softmax import AdaptiveSoftmax
 from .arrays import Array
 from .errors import WeightsError
 from .hierarchical_softmax import HierarchicalSoftmax
+from .huffman_softmax import HuffmanSoftmax
+from .sparse_block_dot import SparseBlockDot
 
-Model = HierarchicalSoftmax
+Model = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax | SparseBlockDot
+Softmax = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax
 
-FAMILIES: Mapping[str, ModuleType] = {"HierarchicalSoftmax": hierarchical_softmax}
+FAMILIES: Mapping[str, ModuleType] = {
+    "HierarchicalSoftmax": hierarchical_softmax,
+    "AdaptiveSoftmax": adaptive_softmax,
+    "HuffmanSoftmax": huffman_softmax,
+    "SparseBlockDot": sparse_block_dot,
+}
 
 
 def family(model: Model) -> str:

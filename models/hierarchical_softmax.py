@@ -17,16 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .answers import expect_pairs, likeliest
 from .arrays import (
     Array,
     Float64,
     Int64,
     expect_hidden,
     expect_shape,
-    expect_targets,
     integers,
 )
-from .errors import QueryError, WeightsError
+from .errors import WeightsError
 from .levels import Level, build_level
 
 __all__ = [
@@ -213,10 +213,7 @@ def target_log_prob(
     Raises:
         QueryError: a wrong width, or a row or target out of range.
     """
-    expect_hidden(hidden, model.hidden_size)
-    expect_targets(target, model.num_targets)
-    if len(row) and not 0 <= row.min() <= row.max() < len(hidden):
-        raise QueryError(f"row: expected 0 to {len(hidden) - 1}, got {row.min()} to {row.max()}")
+    expect_pairs(hidden, row, target, hidden_size=model.hidden_size, num_targets=model.num_targets)
     states = np.asarray(hidden, dtype=np.float64)
     return np.array(
         [_path_log_prob(model, states[r], model.rows[t]) for r, t in zip(row, target, strict=True)],
@@ -226,11 +223,7 @@ def target_log_prob(
 
 def top_k(model: HierarchicalSoftmax, hidden: Array, k: int) -> tuple[Float64, Int64]:
     """The k likeliest targets: (log p, target), both [batch, k]; ties go to the lower target."""
-    if not 1 <= k <= model.num_targets:
-        raise QueryError(f"k: expected 1 to {model.num_targets}, got {k}")
-    full = log_probs(model, hidden)
-    order = np.argsort(-full, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(full, order, axis=1), order
+    return likeliest(log_probs(model, hidden), k)
 
 
 def largest_logit(model: HierarchicalSoftmax, hidden: Array) -> float:

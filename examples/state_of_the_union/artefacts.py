@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from baselines import perplexity
 from corpus import Corpus
 from network import TwoLevelSoftmax

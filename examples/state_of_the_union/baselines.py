@@ -9,9 +9,10 @@ is the discount that does best on the validation split.
 """
 
 import numpy as np
+from scipy.sparse import csr_array
+
 from clusters import Shape, bigram_counts
 from corpus import Corpus
-from scipy.sparse import csr_array
 
 DISCOUNTS = np.linspace(0.05, 0.95, 19)
 

@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from corpus import Corpus
 from scipy.sparse import csr_array, diags_array, hstack
 from scipy.sparse.linalg import svds
+
+from corpus import Corpus
 
 DIMENSIONS = 100
 CONTEXT_POWER = 0.75  # lifts rare contexts, as in Levy, Goldberg & Dagan (2015)

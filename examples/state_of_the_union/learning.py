@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
+
 from baselines import perplexity
 from corpus import Corpus
 from network import LanguageModel, losses_of
-from torch import Tensor
-from tqdm import tqdm
 
 log = logging.getLogger("train")
 Batches = list[tuple[Tensor, Tensor]]

@@ -9,9 +9,10 @@ Press & Wolf (2017).
 
 import numpy as np
 import torch
-from clusters import Shape
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
+
+from clusters import Shape
 
 State = tuple[Tensor, Tensor]
 CHUNK = 2048

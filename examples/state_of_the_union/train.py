@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+
 from artefacts import save_heldout, save_labels, save_weights
 from baselines import cluster_perplexity, perplexity, test_bigram, test_unigram
 from clusters import ORDERS, Shape, square_shape

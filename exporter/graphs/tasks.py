@@ -9,10 +9,20 @@ import spox
 from spox import Tensor, Var, argument
 
 import models
-from bundle import Port
+from bundle import Dtype, Port
 from models.arrays import Array
 
-from . import hierarchical_softmax
+from . import (
+    adaptive_softmax,
+    huffman_softmax,
+    huffman_top_k,
+    log_probs,
+    sample,
+    sparse_block_dot,
+    target_log_prob,
+    top_k,
+)
+from .names import shorten
 from .weights import View, Weights
 
 OPSET = 21
@@ -46,37 +56,97 @@ def lower(model: models.Model, tensors: Mapping[str, Array]) -> dict[str, Lowere
 
 def tasks(model: models.Model) -> dict[str, Task]:
     """The tasks of the model's family, by name."""
-    family = hierarchical_softmax
+    made: dict[str, Task] = _TASKS[type(model)](model)
+    return made
+
+
+def softmax_tasks(
+    model: models.Softmax,
+    lowerings: Mapping[str, Lowering],
+    *,
+    depth: int,
+) -> dict[str, Task]:
+    """Those tasks of a softmax that the family has a function for; depth is steps in a path."""
     hidden = Port(name="hidden", dtype="float32", shape=("batch", model.hidden_size))
-    pairs = tuple(Port(name=name, dtype="int64", shape=("pairs",)) for name in ("row", "target"))
-    limits = tuple(Port(name=name, dtype="int64", shape=(1,)) for name in ("k", "max_blocks"))
-    return {
-        "target_log_prob": Task(
-            family.target_log_prob,
-            (hidden, *pairs),
-            (Port(name="log_prob", dtype="float32", shape=("pairs",)),),
+    noise = Port(name="noise", dtype="float32", shape=("batch", "samples", depth))
+    inputs = {
+        "target_log_prob": (
+            hidden,
+            _port("int64", "row", "pairs"),
+            _port("int64", "target", "pairs"),
         ),
-        "log_probs": Task(
-            family.log_probs,
-            (hidden,),
-            (Port(name="log_probs", dtype="float32", shape=("batch", model.num_targets)),),
+        "log_probs": (hidden,),
+        "cluster_log_probs": (hidden,),
+        "top_k": (hidden, _port("int64", "k", 1), _port("int64", "max_blocks", 1)),
+        "sample": (hidden, noise),
+    }
+    outputs = {
+        "target_log_prob": (_port("float32", "log_prob", "pairs"),),
+        "log_probs": (_port("float32", "log_probs", "batch", model.num_targets),),
+        "cluster_log_probs": (_port("float32", "log_probs", "batch", model.num_clusters or 0),),
+        "top_k": (
+            _port("float32", "log_prob", "batch", "k"),
+            _port("int64", "target", "batch", "k"),
+            _port("int64", "blocks", "batch"),
+            _port("bool", "exact", "batch"),
         ),
-        "cluster_log_probs": Task(
-            family.cluster_log_probs,
-            (hidden,),
-            (Port(name="log_probs", dtype="float32", shape=("batch", model.num_clusters)),),
-        ),
-        "top_k": Task(
-            family.top_k,
-            (hidden, *limits),
-            (
-                Port(name="log_prob", dtype="float32", shape=("batch", "k")),
-                Port(name="target", dtype="int64", shape=("batch", "k")),
-                Port(name="blocks", dtype="int64", shape=("batch",)),
-                Port(name="exact", dtype="bool", shape=("batch",)),
-            ),
+        "sample": (
+            _port("int64", "target", "batch", "samples"),
+            _port("float32", "log_prob", "batch", "samples"),
         ),
     }
+    return {task: Task(lowerings[task], inputs[task], outputs[task]) for task in lowerings}
+
+
+def _port(dtype: Dtype, name: str, *shape: int | str) -> Port:
+    return Port(name=name, dtype=dtype, shape=shape)
+
+
+def _hierarchical_softmax(model: models.HierarchicalSoftmax) -> dict[str, Task]:
+    lowerings: dict[str, Lowering] = {
+        "target_log_prob": target_log_prob.target_log_prob,
+        "log_probs": log_probs.log_probs,
+        "cluster_log_probs": log_probs.cluster_log_probs,
+        "top_k": top_k.top_k,
+        "sample": sample.sample,
+    }
+    return softmax_tasks(model, lowerings, depth=len(model.levels))
+
+
+def _adaptive_softmax(model: models.AdaptiveSoftmax) -> dict[str, Task]:
+    return softmax_tasks(model, adaptive_softmax.LOWERINGS, depth=2)
+
+
+def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, Task]:
+    lowerings: dict[str, Lowering] = {
+        "target_log_prob": huffman_softmax.target_log_prob,
+        "log_probs": huffman_softmax.log_probs,
+        "top_k": huffman_top_k.top_k,
+        "sample": huffman_softmax.sample,
+    }
+    return softmax_tasks(model, lowerings, depth=model.depth)
+
+
+def _sparse_block_dot(model: models.SparseBlockDot) -> dict[str, Task]:
+    return {
+        "block_dot": Task(
+            sparse_block_dot.block_dot,
+            (
+                _port("float32", "h", "batch", "input_window", model.sizes.input_size),
+                _port("int64", "input_index", "batch", "input_window"),
+                _port("int64", "output_index", "batch", "output_window"),
+            ),
+            (_port("float32", "output", "batch", "output_window", model.sizes.output_size),),
+        )
+    }
+
+
+_TASKS: Mapping[type, Callable[..., dict[str, Task]]] = {
+    models.HierarchicalSoftmax: _hierarchical_softmax,
+    models.AdaptiveSoftmax: _adaptive_softmax,
+    models.HuffmanSoftmax: _huffman_softmax,
+    models.SparseBlockDot: _sparse_block_dot,
+}
 
 
 def _build(task: Task, model: models.Model, tensors: Mapping[str, Array]) -> Lowered:
@@ -85,4 +155,5 @@ def _build(task: Task, model: models.Model, tensors: Mapping[str, Array]) -> Low
     results = task.lowering(model, weights, *inputs.values())
     outputs = {port.name: var for port, var in zip(task.outputs, results, strict=True)}
     proto = spox.build({**inputs, **weights.arguments}, outputs)
+    shorten(proto)
     return Lowered(task, proto, weights.views)

@@ -19,10 +19,11 @@ from models.arrays import Array
 
 @dataclass(frozen=True)
 class View:
-    """The bytes of one tensor under a shape."""
+    """The bytes of one tensor, from some element on, under a shape."""
 
     tensor: str
     shape: tuple[int, ...]
+    start: int = 0
 
 
 class Weights:
@@ -40,12 +41,25 @@ class Weights:
 
     def view(self, name: str, *shape: int) -> Var:
         """The tensor's bytes as if it had this shape, which must have as many elements."""
+        if math.prod(shape) != self._tensors[name].size:
+            size = self._tensors[name].size
+            raise ValueError(f"{name}: expected a shape of {size} elements, got {shape}")
+        return self._argument(View(name, shape))
+
+    def rows(self, name: str, start: int, *shape: int) -> Var:
+        """The tensor's bytes from one of its rows on, as if they had this shape."""
         tensor = self._tensors[name]
-        if math.prod(shape) != tensor.size:
-            raise ValueError(f"{name}: expected a shape of {tensor.size} elements, got {shape}")
-        view = View(name, tuple(shape))
+        first = start * math.prod(tensor.shape[1:])
+        if first + math.prod(shape) > tensor.size:
+            raise ValueError(
+                f"{name}: expected at most {tensor.size - first} elements, got {shape}"
+            )
+        return self._argument(View(name, shape, first))
+
+    def _argument(self, view: View) -> Var:
         if view not in self._arguments:
-            self._arguments[view] = argument(Tensor(tensor.dtype, view.shape))
+            dtype = self._tensors[view.tensor].dtype
+            self._arguments[view] = argument(Tensor(dtype, view.shape))
         return self._arguments[view]
 
     @property
@@ -59,7 +73,7 @@ class Weights:
 
 
 def _argument_name(view: View) -> str:
-    return f"{view.tensor}[{','.join(map(str, view.shape))}]"
+    return f"{view.tensor}[{','.join(map(str, view.shape))}]@{view.start}"
 
 
 def bind(
@@ -84,7 +98,12 @@ def _external(name: str, view: View, table: Mapping[str, bundle.Tensor]) -> onnx
         data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)),
         data_location=onnx.TensorProto.EXTERNAL,
     )
-    place = {"location": bundle.WEIGHTS, "offset": entry.offset, "length": entry.num_bytes}
+    item = np.dtype(entry.dtype).itemsize
+    place = {
+        "location": bundle.WEIGHTS,
+        "offset": entry.offset + view.start * item,
+        "length": math.prod(view.shape) * item,
+    }
     for key, value in place.items():
         proto.external_data.add(key=key, value=str(value))
     return proto

@@ -1,6 +1,6 @@
 """Sources: each reads one format of trained weights and parses it once into a model."""
 
 from .loaded import Loaded, Options
-from .registry import SOURCES, load
+from .registry import AUTO, SOURCES, Recognised, load, recognise
 
-__all__ = ["SOURCES", "Loaded", "Options", "load"]
+__all__ = ["AUTO", "SOURCES", "Loaded", "Options", "Recognised", "load", "recognise"]

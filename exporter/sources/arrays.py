@@ -1,5 +1,6 @@
 """Named arrays from `.npz` and safetensors files, told apart by content. Nothing is unpickled."""
 
+import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,7 @@ from safetensors import SafetensorError, safe_open
 from exporter.errors import SourceError
 from models.arrays import Array
 
-_ZIP = b"PK\x03\x04"
-_MAX_HEADER = 100 << 20  # safetensors' own bound on its JSON header
+from .contents import kind
 
 
 def read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
@@ -20,11 +20,11 @@ def read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
     Raises:
         SourceError: not a file of either format, truncated, or an array of Python objects.
     """
-    start = _first_bytes(path)
-    if start.startswith(_ZIP):
-        return dict(_npz(path, wanted))
-    if 0 < int.from_bytes(start[:8], "little") <= _MAX_HEADER and start[8:9] == b"{":
-        return dict(_safetensors(path, wanted))
+    match kind(path):
+        case "npz":
+            return dict(_npz(path, wanted))
+        case "safetensors":
+            return dict(_safetensors(path, wanted))
     raise SourceError(f"{path.name}: expected .npz or safetensors, got a file that is neither")
 
 
@@ -34,14 +34,6 @@ def require(arrays: dict[str, Array], *names: str, path: Path) -> list[Array]:
     if missing:
         raise SourceError(f"{path.name}: expected {', '.join(names)}, got no {', '.join(missing)}")
     return [arrays[name] for name in names]
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError as error:
-        raise SourceError(f"{path}: expected a file, got {error.strerror}") from None
 
 
 def _npz(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
@@ -55,9 +47,22 @@ def _npz(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array
 
 
 def _safetensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
+    """NumPy has no bfloat16: it is the upper half of a float32."""
     try:
         with safe_open(path, framework="numpy") as file:
             for name in filter(wanted, file.keys()):
-                yield name, file.get_tensor(name)
+                half = file.get_slice(name).get_dtype() == "BF16"
+                yield name, _bfloat16(path, name) if half else file.get_tensor(name)
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise SourceError(f"{path.name}: expected whole safetensors, got: {error}") from None
+
+
+def _bfloat16(path: Path, name: str) -> Array:
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(header_size))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + header_size + start)
+        halves = np.frombuffer(file.read(end - start), dtype="<u2")
+    wide: Array = (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    return wide

@@ -10,6 +10,7 @@ from exporter.errors import SourceError
 from models.arrays import Array
 
 from .arrays import read_arrays, require
+from .contents import names
 from .loaded import Loaded, Options
 
 _WEIGHTS = ("W1", "b1", "W2", "b2")
@@ -23,8 +24,12 @@ def load(path: Path, options: Options) -> Loaded:
     if num_targets is None and "n_outputs" in arrays:
         num_targets = _scalar(arrays["n_outputs"], path)
     model = models.from_theano(*weights, num_targets=num_targets, padding=options.padding)
-    _expect_used_clusters(model)
+    expect_used_clusters(model)
     return Loaded(model)
+
+
+def recognises(path: Path) -> str | None:
+    return f"arrays {', '.join(_WEIGHTS)}" if names(path) >= set(_WEIGHTS) else None
 
 
 def _scalar(array: Array, path: Path) -> int:
@@ -35,7 +40,7 @@ def _scalar(array: Array, path: Path) -> int:
     return int(array.item())
 
 
-def _expect_used_clusters(model: models.HierarchicalSoftmax) -> None:
+def expect_used_clusters(model: models.HierarchicalSoftmax) -> None:
     """A cluster without a single target is far likelier a wrong num_targets than a wish."""
     last = model.levels[-1]
     block_size = last.num_rows // last.num_blocks

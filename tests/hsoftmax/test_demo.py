@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ def made(tmp_path_factory):
     return exported(find_sample(), tmp_path_factory.mktemp("repository"))
 
 
+def faithfully(route, answer):
+    return answer
+
+
 @dataclass(frozen=True)
 class Fake:
     """A service that answers with the reference, but for what `spoil` does to it."""
 
     made: Any
-    spoil: Any = staticmethod(lambda route, answer: answer)
+    spoil: Callable[[str, Any], Any] = faithfully
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         import bundle

@@ -1,0 +1,97 @@
+"""Adaptive softmax: our graphs against PyTorch's own `forward`, `log_prob` and `predict`.
+
+    pip install torch==2.13.0 && python -m benchmarks.adaptive
+
+One thread each, in turns, best of several runs. The vocabulary is WikiText-103's and so are the
+cutoffs; hidden states point at rows of the head, most of them at frequent targets, so that both
+sides see distributions as peaked as those of a trained model.
+"""
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exporter.sources import Options, load
+from models.arrays import Float32, Int64
+
+from .synthetic import Written, write
+
+_HIDDEN, _TARGETS, _CUTOFFS = 512, 267_735, [20_000, 40_000, 200_000]
+_BATCHES = (1, 64, 256)
+_ROUNDS = 7
+_SHARPNESS = 24.0  # logit of the row that a hidden state points at
+
+Run = Callable[[], object]
+Softmax = torch.nn.AdaptiveLogSoftmaxWithLoss
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = Softmax(_HIDDEN, _TARGETS, _CUTOFFS)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        torch.save(module.state_dict(), path / "module.pt")
+        written = write(load(path / "module.pt", "pytorch", Options()).model, path)
+        print(f"{_TARGETS:,} targets, cutoffs {_CUTOFFS}, hidden {_HIDDEN}, one thread,")
+        print(f"{platform.machine()}, PyTorch {torch.__version__}\n")
+        print(f"{'':24}{'batch':>6}{'PyTorch':>12}{'ours':>12}{'ratio':>9}")
+        for batch in _BATCHES:
+            for name, theirs, ours in _cases(module, written, batch):
+                a, b = _in_turns(theirs, ours)
+                print(f"{name:24}{batch:6}{a * 1e3:9.2f} ms{b * 1e3:9.2f} ms{a / b:8.2f}x")
+
+
+def _cases(module: Softmax, written: Written, batch: int) -> Iterator[tuple[str, Run, Run]]:
+    hidden, target = _hidden(module, batch), _targets(batch)
+    states, wanted = torch.from_numpy(hidden), torch.from_numpy(target)
+    sessions = {task: written.session(task) for task in ("target_log_prob", "log_probs", "top_k")}
+    pairs = {"hidden": hidden, "row": np.arange(batch), "target": target}
+    one, ten = (
+        {"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([0])} for k in (1, 10)
+    )
+
+    def ours(task: str, inputs: dict[str, np.ndarray]) -> Run:
+        return lambda: sessions[task].run(None, inputs)
+
+    yield "forward (one target)", lambda: module(states, wanted), ours("target_log_prob", pairs)
+    yield "predict (top 1)", lambda: module.predict(states), ours("top_k", one)
+    yield "top 10", lambda: module.log_prob(states).topk(10), ours("top_k", ten)
+    yield "log_prob (all)", lambda: module.log_prob(states), ours("log_probs", {"hidden": hidden})
+
+
+def _hidden(module: Softmax, batch: int, seed: int = 0) -> Float32:
+    """States that each point at one row of the head, drawn by Zipf's law: some at a tail."""
+    rng = np.random.default_rng(seed)
+    weight = module.head.weight.detach().numpy()
+    rows = np.minimum(rng.zipf(1.2, batch), len(weight)) - 1
+    chosen = weight[rows]
+    noise = rng.standard_normal(chosen.shape, dtype=np.float32)
+    return _SHARPNESS * chosen / (chosen**2).sum(axis=1, keepdims=True) + np.float32(0.5) * noise
+
+
+def _targets(batch: int, seed: int = 1) -> Int64:
+    """Targets by Zipf's law, as a text has them: most in the shortlist, some in every tail."""
+    rng = np.random.default_rng(seed)
+    return np.minimum(rng.zipf(1.2, batch), _TARGETS) - 1
+
+
+def _in_turns(*runs: Run) -> list[float]:
+    """The best time of each, taken in turns so that a busy moment hits all of them."""
+    best = [float("inf")] * len(runs)
+    with torch.no_grad():
+        for _ in range(_ROUNDS):
+            for i, run in enumerate(runs):
+                started = time.perf_counter()
+                run()
+                best[i] = min(best[i], time.perf_counter() - started)
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""fastText's hierarchical softmax: our graphs against its own `predict`.
+
+    python -m benchmarks.fasttext [--labels 300000] [--json FILE]
+
+One thread each, in turns. fastText takes a text of one known word, whose hidden vector costs it next
+to nothing; we take that vector. The output matrix is random, scaled so that one label has most of
+the probability ("peaked") or none has ("flat"). fastText drops what it scores below 1e-5, and may
+return fewer labels than were asked for; ours are exact and always k.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+
+from exporter.sources import Options, load
+
+from .measure import medians, report
+from .synthetic import Written, write
+
+_HIDDEN = 100
+_SIZES = {"peaked": 1.6, "flat": 0.02}  # of the logits
+_BATCHES = (1, 64)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--labels", type=int, default=300_000)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        rows = list(_rows(chosen.labels, Path(directory)))
+    title = f"fastText, loss hs, {chosen.labels:,} labels, hidden {_HIDDEN}, one thread, µs per row"
+    report(title, rows, chosen.json)
+
+
+def _rows(labels: int, directory: Path) -> Iterator[Mapping[str, Any]]:
+    model = _trained(labels, directory)
+    for name, size in _SIZES.items():
+        _randomise(model, size)
+        model.save_model(str(directory / "model.bin"))
+        folder = directory / name
+        folder.mkdir()
+        written = write(load(directory / "model.bin", "fasttext", Options()).model, folder)
+        for batch in _BATCHES:
+            for k in (1, 10):
+                yield _row(model, written, name, batch, k)
+
+
+def _row(
+    model: fasttext.FastText._FastText, written: Written, name: str, batch: int, k: int
+) -> Mapping[str, Any]:
+    texts = [f"w{i}" for i in range(batch)]
+    hidden = np.array([model.get_sentence_vector(text) for text in texts], dtype=np.float32)
+    top_k = written.session("top_k")
+    feeds = {"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([0])}
+    times = medians(
+        {"theirs": lambda: model.predict(texts, k=k), "ours": lambda: top_k.run(None, feeds)},
+        repeats=7,
+    )
+    returned = [len(found) for found in model.predict(texts, k=k)[0]]
+    return {
+        "distribution": name,
+        "batch": batch,
+        "k": k,
+        "fastText": times["theirs"] / batch,
+        "labels it returned": sum(returned) / batch,
+        "ours": times["ours"] / batch,
+        "fastText / ours": times["theirs"] / times["ours"],
+    }
+
+
+def _trained(labels: int, directory: Path) -> "fasttext.FastText._FastText":
+    """A model with this many labels, frequent as Zipf's law has them; its weights don't matter."""
+    text = directory / "train.txt"
+    with text.open("w") as file:
+        for label in range(labels):
+            repeats = 1 + labels // (50 * (label + 1))
+            file.write(f"__label__{label} w{label % 64}\n" * repeats)
+    return fasttext.train_supervised(
+        str(text), loss="hs", dim=_HIDDEN, epoch=1, minCount=1, bucket=0, lr=1e-9, thread=12, verbose=0
+    )
+
+
+def _randomise(model: "fasttext.FastText._FastText", size: float) -> None:
+    rng = np.random.default_rng(0)
+    matrices = (model.get_input_matrix(), model.get_output_matrix())
+    drawn = [rng.standard_normal(m.shape, dtype=np.float32) for m in matrices]
+    model.set_matrices(drawn[0], drawn[1] * np.float32(size))
+
+
+if __name__ == "__main__":
+    main()

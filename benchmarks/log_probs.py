@@ -1,0 +1,58 @@
+"""How fast is the full distribution, against a bare NumPy SGEMM of the same shape?
+
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.log_probs --batches 1,8,32,128
+
+"sgemm" writes into an array that is already there; "sgemm, new" allocates its answer, as a service
+that hands it out must.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .measure import medians, report
+from .synthetic import Written, two_level
+
+
+def main() -> None:
+    options = _options()
+    with two_level(options.clusters, options.block, options.hidden, jitter=options.jitter) as made:
+        rows = [_measure(made, batch, options) for batch in options.batches]
+    title = f"log_probs: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    report(f"{title}, {options.threads} threads, ms a batch", rows, options.json)
+
+
+def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str, object]:
+    session = made.session("log_probs", options.threads)
+    weight = made.model.levels[1].weight
+    hidden = np.random.default_rng(batch).standard_normal((batch, options.hidden), np.float32)
+    place = np.empty((batch, len(weight)), np.float32)
+    runs: dict[str, Callable[[], object]] = {
+        "ours": lambda: session.run(None, {"hidden": hidden}),
+        "sgemm": lambda: np.matmul(hidden, weight.T, out=place),
+        "sgemm, new": lambda: hidden @ weight.T,
+    }
+    taken = {name: us / 1e3 for name, us in medians(runs, repeats=options.repeats).items()}
+    ratios = {f"x {name}": taken[name] / taken["ours"] for name in ("sgemm", "sgemm, new")}
+    return {"batch": batch, **ratios, **taken}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clusters", type=int, default=1000)
+    parser.add_argument("--block", type=int, default=1000)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
+    parser.add_argument(
+        "--batches", type=lambda t: [int(x) for x in t.split(",")], default=[1, 8, 32, 128]
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A two-level model of any size in seconds: its `weights.bin` is one random chunk, repeated."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import bundle
+import models
+from exporter.graphs import Lowered, bind, graph_tensors, lower
+from exporter.weights_file import write_weights
+from models import HierarchicalSoftmax, Level
+from models.arrays import Array, Float32
+
+_CHUNK = 4 * 1024 * 1024  # floats
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model whose arrays are the mapped `weights.bin` beside which its graphs are written."""
+
+    model: HierarchicalSoftmax
+    directory: Path
+    tensors: Mapping[str, Array]
+    table: Mapping[str, bundle.Tensor]
+
+    def session(self, task: str, threads: int = 1) -> onnxruntime.InferenceSession:
+        """A session of one of the model's own tasks."""
+        return self.bound(task, lower(self.model, self.tensors)[task], threads)
+
+    def bound(self, name: str, lowered: Lowered, threads: int = 1) -> onnxruntime.InferenceSession:
+        path = self.directory / f"{name}.onnx"
+        path.write_bytes(bind(lowered.proto, lowered.views, self.table).SerializeToString())
+        return onnxruntime.InferenceSession(
+            path, session_options(threads), providers=["CPUExecutionProvider"]
+        )
+
+
+@contextmanager
+def two_level(
+    clusters: int, block: int, hidden: int, *, jitter: float = 0.0, seed: int = 0
+) -> Iterator[Written]:
+    """A model of `clusters` blocks of about `block` rows, give or take `jitter`; then removed."""
+    rng = np.random.default_rng(seed)
+    sizes = np.rint(block * (1 + jitter * rng.uniform(-1, 1, clusters))).astype(np.int64)
+    levels = (_level(rng, np.array([clusters]), hidden), _level(rng, sizes, hidden))
+    model = HierarchicalSoftmax(levels, num_targets=levels[-1].num_rows)
+    with tempfile.TemporaryDirectory() as directory:
+        yield write(model, Path(directory))
+
+
+def write(model: HierarchicalSoftmax, directory: Path) -> Written:
+    """Write a model's tensors and map them."""
+    tensors = {**models.to_tensors(model), **graph_tensors(model)}
+    table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
+    mapped = np.memmap(directory / bundle.WEIGHTS, dtype=np.uint8, mode="r")
+    views = {
+        name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
+        for name, t in table.items()
+    }
+    attributes = models.attributes(model)
+    return Written(
+        models.from_tensors(models.family(model), views, attributes), directory, views, table
+    )
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _level(rng: np.random.Generator, sizes: Array, hidden: int) -> Level:
+    rows = int(sizes.sum())
+    bias = rng.standard_normal(rows, dtype=np.float32)
+    return Level(_weight(rng, rows, hidden), bias, np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def _weight(rng: np.random.Generator, rows: int, hidden: int) -> Float32:
+    chunk = rng.standard_normal(min(_CHUNK, rows * hidden), dtype=np.float32)
+    chunk *= np.float32(4 / np.sqrt(hidden))
+    return np.resize(chunk, (rows, hidden))

@@ -1,0 +1,97 @@
+"""How fast is a target query? Against the textbook graph, NumPy, and merely reading the blocks.
+
+    python -m benchmarks.target_log_prob --batches 1,8,64,256,1024
+
+One uniform target a row. "read" passes once over each distinct block of the batch; "numpy" is one
+matrix-vector product a row, without copies. Microseconds are per row.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from models.arrays import Array
+
+from . import textbook
+from .measure import medians, report
+from .synthetic import Written, two_level
+
+_TEXTBOOK_BYTES = 4 << 30  # it copies every block of the batch: larger ones are left out
+
+
+def main() -> None:
+    options = _options()
+    with two_level(options.clusters, options.block, options.hidden, jitter=options.jitter) as made:
+        rows = [_measure(made, batch, options) for batch in options.batches]
+    title = f"target_log_prob: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    report(f"{title}, {options.threads} threads, us per row", rows, options.json)
+
+
+def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str, object]:
+    runs = _runs(made, batch, options.threads)
+    taken = medians(runs, repeats=options.repeats or int(np.clip(2000 // batch, 5, 101)))
+    per_row = {name: us / batch for name, us in taken.items()}
+    ratios = {f"x {name}": us / per_row["ours"] for name, us in per_row.items() if name != "ours"}
+    return {"batch": batch, "x textbook": "-", **ratios, "textbook": "-", **per_row}
+
+
+def _runs(made: Written, batch: int, threads: int) -> dict[str, Callable[[], object]]:
+    rng = np.random.default_rng(batch)
+    hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
+
+    def targets() -> (
+        Array
+    ):  # anew each time: no run may find its blocks in cache by another's doing
+        return rng.integers(0, made.model.num_targets, batch)
+
+    def ask(session: onnxruntime.InferenceSession) -> object:
+        query = {"hidden": hidden, "row": np.arange(batch), "target": targets()}
+        return session.run(None, query)
+
+    ours = made.session("target_log_prob", threads)
+    runs: dict[str, Callable[[], object]] = {"ours": lambda: ask(ours)}
+    largest = int(made.model.levels[1].block_sizes.max())
+    if batch * largest * made.model.hidden_size * 4 <= _TEXTBOOK_BYTES:
+        book = made.bound("textbook", textbook.target_log_prob(made), threads)
+        runs["textbook"] = lambda: ask(book)
+    runs["read"] = lambda: read_blocks(made, targets())
+    runs["numpy"] = lambda: multiply_blocks(made, hidden, targets())
+    return runs
+
+
+def read_blocks(made: Written, target: Array) -> None:
+    """Pass once over each distinct block: the largest of its bits as integers is quickest."""
+    level = made.model.levels[1]
+    for block in np.unique(level.block_of_row[target]):
+        level.weight[level.offsets[block] : level.offsets[block + 1]].view(np.int32).max()
+
+
+def multiply_blocks(made: Written, hidden: Array, target: Array) -> None:
+    top, level = made.model.levels
+    hidden @ top.weight.T
+    for state, block in zip(hidden, level.block_of_row[target], strict=True):
+        level.weight[level.offsets[block] : level.offsets[block + 1]] @ state
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clusters", type=int, default=1000)
+    parser.add_argument("--block", type=int, default=1000)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
+    parser.add_argument("--batches", type=_integers, default=[1, 2, 4, 8, 32, 64, 256, 1024, 4096])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The graph everybody writes for h_softmax: gather each target's block, one batched product.
+
+    log_prob = log_softmax(W0 h + b0)[cluster] + log_softmax(W1[cluster] h + b1[cluster])[position]
+
+It copies every block that the batch names, [pairs, block, hidden] floats. Unequal blocks are padded
+to the largest, as that graph has to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import spox
+import spox.opset.ai.onnx.v21 as op
+from spox import Tensor, Var, argument
+
+from exporter.graphs import Lowered, tasks
+from exporter.graphs.weights import Weights
+
+from .synthetic import Written
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Each pair's cluster, its place in it, and its block."""
+
+    cluster: Var  # [P]
+    position: Var  # [P]
+    weight: Var  # [P, K, H]
+    bias: Var  # [P, K]
+
+
+def target_log_prob(written: Written) -> Lowered:
+    """The textbook graph over a two-level model's own weights."""
+    weights = Weights(written.tensors)
+    task = tasks(written.model)["target_log_prob"]
+    inputs = {port.name: argument(Tensor(np.dtype(port.dtype), port.shape)) for port in task.inputs}
+    gather = _equal if written.model.levels[1].block_size is not None else _padded
+    log_prob = _log_prob(weights, lambda target: gather(written, weights, target), **inputs)
+    proto = spox.build({**inputs, **weights.arguments}, {"log_prob": log_prob})
+    return Lowered(task, proto, weights.views)
+
+
+def _log_prob(
+    weights: Weights, gather: Callable[[Var], Gathered], hidden: Var, row: Var, target: Var
+) -> Var:
+    clusters = op.gemm(hidden, weights["level0.weight"], weights["level0.bias"], transB=1)
+    mine, ours = op.unsqueeze(op.gather(hidden, row), op.const([1])), gather(target)
+    products = op.matmul(mine, op.transpose(ours.weight, perm=(0, 2, 1)))
+    logits = op.add(op.squeeze(products, op.const([1])), ours.bias)
+    return op.add(
+        _pick(op.gather(op.log_softmax(clusters, axis=1), row), ours.cluster),
+        _pick(op.log_softmax(logits, axis=1), ours.position),
+    )
+
+
+def _equal(written: Written, weights: Weights, target: Var) -> Gathered:
+    top, last = written.model.levels
+    size = last.block_size or 1
+    cluster, position = op.div(target, op.const(size)), op.mod(target, op.const(size))
+    blocks = weights.view("level1.weight", top.num_rows, size, written.model.hidden_size)
+    biases = weights.view("level1.bias", top.num_rows, size)
+    return Gathered(cluster, position, op.gather(blocks, cluster), op.gather(biases, cluster))
+
+
+def _padded(written: Written, weights: Weights, target: Var) -> Gathered:
+    """Rows beyond a block's end are gathered again from its first row, and masked."""
+    offsets = weights["level1.offsets"]
+    cluster = op.cast(op.gather(weights["level1.block_of_row"], target), to=np.int64)
+    start, end = op.gather(offsets, cluster), op.gather(offsets, op.add(cluster, op.const(1)))
+    widest = op.const(np.arange(written.model.levels[1].block_sizes.max()))
+    rows = op.add(op.unsqueeze(start, op.const([1])), widest)
+    real = op.less(rows, op.unsqueeze(end, op.const([1])))
+    rows = op.where(real, rows, op.unsqueeze(start, op.const([1])))
+    bias = op.where(real, op.gather(weights["level1.bias"], rows), op.const(np.float32(-np.inf)))
+    weight = op.gather(weights["level1.weight"], rows)
+    return Gathered(cluster, op.sub(target, start), weight, bias)
+
+
+def _pick(log_probs: Var, at: Var) -> Var:
+    picked = op.gather_elements(log_probs, op.unsqueeze(at, op.const([1])), axis=1)
+    return op.squeeze(picked, op.const([1]))

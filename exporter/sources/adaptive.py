@@ -1,0 +1,31 @@
+"""What the sources of adaptive softmaxes have in common."""
+
+from pathlib import Path
+
+import models
+from exporter.errors import SourceError
+
+from .loaded import Loaded, Options
+
+
+def loaded(model: models.AdaptiveSoftmax, path: Path, options: Options) -> Loaded:
+    """The model, if it is as large and cut where the command line said it is.
+
+    Raises:
+        SourceError: cutoffs or a number of targets other than the tensors have.
+    """
+    if options.cutoffs and options.cutoffs != model.cutoffs:
+        raise SourceError(
+            f"{path.name}: cutoffs: expected {listed(model.cutoffs)} as its tensors have, "
+            f"got {listed(options.cutoffs)}"
+        )
+    if options.num_targets not in {None, model.num_targets}:
+        raise SourceError(
+            f"{path.name}: num_targets: expected {model.num_targets} as its tensors have, "
+            f"got {options.num_targets}"
+        )
+    return Loaded(model)
+
+
+def listed(cutoffs: tuple[int, ...]) -> str:
+    return ",".join(map(str, cutoffs))

@@ -1,0 +1,169 @@
+"""Source `fasttext`: models trained with `-loss hs`, in `.bin` and quantised `.ftz`.
+
+Read with NumPy alone, following the layout that fastText's `saveModel` writes: magic, version,
+arguments, dictionary, input matrix (left out: it makes hidden vectors, which are the client's),
+output matrix. The Huffman tree is not in the file and is rebuilt, see `fasttext_tree`.
+
+Targets are the labels of a supervised model, else the words, in file order. P(right) = sigmoid(z).
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exporter.errors import SourceError
+from models import huffman_softmax
+from models.arrays import Float32, Int64
+
+from .binary_file import BinaryFile, open_binary
+from .fasttext_matrix import read_matrix, skip_matrix
+from .fasttext_tree import huffman_paths
+from .loaded import Loaded, Options
+
+_MAGIC = 793_712_314
+_VERSIONS = (11, 12)
+_LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
+_MODELS = {1: "cbow", 2: "skipgram", 3: "supervised"}
+_KIND = "fastText model"
+_LABEL = "__label__"
+_ARGUMENTS = (
+    "dim", "ws", "epoch", "minCount", "neg", "wordNgrams", "loss", "model", "bucket", "minn",
+    "maxn", "lrUpdateRate",
+)  # fmt: skip
+_SMALLEST_ENTRY = 10  # bytes: an empty word, its count and type
+_COUNT_AND_TYPE = struct.Struct("<qB")
+_WORD, _IS_LABEL = 0, 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What comes before the dictionary."""
+
+    version: int
+    arguments: dict[str, int]
+
+    @property
+    def loss(self) -> str:
+        number = self.arguments["loss"]
+        return _LOSSES.get(number, f"number {number}")
+
+    @property
+    def model(self) -> str:
+        number = self.arguments["model"]
+        return _MODELS.get(number, f"number {number}")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Words or labels of the dictionary, in file order."""
+
+    names: tuple[str, ...]
+    counts: Int64
+
+
+def load(path: Path, options: Options) -> Loaded:
+    """The model's hierarchical softmax over its labels, or its words where it is unsupervised."""
+    with open_binary(path, _KIND) as file:
+        header = _read_header(file)
+        _expect_supported(file, header)
+        entries = _read_dictionary(file, labels=header.model == "supervised")
+        output = _read_output(file, header.arguments["dim"], len(entries.names))
+    if options.num_targets not in {None, len(entries.names)}:
+        raise SourceError(
+            f"{path.name}: num_targets: expected {len(entries.names)}, as the file has, "
+            f"got {options.num_targets}"
+        )
+    try:
+        path_and_sign = huffman_paths(entries.counts)
+    except SourceError as error:
+        raise SourceError(f"{path.name}: {error}") from None
+    model = huffman_softmax.build(output, *path_and_sign, compat=options.compat)
+    return Loaded(model, entries.names)
+
+
+def recognises(path: Path) -> str | None:
+    """The kind of fastText model that it is; also of those that `load` will refuse."""
+    try:
+        with open_binary(path, _KIND) as file:
+            header = _read_header(file)
+    except SourceError:
+        return None
+    return f"fastText {header.model} model, version {header.version}, loss {header.loss}"
+
+
+def _read_header(file: BinaryFile) -> Header:
+    magic = file.number("magic", np.int32)
+    if magic != _MAGIC:
+        raise SourceError(f"{file.name}: magic: expected {_MAGIC} of fastText, got {magic}")
+    version = file.number("version", np.int32)
+    values = file.array("arguments", np.int32, len(_ARGUMENTS)).tolist()
+    file.skip("t", 1, 8)
+    return Header(version, dict(zip(_ARGUMENTS, values, strict=True)))
+
+
+def _expect_supported(file: BinaryFile, header: Header) -> None:
+    if header.version not in _VERSIONS:
+        raise SourceError(
+            f"{file.name}: version: expected {' or '.join(map(str, _VERSIONS))}, "
+            f"got {header.version}"
+        )
+    if header.loss != "hs":
+        raise SourceError(
+            f"{file.name}: loss: expected hs (hierarchical softmax), got {header.loss}, "
+            "which scores every target in full"
+        )
+    if header.arguments["model"] not in _MODELS:
+        raise SourceError(
+            f"{file.name}: model: expected {', '.join(_MODELS.values())}, got {header.model}"
+        )
+
+
+def _read_dictionary(file: BinaryFile, *, labels: bool) -> Entries:
+    size, words, num_labels = (
+        file.size(f"dictionary: {what}", np.int32) for what in ("size", "words", "labels")
+    )
+    file.skip("dictionary: tokens", 1, 8)
+    pruned = file.number("dictionary: pruned", np.int64)
+    if size != words + num_labels or size * _SMALLEST_ENTRY > file.left:
+        raise file.damaged(
+            f"dictionary: expected {words} words and {num_labels} labels, got {size} entries in "
+            f"{file.left} bytes"
+        )
+    found = [_read_entry(file) for _ in range(size)]
+    file.skip("dictionary: pruned", max(pruned, 0), 8)
+    wanted = _IS_LABEL if labels else _WORD
+    mine = [(name, count) for name, count, kind in found if kind == wanted]
+    if len(mine) != (num_labels if labels else words) or not mine:
+        what = "labels" if labels else "words"
+        expected = max(1, num_labels if labels else words)
+        raise file.damaged(f"dictionary: expected {expected} {what}, got {len(mine)}")
+    names = tuple(_name(name) for name, _ in mine)
+    return Entries(names, np.array([count for _, count in mine], dtype=np.int64))
+
+
+def _read_entry(file: BinaryFile) -> tuple[bytes, int, int]:
+    name = file.text("dictionary: entry")
+    count, kind = file.record("dictionary: entry", _COUNT_AND_TYPE)
+    return name, count, kind
+
+
+def _name(name: bytes) -> str:
+    """A label without its prefix; bytes that are no UTF-8 are shown as escapes."""
+    return name.decode("utf-8", errors="backslashreplace").removeprefix(_LABEL)
+
+
+def _read_output(file: BinaryFile, dim: int, targets: int) -> Float32:
+    quantised = file.flag("input: quantised")
+    columns = skip_matrix(file, "input", quantised=quantised).columns
+    qout = file.flag("output: quantised")
+    output = read_matrix(file, "output", quantised=quantised and qout)
+    if columns != dim or output.shape != (targets, dim):
+        raise file.damaged(
+            f"output: expected [{targets}, {dim}] after an input of {dim} columns, "
+            f"got {list(output.shape)} after {columns}"
+        )
+    if file.left:
+        raise file.damaged(f"output: expected the end of the file, got {file.left} bytes more")
+    return output

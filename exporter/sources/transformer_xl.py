@@ -1,0 +1,165 @@
+"""Source `transformer-xl`: a `ProjectedAdaptiveLogSoftmax`, Hugging Face's or the original one.
+
+cluster_weight [tails, E], cluster_bias; out_layers.i.weight [size, E_i], .bias; out_projs.i
+[H, E_i], used as hidden @ out_projs.i, or none. With div_val 1 there is one out_layers.0 over all
+targets, and the cutoffs come from --cutoffs or from the config.json beside the weights.
+
+Which column of the head belongs to which tail is not in the file. Hugging Face counts them up, the
+original down from the end (--cluster-order reversed); the model has them ascending.
+
+Layers and projections tied to the embedding may be left out of the file: word_emb.emb_layers.i and
+word_emb.emb_projs.i stand in for them.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from exporter.errors import SourceError
+from models import Projected, adaptive_softmax
+from models.arrays import Array, expect_shape
+
+from .adaptive import listed, loaded
+from .contents import names
+from .loaded import Loaded, Options
+from .state_dict import numbered, read_state, sole_prefix
+
+_OURS = re.compile(
+    r"(^|\.)(cluster_(weight|bias)|out_layers\.\d+\.(weight|bias)|out_projs\.\d+"
+    r"|word_emb\.emb_layers\.\d+\.weight|word_emb\.emb_projs\.\d+)$"
+)
+_CONFIG = "config.json"
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+
+
+def load(path: Path, options: Options) -> Loaded:
+    """The softmax in a file, or in the one weights file of a folder."""
+    file = weights_file(path)
+    state = read_state(file, lambda name: _OURS.search(name) is not None)
+    prefix = sole_prefix(state, "cluster_weight", path=file)
+    clusters = _clusters(state, prefix, options)
+    weights, biases = _layers(state, prefix, file)
+    if len(weights) == 1:
+        cutoffs = _cutoffs(file, options, len(clusters[0]), len(weights[0]))
+        bounds = list(pairwise((0, *cutoffs, len(weights[0]))))
+        weights = [weights[0][start:end] for start, end in bounds]
+        biases = [None if b is None else b[start:end] for b in biases for start, end in bounds]
+    projections = _projections(state, prefix, len(weights))
+    tails = [
+        adaptive_softmax.build_projected(f"tail {i}", *parts)
+        for i, parts in enumerate(zip(weights[1:], biases[1:], projections[1:], strict=True))
+    ]
+    head = _head(weights[0], biases[0], projections[0], clusters, len(tails))
+    return loaded(adaptive_softmax.build(head, tails), file, options)
+
+
+def recognises(path: Path) -> str | None:
+    file = weights_file(path)
+    found = names(file)
+    if not any(name.endswith("cluster_weight") for name in found):
+        return None
+    return f"{file.name} with a ProjectedAdaptiveLogSoftmax of Transformer-XL"
+
+
+def weights_file(path: Path) -> Path:
+    """The path itself, or the one weights file of a folder, safetensors before the others."""
+    if not path.is_dir():
+        return path
+    for pattern in _WEIGHTS:
+        found = sorted(path.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(file.name for file in found)
+            raise SourceError(f"{path}: expected one weights file {pattern}, got {several}")
+    raise SourceError(f"{path}: expected a folder with a weights file {', '.join(_WEIGHTS)}")
+
+
+def _clusters(state: dict[str, Array], prefix: str, options: Options) -> tuple[Array, Array | None]:
+    """The head's rows for the tails, in the order of the tails."""
+    weight, bias = state[f"{prefix}cluster_weight"], state.get(f"{prefix}cluster_bias")
+    if options.cluster_order == "ascending":
+        return weight, bias
+    return weight[::-1], None if bias is None else bias[::-1]
+
+
+def _layers(
+    state: dict[str, Array], prefix: str, file: Path
+) -> tuple[list[Array], list[Array | None]]:
+    out, tied = f"{prefix}out_layers.", f"{_embedding(state, prefix)}emb_layers."
+    weights = numbered(state, out, ".weight", path=file) or numbered(
+        state, tied, ".weight", path=file
+    )
+    if not weights:
+        raise SourceError(f"{file.name}: expected {out}0.weight, got neither it nor {tied}0.weight")
+    return weights, [state.get(f"{out}{i}.bias") for i in range(len(weights))]
+
+
+def _projections(state: dict[str, Array], prefix: str, count: int) -> list[Array | None]:
+    """[E_i, H] for each layer, or None where it looks at the hidden state itself."""
+    tied = f"{_embedding(state, prefix)}emb_projs."
+    shared = state.get(f"{tied}0") if f"{tied}1" not in state else None
+    found = [
+        state.get(f"{prefix}out_projs.{i}", state.get(f"{tied}{i}", shared)) for i in range(count)
+    ]
+    return [None if projection is None else projection.T for projection in found]
+
+
+def _embedding(state: dict[str, Array], prefix: str) -> str:
+    """The prefix of the embedding that belongs to the same model, as `transformer.word_emb.`."""
+    model = prefix.removesuffix("crit.")
+    found = {
+        name[: name.index("word_emb.")] + "word_emb."
+        for name in state
+        if name.startswith(model) and "word_emb." in name
+    }
+    return found.pop() if len(found) == 1 else f"{model}word_emb."
+
+
+def _head(
+    weight: Array,
+    bias: Array | None,
+    projection: Array | None,
+    clusters: tuple[Array, Array | None],
+    tails: int,
+) -> Projected:
+    expect_shape("cluster_weight", clusters[0], (tails, weight.shape[-1]))
+    joined: Array | None = None
+    if bias is not None or clusters[1] is not None:
+        parts = zip((weight, clusters[0]), (bias, clusters[1]), strict=True)
+        joined = np.concatenate([np.zeros(len(w)) if b is None else b for w, b in parts])
+    rows = np.concatenate([weight, clusters[0]])
+    return adaptive_softmax.build_projected("head", rows, joined, projection)
+
+
+def _cutoffs(file: Path, options: Options, tails: int, num_targets: int) -> tuple[int, ...]:
+    """Where to cut one layer over all targets."""
+    cutoffs = options.cutoffs or _configured(file)
+    if not cutoffs:
+        raise SourceError(
+            f"{file.name}: cutoffs: expected --cutoffs A,B or a {_CONFIG} beside the file, got "
+            f"neither: out_layers.0 holds all {num_targets} targets"
+        )
+    given = cutoffs[:-1] if cutoffs[-1] == num_targets else cutoffs
+    whole = (0, *given, num_targets)
+    if len(given) != tails or any(start >= end for start, end in pairwise(whole)):
+        raise SourceError(
+            f"{file.name}: cutoffs: expected {tails} ascending numbers from 1 to "
+            f"{num_targets - 1}, one for each row of cluster_weight, got {listed(cutoffs)}"
+        )
+    return given
+
+
+def _configured(file: Path) -> tuple[int, ...]:
+    config = file.parent / _CONFIG
+    try:
+        cutoffs: Sequence[int] = json.loads(config.read_text("utf-8")).get("cutoffs", ())
+        return tuple(int(cutoff) for cutoff in cutoffs)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise SourceError(f"{config}: expected JSON with a list cutoffs, got none") from None

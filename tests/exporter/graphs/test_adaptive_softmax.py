@@ -1,0 +1,189 @@
+"""The graphs of an adaptive softmax answer as its reference, and open no tail they need not."""
+
+import numpy as np
+import pytest
+
+from models import adaptive_softmax
+from models.adaptive_softmax import build_projected
+from tests.models.adaptive import adaptive
+from tests.models.strategies import hidden_for
+
+from .adaptive_graphs import Running
+
+TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
+
+MODELS = {
+    "one tail": {"shortlist": 5, "sizes": (7,)},
+    "two tails with projections and head bias": {
+        "shortlist": 5, "sizes": (7, 9), "widths": (3, 1), "head_bias": True
+    },
+    "four tails, div 2": {
+        "shortlist": 8, "sizes": (4, 8, 16, 3), "widths": (4, 2, 1, 1), "hidden": 8
+    },
+    "tails of width 0": {"shortlist": 3, "sizes": (4, 5), "widths": (0, 0)},
+    "a projected head and biases everywhere": {
+        "shortlist": 1, "sizes": (1, 7), "widths": (0, 2), "head_width": 4, "head_bias": True,
+        "tail_bias": True,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+def running(request, tmp_path_factory):
+    model = adaptive(**request.param)
+    return model, Running(model, tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_full_clusters_and_every_target_equal_the_reference(running, batch, scale):
+    model, run = running
+    hidden = hidden_for(model, batch, scale=scale)
+    full = adaptive_softmax.log_probs(model, hidden)
+    tolerance = {"rtol": 2e-6, "atol": 1e-5 * scale}
+    np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **tolerance)
+    np.testing.assert_allclose(
+        run("cluster_log_probs", hidden=hidden)[0],
+        adaptive_softmax.cluster_log_probs(model, hidden),
+        **tolerance,
+    )
+    row, target = np.divmod(np.arange(full.size)[::-1], model.num_targets)
+    alone = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    np.testing.assert_allclose(alone, full[row, target], **tolerance)
+
+
+def test_pairs_may_repeat_skip_rows_and_be_none(running):
+    model, run = running
+    hidden = hidden_for(model, 5)
+    rng = np.random.default_rng(0)
+    row, target = rng.integers(0, 5, 40) // 2 * 2, rng.integers(0, model.num_targets, 40)
+    got = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    wanted = adaptive_softmax.target_log_prob(model, hidden, row, target)
+    np.testing.assert_allclose(got, wanted, **TOLERANCE)
+    none = np.array([], dtype=np.int64)
+    assert run("target_log_prob", hidden=hidden, row=none, target=none)[0].shape == (0,)
+
+
+def test_top_k_equals_the_reference_for_every_k(running):
+    model, run = running
+    hidden = hidden_for(model, 6, scale=2)
+    for k in range(1, model.num_targets + 1):
+        log_prob, target, blocks, exact = run.top_k(hidden, k)
+        wanted, order = adaptive_softmax.top_k(model, hidden, k)
+        np.testing.assert_allclose(log_prob, wanted, **TOLERANCE)
+        if model.head.bias is not None or model.tails[0].width:
+            same = target == order
+            assert same.mean() > 0.5  # equal but for targets that float32 cannot tell apart
+        assert exact.all()
+        assert (blocks <= len(model.tails)).all()
+
+
+def test_an_answer_does_not_depend_on_the_batch_it_is_in(running):
+    model, run = running
+    hidden = hidden_for(model, 5)
+    together = run.top_k(hidden, 3)
+    for i in range(5):
+        for one, all_rows in zip(run.top_k(hidden[i : i + 1], 3), together, strict=True):
+            np.testing.assert_allclose(one[0], all_rows[i], **TOLERANCE)
+
+
+def test_a_sample_says_of_its_target_what_the_reference_says(running):
+    model, run = running
+    hidden = hidden_for(model, 3)
+    noise = np.random.default_rng(0).random((3, 50, 2), dtype=np.float32)
+    target, log_prob = run("sample", hidden=hidden, noise=noise)
+    full = adaptive_softmax.log_probs(model, hidden)
+    np.testing.assert_allclose(log_prob, np.take_along_axis(full, target, axis=1), **TOLERANCE)
+
+
+def test_graph_files_grow_by_a_few_kilobytes_a_tail(running):
+    model, run = running
+    assert max(run.sizes.values()) < 8_000 * (1 + len(model.tails))
+
+
+@pytest.mark.parametrize("name", ["one tail", "four tails, div 2"])
+def test_samples_follow_the_distribution(tmp_path, name):
+    model = adaptive(**MODELS[name])
+    hidden, draws = hidden_for(model, 1, scale=0.5), 40_000
+    noise = np.random.default_rng(1).random((1, draws, 2), dtype=np.float32)
+    target, _ = Running(model, tmp_path)("sample", hidden=hidden, noise=noise)
+    expected = np.exp(adaptive_softmax.log_probs(model, hidden))[0] * draws
+    counted = np.bincount(target[0], minlength=model.num_targets)
+    chi_square = ((counted - expected) ** 2 / expected).sum()
+    degrees = model.num_targets - 1
+    assert chi_square < degrees + 5 * np.sqrt(2 * degrees)
+
+
+def pointing(shortlist: int, sizes: tuple[int, ...]):
+    """hidden picks a row of the head outright: row i of the head has logit hidden[i]."""
+    rows = shortlist + len(sizes)
+    tails = [build_projected(f"tail {i}", np.zeros((size, rows))) for i, size in enumerate(sizes)]
+    return adaptive_softmax.build(build_projected("head", np.eye(rows)), tails)
+
+
+def test_a_tail_is_opened_only_where_it_can_matter(tmp_path):
+    model = pointing(4, (5, 6))
+    run = Running(model, tmp_path)
+    hidden = np.array(
+        [
+            [9, 8, 7, 6, 0, 0],  # a frequent target
+            [0, 0, 0, 0, 9, 0],  # the first tail
+            [0, 0, 0, 0, 0, 9],  # the second one, so the first is never looked at
+            [5, 5, 5, 5, 5.1, 5.2],  # both might hold the best, neither does
+        ],
+        dtype=np.float32,
+    )
+    log_prob, target, blocks, exact = run.top_k(hidden, 1)
+    assert target[:, 0].tolist() == [0, 4, 9, 0]
+    assert blocks.tolist() == [0, 1, 1, 2]
+    assert exact.all()
+    np.testing.assert_allclose(log_prob, adaptive_softmax.top_k(model, hidden, 1)[0], atol=1e-6)
+
+
+def test_a_limited_answer_says_truthfully_whether_it_is_exact(tmp_path):
+    model = pointing(4, (5, 6))
+    run = Running(model, tmp_path)
+    hidden = np.array([[9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 4, 4.1]], dtype=np.float32)
+    _, _, blocks, exact = run.top_k(hidden, 2, max_blocks=1)
+    assert blocks.tolist() == [1, 1]  # the second best of row 0 is tied with what a tail may hold
+    assert exact.tolist() == [False, False]
+    wanted = adaptive_softmax.top_k(model, hidden, 2)
+    for unlimited in (0, 2, 5):
+        _, target, blocks, exact = run.top_k(hidden, 2, max_blocks=unlimited)
+        assert target.tolist() == wanted[1].tolist()
+        assert (blocks.tolist(), exact.all()) == ([2, 2], True)
+
+
+def test_a_limited_row_goes_on_until_it_has_k_targets(tmp_path):
+    run = Running(pointing(2, (3, 4)), tmp_path)
+    hidden = np.zeros((1, 4), dtype=np.float32)
+    for k, opened, proven in [(4, 1, False), (7, 2, True)]:
+        log_prob, _, blocks, exact = run.top_k(hidden, k, max_blocks=1)
+        assert (blocks.tolist(), exact.tolist()) == ([opened], [proven])
+        assert np.isfinite(log_prob).all()
+
+
+def test_equal_probabilities_go_to_the_lower_target(tmp_path):
+    model = pointing(3, (4, 4))
+    hidden = np.array([[-9, -9, -9, 1, 1], [-9, -9, -9, 1, 1.5]], dtype=np.float32)
+    _, target, _, _ = Running(model, tmp_path).top_k(hidden, 8)
+    assert target.tolist() == [[3, 4, 5, 6, 7, 8, 9, 10], [7, 8, 9, 10, 3, 4, 5, 6]]
+
+
+def test_many_rows_are_answered_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr("exporter.graphs.projected._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("exporter.graphs.projected._FEWEST_ROWS", 3)
+    model = adaptive(**MODELS["four tails, div 2"])
+    run, hidden = Running(model, tmp_path), hidden_for(model, 11, scale=2)
+    rng = np.random.default_rng(0)
+    row, target = rng.integers(0, 11, 100), rng.integers(0, model.num_targets, 100)
+    np.testing.assert_allclose(
+        run("target_log_prob", hidden=hidden, row=row, target=target)[0],
+        adaptive_softmax.target_log_prob(model, hidden, row, target),
+        **TOLERANCE,
+    )
+    log_prob, best, _, exact = run.top_k(hidden, 9)
+    wanted, order = adaptive_softmax.top_k(model, hidden, 9)
+    np.testing.assert_allclose(log_prob, wanted, **TOLERANCE)
+    assert best.tolist() == order.tolist()
+    assert exact.all()

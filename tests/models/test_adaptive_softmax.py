@@ -1,0 +1,165 @@
+"""The reference obeys the laws of an adaptive softmax."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import QueryError, WeightsError, adaptive_softmax, attributes, from_tensors, to_tensors
+from models.adaptive_softmax import (
+    build,
+    build_projected,
+    cluster_log_probs,
+    log_probs,
+    target_log_prob,
+    top_k,
+)
+
+from .adaptive import adaptive, adaptive_softmaxes
+from .strategies import hidden_for
+
+
+def naive_softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def naive(model, state):
+    """One row, in linear probabilities, as the paper writes it."""
+
+    def layer(part):
+        seen = state if part.projection is None else part.projection.astype(np.float64) @ state
+        z = part.weight.astype(np.float64) @ seen
+        return naive_softmax(z if part.bias is None else z + part.bias)
+
+    head = layer(model.head)
+    probs = list(head[: model.shortlist])
+    for i, tail in enumerate(model.tails):
+        probs.extend(head[model.shortlist + i] * layer(tail))
+    return np.array(probs)
+
+
+@given(adaptive_softmaxes())
+def test_the_full_distribution_is_the_papers_formula(model):
+    hidden = hidden_for(model)
+    wanted = [naive(model, state) for state in hidden.astype(np.float64)]
+    np.testing.assert_allclose(np.exp(log_probs(model, hidden)), wanted, rtol=1e-9, atol=1e-300)
+
+
+@given(adaptive_softmaxes())
+def test_every_target_alone_has_its_value_in_the_full_distribution(model):
+    hidden = hidden_for(model)
+    row, target = np.divmod(np.arange(3 * model.num_targets), model.num_targets)
+    full = log_probs(model, hidden)
+    np.testing.assert_allclose(
+        target_log_prob(model, hidden, row, target), full[row, target], rtol=1e-12, atol=1e-12
+    )
+
+
+@given(adaptive_softmaxes(), st.sampled_from([1.0, 60.0, 1e4]))
+def test_probabilities_sum_to_one_and_stay_finite_however_large_the_logits(model, scale):
+    full = log_probs(model, hidden_for(model, scale=scale))
+    assert np.isfinite(full).all()
+    np.testing.assert_allclose(np.exp(full).sum(axis=1), 1)
+
+
+@given(adaptive_softmaxes())
+def test_a_tails_targets_sum_to_the_probability_of_its_row_in_the_head(model):
+    hidden = hidden_for(model)
+    full, head = np.exp(log_probs(model, hidden)), np.exp(cluster_log_probs(model, hidden))
+    assert head.shape[1] == model.num_clusters == model.shortlist + len(model.tails)
+    np.testing.assert_allclose(full[:, : model.shortlist], head[:, : model.shortlist])
+    for i, (start, end) in enumerate(zip(model.bounds[:-1], model.bounds[1:], strict=True)):
+        tail = full[:, start:end].sum(axis=1)
+        np.testing.assert_allclose(tail, head[:, model.shortlist + i])
+
+
+@given(adaptive_softmaxes(), st.data())
+def test_top_k_is_the_sorted_full_distribution(model, data):
+    k = data.draw(st.integers(1, model.num_targets))
+    hidden = hidden_for(model)
+    best, targets = top_k(model, hidden, k)
+    full = log_probs(model, hidden)
+    for row in range(len(hidden)):
+        order = sorted(range(model.num_targets), key=lambda t: (-full[row, t], t))[:k]
+        assert targets[row].tolist() == order
+        assert best[row].tolist() == full[row, order].tolist()
+
+
+@given(adaptive_softmaxes())
+def test_a_model_read_back_from_its_tensors_is_the_same(model):
+    again = from_tensors("AdaptiveSoftmax", to_tensors(model), attributes(model))
+    assert again.cutoffs == model.cutoffs
+    hidden = hidden_for(model)
+    np.testing.assert_array_equal(log_probs(again, hidden), log_probs(model, hidden))
+
+
+def test_a_tail_of_width_zero_is_uniform():
+    model = adaptive(3, (4,), widths=(0,))
+    inside = log_probs(model, hidden_for(model))[:, 3:]
+    head = cluster_log_probs(model, hidden_for(model))[:, 3:]
+    np.testing.assert_allclose(inside - head, np.log(1 / 4))
+
+
+def test_sizes_follow_from_the_layers():
+    model = adaptive(4, (3, 5), widths=(2, None), hidden=6)
+    assert (model.shortlist, model.cutoffs, model.num_targets) == (4, (4, 7), 12)
+    assert (model.hidden_size, model.num_clusters) == (6, 6)
+
+
+ZEROS = np.zeros
+
+
+@pytest.mark.parametrize(
+    ("head", "tails", "message"),
+    [
+        ([ZEROS((4, 3))], [], r"tails: expected at least one, got none"),
+        (
+            [ZEROS((2, 3))],
+            [[ZEROS((2, 3))]] * 2,
+            r"head weight: expected more than 2 rows .* got 2",
+        ),
+        ([ZEROS((4, 3)), ZEROS(3)], [[ZEROS((2, 3))]], r"head bias: expected \[4\], got \[3\]"),
+        ([ZEROS(4)], [[ZEROS((2, 3))]], r"head weight: expected \[rows, width\], got \[4\]"),
+        ([ZEROS((4, 0))], [[ZEROS((2, 0))]], r"hidden_size: expected at least 1, got 0"),
+        ([ZEROS((4, 3))], [[ZEROS((2, 2))]], r"tail 0 weight: expected \[2, 3\], got \[2, 2\]"),
+        ([ZEROS((4, 3))], [[ZEROS((0, 3))]], r"tail 0 weight: expected at least one row, got none"),
+        (
+            [ZEROS((4, 3))],
+            [[ZEROS((2, 2)), None, ZEROS((2, 4))]],
+            r"tail 0 projection: expected \[2, 3\], got \[2, 4\]",
+        ),
+        (
+            [ZEROS((4, 3))],
+            [[ZEROS((2, 2)), None, ZEROS((3, 2))]],
+            r"tail 0 projection: expected \[2, 2\], got \[3, 2\]",
+        ),
+        ([np.full((4, 3), np.nan)], [[ZEROS((2, 3))]], r"head weight: expected finite .* got nan"),
+    ],
+)
+def test_arrays_that_do_not_make_a_model_are_refused(head, tails, message):
+    with pytest.raises(WeightsError, match=message):
+        build(
+            build_projected("head", *head),
+            [build_projected(f"tail {i}", *tail) for i, tail in enumerate(tails)],
+        )
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda m, h: log_probs(m, h[:, :5]), r"hidden: expected \[batch, 6\], got \[1, 5\]"),
+        (lambda m, h: target_log_prob(m, h, np.array([0]), np.array([12])), r"target: .* got 12"),
+        (lambda m, h: target_log_prob(m, h, np.array([1]), np.array([0])), r"row: .* got 1 to 1"),
+        (lambda m, h: top_k(m, h, 13), r"k: expected 1 to 12, got 13"),
+    ],
+)
+def test_questions_that_cannot_be_answered_are_refused(ask, message):
+    with pytest.raises(QueryError, match=message):
+        ask(adaptive(), ZEROS((1, 6)))
+
+
+def test_the_module_speaks_for_its_family():
+    from models import reference
+
+    assert reference(adaptive()) is adaptive_softmax

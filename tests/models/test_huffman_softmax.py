@@ -1,0 +1,203 @@
+"""A binary tree's softmax sums to one whatever the weights, and nothing else is let in."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import QueryError, WeightsError, from_tensors, huffman_softmax, to_tensors
+from models.binary_tree import leaf
+from models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
+
+from .strategies import hidden_for
+from .trees import huffman_softmaxes, random_paths
+
+TREE = {  # 0: (target 1, 1: (target 0, target 2))
+    "path": np.array([[0, 1], [0, 0], [0, 1]]),
+    "sign": np.array([[1, -1], [-1, 0], [1, 1]]),
+}
+
+
+def tree(**changes):
+    parts = {"syn1": np.zeros((2, 3)), **TREE} | changes
+    return build(parts.pop("syn1"), **parts)
+
+
+@given(huffman_softmaxes())
+def test_probabilities_sum_to_one_over_any_tree(model):
+    total = np.exp(log_probs(model, hidden_for(model))).sum(axis=1)
+    np.testing.assert_allclose(total, 1)
+
+
+@given(huffman_softmaxes())
+def test_every_target_alone_has_its_value_in_the_full_distribution(model):
+    hidden = hidden_for(model)
+    row, target = np.divmod(np.arange(3 * model.num_targets), model.num_targets)
+    np.testing.assert_allclose(
+        target_log_prob(model, hidden, row, target),
+        log_probs(model, hidden)[row, target],
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+@given(huffman_softmaxes(), st.data())
+def test_top_k_is_the_sorted_full_distribution(model, data):
+    k = data.draw(st.integers(1, model.num_targets))
+    full = log_probs(model, hidden_for(model))
+    best, targets = top_k(model, hidden_for(model), k)
+    for row, values in enumerate(full):
+        order = sorted(range(model.num_targets), key=lambda t: (-values[t], t))[:k]
+        assert targets[row].tolist() == order
+        assert best[row].tolist() == values[order].tolist()
+
+
+@given(huffman_softmaxes(), st.sampled_from([100.0, 1e4]))
+def test_log_probs_stay_finite_however_large_the_logits(model, scale):
+    assert np.isfinite(log_probs(model, hidden_for(model, scale=scale))).all()
+
+
+@given(huffman_softmaxes())
+def test_the_tensors_of_a_model_are_the_model(model):
+    again = from_tensors("HuffmanSoftmax", to_tensors(model), huffman_softmax.attributes(model))
+    hidden = hidden_for(model)
+    np.testing.assert_array_equal(log_probs(again, hidden), log_probs(model, hidden))
+    assert again.compat == model.compat
+
+
+@given(huffman_softmaxes())
+def test_a_walk_down_the_children_is_the_path(model):
+    for target in range(model.num_targets):
+        at = model.path[target, 0] if model.num_targets > 1 else leaf(target)
+        for node, sign in zip(model.path[target], model.sign[target], strict=True):
+            if sign:
+                assert at == node
+                at = model.children[node, int(sign > 0)]
+        assert at == leaf(target)
+
+
+def test_the_formula_by_hand():
+    model = tree(syn1=np.array([[np.log(3.0), 0, 0], [0, np.log(4.0), 0]]))
+    got = np.exp(log_probs(model, np.array([[1.0, 1.0, 0.0]])))
+    np.testing.assert_allclose(got, [[0.75 * 0.2, 0.25, 0.75 * 0.8]], rtol=1e-6)
+
+
+def test_fasttext_scores_add_a_floor_to_every_step():
+    model = tree(compat="fasttext")
+    step = np.log(0.5 + 1e-5)
+    np.testing.assert_allclose(
+        log_probs(model, np.zeros((1, 3))), [[2 * step, step, 2 * step]], rtol=1e-12
+    )
+    sure = tree(syn1=np.full((2, 3), 1e4), compat="fasttext")
+    assert np.isfinite(log_probs(sure, np.ones((1, 3)))).all()
+    assert target_log_prob(sure, np.ones((1, 3)), np.array([0]), np.array([2])) > 0
+
+
+def test_one_target_is_certain_whatever_is_asked():
+    for path, sign in [(np.zeros((1, 0), int), np.zeros((1, 0), int)), ([[-1]], [[0]])]:
+        model = build(np.empty((0, 3)), np.array(path), np.array(sign))
+        assert (model.num_targets, model.depth) == (1, 1)
+        assert log_probs(model, np.ones((2, 3))).tolist() == [[0], [0]]
+        assert top_k(model, np.ones((1, 3)), 1)[1].tolist() == [[0]]
+        assert largest_logit(model, np.ones((1, 3))) == 0
+
+
+def test_padding_may_be_0_or_minus_1_and_rows_may_be_unused():
+    usual = tree(syn1=np.ones((5, 3)))
+    other = tree(syn1=np.ones((5, 3)), path=np.array([[0, 1], [0, -1], [0, 1]], dtype=np.int8))
+    np.testing.assert_array_equal(usual.path, other.path)
+    assert usual.path.dtype == np.int32
+    assert usual.sign.dtype == np.int8
+
+
+def test_depth_is_that_of_the_deepest_leaf():
+    wide = tree(
+        path=np.pad(TREE["path"], [(0, 0), (0, 7)]), sign=np.pad(TREE["sign"], [(0, 0), (0, 7)])
+    )
+    assert wide.depth == 2
+
+
+@given(st.integers(2, 30), st.integers(0, 1000))
+def test_a_tree_with_one_wrong_step_is_refused_or_another_tree(num_targets, seed):
+    """Whatever is changed: the model is refused, or its probabilities still sum to one."""
+    rng = np.random.default_rng(seed)
+    path, sign = random_paths(num_targets, rng)
+    target, step = rng.integers(num_targets), rng.integers(path.shape[1])
+    path, sign = path.copy(), sign.copy()
+    if rng.random() < 0.5:
+        path[target, step] = rng.integers(-1, num_targets)
+    else:
+        sign[target, step] = rng.integers(-1, 2)
+    try:
+        model = build(rng.normal(size=(num_targets - 1, 4)), path, sign)
+    except WeightsError:
+        return
+    np.testing.assert_allclose(np.exp(log_probs(model, hidden_for(model))).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"syn1": np.zeros(3)}, r"syn1: expected \[nodes, hidden_size\], got \[3\]"),
+        ({"syn1": np.zeros((2, 0))}, r"hidden_size: expected at least 1, got 0"),
+        ({"syn1": np.full((2, 3), np.nan)}, r"syn1: expected finite float32 values, got nan"),
+        ({"sign": np.zeros((3, 3), int)}, r"sign: expected \[3, 2\], got \[3, 3\]"),
+        ({"path": np.zeros((3, 2))}, r"path: expected integers, got dtype float64"),
+        ({"syn1": np.zeros((1, 3))}, r"path: expected nodes 0 to 0, got 1 at step 1 of target 0"),
+        ({"sign": TREE["sign"] * 2}, r"sign: expected -1, 0 or 1, got 2 at step 0 of target 0"),
+        (
+            {"sign": np.array([[1, -1], [0, -1], [1, 1]])},
+            r"sign: expected padding only after the last step, got -1 at step 1 of target 1",
+        ),
+        (
+            {"path": np.array([[0, 1], [0, 7], [0, 1]])},
+            r"path: expected padding of 0 or -1, got 7 at step 1 of target 1",
+        ),
+        (
+            {"sign": np.array([[1, -1], [0, 0], [1, 1]])},
+            r"one binary tree .*: target 1 has no step",
+        ),
+        (
+            {"path": np.array([[0, 1], [1, 0], [0, 1]])},
+            r"target 0 starts at node 0, target 1 at 1",
+        ),
+        (
+            {"sign": np.array([[1, -1], [1, 0], [1, 1]])},
+            r"branch \+1 of node 0 leads to target 1 on .* target 1, and elsewhere to node 1",
+        ),
+        (
+            {"sign": np.array([[1, 1], [-1, 0], [1, 1]])},
+            r"branch \+1 of node 1 leads to target 0 on .* target 0, and elsewhere to target 2",
+        ),
+        (
+            {"path": TREE["path"][:2], "sign": TREE["sign"][:2]},
+            r"branch \+1 of node 1 leads to no target",
+        ),
+        ({"path": np.zeros((0, 2), int), "sign": np.zeros((0, 2), int)}, r"at least one target"),
+        ({"compat": "word2vec"}, r"compat: expected exact or fasttext, got word2vec"),
+    ],
+)
+def test_arrays_that_do_not_make_a_tree_are_refused(changes, message):
+    with pytest.raises(WeightsError, match=message):
+        tree(**changes)
+
+
+def test_a_loop_is_refused():
+    path = np.array([[0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]])
+    sign = np.array([[1, 1, 1], [1, 1, -1], [-1, 0, 0], [1, -1, 0]])
+    with pytest.raises(WeightsError, match=r"one binary tree"):
+        tree(path=path, sign=sign)
+
+
+def test_a_node_of_two_parents_is_refused():
+    path = np.array([[0, 1], [0, 1], [0, 1], [0, 1]])
+    sign = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    with pytest.raises(WeightsError, match=r"one binary tree"):
+        tree(path=path, sign=sign)
+
+
+def test_questions_that_cannot_be_answered_are_refused():
+    with pytest.raises(QueryError, match=r"target: expected 0 to 2, got 3"):
+        target_log_prob(tree(), np.zeros((1, 3)), np.array([0]), np.array([3]))
+    with pytest.raises(QueryError, match=r"hidden: expected \[batch, 3\]"):
+        log_probs(tree(), np.zeros((1, 4)))
