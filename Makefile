@@ -34,8 +34,9 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## Measure this machine; figures and plots into docs/
-	$(BIN)/python -m benchmarks
+bench: install ## Measure this machine; figures and plots into docs/performance.md
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BIN)/python -W ignore -m benchmarks $(BENCH)
 
 serve: install build/repository ## Serve the sample model on port 8000
 	$(BIN)/hsoftmax serve build/repository
@@ -48,6 +49,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --no-emit-index-url pyproject.toml
 lock: ## Pin every dependency with hashes (needs uv)
 	$(COMPILE) --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra bench -o requirements/bench.txt
 	$(COMPILE) --extra service -o requirements/cpu.txt
 	$(COMPILE) --extra service-cuda -o requirements/cuda.txt
 	echo hatchling | $(COMPILE:pyproject.toml=-) -o requirements/build.txt

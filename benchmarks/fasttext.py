@@ -2,7 +2,7 @@
 
     python -m benchmarks.fasttext [--labels 300000] [--json FILE]
 
-One thread each, in turns. fastText takes a text of one known word, whose hidden vector costs it next
+One thread each, in turns. fastText takes a text of one known word, whose hidden vector costs next
 to nothing; we take that vector. The output matrix is random, scaled so that one label has most of
 the probability ("peaked") or none has ("flat"). fastText drops what it scores below 1e-5, and may
 return fewer labels than were asked for; ours are exact and always k.
@@ -82,7 +82,15 @@ def _trained(labels: int, directory: Path) -> "fasttext.FastText._FastText":
             repeats = 1 + labels // (50 * (label + 1))
             file.write(f"__label__{label} w{label % 64}\n" * repeats)
     return fasttext.train_supervised(
-        str(text), loss="hs", dim=_HIDDEN, epoch=1, minCount=1, bucket=0, lr=1e-9, thread=12, verbose=0
+        str(text),
+        loss="hs",
+        dim=_HIDDEN,
+        epoch=1,
+        minCount=1,
+        bucket=0,
+        lr=1e-9,
+        thread=12,
+        verbose=0,
     )
 
 

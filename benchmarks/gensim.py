@@ -35,7 +35,11 @@ def main() -> None:
         loaded = load(Path(directory) / "words.model", "gensim", Options())
         rows = list(_rows(model, write(loaded.model, Path(directory))))
     words = len(model.wv)
-    report(f"gensim, hs=1, {words:,} words, hidden {_HIDDEN}, one thread, µs per pair", rows, chosen.json)
+    report(
+        f"gensim, hs=1, {words:,} words, hidden {_HIDDEN}, one thread, µs per pair",
+        rows,
+        chosen.json,
+    )
 
 
 def _trained(words: int) -> Word2Vec:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.target_log_prob --batches 1,8,64,256,1024
 
-One uniform target a row. "read" passes once over each distinct block of the batch; "numpy" is one
+One target a row, uniform or drawn by Zipf's law (the t-th target with probability in proportion
+to 1 / t, as words are). "read" passes once over each distinct block of the batch; "numpy" is one
 matrix-vector product a row, without copies. Microseconds are per row.
 """
 
@@ -31,21 +32,22 @@ def main() -> None:
 
 
 def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str, object]:
-    runs = _runs(made, batch, options.threads)
+    runs = _runs(made, batch, options.threads, options.law)
     taken = medians(runs, repeats=options.repeats or int(np.clip(2000 // batch, 5, 101)))
     per_row = {name: us / batch for name, us in taken.items()}
     ratios = {f"x {name}": us / per_row["ours"] for name, us in per_row.items() if name != "ours"}
     return {"batch": batch, "x textbook": "-", **ratios, "textbook": "-", **per_row}
 
 
-def _runs(made: Written, batch: int, threads: int) -> dict[str, Callable[[], object]]:
+def _runs(made: Written, batch: int, threads: int, law: str) -> dict[str, Callable[[], object]]:
     rng = np.random.default_rng(batch)
+    drawn = _DRAWN[law](rng)
     hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
 
     def targets() -> (
         Array
     ):  # anew each time: no run may find its blocks in cache by another's doing
-        return rng.integers(0, made.model.num_targets, batch)
+        return drawn(made.model.num_targets, batch)
 
     def ask(session: onnxruntime.InferenceSession) -> object:
         query = {"hidden": hidden, "row": np.arange(batch), "target": targets()}
@@ -76,12 +78,27 @@ def multiply_blocks(made: Written, hidden: Array, target: Array) -> None:
         level.weight[level.offsets[block] : level.offsets[block + 1]] @ state
 
 
+def _uniform(rng: np.random.Generator) -> Callable[[int, int], Array]:
+    return lambda targets, count: rng.integers(0, targets, count)
+
+
+def _zipf(rng: np.random.Generator) -> Callable[[int, int], Array]:
+    """By inversion: the integral of 1 / t is log t."""
+    return lambda targets, count: np.minimum(
+        (targets + 1.0) ** rng.random(count) - 1, targets - 1
+    ).astype(np.int64)
+
+
+_DRAWN = {"uniform": _uniform, "zipf": _zipf}
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--block", type=int, default=1000)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
+    parser.add_argument("--law", choices=list(_DRAWN), default="uniform")
     parser.add_argument("--batches", type=_integers, default=[1, 2, 4, 8, 32, 64, 256, 1024, 4096])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=0)

@@ -30,7 +30,7 @@ def weights(clusters, block, hidden):
 
 
 def compiled(shape, batch):
-    clusters, block, hidden = shape
+    clusters, block, _ = shape
     shared = [theano.shared(array.astype(np.float32)) for array in weights(*shape)]
     x, target = T.fmatrix("x"), T.lvector("target")
 

@@ -19,7 +19,7 @@ from models.arrays import Array, Float32, Float64
 from .block_dot_cases import block_dot_cases
 
 TOLERANCE = 1e-5  # in log p, on ordinary logits
-_RELATIVE = 1e-6  # of the largest logit: float32 holds 24 bits of it
+_RELATIVE = 1e-6  # of the largest logit, times the root of the steps whose roundings add up
 _CASES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
 _ROWS = 4
 _PAIRS = 64
@@ -77,9 +77,7 @@ def open_session(graph: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _cases(
-    model: models.Softmax, uniforms: int, rng: np.random.Generator
-) -> Iterator[Case]:
+def _cases(model: models.Softmax, uniforms: int, rng: np.random.Generator) -> Iterator[Case]:
     reference = models.reference(model)
     drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
     for name, size in _CASES.items():
@@ -87,11 +85,9 @@ def _cases(
         yield Case(
             name,
             hidden,
-            max(TOLERANCE, _RELATIVE * reference.largest_logit(model, hidden)),
+            max(TOLERANCE, _RELATIVE * uniforms**0.5 * reference.largest_logit(model, hidden)),
             reference.log_probs(model, hidden),
-            None
-            if model.num_clusters is None
-            else reference.cluster_log_probs(model, hidden),
+            None if model.num_clusters is None else reference.cluster_log_probs(model, hidden),
             rng,
             uniforms,
         )
