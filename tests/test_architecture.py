@@ -1,4 +1,4 @@
-"""Who may import whom: service -> bundle -> models <- bundle <- exporter."""
+"""Who may import whom: service -> scoring -> bundle -> models <- bundle <- exporter."""
 
 import ast
 from pathlib import Path
@@ -7,10 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
-    "models": {"bundle", "exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "torch",
-               "fastapi", "os", "time", "logging"},
-    "bundle": {"exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "fastapi"},
-    "exporter": {"service", "hsoftmax", "fastapi", "uvicorn"},
+    "models": {"bundle", "scoring", "exporter", "service", "hsoftmax", "onnx", "onnxruntime",
+               "spox", "torch", "fastapi", "os", "time", "logging"},
+    "bundle": {"scoring", "exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox",
+               "fastapi"},
+    "scoring": {"exporter", "service", "hsoftmax", "onnx", "onnxruntime", "spox", "torch",
+                "fastapi"},
+    "exporter": {"service", "scoring", "hsoftmax", "fastapi", "uvicorn"},
     "service": {"exporter", "hsoftmax", "spox", "onnx", "torch"},
 }  # fmt: skip
 

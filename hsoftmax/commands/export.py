@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -75,6 +76,19 @@ def _sizes(manifest: bundle.Manifest) -> str:
     show_default=True,
     help="Binary trees: probabilities that sum to one, or fastText's own scores.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(bundle.Precision)),
+    default="fp32",
+    show_default=True,
+    help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
+)
+@click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    help="Refuse a bundle with an answer further than this from the trained weights' log p.",
+)
 def command(
     weights: Path,
     source: str,
@@ -85,6 +99,9 @@ def command(
     labels: Path | None,
     padding: str,
     compat: str,
+    precision: bundle.Precision,
+    calibration: Path | None,
+    max_error: float | None,
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
     options = exporter.Options(
@@ -98,7 +115,14 @@ def command(
         recognised = exporter.recognise(weights)
         source = recognised.source
         click.echo(f"{weights.name}: {recognised.saw} (--from {source})")
-    made = exporter.export_file(weights, to, source=source, options=options, labels=labels)
+    made = exporter.export_file(
+        weights,
+        to,
+        source=source,
+        options=options,
+        labels=labels,
+        fidelity=exporter.Fidelity(precision, calibration, max_error),
+    )
     worst = max(check.max_error / check.tolerance for check in made.manifest.verification)
     click.echo(f"{made.path}")
     click.echo(

@@ -43,3 +43,13 @@ def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     for task in manifest.tasks:
         checks = [check for check in manifest.verification if check.task == task]
         yield f"task {task}", ", ".join(f"{c.case} ±{c.max_error:.0e}" for c in checks)
+    for measured in manifest.accuracy:
+        yield f"accuracy, {measured.rows_from}", _accuracy(measured)
+
+
+def _accuracy(measured: bundle.Accuracy) -> str:
+    return (
+        f"{measured.rows:,} rows: |Δ log p| at most {measured.max_error:.1e}, "
+        f"mean {measured.mean_error:.1e}; KL {measured.kl:.1e}; "
+        f"top-1 {measured.top1_agreement:.1%}, top-10 {measured.top10_agreement:.1%}"
+    )

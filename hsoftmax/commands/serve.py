@@ -16,7 +16,8 @@ import service
 def _option(name: str, field: FieldInfo) -> click.Option:
     flag = name.replace("_", "-")
     names = [f"--{flag}/--no-{flag}"] if field.annotation is bool else [f"--{flag}"]
-    default = "" if field.default_factory or field.is_required() else f" [default: {field.default}]"
+    silent = field.default_factory or field.is_required() or field.default is None
+    default = "" if silent else f" [default: {field.default}]"
     return click.Option([*names, name], default=None, help=f"{field.description}{default}")
 
 

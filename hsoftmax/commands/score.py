@@ -1,0 +1,131 @@
+"""`hsoftmax score`: every row of files of any size, losing none."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+import bundle
+import scoring
+from hsoftmax.newest import newest
+from hsoftmax.progress import Bar
+
+_REMOTE_ROWS = 256  # in one request
+_COUNT = click.IntRange(min=1)
+
+
+@click.command("score")
+@click.argument("path", metavar="BUNDLE")
+@click.argument("input", type=click.Path(exists=True, path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--task", "name", type=click.Choice(scoring.NAMES), required=True)
+@click.option("--k", type=_COUNT, default=10, show_default=True, help="top_k: targets a row.")
+@click.option(
+    "--max-blocks",
+    type=click.IntRange(min=0),
+    default=0,
+    help="top_k: most blocks to open for a row; 0, the default, is no limit.",
+)
+@click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, scoring.LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="sample: the same seed draws the same.",
+)
+@click.option(
+    "--oov",
+    type=click.Choice(get_args(scoring.Oov)),
+    default="error",
+    show_default=True,
+    help="perplexity: a label that the bundle has not is an error, or is left out.",
+)
+@click.option("--log-base", type=float, help="perplexity: of the log-probabilities. Default: e.")
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAMES",
+    help="Input columns, as in h0..h127 or a,b,c; or role=name, as in input=state,target=next.",
+)
+@click.option("--labels", "labelled", is_flag=True, help='CSV: targets are labels, even "17".')
+@click.option("--resume", is_flag=True, help="Go on where a run of this very job stopped.")
+@click.option("--batch", type=_COUNT, help="Rows in one run of the graph.")
+@click.option("--shard-rows", type=_COUNT, help="Rows that are finished and recorded together.")
+@click.option("--threads", type=_COUNT, help="Default: all cores that this process may use.")
+@click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
+@click.option("--key", envvar="HSOFTMAX_API_KEY", help="The server's API key.")
+def command(
+    path: str,
+    input: Path,
+    output: Path,
+    name: scoring.Name,
+    columns: tuple[str, ...],
+    labelled: bool,
+    resume: bool,
+    batch: int | None,
+    shard_rows: int | None,
+    threads: int | None,
+    url: str | None,
+    key: str | None,
+    **parameters: Any,  # noqa: ANN401  the task's own
+) -> None:
+    """Score the rows of INPUT, a file or a folder of them, into OUTPUT.
+
+    Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy. A row that is wrong becomes an
+    error record in its place. Nothing is at OUTPUT before all of it is. An OUTPUT without an
+    extension is a folder of files in the format of INPUT.
+    """
+    run, facts = _remote(url, path, key) if url else _local(Path(path))
+    _expect_apart(input, output)
+    chosen = scoring.parse_columns(columns)
+    files = scoring.find_inputs(input)
+    format = scoring.find_format(output if output.suffix else files[0])
+    with (
+        closing(scoring.open_inputs(files, chosen, facts, labelled=labelled)) as source,
+        Bar() as bar,
+    ):
+        order = scoring.make_order(
+            source, output, format, facts, scoring.Task(name, **parameters),
+            columns=chosen, labelled=labelled, shard_rows=shard_rows,
+            batch=batch or (_REMOTE_ROWS if url else None),
+        )  # fmt: skip
+        cores = threads or len(os.sched_getaffinity(0))
+        summary = scoring.run_job(order, run, resume=resume, threads=cores, progress=bar.update)
+    click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
+
+
+def _local(path: Path) -> tuple[scoring.Run, scoring.Facts]:
+    from hsoftmax.local import LocalRun
+
+    opened = bundle.open_bundle(newest(path))
+    return LocalRun(opened), scoring.Facts.of(opened)
+
+
+def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.Facts]:
+    from hsoftmax.remote import connect
+
+    run = connect(url.rstrip("/"), name, key)
+    return run, run.facts
+
+
+def _expect_apart(input: Path, output: Path) -> None:
+    if not output.parent.is_dir():
+        raise scoring.CallError(f"{output}: expected a folder to put it in, got none")
+    if input.is_dir() and input.resolve() == output.parent.resolve():
+        raise scoring.CallError(f"{output}: expected it outside of the input's folder, got inside")
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    said = (f"{summary['rows_in']:,} rows, {summary['scored']:,} scored, "
+            f"{summary['failed']:,} failed")  # fmt: skip
+    if corpus := summary.get("corpus"):
+        perplexity = "none" if corpus["perplexity"] is None else f"{corpus['perplexity']:.6g}"
+        said += (
+            f"; perplexity {perplexity} over {corpus['words']:,} words in "
+            f"{corpus['sequences']:,} sequences, {corpus['oov']:,} out of vocabulary, "
+            f"log_prob {corpus['log_prob']:.6g} to base {corpus['log_base']}"
+        )
+    return said

@@ -1,0 +1,38 @@
+"""What can go wrong with a row, and with a whole job.
+
+ScoringError        the work failed; one line
+├── CallError       the call was wrong: it cannot be carried out as it stands
+└── Flaw            one row is wrong; it becomes a record in the row's place
+"""
+
+from typing import ClassVar, Literal
+
+from models import UserError
+
+# The service answers with the same codes where the same thing is wrong with a request.
+Code = Literal[
+    "invalid_json",
+    "invalid_query",
+    "target_out_of_range",
+    "unknown_label",
+    "too_large",
+    "inference_failed",
+]
+
+
+class ScoringError(UserError):
+    """Base of all that ends a job."""
+
+
+class CallError(ScoringError):
+    """A job that was asked for wrongly."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class Flaw(ScoringError):
+    """What is wrong with one row: a sentence and the service's code for it."""
+
+    def __init__(self, code: Code, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code

@@ -1,0 +1,134 @@
+"""Records as Arrow: a shard is IPC streams one after another; the output is IPC or Parquet."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.arrays import Array
+from scoring.records import Column, Ragged, Records
+from scoring.rows import Id
+from scoring.task import Field, Kind
+
+from .layout import Layout
+
+Arrow = Any  # any of pyarrow's own: it has no types to check against
+
+_KINDS: dict[Kind, Arrow] = {
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "int64": pa.int64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+
+
+def encode(records: Records, layout: Layout) -> bytes:
+    """One batch as a stream of its own."""
+    schema = _schema(layout)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(_arrays(records, layout), schema=schema))
+    return bytes(sink.getvalue())
+
+
+def assemble_arrow(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
+    """An Arrow IPC file of the batches as they are."""
+    with pa.ipc.new_file(to, _schema(layout)) as writer:
+        for batches in map(_batches, shards):
+            for batch in batches:
+                writer.write_batch(batch)
+
+
+def assemble_parquet(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
+    """A Parquet file with a row group for each shard."""
+    schema = _schema(layout)
+    # Log-probabilities hardly repeat: a dictionary of them is built for nothing.
+    with pq.ParquetWriter(to, schema, use_dictionary=["code", "error"]) as writer:
+        for shard in shards:
+            writer.write_table(pa.Table.from_batches(_batches(shard), schema))
+
+
+def _schema(layout: Layout) -> Arrow:
+    fields = [(field.name, _type(field)) for field in layout.fields]
+    fault = [("line", pa.int64()), ("error", pa.string()), ("code", pa.string())]
+    return pa.schema([("id", _KINDS[layout.id_kind]), *fields, *fault])
+
+
+def _type(field: Field) -> Arrow:
+    kind = _KINDS[field.kind]
+    return pa.list_(kind) if field.listed else kind
+
+
+def _batches(shard: Path) -> Iterator[Arrow]:
+    with pa.OSFile(str(shard)) as file:
+        while file.tell() < file.size():
+            yield from pa.ipc.open_stream(file)
+
+
+def _arrays(records: Records, layout: Layout) -> list[Arrow]:
+    arrays = [_ids(records.ids, layout)]
+    place = _places(records)
+    for field in layout.fields:
+        if field.name not in records.columns:
+            arrays.append(pa.nulls(len(records), _type(field)))
+            continue
+        column = _column(records.columns[field.name], field)
+        arrays.append(column if place is None else column.take(place))
+    return [*arrays, *_faults(records)]
+
+
+def _ids(ids: Sequence[Id], layout: Layout) -> Arrow:
+    return _text(ids) if layout.id_kind == "string" else pa.array(ids, pa.int64())
+
+
+def _places(records: Records) -> Arrow:
+    """[rows]: each row's position among those scored, null for one that is not; None if all are."""
+    if len(records.scored) == len(records):
+        return None
+    place = np.zeros(len(records), dtype=np.int64)
+    place[records.scored] = np.arange(len(records.scored))
+    missing = np.ones(len(records), dtype=np.bool_)
+    missing[records.scored] = False
+    return pa.array(place, mask=missing)
+
+
+def _column(column: Column, field: Field) -> Arrow:
+    if isinstance(column, Ragged):
+        offsets = np.concatenate([[0], np.cumsum(column.counts)])
+        return _lists(offsets, column.values, field)
+    if field.listed:
+        rows, width = column.shape if column.ndim == 2 else (len(column), 1)
+        return _lists(np.arange(rows + 1) * width, column.reshape(-1), field)
+    return _flat(column, field)
+
+
+def _lists(offsets: Array, values: Array, field: Field) -> Arrow:
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), _flat(values, field))
+
+
+def _flat(values: Array, field: Field) -> Arrow:
+    """No graph's answer is NaN: where it stands, there is no answer."""
+    if field.kind == "string":
+        return _text(values.tolist())
+    return pa.array(values, _KINDS[field.kind], from_pandas=True)
+
+
+def _text(values: Sequence[object]) -> Arrow:
+    return pa.array([None if v is None else str(v) for v in values], pa.string())
+
+
+def _faults(records: Records) -> list[Arrow]:
+    count, flaws = len(records), records.flaws
+    if not flaws:
+        return [pa.nulls(count, kind) for kind in (pa.int64(), pa.string(), pa.string())]
+    found = [flaws.get(i) for i in range(count)]
+    lines = [line if i in flaws else None for i, line in enumerate(records.lines)]
+    return [
+        pa.array(lines, pa.int64()),
+        pa.array([None if flaw is None else str(flaw) for flaw in found], pa.string()),
+        pa.array([None if flaw is None else flaw.code for flaw in found], pa.string()),
+    ]

@@ -1,0 +1,229 @@
+"""NPY: a matrix of hidden states, or a structured array with the fields of a row; and out.
+
+An array has no room for text: what is wrong with a row goes to the ledger, and from there into a
+file beside the output; the row's values are NaN, and its targets -1.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from models.arrays import Array, Int64
+from scoring.errors import CallError, Flaw
+from scoring.facts import Facts
+from scoring.records import Column, Ragged, Records
+from scoring.rows import Bool, Reading, Rows, Target, expect_finite, resolve, resolve_numbers
+from scoring.task import Field, Form, Kind
+
+from .columns import Columns
+from .layout import Layout
+from .source import Block, Position, named
+
+_MISSING = {"f": np.nan, "i": -1, "b": False}
+
+
+# --- in -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One file's array: where its bytes begin, and what one row is."""
+
+    offset: int
+    rows: int
+    dtype: np.dtype[Any]
+
+
+@dataclass
+class NpySource:
+    """Arrays read with plain reads: mapped pages would count as this process's memory."""
+
+    files: tuple[Path, ...]
+    stored: Sequence[Stored]
+    columns: Columns
+    form: Form
+    id_kind: Kind
+    total: int | None
+
+    def begin(self) -> Position:
+        return Position(0, 0, 1)
+
+    def read(self, position: Position, count: int) -> Block | None:
+        while position.offset >= self.stored[position.file].rows:
+            if position.file + 1 == len(self.files):
+                return None
+            position = Position(position.file + 1, 0, 1)
+        stored = self.stored[position.file]
+        count = min(count, stored.rows - position.offset)
+        content = np.fromfile(
+            self.files[position.file],
+            dtype=stored.dtype,
+            count=count,
+            offset=stored.offset + position.offset * stored.dtype.itemsize,
+        )
+        end = Position(position.file, position.offset + count, position.line + count)
+        return Block(position, end, count, content)
+
+    def parse(self, block: Block, reading: Reading) -> Rows:
+        return _rows(block.content, self.columns, block.start.line, reading)
+
+    def fraction(self, position: Position) -> float:
+        before = sum(one.rows for one in self.stored[: position.file]) + position.offset
+        return before / max(1, self.total or 0)
+
+    def close(self) -> None:
+        pass
+
+
+def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NpySource:
+    """Raises CallError unless each file is such an array, whole, of the bundle's width."""
+    stored = [_stored(path) for path in files]
+    for path, one in zip(files, stored, strict=True):
+        _expect_input(path, one.dtype, columns, facts.hidden_size)
+    names = stored[0].dtype.names or ()
+    kind = stored[0].dtype[columns.id].kind if columns.id in names else "i"
+    return NpySource(
+        files=tuple(files),
+        stored=stored,
+        columns=columns,
+        form=named(names, columns.target, columns.targets),
+        id_kind="int64" if kind in "iu" else "string",
+        total=sum(one.rows for one in stored),
+    )
+
+
+def _stored(path: Path) -> Stored:
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                version, np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read(file)
+        except ValueError as error:
+            raise CallError(f"{path}: expected NPY, got: {str(error).splitlines()[0]}") from None
+        offset = file.tell()
+    if dtype.hasobject or fortran or len(shape) != (1 if dtype.names else 2):
+        raise CallError(
+            f"{path}: expected [rows, hidden_size] numbers or [rows] of fields, in C order, "
+            f"got {list(shape)} of {dtype}{', in Fortran order' if fortran else ''}"
+        )
+    row = dtype if dtype.names else np.dtype((dtype, shape[1:]))
+    size, wanted = path.stat().st_size, offset + shape[0] * row.itemsize
+    if size < wanted:
+        raise CallError(f"{path}: expected {wanted} bytes, as its header says, got {size}")
+    return Stored(offset, shape[0], row)
+
+
+def _expect_input(path: Path, dtype: np.dtype[Any], columns: Columns, width: int) -> None:
+    name = (columns.input or ("input",))[0]
+    if dtype.names and name not in dtype.names:
+        raise CallError(f"{path}: expected a field {name}, got {', '.join(dtype.names)}")
+    field = dtype[name] if dtype.names else dtype
+    for other in (columns.id, columns.target, columns.targets, columns.sequence):
+        if other in (dtype.names or ()) and dtype[other].base.kind not in "iuU":
+            raise CallError(f"{path}: {other}: expected integers or text, got {dtype[other].base}")
+    if field.shape != (width,) or field.base.kind not in "fiu":
+        raise CallError(
+            f"{path}: input: expected {width} numbers in a row, "
+            f"got {list(field.shape)} of {field.base}"
+        )
+
+
+def _rows(content: Array, columns: Columns, first_line: int, reading: Reading) -> Rows:
+    names = content.dtype.names or ()
+
+    def field(name: str) -> list[Any] | None:
+        return content[name].tolist() if name in names else None
+
+    numbers = content[(columns.input or ("input",))[0]] if names else content
+    with np.errstate(over="ignore", invalid="ignore"):
+        hidden = np.array(numbers, dtype=np.float32, order="C")
+    flaws: dict[int, Flaw] = {}
+    expect_finite(hidden, flaws)
+    count = len(content)
+    target, counts, listed, oov = _targets(content, columns, flaws, reading)
+    none = [None] * count
+    return Rows(
+        lines=range(first_line, first_line + count),
+        ids=field(columns.id) or none,
+        hidden=hidden,
+        target=target,
+        counts=counts,
+        listed=listed,
+        sequences=field(columns.sequence) or none,
+        oov=oov,
+        flaws=flaws,
+    )
+
+
+def _targets(
+    content: Array, columns: Columns, flaws: dict[int, Flaw], reading: Reading
+) -> tuple[Int64, Int64, Bool, frozenset[int]]:
+    """(targets of all rows, how many each has, which rows gave a list, out of vocabulary)."""
+    names, count = content.dtype.names or (), len(content)
+    one = columns.target in names
+    listed = np.full(count, not one and columns.targets in names)
+    if one and content.dtype[columns.target].kind in "iu":
+        numbers, present = content[columns.target].astype(np.int64), np.ones(count, dtype=np.bool_)
+        return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
+    entries: list[Sequence[Target] | None] = [None] * count
+    if one:
+        entries = [(target,) for target in content[columns.target].tolist()]
+    elif columns.targets in names:
+        entries = content[columns.targets].tolist()
+    target, counts, oov = resolve(entries, listed, flaws, reading)
+    return target, counts, listed, oov
+
+
+# --- out ----------------------------------------------------------------------------------------
+
+
+def encode(records: Records, layout: Layout) -> bytes:
+    """The rows' bytes, without a header."""
+    dtype = _dtype(layout)
+    rows = np.zeros(len(records), dtype=dtype)
+    for name in dtype.names or ():
+        rows[name] = _MISSING[dtype[name].base.kind]
+    for name in records.columns.keys() & set(dtype.names or ()):
+        _fill(rows, name, records.scored, records.columns[name])
+    return rows.tobytes()
+
+
+def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
+    """A header, and the shards one after another; one field alone is a plain array."""
+    paths = list(shards)
+    dtype = _dtype(layout)
+    count = sum(path.stat().st_size for path in paths) // dtype.itemsize
+    alone = dtype[0] if len(dtype.names or ()) == 1 else dtype
+    shape = (count, *alone.shape)
+    header = {"descr": np.lib.format.dtype_to_descr(alone.base), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(to, {**header, "shape": shape})
+    for path in paths:
+        with path.open("rb") as shard:
+            while part := shard.read(2**20):
+                to.write(part)
+
+
+def _fill(rows: Array, name: str, scored: Array, column: Column) -> None:
+    if isinstance(column, Ragged):
+        width = rows.dtype[name].shape[0]
+        inside = np.arange(width) < column.counts[:, None]
+        matrix = np.full((len(scored), width), _MISSING[rows.dtype[name].base.kind])
+        matrix[inside] = column.values
+        rows[name][scored] = matrix
+    else:
+        rows[name][scored] = column
+
+
+def _dtype(layout: Layout) -> np.dtype[Any]:
+    """A row of the output; text has no place in it."""
+    kept = [field for field in layout.fields if field.kind != "string"]
+    return np.dtype([_described(field, layout.width) for field in kept])
+
+
+def _described(field: Field, width: int) -> tuple[Any, ...]:
+    return (field.name, field.kind, (width,)) if field.listed else (field.name, field.kind)

@@ -1,0 +1,70 @@
+"""Perplexity: exp of the mean of -log p, over a sequence or over all rows.
+
+    perplexity = exp(-(sum of log p) / words)
+
+Words are the scored rows that are in the vocabulary. Sums are kept in nats; what is reported is in
+the unit asked for, and a perplexity has none.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .records import Records
+from .rows import Id, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over some rows; `log_prob` in nats."""
+
+    words: int = 0
+    oov: int = 0
+    failed: int = 0
+    log_prob: float = 0.0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.words + other.words,
+            self.oov + other.oov,
+            self.failed + other.failed,
+            self.log_prob + other.log_prob,
+        )
+
+    @property
+    def perplexity(self) -> float | None:
+        """None where there is no word."""
+        if not self.words:
+            return None
+        mean = -self.log_prob / self.words
+        return math.exp(mean) if mean < 700 else math.inf
+
+    def report(self, log_base: float | None) -> dict[str, float | None]:
+        """As it is written: counts, log-probability in the unit asked for, perplexity."""
+        unit = 1.0 if log_base is None else math.log(log_base)
+        return {
+            "words": self.words,
+            "oov": self.oov,
+            "failed": self.failed,
+            "log_prob": self.log_prob / unit,
+            "perplexity": self.perplexity,
+        }
+
+
+def tallies(rows: Rows, records: Records, log_base: float | None) -> dict[Id, Tally]:
+    """The sums of each sequence in a chunk, in the order of their first rows."""
+    unit = 1.0 if log_base is None else math.log(log_base)
+    log_prob = np.full(len(rows), np.nan)
+    if len(records.scored):
+        log_prob[records.scored] = np.asarray(records.columns["log_prob"], dtype=np.float64) * unit
+    found: dict[Id, Tally] = {}
+    for i, (sequence, value) in enumerate(zip(rows.sequences, log_prob.tolist(), strict=True)):
+        if i in records.flaws:
+            one = Tally(failed=1)
+        elif i in rows.oov:
+            one = Tally(oov=1)
+        else:
+            one = Tally(words=1, log_prob=value)
+        found[sequence] = found.get(sequence, Tally()) + one
+    return found

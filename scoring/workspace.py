@@ -1,0 +1,130 @@
+"""The folder beside an output in which a job keeps its shards until they are all there.
+
+A shard is written aside, synced, renamed; then the ledger records it. Nothing in here is read
+before the ledger says that it is whole.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CallError, ScoringError
+from .ledger import Ledger, Shard
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """`OUTPUT.parts`, held by one process."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.sqlite"
+
+    @property
+    def assembled(self) -> Path:
+        """The output before it has its name."""
+        return self.path / "assembled"
+
+    def shard(self, number: int) -> Path:
+        return self.path / f"shard-{number:08}"
+
+    def clear(self) -> None:
+        """Nothing but the lock."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+
+def workspace_of(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
+@contextmanager
+def hold(output: Path) -> Iterator[Workspace]:
+    """The output's workspace. Raises CallError if another process is at it."""
+    path = workspace_of(output)
+    path.mkdir(exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CallError(f"{output}: expected no other run at it, got one") from None
+        yield Workspace(path)
+
+
+def remove(workspace: Workspace) -> None:
+    """The ledger last: until it is gone, the job can still be told to be finished."""
+    for path in workspace.path.glob("shard-*"):
+        path.unlink()
+    shutil.rmtree(workspace.path)
+
+
+def write_aside(path: Path, parts: Iterable[bytes]) -> tuple[int, str]:
+    """(size, SHA-256) of what is now in a file that does not count yet."""
+    size, digest = 0, hashlib.sha256()
+    with _aside(path).open("wb") as file:
+        for part in parts:
+            file.write(part)
+            digest.update(part)
+            size += len(part)
+    return size, digest.hexdigest()
+
+
+def settle(path: Path) -> None:
+    """Let what was written aside be in place, and on the disk."""
+    with _aside(path).open("rb") as file:
+        sync(file.fileno())
+    place(_aside(path), path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_suffix(".tmp")
+
+
+def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
+    """The finished shards up to the first whose file is not there; that and the rest are undone."""
+    shards = ledger.shards()
+    for shard in shards:
+        path = workspace.shard(shard.number)
+        if not path.is_file() or path.stat().st_size != shard.size:
+            ledger.forget(shard.number)
+            return shards[: shard.number]
+    return shards
+
+
+def checked(workspace: Workspace, ledger: Ledger, shards: Iterable[Shard]) -> Iterator[Path]:
+    """Each shard's file. Raises ScoringError at one that is not what was written."""
+    for shard in shards:
+        path = workspace.shard(shard.number)
+        with path.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got != shard.sha256:
+            ledger.forget(shard.number)
+            raise ScoringError(
+                f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
+                "run again with --resume"
+            )
+        yield path
+
+
+def place(aside: Path, path: Path) -> None:
+    """Give a synced file its name, for good."""
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        sync(folder)
+    finally:
+        os.close(folder)
+
+
+def sync(descriptor: int) -> None:
+    os.fsync(descriptor)

@@ -1,0 +1,54 @@
+"""A tiny bundle, and `hsoftmax score` over rows with it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import exporter
+import models
+from hsoftmax.cli import run
+from tests.scoring.conftest import LABELS, make_model, write
+
+SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "2"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("repository") / "words"
+    exporter.export_model(make_model(), exporter.destination(to / "1"), labels=LABELS)
+    return to
+
+
+@pytest.fixture
+def no_waiting_for_disks(monkeypatch):
+    """What lasts is the subject of test_score_resume."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def score(made, tmp_path, capsys, no_waiting_for_disks):
+    """Score rows, or a file, into a format; the exit code, the output, what was said."""
+
+    def score(rows, to="ndjson", *options, of="ndjson", task="target_log_prob", expect=0):
+        path = rows if isinstance(rows, Path) else write(tmp_path / f"in.{of}", rows)
+        output = tmp_path / f"out.{to}"
+        arguments = [str(made), str(path), str(output), "--task", task, *SMALL, *options]
+        capsys.readouterr()
+        code = run(["score", *arguments])
+        said = capsys.readouterr()
+        assert code == expect, said.err
+        assert not expect or (said.err.startswith("hsoftmax: ") and said.err.count("\n") == 1)
+        score.said = said.out if not expect else said.err
+        return output
+
+    return score
+
+
+def expected(rows) -> np.ndarray:
+    states = np.array([row["input"] for row in rows], dtype=np.float32)
+    target = np.array([row["target"] for row in rows])
+    return models.hierarchical_softmax.target_log_prob(
+        make_model(), states, np.arange(len(rows)), target
+    )

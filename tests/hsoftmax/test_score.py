@@ -1,0 +1,293 @@
+"""`hsoftmax score`, files to files: formats, errors in their rows' places, perplexity."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import models
+from hsoftmax.cli import run
+from hsoftmax.sample import exported, find_sample
+from tests.scoring.conftest import (
+    FORMATS,
+    HIDDEN,
+    LABELS,
+    TARGETS,
+    make_model,
+    make_rows,
+    read,
+    table,
+    write,
+)
+
+from .conftest import SMALL, expected
+
+ROWS = 23  # of shards of 10 in blocks of 4: none of them even
+HIERARCHICAL = models.hierarchical_softmax
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("of", FORMATS)
+def test_every_format_into_every_format(score, of, to):
+    rows = make_rows(ROWS)
+    got = read(score(rows, to, of=of))
+    name = "value" if to == "npy" else "log_prob"
+    np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
+    if to != "npy":
+        assert [int(record["id"]) for record in got] == list(range(ROWS))
+    assert f"{ROWS} rows, {ROWS} scored, 0 failed" in score.said
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_error_record_is_in_its_place_in_every_format(score, tmp_path, to):
+    lines = [json.dumps(row) for row in make_rows(ROWS)]
+    lines[5], lines[11] = "{spoilt", ""
+    path = tmp_path / "in.ndjson"
+    path.write_text("\n".join(lines))
+    output = score(path, to)
+    got = read(output)
+    assert len(got) == ROWS
+    assert f"{ROWS - 2} scored, 2 failed" in score.said
+    if to == "npy":
+        assert np.flatnonzero(np.isnan([record["value"] for record in got])).tolist() == [5, 11]
+        got = read(output.with_name("out.npy.errors.ndjson"))
+        assert [record["line"] for record in got] == [6, 12]
+        return
+    assert [i for i, record in enumerate(got) if record.get("error")] == [5, 11]
+    assert [got[i]["line"] for i in (5, 11)] == [6, 12]
+    assert {got[i]["code"] for i in (5, 11)} == {"invalid_json"}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("task", ["probabilities", "top_k", "log_probs", "sample", "perplexity"])
+def test_every_task_into_every_format(score, task, to):
+    rows = make_rows(7)
+    rows[3]["input"][0] = 1e39
+    options = {"top_k": ["--k", "3"], "sample": ["--num-samples", "2", "--seed", "5"]}
+    got = read(score(rows, to, *options.get(task, []), task=task))
+    assert len(got) == 7
+    states = np.array([row["input"] for row in rows[:3]], dtype=np.float32)
+    full = np.exp(HIERARCHICAL.log_probs(make_model(), states))
+    first = got[0]
+    match task:
+        case "log_probs":
+            found = np.exp(first["value" if to == "npy" else "log_probs"])
+            np.testing.assert_allclose(found, full[0], rtol=1e-5)
+        case "top_k":
+            assert first["targets"] == np.argsort(-full[0])[:3].tolist()
+            np.testing.assert_allclose(first["probabilities"], -np.sort(-full[0])[:3], rtol=1e-5)
+        case "sample":
+            np.testing.assert_allclose(first["probabilities"], full[0][first["targets"]], rtol=1e-5)
+        case "probabilities":
+            found = first["value" if to == "npy" else "probabilities"]
+            assert found == pytest.approx(full[0, rows[0]["target"]], rel=1e-5)
+        case _:
+            assert np.exp(first["log_prob"]) == pytest.approx(full[0, rows[0]["target"]], rel=1e-5)
+
+
+@pytest.mark.parametrize("to", ["ndjson", "csv", "parquet", "arrow"])
+@pytest.mark.parametrize("of", ["ndjson", "parquet", "arrow", "csv", "npy"])
+def test_lists_of_targets(score, of, to):
+    rows = make_rows(5)
+    for row in rows:
+        row["targets"] = [row.pop("target"), 0]
+    got = read(score(rows, to, of=of))
+    first = expected([{**row, "target": row["targets"][0]} for row in rows])
+    np.testing.assert_allclose([record["log_prob"][0] for record in got], first, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["ndjson", "csv", "parquet", "arrow"])
+def test_labels_are_targets(score, of):
+    rows = make_rows(ROWS)
+    wanted = expected(rows)
+    for row in rows:
+        row["target"] = LABELS[row["target"]]
+    rows[2]["target"] = "unheard"
+    got = read(score(rows, of=of))
+    assert got[2]["code"] == "unknown_label"
+    del got[2]
+    np.testing.assert_allclose([r["log_prob"] for r in got], np.delete(wanted, 2), atol=1e-5)
+
+
+def test_a_number_in_csv_is_a_label_only_if_one_says_so(score):
+    rows = make_rows(2)
+    assert read(score(rows, of="csv", to="ndjson"))[0]["log_prob"] < 0
+    got = read(score(rows, "csv", "--labels", of="csv"))
+    assert {record["code"] for record in got} == {"unknown_label"}
+
+
+def test_a_folder_of_files_is_read_by_name(score, tmp_path):
+    rows = make_rows(ROWS)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "b.ndjson", rows[13:])
+    write(folder / "a.ndjson", rows[:13])
+    (folder / "notes.txt").write_text("no rows")
+    got = read(score(folder))
+    np.testing.assert_allclose([record["log_prob"] for record in got], expected(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("of", FORMATS)
+def test_an_output_without_an_extension_is_a_folder_of_the_inputs_format(made, tmp_path, of):
+    rows = make_rows(ROWS)
+    path, output = write(tmp_path / f"in.{of}", rows), tmp_path / "out"
+    arguments = ["score", str(made), str(path), str(output), "--task", "target_log_prob", *SMALL]
+    assert run(arguments) == 0
+    assert sorted(p.name for p in output.iterdir()) == [f"part-0000{i}.{of}" for i in range(3)]
+    got = [record for part in sorted(output.iterdir()) for record in read(part)]
+    name = "value" if of == "npy" else "log_prob"
+    np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
+    assert run(arguments) == 2
+    assert run([*arguments, "--resume"]) == 0
+    (tmp_path / "out.summary.json").unlink()
+    assert run([*arguments, "--resume"]) == 2
+
+
+def test_columns_may_have_other_names(score):
+    rows = [{"key": r["id"], "state": r["input"], "next": r["target"]} for r in make_rows(4)]
+    got = read(score(rows, "ndjson", "--columns", "id=key,input=state,target=next"))
+    assert [record["id"] for record in got] == [0, 1, 2, 3]
+    assert all("log_prob" in record for record in got)
+
+
+@pytest.mark.parametrize("of", ["ndjson", "parquet"])
+def test_the_input_may_be_columns(score, tmp_path, of):
+    rows = make_rows(ROWS)
+    flat = [{"target": r["target"], **{f"x{i}": x for i, x in enumerate(r["input"])}} for r in rows]
+    path = tmp_path / f"flat.{of}"
+    if of == "parquet":
+        pq.write_table(pa.Table.from_pylist(flat), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in flat))
+    got = read(score(path, "ndjson", "--columns", f"x0..x{HIDDEN - 1}"))
+    np.testing.assert_allclose([record["log_prob"] for record in got], expected(rows), atol=1e-5)
+
+
+def test_no_rows_are_no_records(score, tmp_path):
+    empty = tmp_path / "in.ndjson"
+    empty.touch()
+    for to in FORMATS:
+        assert read(score(empty, to)) == []
+
+
+def test_one_malformed_line_in_a_hundred_thousand_costs_one_record(score, tmp_path):
+    line = json.dumps(make_rows(1)[0]).encode() + b"\n"
+    path = tmp_path / "in.ndjson"
+    path.write_bytes(line * 54_321 + b'{"id": 1, "inp\n' + line * 45_678)
+    output = score(path, "ndjson", "--batch", "8192", "--shard-rows", "65536")
+    assert "100,000 rows, 99,999 scored, 1 failed" in score.said
+    lines = output.read_bytes().splitlines()
+    assert json.loads(lines[54_321])["line"] == 54_322
+    assert len(set(lines)) == 2
+
+
+# --- errors in place, by format -----------------------------------------------------------------
+
+
+def test_csv_lines_that_are_wrong(score, tmp_path):
+    rows = make_rows(8)
+    path = write(tmp_path / "in.csv", rows)
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace(",", ",,", 1)
+    lines[2] = '"' + lines[2]
+    lines[3] = ""
+    lines[4] = ",".join([*lines[4].split(",")[:-1], "nan"])
+    lines[5] = ",".join([*lines[5].split(",")[:-1], "much"])
+    lines[6] = ",".join(["6", "99", *lines[6].split(",")[2:]])
+    path.write_text("\n".join(lines))
+    got = read(score(path))
+    codes = ["invalid_query"] * 5 + ["target_out_of_range", None, None]
+    assert [record.get("code") for record in got] == codes
+    assert [record.get("line") for record in got] == [2, 3, 4, 5, 6, 7, None, None]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32())])
+def test_parquet_rows_that_are_wrong(score, tmp_path, kind):
+    rows = make_rows(9)
+    inputs = [row["input"] for row in rows]
+    targets = [row["target"] for row in rows]
+    inputs[1] = inputs[1][:-1]
+    inputs[2] = [*inputs[2], 1.0]
+    inputs[3] = [float("nan")] * HIDDEN
+    inputs[4] = None
+    inputs[5] = [None, *inputs[5][1:]]
+    targets[6], targets[7] = TARGETS, None
+    path = tmp_path / "in.parquet"
+    columns = {"input": pa.array(inputs, kind), "target": pa.array(targets, pa.int32())}
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+    got = read(score(path))
+    assert [record.get("code") for record in got] == [
+        None, *["invalid_query"] * 5, "target_out_of_range", "invalid_query", None
+    ]  # fmt: skip
+    good = [rows[0], rows[8]]
+    np.testing.assert_allclose([got[0]["log_prob"], got[8]["log_prob"]], expected(good), atol=1e-5)
+
+
+def test_arrow_streams_are_read_too(score, tmp_path):
+    made = table(make_rows(ROWS))
+    path = tmp_path / "in.arrow"
+    with pa.ipc.new_stream(path, made.schema) as writer:
+        writer.write_table(made, max_chunksize=3)
+    assert len(read(score(path))) == ROWS
+
+
+def test_a_line_too_long_to_hold_costs_itself(score, tmp_path, monkeypatch):
+    monkeypatch.setattr("scoring.formats.lines.LONGEST_LINE", 4096)
+    good = json.dumps(make_rows(1)[0])
+    path = tmp_path / "in.ndjson"
+    path.write_text("\n".join([good, good + " " * 10_000, good]))
+    assert [record.get("code") for record in read(score(path))] == [None, "too_large", None]
+
+
+# --- perplexity ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return find_sample()
+
+
+def test_the_held_out_perplexity_is_the_trainers(sample, tmp_path, capsys):
+    made = exported(sample, tmp_path / "repository")
+    hidden, target = sample.heldout
+    array = np.zeros(len(target), [("input", "f4", hidden.shape[1]), ("target", "i8")])
+    array["input"], array["target"] = hidden, target
+    np.save(tmp_path / "heldout.npy", array)
+    output = tmp_path / "scored.parquet"
+    arguments = [str(made.path), str(tmp_path / "heldout.npy"), str(output)]
+    assert run(["score", *arguments, "--task", "perplexity"]) == 0
+    summary = json.loads((tmp_path / "scored.parquet.summary.json").read_text())
+    assert summary["corpus"]["perplexity"] == pytest.approx(sample.perplexity, rel=1e-6)
+    assert summary["corpus"]["words"] == len(target)
+    assert f"perplexity {sample.perplexity:.4f}" in capsys.readouterr().out
+
+
+def test_sequences_are_summed_wherever_their_rows_are(score):
+    rows = make_rows(ROWS)
+    for i, row in enumerate(rows):
+        row["sequence"] = f"s{i % 4}"
+    output = score(rows, "ndjson", "--log-base", "2", task="perplexity")
+    sums = read(output.with_name("out.ndjson.sequences.ndjson"))
+    assert [record["sequence"] for record in sums] == ["s0", "s1", "s2", "s3"]
+    log_prob = expected(rows)
+    for i, record in enumerate(sums):
+        assert record["log_prob"] == pytest.approx(log_prob[i::4].sum() / np.log(2), rel=1e-5)
+        assert record["perplexity"] == pytest.approx(np.exp(-log_prob[i::4].mean()), rel=1e-5)
+    assert "to base 2" in score.said
+
+
+def test_out_of_vocabulary_is_an_error_or_left_out(score):
+    rows = make_rows(6)
+    rows[4]["target"] = "unheard"
+    got = read(score(rows, task="perplexity"))
+    assert got[4]["code"] == "unknown_label"
+    assert "5 scored, 1 failed" in score.said
+    got = read(score(rows, "csv", "--oov", "exclude", task="perplexity"))
+    assert (got[4]["log_prob"], got[4]["oov"]) == (None, True)
+    assert "6 scored, 0 failed" in score.said
+    assert "1 out of vocabulary" in score.said

@@ -1,0 +1,157 @@
+"""What `hsoftmax score` refuses: exit 2 or 1, one line, and nothing else lost."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hsoftmax.cli import run
+from tests.scoring.conftest import (
+    make_rows,
+    table,
+    write,
+)
+
+ROWS = 23
+
+
+def test_a_truncated_parquet_is_one_line(score, tmp_path):
+    path = write(tmp_path / "in.parquet", make_rows(ROWS))
+    path.write_bytes(path.read_bytes()[:-40])
+    score(path, expect=2)
+    assert "expected Parquet, got" in score.said
+
+
+def test_a_spoilt_page_ends_the_job_and_keeps_what_was_finished(score, tmp_path):
+    path = tmp_path / "in.parquet"
+    made = table(make_rows(40))
+    pq.write_table(made, path, row_group_size=10, compression="zstd", use_dictionary=False)
+    column = pq.ParquetFile(path).metadata.row_group(3).column(2)
+    data = bytearray(path.read_bytes())
+    start = column.data_page_offset
+    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(data)
+    score(path, expect=1)
+    assert "could not be read on" in score.said
+    assert not (tmp_path / "out.ndjson").exists()
+    assert (tmp_path / "out.ndjson.parts").is_dir()
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_a_truncated_npy_is_one_line(score, tmp_path, cut):
+    path = write(tmp_path / "in.npy", make_rows(ROWS))
+    path.write_bytes(path.read_bytes()[:-cut])
+    score(path, expect=2)
+    assert "as its header says" in score.said
+
+
+WRONG_COLUMNS = {
+    "text": ({"input": pa.array(["a"]), "target": pa.array([1])}, "input: expected lists of 6"),
+    "width": ({"input": pa.array([[1.0] * 5], pa.list_(pa.float32(), 5)), "target": pa.array([1])},
+              "input: expected 6 numbers in a row, got 5"),
+    "target": ({"input": pa.array([[1.0] * 6]), "target": pa.array([1.5])},
+               "target: expected integers or strings, got double"),
+    "missing": ({"state": pa.array([[1.0] * 6])}, "expected input, or h0 to h5, got state"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_COLUMNS)
+@pytest.mark.parametrize("of", ["parquet", "arrow"])
+def test_columns_of_a_wrong_kind_are_refused(score, tmp_path, of, wrong):
+    columns, message = WRONG_COLUMNS[wrong]
+    path = tmp_path / f"in.{of}"
+    made = pa.table(columns)
+    if of == "parquet":
+        pq.write_table(made, path)
+    else:
+        with pa.ipc.new_file(path, made.schema) as writer:
+            writer.write_table(made)
+    score(path, expect=2)
+    assert message in score.said
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 5), np.float32), "expected 6 numbers in a row, got [5] of float32"),
+        (np.zeros(3, np.float32), "expected [rows, hidden_size] numbers"),
+        (np.zeros((6, 3), np.float32).T, "in Fortran order"),
+        (np.array([["a"] * 6]), "expected 6 numbers in a row"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(score, tmp_path, array, message):
+    path = tmp_path / "in.npy"
+    np.save(path, array)
+    score(path, task="top_k", expect=2)
+    assert message in score.said
+
+
+def test_no_pickle_is_ever_loaded(score, tmp_path):
+    path = tmp_path / "in.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    score(path, task="top_k", expect=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"INPUT": "nowhere.ndjson"}, "does not exist"),
+        ({"INPUT": "in.txt"}, "expected a name ending in .ndjson"),
+        ({"OUTPUT": "out.txt"}, "expected a name ending in .ndjson"),
+        ({"OUTPUT": "no/out.ndjson"}, "expected a folder to put it in"),
+        ({"OUTPUT": "in.ndjson"}, "expected no such file, got one"),
+        ({"TASK": "guess"}, "'guess' is not one of"),
+        ({"COLUMNS": "colour=x"}, "expected one of input, id"),
+        ({"COLUMNS": "h0..h2"}, "expected 6 for the input, got 3"),
+    ],
+)
+def test_a_wrong_call_is_one_line(made, tmp_path, capsys, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.ndjson", make_rows(2))
+    (tmp_path / "in.txt").touch()
+    if "COLUMNS" in change:
+        write(tmp_path / "in.csv", make_rows(2))
+    given = {"INPUT": "in.csv" if "COLUMNS" in change else "in.ndjson", "OUTPUT": "out.ndjson",
+             "TASK": "target_log_prob", **change}  # fmt: skip
+    columns = ["--columns", given["COLUMNS"]] if "COLUMNS" in given else []
+    arguments = [str(made), given["INPUT"], given["OUTPUT"], "--task", given["TASK"], *columns]
+    assert run(["score", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_output_within_the_inputs_folder_is_refused(score, tmp_path):
+    folder = tmp_path
+    write(folder / "a.ndjson", make_rows(2))
+    score(folder, expect=2)
+
+
+def test_files_of_several_formats_are_refused(score, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "a.ndjson", make_rows(2))
+    write(folder / "b.csv", make_rows(2))
+    score(folder, expect=2)
+    assert "expected files of one format, got csv and ndjson" in score.said
+
+
+def test_without_pyarrow_one_line_names_the_extra(score, tmp_path, monkeypatch):
+    monkeypatch.setattr("scoring.formats.registry.find_spec", lambda name: None)
+    score(make_rows(2), "parquet", expect=1)
+    assert "pip install 'hsoftmax[arrow]'" in score.said
+
+
+def test_only_arrow_formats_need_pyarrow(made, tmp_path):
+    path = write(tmp_path / "in.ndjson", make_rows(2))
+    program = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from hsoftmax.cli import run\n"
+        f"sys.exit(run(['score', {str(made)!r}, {str(path)!r}, {str(tmp_path / 'out.csv')!r},"
+        " '--task', 'top_k', '--k', '2']))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)

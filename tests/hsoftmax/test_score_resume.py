@@ -1,0 +1,342 @@
+"""A job that is stopped at whatever instant and taken up again loses nothing, repeats nothing."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import exporter
+from hsoftmax.cli import run
+from scoring import CallError
+from scoring.workspace import hold
+from tests.scoring.conftest import FORMATS, HIDDEN, LABELS, TARGETS, make_model, make_rows, write
+
+SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "1"]
+
+
+@pytest.fixture
+def rows(tmp_path) -> Path:
+    rows = make_rows(37)
+    rows[13]["input"][0] = None
+    rows[21]["target"] = TARGETS
+    return write(tmp_path / "in.ndjson", rows)
+
+
+def call(made, source, output, *options, task="perplexity") -> list[str]:
+    return ["score", str(made), str(source), str(output), "--task", task, *options]
+
+
+def contents(output: Path) -> dict[str, str]:
+    """Every file that a job leaves, by what its name adds to the output's."""
+    left = [path for path in output.parent.glob(output.name + "*") if path.is_file()]
+    return {
+        str(path).removeprefix(str(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (*left, *output.glob("*"))
+    }
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+class Plug:
+    """Pulled before or after the n-th thing that is done to the disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done = 0
+        self.at: float = float("inf")
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power fails in here
+        for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree")):
+            monkeypatch.setattr(owner, name, self.watched(getattr(owner, name)))
+
+    def watched(self, really):
+        def watched(*args, **kwargs):
+            self.count()
+            result = really(*args, **kwargs)
+            self.count()
+            return result
+
+        return watched
+
+    def count(self) -> None:
+        self.done += 1
+        if self.done > self.at:
+            raise Stopped
+
+
+@pytest.mark.parametrize("to", ["ndjson", "parquet", ""])
+def test_stopped_at_a_step_and_resumed_the_output_is_the_same(
+    made, rows, tmp_path, monkeypatch, to
+):
+    stop_and_resume(made, rows, tmp_path, monkeypatch, to, every=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", [*FORMATS, ""])
+def test_stopped_at_any_step_and_resumed_the_output_is_the_same(
+    made, rows, tmp_path, monkeypatch, to
+):
+    stop_and_resume(made, rows, tmp_path, monkeypatch, to, every=1)
+
+
+def stop_and_resume(made, rows, folder, monkeypatch, to: str, every: int) -> None:
+    plug = Plug(monkeypatch)
+    undisturbed = folder / f"undisturbed.{to}".rstrip(".")  # without an extension, a folder
+    assert run(call(made, rows, undisturbed, *SMALL)) == 0
+    wanted, steps = contents(undisturbed), plug.done
+    assert steps > 20
+    assert ".parts" not in wanted
+    for step in range(0, steps, every):
+        output = folder / f"out{step}.{to}".rstrip(".")
+        plug.done, plug.at = 0, step
+        with pytest.raises(Stopped):
+            run(call(made, rows, output, *SMALL))
+        plug.at = float("inf")
+        assert run(call(made, rows, output, *SMALL, "--resume")) == 0, step
+        assert contents(output) == wanted, step
+
+
+def test_nothing_is_at_output_before_the_end(made, rows, tmp_path, monkeypatch):
+    plug = Plug(monkeypatch)
+    plug.at = 12
+    with pytest.raises(Stopped):
+        run(call(made, rows, tmp_path / "out.ndjson", *SMALL))
+    assert not (tmp_path / "out.ndjson").exists()
+
+
+# --- kill -9 ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_job(made, tmp_path_factory) -> tuple[Path, Path]:
+    """Rows enough for a second or so, some of them wrong; and what comes of them undisturbed."""
+    folder = tmp_path_factory.mktemp("long")
+    lines = [json.dumps(row) for row in make_rows(8_000)]
+    for i in range(0, len(lines), 1_000):
+        lines[i] = "{wrong"
+    (folder / "in.ndjson").write_text("\n".join(lines))
+    assert run(call(made, folder / "in.ndjson", folder / "wanted.ndjson", *LONG)) == 0
+    return folder / "in.ndjson", folder / "wanted.ndjson"
+
+
+LONG = ["--batch", "50", "--shard-rows", "200"]
+
+
+def kill_and_resume(made, long_job, output: Path, kills: int, seed: int) -> int:
+    """How many of the kills hit a job at work; the last run is left to end."""
+    source, wanted = long_job
+    rng, hits = random.Random(seed), 0
+    program = "import sys; from hsoftmax.cli import main; main()"
+    arguments = [sys.executable, "-c", program, *call(made, source, output, *LONG, "--resume")]
+    for _ in range(kills):
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        _wait_for_work(process, output)
+        time.sleep(rng.random() * 0.4)
+        process.kill()
+        hits += process.wait() == -9
+        process.stderr.close()
+        if output.exists() and not output.with_name(output.name + ".parts").exists():
+            assert contents(output) == contents(wanted)
+            output.unlink()  # it was done: begin anew
+    assert run(call(made, source, output, *LONG, "--resume")) == 0
+    assert contents(output) == contents(wanted)
+    return hits
+
+
+def _wait_for_work(process: subprocess.Popen, output: Path) -> None:
+    """Until the process has taken the workspace, or has ended."""
+    parts = output.with_name(output.name + ".parts")
+    before = _changed(parts)
+    while process.poll() is None and _changed(parts) == before:
+        time.sleep(0.005)
+
+
+def _changed(parts: Path) -> float:
+    try:
+        return max(path.stat().st_mtime_ns for path in parts.iterdir())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def test_killed_and_resumed_the_output_is_the_same(made, long_job, tmp_path):
+    assert kill_and_resume(made, long_job, tmp_path / "out.ndjson", kills=4, seed=1) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_a_hundred_times_the_output_is_the_same(made, long_job, tmp_path):
+    hits = sum(
+        kill_and_resume(made, long_job, tmp_path / f"out{i}.ndjson", kills=10, seed=i)
+        for i in range(10)
+    )
+    assert hits > 50
+
+
+# --- what may not be resumed --------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(made, rows, tmp_path, monkeypatch) -> Path:
+    """An output whose job was stopped half-way."""
+    with monkeypatch.context() as patched:
+        Plug(patched).at = 14
+        with pytest.raises(Stopped):
+            run(call(made, rows, tmp_path / "out.ndjson", *SMALL))
+    return tmp_path / "out.ndjson"
+
+
+def shards_of(output: Path) -> int:
+    with sqlite3.connect(output.with_name(output.name + ".parts") / "ledger.sqlite") as ledger:
+        return ledger.execute("SELECT count(*) FROM shards").fetchone()[0]
+
+
+def one_line(capsys) -> str:
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_changed_input_is_refused(made, rows, stopped, capsys):
+    assert shards_of(stopped) > 0
+    before = rows.stat()
+    rows.write_bytes(rows.read_bytes().replace(b'"id": 1,', b'"id": 9,'))
+    assert rows.stat().st_size == before.st_size
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 2
+    assert "expected the input that the job began with, got in.ndjson changed" in one_line(capsys)
+    assert shards_of(stopped) > 0
+
+
+def test_a_changed_bundle_is_refused(made, rows, stopped, tmp_path, capsys):
+    other = tmp_path / "repository" / "words"
+    exporter.export_model(make_model(2), exporter.destination(other / "1"), labels=LABELS)
+    assert run(call(other, rows, stopped, *SMALL, "--resume")) == 2
+    assert "expected the bundle that the job began with" in one_line(capsys)
+
+
+@pytest.mark.parametrize("option", [["--log-base", "2"], ["--batch", "5"], ["--oov", "exclude"]])
+def test_changed_options_are_refused(made, rows, stopped, capsys, option):
+    assert run(call(made, rows, stopped, *SMALL, *option, "--resume")) == 2
+    assert f"expected {option[0][2:].replace('-', '_')} " in one_line(capsys)
+
+
+def test_without_resume_a_job_begins_anew(made, rows, stopped):
+    assert run(call(made, rows, stopped, *SMALL, "--log-base", "2")) == 0
+
+
+def test_nothing_to_resume_begins_anew(made, rows, tmp_path):
+    assert run(call(made, rows, tmp_path / "out.ndjson", "--resume")) == 0
+
+
+def test_a_finished_job_is_not_done_again(made, rows, tmp_path, monkeypatch):
+    output = tmp_path / "out.ndjson"
+    assert run(call(made, rows, output)) == 0
+    monkeypatch.setattr("hsoftmax.local.LocalRun.__call__", None)
+    assert run(call(made, rows, output, "--resume")) == 0
+
+
+def test_an_output_is_never_overwritten_unasked(made, rows, tmp_path, capsys):
+    output = tmp_path / "out.ndjson"
+    output.write_text("mine")
+    assert run(call(made, rows, output)) == 2
+    assert "expected no such file, got one" in one_line(capsys)
+    assert output.read_text() == "mine"
+
+
+def test_a_shard_that_the_disk_changed_is_noticed_and_made_again(made, rows, stopped, capsys):
+    shard = stopped.with_name("out.ndjson.parts") / "shard-00000000"
+    shard.write_bytes(shard.read_bytes().replace(b"id", b"di"))
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 1
+    assert "the disk changed it" in one_line(capsys)
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 0
+    assert b"di" not in stopped.read_bytes()
+
+
+def test_a_shard_that_is_gone_is_made_again(made, rows, stopped):
+    (stopped.with_name("out.ndjson.parts") / "shard-00000000").unlink()
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 0
+    assert len(stopped.read_bytes().splitlines()) == 37
+
+
+def test_a_ledger_that_is_none_is_one_line(made, rows, stopped, capsys):
+    for path in stopped.with_name("out.ndjson.parts").glob("ledger.sqlite*"):
+        path.write_bytes(b"no ledger " * 1000)
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 1
+    assert "expected a ledger, got" in one_line(capsys)
+    assert run(call(made, rows, stopped, *SMALL)) == 0
+
+
+def test_two_runs_do_not_share_an_output(made, rows, tmp_path, capsys):
+    with hold(tmp_path / "out.ndjson"):
+        assert run(call(made, rows, tmp_path / "out.ndjson")) == 2
+    assert "expected no other run at it" in one_line(capsys)
+    with pytest.raises(CallError), hold(tmp_path / "b"), hold(tmp_path / "b"):
+        pass
+
+
+def test_an_input_that_changes_meanwhile_gives_no_output(made, rows, tmp_path, monkeypatch, capsys):
+    from scoring import pipeline
+
+    really = pipeline.ordered_map
+
+    def meddling(*args, **kwargs):
+        yield from really(*args, **kwargs)
+        os.utime(rows, (1, 1))
+
+    monkeypatch.setattr("scoring.job.ordered_map", meddling)
+    assert run(call(made, rows, tmp_path / "out.ndjson")) == 1
+    assert "got a change while it was read" in one_line(capsys)
+    assert not (tmp_path / "out.ndjson").exists()
+
+
+def test_a_full_disk_is_said_and_what_is_finished_is_kept(
+    made, rows, tmp_path, monkeypatch, capsys
+):
+    really, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        really(descriptor)
+
+    output = tmp_path / "out.ndjson"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert run(call(made, rows, output, *SMALL)) == 1
+    assert "No space left on device" in one_line(capsys)
+    assert shards_of(output) > 0
+    assert run(call(made, rows, output, *SMALL, "--resume")) == 0
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("to", ["parquet", "ndjson"])
+def test_a_million_rows_take_less_than_a_gigabyte(tmp_path, to):
+    rng = np.random.default_rng(0)
+    rows = np.zeros(1_000_000, [("id", "i8"), ("input", "f4", HIDDEN), ("target", "i8")])
+    rows["input"] = rng.normal(size=(len(rows), HIDDEN))
+    rows["target"] = rng.integers(0, TARGETS, len(rows))
+    np.save(tmp_path / "in.npy", rows)
+    made = tmp_path / "words"
+    exporter.export_model(make_model(), exporter.destination(made / "1"), labels=LABELS)
+    program = (
+        "import resource, sys; from hsoftmax.cli import run; code = run(sys.argv[1:]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+    )
+    arguments = call(made, tmp_path / "in.npy", tmp_path / f"out.{to}")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout.splitlines()[-1]) < 1_000_000

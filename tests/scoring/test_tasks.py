@@ -1,0 +1,222 @@
+"""From rows to records: every task against the reference, by the record that a reader sees."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import models
+from scoring import CallError, Code, Tally, Task, reading, score, tallies
+from scoring.formats.columns import Columns
+from scoring.formats.layout import Layout
+from scoring.formats.ndjson import Decoder, encode
+from scoring.task import check, fields
+
+from .conftest import HIDDEN, LABELS, TARGETS, make_rows
+
+HIERARCHICAL = models.hierarchical_softmax
+
+
+@pytest.fixture
+def records(facts, reference):
+    """Rows as dictionaries or lines -> the records of a task, as JSON."""
+
+    def records(rows, task: Task, form="one"):
+        lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows]
+        read = Decoder(Columns()).rows(lines, 1, reading(task, form == "none", facts))
+        scored = score(read, task, form, facts, first_row=0, run=reference)
+        layout = Layout(fields(task, form, facts), "string", TARGETS)
+        return [json.loads(line) for line in encode(scored, layout).splitlines()]
+
+    return records
+
+
+def hidden(rows) -> np.ndarray:
+    return np.array([row["input"] for row in rows], dtype=np.float32)
+
+
+def test_target_log_prob_is_the_references(records, model):
+    rows = make_rows(5)
+    full = HIERARCHICAL.log_probs(model, hidden(rows))
+    for i, got in enumerate(records(rows, Task("target_log_prob"))):
+        assert got == {"id": i, "log_prob": pytest.approx(full[i, rows[i]["target"]])}
+
+
+def test_a_row_with_targets_gets_a_list_even_of_one_or_none(records, model):
+    rows = make_rows(3)
+    for row, targets in zip(rows, ([3, "étoile"], [0], []), strict=True):
+        del row["target"]
+        row["targets"] = targets
+    full = HIERARCHICAL.log_probs(model, hidden(rows))
+    got = [record["log_prob"] for record in records(rows, Task("target_log_prob"), "many")]
+    assert got == [pytest.approx([full[0, 3], full[0, TARGETS - 1]]),
+                   [pytest.approx(full[1, 0])], []]  # fmt: skip
+
+
+def test_target_and_targets_may_be_mixed(records):
+    one, many = make_rows(2)
+    many["targets"] = [many.pop("target")]
+    first, second = records([one, many], Task("target_log_prob"))
+    assert isinstance(first["log_prob"], float)
+    assert isinstance(second["log_prob"], list)
+
+
+def test_probabilities_are_linear(records, model):
+    rows = make_rows(4)
+    probs = np.exp(HIERARCHICAL.log_probs(model, hidden(rows)))
+    got = [record["probabilities"] for record in records(rows, Task("probabilities"))]
+    assert got == pytest.approx([probs[i, row["target"]] for i, row in enumerate(rows)])
+    for row in rows:
+        del row["target"]
+    got = [record["probabilities"] for record in records(rows, Task("probabilities"), "none")]
+    np.testing.assert_allclose(got, probs, rtol=1e-5)
+
+
+def test_log_probs_are_the_whole_distribution(records, model):
+    rows = make_rows(2)
+    got = [record["log_probs"] for record in records(rows, Task("log_probs"), "none")]
+    np.testing.assert_allclose(got, HIERARCHICAL.log_probs(model, hidden(rows)), rtol=1e-5)
+
+
+def test_top_k_is_descending_with_labels(records, model):
+    rows = make_rows(3)
+    best, target = HIERARCHICAL.top_k(model, hidden(rows), 4)
+    for i, got in enumerate(records(rows, Task("top_k", k=4), "none")):
+        assert got["targets"] == target[i].tolist()
+        assert got["labels"] == [LABELS[t] for t in target[i]]
+        assert got["probabilities"] == pytest.approx(np.exp(best[i]))
+        assert got["exact"] is True
+
+
+def test_a_search_cut_short_has_fewer(facts, records, reference):
+    def cut(asked):
+        log_prob, *rest = reference(asked)
+        log_prob[0, 2:] = -np.inf
+        return [log_prob, *rest]
+
+    rows = [json.dumps(row).encode() for row in make_rows(2)]
+    task = Task("top_k", k=3, max_blocks=1)
+    read = Decoder(Columns()).rows(rows, 1, reading(task, True, facts))
+    made = score(read, task, "none", facts, first_row=0, run=cut)
+    layout = Layout(fields(task, "none", facts), "string", 3)
+    got = [json.loads(line) for line in encode(made, layout).splitlines()]
+    assert [len(record["targets"]) for record in got] == [2, 3]
+    assert [len(record["labels"]) for record in got] == [2, 3]
+
+
+def test_a_seed_draws_the_same_whatever_is_wrong_with_other_rows(records):
+    rows = make_rows(6)
+    task = Task("sample", num_samples=3, seed=7)
+    clean = records(rows, task, "none")
+    spoilt = records([rows[0], b"{", *rows[2:]], task, "none")
+    assert spoilt[1]["code"] == "invalid_json"
+    assert [r for i, r in enumerate(spoilt) if i != 1] == [r for i, r in enumerate(clean) if i != 1]
+    assert clean != records(rows, Task("sample", num_samples=3, seed=8), "none")
+
+
+WRONG = {
+    b"": ("invalid_json", "got a blank line", None),
+    b"{": ("invalid_json", "expected JSON", None),
+    b"\xff": ("invalid_json", "expected JSON", None),
+    b"[1, 2]": ("invalid_query", "expected an object, got a list", None),
+    b'{"id": 7}': ("invalid_query", "input: expected a value, got none", 7),
+    b'{"id": 7, "input": "x", "target": 1}': ("invalid_query", "expected a list, got a string", 7),
+    b'{"id": 7, "input": [1], "target": 1}': ("invalid_query", "expected 6 numbers, got 1", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,"6"], "target": 1}': ("invalid_query", "expected a number", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,NaN], "target": 1}': ("invalid_query", "NaN", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,1e39], "target": 1}': ("invalid_query", "position 5", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,1e999], "target": 1}': ("invalid_query", "", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6]}': ("invalid_query", "target: expected a value", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": 11}': ("target_out_of_range", "0 to 10, got 11",
+                                                         7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": -1}': ("target_out_of_range", "got -1", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": 1.5}': ("invalid_query", "target: expected", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": true}': ("invalid_query", "target: expected", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": "no"}': ("unknown_label", "no label 'no'", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "targets": [1, 99]}': ("target_out_of_range", "got 99", 7),
+    b'{"id": 7, "input": [1,2,3,4,5,6], "target": 1, "targets": [1]}': ("invalid_query", "both", 7),
+    b'{"id": 1e3, "input": [1,2,3,4,5,6], "target": 1}': ("invalid_query", "id: expected", None),
+    b'{"id": ' + b"9" * 40 + b', "input": [1,2,3,4,5,6], "target": 1}': ("invalid_query", "", None),
+    b'{"id": "\\ud800", "input": [1,2,3,4,5,6], "target": 1}': ("invalid_json", "", None),
+    b'{"id": 7, "input": ' + b"[" * 3000: ("invalid_json", "", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:60].decode("latin-1"))
+def test_a_wrong_row_is_an_error_in_its_place_and_costs_no_other(records, line):
+    code, sentence, id = WRONG[line]
+    before, after = make_rows(2)
+    got = records([before, line, after], Task("target_log_prob"))
+    good = records([before, after], Task("target_log_prob"))
+    assert [got[0], got[2]] == good
+    assert (got[1]["line"], got[1]["id"], got[1]["code"]) == (2, id, code)
+    assert sentence in got[1]["error"]
+    assert set(got[1]) == {"line", "id", "error", "code"}
+
+
+def test_a_result_that_is_no_number_fails_its_row_alone(facts, reference):
+    def spoil(asked):
+        (log_prob,) = reference(asked)
+        log_prob[1] = np.nan
+        return [log_prob]
+
+    lines = [json.dumps(row).encode() for row in make_rows(3)]
+    task = Task("target_log_prob")
+    read = Decoder(Columns()).rows(lines, 1, reading(task, False, facts))
+    made = score(read, task, "one", facts, first_row=0, run=spoil)
+    assert {i: flaw.code for i, flaw in made.flaws.items()} == {1: "inference_failed"}
+    assert made.scored.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("oov", ["error", "exclude"])
+def test_perplexity_by_sequence_and_what_is_out_of_vocabulary(facts, reference, model, oov):
+    rows = make_rows(6)
+    rows[1]["target"] = "unheard"
+    task = Task("perplexity", oov=oov)
+    lines = [json.dumps(row).encode() for row in rows]
+    read = Decoder(Columns()).rows(lines, 1, reading(task, False, facts))
+    made = score(read, task, "one", facts, first_row=0, run=reference)
+    sums = tallies(read, made, None)
+    full = HIERARCHICAL.log_probs(model, hidden(rows))
+    log_prob = [full[i, rows[i]["target"]] for i in (0, 2, 3, 4, 5)]
+    assert list(sums) == ["s0", "s1"]
+    assert (sums["s0"].oov, sums["s0"].failed) == ((1, 0) if oov == "exclude" else (0, 1))
+    assert (sums["s0"].words, sums["s1"].words) == (2, 3)
+    assert sums["s0"].log_prob == pytest.approx(sum(log_prob[:2]))
+    total = sums["s0"] + sums["s1"]
+    assert total.perplexity == pytest.approx(math.exp(-sum(log_prob) / 5))
+    assert total.report(2.0)["log_prob"] == pytest.approx(sum(log_prob) / math.log(2))
+    assert total.report(2.0)["perplexity"] == total.perplexity
+
+
+def test_no_words_have_no_perplexity():
+    assert Tally(oov=3).perplexity is None
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Task("top_k", k=12), "k: expected 1 to 11, got 12"),
+        (Task("sample", num_samples=0), "num_samples: expected 1"),
+        (Task("perplexity", log_base=1.0), "log_base: expected a positive number"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused(facts, task, message):
+    with pytest.raises(CallError, match=message):
+        check(task, "none", facts)
+
+
+def test_the_codes_are_the_services():
+    text = (Path(__file__).parents[2] / "service" / "errors.py").read_text()
+    assert set(get_args(Code)) <= set(re.findall(r'code = "(\w+)"', text))
+
+
+def test_rows_wider_than_the_bundle_do_not_widen_the_matrix(records):
+    row = make_rows(1)[0]
+    row["input"] = [*row["input"], 1.0]
+    (got,) = records([row], Task("target_log_prob"))
+    assert got["error"] == f"input: expected {HIDDEN} numbers, got {HIDDEN + 1}"
