@@ -7,10 +7,10 @@ from starlette.types import Scope, Send
 
 from .errors import Internal, MethodNotAllowed, NotFound, ServiceError
 from .exchange import current
+from .formats import Format
 from .wire import encode
 
-JSON = "application/json"
-_JSON_HEADER = (b"content-type", JSON.encode())
+_TYPES = {form: (b"content-type", form.encode()) for form in Format}
 
 UNFORESEEN = Internal("the service failed to answer; its log has the request's id")
 
@@ -18,11 +18,18 @@ UNFORESEEN = Internal("the service failed to answer; its log has the request's i
 _BY_STATUS: dict[int, type[ServiceError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
-async def send_json(send: Send, body: bytes) -> None:
-    """A 200 with this JSON."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER, length]})
+async def send_answer(send: Send, form: Format, body: bytes) -> None:
+    """A 200 with this body."""
+    await begin_answer(send, form, len(body))
     await send({"type": "http.response.body", "body": body})
+
+
+async def begin_answer(send: Send, form: Format, length: int | None) -> None:
+    """A 200 whose body follows."""
+    headers = [_TYPES[form]]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 def error_response(
@@ -32,10 +39,12 @@ def error_response(
     exchange = current(scope)
     exchange.code = error.code
     extra = dict(headers or {})
+    if error.status == 401:
+        extra["www-authenticate"] = "Bearer"
     if error.retry_after is not None:
         extra["retry-after"] = str(error.retry_after)
     body = {"error": str(error), "code": error.code, "request_id": exchange.request_id}
-    return Response(encode(body), error.status, extra, JSON)
+    return Response(encode(body), error.status, extra, Format.JSON)
 
 
 def of_status(status: int, allowed: str | None) -> ServiceError:

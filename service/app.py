@@ -1,39 +1,50 @@
 """`create_app`: settings to a FastAPI application, with nothing global in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from .answers import UNFORESEEN, error_response, of_status
+from .changes import answer_peer, keep
+from .compression import Compression
 from .core import Core
-from .engine import Engine
+from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError
+from .gate import Gate
 from .health import Health
+from .keys import Keys
 from .log import Log, json_log
 from .metrics import Metrics
 from .openapi import document
+from .peers import Peers
 from .repository import Repository
 from .rim import Rim
-from .routes import bundle_routes, health_routes, page_routes, question_routes
-from .sessions import choose_device, share_threads
+from .routes import admin_routes, bundle_routes, health_routes, page_routes, question_routes
+from .sessions import Device, choose_device, share_threads
 from .settings import Settings
 from .shortcut import Shortcut
+from .traces import Traced, open_traces
+from .watch import watch
 
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
 
-def create_app(settings: Settings, *, log: Log | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, log: Log | None = None, peers: Peers | None = None
+) -> FastAPI:
     """The service over a repository; bundles are loaded once the app has started.
 
     Raises:
         StartError: no such repository, or a device that is not there.
     """
-    core = _core(settings, log or json_log(settings.log_level))
+    core = _core(settings, log or json_log(settings.log_level), peers)
     app = FastAPI(
         title="hsoftmax",
         version=version("hsoftmax"),
@@ -47,13 +58,24 @@ def create_app(settings: Settings, *, log: Log | None = None) -> FastAPI:
     app.state.core = core
     questions = question_routes(core)
     app.router.routes.extend(questions)
-    for router in (health_routes(core), bundle_routes(core), page_routes()):
+    for router in (health_routes(core), bundle_routes(core), admin_routes(core), page_routes()):
         app.include_router(router)
     _handle_errors(app)
-    short = Shortcut(app.build_middleware_stack(), {route.name: route.app for route in questions})
-    app.middleware_stack = Rim(short, core)
+    endpoints = {route.name: route.app for route in questions}
+    app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
+
+
+def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:
+    """What a request passes on its way to the framework, from the inside out."""
+    app = Shortcut(app, endpoints)
+    if core.keys.closed:
+        app = Gate(app, core.keys)
+    app = Compression(app, core.settings.compress_above)
+    if core.traces is not None:
+        app = Traced(app, core.traces)
+    return Rim(app, core)
 
 
 def core_of(app: FastAPI) -> Core:
@@ -62,28 +84,66 @@ def core_of(app: FastAPI) -> Core:
     return core
 
 
-def _core(settings: Settings, log: Log) -> Core:
+def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
     device = choose_device(settings.device)
+    metrics = Metrics()
     share_threads(settings.threads)
     return Core(
         settings=settings,
         repository=Repository(
-            settings.repository, device=device, check_hashes=settings.check_hashes, log=log
+            settings.repository,
+            device=device,
+            check_hashes=settings.check_hashes,
+            log=log,
+            unloaded=frozenset() if peers is None else peers.unloaded,
         ),
-        engine=Engine(settings.threads, log),
+        engine=_engine(settings, device, log, metrics),
         health=Health(),
-        metrics=Metrics(),
+        keys=Keys(settings, log),
+        metrics=metrics,
         log=log,
+        peers=peers,
+        traces=open_traces(log),
+    )
+
+
+def _engine(settings: Settings, device: Device, log: Log, metrics: Metrics) -> Engine:
+    return Engine(
+        settings.threads,
+        log,
+        metrics,
+        bounds=Bounds(
+            settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
+        ),
+        timeout=settings.timeout,
+        # A device answers a batch in about the time of a row, and the event loop would wait for it.
+        inline_work=INLINE_WORK if device.name == "cpu" else 0,
+        batching=settings.batching,
     )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     core = core_of(app)
-    loading = asyncio.create_task(asyncio.to_thread(core.load))
+    if core.peers is not None:
+        await core.peers.listen(partial(answer_peer, core))
+    following = asyncio.create_task(_follow(core))
     yield
+    if core.peers is not None:
+        keep(core)
+        core.peers.close()
     core.engine.close()
-    await loading
+    if core.traces is not None:
+        await asyncio.to_thread(core.traces.close)
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def _follow(core: Core) -> None:
+    """Load the repository, then keep up with it."""
+    await asyncio.to_thread(core.load)
+    if core.settings.watch:
+        await watch(core)
 
 
 def _handle_errors(app: FastAPI) -> None:

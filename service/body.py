@@ -1,28 +1,42 @@
-"""A request's body as bytes: of an acceptable type, and never more of it than the limit."""
+"""A request's body as bytes: never more of it than the limit, nor waited for longer."""
+
+import asyncio
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from .errors import InvalidQuery, TooLarge, UnsupportedMediaType
-
-# What clients say when nobody told them what they send.
-_UNSAID = frozenset(
-    {"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"}
-)
+from .errors import InvalidQuery, SlowBody, TooLarge
+from .expansion import expand
+from .settings import Settings
+from .stepping import within
 
 
-async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body.
+async def read_body(scope: Scope, receive: Receive, limits: Settings) -> bytes:
+    """The whole body, expanded if it was compressed.
 
     Raises:
-        UnsupportedMediaType: it says that it is not JSON, or compressed.
-        TooLarge: more than `limit` bytes, said in advance or counted.
+        UnsupportedMediaType, Unreadable: compressed in another way than is known, or than it says.
+        TooLarge: more than the limit, said in advance or counted.
+        SlowBody: it took longer than the limit to arrive.
         ClientDisconnect: the client left.
     """
-    headers = dict(scope["headers"])
-    _expect_json(headers.get(b"content-type", b"").decode("latin-1"))
-    _expect_identity(headers.get(b"content-encoding", b"identity").decode("latin-1"))
-    _expect_length(headers.get(b"content-length"), limit)
+    encoding = b""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding":
+            encoding = value
+        elif name == b"content-length":
+            _expect_length(value, limits.max_body_bytes)
+    try:
+        body = await within(limits.body_timeout, _read(receive, limits.max_body_bytes))
+    except TimeoutError:
+        raise SlowBody(f"body: expected all of it within {limits.body_timeout:g} s") from None
+    if encoding in (b"", b"identity"):
+        return body
+    name = encoding.decode("latin-1").strip().lower()
+    return await asyncio.to_thread(expand, body, name, limits.max_body_bytes)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     message = await receive()
     if not message.get("more_body") and message["type"] == "http.request":
         return _within(message.get("body", b""), limit)
@@ -46,20 +60,7 @@ def _within(body: bytes, limit: int) -> bytes:
     return body
 
 
-def _expect_json(content_type: str) -> None:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in _UNSAID and not kind.endswith("json"):
-        raise UnsupportedMediaType(f"content-type: expected application/json, got {kind[:60]!r}")
-
-
-def _expect_identity(encoding: str) -> None:
-    if encoding.strip().lower() != "identity":
-        raise UnsupportedMediaType(f"content-encoding: expected none, got {encoding[:60]!r}")
-
-
-def _expect_length(content_length: bytes | None, limit: int) -> None:
-    if content_length is None:
-        return
+def _expect_length(content_length: bytes, limit: int) -> None:
     if not content_length.isdigit():
         raise InvalidQuery("content-length: expected a number")
     if int(content_length) > limit:

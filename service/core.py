@@ -5,10 +5,13 @@ from time import perf_counter
 
 from .engine import Engine
 from .health import Health
+from .keys import Keys
 from .log import Log
 from .metrics import Metrics
+from .peers import Peers
 from .repository import Repository
 from .settings import Settings
+from .traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,11 @@ class Core:
     repository: Repository
     engine: Engine
     health: Health
+    keys: Keys
     metrics: Metrics
     log: Log
+    peers: Peers | None = None
+    traces: Traces | None = None
 
     def load(self) -> None:
         """Load the repository, and say how it went; nothing that happens here stops the process."""
@@ -31,14 +37,6 @@ class Core:
             self.health.failure = "the repository could not be read"
             self.log.exception("load_failed")
             return
-        for served in self.repository:
-            self.metrics.bundle(
-                served.name,
-                served.version,
-                served.manifest.digest,
-                served.manifest.family,
-                served.device.name,
-            )
         self.log.info(
             "loaded",
             bundles=self.repository.names(),

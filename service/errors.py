@@ -2,19 +2,28 @@
 
     ServiceError                     status  code
     ├── Malformed                       400  invalid_json
+    ├── Unreadable                      400  unreadable_body
+    ├── Unauthorized                    401  unauthorized
+    ├── Forbidden                       403  forbidden
     ├── NotFound                        404  not_found
     │   ├── UnknownBundle                    unknown_bundle
     │   ├── UnknownVersion                   unknown_version
     │   └── UnknownTask                      unknown_task
     ├── MethodNotAllowed                405  method_not_allowed
+    ├── NotAcceptable                   406  not_acceptable
+    ├── SlowBody                        408  slow_body
+    ├── BundleRefused                   409  bundle_refused
     ├── TooLarge                        413  too_large
     ├── UnsupportedMediaType            415  unsupported_media_type
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   └── UnknownLabel                     unknown_label
+    ├── Overloaded                      429  overloaded
     ├── Internal                        500  internal
     │   └── InferenceFailed                  inference_failed
-    └── NotReady                        503  not_ready
+    ├── NotReady                        503  not_ready
+    │   └── NotAlive                         not_alive
+    └── DeadlineExceeded                504  deadline_exceeded
     StartError                       the service cannot start; one line for its operator
 
 The text of a ServiceError is read by the client: one sentence, what was got and what was wanted,
@@ -31,7 +40,7 @@ class ServiceError(UserError):
 
     status: ClassVar[int]
     code: ClassVar[str]
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
 
 
 class Malformed(ServiceError):
@@ -39,6 +48,27 @@ class Malformed(ServiceError):
 
     status = 400
     code = "invalid_json"
+
+
+class Unreadable(ServiceError):
+    """A body that is not in the format or the compression that it says."""
+
+    status = 400
+    code = "unreadable_body"
+
+
+class Unauthorized(ServiceError):
+    """No key, or one that is not known."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """A key that does not open this."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(ServiceError):
@@ -73,6 +103,27 @@ class MethodNotAllowed(ServiceError):
     code = "method_not_allowed"
 
 
+class NotAcceptable(ServiceError):
+    """An answer that cannot be given in the format that is wanted."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class SlowBody(ServiceError):
+    """A body that took too long to arrive."""
+
+    status = 408
+    code = "slow_body"
+
+
+class BundleRefused(ServiceError):
+    """A reload that found a version which cannot be served; what was served still is."""
+
+    status = 409
+    code = "bundle_refused"
+
+
 class TooLarge(ServiceError):
     """A body, a number of rows or an answer beyond the limits."""
 
@@ -81,7 +132,7 @@ class TooLarge(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """A body that says it is something else than JSON."""
+    """A body in a format or a compression that is not known here."""
 
     status = 415
     code = "unsupported_media_type"
@@ -106,6 +157,17 @@ class UnknownLabel(InvalidQuery):
     code = "unknown_label"
 
 
+class Overloaded(ServiceError):
+    """Too much is waiting; there may be room again after `retry_after` whole seconds."""
+
+    status = 429
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Internal(ServiceError):
     """A fault of the service; the log has it under the request's id."""
 
@@ -125,6 +187,19 @@ class NotReady(ServiceError):
     status = 503
     code = "not_ready"
     retry_after = 1
+
+
+class NotAlive(NotReady):
+    """A compute thread has ended, or is stuck: the process should be started again."""
+
+    code = "not_alive"
+
+
+class DeadlineExceeded(ServiceError):
+    """No answer within the time that the client, or the service, gives it."""
+
+    status = 504
+    code = "deadline_exceeded"
 
 
 class StartError(UserError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from .repository import Served
+from .served import Served
 
 REQUEST_ID = b"x-request-id"
 DIGEST = b"x-hsoftmax-digest"
@@ -29,6 +29,7 @@ class Exchange:
     rows: int = 0
     queued: float = 0.0
     computed: float = 0.0
+    answered: float = 0.0  # when the graph had, on the clock of `perf_counter`
     status: int = 0
     code: str = "ok"
 

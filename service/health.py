@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .errors import NotReady
+from .engine import Engine
+from .errors import NotAlive, NotReady
 from .repository import Repository
 
 
@@ -12,6 +13,18 @@ class Health:
 
     draining: bool = False
     failure: str | None = None
+
+    def expect_alive(self, engine: Engine) -> None:
+        """Raise NotAlive, saying why, if work may not get done although the process is there."""
+        if (fault := engine.fault()) is not None:
+            raise NotAlive(f"not alive: {fault}")
+
+    def is_ready(self, repository: Repository) -> bool:
+        try:
+            self.expect_ready(repository)
+        except NotReady:
+            return False
+        return True
 
     def expect_ready(self, repository: Repository) -> None:
         """Raise NotReady, saying why, unless at least one bundle can be asked."""

@@ -9,10 +9,10 @@ from itertools import chain
 
 import numpy as np
 
-from models.arrays import Float32, Int64
+from models.arrays import Array, Float32, Int64
 
 from .errors import InvalidQuery, TargetOutOfRange, TooLarge, UnknownLabel
-from .repository import Served
+from .served import Served
 from .settings import Settings
 
 Inputs = list[list[float]]
@@ -29,8 +29,10 @@ class Pairs:
     counts: tuple[int, ...] | None
 
 
-def hidden(inputs: Inputs, served: Served, limits: Settings) -> Float32:
+def hidden(inputs: Inputs | Array, served: Served, limits: Settings) -> Float32:
     """[batch, hidden_size], finite. Raises InvalidQuery naming the row, or TooLarge."""
+    if isinstance(inputs, np.ndarray):
+        return _matrix(inputs, served, limits)
     if not inputs:
         raise InvalidQuery("inputs: expected at least one row, got none")
     if len(inputs) > limits.max_rows:
@@ -45,6 +47,24 @@ def hidden(inputs: Inputs, served: Served, limits: Settings) -> Float32:
             return np.array(inputs, dtype=np.float32)
     except FloatingPointError:
         raise _overflow(inputs) from None
+
+
+def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
+    """The same of an array, which may hold what JSON cannot."""
+    if inputs.ndim != 2 or inputs.shape[1] != served.hidden_size or not len(inputs):
+        wanted = f"rows of {served.hidden_size} numbers"
+        raise InvalidQuery(f"inputs: expected {wanted}, got shape {inputs.shape}")
+    if len(inputs) > limits.max_rows:
+        raise TooLarge(f"inputs: expected at most {limits.max_rows} rows, got {len(inputs)}")
+    with np.errstate(over="ignore"):
+        states = np.ascontiguousarray(inputs, dtype=np.float32)
+    if not np.isfinite(states).all():
+        i, j = np.argwhere(~np.isfinite(states))[0]
+        got = inputs[i, j]
+        raise InvalidQuery(
+            f"inputs row {i}, position {j}: expected a finite number within float32, got {got}"
+        )
+    return states
 
 
 def pairs(targets: Targets, rows: int, served: Served, limits: Settings) -> Pairs:

@@ -1,90 +1,170 @@
-"""Prometheus metrics of one app, in a registry of its own."""
+"""What one app counts, and Prometheus' page of it.
 
-from functools import cache
+Counting is on the way of every request, so that it is a dictionary and an addition, all in the
+event loop's thread; Prometheus' own objects take a lock and microseconds for each. They are made
+of the counts when the page is asked for.
+"""
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
 )
 
-# Else every counter comes with a second one, of when it began.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+from .served import Served
+from .spread import Spread
 
 # 50 µs to 26 s, each half as long again: path queries and full distributions on one scale.
 _SECONDS = tuple(50e-6 * 1.5**i for i in range(33))
+_ROWS = tuple(float(2**i) for i in range(17))
+
+_ROUTE = ("route", "model")
+_LANE = ("lane",)
+
+# By name after "hsoftmax_": what it counts, and its labels.
+_COUNTERS = {
+    "requests": (
+        "Requests answered, by error code ('ok' where there was none).",
+        ("route", "model", "status", "code"),
+    ),
+    "rows": ("Rows of inputs.", _ROUTE),
+    "blocks_opened": ("Blocks that top-k opened.", ("model",)),
+    "batched_requests": ("Requests in batches.", _LANE),
+    "rejected": ("Requests rejected as too much was waiting.", _LANE),
+    "cancelled": ("Requests whose client left while they waited or ran.", _LANE),
+    "expired": ("Requests that had no answer within their time.", _LANE),
+}
+_GAUGES = {
+    "ready": ("1 when ready, else 0.", ()),
+    "queue_depth": ("Requests waiting.", _LANE),
+    "resident_memory_bytes": (
+        "Memory in use; `file` is mapped weights and libraries, which processes share.",
+        ("kind",),
+    ),
+    "bundle_info": (
+        "1 for each bundle that is served.",
+        ("model", "version", "digest", "family", "device"),
+    ),
+}
+_SPREADS = {
+    "request_seconds": ("Whole time in the service.", _ROUTE, _SECONDS),
+    "queue_seconds": ("Time waiting for a thread.", _ROUTE, _SECONDS),
+    "compute_seconds": ("Time in the graph.", _ROUTE, _SECONDS),
+    "batch_rows": ("Rows of the requests in a batch.", _LANE, _ROWS),
+}
+
+Labels = tuple[object, ...]
 
 
 class Metrics:
-    """The service's counters; children are looked up once per set of labels."""
+    """Counters, gauges and histograms by name and labels; plain values, so that they add up."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "hsoftmax_requests",
-            "Requests answered, by error code ('ok' where there was none).",
-            ("route", "model", "status", "code"),
-            registry=registry,
-        )
-        self._request_seconds = _seconds("request", "Whole time in the service.", registry)
-        self._queue_seconds = _seconds("queue", "Time waiting for a thread.", registry)
-        self._compute_seconds = _seconds("compute", "Time in the graph.", registry)
-        labels = ("route", "model")
-        self._rows = Counter("hsoftmax_rows", "Rows of inputs.", labels, registry=registry)
-        self._blocks = Counter(
-            "hsoftmax_blocks_opened", "Blocks that top-k opened.", ("model",), registry=registry
-        )
-        self._bundles = Gauge(
-            "hsoftmax_bundle_info",
-            "1 for each bundle that is served.",
-            ("model", "version", "digest", "family", "device"),
-            registry=registry,
-        )
-        self.ready = Gauge("hsoftmax_ready", "1 when ready, else 0.", registry=registry)
-        # Looking children up by label costs more than counting, so keep what was found.
-        self._request = cache(self._requests.labels)
-        self._durations = cache(self._durations_of)
+        self.counters: dict[str, defaultdict[Labels, float]] = {
+            name: defaultdict(float) for name in _COUNTERS
+        }
+        self.gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
+        self.spreads: dict[str, dict[Labels, Spread]] = {name: {} for name in _SPREADS}
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
         """Count one answered request."""
-        self._request(route, model, str(status), code).inc()
-        self._durations(route, model)[0].observe(seconds)
+        self.counters["requests"][route, model, status, code] += 1
+        self._spread("request_seconds", (route, model)).add(seconds)
 
     def computed(self, route: str, model: str, rows: int, queue: float, compute: float) -> None:
         """Count one run of a graph."""
-        _, queue_seconds, compute_seconds, counter = self._durations(route, model)
-        queue_seconds.observe(queue)
-        compute_seconds.observe(compute)
-        counter.inc(rows)
+        labels = (route, model)
+        self.counters["rows"][labels] += rows
+        self._spread("queue_seconds", labels).add(queue)
+        self._spread("compute_seconds", labels).add(compute)
 
     def blocks_opened(self, model: str, blocks: int) -> None:
-        self._blocks.labels(model).inc(blocks)
+        self.counters["blocks_opened"][model,] += blocks
 
-    def bundle(self, model: str, version: str, digest: str, family: str, device: str) -> None:
-        """Say that a bundle is served."""
-        self._bundles.labels(model, version, digest, family, device).set(1)
+    def batch(self, lane: str, rows: int, requests: int) -> None:
+        """Count one batch."""
+        self.counters["batched_requests"][lane,] += requests
+        self._spread("batch_rows", (lane,)).add(rows)
+
+    def given_up(self, lane: str, why: str) -> None:
+        """Count a request that was `rejected`, `cancelled` or `expired`."""
+        self.counters[why][lane,] += 1
+
+    def ready(self, ready: bool) -> None:
+        """Say whether requests may be sent here."""
+        self.gauges["ready"][()] = float(ready)
+
+    def waiting(self, requests: Mapping[str, int]) -> None:
+        """Say how many requests wait in each lane."""
+        for lane, number in requests.items():
+            self.gauges["queue_depth"][lane,] = number
+
+    def bundles(self, served: Iterable[Served]) -> None:
+        """Say which bundles are served, in place of those that were."""
+        self.gauges["bundle_info"] = {
+            (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name): 1.0
+            for one in served
+        }
+
+    def memory(self, by_kind: Mapping[str, int]) -> None:
+        """Say how much memory is resident."""
+        for kind, number in by_kind.items():
+            self.gauges["resident_memory_bytes"][kind,] = number
+
+    def collected(self) -> Iterable[Metric]:
+        """All of it, as Prometheus' objects."""
+        return self._registry.collect()
 
     def page(self) -> bytes:
         """All of it in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
-    def _durations_of(
-        self, route: str, model: str
-    ) -> tuple[Histogram, Histogram, Histogram, Counter]:
-        return (
-            self._request_seconds.labels(route, model),
-            self._queue_seconds.labels(route, model),
-            self._compute_seconds.labels(route, model),
-            self._rows.labels(route, model),
-        )
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        for name, (text, labels) in _COUNTERS.items():
+            counter = CounterMetricFamily(f"hsoftmax_{name}", text, labels=labels)
+            for values, number in self.counters[name].items():
+                counter.add_metric(_texts(values), number)
+            yield counter
+        for name, (text, labels) in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"hsoftmax_{name}", text, labels=labels)
+            for values, number in self.gauges[name].items():
+                gauge.add_metric(_texts(values), number)
+            yield gauge
+        for name, (text, labels, _) in _SPREADS.items():
+            histogram = HistogramMetricFamily(f"hsoftmax_{name}", text, labels=labels)
+            for values, spread in self.spreads[name].items():
+                histogram.add_metric(_texts(values), _buckets(spread), spread.total)
+            yield histogram
+
+    def _spread(self, name: str, labels: Labels) -> Spread:
+        found = self.spreads[name].get(labels)
+        if found is None:
+            found = self.spreads[name][labels] = Spread(_SPREADS[name][2])
+        return found
 
 
-def _seconds(what: str, text: str, registry: CollectorRegistry) -> Histogram:
-    return Histogram(
-        f"hsoftmax_{what}_seconds", text, ("route", "model"), buckets=_SECONDS, registry=registry
-    )
+def _texts(values: Labels) -> list[str]:
+    return [str(value) for value in values]
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == math.inf else repr(bound)
+
+
+def _buckets(spread: Spread) -> list[tuple[str, float]]:
+    """Upper bounds with how many values are at or below each."""
+    cumulative, buckets = 0, []
+    for bound, count in zip((*spread.bounds, math.inf), spread.counts, strict=True):
+        cumulative += count
+        buckets.append((_bound(bound), float(cumulative)))
+    return buckets

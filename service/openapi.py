@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from .errors import ServiceError
 from .exchange import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
+from .formats import Format
 from .questions import QUESTIONS, Question
 from .routes import question_path
 
@@ -27,16 +28,27 @@ _HEADERS = {
     QUEUE_TIME: "milliseconds spent waiting",
     COMPUTE_TIME: "milliseconds spent in the graph",
 }
-_QUESTION_ERRORS = (400, 404, 413, 415, 422, 500, 503)
+_MATRICES = {
+    form.value: {"schema": {"type": "string", "format": "binary"}}
+    for form in (Format.NPY, Format.ARROW)
+}
+_QUESTION_ERRORS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504)
 _META = {
-    400: "not JSON",
+    400: "not JSON, or not in the format that it says",
+    401: "no key, or one that is not known",
+    403: "a key that does not open this",
     404: "unknown bundle, version or task",
     405: "another method",
+    406: "not in the format that is wanted",
+    408: "a body that came too slowly",
+    409: "a version that cannot be served",
     413: "a body, rows or an answer beyond the limits",
-    415: "not JSON by its content type",
+    415: "a format that is not known here",
     422: "well-formed but impossible",
+    429: "overloaded: too much is waiting",
     500: "a fault of the service",
     503: "not ready",
+    504: "no answer within its time",
 }
 
 
@@ -73,6 +85,9 @@ def _operation(question: Question) -> Json:
     query = _content(_reference(question.query)) | {"required": True}
     query["content"]["application/json"]["example"] = question.example
     answer = _content(_reference(question.answer)) | {"description": "the answer"}
+    if "inputs" in question.query.__struct_fields__:
+        query["content"] |= _MATRICES
+        answer["content"] |= _MATRICES
     return {
         "tags": ["questions"],
         "summary": question.summary,

@@ -50,7 +50,7 @@ class Rim:
     async def _last_resort(
         self, error: Exception, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._log.error("internal_error", request_id=exchange.request_id, exc_info=error)
+        self._log.error("internal_error", error, request_id=exchange.request_id)
         if not exchange.status:
             await error_response(UNFORESEEN, scope)(scope, receive, send)
 

@@ -7,15 +7,19 @@ connections, and drain_timeout for requests in flight; exit 0. SIGINT skips the 
 import math
 import signal
 import socket
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from .app import core_of, create_app
 from .errors import StartError
 from .health import Health
 from .log import Log, forward, json_log
+from .peers import Peers
+from .processes import Supervisor
 from .settings import Settings
 
 _KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
@@ -28,20 +32,67 @@ def serve(settings: Settings) -> None:
         StartError: no such repository or device, or an address that cannot be listened on.
     """
     log = json_log(settings.log_level)
-    app = create_app(settings, log=log)
-    listener = _listen(settings.host, settings.port)
+    if settings.workers > 1:
+        _serve_with_workers(_shared_out(settings), log)
+    else:
+        app = create_app(settings, log=log)
+        config = _config(app, settings)
+        with _listen(settings.host, settings.port) as listener:
+            _say_where(log, listener, settings)
+            _run(app, config, listener, log)
+    log.info("stopped")
+
+
+def serve_as_worker(
+    settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
+) -> None:
+    """One of several processes that serve together; the others may be serving already."""
+    log = json_log(settings.log_level).bind(worker=slot)
+    app = create_app(settings, log=log, peers=Peers(folder, slot, settings.workers))
+    if generation > 0:  # others take the connections that this one is not ready for
+        core_of(app).repository.load()
+    _run(app, _config(app, settings), listener, log)
+
+
+def _serve_with_workers(settings: Settings, log: Log) -> None:
+    with _listen(settings.host, settings.port) as listener:
+        _say_where(log, listener, settings)
+        Supervisor(serve_as_worker, settings, listener, log).supervise()
+
+
+def _shared_out(settings: Settings) -> Settings:
+    """The settings of each worker: its part of the threads, unless their number was told."""
+    if "threads" in settings.model_fields_set:
+        return settings
+    threads = max(1, settings.threads // settings.workers)
+    return settings.model_copy(update={"threads": threads})
+
+
+def _run(app: FastAPI, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
     forward("uvicorn", log)
+    core = core_of(app)
+    DrainingServer(config, core.health, core.settings.drain_delay).run(sockets=[listener])
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    if settings.tls_keyfile is not None and settings.tls_certfile is None:
+        raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(
         app,
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who asks, or from where
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+        ssl_certfile=settings.tls_certfile,
+        ssl_keyfile=settings.tls_keyfile,
     )
-    _say_where(log, listener, settings)
-    DrainingServer(config, core_of(app).health, settings.drain_delay).run(sockets=[listener])
-    log.info("stopped")
+    try:
+        config.load()
+    except OSError as error:  # ssl's own errors are such, too
+        raise StartError(f"tls: expected a certificate and its key, got: {error}") from None
+    return config
 
 
 class DrainingServer(uvicorn.Server):
@@ -80,4 +131,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _say_where(log: Log, listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    log.info("serving", url=f"http://{shown}:{port}", threads=settings.threads)
+    scheme = "http" if settings.tls_certfile is None else "https"
+    log.info(
+        "serving",
+        url=f"{scheme}://{shown}:{port}",
+        workers=settings.workers,
+        threads=settings.threads,
+    )

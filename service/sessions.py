@@ -138,7 +138,7 @@ def _warm_up(port: Port) -> Array:
 def _cuda_obstacle() -> str | None:
     """Why CUDA cannot be used, or None if it can."""
     if CUDA not in ort.get_available_providers():
-        return "this onnxruntime is built without it (the extra `cuda` brings one that has it)"
+        return "this onnxruntime is built without it (the extra `service-cuda` brings one)"
     with suppress(Exception):
         ort.preload_dlls()
     try:

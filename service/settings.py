@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .cores import available_cores
@@ -27,17 +27,59 @@ class Settings(BaseSettings):
     )
     threads: Count = Field(
         default_factory=available_cores,
-        description="threads for computing; the default is what affinity and cgroup allow",
+        description="threads for computing, of each worker; the default is what affinity and "
+        "cgroup allow, shared out among the workers",
     )
+    workers: Count = Field(1, description="processes to serve with, behind one port")
     check_hashes: bool = Field(
         True, description="compare every file's SHA-256 with the manifest before serving a bundle"
+    )
+    watch: bool = Field(
+        True, description="look for new, changed and removed versions about once a second"
     )
     max_body_bytes: Count = Field(16 * 2**20, description="largest request body in bytes")
     max_rows: Count = Field(4096, description="most rows of `inputs` in one request")
     max_targets: Count = Field(65_536, description="most (row, target) pairs in one request")
     max_values: Count = Field(
-        4_000_000, description="most numbers in one answer, such as rows x targets"
+        4_000_000, description="most numbers in one answer, but for the distributions below"
     )
+    slice_bytes: Count = Field(
+        64 * 2**20,
+        description="memory for a slice of a full distribution, which is sent in slices of whole "
+        "rows, and of one row at least",
+    )
+    body_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        30.0, description="seconds for a body to arrive, and for each piece of an answer to leave"
+    )
+    compress_above: Count = Field(
+        64 * 2**10, description="bytes of an answer from which it is compressed for who accepts it"
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="keys, comma separated, one of which every request but health must then have; "
+        "as they are, or `sha256:` and their hash",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="the same from a file, one a line, which is followed when it changes"
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="key for reload and unload, which nobody may do without"
+    )
+    tls_certfile: Path | None = Field(
+        None, description="certificate chain in PEM; serve over TLS, and only so"
+    )
+    tls_keyfile: Path | None = Field(
+        None, description="its private key in PEM, where the certificate's file lacks it"
+    )
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        30.0, description="seconds until a request that asks for no other time is given up"
+    )
+    max_queue_requests: Count = Field(1024, description="most requests waiting in one lane")
+    max_queue_rows: Count = Field(65_536, description="most rows waiting in one lane")
+    max_queue_bytes: Count = Field(
+        256 * 2**20, description="most bytes of waiting requests and their answers in one lane"
+    )
+    batching: bool = Field(True, description="compute requests that wait together in one batch")
     log_level: LogLevel = Field("info", description="least severe event that is logged")
     drain_delay: Seconds = Field(
         0.0, description="seconds to go on serving, unready, after SIGTERM"

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 import orjson
 
+from models.arrays import Array
+
 from .errors import InvalidQuery, Malformed
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         _expect_json(body)  # the decoder stopped where the form was wrong
-        raise InvalidQuery(_sentence(str(error), decoder.type)) from None
+        raise InvalidQuery(sentence(str(error), decoder.type)) from None
     except (msgspec.DecodeError, RecursionError):
         _expect_json(body)
         raise Malformed("body: expected JSON, got something else") from None
@@ -54,6 +56,11 @@ def encode(answer: Mapping[str, object]) -> bytes:
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def encode_array(values: Array) -> bytes:
+    """Numbers in (nested) lists; those that are not finite as null."""
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def place(path: str) -> str:
     """msgspec's path in words: `.inputs[0][2]` is "inputs row 0, position 2"."""
     name, *indices = re.split(r"\[|\]\[|\]", path.lstrip("."))
@@ -62,7 +69,8 @@ def place(path: str) -> str:
     return " ".join([name, ", ".join(shown)]).strip() or "body"
 
 
-def _sentence(message: str, wanted: Any) -> str:  # noqa: ANN401  a type, as msgspec holds it
+def sentence(message: str, wanted: Any) -> str:  # noqa: ANN401  a type, as msgspec holds it
+    """What msgspec says of a value that is not as `wanted`, in our words."""
     match = _PLACE.fullmatch(message)
     what, path = (match["what"], match["path"] or "") if match else (message, "")
     if expected := _EXPECTED.search(what):

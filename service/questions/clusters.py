@@ -1,11 +1,11 @@
 """How likely is each cluster, whatever the target in it? The marginals of level 0."""
 
-from service.inputs import expect_values, hidden
-from service.repository import Served
+from service.inputs import hidden
+from service.served import Served
 from service.settings import Settings
 
 from .numbers import field, numbers
-from .question import Answer, Plan, Query, Question
+from .question import Answer, Matrix, Plan, Query, Question
 from .work import cluster_work
 
 
@@ -26,7 +26,6 @@ def plan(query: ClustersQuery, served: Served, limits: Settings) -> Plan:
     states = hidden(query.inputs, served, limits)
     rows, log = len(states), query.log
     clusters = served.manifest.num_clusters or 0
-    expect_values(rows, clusters, limits)
     return Plan(
         session=session,
         feeds={"hidden": states},
@@ -34,6 +33,7 @@ def plan(query: ClustersQuery, served: Served, limits: Settings) -> Plan:
         work=cluster_work(served, rows),
         values=rows * clusters,
         finish=lambda outputs: {field(log): numbers(outputs[0], log)},
+        matrix=Matrix(field(log), log, clusters),
     )
 
 

@@ -9,6 +9,8 @@ from service.errors import InferenceFailed
 
 from .question import Fields
 
+_FEW = 16
+_NOT_A_NUMBER = "the graph gave a result that is not a number"
 _SMALLEST = math.log(np.finfo(np.float32).tiny)
 
 
@@ -19,16 +21,29 @@ def field(log: bool) -> str:
 
 def numbers(log_probs: Array, log: bool) -> Array:
     """log_probs, or exp of them in float64. Raises InferenceFailed on NaN."""
+    if log_probs.ndim == 1 and log_probs.size <= _FEW:
+        return _few(log_probs.tolist(), log)
     # Rounding may leave a log-probability just above zero.
     clipped = np.minimum(log_probs, 0, dtype=np.float64)
     smallest = clipped.min(initial=0)  # NaN, if there is one
     if math.isnan(smallest):
-        raise InferenceFailed("the graph gave a result that is not a number")
+        raise InferenceFailed(_NOT_A_NUMBER)
     if log:
         return clipped.astype(np.float32)
     # float32 holds all that the graph knew, and its JSON is a third shorter.
     kind = np.float32 if smallest > _SMALLEST else np.float64
     return np.exp(clipped).astype(kind, copy=False)
+
+
+def _few(log_probs: list[float], log: bool) -> Array:
+    """The same, where calling NumPy five times would take longer than all else."""
+    if any(math.isnan(value) for value in log_probs):
+        raise InferenceFailed(_NOT_A_NUMBER)
+    clipped = [min(value, 0.0) for value in log_probs]
+    if log:
+        return np.array(clipped, dtype=np.float32)
+    kind = np.float32 if min(clipped, default=0.0) > _SMALLEST else np.float64
+    return np.array([math.exp(value) for value in clipped], dtype=kind)
 
 
 def listed(targets: Array, values: Array, labels: tuple[str, ...] | None, log: bool) -> Fields:

@@ -5,14 +5,15 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from models.arrays import Array
-from service.inputs import Pairs, Targets, expect_values, hidden, pairs
-from service.repository import Served
+from models.arrays import Array, Float32
+from service.errors import InvalidQuery
+from service.inputs import Pairs, Targets, hidden, pairs
+from service.served import Served
 from service.settings import Settings
 
 from .numbers import field, numbers
-from .question import Answer, Fields, Plan, Query, Question
-from .work import full_work, path_work
+from .question import Answer, Fields, Matrix, Plan, Query, Question
+from .work import cluster_work, full_work, path_work
 
 
 class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
@@ -25,6 +26,10 @@ class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
             "A target is an integer, or a label where the bundle has labels"
         ),
     ] = None
+    clusters: Annotated[
+        bool,
+        Meta(description="answer the clusters of each row too, the marginals of level 0"),
+    ] = False
 
 
 Values = list[float | list[float | None] | None]
@@ -35,11 +40,15 @@ class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
 
     probabilities: Values | None = None
     log_probabilities: Values | None = None
+    cluster_probabilities: list[list[float | None]] | None = None
+    cluster_log_probabilities: list[list[float | None]] | None = None
 
 
 def plan(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
     """One path for each pair, or the full distribution."""
     if query.targets is None:
+        if query.clusters:
+            raise InvalidQuery("clusters: expected targets beside it, got none")
         return _plan_full(query, served, limits)
     return _plan_pairs(query, query.targets, served, limits)
 
@@ -48,7 +57,6 @@ def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> P
     session = served.session("log_probs")
     states = hidden(query.inputs, served, limits)
     rows, log = len(states), query.log
-    expect_values(rows, served.num_targets, limits)
     return Plan(
         session=session,
         feeds={"hidden": states},
@@ -56,6 +64,7 @@ def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> P
         work=full_work(served, rows),
         values=rows * served.num_targets,
         finish=lambda outputs: {field(log): numbers(outputs[0], log)},
+        matrix=Matrix(field(log), log, served.num_targets),
     )
 
 
@@ -73,6 +82,19 @@ def _plan_pairs(
         work=path_work(served, count),
         values=count,
         finish=lambda outputs: _per_pair(outputs, asked, log),
+        also=_plan_clusters(states, served, log) if query.clusters else None,
+    )
+
+
+def _plan_clusters(states: Float32, served: Served, log: bool) -> Plan:
+    clusters = served.manifest.num_clusters or 0
+    return Plan(
+        session=served.session("cluster_log_probs"),
+        feeds={"hidden": states},
+        rows=len(states),
+        work=cluster_work(served, len(states)),
+        values=len(states) * clusters,
+        finish=lambda outputs: {f"cluster_{field(log)}": numbers(outputs[0], log)},
     )
 
 

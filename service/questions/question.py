@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from models.arrays import Array
-from service.repository import Served
+from service.served import Served
 from service.sessions import Feeds, Session
 from service.settings import Settings
 
@@ -47,6 +47,20 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Matrix:
+    """An answer that is `width` log-probabilities for each row, whatever the other rows are.
+
+    Attributes:
+        field: the answer's field for them
+        log: whether they are wanted as they are, or as probabilities
+    """
+
+    field: str
+    log: bool
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One run of a task's graph.
 
@@ -57,6 +71,8 @@ class Plan:
         work: about how many multiply-adds it takes
         values: how many numbers the answer holds
         finish: the answer's fields from the graph's outputs
+        matrix: what a slice of the rows gives, where the answer may be made in slices
+        also: another run on the same rows, whose fields join the answer
     """
 
     session: Session
@@ -65,6 +81,13 @@ class Plan:
     work: int
     values: int
     finish: Callable[[list[Array]], Fields]
+    matrix: Matrix | None = None
+    also: "Plan | None" = None
+
+    @property
+    def runs(self) -> "tuple[Plan, ...]":
+        """This run and those that join it."""
+        return (self,) if self.also is None else (self, *self.also.runs)
 
 
 @dataclass(frozen=True)

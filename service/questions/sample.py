@@ -10,7 +10,7 @@ from msgspec import Meta
 from models.arrays import Array, Float32
 from service.errors import InvalidQuery
 from service.inputs import expect_values, hidden
-from service.repository import Served
+from service.served import Served
 from service.sessions import Session
 from service.settings import Settings
 

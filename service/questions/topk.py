@@ -9,7 +9,7 @@ from msgspec import Meta
 from models.arrays import Array
 from service.errors import InvalidQuery
 from service.inputs import expect_k, expect_values, hidden
-from service.repository import Served
+from service.served import Served
 from service.settings import Settings
 
 from .numbers import listed, numbers

@@ -1,10 +1,14 @@
 """How much a query costs, in multiply-adds, as far as a manifest tells."""
 
-from service.repository import Served
+from service.served import Served
+
+_EACH_VALUE = 32  # multiply-adds in the time that it takes to normalise and write a number
 
 
 def path_work(served: Served, pairs: int) -> int:
-    """Pairs that each take all clusters and one block of the usual size."""
+    """Pairs that each take all clusters and one block of the usual size, or a node a step."""
+    if served.manifest.family == "HuffmanSoftmax":
+        return pairs * int(served.manifest.attributes["depth"]) * served.hidden_size
     clusters = served.manifest.num_clusters or served.num_targets
     block = -(-served.num_targets // clusters)
     return pairs * (clusters + block) * served.hidden_size
@@ -16,5 +20,5 @@ def cluster_work(served: Served, rows: int) -> int:
 
 
 def full_work(served: Served, rows: int) -> int:
-    """Rows that each take every target."""
-    return rows * served.num_targets * served.hidden_size
+    """Rows that each take every target, normalised and written."""
+    return rows * served.num_targets * (served.hidden_size + _EACH_VALUE)

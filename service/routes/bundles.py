@@ -7,7 +7,8 @@ from pydantic import BaseModel, Field
 
 from service.core import Core
 from service.exchange import current
-from service.repository import Repository, Served
+from service.repository import Repository
+from service.served import Served
 
 
 class BundleInfo(BaseModel):
@@ -23,6 +24,9 @@ class BundleInfo(BaseModel):
     num_clusters: int | None
     precision: str
     padding: str | None = Field(description="what slots beyond num_targets do")
+    refused: dict[str, str] = Field(
+        description="versions in the repository that are not served as they are, and why"
+    )
     labels: bool = Field(description="whether targets have labels")
     tasks: list[str] = Field(description="the graphs it has")
     device: str = Field(description="where they run: cpu or cuda")
@@ -43,7 +47,7 @@ def bundle_routes(core: Core) -> APIRouter:
     @router.get("", summary="Every bundle that is served")
     async def list_bundles() -> BundleList:
         served = (repository.find(name) for name in repository.names())
-        return BundleList(models=[_info(one, repository) for one in served])
+        return BundleList(models=[describe(one, repository) for one in served])
 
     @router.get("/{name}", summary="One bundle")
     async def describe_bundle(
@@ -53,17 +57,19 @@ def bundle_routes(core: Core) -> APIRouter:
     ) -> BundleInfo:
         served = repository.find(name, version)
         current(request.scope).serve(served)
-        return _info(served, repository)
+        return describe(served, repository)
 
     return router
 
 
-def _info(served: Served, repository: Repository) -> BundleInfo:
+def describe(served: Served, repository: Repository) -> BundleInfo:
+    """One version, as it is now."""
     manifest = served.manifest
     return BundleInfo(
         name=served.name,
         version=served.version,
         versions=repository.versions(served.name),
+        refused=_refused(served.name, repository),
         digest=manifest.digest,
         family=manifest.family,
         hidden_size=manifest.hidden_size,
@@ -76,3 +82,9 @@ def _info(served: Served, repository: Repository) -> BundleInfo:
         device=served.device.name,
         providers=served.providers,
     )
+
+
+def _refused(name: str, repository: Repository) -> dict[str, str]:
+    """Reasons by version."""
+    parted = ((key.rpartition("/"), why) for key, why in repository.refused.items())
+    return {version: why for (model, _, version), why in parted if model == name}

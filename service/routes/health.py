@@ -6,12 +6,12 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
+from service.changes import metrics_page
 from service.core import Core
-from service.errors import NotReady
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """The process answers, and so do its compute threads."""
 
     status: Literal["live"] = "live"
 
@@ -30,6 +30,7 @@ def health_routes(core: Core) -> APIRouter:
 
     @router.get("/healthz/live", summary="Whether the process is alive")
     async def live() -> Live:
+        core.health.expect_alive(core.engine)
         return Live()
 
     @router.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
@@ -44,15 +45,6 @@ def health_routes(core: Core) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        core.metrics.ready.set(_is_ready(core))
-        return Response(core.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics_page(core), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-def _is_ready(core: Core) -> bool:
-    try:
-        core.health.expect_ready(core.repository)
-    except NotReady:
-        return False
-    return True

@@ -1,6 +1,9 @@
 """POST /v1/models/{name}/<question> as raw ASGI, each in the OpenAPI document all the same."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -8,16 +11,28 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.answers import send_json
-from service.body import read_json
+from models.arrays import Array
+from service.answers import send_answer
+from service.arrow import expect_arrow, read_arrow
+from service.body import read_body
 from service.core import Core
-from service.engine import Outputs
+from service.departure import unless_left
+from service.engine import Call, Outputs
+from service.errors import UnsupportedMediaType
 from service.exchange import Exchange, current
+from service.formats import Format, format_of_answer, format_of_body
+from service.npy import read_npy
+from service.parameters import query_of
 from service.questions import QUESTIONS, Plan, Question
-from service.repository import Served
-from service.wire import decode, encode
+from service.sessions import Feeds, Session
+from service.sheets import sheet, written
+from service.streams import stream
+from service.terms import Terms, terms
+from service.wire import decode
 
 _INLINE_VALUES = 20_000  # numbers that are written in less than a millisecond
+_WRITTEN_BYTES = 20  # a value's float32, float64 and JSON
+_WHOLE_VALUES = 2**18  # numbers that are computed, written and sent in one go: a megabyte
 
 
 def question_routes(core: Core) -> list[Route]:
@@ -44,42 +59,125 @@ class Endpoint:
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(question.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = current(scope)
         try:
-            body = await read_json(scope, receive, self._core.settings.max_body_bytes)
+            await self._answer(scope, receive, send, current(scope))
         except ClientDisconnect:
             return
-        await send_json(send, await self._answer(scope["path_params"]["name"], body, exchange))
 
-    async def _answer(self, name: str, body: bytes, exchange: Exchange) -> bytes:
-        core = self._core
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        core, headers = self._core, scope["headers"]
+        asked, (form, wanted) = terms(headers), _formats(headers)
+        body = await read_body(scope, receive, core.settings)
+        name = scope["path_params"]["name"]
         served = core.repository.find(name)  # an unknown name comes before a bad body
         exchange.serve(served)
-        query = decode(self._decoder, body)
+        query = self._query(form, body, scope["query_string"])
         if query.version is not None:
             served = core.repository.find(name, str(query.version))
             exchange.serve(served)
         plan = self._question.plan(query, served, core.settings)
-        outputs = await self._run(plan, served, exchange)
-        answer = {"model": name, "version": served.version}
-        if plan.values <= _INLINE_VALUES:
-            return _written(answer, plan, outputs)
-        return await core.engine.call(lambda: _written(answer, plan, outputs))
-
-    async def _run(self, plan: Plan, served: Served, exchange: Exchange) -> Outputs:
         exchange.rows = plan.rows
+        answer = {"model": name, "version": served.version}
+        if plan.matrix is not None and plan.values > _WHOLE_VALUES:
+            page = sheet(wanted, answer, plan.matrix, plan.rows)
+            slices = self._slices(plan, plan.matrix.width, asked, exchange, receive)
+            return await stream(
+                page,
+                wanted,
+                slices,
+                send,
+                elsewhere=core.engine.call,
+                patience=core.settings.body_timeout,
+            )
+        outputs = [await self._outputs(run, asked, exchange, receive) for run in plan.runs]
+        write = partial(_written, wanted, answer, plan, outputs)
+        if plan.values <= _INLINE_VALUES:
+            whole = write()
+        else:
+            whole = await core.engine.call(write, num_bytes=_WRITTEN_BYTES * plan.values)
+        await send_answer(send, wanted, whole)
+
+    async def _outputs(
+        self, plan: Plan, asked: Terms, exchange: Exchange, receive: Receive
+    ) -> Outputs:
         if plan.feeds is None:
             return Outputs([])
-        outputs = await self._core.engine.run(plan.session, plan.feeds, work=plan.work)
-        exchange.queued, exchange.computed = outputs.queued, outputs.computed
-        self._core.metrics.computed(
-            self.path, served.name, plan.rows, outputs.queued, outputs.computed
-        )
-        if "blocks" in plan.session.output_names:
-            blocks = outputs.arrays[plan.session.output_names.index("blocks")]
-            self._core.metrics.blocks_opened(served.name, int(blocks.sum()))
+        outputs = await self._run(_call(plan, plan.feeds, asked), receive)
+        self._note(outputs, plan.session, plan.rows, exchange)
         return outputs
 
+    def _query(self, form: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
+        if form is Format.JSON:
+            return decode(self._decoder, body)
+        kind = self._question.query
+        if "inputs" not in kind.__struct_fields__:
+            raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {form}")
+        matrix, targets = (read_npy(body), None) if form is Format.NPY else read_arrow(body)
+        return query_of(kind, matrix, targets, query_string)
 
-def _written(answer: Mapping[str, object], plan: Plan, outputs: Outputs) -> bytes:
-    return encode({**answer, **plan.finish(outputs.arrays)})
+    async def _slices(
+        self, plan: Plan, width: int, asked: Terms, exchange: Exchange, receive: Receive
+    ) -> AsyncIterator[Array]:
+        """The rows' log-probabilities, as many at a time as there may be in memory."""
+        assert plan.feeds is not None
+        states = plan.feeds["hidden"]
+        rows = max(1, self._core.settings.slice_bytes // (4 * width))
+        for start in range(0, plan.rows, rows):
+            some = states[start : start + rows]
+            call = _call(replace(plan, rows=len(some)), {"hidden": some}, asked)
+            share = len(some) / plan.rows
+            call = replace(call, work=int(plan.work * share), values=len(some) * width)
+            outputs = await self._run(call, receive)
+            self._note(outputs, plan.session, len(some), exchange)
+            yield outputs.arrays[0]
+
+    async def _run(self, call: Call, receive: Receive) -> Outputs:
+        engine = self._core.engine
+        if (outputs := engine.run_now(call)) is not None:
+            return outputs  # to watch whether the client leaves would cost more
+        return await unless_left(receive, engine.submit(call))
+
+    def _note(self, outputs: Outputs, session: Session, rows: int, exchange: Exchange) -> None:
+        exchange.queued, exchange.computed = outputs.queued, outputs.computed
+        exchange.answered = perf_counter()
+        self._core.metrics.computed(
+            self.path, exchange.model, rows, outputs.queued, outputs.computed
+        )
+        if "blocks" in session.output_names:
+            blocks = outputs.arrays[session.output_names.index("blocks")]
+            self._core.metrics.blocks_opened(exchange.model, int(blocks.sum()))
+
+
+def _call(plan: Plan, feeds: Feeds, asked: Terms) -> Call:
+    return Call(
+        session=plan.session,
+        feeds=feeds,
+        rows=plan.rows,
+        work=plan.work,
+        values=plan.values,
+        priority=asked.priority,
+        timeout=asked.timeout,
+    )
+
+
+def _written(
+    form: Format, answer: Mapping[str, str], plan: Plan, outputs: Sequence[Outputs]
+) -> bytes:
+    fields: dict[str, object] = {}
+    for run, got in zip(plan.runs, outputs, strict=True):
+        fields |= run.finish(got.arrays)
+    return written(form, answer, fields)
+
+
+def _formats(headers: list[tuple[bytes, bytes]]) -> tuple[Format, Format]:
+    """The body's and the answer's."""
+    content_type, accept = b"", b""
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"accept":
+            accept = value
+    form, wanted = format_of_body(content_type), format_of_answer(accept)
+    if wanted is Format.ARROW:
+        expect_arrow()
+    return form, wanted

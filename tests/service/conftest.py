@@ -1,5 +1,6 @@
 """One small real repository for all tests, made once by the real exporter, and clients of it."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import exporter
 import models
 from models.arrays import Array, Float32
 from service import Settings, create_app
+
+from .processes import Process, Start
 
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 8, 4, 3, 11
 LABELS = (*tuple(f"word{i}" for i in range(TARGETS - 1)), "étoile")
@@ -40,6 +43,10 @@ def model(seed: int) -> models.Model:
 SERVED = {("words", 1): model(1), ("words", 2): model(2), ("plain", 7): model(3)}
 
 
+# Version 3 of `words`, which is not in the repository yet.
+SPARE = model(5)
+
+
 def export(repository: Path) -> Path:
     for (name, version), one in SERVED.items():
         to = exporter.destination(repository / name / str(version))
@@ -48,8 +55,23 @@ def export(repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory) -> Path:
-    return export(tmp_path_factory.mktemp("service") / "repository")
+def exported(tmp_path_factory) -> Path:
+    """All that is exported, and first: afterwards the service's threads are all there are."""
+    folder = tmp_path_factory.mktemp("service")
+    exporter.export_model(SPARE, exporter.destination(folder / "spare" / "3"))
+    export(folder / "repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(exported) -> Path:
+    return exported / "repository"
+
+
+@pytest.fixture
+def spare(exported, tmp_path) -> Path:
+    """A version of `words` that may be moved into a copy of the repository."""
+    return shutil.copytree(exported / "spare" / "3", tmp_path / "spare")
 
 
 @contextmanager
@@ -66,6 +88,26 @@ def serving(repository: Path, **settings) -> Iterator[TestClient]:
 def client(repository) -> Iterator[TestClient]:
     with serving(repository) as client:
         yield client
+
+
+@pytest.fixture
+def start(repository) -> Iterator[Start]:
+    """Start a process of the service with these settings; all are ended with the test."""
+    started = []
+
+    def start(repository: Path = repository, **settings) -> Process:
+        started.append(Process(repository, **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+@pytest.fixture
+def copy(repository, tmp_path) -> Path:
+    """A repository of one's own, to spoil."""
+    return shutil.copytree(repository, tmp_path / "repository")
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_the_long_way_gives_the_same_answer_as_the_shortcut(client):
     app = client.app
     assert isinstance(app, FastAPI)
     rim = app.middleware_stack
-    shortcut = rim._app
+    shortcut = rim._app._app
     assert isinstance(shortcut, Shortcut)
     endpoints, shortcut._endpoints = shortcut._endpoints, {}
     try:

@@ -151,13 +151,6 @@ def test_what_says_that_it_is_not_json_is_refused(client, kind):
     expect_error(answer, 415, "unsupported_media_type", "content-type: expected application/json")
 
 
-def test_a_compressed_body_is_refused(client):
-    answer = client.post(
-        "/v1/models/words/topk", content=b"{}", headers={"content-encoding": "gzip"}
-    )
-    expect_error(answer, 415, "unsupported_media_type", "content-encoding")
-
-
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-8", "application/vnd.api+json", ""]
 )
@@ -189,8 +182,6 @@ def test_limits_are_kept(repository):
         expect_error(pairs, 413, "too_large", "targets: expected at most 4, got 5")
         assert client.post(url, json={"inputs": [ROW] * 3}).status_code == 200
     with serving(repository, max_values=32) as client:
-        values = client.post(url, json={"inputs": [ROW] * 3})
-        expect_error(values, 413, "too_large", "answer: expected at most 32 numbers, got 3 x 11")
         topk = client.post("/v1/models/words/topk", json={"inputs": [ROW] * 4})
         expect_error(topk, 413, "too_large", "4 x 10")
         drawn = client.post(

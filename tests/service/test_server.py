@@ -2,13 +2,11 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,60 +15,6 @@ from service import Settings, StartError, serve
 from .conftest import HIDDEN
 
 QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
-RUN = "import service; service.serve(service.Settings())"
-
-
-class Process:
-    """`serve` in a process of its own, on a free port."""
-
-    def __init__(self, repository, **settings) -> None:
-        told = {"repository": repository, "port": 0, "threads": 1, **settings}
-        environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in told.items()}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN],
-            env=os.environ | environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.connections: list[http.client.HTTPConnection] = []
-        self.address = urlsplit(self.until("serving")["url"]).netloc
-        self.until("loaded")
-
-    def until(self, event: str) -> dict:
-        for line in self.process.stderr:
-            if (told := json.loads(line))["event"] == event:
-                return told
-        raise AssertionError(f"the process ended before it said {event}")
-
-    def connect(self) -> http.client.HTTPConnection:
-        self.connections.append(http.client.HTTPConnection(self.address, timeout=10))
-        return self.connections[-1]
-
-    def end(self) -> None:
-        for connection in self.connections:
-            connection.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stderr.close()
-
-    def get(self, url: str) -> tuple[int, dict]:
-        connection = self.connect()
-        connection.request("GET", url)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-
-@pytest.fixture
-def start(repository):
-    started = []
-
-    def start(**settings) -> Process:
-        started.append(Process(repository, **settings))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.end()
 
 
 def ask(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:

@@ -1,0 +1,1 @@
+"""The service under load, beside others on the same graph and machine; see `__main__`."""

@@ -1,0 +1,14 @@
+"""The graph behind BentoML."""
+
+import bentoml
+import graph
+
+
+@bentoml.service(workers=1)
+class Probabilities:
+    def __init__(self) -> None:
+        self.session = graph.load()
+
+    @bentoml.api
+    def probabilities(self, inputs: list[list[float]], targets: list[int]) -> list[float]:
+        return graph.ask(self.session, inputs, targets).tolist()

@@ -1,0 +1,130 @@
+"""Servers as processes on one core, up once they answer, gone at the end."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER_CORE, LOAD_CORE = 0, 1
+_PATIENCE = 120.0  # seconds for a server to come up
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it listens, and its process."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process and its children."""
+        return sum(_ticks(pid) for pid in _family(self.pid)) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mib(self) -> float:
+        """Memory of the process and its children that is in RAM."""
+        return sum(_resident_kib(pid) for pid in _family(self.pid)) / 1024
+
+
+@contextmanager
+def service(repository: Path, **settings: object) -> Iterator[Server]:
+    """Our own, on one thread unless told otherwise."""
+    port = free_port()
+    told = {"threads": 1, **settings}
+    flags = [_flag(name, value) for name, value in told.items()]
+    command = [sys.executable, "-m", "hsoftmax", "serve", str(repository), f"--port={port}"]
+    with running([*command, *flags], port, {}) as server:
+        yield server
+
+
+@contextmanager
+def app(name: str, bundle: Path) -> Iterator[Server]:
+    """One of `apps`, behind the same uvicorn."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", f"benchmarks.http.apps:{name}", f"--port={port}"]
+    quiet = ["--log-level=warning", "--no-access-log"]
+    with running([*command, *quiet], port, {"BENCHMARK_BUNDLE": str(bundle)}) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], port: int, environment: Mapping[str, str]) -> Iterator[Server]:
+    """A command that listens on the port, pinned to the server's core."""
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _until_up(port, process)
+        yield Server(port, process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _flag(name: str, value: object) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is None else f"{flag}={value}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _until_up(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it answers, and its /healthz/ready, if it has one, no longer says 503."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended: {process.args!r}")
+        try:
+            status, _ = ask(port, "GET", "/healthz/ready")
+        except OSError:
+            status = 503
+        if status != 503:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"the server did not come up: {process.args!r}")
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in _family(int(child)))]
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _resident_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0

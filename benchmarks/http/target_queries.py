@@ -1,0 +1,62 @@
+"""One row, one target, JSON: requests a second beside services that do less, or do it naively.
+
+Servers take turns at each concurrency, so that a busy moment of the machine hits all of them.
+`cpu_us` is the processor time that the server took for a request, which noise disturbs least.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import servers, wrk
+from .bundles import query
+from .servers import Server
+
+CONCURRENCY = (1, 4, 16, 64, 256)
+PATH = "/v1/models/random/probabilities"
+
+Rows = list[dict[str, Any]]
+
+
+def measure(repository: Path, seconds: float) -> Rows:
+    """A row for each server and concurrency, with its ratio to the FastAPI no-op."""
+    rows: Rows = []
+    with _all(repository) as running:
+        for connections in CONCURRENCY:
+            at_once = [
+                {"server": name, **load(server, query(target=123), connections, seconds)}
+                for name, server in running.items()
+            ]
+            rows += [row | _ratios(row, at_once[0]) for row in at_once]
+    return rows
+
+
+def load(
+    server: Server, body: str, connections: int, seconds: float, accept: str = "application/json"
+) -> dict[str, float]:
+    """What wrk saw, and what it cost the server."""
+    before = server.cpu_seconds()
+    seen = wrk.post(
+        server.port, PATH, body, connections=connections, seconds=seconds, accept=accept
+    )
+    spent = server.cpu_seconds() - before
+    return seen.as_json() | {"cpu_us": spent / max(1, seen.requests) * 1e6}
+
+
+@contextmanager
+def _all(repository: Path) -> Iterator[dict[str, Server]]:
+    bundle = repository / "random" / "1"
+    with ExitStack() as stack:
+        apps = {"FastAPI no-op": "no_op", "bare ASGI": "bare", "naive FastAPI": "naive"}
+        running = {
+            shown: stack.enter_context(servers.app(name, bundle)) for shown, name in apps.items()
+        }
+        yield {**running, "hsoftmax": stack.enter_context(servers.service(repository))}
+
+
+def _ratios(row: dict[str, Any], no_op: dict[str, Any]) -> dict[str, float]:
+    return {
+        "to_no_op": row["per_second"] / no_op["per_second"],
+        "to_no_op_by_cpu": no_op["cpu_us"] / max(row["cpu_us"], 1e-9),
+    }

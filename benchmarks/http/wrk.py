@@ -1,0 +1,65 @@
+"""Load from `wrk` (Debian and Ubuntu: apt-get install wrk), on a core of its own."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .servers import LOAD_CORE
+
+_REPORT = """
+done = function(summary, latency, requests)
+  io.write(string.format("@ %d %d %d %d %d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99),
+    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a server did under load."""
+
+    connections: int
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def available() -> bool:
+    return shutil.which("wrk") is not None
+
+
+def post(
+    port: int,
+    path: str,
+    body: str,
+    *,
+    connections: int,
+    seconds: float,
+    accept: str = "application/json",
+) -> Load:
+    """So many connections, each with the next request as soon as it has its answer."""
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory) / "post.lua"
+        script.write_text(
+            f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n'
+            'wrk.headers["content-type"] = "application/json"\n'
+            f'wrk.headers["accept"] = "{accept}"\n{_REPORT}'
+        )
+        command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]
+        told = [f"-d{max(1, round(seconds))}s", "--timeout=60s", "-s", str(script)]
+        url = f"http://127.0.0.1:{port}{path}"
+        ran = subprocess.run([*command, *told, url], capture_output=True, text=True, check=True)
+    found = re.search(r"^@ (\d+) (\d+) (\d+) (\d+) (\d+)$", ran.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"wrk: expected its report, got {ran.stdout!r}")
+    requests, micros, p50, p99, errors = map(int, found.groups())
+    return Load(connections, requests, requests / micros * 1e6, p50 / 1e3, p99 / 1e3, errors)

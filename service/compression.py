@@ -1,0 +1,101 @@
+"""Middleware that compresses large text answers for clients who accept that.
+
+Arrays of floats hardly shrink, and go as they are. Compressing takes threads, not the event loop:
+both libraries let go of the interpreter meanwhile.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import zstandard
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_GZIP = 16 + zlib.MAX_WBITS
+_FAST = 1  # a level; the higher ones cost several times as much, for some percent
+_TEXT = (b"application/json", b"text/", b"application/javascript")
+
+
+class Compressor(Protocol):
+    """Bytes in, some of the compressed ones out."""
+
+    def compress(self, data: bytes) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+_COMPRESSORS: dict[bytes, Callable[[], Any]] = {
+    b"zstd": lambda: zstandard.ZstdCompressor(level=_FAST).compressobj(),
+    b"gzip": lambda: zlib.compressobj(_FAST, wbits=_GZIP),
+}
+
+
+class Compression:
+    """In front of the app: picks the encoding, and leaves all others alone."""
+
+    def __init__(self, app: ASGIApp, above: int) -> None:
+        self._app = app
+        self._above = above
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if name == b"accept-encoding" and (ours := accepted(value)) is not None:
+                    send = _Compressing(send, ours, self._above)
+                    break
+        await self._app(scope, receive, send)
+
+
+@lru_cache(maxsize=64)
+def accepted(accept_encoding: bytes) -> bytes | None:
+    """The first of ours that the client accepts, or None."""
+    offers: dict[bytes, bytes] = {}
+    for part in accept_encoding.lower().split(b","):
+        name, _, quality = part.replace(b" ", b"").partition(b";q=")
+        offers[name] = quality
+    for ours in _COMPRESSORS:
+        quality = offers.get(ours, b"0")
+        if not quality or quality.strip(b"0."):
+            return ours
+    return None
+
+
+class _Compressing:
+    """One answer's `send`."""
+
+    def __init__(self, send: Send, encoding: bytes, above: int) -> None:
+        self._send = send
+        self._encoding = encoding
+        self._above = above
+        self._start: Message | None = None
+        self._compressor: Compressor | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_text(message["headers"]):
+            self._start = message  # until the body shows whether it is worth while
+            return
+        if self._start is not None:
+            start, self._start = self._start, None
+            headers = [*start["headers"], (b"vary", b"accept-encoding")]
+            if message.get("more_body") or len(message.get("body", b"")) >= self._above:
+                self._compressor = _COMPRESSORS[self._encoding]()
+                headers = [(name, value) for name, value in headers if name != b"content-length"]
+                headers.append((b"content-encoding", self._encoding))
+            await self._send({**start, "headers": headers})
+        if self._compressor is not None and message["type"] == "http.response.body":
+            body, more = message.get("body", b""), message.get("more_body", False)
+            packed = await asyncio.to_thread(_pack, self._compressor, body, not more)
+            message = {**message, "body": packed}
+        await self._send(message)
+
+
+def _is_text(headers: list[tuple[bytes, bytes]]) -> bool:
+    kinds = [value for name, value in headers if name == b"content-type"]
+    return bool(kinds) and kinds[0].startswith(_TEXT)
+
+
+def _pack(compressor: Compressor, body: bytes, last: bool) -> bytes:
+    packed = compressor.compress(body)
+    return packed + compressor.flush() if last else packed

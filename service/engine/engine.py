@@ -1,0 +1,192 @@
+"""Tiny work at once, the rest in batches on threads, so that the event loop never waits."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, ServiceError
+from service.log import Log
+
+from .calls import Call, Job, Lane, Outputs, lane_of
+from .merging import count_units, key
+from .pace import Pace
+from .queue import Bounds, Queue
+from .workers import Ran, Workers
+from .writers import Writers
+
+# Multiply-adds that cost less than handing them to a thread and back: some 0.2 ms.
+INLINE_WORK = 2**20
+
+_STOPPING = "not ready: the service is stopping"
+_PATIENCE = 5.0  # seconds for threads to end
+
+T = TypeVar("T")
+
+
+class Tally(Protocol):
+    """What is counted of the engine, in the event loop's thread."""
+
+    def batch(self, lane: str, rows: int, requests: int) -> None:
+        """A batch was run."""
+
+    def given_up(self, lane: str, why: str) -> None:
+        """A request was rejected, cancelled or expired."""
+
+
+class Engine:
+    """Queue and threads; closed once, when the service ends."""
+
+    def __init__(
+        self,
+        threads: int,
+        log: Log,
+        tally: Tally,
+        *,
+        bounds: Bounds,
+        timeout: float,
+        inline_work: int = INLINE_WORK,
+        batching: bool = True,
+    ) -> None:
+        self._log = log
+        self._tally = tally
+        self._timeout = timeout
+        self._inline_work = inline_work
+        self._closed = False
+        self._writers = Writers()
+        pace = Pace()
+        self._queue = Queue(bounds, pace, self._writers, threads=threads, batching=batching)
+        self._workers = Workers(
+            self._queue, pace, log, threads=threads, timeout=timeout, report=self._ran
+        )
+
+    async def run(self, call: Call) -> Outputs:
+        """Run a graph once, at once or in a batch.
+
+        Raises:
+            Overloaded: too much is waiting already.
+            DeadlineExceeded: nobody wants the answer any more.
+            InferenceFailed: the graph stopped; the log says why.
+            NotReady: the service is stopping.
+        """
+        return self.run_now(call) or await self.submit(call)
+
+    def run_now(self, call: Call) -> Outputs | None:
+        """Run a graph here if that is less work than handing it to a thread, else None."""
+        session = call.session
+        if call.work > self._inline_work or self._queue.waiting(lane_of(session.task)):
+            return None
+        started = perf_counter()
+        try:
+            arrays = session.run(call.feeds)
+        except Exception as error:
+            raise self._failure(session.task, error) from None
+        return Outputs(arrays, 0.0, perf_counter() - started)
+
+    def submit(self, call: Call) -> asyncio.Future[Outputs]:
+        """Let a call wait for a thread; to cancel the future is to give the call up."""
+        if self._closed:
+            raise NotReady(_STOPPING)
+        loop = asyncio.get_running_loop()
+        job = self._job(call, loop.create_future())
+        try:
+            self._queue.put(job)
+        except Overloaded:
+            self._tally.given_up(job.lane, "rejected")
+            raise
+        timer = loop.call_later(job.timeout, self._expire, job)
+        job.future.add_done_callback(partial(self._settled, job, timer))
+        return job.future
+
+    async def call(self, function: Callable[[], T], *, num_bytes: int = 0) -> T:
+        """Run something long that is no graph, and holds so many bytes, when it is its turn."""
+        return await self._writers.run(function, num_bytes)
+
+    def waiting(self) -> dict[str, int]:
+        """How many requests wait in each lane."""
+        return {lane: self._queue.waiting(lane) for lane in Lane}
+
+    def fault(self) -> str | None:
+        """Why work may not get done although the process is there, or None."""
+        return self._workers.fault()
+
+    def close(self) -> None:
+        """Give up what waits, stop what runs between two nodes of its graph, take no more."""
+        self._closed = True
+        for job in self._queue.close():
+            _fail(job, NotReady(_STOPPING))
+        self._workers.close(_PATIENCE)
+
+    def _job(self, call: Call, future: asyncio.Future[Outputs]) -> Job:
+        return Job(
+            call=call,
+            lane=lane_of(call.session.task),
+            key=key(call),
+            units=count_units(call),
+            timeout=self._timeout if call.timeout is None else call.timeout,
+            future=future,
+            submitted=perf_counter(),
+            num_bytes=call.num_bytes,
+        )
+
+    def _expire(self, job: Job) -> None:
+        if not job.future.done():
+            self._tally.given_up(job.lane, "expired")
+            waited = f"{job.timeout:g} s"
+            _fail(job, DeadlineExceeded(f"the answer took longer than the {waited} it had"))
+
+    def _settled(
+        self, job: Job, timer: asyncio.TimerHandle, future: asyncio.Future[Outputs]
+    ) -> None:
+        timer.cancel()
+        if future.cancelled():
+            self._tally.given_up(job.lane, "cancelled")
+        if job.done < job.units:
+            self._queue.drop(job)
+
+    def _ran(self, ran: Ran) -> None:
+        """Called by the thread that ran it."""
+        batch = ran.batch
+        self._log.debug(
+            "batch",
+            lane=batch.lane,
+            task=batch.session.task,
+            rows=batch.rows,
+            requests=len(batch.slices),
+            failed=ran.error is not None,
+            ms=round(ran.seconds * 1e3, 3),
+        )
+        failure = None
+        if ran.error is not None and batch.wanted:  # else it was stopped for that reason
+            failure = self._failure(batch.session.task, ran.error)
+        with suppress(RuntimeError):  # the loop has ended, and all who waited with it
+            loop = batch.slices[0].job.future.get_loop()
+            loop.call_soon_threadsafe(self._settle, ran, failure)
+
+    def _settle(self, ran: Ran, failure: ServiceError | None) -> None:
+        """Answer those whose last slice this was."""
+        self._tally.batch(ran.batch.lane, ran.batch.rows, len(ran.batch.slices))
+        for one in ran.batch.slices:
+            job = one.job
+            if failure is not None:
+                _fail(job, failure)
+                continue
+            job.started = job.started or ran.started
+            job.computed += ran.seconds
+            job.done += one.stop - one.start
+            if job.done == job.units and not job.future.done():
+                queued = job.started - job.submitted
+                job.future.set_result(Outputs(job.arrays, queued, job.computed))
+
+    def _failure(self, task: str, error: BaseException) -> ServiceError:
+        if self._closed:
+            return NotReady(_STOPPING)
+        self._log.error("inference_failed", task=task, reason=str(error))
+        return InferenceFailed("the graph could not be run on this input")
+
+
+def _fail(job: Job, error: ServiceError) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)

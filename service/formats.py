@@ -1,0 +1,53 @@
+"""Which format a body is in, and which one its answer is wanted in."""
+
+from enum import StrEnum
+
+from .errors import NotAcceptable, UnsupportedMediaType
+
+
+class Format(StrEnum):
+    """A format of matrices; JSON is the one of everything."""
+
+    JSON = "application/json"
+    NPY = "application/x-npy"
+    ARROW = "application/vnd.apache.arrow.stream"
+
+
+# What clients say when nobody told them what they send.
+_UNSAID = frozenset(
+    {"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"}
+)
+_ANYTHING = {"*/*": Format.JSON, "application/*": Format.JSON}
+_KNOWN = {**_ANYTHING, **{one.value: one for one in Format}}
+
+
+def format_of_body(content_type: bytes) -> Format:
+    """By its content type, JSON if that says nothing. Raises UnsupportedMediaType."""
+    kind = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    if kind in _UNSAID or kind.endswith("json"):
+        return Format.JSON
+    if kind in (Format.NPY, Format.ARROW):
+        return Format(kind)
+    raise UnsupportedMediaType(f"content-type: expected {', '.join(Format)}, got {kind[:60]!r}")
+
+
+def format_of_answer(accept: bytes) -> Format:
+    """The one that is liked best, JSON if none is. Raises NotAcceptable if all are foreign."""
+    if not accept:
+        return Format.JSON
+    liked = [_liking(part) for part in accept.decode("latin-1").lower().split(",")]
+    known = [(quality, _KNOWN[kind]) for kind, quality in liked if kind in _KNOWN and quality]
+    if not known:
+        raise NotAcceptable(f"accept: expected one of {', '.join(Format)}, got others")
+    return max(known, key=lambda one: one[0])[1]
+
+
+def _liking(part: str) -> tuple[str, float]:
+    kind, *parameters = (word.strip() for word in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return kind, float(parameter[2:])
+            except ValueError:
+                return kind, 0.0
+    return kind, 1.0

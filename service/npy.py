@@ -1,0 +1,41 @@
+"""NumPy's .npy format: a matrix in, an array out, and never an object."""
+
+import math
+from io import BytesIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from models.arrays import Array
+
+from .errors import Unreadable
+
+_NOT_NPY = "body: expected a .npy array of numbers, which this is not"
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_npy(body: bytes) -> Array:
+    """The array, as a view of the body. Raises Unreadable."""
+    stream = BytesIO(body)
+    try:
+        shape, by_column, dtype = _READERS[npy.read_magic(stream)](stream)
+    except (ValueError, KeyError):
+        raise Unreadable(_NOT_NPY) from None
+    # `np.load` would make room for whatever shape the header claims.
+    rest = memoryview(body)[stream.tell() :]
+    if dtype.kind not in "fiu" or len(rest) != math.prod(shape) * dtype.itemsize:
+        raise Unreadable(_NOT_NPY)
+    return np.frombuffer(rest, dtype).reshape(shape, order="F" if by_column else "C")
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """The bytes that come before a float32 array of this shape, row after row."""
+    stream = BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
+def npy_bytes(values: Array) -> bytes:
+    """What comes after the header."""
+    return values.astype("<f4").tobytes()

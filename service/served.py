@@ -1,0 +1,77 @@
+"""One version of a bundle, opened, checked and warm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import bundle
+from bundle import Bundle, Manifest
+
+from .errors import UnknownTask
+from .sessions import Device, Session, open_sessions
+
+
+@dataclass(frozen=True)
+class Served:
+    """One version of a bundle with its sessions and labels.
+
+    Whoever holds one may go on asking it, whatever becomes of the repository; its memory returns
+    once nobody does.
+    """
+
+    name: str
+    version: str
+    bundle: Bundle
+    device: Device
+    sessions: Mapping[str, Session]
+    labels: tuple[str, ...] | None
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    @cached_property
+    def hidden_size(self) -> int:
+        return self.manifest.hidden_size or 0
+
+    @cached_property
+    def num_targets(self) -> int:
+        return self.manifest.num_targets or 0
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers that its sessions really got."""
+        got = (session.runtime.get_providers() for session in self.sessions.values())
+        return list(dict.fromkeys(provider for providers in got for provider in providers))
+
+    @cached_property
+    def target_of_label(self) -> Mapping[str, int]:
+        return {label: target for target, label in enumerate(self.labels or ())}
+
+    def session(self, task: str) -> Session:
+        """The task's session. Raises UnknownTask if the bundle does not have it."""
+        try:
+            return self.sessions[task]
+        except KeyError:
+            raise UnknownTask(
+                f"{self.name} version {self.version} has no task {task}: "
+                f"it has {', '.join(sorted(self.sessions)) or 'none'}"
+            ) from None
+
+
+def open_served(
+    name: str, version: int, path: Path, *, device: Device, check_hashes: bool
+) -> Served:
+    """Everything a version needs to answer its first request as fast as its second.
+
+    Raises:
+        BundleError: a file, a hash, a label or a graph that does not fit.
+    """
+    opened = bundle.open_bundle(path)
+    if check_hashes:
+        bundle.check_hashes(opened)
+    labels = bundle.read_labels(opened)
+    served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
+    _ = served.target_of_label  # else the first request with a label would wait for it
+    return served

@@ -1,0 +1,55 @@
+"""How long a client waits for its answer, and how urgent it says that is: two headers."""
+
+from dataclasses import dataclass
+
+from .engine import Priority
+from .errors import InvalidQuery
+
+TIMEOUT = b"x-hsoftmax-timeout-ms"
+PRIORITY = b"x-hsoftmax-priority"
+
+_LONGEST = 3_600_000  # milliseconds
+_PRIORITIES = {priority.value.encode(): priority for priority in Priority}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Seconds (None is the service's own default), and before whom."""
+
+    timeout: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+_USUAL = Terms()
+
+
+def terms(headers: list[tuple[bytes, bytes]]) -> Terms:
+    """What the request's headers ask for. Raises InvalidQuery if they cannot be understood."""
+    asked = {name: value for name, value in headers if name in (TIMEOUT, PRIORITY)}
+    if not asked:
+        return _USUAL
+    return Terms(_timeout(asked.get(TIMEOUT)), _priority(asked.get(PRIORITY)))
+
+
+def _timeout(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
+    if not 1 <= milliseconds <= _LONGEST:
+        raise InvalidQuery(
+            f"{TIMEOUT.decode()}: expected 1 to {_LONGEST} milliseconds, got {_quoted(value)}"
+        )
+    return milliseconds / 1e3
+
+
+def _priority(value: bytes | None) -> Priority:
+    if value is None:
+        return Priority.INTERACTIVE
+    if value not in _PRIORITIES:
+        expected = " or ".join(_PRIORITIES.values())
+        raise InvalidQuery(f"{PRIORITY.decode()}: expected {expected}, got {_quoted(value)}")
+    return _PRIORITIES[value]
+
+
+def _quoted(value: bytes) -> str:
+    return repr(value[:60].decode("latin-1"))

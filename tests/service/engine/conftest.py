@@ -1,0 +1,144 @@
+"""An engine around graphs that are held until they are let go."""
+
+import asyncio
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bundle import Graph, Port
+from models.arrays import Array
+from service.engine import Bounds, Call, Engine, Priority
+from service.log import json_log
+from service.sessions import Session
+
+PATIENCE = 10  # seconds that a test waits before it fails
+
+_HIDDEN = Port(name="hidden", dtype="float32", shape=("batch", 2))
+_INPUTS = {
+    "target_log_prob": (
+        _HIDDEN,
+        Port(name="row", dtype="int64", shape=("pairs",)),
+        Port(name="target", dtype="int64", shape=("pairs",)),
+    ),
+    "top_k": (_HIDDEN, Port(name="k", dtype="int64", shape=(1,))),
+    "log_probs": (_HIDDEN,),
+}
+
+
+class Held:
+    """A runtime whose runs wait for `go`, once `hold` has been called; poison makes them fail."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.ran: list[dict[str, Array]] = []
+        self.threads: list[str] = []
+        self.started: queue.Queue[None] = queue.Queue()
+        self.terminated = threading.Event()
+        self.poison: float | None = None
+        self.error: type[BaseException] = RuntimeError
+        self.deaf = False
+        self._permits = threading.Semaphore(0)
+        self._held = False
+
+    def hold(self) -> None:
+        self._held = True
+
+    def go(self, runs: int = 1) -> None:
+        self._permits.release(runs)
+
+    def let_all_go(self) -> None:
+        self._held = False
+        self.go(1000)
+
+    def run(self, names, feeds, options=None) -> list[Array]:
+        self.ran.append(dict(feeds))
+        self.threads.append(threading.current_thread().name)
+        self.started.put(None)
+        while self._held and not self._permits.acquire(timeout=0.005):
+            if options is not None and options.terminate and not self.deaf:
+                self.terminated.set()
+                raise RuntimeError("terminated")
+        if self.poison is not None and (feeds["hidden"] == self.poison).any():
+            raise self.error("/secret: node 7")
+        return [self._result(feeds)]
+
+    def _result(self, feeds) -> Array:
+        """What depends on everything that a merge could mix up."""
+        sums = feeds["hidden"].sum(axis=1)
+        if self.task == "target_log_prob":
+            return sums[feeds["row"]] * 1000 + feeds["target"]
+        if self.task == "top_k":
+            return np.repeat(sums[:, None], int(feeds["k"][0]), axis=1)
+        return sums
+
+    async def begun(self) -> None:
+        """Wait until one more run has begun."""
+        await asyncio.to_thread(self.started.get, True, PATIENCE)
+
+
+class Tallied:
+    """What an engine counted."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int, int]] = []
+        self.why: Counter[str] = Counter()
+
+    def batch(self, lane: str, rows: int, requests: int) -> None:
+        self.batches.append((str(lane), rows, requests))
+
+    def given_up(self, lane: str, why: str) -> None:
+        self.why[why] += 1
+
+
+def held(task: str = "log_probs") -> Session:
+    graph = Graph(file="fake.onnx", inputs=_INPUTS[task], outputs=_INPUTS[task][:1])
+    return Session(task, graph, Held(task))
+
+
+def rows(session: Session, *values: float, work: int = 2**22, **told) -> Call:
+    """A row of [value, 0] for each value."""
+    hidden = np.array([[value, 0] for value in values], dtype=np.float32)
+    feeds = {"hidden": hidden, **{name: told.pop(name) for name in ("k",) if name in told}}
+    return Call(session, feeds, len(values), work * len(values), **told)
+
+
+def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> Call:
+    feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
+    return Call(session, feeds, len(values), work * len(row), **told)
+
+
+def urgent(low: bool = False) -> dict[str, Priority]:
+    return {"priority": Priority.BATCH if low else Priority.INTERACTIVE}
+
+
+@pytest.fixture
+def tally() -> Tallied:
+    return Tallied()
+
+
+@pytest.fixture
+def start(tally) -> Callable[..., Engine]:
+    engines = []
+
+    def start(
+        threads: int = 1,
+        bounds: Bounds = Bounds(1000, 10**6, 10**9),  # noqa: B008  it is frozen
+        timeout: float = 60.0,
+        **told,
+    ) -> Engine:
+        log = json_log("error")
+        engines.append(Engine(threads, log, tally, bounds=bounds, timeout=timeout, **told))
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def engine(start) -> Engine:
+    return start()

@@ -1,0 +1,120 @@
+"""Who leaves takes his work with him, and nobody else's."""
+
+import asyncio
+
+import pytest
+
+from .conftest import held, rows
+
+
+def test_a_cancelled_member_of_a_batch_leaves_the_others_alone(engine, tally):
+    session = held()
+
+    async def main() -> list:
+        session.runtime.hold()
+        first = engine.submit(rows(session, 0.0))
+        await session.runtime.begun()
+        futures = [engine.submit(rows(session, v)) for v in (1, 2, 3, 4)]
+        session.runtime.go()
+        await first
+        await session.runtime.begun()  # all four are one batch now
+        futures[0].cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        session.runtime.let_all_go()
+        return await asyncio.gather(*futures[1:])
+
+    assert [one.arrays[0].tolist() for one in asyncio.run(main())] == [[2], [3], [4]]
+    assert not session.runtime.terminated.is_set()
+    assert tally.why == {"cancelled": 1}
+
+
+def test_what_is_cancelled_in_the_queue_is_never_run_and_frees_its_room(engine):
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        first = engine.submit(rows(session, 0.0))
+        await session.runtime.begun()
+        futures = [engine.submit(rows(session, v)) for v in (1, 2, 3)]
+        futures[1].cancel()
+        await asyncio.sleep(0)
+        assert engine.waiting()["full"] == 2
+        session.runtime.let_all_go()
+        await asyncio.gather(first, futures[0], futures[2])
+
+    asyncio.run(main())
+    assert session.runtime.ran[1]["hidden"][:, 0].tolist() == [1, 3]
+
+
+def test_a_run_that_nobody_waits_for_is_stopped(engine, tally):
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        first = engine.submit(rows(session, 0.0))
+        await session.runtime.begun()
+        futures = [engine.submit(rows(session, v)) for v in (1, 2)]
+        session.runtime.go()
+        await first
+        await session.runtime.begun()
+        futures[0].cancel()
+        futures[1].cancel()
+        assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
+        session.runtime.let_all_go()
+        await engine.submit(rows(session, 3))  # the engine goes on
+
+    asyncio.run(main())
+    assert tally.why == {"cancelled": 2}
+    assert len(session.runtime.ran) == 3  # a batch that was stopped is not tried again
+
+
+def test_the_slices_that_are_left_of_a_cancelled_request_are_not_run(engine):
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        large = engine.submit(rows(session, *range(100), work=2**28))
+        await session.runtime.begun()
+        large.cancel()
+        assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
+        session.runtime.let_all_go()
+        await engine.submit(rows(session, 7))
+
+    asyncio.run(main())
+    assert len(session.runtime.ran) == 2
+
+
+def test_a_storm_of_departures_leaves_nothing_behind(start, tally):
+    engine = start(2)
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        futures = [engine.submit(rows(session, v)) for v in range(500)]
+        await session.runtime.begun()
+        for future in futures[::2]:
+            future.cancel()
+        session.runtime.let_all_go()
+        kept = await asyncio.gather(*futures[1::2])
+        assert [one.arrays[0].tolist() for one in kept] == [[v] for v in range(1, 500, 2)]
+
+    asyncio.run(main())
+    assert sum(engine.waiting().values()) == 0
+    assert tally.why["cancelled"] == 250
+
+
+def test_a_task_that_is_cancelled_gives_its_work_up(engine, tally):
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        task = asyncio.create_task(engine.run(rows(session, 1)))
+        await session.runtime.begun()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
+
+    asyncio.run(main())
+    assert tally.why == {"cancelled": 1}

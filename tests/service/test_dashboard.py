@@ -1,0 +1,56 @@
+"""The dashboard shows only what is there, and all of ours."""
+
+import json
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from .conftest import HIDDEN
+
+DASHBOARD = json.loads(
+    (Path(__file__).parents[2] / "deploy" / "grafana" / "hsoftmax.json").read_text()
+)
+EXPRESSIONS = [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])
+]
+NAMED = set(re.findall(r"\b(?:hsoftmax|process)_[a-z_]+", " ".join(EXPRESSIONS)))
+
+
+def exported(client) -> dict[str, set[str]]:
+    """Samples that the service may have, with their labels where it has any now."""
+    client.post("/v1/models/words/topk", json={"inputs": [[0.5] * HIDDEN]})
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+        for ending in endings.get(family.type, [""]):
+            found.setdefault(family.name.removesuffix(ending) + ending, set())
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def test_every_metric_on_the_dashboard_is_exported(client):
+    assert len(NAMED) > 10
+    assert exported(client).keys() >= NAMED
+
+
+def test_every_metric_of_ours_is_on_the_dashboard(client):
+    shown = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in NAMED}
+    for name in exported(client):
+        base = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert base in shown or not base.startswith("hsoftmax_") or base in QUIET, base
+
+
+# A rate of its own would say nothing beside the rows of a batch.
+QUIET = {"hsoftmax_batched_requests"}
+
+
+def test_what_it_groups_by_is_a_label(client):
+    found = exported(client)
+    of_the_scrape = {"job", "instance", "le"}
+    for expression in EXPRESSIONS:
+        names = re.findall(r"\b(?:hsoftmax|process)_[a-z_]+", expression)
+        for group in re.findall(r"by \(([^)]*)\)", expression):
+            labels = {label.strip() for label in group.split(",")} - of_the_scrape
+            assert all(labels <= found[name] for name in names if found[name]), expression

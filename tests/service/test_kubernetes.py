@@ -1,0 +1,47 @@
+"""The manifest says what the service knows, and gives it time to drain."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from service import Settings
+from service.gate import OPEN
+
+PATH = Path(__file__).parents[2] / "deploy" / "kubernetes" / "hsoftmax.yaml"
+DEPLOYMENT, *OTHERS = yaml.safe_load_all(PATH.read_text())
+POD = DEPLOYMENT["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+TOLD = {one["name"]: one.get("value") for one in CONTAINER["env"]}
+
+
+def test_every_variable_is_a_setting():
+    names = {name.removeprefix("HSOFTMAX_").lower() for name in TOLD}
+    assert names <= Settings.model_fields.keys()
+
+
+def test_there_is_time_to_drain():
+    drain = float(TOLD["HSOFTMAX_DRAIN_DELAY"]) + float(TOLD["HSOFTMAX_DRAIN_TIMEOUT"])
+    assert POD["terminationGracePeriodSeconds"] > drain + 10
+
+
+def test_probes_ask_routes_that_need_no_key():
+    probes = [CONTAINER[f"{name}Probe"] for name in ("startup", "readiness", "liveness")]
+    assert {probe["httpGet"]["path"] for probe in probes} == OPEN
+
+
+def test_it_may_do_nothing_that_it_need_not():
+    allowed = CONTAINER["securityContext"]
+    assert allowed["readOnlyRootFilesystem"]
+    assert not allowed["allowPrivilegeEscalation"]
+    assert allowed["capabilities"] == {"drop": ["ALL"]}
+    assert POD["securityContext"]["runAsNonRoot"]
+    dockerfile = (PATH.parents[2] / "Dockerfile").read_text()
+    uid = re.search(r"^USER (\d+):", dockerfile, re.MULTILINE)
+    assert int(uid[1]) == POD["securityContext"]["runAsUser"]
+
+
+def test_the_service_finds_its_pods():
+    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    assert OTHERS[0]["spec"]["selector"] == labels
+    assert OTHERS[1]["spec"]["selector"]["matchLabels"] == labels
