@@ -113,7 +113,9 @@ def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # an arena keeps the largest batch it ever saw
+    # An arena keeps the largest batch it ever saw, a memory pattern plans for two of each block.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
     options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 

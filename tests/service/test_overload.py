@@ -284,7 +284,7 @@ def _never_read(client: Client) -> Callable:
 
 
 def test_liveness_tells_of_a_stuck_run(stage):
-    scene = stage(timeout=0.01)
+    scene = stage(timeout=0.25)  # long enough for a thread to take it, or nothing gets stuck
     scene.runtime.deaf = True
 
     async def main() -> None:
