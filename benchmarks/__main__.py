@@ -32,6 +32,7 @@ QUESTIONS: dict[str, list[str]] = {
     ],
     "top_k": ["top_k", *_LARGE],
     "log_probs": ["log_probs", *_LARGE],
+    "profile": ["profile"],
     "precision": ["precision"],
     "growth": ["growth"],
     "memory": ["memory"],

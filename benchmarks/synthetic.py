@@ -12,8 +12,9 @@ import onnxruntime
 import bundle
 import models
 from exporter.graphs import Lowered, bind, graph_tensors, lower
+from exporter.precision import quantise
 from exporter.weights_file import write_weights
-from models import HierarchicalSoftmax, Level
+from models import HierarchicalSoftmax, Level, hierarchical_softmax
 from models.arrays import Array, Float32
 
 _CHUNK = 4 * 1024 * 1024  # floats
@@ -42,7 +43,13 @@ class Written:
 
 @contextmanager
 def two_level(
-    clusters: int, block: int, hidden: int, *, jitter: float = 0.0, seed: int = 0
+    clusters: int,
+    block: int,
+    hidden: int,
+    *,
+    jitter: float = 0.0,
+    seed: int = 0,
+    precision: bundle.Precision = "fp32",
 ) -> Iterator[Written]:
     """A model of `clusters` blocks of about `block` rows, give or take `jitter`; then removed."""
     rng = np.random.default_rng(seed)
@@ -50,22 +57,26 @@ def two_level(
     levels = (_level(rng, np.array([clusters]), hidden), _level(rng, sizes, hidden))
     model = HierarchicalSoftmax(levels, num_targets=levels[-1].num_rows)
     with tempfile.TemporaryDirectory() as directory:
-        yield write(model, Path(directory))
+        yield write(model, Path(directory), precision)
 
 
-def write(model: HierarchicalSoftmax, directory: Path) -> Written:
-    """Write a model's tensors and map them."""
-    tensors = {**models.to_tensors(model), **graph_tensors(model)}
+def write(
+    model: HierarchicalSoftmax, directory: Path, precision: bundle.Precision = "fp32"
+) -> Written:
+    """Write a model's tensors and map them.
+
+    The model answered with is the one written, or in fewer bits the given one.
+    """
+    tensors = quantise({**models.to_tensors(model), **graph_tensors(model)}, precision)
     table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
     mapped = np.memmap(directory / bundle.WEIGHTS, dtype=np.uint8, mode="r")
     views = {
         name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
         for name, t in table.items()
     }
-    attributes = models.attributes(model)
-    return Written(
-        models.from_tensors(models.family(model), views, attributes), directory, views, table
-    )
+    if precision == "fp32":
+        model = hierarchical_softmax.from_tensors(views, models.attributes(model))
+    return Written(model, directory, views, table)
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

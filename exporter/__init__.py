@@ -2,7 +2,7 @@
 
 from .destination import Destination, destination
 from .errors import DestinationError, ExportError, SourceError, VerificationError
-from .export import Origin, export_file, export_model, signature
+from .export import Fidelity, Origin, export_file, export_model, signature
 from .sources import AUTO, SOURCES, Options, Recognised, recognise
 from .verification import failures, verify
 
@@ -12,6 +12,7 @@ __all__ = [
     "Destination",
     "DestinationError",
     "ExportError",
+    "Fidelity",
     "Options",
     "Origin",
     "Recognised",

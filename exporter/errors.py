@@ -3,7 +3,7 @@
 ExportError (models.UserError)
 ├── SourceError          a weights file that cannot be read, or is not what it was said to be
 ├── DestinationError     a place that a bundle cannot or must not be written to
-└── VerificationError    graphs that do not answer as the reference does
+└── VerificationError    graphs that do not answer as the reference does, or not nearly enough
 """
 
 from typing import ClassVar
@@ -26,4 +26,4 @@ class DestinationError(ExportError):
 
 
 class VerificationError(ExportError):
-    """A bundle whose answers differ from the reference."""
+    """A bundle whose answers differ from the reference, or too much from the trained weights'."""

@@ -9,13 +9,15 @@ import onnx
 
 import bundle
 import models
-from models.arrays import Array
+from models.arrays import Float32
 
+from .accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
 from .destination import Destination, destination, staged
 from .errors import ExportError, VerificationError
 from .graphs import Lowered, bind, graph_tensors, lower
+from .precision import expect_offered, quantise
 from .sources import AUTO, Options, load, recognise
-from .verification import failures, verify
+from .verification import failures, open_session, verify
 from .weights_file import write_weights
 
 
@@ -27,8 +29,28 @@ class Origin:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fidelity:
+    """How weights are stored, and how near the answers must stay to the trained ones.
+
+    Attributes:
+        calibration: a `.npy` file of hidden rows to measure with, besides those drawn
+        max_error: the largest |Δ log p| that is let through
+    """
+
+    precision: bundle.Precision = "fp32"
+    calibration: Path | None = None
+    max_error: float | None = None
+
+
 def export_file(
-    path: Path, to: Path, *, source: str, options: Options | None = None, labels: Path | None = None
+    path: Path,
+    to: Path,
+    *,
+    source: str,
+    options: Options | None = None,
+    labels: Path | None = None,
+    fidelity: Fidelity = Fidelity(),
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
 
@@ -40,7 +62,7 @@ def export_file(
     loaded = load(path, source, options or Options())
     given = loaded.labels if labels is None else read_label_file(labels)
     origin = Origin(source, _hashes(path, *loaded.beside))
-    return export_model(loaded.model, target, labels=given, origin=origin)
+    return export_model(loaded.model, target, labels=given, origin=origin, fidelity=fidelity)
 
 
 def export_model(
@@ -49,16 +71,21 @@ def export_model(
     *,
     labels: Sequence[str] | None = None,
     origin: Origin = Origin("python"),
+    fidelity: Fidelity = Fidelity(),
 ) -> bundle.Bundle:
     """Write a model as a bundle that is complete, on disk and verified, or not there at all."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
+    expect_offered(model, fidelity.precision)
+    rows = accuracy_rows(model, fidelity.calibration)
     with staged(to) as staging:
-        manifest = _write_content(staging, model, labels, origin)
+        manifest = _write_content(staging, model, labels, origin, fidelity.precision)
         checks = verify(staging, manifest)
         if wrong := failures(checks):
             raise VerificationError(wrong[0])
-        sealed = manifest.model_copy(update={"verification": checks}).sealed()
+        accuracy = _accuracy(staging, manifest, model, rows)
+        expect_accuracy(accuracy, fidelity.max_error)
+        sealed = manifest.model_copy(update={"verification": checks, "accuracy": accuracy}).sealed()
         (staging / bundle.MANIFEST).write_text(sealed.to_json())
     return bundle.open_bundle(to.path)
 
@@ -83,9 +110,13 @@ def _hashes(path: Path, *beside: Path) -> dict[str, str]:
 
 
 def _write_content(
-    staging: Path, model: models.Model, labels: Sequence[str] | None, origin: Origin
+    staging: Path,
+    model: models.Model,
+    labels: Sequence[str] | None,
+    origin: Origin,
+    precision: bundle.Precision,
 ) -> bundle.Manifest:
-    tensors: dict[str, Array] = {**models.to_tensors(model), **graph_tensors(model)}
+    tensors = quantise({**models.to_tensors(model), **graph_tensors(model)}, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
     graphs = {
         task: _write_graph(staging, task, lowered, table)
@@ -98,7 +129,7 @@ def _write_content(
         hidden_size=model.hidden_size,
         num_targets=model.num_targets,
         num_clusters=model.num_clusters,
-        precision="fp32",
+        precision=precision,
         attributes=models.attributes(model),
         tasks=graphs,
         tensors=table,
@@ -121,6 +152,24 @@ def _write_graph(
     (staging / name).write_bytes(bound.SerializeToString(deterministic=True))
     onnx.checker.check_model(staging / name)
     return bundle.Graph(file=name, inputs=lowered.task.inputs, outputs=lowered.task.outputs)
+
+
+def _accuracy(
+    staging: Path,
+    manifest: bundle.Manifest,
+    model: models.Model,
+    rows: Mapping[RowsFrom, Float32],
+) -> tuple[bundle.Accuracy, ...]:
+    """Of the bundle's graphs over each set of rows; none of a layer that is no softmax."""
+    if isinstance(model, models.SparseBlockDot):
+        return ()
+    session = open_session(staging / manifest.tasks["log_probs"].file)
+
+    def log_probs(hidden: Float32) -> Float32:
+        answer: Float32 = session.run(None, {"hidden": hidden})[0]
+        return answer
+
+    return tuple(measure_accuracy(model, log_probs, rows[name], name) for name in rows)
 
 
 def _file(path: Path) -> bundle.File:

@@ -1,12 +1,10 @@
 """Verification: every graph of a bundle against the NumPy reference, before anyone may see it.
 
-Rows are drawn at three sizes: ordinary logits, logits of about ±100, and of about ±1e4, where a
-softmax that leaves log space overflows. float32 logits carry an error in proportion to their size,
-and so does the tolerance.
+The reference reads the weights that the bundle holds, as the float32 that they stand for; what it
+cost to store them in fewer bits is another question, see `accuracy`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +12,15 @@ import onnxruntime
 
 import bundle
 import models
-from models.arrays import Array, Float32, Float64
+from models.arrays import Array
 
 from .block_dot_cases import block_dot_cases
+from .cases import Case, cases
 
-TOLERANCE = 1e-5  # in log p, on ordinary logits
-_RELATIVE = 1e-6  # of the largest logit, times the root of the steps whose roundings add up
-_CASES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
-_ROWS = 4
 _PAIRS = 64
 _SAMPLES = 16
 _K = 10
-
-
-@dataclass(frozen=True)
-class Case:
-    """Hidden rows with logits of about a given size, and the reference's answers to them."""
-
-    name: str
-    hidden: Float32
-    tolerance: float
-    log_probs: Float64
-    cluster_log_probs: Float64 | None  # of a family that has clusters
-    rng: np.random.Generator
-    uniforms: int  # that one sample takes: one a level
-
+_FRUGAL = {"target_log_prob"}  # tasks that need less memory without an arena
 
 Run = Callable[..., list[Array]]
 Compared = tuple[Array, Array]  # got, wanted
@@ -51,11 +33,12 @@ def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bun
     if isinstance(model, models.SparseBlockDot):
         session = open_session(path / manifest.tasks["block_dot"].file)
         return tuple(_block_dot_checks(session, model, np.random.default_rng(seed)))
-    cases = list(_cases(model, _uniforms(manifest), np.random.default_rng(seed)))
+    uniforms = _uniforms(manifest)
+    drawn = list(cases(model, manifest.precision, uniforms, np.random.default_rng(seed)))
     return tuple(
         check
         for task, graph in manifest.tasks.items()
-        for check in _checks(task, open_session(path / graph.file), cases)
+        for check in _checks(task, open_session(path / graph.file), drawn)
     )
 
 
@@ -70,27 +53,16 @@ def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
 
 
 def open_session(graph: Path) -> onnxruntime.InferenceSession:
-    """A session that reads the mapped weights instead of packing a copy of them."""
+    """A session that reads the mapped weights instead of packing a copy of them.
+
+    Which settings suit which task was measured: docs/decisions/0006.
+    """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = graph.stem not in _FRUGAL
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _cases(model: models.Softmax, uniforms: int, rng: np.random.Generator) -> Iterator[Case]:
-    reference = models.reference(model)
-    drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
-    for name, size in _CASES.items():
-        hidden = drawn * np.float32(size / (reference.largest_logit(model, drawn) or 1))
-        yield Case(
-            name,
-            hidden,
-            max(TOLERANCE, _RELATIVE * uniforms**0.5 * reference.largest_logit(model, hidden)),
-            reference.log_probs(model, hidden),
-            None if model.num_clusters is None else reference.cluster_log_probs(model, hidden),
-            rng,
-            uniforms,
-        )
 
 
 def _uniforms(manifest: bundle.Manifest) -> int:
@@ -100,13 +72,13 @@ def _uniforms(manifest: bundle.Manifest) -> int:
 
 
 def _checks(
-    task: str, session: onnxruntime.InferenceSession, cases: list[Case]
+    task: str, session: onnxruntime.InferenceSession, drawn: list[Case]
 ) -> Iterator[bundle.Check]:
     def run(**inputs: Array) -> list[Array]:
         outputs: list[Array] = session.run(None, inputs)
         return outputs
 
-    for case in cases:
+    for case in drawn:
         yield _check(task, case.name, _COMPARED[task](run, case), case.tolerance)
 
 
@@ -151,7 +123,7 @@ def _cluster_log_probs(run: Run, case: Case) -> Compared:
 def _target_log_prob(run: Run, case: Case) -> Compared:
     last = case.log_probs.shape[1] - 1
     target = np.concatenate([[0, last, last], case.rng.integers(0, last + 1, _PAIRS - 3)])
-    row = case.rng.integers(0, _ROWS, _PAIRS)
+    row = case.rng.integers(0, len(case.hidden), _PAIRS)
     return run(hidden=case.hidden, row=row, target=target)[0], case.log_probs[row, target]
 
 
@@ -170,7 +142,7 @@ def _top_k(run: Run, case: Case) -> Compared:
 
 def _sample(run: Run, case: Case) -> Compared:
     """What a sample says of the targets it drew."""
-    noise = case.rng.random((_ROWS, _SAMPLES, case.uniforms), dtype=np.float32)
+    noise = case.rng.random((len(case.hidden), _SAMPLES, case.uniforms), dtype=np.float32)
     target, log_prob = run(hidden=case.hidden, noise=noise)
     return log_prob, np.take_along_axis(case.log_probs, target, axis=1)
 

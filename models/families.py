@@ -16,6 +16,7 @@ from .arrays import Array
 from .errors import WeightsError
 from .hierarchical_softmax import HierarchicalSoftmax
 from .huffman_softmax import HuffmanSoftmax
+from .precision import dequantise
 from .sparse_block_dot import SparseBlockDot
 
 Model = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax | SparseBlockDot
@@ -52,9 +53,10 @@ def attributes(model: Model) -> dict[str, Any]:
 
 
 def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> Model:
-    """The model whose `to_tensors` and `attributes` these are; the arrays are not copied.
+    """The model whose `to_tensors` and `attributes` these are; float32 arrays are not copied.
 
-    They were checked when the bundle was written, and their bytes are guarded by its hashes.
+    Weights stored in fewer bits become the float32 that they stand for. The tensors were checked
+    when the bundle was written, and their bytes are guarded by its hashes.
 
     Raises:
         WeightsError: an unknown family or a missing tensor.
@@ -62,7 +64,7 @@ def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[
     if family not in FAMILIES:
         raise WeightsError(f"family: expected one of {', '.join(FAMILIES)}, got {family}")
     try:
-        model: Model = FAMILIES[family].from_tensors(tensors, attributes)
+        model: Model = FAMILIES[family].from_tensors(dequantise(tensors), attributes)
     except KeyError as missing:
         raise WeightsError(f"tensors: expected {missing}, got {sorted(tensors)}") from None
     return model

@@ -14,7 +14,6 @@ from models import HuffmanSoftmax
 
 from .binary_tree import LOOKED_UP, log_branches, log_step, node_logits
 from .chunks import in_chunks
-from .levels import columns_of
 from .ops import (
     as_int,
     between,
@@ -30,6 +29,7 @@ from .ops import (
     vector,
     yes,
 )
+from .states import columns_of
 from .weights import Weights
 
 _PAIRS_AT_ONCE = 256  # whose paths' weights are copied together: some megabytes

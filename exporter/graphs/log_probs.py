@@ -12,8 +12,9 @@ from spox import Var
 
 from models import HierarchicalSoftmax
 
-from .levels import Block, LevelWeights, columns_of, levels, logits
+from .levels import Block, LevelWeights, levels, logits
 from .ops import between, concat, integer, ints, transpose, yes
+from .states import States
 from .weights import Weights
 
 _TILE = 1024  # rows whose logits are computed at once: 1 MB of weights of 256
@@ -36,16 +37,21 @@ def cluster_log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var)
 
 def row_log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var, *, depth: int) -> Var:
     """log p of every row of level depth - 1, [B, rows]."""
-    columns = columns_of(hidden)
     first, *rest = levels(model, weights)[:depth]
-    above = op.log_softmax(logits(first.whole(), columns), axis=1)
+    above = op.log_softmax(top_logits(first, first.states(hidden)), axis=1)
     for level in rest:
         below = _unequal_blocks if level.level.block_size is None else _equal_blocks
-        above = below(level, columns, above)
+        above = below(level, level.states(hidden), above)
     return above
 
 
-def _equal_blocks(level: LevelWeights, columns: Var, above: Var) -> Var:
+def top_logits(level: LevelWeights, states: States) -> Var:
+    """A product with the whole level; half precision is converted a tile at a time."""
+    as_stored = level.is_float32 or level.is_integer
+    return logits(level.whole(), states) if as_stored else _scores(level, states)
+
+
+def _equal_blocks(level: LevelWeights, states: States, above: Var) -> Var:
     """Several blocks a pass, and at the end those that are too few for one."""
     size, blocks = level.level.block_size or 1, level.level.num_blocks
     at_once = min(blocks, max(1, _TILE // size))
@@ -54,19 +60,19 @@ def _equal_blocks(level: LevelWeights, columns: Var, above: Var) -> Var:
     parents = op.reshape(parents, ints(-1, tiled // at_once, at_once))
 
     def segments(rows: Block, parent: Var) -> Var:
-        scores = op.reshape(logits(rows, columns), ints(-1, rows.num_rows // size, size))
+        scores = op.reshape(logits(rows, states), ints(-1, rows.num_rows // size, size))
         return op.add(op.log_softmax(scores, axis=2), op.unsqueeze(parent, ints(2)))
 
-    done = _in_tiles(level, at_once * size, segments, op.transpose(parents, perm=(1, 0, 2)))
+    done = _in_tiles(level, at_once * size, states, segments, op.transpose(parents, perm=(1, 0, 2)))
     if tiled == blocks:
         return done
     rest = segments(level.part(tiled * size), between(above, ints(tiled), ints(blocks), axis=1))
     return concat(done, op.reshape(rest, ints(-1, (blocks - tiled) * size)), axis=1)
 
 
-def _unequal_blocks(level: LevelWeights, columns: Var, above: Var) -> Var:
+def _unequal_blocks(level: LevelWeights, states: States, above: Var) -> Var:
     """Logits of all rows, less each block's log-sum-exp and plus its parent's log p."""
-    scores, offsets = _scores(level, columns), level.tensor("offsets")
+    scores, offsets = _scores(level, states), level.tensor("offsets")
 
     def log_sum(i: Var, going: Var) -> list[Var]:
         start, end = op.gather(offsets, i), op.gather(offsets, op.add(i, ints(1)))
@@ -78,26 +84,32 @@ def _unequal_blocks(level: LevelWeights, columns: Var, above: Var) -> Var:
     return op.add(scores, op.gather(shift, level.tensor("block_of_row"), axis=1))
 
 
-def _scores(level: LevelWeights, columns: Var) -> Var:
+def _scores(level: LevelWeights, states: States) -> Var:
     """Logits of every row, [B, rows]."""
     rows = level.level.num_rows
     size = min(rows, _TILE)
-    scores = _in_tiles(level, size, lambda tile: logits(tile, columns))
+    scores = _in_tiles(level, size, states, lambda tile: logits(tile, states))
     left = rows % size
-    return concat(scores, logits(level.part(rows - left), columns), axis=1) if left else scores
+    return concat(scores, logits(level.part(rows - left), states), axis=1) if left else scores
 
 
-def _in_tiles(level: LevelWeights, size: int, answer: Callable[..., Var], *given: Var) -> Var:
+def _in_tiles(
+    level: LevelWeights, size: int, states: States, answer: Callable[..., Var], *given: Var
+) -> Var:
     """What `answer` says of each tile of so many rows, [B, ...], side by side: [B, rows].
 
     A last tile of fewer rows is left out. `given` has something for each tile on its first axis.
     """
 
-    def body(weight: Var, bias: Var, *mine: Var) -> list[Var]:
-        return [answer(Block(weight, bias), *mine)]
-
     tiles = level.level.num_rows // size
-    scanned = [*level.tiles(tiles, size), *given]
+    arrays = level.tiles(tiles, size)
+
+    def body(*slices: Var) -> list[Var]:
+        return [answer(Block(*slices[: len(arrays)]), *slices[len(arrays) :])]
+
+    scanned = [*arrays, *given]
     (stacked,) = op.scan(scanned, body=body, num_scan_inputs=len(scanned))
     axes = range(2, len(stacked.unwrap_tensor().shape or ()))
-    return op.reshape(op.transpose(stacked, perm=(1, 0, *axes)), ints(-1, tiles * size))
+    # Reading how many states there are keeps them out of the body, see visits.
+    shape = concat(states.count(), ints(tiles * size))
+    return op.reshape(op.transpose(stacked, perm=(1, 0, *axes)), shape)

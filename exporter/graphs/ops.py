@@ -87,6 +87,11 @@ def as_int(x: Var) -> Var:
     return op.cast(x, to=np.int64)
 
 
+def as_float(x: Var) -> Var:
+    """As float32, which it may be already."""
+    return x if x.unwrap_tensor().dtype == np.float32 else op.cast(x, to=np.float32)
+
+
 def positions(condition: Var) -> Var:
     """Where a bool vector is true."""
     return vector(op.non_zero(condition))

@@ -12,8 +12,9 @@ from spox import Var
 from models import HierarchicalSoftmax
 
 from .levels import LevelWeights, gathered_logits, levels
-from .log_probs import cluster_log_probs
+from .log_probs import cluster_log_probs, top_logits
 from .ops import column, ints, length, pick
+from .states import States
 from .visits import FEW, Visit, visit_blocks
 from .weights import Weights
 
@@ -35,13 +36,21 @@ def target_log_prob(
         return [_sum(pick(top, row, level_row), local)]
 
     def few() -> list[Var]:
-        top = levels(model, weights)[0].whole()
-        clusters = op.log_softmax(op.gemm(hidden, top.weight, top.bias, transB=1), axis=1)
-        local = [_at_once(level, hidden, row, *at) for level, *at in path]
+        top = levels(model, weights)[0]
+        states = top.states(hidden)
+        clusters = op.log_softmax(_few_logits(top, hidden, states), axis=1)
+        local = [_at_once(level, hidden, states, row, *at) for level, *at in path]
         return [_sum(pick(clusters, row, level_row), local)]
 
     is_few = op.less_or_equal(length(target), ints(FEW))
     return (op.if_(is_few, then_branch=few, else_branch=many)[0],)
+
+
+def _few_logits(top: LevelWeights, hidden: Var, states: States) -> Var:
+    if not top.is_float32:
+        return top_logits(top, states)
+    whole = top.whole()
+    return op.gemm(hidden, whole.weight, whole.bias, transB=1)
 
 
 def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
@@ -51,10 +60,12 @@ def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: V
     return visit_blocks(level, hidden, row, block, choose, position)[0]
 
 
-def _at_once(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
+def _at_once(
+    level: LevelWeights, hidden: Var, states: States, row: Var, block: Var, position: Var
+) -> Var:
     if level.level.block_size is None:
         return _visited(level, hidden, row, block, position)
-    log_probs = op.log_softmax(gathered_logits(level, block, op.gather(hidden, row)), axis=1)
+    log_probs = op.log_softmax(gathered_logits(level, block, hidden, states, row), axis=1)
     return op.squeeze(op.gather_elements(log_probs, column(position), axis=1), ints(1))
 
 

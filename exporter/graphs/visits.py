@@ -28,10 +28,10 @@ from .ops import (
     ints,
     length,
     scalar,
-    transpose,
     vector,
     yes,
 )
+from .states import States
 
 FEW = 4  # pairs
 
@@ -83,12 +83,14 @@ def _one_by_one(
     level: LevelWeights, hidden: Var, row: Var, block: Var, choose: Choose, given: Sequence[Var]
 ) -> list[Var]:
     """Pairs as they come."""
+    states = level.states(op.gather(hidden, row))
 
-    def body(start: Var, end: Var, row: Var, *mine: Var) -> Sequence[Var]:
-        columns = op.reshape(op.gather(hidden, row), ints(-1, 1))
-        return choose(Visit(start, end, _log_probs(level, start, end, columns), ints(0)), *mine)
+    def body(start: Var, end: Var, at: Var, *mine: Var) -> Sequence[Var]:
+        state = states.between(at, op.add(at, ints(1)))
+        return choose(Visit(start, end, _log_probs(level, start, end, state), ints(0)), *mine)
 
-    return [_rows(answers) for answers in _for_each((*level.bounds(block), row, *given), body)]
+    at = arange(scalar(states.count()))
+    return [_rows(answers) for answers in _for_each((*level.bounds(block), at, *given), body)]
 
 
 def _for_each(vectors: Sequence[Var], body: Callable[..., Sequence[Var]]) -> Sequence[Var]:
@@ -112,15 +114,15 @@ def _shared(
     batch = length(hidden)
     calls = _Distinct(*op.unique(op.add(op.mul(blocks.number, batch), row), sorted=1))
     by_block = _Distinct(*op.unique(op.div(calls.value, batch), sorted=1))
-    columns = transpose(op.gather(hidden, op.mod(calls.value, batch)))
+    states = level.states(op.gather(hidden, op.mod(calls.value, batch)))
     call = op.sub(calls.number, op.gather(by_block.first, blocks.number))
-    # Reading the columns' number here keeps them out of the body, see _for_each.
+    # Reading the states' number here keeps them out of the body, see _for_each.
     others = between(by_block.first, ints(1), length(by_block.first))
-    after = concat(others, length(columns, axis=1))
+    after = concat(others, states.count())
     table = _table(blocks)
 
     def body(start: Var, end: Var, first: Var, after: Var, call: Var, *ours: Var) -> Sequence[Var]:
-        log_probs = _log_probs(level, start, end, between(columns, first, after, axis=1))
+        log_probs = _log_probs(level, start, end, states.between(first, after))
         return choose(Visit(start, end, log_probs, call), *ours)
 
     bounds = [*level.bounds(blocks.value), by_block.first, after]
@@ -129,8 +131,8 @@ def _shared(
     return [op.gather(_rows(answers), table.place) for answers in stacked]
 
 
-def _log_probs(level: LevelWeights, start: Var, end: Var, columns: Var) -> Var:
-    return op.log_softmax(logits(level.rows(start, end), columns), axis=1)
+def _log_probs(level: LevelWeights, start: Var, end: Var, states: States) -> Var:
+    return op.log_softmax(logits(level.rows(start, end), states), axis=1)
 
 
 @dataclass(frozen=True)

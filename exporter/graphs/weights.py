@@ -8,6 +8,7 @@ would be folded into a private copy of it when the session loads.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,6 +36,10 @@ class Weights:
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The type in which the tensor is stored."""
+        return self._tensors[name].dtype
 
     def __getitem__(self, name: str) -> Var:
         return self.view(name, *self._tensors[name].shape)

@@ -32,9 +32,7 @@ def test_one_altered_byte_of_the_weights_is_noticed(made):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(
-        bundle.BundleError, match=r"weights.bin: expected SHA-256 \w+, got \w+"
-    ):
+    with pytest.raises(bundle.BundleError, match=r"weights.bin: expected SHA-256 \w+, got \w+"):
         bundle.check_hashes(bundle.open_bundle(made.path))
 
 

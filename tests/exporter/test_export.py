@@ -81,9 +81,7 @@ def test_an_existing_version_is_refused_and_stays_as_it_was(weights, repository)
     made = export_file(weights, repository / "words", source="theano")
     before = made.manifest.digest
     for to in ("words", "words/1"):
-        with pytest.raises(
-            DestinationError, match=r"words: expected a new version, such"
-        ):
+        with pytest.raises(DestinationError, match=r"words: expected a new version, such"):
             export_file(weights, repository / to, source="theano")
     assert bundle.open_bundle(made.path).manifest.digest == before
     assert everything_in(repository) == sorted(

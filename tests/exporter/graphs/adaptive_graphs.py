@@ -1,10 +1,12 @@
-"""Adaptive softmaxes lowered into running sessions, one for each task."""
+"""Softmaxes lowered into running sessions, one for each task."""
 
 from pathlib import Path
 
 import numpy as np
 
+from bundle import Precision
 from exporter.graphs import bind, graph_tensors, lower
+from exporter.precision import quantise
 from exporter.verification import open_session
 from exporter.weights_file import write_weights
 from models import Model, to_tensors
@@ -13,8 +15,8 @@ from models import Model, to_tensors
 class Running:
     """The tasks of one model, run by ONNX Runtime over a weights file."""
 
-    def __init__(self, model: Model, directory: Path) -> None:
-        tensors = {**to_tensors(model), **graph_tensors(model)}
+    def __init__(self, model: Model, directory: Path, precision: Precision = "fp32") -> None:
+        tensors = quantise({**to_tensors(model), **graph_tensors(model)}, precision)
         table = {t.name: t for t in write_weights(directory / "weights.bin", tensors)}
         self.sessions = {}
         for task, lowered in lower(model, tensors).items():

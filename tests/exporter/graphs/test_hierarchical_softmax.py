@@ -1,4 +1,4 @@
-"""The graphs of a hierarchical softmax answer as its reference, whatever its shape and the query."""
+"""The graphs of a hierarchical softmax answer as its reference, whatever its shape and query."""
 
 import numpy as np
 import pytest
@@ -36,6 +36,9 @@ MODELS = {
         "sizes": ([5], [4] * 5), "num_targets": 9, "padding": "theano"
     },
     "101 x 100 - 99": {"sizes": ([101], [100] * 101), "num_targets": 10_001},
+    "101 x 100 - 99, theano": {
+        "sizes": ([101], [100] * 101), "num_targets": 10_001, "padding": "theano"
+    },
     "unequal blocks": {"sizes": ([5], [3, 1, 12, 2, 7])},
     "unequal blocks and padding, theano": {
         "sizes": ([5], [3, 1, 12, 2, 7]), "num_targets": 13, "padding": "theano"
