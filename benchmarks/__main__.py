@@ -73,7 +73,7 @@ def _run_others(theano: str | None, torch: str | None) -> None:
         if python is None:
             print(f"\n=== {script}: skipped, no interpreter was named")
             continue
-        command = [*_pinned(script), python, "-W", "ignore", f"benchmarks/{script}.py"]
+        command = [*_pinned(script), python, "-I", "-W", "ignore", f"benchmarks/{script}.py"]
         done = subprocess.run(
             command, env={**os.environ, **_ONE_CORE}, check=True, stdout=subprocess.PIPE, text=True
         )
