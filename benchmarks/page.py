@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from .bars import bars
 
 _PAGE = Path("docs/performance.md")
-_HEAD = Path("docs/performance/head.md")
+_HEAD = Path(__file__).parent / "performance_head.md"
 _IMAGES = Path("docs/images")
 
 
