@@ -35,6 +35,9 @@ QUESTIONS: dict[str, list[str]] = {
     "profile": ["profile"],
     "precision": ["precision"],
     "growth": ["growth"],
+    "growth_families": ["growth_families"],
+    "fasttext": ["fasttext"],
+    "gensim": ["gensim"],
     "memory": ["memory"],
     "accuracy": ["accuracy"],
 }  # fmt: skip

@@ -7,7 +7,7 @@ cutoffs; hidden states point at rows of the head, most of them at frequent targe
 sides see distributions as peaked as those of a trained model.
 """
 
-import platform
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ import torch
 from exporter.sources import Options, load
 from models.arrays import Float32, Int64
 
+from .measure import report
 from .synthetic import Written, write
 
 _HIDDEN, _TARGETS, _CUTOFFS = 512, 267_735, [20_000, 40_000, 200_000]
@@ -38,13 +39,30 @@ def main() -> None:
         path = Path(directory)
         torch.save(module.state_dict(), path / "module.pt")
         written = write(load(path / "module.pt", "pytorch", Options()).model, path)
-        print(f"{_TARGETS:,} targets, cutoffs {_CUTOFFS}, hidden {_HIDDEN}, one thread,")
-        print(f"{platform.machine()}, PyTorch {torch.__version__}\n")
-        print(f"{'':24}{'batch':>6}{'PyTorch':>12}{'ours':>12}{'ratio':>9}")
-        for batch in _BATCHES:
-            for name, theirs, ours in _cases(module, written, batch):
-                a, b = _in_turns(theirs, ours)
-                print(f"{name:24}{batch:6}{a * 1e3:9.2f} ms{b * 1e3:9.2f} ms{a / b:8.2f}x")
+        rows = list(_rows(module, written))
+    title = (
+        f"adaptive softmax, {_TARGETS:,} targets, cutoffs {_CUTOFFS}, {_HIDDEN} wide, one thread"
+    )
+    report(f"{title}, PyTorch {torch.__version__}, one thread, ms a batch", rows, _options().json)
+
+
+def _rows(module: Softmax, written: Written) -> Iterator[dict[str, object]]:
+    for batch in _BATCHES:
+        for name, theirs, ours in _cases(module, written, batch):
+            a, b = (seconds * 1e3 for seconds in _in_turns(theirs, ours))
+            yield {
+                "question": name,
+                "batch": batch,
+                "PyTorch / ours": a / b,
+                "PyTorch": a,
+                "ours": b,
+            }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
 
 
 def _cases(module: Softmax, written: Written, batch: int) -> Iterator[tuple[str, Run, Run]]:

@@ -32,6 +32,8 @@ def _bars(figures: Path) -> str:
 
 def _table(path: Path) -> str:
     found = json.loads(path.read_text())
+    if "speed" in found:
+        found = {**found, "rows": found["speed"]}
     if "rows" not in found:
         return f"## {path.stem}\n\n```json\n{json.dumps(found)}\n```\n"
     names = list(found["rows"][0])

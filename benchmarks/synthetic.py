@@ -14,7 +14,7 @@ import models
 from exporter.graphs import Lowered, bind, graph_tensors, lower
 from exporter.precision import quantise
 from exporter.weights_file import write_weights
-from models import HierarchicalSoftmax, Level, hierarchical_softmax
+from models import HierarchicalSoftmax, Level
 from models.arrays import Array, Float32
 
 _CHUNK = 4 * 1024 * 1024  # floats
@@ -75,7 +75,7 @@ def write(
         for name, t in table.items()
     }
     if precision == "fp32":
-        model = hierarchical_softmax.from_tensors(views, models.attributes(model))
+        model = models.reference(model).from_tensors(views, models.attributes(model))
     return Written(model, directory, views, table)
 
 
