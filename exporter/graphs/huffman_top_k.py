@@ -33,12 +33,11 @@ from .ops import (
     integer,
     ints,
     length,
-    positions,
     real,
     scalar,
     vector,
 )
-from .ranking import merge
+from .ranking import answer_anew, any_of, merge
 from .weights import Weights
 
 _DENSE_WEIGHTS = 1 << 24  # weights that are read whole sooner than a descent takes its rounds
@@ -123,7 +122,9 @@ def _descend(
     log_prob, target, opened, exact = in_chunks(length(hidden), _ROWS_AT_ONCE, part)
     answers = (op.reshape(log_prob, concat(ints(-1), k)), op.reshape(target, concat(ints(-1), k)))
     gave_up = op.and_(op.not_(exact), limits.unlimited)
-    return _answer_densely(model, weights, hidden, k, gave_up, (*answers, opened, exact))
+    return answer_anew(
+        lambda some: _dense(model, weights, some, k), hidden, gave_up, (*answers, opened, exact)
+    )
 
 
 def _search(
@@ -136,10 +137,10 @@ def _search(
         size = op.add(op.div(i, ints(_ONE_MORE)), ints(_FIRST))
         size = op.min([size, ints(_MOST), length(search.bound, axis=1)])
         search = _open(model, weights, hidden, k, search, _chosen(model, search, limits, size))
-        return [_any(_active(model, search, limits)), *search.parts()]
+        return [any_of(_active(model, search, limits)), *search.parts()]
 
     start = _start(model, hidden, k)
-    found = op.loop(cond=_any(_active(model, start, limits)), v_initial=start.parts(), body=body)
+    found = op.loop(cond=any_of(_active(model, start, limits)), v_initial=start.parts(), body=body)
     search = Search(*found)
     return search.log_prob, search.target, search.opened, op.not_(_unproven(model, search))
 
@@ -244,27 +245,3 @@ def _lacking(search: Search) -> Var:
 
 def _kth(search: Search) -> Var:
     return op.reduce_min(search.log_prob, ints(1), keepdims=0)
-
-
-def _answer_densely(
-    model: HuffmanSoftmax,
-    weights: Weights,
-    hidden: Var,
-    k: Var,
-    rows: Var,
-    answers: tuple[Var, ...],
-) -> tuple[Var, ...]:
-    """Replace the answers of some rows (bool [B]) by those from their full distribution."""
-
-    def replaced() -> list[Var]:
-        row = positions(rows)
-        dense = _dense(model, weights, op.gather(hidden, row), k)
-        return [
-            op.scatter_nd(old, column(row), new) for old, new in zip(answers, dense, strict=True)
-        ]
-
-    return tuple(op.if_(_any(rows), then_branch=replaced, else_branch=lambda: answers))
-
-
-def _any(rows: Var) -> Var:
-    return op.greater(length(positions(rows)), ints(0))

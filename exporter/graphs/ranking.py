@@ -1,9 +1,11 @@
 """The k best of several lists of candidates: (log p, target), in descending order."""
 
+from collections.abc import Callable, Sequence
+
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from .ops import concat, integer, ints, length, real
+from .ops import column, concat, integer, ints, length, positions, real
 
 
 def merge(log_prob: Var, target: Var, k: Var) -> tuple[Var, Var]:
@@ -17,3 +19,23 @@ def widen(x: Var, k: Var, value: float | int) -> Var:
     """[m, n <= k] -> [m, k], with `value` where there was nothing."""
     fill = real(value) if isinstance(value, float) else integer(value)
     return op.pad(x, concat(ints(0), op.sub(k, length(x, axis=1))), fill, ints(1))
+
+
+def answer_anew(
+    answer: Callable[[Var], Sequence[Var]], hidden: Var, rows: Var, answers: Sequence[Var]
+) -> tuple[Var, ...]:
+    """Replace the answers of some rows (bool [B]) by what `answer` says of their hidden state."""
+
+    def replaced() -> list[Var]:
+        row = positions(rows)
+        anew = answer(op.gather(hidden, row))
+        return [
+            op.scatter_nd(old, column(row), new) for old, new in zip(answers, anew, strict=True)
+        ]
+
+    return tuple(op.if_(any_of(rows), then_branch=replaced, else_branch=lambda: answers))
+
+
+def any_of(rows: Var) -> Var:
+    """Whether a bool vector, perhaps empty, holds a true."""
+    return op.greater(length(positions(rows)), ints(0))

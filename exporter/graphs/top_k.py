@@ -37,7 +37,7 @@ from .ops import (
     scalar,
     vector,
 )
-from .ranking import merge, widen
+from .ranking import answer_anew, any_of, merge, widen
 from .visits import Visit, visit_blocks
 from .weights import Weights
 
@@ -112,7 +112,12 @@ def _best_first(
     bounds, blocks = op.top_k(inner, limits.ranked)
     log_prob, target, opened, exact = _rounds(model, weights, hidden, k, limits, bounds, blocks)
     gave_up = op.and_(op.not_(exact), limits.unlimited)
-    return _answer_densely(model, weights, hidden, k, gave_up, (log_prob, target, opened, exact))
+    return answer_anew(
+        lambda some: _dense(model, weights, some, k),
+        hidden,
+        gave_up,
+        (log_prob, target, opened, exact),
+    )
 
 
 def _rounds(
@@ -148,7 +153,7 @@ def _rounds(
         exact = op.or_(exact, op.and_(active, op.not_(unproven)))
         worth = _worth_going_on(limits, bounds, done, kth)
         active = op.and_(active, op.and_(unproven, worth))
-        return [_any(active), active, exact, opened, log_prob, target]
+        return [any_of(active), active, exact, opened, log_prob, target]
 
     batch = length(bounds)  # reading bounds here keeps them out of the body, see visits.py
     answers = concat(batch, k)
@@ -159,7 +164,7 @@ def _rounds(
         full(answers, -np.inf),
         full(answers, model.num_targets),
     ]
-    loop = op.loop(cond=_any(start[0]), v_initial=start, body=body)
+    loop = op.loop(cond=any_of(start[0]), v_initial=start, body=body)
     _, exact, opened, log_prob, target = loop
     return log_prob, target, opened, exact
 
@@ -209,30 +214,5 @@ def _best(level: LevelWeights, weights: Weights, visit: Visit, k: Var) -> tuple[
     return best, op.gather(order, place)
 
 
-def _answer_densely(
-    model: HierarchicalSoftmax,
-    weights: Weights,
-    hidden: Var,
-    k: Var,
-    rows: Var,
-    answers: tuple[Var, ...],
-) -> tuple[Var, ...]:
-    """Replace the answers of some rows (bool [B]) by those from their full distribution."""
-
-    def replaced() -> list[Var]:
-        row = positions(rows)
-        dense = _dense(model, weights, op.gather(hidden, row), k)
-        return [
-            op.scatter_nd(old, column(row), new) for old, new in zip(answers, dense, strict=True)
-        ]
-
-    return tuple(op.if_(_any(rows), then_branch=replaced, else_branch=lambda: answers))
-
-
 def _last(bounds: Var) -> Var:
     return op.sub(count(bounds, axis=1), integer(1))
-
-
-def _any(rows: Var) -> Var:
-    """Whether a bool vector, perhaps empty, holds a true."""
-    return op.greater(length(positions(rows)), ints(0))
