@@ -22,12 +22,18 @@ _CHUNK = 4 * 1024 * 1024  # floats
 
 @dataclass(frozen=True)
 class Written:
-    """A model whose arrays are the mapped `weights.bin` beside which its graphs are written."""
+    """A model, and the mapped `weights.bin` beside which its graphs are written."""
 
     model: HierarchicalSoftmax
     directory: Path
     tensors: Mapping[str, Array]
     table: Mapping[str, bundle.Tensor]
+
+    def block(self, number: int) -> Array:
+        """A block of the last level as it is stored, mapped."""
+        last = len(self.model.levels) - 1
+        weight, offsets = self.tensors[f"level{last}.weight"], self.model.levels[last].offsets
+        return weight[number] if weight.ndim == 3 else weight[offsets[number] : offsets[number + 1]]
 
     def session(self, task: str, threads: int = 1) -> onnxruntime.InferenceSession:
         """A session of one of the model's own tasks."""
@@ -63,10 +69,7 @@ def two_level(
 def write(
     model: HierarchicalSoftmax, directory: Path, precision: bundle.Precision = "fp32"
 ) -> Written:
-    """Write a model's tensors and map them.
-
-    The model answered with is the one written, or in fewer bits the given one.
-    """
+    """Write a model's tensors and map them."""
     tensors = quantise({**models.to_tensors(model), **graph_tensors(model)}, precision)
     table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
     mapped = np.memmap(directory / bundle.WEIGHTS, dtype=np.uint8, mode="r")
@@ -74,8 +77,6 @@ def write(
         name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
         for name, t in table.items()
     }
-    if precision == "fp32":
-        model = models.reference(model).from_tensors(views, models.attributes(model))
     return Written(model, directory, views, table)
 
 

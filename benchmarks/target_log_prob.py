@@ -66,16 +66,16 @@ def _runs(made: Written, batch: int, threads: int, law: str) -> dict[str, Callab
 
 def read_blocks(made: Written, target: Array) -> None:
     """Pass once over each distinct block: the largest of its bits as integers is quickest."""
-    level = made.model.levels[1]
-    for block in np.unique(level.block_of_row[target]):
-        level.weight[level.offsets[block] : level.offsets[block + 1]].view(np.int32).max()
+    for number in np.unique(made.model.levels[1].block_of_row[target]):
+        made.block(number).view(np.int32).max()
 
 
 def multiply_blocks(made: Written, hidden: Array, target: Array) -> None:
     top, level = made.model.levels
     hidden @ top.weight.T
-    for state, block in zip(hidden, level.block_of_row[target], strict=True):
-        level.weight[level.offsets[block] : level.offsets[block + 1]] @ state
+    for state, number in zip(hidden, level.block_of_row[target], strict=True):
+        block = made.block(number)
+        _ = state @ block if len(block) == len(state) else block @ state
 
 
 def _uniform(rng: np.random.Generator) -> Callable[[int, int], Array]:

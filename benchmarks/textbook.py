@@ -2,7 +2,7 @@
 
     log_prob = log_softmax(W0 h + b0)[cluster] + log_softmax(W1[cluster] h + b1[cluster])[position]
 
-It copies every block that the batch names, [pairs, block, hidden] floats. Unequal blocks are padded
+It copies every block that the batch names, [pairs, hidden, block] floats. Unequal blocks are padded
 to the largest, as that graph has to.
 """
 
@@ -26,7 +26,7 @@ class Gathered:
 
     cluster: Var  # [P]
     position: Var  # [P]
-    weight: Var  # [P, K, H]
+    weight: Var  # [P, H, K]
     bias: Var  # [P, K]
 
 
@@ -44,10 +44,10 @@ def target_log_prob(written: Written) -> Lowered:
 def _log_prob(
     weights: Weights, gather: Callable[[Var], Gathered], hidden: Var, row: Var, target: Var
 ) -> Var:
-    clusters = op.gemm(hidden, weights["level0.weight"], weights["level0.bias"], transB=1)
+    top = weights.view("level0.weight", *weights.shape("level0.weight")[1:])
+    clusters = op.gemm(hidden, top, weights["level0.bias"])
     mine, ours = op.unsqueeze(op.gather(hidden, row), op.const([1])), gather(target)
-    products = op.matmul(mine, op.transpose(ours.weight, perm=(0, 2, 1)))
-    logits = op.add(op.squeeze(products, op.const([1])), ours.bias)
+    logits = op.add(op.squeeze(op.matmul(mine, ours.weight), op.const([1])), ours.bias)
     return op.add(
         _pick(op.gather(op.log_softmax(clusters, axis=1), row), ours.cluster),
         _pick(op.log_softmax(logits, axis=1), ours.position),
@@ -58,9 +58,9 @@ def _equal(written: Written, weights: Weights, target: Var) -> Gathered:
     top, last = written.model.levels
     size = last.block_size or 1
     cluster, position = op.div(target, op.const(size)), op.mod(target, op.const(size))
-    blocks = weights.view("level1.weight", top.num_rows, size, written.model.hidden_size)
     biases = weights.view("level1.bias", top.num_rows, size)
-    return Gathered(cluster, position, op.gather(blocks, cluster), op.gather(biases, cluster))
+    weight = op.gather(weights["level1.weight"], cluster)
+    return Gathered(cluster, position, weight, op.gather(biases, cluster))
 
 
 def _padded(written: Written, weights: Weights, target: Var) -> Gathered:
@@ -73,7 +73,7 @@ def _padded(written: Written, weights: Weights, target: Var) -> Gathered:
     real = op.less(rows, op.unsqueeze(end, op.const([1])))
     rows = op.where(real, rows, op.unsqueeze(start, op.const([1])))
     bias = op.where(real, op.gather(weights["level1.bias"], rows), op.const(np.float32(-np.inf)))
-    weight = op.gather(weights["level1.weight"], rows)
+    weight = op.transpose(op.gather(weights["level1.weight"], rows), perm=(0, 2, 1))
     return Gathered(cluster, op.sub(target, start), weight, bias)
 
 

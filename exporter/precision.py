@@ -1,7 +1,11 @@
-"""Weights in fewer bits than they were trained in: fp16, or int8 with a scale for each row.
+"""How the weights of levels are stored: in which order, and in how many bits.
 
-    scale[r] = max |weight[r]| / 127        stored[r] = round(weight[r] / scale[r])
-    zero[r] = 64 * sum of stored[r]         what digits add to a product by standing for 0 as 64
+    fp32, fp16   as they are, or rounded to half
+    int8         scale[r] = max |weight[r]| / 127        stored[r] = round(weight[r] / scale[r])
+                 zero[r] = 64 * sum of stored[r]         what digits add by standing for 0 as 64
+
+Blocks that are alike are stored transposed, [blocks, hidden_size, block_size]: the product of one
+hidden row with such a block runs through memory from front to back, as fast as it can be read.
 
 Biases stay float32: they are few, and -inf has no integer. At fp16 so does a level of few rows, the
 top one of most models: it is a hundredth of the bytes, and to convert it takes time. At int8 it is
@@ -25,6 +29,7 @@ _OFFERED = {"HierarchicalSoftmax": get_args(bundle.Precision)}
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _SMALL = 64  # a level of one row in so many keeps its float32
+_WIDEST = 8192  # rows of a transposed block whose float32 logits stay in the first cache
 _ROWS_AT_ONCE = 65_536
 
 
@@ -39,18 +44,19 @@ def expect_offered(model: models.Model, precision: bundle.Precision) -> None:
 
 
 def quantise(tensors: Mapping[str, Array], precision: bundle.Precision) -> dict[str, Array]:
-    """The tensors of a `HierarchicalSoftmax`, its weights in fewer bits.
+    """The tensors of a `HierarchicalSoftmax` as they are stored; of other families as they are.
 
     Raises:
         ExportError: a weight beyond what float16 holds.
     """
     match precision:
         case "fp32":
-            return dict(tensors)
+            stored = dict(tensors)
         case "fp16":
-            return {**tensors, **_halves(tensors)}
+            stored = {**tensors, **_halves(tensors)}
         case "int8":
-            return {**tensors, **_integers(tensors)}
+            stored = {**tensors, **_integers(tensors)}
+    return {**stored, **_by_block(stored)}
 
 
 def _halves(tensors: Mapping[str, Array]) -> dict[str, Array]:
@@ -65,13 +71,16 @@ def _integers(tensors: Mapping[str, Array]) -> dict[str, Array]:
         level = name.removesuffix(".weight")
         rows, stored[f"{level}.scale"] = _rounded(weight)
         stored[f"{level}.zero"] = ZERO * rows.sum(axis=1, dtype=np.int32)
-        stored[name] = _by_block(rows, tensors[f"{level}.offsets"])
+        stored[name] = rows
     return stored
 
 
 def _weights(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Of each level, by its tensor's name."""
-    return {name: array for name, array in tensors.items() if name.endswith(".weight")}
+    return {
+        f"{level}.weight": tensors[f"{level}.weight"]
+        for level in (name.removesuffix(".offsets") for name in tensors if ".offsets" in name)
+    }
 
 
 def _half(name: str, weight: Array) -> Array:
@@ -94,10 +103,12 @@ def _rounded(weight: Array) -> tuple[Array, Float32]:
     return rows, scale
 
 
-def _by_block(rows: Array, offsets: Array) -> Array:
-    """[blocks, hidden_size, block_size] where blocks are alike, else as it is."""
-    sizes = np.diff(offsets)
-    if (sizes != sizes[0]).any():
-        return rows
-    blocks = rows.reshape(len(sizes), int(sizes[0]), -1)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1))
+def _by_block(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Views [blocks, hidden_size, block_size] of levels with blocks that are alike."""
+    views: dict[str, Array] = {}
+    for name, weight in _weights(tensors).items():
+        sizes = np.diff(tensors[f"{name.removesuffix('.weight')}.offsets"])
+        if (sizes == sizes[0]).all() and (weight.dtype == np.int8 or sizes[0] <= _WIDEST):
+            blocks = weight.reshape(len(sizes), int(sizes[0]), -1)
+            views[name] = blocks.transpose(0, 2, 1)
+    return views

@@ -1,19 +1,26 @@
 """One level in a graph: its blocks, the logits of a block, and where its rows hang.
 
-    logits(block) [m, K] = (weight [K, H] @ hidden^T [H, m])^T + bias [K]
+Blocks that are alike are stored transposed, and so are the right operand; see products:
 
-The block is the left operand: ONNX Runtime then streams it as it lies, while as the right one it
-would be packed into a copy first. Of an int8 level it is the right one, and stored for that:
+    logits(block) [m, K] = hidden [m, H] @ weight [H, K] + bias [K]
+
+Of an int8 level:
 
     logits(block) [m, K] =
-        (digits [m, H] @ weight^T [H, K] - zero [K]) * step [m, 1] * scale [K] + bias [K]
+        (digits [m, H] @ weight [H, K] - zero [K]) * step [m, 1] * scale [K] + bias [K]
+
+Other blocks lie row by row, and are the left operand: ONNX Runtime then streams them as they lie,
+while as the right one they would be packed into a copy first:
+
+    logits(block) [m, K] = (weight [K, H] @ hidden^T [H, m])^T + bias [K]
 
 This is the only place that reads a level's weights, so nothing else knows how they are stored. A
 block is converted after it was cut out: ONNX Runtime converts a whole tensor once, when a session
 loads, into a private float32 copy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
@@ -21,9 +28,21 @@ from spox import Var
 
 from models import HierarchicalSoftmax, Level
 
-from .ops import as_float, as_int, between, column, concat, integer, ints, static_size, transpose
-from .states import Columns, Digits, States, columns_of, digits_of
+from .ops import (
+    as_float,
+    as_int,
+    between,
+    integer,
+    ints,
+    static_size,
+    transpose,
+)
+from .products import one_by_one, product, side_by_side, together
+from .states import Columns, Digits, Rows, States, columns_of, digits_of
 from .weights import Weights
+
+_TRANSPOSED = 3  # axes of weights that are, at least
+Read = Literal["anew", "in passing", "in cache"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +50,18 @@ class Block:
     """Rows of one level: as many of its arrays as a graph function may need.
 
     Attributes:
-        weight: [K, H]; of an int8 level with equal blocks, n of them as [n, H, K / n]
-        bias: [K]
-        scale, zero: [K], of an int8 level
+        weight: [K, H], or of a transposed level n blocks as [n, 1, H, K / n], copied [1, H, K]
+        bias: [K] or [1, K]
+        scale, zero: the same, of an int8 level
+        read: how, by a float product: in the quicker way, row by row where it lies, or all at once
+            because it is a copy just made
     """
 
     weight: Var
     bias: Var
     scale: Var | None = None
     zero: Var | None = None
+    read: Read = field(default="anew", kw_only=True)
 
     @property
     def num_rows(self) -> int:
@@ -70,17 +92,38 @@ class LevelWeights:
         return self.weights.dtype(f"level{self.number}.weight") == np.int8
 
     @property
-    def is_float32(self) -> bool:
-        return self.weights.dtype(f"level{self.number}.weight") == np.float32
+    def is_half(self) -> bool:
+        return self.weights.dtype(f"level{self.number}.weight") == np.float16
 
     @property
     def is_transposed(self) -> bool:
         """Whether the weights are stored block by block as [H, K], see models.precision."""
-        return self.is_integer and self.level.block_size is not None
+        return len(self.weights.shape(f"level{self.number}.weight")) == _TRANSPOSED
+
+    @property
+    def block_bytes(self) -> int:
+        """What a block of average size takes as it is stored."""
+        size = self.level.num_rows / self.level.num_blocks
+        dtype = self.weights.dtype(f"level{self.number}.weight")
+        return int(size * self.hidden_size) * dtype.itemsize
+
+    def gathered(self, block: Var) -> Block:
+        """Transposed blocks [m], copied out of the level, for `logits_apart`."""
+        shape = (self.level.num_blocks, 1, self.level.block_size or 0)
+        by_row = (self.view(part, *shape) for part in self._by_row)
+        return Block(*(op.gather(part, block) for part in (self.tensor("weight"), *by_row)))
+
+    def states_apart(self, hidden: Var) -> States:
+        """hidden [m, 1, H], as `logits_apart` takes it."""
+        return digits_of(hidden) if self.is_integer else Rows(hidden)
 
     def states(self, hidden: Var) -> States:
         """hidden [m, H], as `logits` takes it."""
-        return digits_of(hidden) if self.is_integer else Columns(columns_of(hidden))
+        if self.is_integer:
+            return digits_of(hidden)
+        if self.is_transposed:
+            return Rows(op.unsqueeze(hidden, ints(1)))
+        return Columns(columns_of(hidden))
 
     def whole(self) -> Block:
         """Every row of the level."""
@@ -95,10 +138,8 @@ class LevelWeights:
         return self._arrays(0, count, size)
 
     def by_block(self) -> list[Var]:
-        """The arrays of every one of equal blocks: [blocks, ...]."""
+        """The arrays of every one of transposed blocks: [blocks, H, K], and [blocks, K]."""
         shape = (self.level.num_blocks, self.level.block_size or 0)
-        if not self.is_transposed:
-            return self._arrays(0, *shape)
         return [self.tensor("weight"), *(self.view(part, *shape) for part in self._by_row)]
 
     def _arrays(self, start: int, *shape: int) -> list[Var]:
@@ -106,7 +147,8 @@ class LevelWeights:
         name, first, layout = f"level{self.number}", start, (*shape, self.hidden_size)
         if self.is_transposed:
             block = self.level.block_size or 0
-            first, layout = start // block, (*shape[:-1], shape[-1] // block, *layout[-1:], block)
+            size = self.hidden_size
+            first, layout = start // block, (*shape[:-1], shape[-1] // block, 1, size, block)
         weight = self.weights.rows(f"{name}.weight", first, *layout)
         return [weight, *(self.weights.rows(f"{name}.{p}", start, *shape) for p in self._by_row)]
 
@@ -123,18 +165,13 @@ class LevelWeights:
         start = op.mul(block, integer(size))
         return start, op.add(start, integer(size))
 
-    def rows(self, start: Var, end: Var) -> Block:
-        """One block's rows, copied out of the level: that costs no more than reading them does."""
-        by_row = (between(self.tensor(part), start, end) for part in self._by_row)
-        return Block(self._cut(start, end), *by_row)
-
-    def _cut(self, start: Var, end: Var) -> Var:
-        if not self.is_transposed:
-            return between(self.tensor("weight"), start, end)
-        size, width = self.level.num_rows * self.hidden_size, integer(self.hidden_size)
-        elements = self.view("weight", size, 1)  # of one axis, ONNX would infer each of its values
-        cut = between(elements, op.mul(start, width), op.mul(end, width))
-        return op.reshape(cut, ints(1, self.hidden_size, self.level.block_size or 0))
+    def copied(self, block: Var) -> Block:
+        """One block [1], copied out of the level: that costs no more than reading it does."""
+        if self.is_transposed:
+            return Block(*(op.gather(part, block) for part in self.by_block()), read="in cache")
+        start, end = self.bounds(block)
+        parts = (between(self.tensor(part), start, end) for part in ("weight", *self._by_row))
+        return Block(*parts, read="in cache")
 
     def block_of_row(self, row: Var) -> Var:
         """The block that each row is in, which is its parent's row in the level above."""
@@ -165,27 +202,26 @@ def levels(model: HierarchicalSoftmax, weights: Weights) -> list[LevelWeights]:
 
 def logits(block: Block, states: States) -> Var:
     """[m, K]."""
-    if isinstance(states, Columns):
-        return op.add(transpose(op.matmul(as_float(block.weight), states.values)), block.bias)
-    assert isinstance(states, Digits), "one of the two"
-    return _integer_logits(block, states)
+    match states:
+        case Rows(rows):
+            return op.add(_multiply[block.read](rows, block.weight), block.bias)
+        case Columns(columns):
+            return op.add(transpose(op.matmul(as_float(block.weight), columns)), block.bias)
+        case Digits():
+            return _integer_logits(block, states)
+        case _:
+            raise TypeError(f"states: expected Rows, Columns or Digits, got {type(states)}")
+
+
+_multiply = {"anew": product, "in passing": one_by_one, "in cache": together}
 
 
 def _integer_logits(block: Block, states: Digits) -> Var:
-    if len(block.weight.unwrap_tensor().shape or ()) == 2:
+    if len(block.weight.unwrap_tensor().shape or ()) < _TRANSPOSED:
         products = op.matmul_integer(states.values, transpose(block.weight))
     else:
-        products = _side_by_side(op.matmul_integer(states.values, block.weight), states)
+        products = side_by_side(op.matmul_integer(states.values, block.weight), block.weight)
     return _logits_of(block, products, states.step)
-
-
-def _side_by_side(products: Var, states: Digits) -> Var:
-    """Of transposed blocks [n, m, K] -> [m, n * K]."""
-    blocks, size = static_size(products, 0), static_size(products, 2)
-    if blocks == 1:
-        return op.squeeze(products, ints(0))
-    shape = concat(states.count(), ints(blocks * size))
-    return op.reshape(op.transpose(products, perm=(1, 0, 2)), shape)
 
 
 def _logits_of(block: Block, products: Var, step: Var) -> Var:
@@ -200,20 +236,12 @@ def _logits_of(block: Block, products: Var, step: Var) -> Var:
     return op.add(op.mul(op.mul(exact, step), block.scale), block.bias)
 
 
-def gathered_logits(level: LevelWeights, block: Var, hidden: Var, states: States, row: Var) -> Var:
-    """Equal blocks [n], and for each the hidden row [n] that asks for it -> [n, K].
+def logits_apart(block: Block, states: States) -> Var:
+    """Of m states with an axis between, [m, 1, H], in the fewest operators.
 
-    `states` are the hidden rows for an int8 level, rounded once for all levels.
+    One block for all gives [1, m, 1, K]; a transposed block for each, [m, H, K], gives [m, 1, K].
     """
-    weight, *by_row = (op.gather(part, block) for part in level.by_block())
     if isinstance(states, Digits):
-        return _gathered_integers(Block(weight, *by_row), states, row)
-    rows = op.unsqueeze(op.gather(hidden, row), ints(1))
-    products = op.matmul(rows, op.transpose(as_float(weight), perm=(0, 2, 1)))
-    return op.add(op.squeeze(products, ints(1)), by_row[0])
-
-
-def _gathered_integers(blocks: Block, states: Digits, row: Var) -> Var:
-    """Several blocks [n, H, K], each times the one of the states that row [n] names -> [n, K]."""
-    products = op.matmul_integer(op.gather(states.values, column(row)), blocks.weight)
-    return _logits_of(blocks, op.squeeze(products, ints(1)), op.gather(states.step, row))
+        return _logits_of(block, op.matmul_integer(states.values, block.weight), states.step)
+    assert isinstance(states, Rows), "what transposed blocks take"
+    return op.add(op.matmul(states.values, as_float(block.weight)), block.bias)

@@ -46,9 +46,9 @@ def row_log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var, *, 
 
 
 def top_logits(level: LevelWeights, states: States) -> Var:
-    """A product with the whole level; half precision is converted a tile at a time."""
-    as_stored = level.is_float32 or level.is_integer
-    return logits(level.whole(), states) if as_stored else _scores(level, states)
+    """A product with the whole level; rows in half precision are converted a tile at a time."""
+    in_tiles = level.is_half and not level.is_transposed
+    return _scores(level, states) if in_tiles else logits(level.whole(), states)
 
 
 def _equal_blocks(level: LevelWeights, states: States, above: Var) -> Var:

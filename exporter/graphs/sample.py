@@ -46,11 +46,12 @@ def _draw_below(
     """Draw a row of `level` below each drawn row of the level above: (row, local log p), [P]."""
 
     def choose(visit: Visit, uniform: Var) -> tuple[Var, Var]:
-        alive = level.alive(visit.start, visit.end)
+        start, end = visit.bounds()
+        alive = level.alive(start, end)
         position, log_prob = _draw(level, visit.log_probs, alive, visit.call, uniform)
-        return op.add(visit.start, position), log_prob
+        return op.add(start, position), log_prob
 
-    below, log_prob = visit_blocks(level, hidden, row, block, choose, uniform)
+    below, log_prob = visit_blocks(level, hidden, row, block, choose, uniform, types=(int, float))
     return below, log_prob
 
 

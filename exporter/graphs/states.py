@@ -1,7 +1,8 @@
 """Hidden rows in the form in which a level multiplies with them.
 
-    float32, float16   columns [H, m], the right operand of block [K, H]
-    int8               digits [m, H], the left operand of a transposed block [H, K]
+    rows [m, 1, H]     the left operand of transposed blocks [n, H, K] of floats
+    digits [m, H]      the same for int8
+    columns [H, m]     the right operand of a block [K, H]
 
 Hidden rows are rounded to 7 bits: 64 + round(hidden / step), step = max |row| / 63. Two products of
 a 7-bit and an 8-bit number fit in 16 bits, where processors before VNNI add them and clip the sum.
@@ -18,7 +19,6 @@ from .ops import between, ints, length, real, static_size, transpose
 
 STEPS = 63
 ZERO = STEPS + 1  # the digit that stands for 0: digits are unsigned
-_SMALLEST_PEAK = 1e-30  # of a row of zeros
 
 
 class States(Protocol):
@@ -31,6 +31,19 @@ class States(Protocol):
     def between(self, start: Var, end: Var) -> "States":
         """Some of the rows; start and end are [1]."""
         ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """[m, 1, H] float32: see products for the axis between."""
+
+    values: Var
+
+    def count(self) -> Var:
+        return length(self.values)
+
+    def between(self, start: Var, end: Var) -> "Rows":
+        return Rows(between(self.values, start, end))
 
 
 @dataclass(frozen=True)
@@ -70,8 +83,8 @@ def columns_of(hidden: Var) -> Var:
 
 
 def digits_of(hidden: Var) -> Digits:
-    """hidden [m, H], rounded."""
-    peak = op.reduce_max(op.abs(hidden), ints(1), keepdims=1)
-    step = op.div(op.max([peak, real(_SMALLEST_PEAK)]), real(STEPS))
+    """hidden [m, ..., H], rounded. A row of zeros has step 0, and any digits."""
+    peak = op.reduce_max(op.abs(hidden), ints(-1), keepdims=1)
+    step = op.div(peak, real(STEPS))
     digits = op.add(op.div(hidden, step), real(ZERO + 0.5))  # Cast rounds down
     return Digits(op.cast(digits, to=np.uint8), step)

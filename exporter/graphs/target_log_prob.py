@@ -3,7 +3,7 @@
     log p(target | hidden) = sum over levels of log_softmax(block(path))[position(path)]
 
 Many pairs visit each distinct block once. For a few, fewer operators matter more: all their blocks
-are copied at once, as the textbook graph does it, and the top level is one Gemm.
+are copied at once, as the textbook graph does it.
 """
 
 import spox.opset.ai.onnx.v21 as op
@@ -11,12 +11,15 @@ from spox import Var
 
 from models import HierarchicalSoftmax
 
-from .levels import LevelWeights, gathered_logits, levels
-from .log_probs import cluster_log_probs, top_logits
-from .ops import column, ints, length, pick
+from .levels import LevelWeights, levels, logits_apart
+from .log_probs import cluster_log_probs
+from .ops import column, ints, length, pick, vector
 from .states import States
-from .visits import FEW, Visit, visit_blocks
+from .visits import Visit, visit_blocks
 from .weights import Weights
+
+_AT_ONCE = 4 << 20  # bytes of blocks
+_FEWEST, _MOST = 4, 64  # pairs
 
 
 def target_log_prob(
@@ -36,37 +39,40 @@ def target_log_prob(
         return [_sum(pick(top, row, level_row), local)]
 
     def few() -> list[Var]:
-        top = levels(model, weights)[0]
-        states = top.states(hidden)
-        clusters = op.log_softmax(_few_logits(top, hidden, states), axis=1)
-        local = [_at_once(level, hidden, states, row, *at) for level, *at in path]
-        return [_sum(pick(clusters, row, level_row), local)]
+        states = top.states_apart(op.gather(hidden, column(row)))
+        local = [_at_once(level, states, *at) for level, *at in path]
+        return [vector(_sum(_chosen(logits_apart(top.whole(), states), level_row), local))]
 
-    is_few = op.less_or_equal(length(target), ints(FEW))
+    top = levels(model, weights)[0]
+    if not all(level.is_transposed for level in levels(model, weights)):
+        return (many()[0],)
+    is_few = op.less_or_equal(length(target), ints(_few(model, weights)))
     return (op.if_(is_few, then_branch=few, else_branch=many)[0],)
 
 
-def _few_logits(top: LevelWeights, hidden: Var, states: States) -> Var:
-    if not top.is_float32:
-        return top_logits(top, states)
-    whole = top.whole()
-    return op.gemm(hidden, whole.weight, whole.bias, transB=1)
+def _few(model: HierarchicalSoftmax, weights: Weights) -> int:
+    """Pairs whose blocks are copied together: some megabytes of them."""
+    largest = max(level.block_bytes for level in levels(model, weights))
+    return max(_FEWEST, min(_AT_ONCE // largest, _MOST))
 
 
 def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
     def choose(visit: Visit, position: Var) -> tuple[Var]:
-        return (pick(visit.log_probs, visit.call, position),)
+        return (visit.pick(position),)
 
-    return visit_blocks(level, hidden, row, block, choose, position)[0]
+    return visit_blocks(level, hidden, row, block, choose, position, types=(float,))[0]
 
 
-def _at_once(
-    level: LevelWeights, hidden: Var, states: States, row: Var, block: Var, position: Var
-) -> Var:
-    if level.level.block_size is None:
-        return _visited(level, hidden, row, block, position)
-    log_probs = op.log_softmax(gathered_logits(level, block, hidden, states, row), axis=1)
-    return op.squeeze(op.gather_elements(log_probs, column(position), axis=1), ints(1))
+def _at_once(level: LevelWeights, states: States, block: Var, position: Var) -> Var:
+    """[P, 1, 1], of pairs with a state each."""
+    return _chosen(logits_apart(level.gathered(block), states), position)
+
+
+def _chosen(logits: Var, position: Var) -> Var:
+    """logits [..., P, 1, K], position [P] -> the log-probability of one each, [..., P, 1, 1]."""
+    *ones, _, _, _ = logits.unwrap_tensor().shape or ()
+    at = op.reshape(position, ints(*(1 for _ in ones), -1, 1, 1))
+    return op.gather_elements(op.log_softmax(logits), at, axis=-1)
 
 
 def _sum(total: Var, terms: list[Var]) -> Var:

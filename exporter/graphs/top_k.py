@@ -203,14 +203,15 @@ def _open(
 
 def _best(level: LevelWeights, weights: Weights, visit: Visit, k: Var) -> tuple[Var, Var]:
     """The k best rows of a block for each call, ties to the lower target: (log p, row)."""
-    scores, alive = visit.log_probs, level.alive(visit.start, visit.end)
+    start, end = visit.bounds()
+    scores, alive = visit.log_probs, level.alive(start, end)
     scores = scores if alive is None else op.add(scores, alive)
     most = op.min([k, length(scores, axis=1)])
     if "row_order" not in weights:
         best, position = op.top_k(scores, most)
-        return best, op.add(position, visit.start)
-    order = as_int(between(weights["row_order"], visit.start, visit.end))
-    best, place = op.top_k(op.gather(scores, op.sub(order, visit.start), axis=1), most)
+        return best, op.add(position, start)
+    order = as_int(between(weights["row_order"], start, end))
+    best, place = op.top_k(op.gather(scores, op.sub(order, start), axis=1), most)
     return best, op.gather(order, place)
 
 

@@ -1,39 +1,44 @@
 """Visit each distinct block of a level once, with all the rows that ask for it.
 
-A *pair* asks for one block on behalf of one hidden row. Equal pairs are one *call*, whose logits
-are computed once; calls for one block share one pass over its weights: that is what a query costs.
-
     for block in distinct(blocks):
         answers[pairs of block] = choose(log_softmax(logits(block, calls)), pairs of block)
 
-A few pairs are answered one by one: to sort them is some forty small operators, the price of a
-third of a block, and the second pair to ask for a block finds it in cache.
+Which way is quickest depends on how much is asked, and is chosen in the graph:
+
+* A few pairs are answered one by one: to sort them is some forty small operators, the price of a
+  third of a block, and the second pair to ask for a block finds it in cache.
+* Where few of the blocks are asked for, each is copied out of the level and read from cache.
+* Where many are, but each for a few rows, all blocks pass by in place, and those that nobody asks
+  for are skipped.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from .levels import LevelWeights, logits
+from .calls import Calls, Table, sort_out, table_of
+from .levels import Block, LevelWeights, logits
 from .ops import (
     arange,
-    between,
     column,
     concat,
-    count,
     full,
     integer,
     ints,
     length,
+    pick,
     scalar,
     vector,
     yes,
 )
 from .states import States
 
-FEW = 4  # pairs
+_FEW = 8  # pairs
+_SKIPPED = 56 << 10  # bytes that could be copied and multiplied in the time to skip a block
+_MOST_CALLS = 8  # for one block: more rows are a better product together, from a copy
+_MOST_PAIRS = 64  # for one block, above which a line for each block would be mostly empty
 
 
 @dataclass(frozen=True)
@@ -43,54 +48,88 @@ class Visit:
     Places beyond a block's pairs hold zeros, and what is answered for them is thrown away.
     """
 
-    start: Var  # [1] first row of the block
-    end: Var  # [1] and the row after its last
+    level: LevelWeights
+    block: Var  # [1] which of the level
     log_probs: Var  # [calls, K] within the block
     call: Var  # [W] the call of each pair
+    begin: Var | None  # [W] its place among all calls * K, for blocks that are alike
+
+    def bounds(self) -> tuple[Var, Var]:
+        """[1] the block's first row, and the row after its last."""
+        return self.level.bounds(self.block)
+
+    def pick(self, position: Var) -> Var:
+        """[W] the log-probability of a position in the block for each pair."""
+        if self.begin is None:
+            return pick(self.log_probs, self.call, position)
+        return op.gather(vector(self.log_probs), op.add(self.begin, position))
 
 
 Choose = Callable[..., Sequence[Var]]  # Visit, then [W] of each vector given -> answers [W, ...]
 
 
 def visit_blocks(
-    level: LevelWeights, hidden: Var, row: Var, block: Var, choose: Choose, *given: Var
+    level: LevelWeights,
+    hidden: Var,
+    row: Var,
+    block: Var,
+    choose: Choose,
+    *given: Var,
+    types: Sequence[type] | None = None,
 ) -> tuple[Var, ...]:
     """The answers of `choose` for pairs (row [P], block [P]), each [P, ...].
 
     Args:
         given: more about each pair, [P]; `choose` gets its part of them.
+        types: of the answers, where each is [W]: float or int. Only such can pass in place.
     """
+    query = _Query(level, hidden, row, block, choose, given)
     return tuple(
         op.if_(
-            op.less_or_equal(length(block), ints(FEW)),
-            then_branch=lambda: _one_by_one(level, hidden, row, block, choose, given),
-            else_branch=lambda: _shared(level, hidden, row, block, choose, given),
+            op.less_or_equal(length(block), ints(_FEW)),
+            then_branch=lambda: _one_by_one(query),
+            else_branch=lambda: _shared(query, types if level.is_transposed else None),
         )
     )
 
 
 @dataclass(frozen=True)
-class _Distinct:
-    """What ONNX `Unique` says of a vector [n] with d distinct values."""
+class _Query:
+    level: LevelWeights
+    hidden: Var
+    row: Var
+    block: Var
+    choose: Choose
+    given: Sequence[Var]
 
-    value: Var  # [d] ascending
-    first: Var  # [d] where each occurs first
-    number: Var  # [n] which of them each element is
-    times: Var  # [d] how often each occurs
+    @property
+    def size(self) -> int | None:
+        return self.level.level.block_size
+
+    def about_pairs(self, call: Var, given: Sequence[Var]) -> list[Var]:
+        """What is known of pairs: their call, where that begins, and what is given."""
+        begin = [] if self.size is None else [op.mul(call, integer(self.size))]
+        return [call, *begin, *given]
+
+    def visit(self, block: Var, weights: Block, states: States, pairs: Sequence[Var]) -> list[Var]:
+        """The answers for the pairs of a block, of which this is known."""
+        log_probs = op.log_softmax(logits(weights, states), axis=1)
+        call, *rest = pairs
+        begin, ours = (None, rest) if self.size is None else (rest[0], rest[1:])
+        return list(self.choose(Visit(self.level, block, log_probs, call, begin), *ours))
 
 
-def _one_by_one(
-    level: LevelWeights, hidden: Var, row: Var, block: Var, choose: Choose, given: Sequence[Var]
-) -> list[Var]:
+def _one_by_one(query: _Query) -> list[Var]:
     """Pairs as they come."""
-    states = level.states(op.gather(hidden, row))
+    states = query.level.states(op.gather(query.hidden, query.row))
 
-    def body(start: Var, end: Var, at: Var, *mine: Var) -> Sequence[Var]:
+    def body(block: Var, at: Var, *mine: Var) -> Sequence[Var]:
         state = states.between(at, op.add(at, ints(1)))
-        return choose(Visit(start, end, _log_probs(level, start, end, state), ints(0)), *mine)
+        pair = query.about_pairs(ints(0), mine)
+        return query.visit(block, query.level.copied(block), state, pair)
 
     at = arange(scalar(states.count()))
-    return [_rows(answers) for answers in _for_each((*level.bounds(block), at, *given), body)]
+    return [_rows(answers) for answers in _for_each((query.block, at, *query.given), body)]
 
 
 def _for_each(vectors: Sequence[Var], body: Callable[..., Sequence[Var]]) -> Sequence[Var]:
@@ -106,55 +145,80 @@ def _for_each(vectors: Sequence[Var], body: Callable[..., Sequence[Var]]) -> Seq
     return op.loop(scalar(op.min([length(x) for x in vectors])), body=one)
 
 
-def _shared(
-    level: LevelWeights, hidden: Var, row: Var, block: Var, choose: Choose, given: Sequence[Var]
-) -> list[Var]:
-    """Each distinct block once, its calls as the columns of one product."""
-    blocks = _Distinct(*op.unique(block, sorted=1))
-    batch = length(hidden)
-    calls = _Distinct(*op.unique(op.add(op.mul(blocks.number, batch), row), sorted=1))
-    by_block = _Distinct(*op.unique(op.div(calls.value, batch), sorted=1))
-    states = level.states(op.gather(hidden, op.mod(calls.value, batch)))
-    call = op.sub(calls.number, op.gather(by_block.first, blocks.number))
-    # Reading the states' number here keeps them out of the body, see _for_each.
-    others = between(by_block.first, ints(1), length(by_block.first))
-    after = concat(others, states.count())
-    table = _table(blocks)
-
-    def body(start: Var, end: Var, first: Var, after: Var, call: Var, *ours: Var) -> Sequence[Var]:
-        log_probs = _log_probs(level, start, end, states.between(first, after))
-        return choose(Visit(start, end, log_probs, call), *ours)
-
-    bounds = [*level.bounds(blocks.value), by_block.first, after]
-    scanned = [*map(column, bounds), *(table.of(x) for x in (call, *given))]
-    stacked = op.scan(scanned, body=body, num_scan_inputs=len(scanned))
-    return [op.gather(_rows(answers), table.place) for answers in stacked]
+def _shared(query: _Query, types: Sequence[type] | None) -> list[Var]:
+    """Each distinct block once, with all its calls."""
+    calls = sort_out(query.row, query.block, length(query.hidden))
+    states = query.level.states(op.gather(query.hidden, calls.row))
+    if types is None:
+        return _copied(query, calls, states)
+    return list(
+        op.if_(
+            _may_pass(query.level, calls),
+            then_branch=lambda: _in_passing(query, calls, states, types),
+            else_branch=lambda: _copied(query, calls, states),
+        )
+    )
 
 
-def _log_probs(level: LevelWeights, start: Var, end: Var, states: States) -> Var:
-    return op.log_softmax(logits(level.rows(start, end), states), axis=1)
+def _may_pass(level: LevelWeights, calls: Calls) -> Var:
+    """Whether to skip other blocks costs less than to copy those that are asked for."""
+    enough = -(-level.level.num_blocks * _SKIPPED // level.block_bytes)
+    many = op.greater_or_equal(length(calls.blocks.value), ints(enough))
+    for counted, most in (
+        (calls.blocks.times, _MOST_PAIRS),
+        (op.sub(calls.after, calls.first), _MOST_CALLS),
+    ):
+        narrow = op.less_or_equal(op.reduce_max(counted, keepdims=1), ints(most))
+        many = op.and_(many, narrow)
+    return many
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Pairs laid out by block, [d, W]; W is the most pairs that any block has."""
+def _copied(query: _Query, calls: Calls, states: States) -> list[Var]:
+    table = table_of(calls)
 
-    shape: Var  # [2]
-    place: Var  # [n] where each pair lies among d * W
+    def body(block: Var, first: Var, after: Var, *pairs: Var) -> Sequence[Var]:
+        some = states.between(first, after)
+        return query.visit(block, query.level.copied(block), some, pairs)
 
-    def of(self, by_pair: Var) -> Var:
-        """[n] -> [d, W], zero where a block has fewer pairs."""
-        empty = op.cast_like(full(op.reduce_prod(self.shape, keepdims=1), 0), by_pair)
-        return op.reshape(op.scatter_elements(empty, self.place, by_pair), self.shape)
+    lines = _lines(query, calls, states, table)
+    stacked = op.scan(lines, body=body, num_scan_inputs=len(lines))
+    place = table.place(calls.blocks.number)
+    return [op.gather(_rows(answers), place) for answers in stacked]
 
 
-def _table(blocks: _Distinct) -> _Table:
-    widest = vector(op.reduce_max(blocks.times))
-    number, order = op.top_k(blocks.number, length(blocks.number), largest=0)
-    first_pair = op.cumsum(blocks.times, integer(0), exclusive=1)
-    rank = op.sub(arange(count(number)), op.gather(first_pair, number))
-    place = op.scatter_elements(order, order, op.add(op.mul(number, widest), rank))
-    return _Table(concat(length(blocks.value), widest), place)
+def _in_passing(query: _Query, calls: Calls, states: States, types: Sequence[type]) -> list[Var]:
+    """All blocks pass by, each with the number of its line where it has one."""
+    level, table = query.level, table_of(calls)
+    nothing = [full(table.width, kind()) for kind in types]
+    # Reading their length here keeps them out of the body, and so for the lines: see _for_each.
+    table = replace(table, width=op.min([length(x) for x in nothing]))
+    lines = _lines(query, calls, states, table)
+
+    def body(is_asked: Var, line: Var, weight: Var) -> Sequence[Var]:
+        def visit() -> list[Var]:
+            block, first, after, *pairs = (op.gather(x, line) for x in lines)
+            by_row = (op.gather(part, block) for part in level.by_block()[1:])
+            passing = Block(weight, *by_row, read="in passing")
+            some = states.between(first, after)
+            return query.visit(block, passing, some, pairs)
+
+        return op.if_(is_asked, then_branch=visit, else_branch=lambda: nothing)
+
+    blocks = level.level.num_blocks
+    numbers = arange(scalar(op.min([length(x) for x in lines])))
+    line = op.scatter_elements(full(ints(blocks), -1), calls.blocks.value, numbers)
+    is_asked = op.greater_or_equal(line, integer(0))
+    weight = level.tiles(blocks, level.level.block_size or 0)[0]
+    stacked = op.scan([is_asked, line, weight], body=body, num_scan_inputs=3)
+    return [op.gather(vector(answers), table.place(query.block)) for answers in stacked]
+
+
+def _lines(query: _Query, calls: Calls, states: States, table: Table) -> list[Var]:
+    """For each distinct block: which it is, its first call, the one after its last, its pairs."""
+    # Reading the states' number here keeps them out of a body, see _for_each.
+    after = op.min([calls.after, states.count()])
+    bounds = map(column, (calls.blocks.value, calls.first, after))
+    return [*bounds, *map(table.of, query.about_pairs(calls.call, query.given))]
 
 
 def _rows(stacked: Var) -> Var:

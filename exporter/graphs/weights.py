@@ -41,6 +41,10 @@ class Weights:
         """The type in which the tensor is stored."""
         return self._tensors[name].dtype
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which the tensor is stored."""
+        return self._tensors[name].shape
+
     def __getitem__(self, name: str) -> Var:
         return self.view(name, *self._tensors[name].shape)
 

@@ -77,10 +77,22 @@ def test_rows_of_zeros_and_of_tiny_numbers_are_stored():
     np.testing.assert_allclose(again["level0.weight"], [[0, 0], [0, 0], [3e38, 0]], rtol=1e-6)
 
 
-def test_float32_is_neither_changed_nor_copied():
-    tensors = tensors_of(np.ones((4, 2)))
-    assert all(quantise(tensors, "fp32")[name] is tensors[name] for name in tensors)
-    assert all(dequantise(tensors)[name] is tensors[name] for name in tensors)
+def test_float32_is_not_changed_and_rows_of_unequal_blocks_are_not_copied():
+    tensors = tensors_of(np.random.default_rng(0).normal(size=(4, 2)), [0, 3, 4])
+    stored = quantise(tensors, "fp32")
+    assert all(stored[name] is tensors[name] for name in tensors)
+    assert all(dequantise(stored)[name] is tensors[name] for name in tensors)
+    equal = tensors | {"level0.offsets": np.array([0, 2, 4])}
+    again = dequantise(quantise(equal, "fp32"))
+    np.testing.assert_array_equal(again["level0.weight"], tensors["level0.weight"])
+
+
+@pytest.mark.parametrize(("rows", "axes"), [(8192, 3), (8193, 2)])
+def test_a_block_too_wide_for_the_first_cache_is_stored_by_row(rows, axes):
+    weight = np.arange(2 * rows).reshape(rows, 2)
+    stored = quantise(tensors_of(weight), "fp32")["level0.weight"]
+    assert stored.ndim == axes
+    np.testing.assert_array_equal(dequantise({"level0.weight": stored})["level0.weight"], weight)
 
 
 def test_half_precision_keeps_the_few_rows_of_a_top_level():
