@@ -31,5 +31,5 @@ def _first_above(cumulative: Var, call: Var, threshold: Var, last: Var, size: in
 
     # The number of passes reads the threshold, which keeps it out of the body: see visits.py.
     steps = op.mul(op.min([count(threshold), integer(1)]), integer((size - 1).bit_length()))
-    low = op.mul(call, integer(0))
+    low = op.mul(last, integer(0))
     return op.loop(steps, v_initial=[low, last], body=halve)[0]

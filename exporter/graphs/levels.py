@@ -20,7 +20,6 @@ loads, into a private float32 copy.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import spox.opset.ai.onnx.v21 as op
@@ -37,12 +36,11 @@ from .ops import (
     static_size,
     transpose,
 )
-from .products import one_by_one, product, side_by_side, together
+from .products import product, side_by_side, together
 from .states import Columns, Digits, Rows, States, columns_of, digits_of
 from .weights import Weights
 
 _TRANSPOSED = 3  # axes of weights that are, at least
-Read = Literal["anew", "in passing", "in cache"]
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,14 @@ class Block:
         weight: [K, H], or of a transposed level n blocks as [n, 1, H, K / n], copied [1, H, K]
         bias: [K] or [1, K]
         scale, zero: the same, of an int8 level
-        read: how, by a float product: in the quicker way, row by row where it lies, or all at once
-            because it is a copy just made
+        is_copy: whether it was read just now, and lies in cache
     """
 
     weight: Var
     bias: Var
     scale: Var | None = None
     zero: Var | None = None
-    read: Read = field(default="anew", kw_only=True)
+    is_copy: bool = field(default=False, kw_only=True)
 
     @property
     def num_rows(self) -> int:
@@ -168,10 +165,10 @@ class LevelWeights:
     def copied(self, block: Var) -> Block:
         """One block [1], copied out of the level: that costs no more than reading it does."""
         if self.is_transposed:
-            return Block(*(op.gather(part, block) for part in self.by_block()), read="in cache")
+            return Block(*(op.gather(part, block) for part in self.by_block()), is_copy=True)
         start, end = self.bounds(block)
         parts = (between(self.tensor(part), start, end) for part in ("weight", *self._by_row))
-        return Block(*parts, read="in cache")
+        return Block(*parts, is_copy=True)
 
     def block_of_row(self, row: Var) -> Var:
         """The block that each row is in, which is its parent's row in the level above."""
@@ -204,16 +201,14 @@ def logits(block: Block, states: States) -> Var:
     """[m, K]."""
     match states:
         case Rows(rows):
-            return op.add(_multiply[block.read](rows, block.weight), block.bias)
+            multiply = together if block.is_copy else product
+            return op.add(multiply(rows, block.weight), block.bias)
         case Columns(columns):
             return op.add(transpose(op.matmul(as_float(block.weight), columns)), block.bias)
         case Digits():
             return _integer_logits(block, states)
         case _:
             raise TypeError(f"states: expected Rows, Columns or Digits, got {type(states)}")
-
-
-_multiply = {"anew": product, "in passing": one_by_one, "in cache": together}
 
 
 def _integer_logits(block: Block, states: Digits) -> Var:
@@ -237,9 +232,9 @@ def _logits_of(block: Block, products: Var, step: Var) -> Var:
 
 
 def logits_apart(block: Block, states: States) -> Var:
-    """Of m states with an axis between, [m, 1, H], in the fewest operators.
+    """Each state by itself, from a block in place, in the fewest operators: [1, ..., K].
 
-    One block for all gives [1, m, 1, K]; a transposed block for each, [m, H, K], gives [m, 1, K].
+    Of m states [m, 1, H], one block for all gives [1, m, 1, K]; one for each, [m, H, K], [m, 1, K].
     """
     if isinstance(states, Digits):
         return _logits_of(block, op.matmul_integer(states.values, block.weight), states.step)

@@ -28,7 +28,7 @@ def product(rows: Var, blocks: Var) -> Var:
 
 
 def one_by_one(rows: Var, blocks: Var) -> Var:
-    """As m products of one row each."""
+    """As m products of one row each, from blocks in place."""
     return side_by_side(op.matmul(rows, as_float(blocks)), blocks)
 
 

@@ -45,13 +45,15 @@ def _draw_below(
 ) -> tuple[Var, Var]:
     """Draw a row of `level` below each drawn row of the level above: (row, local log p), [P]."""
 
-    def choose(visit: Visit, uniform: Var) -> tuple[Var, Var]:
+    def choose(visit: Visit, call: Var, uniform: Var) -> tuple[Var, Var]:
         start, end = visit.bounds()
         alive = level.alive(start, end)
-        position, log_prob = _draw(level, visit.log_probs, alive, visit.call, uniform)
+        position, log_prob = _draw(level, visit.by_call(), alive, call, uniform)
         return op.add(start, position), log_prob
 
-    below, log_prob = visit_blocks(level, hidden, row, block, choose, uniform, types=(int, float))
+    below, log_prob = visit_blocks(
+        level, hidden, row, block, lambda call: (call, uniform), choose, types=(int, float)
+    )
     return below, log_prob
 
 

@@ -13,12 +13,13 @@ from models import HierarchicalSoftmax
 
 from .levels import LevelWeights, levels, logits_apart
 from .log_probs import cluster_log_probs
-from .ops import column, ints, length, pick, vector
+from .ops import between, column, count, full, integer, ints, length, pick, vector, yes
 from .states import States
 from .visits import Visit, visit_blocks
 from .weights import Weights
 
-_AT_ONCE = 4 << 20  # bytes of blocks
+_AT_ONCE = 7_000_000  # bytes of blocks
+_AT_ONCE_TOP = 1 << 19  # bytes of the logits of clusters
 _FEWEST, _MOST = 4, 64  # pairs
 
 
@@ -34,9 +35,8 @@ def target_log_prob(
         level_row = block
 
     def many() -> list[Var]:
-        top = cluster_log_probs(model, weights, hidden)[0]
         local = [_visited(level, hidden, row, *at) for level, *at in path]
-        return [_sum(pick(top, row, level_row), local)]
+        return [_sum(_of_cluster(model, weights, hidden, row, level_row), local)]
 
     def few() -> list[Var]:
         states = top.states_apart(op.gather(hidden, column(row)))
@@ -56,11 +56,39 @@ def _few(model: HierarchicalSoftmax, weights: Weights) -> int:
     return max(_FEWEST, min(_AT_ONCE // largest, _MOST))
 
 
-def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
-    def choose(visit: Visit, position: Var) -> tuple[Var]:
-        return (visit.pick(position),)
+def _of_cluster(
+    model: HierarchicalSoftmax, weights: Weights, hidden: Var, row: Var, cluster: Var
+) -> Var:
+    """log p(cluster [P] | hidden[row [P]]), a part of the rows at a time."""
+    at_once = max(1, _AT_ONCE_TOP // (4 * model.num_clusters))
 
-    return visit_blocks(level, hidden, row, block, choose, position, types=(float,))[0]
+    def body(i: Var, going: Var, found: Var) -> list[Var]:
+        start = op.mul(i, ints(at_once))
+        some = between(hidden, start, op.add(start, ints(at_once)))
+        log_probs = cluster_log_probs(model, weights, some)[0]
+        place = op.sub(row, start)
+        here = op.and_(op.greater_or_equal(place, ints(0)), op.less(place, length(some)))
+        local = op.where(here, place, ints(0))
+        return [yes(), op.where(here, pick(log_probs, local, cluster), found)]
+
+    parts = op.div(op.add(count(hidden), integer(at_once - 1)), integer(at_once))
+    nothing = full(length(row), 0.0)
+    return op.loop(parts, v_initial=[nothing], body=body)[0]
+
+
+def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
+    def of_alike(call: Var) -> tuple[Var]:
+        return (op.add(op.mul(call, integer(level.level.block_size or 0)), position),)
+
+    def choose_of_alike(visit: Visit, place: Var) -> tuple[Var]:
+        return (op.gather(vector(visit.log_probs), place),)
+
+    def choose(visit: Visit, call: Var, position: Var) -> tuple[Var]:
+        return (pick(visit.log_probs, call, position),)
+
+    if level.level.block_size is None:
+        return visit_blocks(level, hidden, row, block, lambda call: (call, position), choose)[0]
+    return visit_blocks(level, hidden, row, block, of_alike, choose_of_alike, types=(float,))[0]
 
 
 def _at_once(level: LevelWeights, states: States, block: Var, position: Var) -> Var:

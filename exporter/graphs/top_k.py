@@ -190,21 +190,21 @@ def _open(
     """The k best of one block a row: (log p within the block, target), [rows, k]."""
     level = levels(model, weights)[-1]
 
-    def choose(visit: Visit) -> tuple[Var, Var]:
+    def choose(visit: Visit, call: Var) -> tuple[Var, Var]:
         best, place = _best(level, weights, visit, k)
         target = op.gather(weights["row_target"], place) if "row_target" in weights else place
         return (
-            op.gather(widen(best, k, -np.inf), visit.call),
-            op.gather(widen(target, k, model.num_targets), visit.call),
+            op.gather(widen(best, k, -np.inf), call),
+            op.gather(widen(target, k, model.num_targets), call),
         )
 
-    return visit_blocks(level, hidden, row, block, choose)
+    return visit_blocks(level, hidden, row, block, lambda call: (call,), choose)
 
 
 def _best(level: LevelWeights, weights: Weights, visit: Visit, k: Var) -> tuple[Var, Var]:
     """The k best rows of a block for each call, ties to the lower target: (log p, row)."""
     start, end = visit.bounds()
-    scores, alive = visit.log_probs, level.alive(start, end)
+    scores, alive = visit.by_call(), level.alive(start, end)
     scores = scores if alive is None else op.add(scores, alive)
     most = op.min([k, length(scores, axis=1)])
     if "row_order" not in weights:

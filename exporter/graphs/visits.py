@@ -12,6 +12,7 @@ Which way is quickest depends on how much is asked, and is chosen in the graph:
   for are skipped.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from .calls import Calls, Table, sort_out, table_of
-from .levels import Block, LevelWeights, logits
+from .levels import Block, LevelWeights, logits, logits_apart
 from .ops import (
     arange,
     column,
@@ -28,7 +29,6 @@ from .ops import (
     integer,
     ints,
     length,
-    pick,
     scalar,
     vector,
     yes,
@@ -36,36 +36,36 @@ from .ops import (
 from .states import States
 
 _FEW = 8  # pairs
-_SKIPPED = 56 << 10  # bytes that could be copied and multiplied in the time to skip a block
+_SKIP = 1.7  # microseconds to pass over a block,
+_COPY = 4.0  # to begin to copy one,
+_COPIED = 30_000.0  # and bytes of it that are copied in each of them
 _MOST_CALLS = 8  # for one block: more rows are a better product together, from a copy
 _MOST_PAIRS = 64  # for one block, above which a line for each block would be mostly empty
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One block, with W pairs that ask for it; W is the same for all blocks of a query.
-
-    Places beyond a block's pairs hold zeros, and what is answered for them is thrown away.
-    """
+    """One block, opened for some calls."""
 
     level: LevelWeights
     block: Var  # [1] which of the level
-    log_probs: Var  # [calls, K] within the block
-    call: Var  # [W] the call of each pair
-    begin: Var | None  # [W] its place among all calls * K, for blocks that are alike
+    log_probs: Var  # [calls, K] within the block, perhaps with axes of one between
 
     def bounds(self) -> tuple[Var, Var]:
         """[1] the block's first row, and the row after its last."""
         return self.level.bounds(self.block)
 
-    def pick(self, position: Var) -> Var:
-        """[W] the log-probability of a position in the block for each pair."""
-        if self.begin is None:
-            return pick(self.log_probs, self.call, position)
-        return op.gather(vector(self.log_probs), op.add(self.begin, position))
+    def by_call(self) -> Var:
+        """[calls, K]."""
+        size = self.level.level.block_size
+        return self.log_probs if size is None else op.reshape(self.log_probs, ints(-1, size))
 
 
-Choose = Callable[..., Sequence[Var]]  # Visit, then [W] of each vector given -> answers [W, ...]
+# The call [P] of each pair within its block -> what `Choose` is to know of them, [P] each.
+About = Callable[[Var], Sequence[Var]]
+# A visit, and the same of its W pairs -> their answers, [W, ...]. W is alike for all blocks of a
+# query: places beyond a block's pairs hold zeros, and what is answered for them is thrown away.
+Choose = Callable[..., Sequence[Var]]
 
 
 def visit_blocks(
@@ -73,17 +73,17 @@ def visit_blocks(
     hidden: Var,
     row: Var,
     block: Var,
+    about: About,
     choose: Choose,
-    *given: Var,
+    *,
     types: Sequence[type] | None = None,
 ) -> tuple[Var, ...]:
     """The answers of `choose` for pairs (row [P], block [P]), each [P, ...].
 
     Args:
-        given: more about each pair, [P]; `choose` gets its part of them.
         types: of the answers, where each is [W]: float or int. Only such can pass in place.
     """
-    query = _Query(level, hidden, row, block, choose, given)
+    query = _Query(level, hidden, row, block, about, choose)
     return tuple(
         op.if_(
             op.less_or_equal(length(block), ints(_FEW)),
@@ -99,37 +99,25 @@ class _Query:
     hidden: Var
     row: Var
     block: Var
+    about: About
     choose: Choose
-    given: Sequence[Var]
 
-    @property
-    def size(self) -> int | None:
-        return self.level.level.block_size
-
-    def about_pairs(self, call: Var, given: Sequence[Var]) -> list[Var]:
-        """What is known of pairs: their call, where that begins, and what is given."""
-        begin = [] if self.size is None else [op.mul(call, integer(self.size))]
-        return [call, *begin, *given]
-
-    def visit(self, block: Var, weights: Block, states: States, pairs: Sequence[Var]) -> list[Var]:
-        """The answers for the pairs of a block, of which this is known."""
-        log_probs = op.log_softmax(logits(weights, states), axis=1)
-        call, *rest = pairs
-        begin, ours = (None, rest) if self.size is None else (rest[0], rest[1:])
-        return list(self.choose(Visit(self.level, block, log_probs, call, begin), *ours))
+    def answers(self, block: Var, logits: Var, pairs: Sequence[Var]) -> list[Var]:
+        """For the pairs of a block, of which this is known."""
+        return list(self.choose(Visit(self.level, block, op.log_softmax(logits)), *pairs))
 
 
 def _one_by_one(query: _Query) -> list[Var]:
     """Pairs as they come."""
     states = query.level.states(op.gather(query.hidden, query.row))
 
-    def body(block: Var, at: Var, *mine: Var) -> Sequence[Var]:
+    def body(block: Var, at: Var, *pair: Var) -> Sequence[Var]:
         state = states.between(at, op.add(at, ints(1)))
-        pair = query.about_pairs(ints(0), mine)
-        return query.visit(block, query.level.copied(block), state, pair)
+        return query.answers(block, logits(query.level.copied(block), state), pair)
 
     at = arange(scalar(states.count()))
-    return [_rows(answers) for answers in _for_each((query.block, at, *query.given), body)]
+    pairs = query.about(op.mul(at, integer(0)))
+    return [_rows(answers) for answers in _for_each((query.block, at, *pairs), body)]
 
 
 def _for_each(vectors: Sequence[Var], body: Callable[..., Sequence[Var]]) -> Sequence[Var]:
@@ -140,7 +128,8 @@ def _for_each(vectors: Sequence[Var], body: Callable[..., Sequence[Var]]) -> Seq
     """
 
     def one(i: Var, going: Var) -> list[Var]:
-        return [yes(), *body(*(op.gather(x, i) for x in vectors))]
+        at = vector(i)
+        return [yes(), *body(*(op.gather(x, at) for x in vectors))]
 
     return op.loop(scalar(op.min([length(x) for x in vectors])), body=one)
 
@@ -162,7 +151,7 @@ def _shared(query: _Query, types: Sequence[type] | None) -> list[Var]:
 
 def _may_pass(level: LevelWeights, calls: Calls) -> Var:
     """Whether to skip other blocks costs less than to copy those that are asked for."""
-    enough = -(-level.level.num_blocks * _SKIPPED // level.block_bytes)
+    enough = math.ceil(level.level.num_blocks * _SKIP / (_COPY + level.block_bytes / _COPIED))
     many = op.greater_or_equal(length(calls.blocks.value), ints(enough))
     for counted, most in (
         (calls.blocks.times, _MOST_PAIRS),
@@ -178,7 +167,7 @@ def _copied(query: _Query, calls: Calls, states: States) -> list[Var]:
 
     def body(block: Var, first: Var, after: Var, *pairs: Var) -> Sequence[Var]:
         some = states.between(first, after)
-        return query.visit(block, query.level.copied(block), some, pairs)
+        return query.answers(block, logits(query.level.copied(block), some), pairs)
 
     lines = _lines(query, calls, states, table)
     stacked = op.scan(lines, body=body, num_scan_inputs=len(lines))
@@ -198,9 +187,8 @@ def _in_passing(query: _Query, calls: Calls, states: States, types: Sequence[typ
         def visit() -> list[Var]:
             block, first, after, *pairs = (op.gather(x, line) for x in lines)
             by_row = (op.gather(part, block) for part in level.by_block()[1:])
-            passing = Block(weight, *by_row, read="in passing")
             some = states.between(first, after)
-            return query.visit(block, passing, some, pairs)
+            return query.answers(block, logits_apart(Block(weight, *by_row), some), pairs)
 
         return op.if_(is_asked, then_branch=visit, else_branch=lambda: nothing)
 
@@ -218,7 +206,7 @@ def _lines(query: _Query, calls: Calls, states: States, table: Table) -> list[Va
     # Reading the states' number here keeps them out of a body, see _for_each.
     after = op.min([calls.after, states.count()])
     bounds = map(column, (calls.blocks.value, calls.first, after))
-    return [*bounds, *map(table.of, query.about_pairs(calls.call, query.given))]
+    return [*bounds, *map(table.of, query.about(calls.call))]
 
 
 def _rows(stacked: Var) -> Var:
