@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak test-torch test-gpu test-ray check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,20 @@ test: install ## Run the tests
 
 test-slow: install ## Run the slow tests
 	$(BIN)/pytest -m slow
+
+test-ray: install ## Run the tests that start Ray clusters
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
+	$(BIN)/pytest -m ray
+
+test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
+	$(BIN)/pytest -n 0 -m soak
+
+test-torch: install ## Run the tests that need PyTorch, which is installed
+	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.5'
+	$(BIN)/pytest -m torch
+
+test-gpu: ## Run every check that needs CUDA, in an environment of its own
+	PYTHON=$(PYTHON) tests/gpu.sh
 
 check: install ## Lint, format, types
 	$(BIN)/ruff check .
@@ -49,6 +63,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --no-emit-index-url pyproject.toml
 lock: ## Pin every dependency with hashes (needs uv)
 	$(COMPILE) --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra dev --extra ray -o requirements/ray.txt
 	$(COMPILE) --extra bench -o requirements/bench.txt
 	$(COMPILE) --extra service -o requirements/cpu.txt
 	$(COMPILE) --extra service-cuda -o requirements/cuda.txt

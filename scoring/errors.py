@@ -2,6 +2,9 @@
 
 ScoringError        the work failed; one line
 ├── CallError       the call was wrong: it cannot be carried out as it stands
+├── InputChanged    the input is not what it was when the job began
+├── BrokenInput     what comes cannot be read on
+├── SpoiledShard    what the disk gives back is not what was written; it will be made again
 └── Flaw            one row is wrong; it becomes a record in the row's place
 """
 
@@ -17,6 +20,8 @@ Code = Literal[
     "unknown_label",
     "too_large",
     "inference_failed",
+    "deadline_exceeded",
+    "duplicate_id",
 ]
 
 
@@ -28,6 +33,18 @@ class CallError(ScoringError):
     """A job that was asked for wrongly."""
 
     exit_code: ClassVar[int] = 2
+
+
+class InputChanged(ScoringError):
+    """An input that somebody wrote to while it was read."""
+
+
+class BrokenInput(ScoringError):
+    """A stream that is not in the format that it says, or not to its end."""
+
+
+class SpoiledShard(ScoringError):
+    """A shard that is forgotten, so that the job need only be taken up again."""
 
 
 class Flaw(ScoringError):

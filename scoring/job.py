@@ -7,10 +7,13 @@ nothing but the order, so that its output is the same to the byte.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from math import inf
+from pathlib import Path
 from typing import Any
 
 from .asked import Run
@@ -22,13 +25,25 @@ from .ledger import Ledger, Shard
 from .order import Order, expect_same
 from .perplexity import Tally, tallies
 from .pipeline import ordered_map
-from .records import score
+from .records import score, without_flaws
 from .rows import Id
 from .settling import Settling, Written
-from .workspace import Workspace, hold, whole, workspace_of, write_aside
+from .shards import Cut, Start
+from .survey import without_repeats
+from .workspace import Workspace, hold, sync_file, whole, workspace_of, write_aside
 
 # Called with the rows that are finished, those of them that failed, and the part of the input read.
 Progress = Callable[[int, int, float], None]
+
+# Called once all rows are in shards.
+Finishing = Callable[[], None]
+
+# Called with the rows of this run that are finished and failed, and where in the input it is.
+Report = Callable[[int, int, Position], None]
+
+
+# Whoever makes the shards from here to the end: written aside, in order.
+Make = Callable[[Order, Workspace, Start, Report], Generator[Written, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +67,28 @@ class Scored:
 
 
 def run_job(
-    order: Order, run: Run, *, resume: bool, threads: int, progress: Progress
+    order: Order,
+    run: Run,
+    *,
+    resume: bool,
+    threads: int,
+    progress: Progress,
+    finishing: Finishing = lambda: None,
 ) -> dict[str, Any]:
-    """Do what is left of the job; its summary.
+    """Do what is left of the job on threads of this process; its summary. Raises as `carry_out`."""
+    make = partial(_make_here, run, threads)
+    return carry_out(order, make, resume=resume, progress=progress, finishing=finishing)
+
+
+def carry_out(
+    order: Order,
+    make: Make,
+    *,
+    resume: bool,
+    progress: Progress,
+    finishing: Finishing = lambda: None,
+) -> dict[str, Any]:
+    """Do what is left of the job, whoever makes its shards; its summary.
 
     Raises:
         CallError: there is an output already, or what is to be resumed is another job.
@@ -72,8 +106,9 @@ def run_job(
     with hold(order.output) as workspace:
         try:
             with closing(_open_ledger(workspace, identity, resume)) as ledger:
-                if not is_complete(order, workspace, ledger):
-                    _score_rest(order, run, workspace, ledger, threads, progress)
+                if not is_complete(order.output, workspace, ledger):
+                    _make_rest(order, make, workspace, ledger, progress)
+                finishing()
                 return finish(order, workspace, ledger, identity)
         except sqlite3.Error as error:
             raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
@@ -97,13 +132,8 @@ def _open_ledger(workspace: Workspace, identity: dict[str, Any], resume: bool) -
     return ledger
 
 
-def _score_rest(
-    order: Order,
-    run: Run,
-    workspace: Workspace,
-    ledger: Ledger,
-    threads: int,
-    progress: Progress,
+def _make_rest(
+    order: Order, make: Make, workspace: Workspace, ledger: Ledger, progress: Progress
 ) -> None:
     done = whole(workspace, ledger)
     position = done[-1].end if done else order.source.begin()
@@ -113,19 +143,40 @@ def _score_rest(
         progress(rows + more_rows, failed + more_failed, order.source.fraction(end))
 
     report(0, 0, position)
-    results = ordered_map(
-        lambda piece: _score(piece, order, run), _pieces(order, position, rows), threads=threads
-    )
-    with closing(results), Settling(workspace, ledger) as settling:
-        for number, scored in groupby(results, key=lambda result: result.piece.shard):
-            written = _write(workspace, number, scored, report)
+    made = make(order, workspace, Start(len(done), rows, position), report)
+    with closing(made), Settling(workspace, ledger) as settling:
+        for written in made:
             settling.settle(written)
             rows, failed = rows + written.shard.rows, failed + written.shard.failed
 
 
-def _pieces(order: Order, position: Position, row: int) -> Iterator[Piece]:
-    """Blocks from here to the end, none of them across two shards."""
-    while True:
+def _make_here(
+    run: Run, threads: int, order: Order, workspace: Workspace, start: Start, report: Report
+) -> Generator[Written, None, None]:
+    results = ordered_map(
+        lambda piece: _score(piece, order, run), _pieces(order, start), threads=threads
+    )
+    with closing(results):
+        for number, scored in groupby(results, key=lambda result: result.piece.shard):
+            yield _write(workspace.aside(number), number, scored, report)
+
+
+def make_shard(order: Order, run: Run, cut: Cut, aside: Path) -> Written:
+    """One shard on this thread alone, its bytes on the disk. Raises ScoringError, OSError."""
+    pieces = _pieces(order, cut.start, cut.start.first_row + order.shard_rows)
+    scored = (_score(piece, order, run) for piece in pieces)
+    written = _write(aside, cut.start.shard, scored, lambda rows, failed, end: None)
+    if written.shard.rows != cut.rows:
+        raise ScoringError(f"shard {cut.start.shard}: expected {cut.rows} rows, "
+                           f"got {written.shard.rows}")  # fmt: skip
+    sync_file(aside)
+    return written
+
+
+def _pieces(order: Order, start: Start, end: float = inf) -> Iterator[Piece]:
+    """Blocks from here to that row, or to the last; none of them across two shards."""
+    row, position = start.first_row, start.position
+    while row < end:
         room = order.shard_rows - row % order.shard_rows
         block = order.source.read(position, min(order.batch, room))
         if block is None:
@@ -136,23 +187,22 @@ def _pieces(order: Order, position: Position, row: int) -> Iterator[Piece]:
 
 def _score(piece: Piece, order: Order, run: Run) -> Scored:
     rows = order.source.parse(piece.block, order.reading)
+    if order.repeated is not None:
+        rows = without_repeats(rows, piece.first_row, order.repeated)
     records = score(rows, order.task, order.form, order.facts, first_row=piece.first_row, run=run)
-    sums = order.task.name == "perplexity"
+    sums, layout = order.task.name == "perplexity", order.layout
+    beside = flaw_lines(records, layout.id_name) if order.delivery.errors_beside else {}
+    written = without_flaws(records) if order.apart and not order.format.mute else records
     return Scored(
         piece=piece,
-        content=order.format.encode(records, order.layout),
+        content=order.format.encode(written, layout),
         failed=len(records.flaws),
         tallies=tallies(rows, records, order.task.log_base) if sums else {},
-        flaws=[line.decode() for line in flaw_lines(records).values()] if order.format.mute else [],
+        flaws=[line.decode() for _, line in sorted(beside.items())],
     )
 
 
-def _write(
-    workspace: Workspace,
-    number: int,
-    scored: Iterable[Scored],
-    report: Callable[[int, int, Position], None],
-) -> Written:
+def _write(aside: Path, number: int, scored: Iterable[Scored], report: Report) -> Written:
     """A shard's file, still aside, and what the ledger will say of it."""
     rows, failed, end = 0, 0, Position(0, 0, 1)
     sums: dict[Id, Tally] = {}
@@ -169,6 +219,6 @@ def _write(
             yield one.content
             report(rows, failed, end)
 
-    size, sha256 = write_aside(workspace.shard(number), contents())
+    size, sha256 = write_aside(aside, contents())
     shard = Shard(number, rows, rows - failed, failed, size, sha256, end)
-    return Written(shard, sums, flaws)
+    return Written(aside, shard, sums, flaws)

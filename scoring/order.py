@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.arrays import Int64
+
+from .delivery import Delivery
 from .errors import CallError
 from .facts import Facts
-from .formats import Columns, Format, Layout, Source
+from .formats import CUSTOM_ID, Columns, Format, Layout, Source
 from .rows import Reading, reading
 from .task import Field, Form, Task, check, fields, needs_target, values_per_row
 
@@ -23,6 +26,10 @@ class Order:
     """One job: the rows of `source`, to be answered by `facts`' bundle, into `output`.
 
     An output whose name has no extension is a folder, with a file for each shard.
+
+    Attributes:
+        apart: error records go into a file beside the output, as they do where it is `mute`
+        repeated: [repeats, 2] of a survey: rows that are flawed as their ids are not their own
     """
 
     output: Path
@@ -35,17 +42,24 @@ class Order:
     labelled: bool
     batch: int
     shard_rows: int
+    apart: bool = False
+    repeated: Int64 | None = None
 
     @property
-    def folder(self) -> bool:
-        return not self.output.suffix
+    def delivery(self) -> Delivery:
+        """All that its end needs."""
+        return Delivery(
+            self.output, self.format, self.layout, self.task, self.facts.name, self.apart
+        )
 
     @property
     def layout(self) -> Layout:
         """The shape of the output's records."""
         width = values_per_row(self.task, self.form, self.facts)
         listed = {"top_k": self.task.k, "sample": self.task.num_samples}.get(self.task.name, width)
-        return Layout(self._fields, self.source.id_kind, listed)
+        id_name = CUSTOM_ID if self.columns.id == CUSTOM_ID else "id"
+        faults = not self.apart
+        return Layout(self._fields, self.source.id_kind, listed, id_name, faults)
 
     @property
     def reading(self) -> Reading:
@@ -68,7 +82,8 @@ class Order:
             "options": {
                 **asdict(self.task),
                 "columns": {k: list(v) if isinstance(v, tuple) else v
-                            for k, v in asdict(self.columns).items()},
+                            for k, v in asdict(self.columns).items() if v != ""},
+                **({"apart": True} if self.apart else {}),
                 "labelled": self.labelled,
                 "format": self.format.name,
                 "batch": self.batch,
@@ -88,6 +103,8 @@ def make_order(
     labelled: bool = False,
     batch: int | None = None,
     shard_rows: int | None = None,
+    apart: bool = False,
+    repeated: Int64 | None = None,
 ) -> Order:
     """A checked order. Raises CallError where the bundle, the rows or the format do not do."""
     form = "one" if source.form == "none" and needs_target(task) else source.form
@@ -108,6 +125,8 @@ def make_order(
         labelled=labelled,
         batch=size,
         shard_rows=shard_rows or -(-wanted // size) * size,
+        apart=apart,
+        repeated=repeated,
     )
 
 

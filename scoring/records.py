@@ -50,6 +50,15 @@ class Records:
         return len(self.lines)
 
 
+def without_flaws(records: Records) -> Records:
+    """The scored rows alone."""
+    if not records.flaws:
+        return records
+    kept = records.scored.tolist()
+    lines, ids = ([of[i] for i in kept] for of in (records.lines, records.ids))
+    return Records(lines, ids, np.arange(len(kept)), records.columns, {})
+
+
 def score(rows: Rows, task: Task, form: Form, facts: Facts, *, first_row: int, run: Run) -> Records:
     """Every row's record."""
     asked = ask(rows, task, form, first_row)

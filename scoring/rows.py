@@ -136,7 +136,8 @@ def wrong_width(wanted: int, got: int) -> Flaw:
 def expect_finite(hidden: Float32, flaws: dict[int, Flaw]) -> None:
     """Rows with NaN, or infinity in float32, become flaws and zeros; in place."""
     with np.errstate(over="ignore", invalid="ignore"):
-        suspects = np.flatnonzero(~np.isfinite(hidden.sum(axis=1)))  # one pass, no mask of all
+        sums = np.einsum("ij->i", hidden)  # one pass, no mask of all; much faster than `sum`
+        suspects = np.flatnonzero(~np.isfinite(sums))
     for i in map(int, suspects):
         wrong = np.flatnonzero(~np.isfinite(hidden[i]))
         if not len(wrong):

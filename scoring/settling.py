@@ -6,6 +6,7 @@ One at a time and in order, so that the ledger never has a gap.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from .workspace import Workspace, settle
 class Written:
     """A shard whose file lies aside, and what goes into the ledger with it."""
 
+    aside: Path
     shard: Shard
     tallies: Mapping[Id, Tally]
     flaws: Sequence[str]
@@ -39,7 +41,7 @@ class Settling:
         self._last = self._thread.submit(self._settle, written)
 
     def _settle(self, written: Written) -> None:
-        settle(self._workspace.shard(written.shard.number))
+        settle(written.aside, self._workspace.shard(written.shard.number))
         self._ledger.record(written.shard, written.tallies, written.flaws)
 
     def _wait(self) -> None:

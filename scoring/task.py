@@ -1,5 +1,6 @@
 """What is asked of each row, and the fields that its record will have."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -102,7 +103,7 @@ def check(task: Task, form: Form, facts: Facts) -> None:
     _within("num_samples", task.num_samples, 1, 2**20)
     _within("seed", task.seed, 0, LARGEST_SEED)
     _within("max_blocks", task.max_blocks, 0, 2**31)
-    if task.log_base is not None and not (task.log_base > 0 and task.log_base != 1):
+    if task.log_base is not None and not (0 < task.log_base < math.inf and task.log_base != 1):
         raise CallError(f"log_base: expected a positive number that is not 1, got {task.log_base}")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CallError, ScoringError
+from .errors import CallError, SpoiledShard
 from .ledger import Ledger, Shard
 
 
@@ -34,6 +34,15 @@ class Workspace:
 
     def shard(self, number: int) -> Path:
         return self.path / f"shard-{number:08}"
+
+    def aside(self, number: int, attempt: str = "") -> Path:
+        """A shard before it has its name; several may be at it, each with its own attempt."""
+        return self.path / f"shard-{number:08}{attempt}.tmp"
+
+    def attempts(self, number: int | None = None) -> list[Path]:
+        """What lies aside of a shard's attempts, or of all shards'."""
+        shard = "shard-*" if number is None else self.shard(number).name
+        return list(self.path.glob(f"{shard}-*.tmp"))
 
     def clear(self) -> None:
         """Nothing but the lock."""
@@ -68,10 +77,10 @@ def remove(workspace: Workspace) -> None:
     shutil.rmtree(workspace.path)
 
 
-def write_aside(path: Path, parts: Iterable[bytes]) -> tuple[int, str]:
+def write_aside(aside: Path, parts: Iterable[bytes]) -> tuple[int, str]:
     """(size, SHA-256) of what is now in a file that does not count yet."""
     size, digest = 0, hashlib.sha256()
-    with _aside(path).open("wb") as file:
+    with aside.open("wb") as file:
         for part in parts:
             file.write(part)
             digest.update(part)
@@ -79,15 +88,15 @@ def write_aside(path: Path, parts: Iterable[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def settle(path: Path) -> None:
+def settle(aside: Path, path: Path) -> None:
     """Let what was written aside be in place, and on the disk."""
-    with _aside(path).open("rb") as file:
+    sync_file(aside)
+    place(aside, path)
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
         sync(file.fileno())
-    place(_aside(path), path)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_suffix(".tmp")
 
 
 def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
@@ -102,14 +111,14 @@ def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
 
 
 def checked(workspace: Workspace, ledger: Ledger, shards: Iterable[Shard]) -> Iterator[Path]:
-    """Each shard's file. Raises ScoringError at one that is not what was written."""
+    """Each shard's file. Raises SpoiledShard at one that is not what was written."""
     for shard in shards:
         path = workspace.shard(shard.number)
         with path.open("rb") as file:
             got = hashlib.file_digest(file, "sha256").hexdigest()
         if got != shard.sha256:
             ledger.forget(shard.number)
-            raise ScoringError(
+            raise SpoiledShard(
                 f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
                 "run again with --resume"
             )

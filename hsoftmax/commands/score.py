@@ -2,6 +2,8 @@
 
 import os
 from contextlib import closing
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,6 +11,7 @@ import click
 
 import bundle
 import scoring
+from hsoftmax.call import Call, open_order
 from hsoftmax.newest import newest
 from hsoftmax.progress import Bar
 
@@ -55,6 +58,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--batch", type=_COUNT, help="Rows in one run of the graph.")
 @click.option("--shard-rows", type=_COUNT, help="Rows that are finished and recorded together.")
 @click.option("--threads", type=_COUNT, help="Default: all cores that this process may use.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the rows are scored: here, or on all nodes of a Ray cluster.",
+)
+@click.option("--address", help="ray: the cluster's host:port. Default: RAY_ADDRESS, or a new one.")
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
 @click.option("--key", envvar="HSOFTMAX_API_KEY", help="The server's API key.")
 def command(
@@ -68,6 +79,8 @@ def command(
     batch: int | None,
     shard_rows: int | None,
     threads: int | None,
+    engine: str,
+    address: str | None,
     url: str | None,
     key: str | None,
     **parameters: Any,  # noqa: ANN401  the task's own
@@ -78,22 +91,21 @@ def command(
     error record in its place. Nothing is at OUTPUT before all of it is. An OUTPUT without an
     extension is a folder of files in the format of INPUT.
     """
+    _expect_one_way(engine, address, url)
     run, facts = _remote(url, path, key) if url else _local(Path(path))
     _expect_apart(input, output)
-    chosen = scoring.parse_columns(columns)
-    files = scoring.find_inputs(input)
-    format = scoring.find_format(output if output.suffix else files[0])
-    with (
-        closing(scoring.open_inputs(files, chosen, facts, labelled=labelled)) as source,
-        Bar() as bar,
-    ):
-        order = scoring.make_order(
-            source, output, format, facts, scoring.Task(name, **parameters),
-            columns=chosen, labelled=labelled, shard_rows=shard_rows,
-            batch=batch or (_REMOTE_ROWS if url else None),
-        )  # fmt: skip
-        cores = threads or len(os.sched_getaffinity(0))
-        summary = scoring.run_job(order, run, resume=resume, threads=cores, progress=bar.update)
+    call = Call(
+        input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
+        labelled, batch or (_REMOTE_ROWS if url else None), shard_rows,
+    )  # fmt: skip
+    order = open_order(call, facts)
+    with closing(order.source), Bar() as bar:
+        if engine == "ray":
+            make = _cluster(Path(path), call, order, address, threads)
+            summary = scoring.carry_out(order, make, resume=resume, progress=bar.update)
+        else:
+            cores = threads or len(os.sched_getaffinity(0))
+            summary = scoring.run_job(order, run, resume=resume, threads=cores, progress=bar.update)
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
 
 
@@ -109,6 +121,30 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.
 
     run = connect(url.rstrip("/"), name, key)
     return run, run.facts
+
+
+def _cluster(
+    path: Path, call: Call, order: scoring.Order, address: str | None, threads: int | None
+) -> scoring.Make:
+    from hsoftmax.cluster import Cluster, Work
+
+    # Elsewhere there is another working directory, and later perhaps a newer version.
+    call = replace(call, input=call.input.resolve(), output=call.output.resolve())
+    work = Work(newest(path).resolve(), call, order.identity())
+    return Cluster(work, address, threads)
+
+
+def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:
+    if engine == "ray" and url:
+        raise scoring.CallError("url: expected no --engine ray beside it, got one")
+    if engine != "ray" and address:
+        raise scoring.CallError("address: expected --engine ray beside it, got none")
+    if engine == "ray" and find_spec("ray") is None:
+        raise scoring.ScoringError("engine ray: expected the package ray, which is not installed: "
+                                   "pip install 'hsoftmax[ray]'")  # fmt: skip
+    if address and "://" in address:
+        raise scoring.CallError(f"address: expected the host:port of a cluster that this machine "
+                                f"is a node of, got {address}")  # fmt: skip
 
 
 def _expect_apart(input: Path, output: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,12 @@ import pyarrow.parquet as pq
 
 from scoring.errors import CallError, ScoringError
 from scoring.facts import Facts
-from scoring.rows import Reading, Rows
+from scoring.rows import Id, Reading, Rows
 from scoring.task import Form, Kind
 
-from .arrow_rows import Arrow, is_list, rows_of
-from .columns import Columns, input_columns
-from .source import Block, Position, named
+from .arrow_rows import Arrow, is_list, names_of, rows_of
+from .columns import Columns, input_columns, standing_for_id
+from .source import Block, Position, named, skip_rows
 
 _BUFFER = 2**20
 _BATCH_BYTES = 16 * 2**20  # of hidden states decoded at once
@@ -51,8 +53,25 @@ class ArrowSource:
                 return None
             position = Position(position.file + 1, 0, 1)
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        return skip_rows(position, count, self._counts)
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        """How many rows each file has."""
+        return [_count(path) for path in self.files]
+
     def parse(self, block: Block, reading: Reading) -> Rows:
         return rows_of(block.content, self.columns, self.inputs, block.start.line, reading)
+
+    def ids(self) -> Iterator[Sequence[Id]]:
+        alone = [self.columns.id]
+        for path in self.files:
+            try:
+                for batch in _batches_from(path, 0, alone, self._rows_at_once):
+                    yield names_of(batch, self.columns.id)
+            except (pa.ArrowException, OSError) as error:
+                raise ScoringError(f"{path}: could not be read: {_first(error)}") from None
 
     def fraction(self, position: Position) -> float:
         return position.offset / max(1, self.total or 0) if len(self.files) == 1 else (
@@ -95,7 +114,7 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowS
     schemas = [schema for schema, _ in opened]
     inputs = [input_columns(columns, schema.names, facts.hidden_size) for schema in schemas]
     for path, schema, names in zip(files, schemas, inputs, strict=True):
-        _expect_types(path, schema, columns, names, facts.hidden_size)
+        expect_types(path, schema, columns, names, facts.hidden_size)
     if any(names != inputs[0] for names in inputs):
         raise CallError("input: expected the same columns in every file, got different ones")
     counts = [rows for _, rows in opened]
@@ -110,6 +129,11 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowS
         total=None if None in counts else sum(count or 0 for count in counts),
         _rows_at_once=max(1, min(65_536, _BATCH_BYTES // (4 * facts.hidden_size))),
     )
+
+
+def recognised(path: Path, columns: Columns) -> Columns:
+    """`custom_id` for the id, if there is a column of that name."""
+    return standing_for_id(columns, _open(path)[0].names)
 
 
 def _open(path: Path) -> tuple[Arrow, int | None]:
@@ -138,8 +162,11 @@ def _needed(columns: Columns, inputs: Sequence[str]) -> list[str]:
 
 def _batches_from(path: Path, start: int, names: list[str], rows: int) -> Iterator[Arrow]:
     """The file's batches, without its first `start` rows."""
-    found = _parquet_groups(path, start, names, rows) if path.suffix == ".parquet" else None
-    skipped, batches = found or (0, _ipc_batches(path, names))
+    if path.suffix == ".parquet":
+        skipped, batches = _parquet_groups(path, start, names, rows)
+    else:
+        skipped, first = _ipc_before(path, start)
+        batches = _ipc_batches(path, names, first)
     for batch in batches:
         begins, skipped = skipped, skipped + batch.num_rows
         if skipped > start:
@@ -161,15 +188,46 @@ def _parquet_groups(
     return int(sum(sizes[:first])), batches
 
 
-def _ipc_batches(path: Path, names: list[str]) -> Iterator[Arrow]:
+def _count(path: Path) -> int:
+    """Rows of a file."""
+    try:
+        if path.suffix == ".parquet":
+            return int(pq.ParquetFile(path).metadata.num_rows)
+        return sum(_ipc_sizes(path))
+    except (pa.ArrowException, OSError) as error:
+        raise ScoringError(f"{path}: could not be read on: {_first(error)}") from None
+
+
+def _ipc_sizes(path: Path) -> Iterator[int]:
+    """Rows of each batch: of a mapped file no more is read than their headers."""
+    with pa.memory_map(str(path)) as file:
+        reader = _ipc(file)
+        if hasattr(reader, "get_batch"):
+            yield from (reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+        else:
+            yield from (batch.num_rows for batch in reader)
+
+
+def _ipc_before(path: Path, start: int) -> tuple[int, int]:
+    """(rows, batches) wholly before row `start`."""
+    before = (0, 0)
+    for batches, rows in enumerate(accumulate(_ipc_sizes(path) if start else ()), 1):
+        if rows > start:
+            break
+        before = (rows, batches)
+    return before
+
+
+def _ipc_batches(path: Path, names: list[str], first: int) -> Iterator[Arrow]:
+    """From batch `first` on; the batches before are read over only in a stream."""
     with pa.OSFile(str(path)) as file:
         reader = _ipc(file)
         wanted = [name for name in dict.fromkeys(names) if name in reader.schema.names]
         if hasattr(reader, "get_batch"):
-            for i in range(reader.num_record_batches):
+            for i in range(first, reader.num_record_batches):
                 yield reader.get_batch(i).select(wanted)
         else:
-            for batch in reader:
+            for batch in islice(reader, first, None):
                 yield batch.select(wanted)
 
 
@@ -180,13 +238,14 @@ def _first(error: Exception) -> str:
 # --- types --------------------------------------------------------------------------------------
 
 
-def _expect_types(
-    path: Path,
+def expect_types(
+    path: Path | str,
     schema: Arrow,
     columns: Columns,
     inputs: Sequence[str],
     width: int,
 ) -> None:
+    """Raise CallError unless the columns of rows are of types that can be theirs."""
     if len(inputs) == 1 and width > 1:
         _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():
@@ -203,7 +262,7 @@ def _expect_types(
             raise CallError(f"{path}: targets: expected lists of integers or strings, got {got}")
 
 
-def _expect_list(path: Path, name: str, kind: Arrow, width: int) -> None:
+def _expect_list(path: Path | str, name: str, kind: Arrow, width: int) -> None:
     if not (is_list(kind) and _is_number(kind.value_type)):
         raise CallError(f"{path}: {name}: expected lists of {width} numbers, got {kind}")
     if pa.types.is_fixed_size_list(kind) and kind.list_size != width:

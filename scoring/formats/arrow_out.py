@@ -28,16 +28,16 @@ _KINDS: dict[Kind, Arrow] = {
 
 def encode(records: Records, layout: Layout) -> bytes:
     """One batch as a stream of its own."""
-    schema = _schema(layout)
+    schema = schema_of(layout)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(_arrays(records, layout), schema=schema))
+        writer.write_batch(pa.record_batch(arrays_of(records, layout), schema=schema))
     return bytes(sink.getvalue())
 
 
 def assemble_arrow(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
     """An Arrow IPC file of the batches as they are."""
-    with pa.ipc.new_file(to, _schema(layout)) as writer:
+    with pa.ipc.new_file(to, schema_of(layout)) as writer:
         for batches in map(_batches, shards):
             for batch in batches:
                 writer.write_batch(batch)
@@ -45,17 +45,19 @@ def assemble_arrow(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None
 
 def assemble_parquet(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
     """A Parquet file with a row group for each shard."""
-    schema = _schema(layout)
+    schema = schema_of(layout)
     # Log-probabilities hardly repeat: a dictionary of them is built for nothing.
     with pq.ParquetWriter(to, schema, use_dictionary=["code", "error"]) as writer:
         for shard in shards:
             writer.write_table(pa.Table.from_batches(_batches(shard), schema))
 
 
-def _schema(layout: Layout) -> Arrow:
+def schema_of(layout: Layout) -> Arrow:
+    """The columns of every batch of records."""
     fields = [(field.name, _type(field)) for field in layout.fields]
-    fault = [("line", pa.int64()), ("error", pa.string()), ("code", pa.string())]
-    return pa.schema([("id", _KINDS[layout.id_kind]), *fields, *fault])
+    faults = [("line", pa.int64()), ("error", pa.string()), ("code", pa.string())]
+    id = (layout.id_name, _KINDS[layout.id_kind])
+    return pa.schema([id, *fields, *(faults if layout.faults else [])])
 
 
 def _type(field: Field) -> Arrow:
@@ -69,7 +71,8 @@ def _batches(shard: Path) -> Iterator[Arrow]:
             yield from pa.ipc.open_stream(file)
 
 
-def _arrays(records: Records, layout: Layout) -> list[Arrow]:
+def arrays_of(records: Records, layout: Layout) -> list[Arrow]:
+    """Those columns of these records."""
     arrays = [_ids(records.ids, layout)]
     place = _places(records)
     for field in layout.fields:
@@ -78,7 +81,7 @@ def _arrays(records: Records, layout: Layout) -> list[Arrow]:
             continue
         column = _column(records.columns[field.name], field)
         arrays.append(column if place is None else column.take(place))
-    return [*arrays, *_faults(records)]
+    return [*arrays, *(_faults(records) if layout.faults else [])]
 
 
 def _ids(ids: Sequence[Id], layout: Layout) -> Arrow:

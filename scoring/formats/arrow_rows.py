@@ -42,12 +42,12 @@ def rows_of(
     target, counts, listed, oov = _targets(batch, columns, flaws, reading)
     return Rows(
         lines=range(first_line, first_line + count),
-        ids=_names(batch, columns.id),
+        ids=names_of(batch, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=_names(batch, columns.sequence),
+        sequences=names_of(batch, columns.sequence),
         oov=oov,
         flaws=flaws,
     )
@@ -128,7 +128,8 @@ def _integers(column: Arrow) -> Int64:
     return filled.astype(np.int64)
 
 
-def _names(batch: Arrow, name: str) -> list[Id]:
+def names_of(batch: Arrow, name: str) -> list[Id]:
+    """The values of a column of ids or sequences, all None where there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
     found: list[Id] = batch.column(name).to_pylist()

@@ -1,24 +1,29 @@
 """Which column is what: `--columns`, or the names that are understood without it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from scoring.errors import CallError
 
 _RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d+)\.\.(?P=stem)(?P<last>\d+)")
+CUSTOM_ID = "custom_id"
 _ROLES = ("input", "id", "target", "targets", "sequence")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The column of each role; `input` is one column of lists, or one column a number."""
+    """The column of each role; `input` is one column of lists, or one column a number.
+
+    `body`, where there is one, is the field of a line that holds all of the row but its id.
+    """
 
     input: tuple[str, ...] = ()
     id: str = "id"
     target: str = "target"
     targets: str = "targets"
     sequence: str = "sequence"
+    body: str = ""
 
 
 def parse_columns(texts: Sequence[str]) -> Columns:
@@ -56,6 +61,13 @@ def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[s
     if len(wanted) not in (1, width):
         raise CallError(f"columns: expected {width} for the input, got {len(wanted)}")
     return wanted
+
+
+def standing_for_id(columns: Columns, names: Container[str]) -> Columns:
+    """The columns with `custom_id` for the id, if that is there and the other is not."""
+    if CUSTOM_ID in names and columns.id not in names:
+        return replace(columns, id=CUSTOM_ID)
+    return columns
 
 
 def _renamed(columns: Columns, role: str, name: str) -> Columns:

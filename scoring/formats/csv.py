@@ -5,7 +5,7 @@ Lists, in and out, are JSON within a cell.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,13 +17,13 @@ import orjson
 from scoring.errors import CallError, Flaw
 from scoring.facts import Facts
 from scoring.records import Records
-from scoring.rows import Parsed, Reading, Rows, Target, flawed, gather
+from scoring.rows import Id, Parsed, Reading, Rows, Target, flawed, gather
 from scoring.task import Form, Kind
 
 from . import ndjson
-from .columns import Columns, input_columns
+from .columns import Columns, input_columns, standing_for_id
 from .layout import Layout, values
-from .lines import Line, LineReader
+from .lines import Line, LineReader, all_lines
 from .source import Block, Position, named
 
 BLANK = Flaw("invalid_query", "expected a row, got a blank line")
@@ -65,10 +65,18 @@ class CsvSource:
     def read(self, position: Position, count: int) -> Block | None:
         return self.lines.read(position, count)
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        return self.lines.skip(position, count)
+
     def parse(self, block: Block, reading: Reading) -> Rows:
         header = self.headers[block.start.file]
         parsed = [_row(line, header, self.labelled) for line in block.content]
         return gather(parsed, block.start.line, reading)
+
+    def ids(self) -> Iterator[Sequence[Id]]:
+        for file, header in zip(self.files, self.headers, strict=True):
+            for lines in all_lines([file], headers=1):
+                yield [_id(line, header) for line in lines]
 
     def fraction(self, position: Position) -> float:
         return self.lines.fraction(position)
@@ -85,6 +93,11 @@ def open_source(
     headers = [_header(found, columns, facts.hidden_size) for found in names]
     form = named(names[0], columns.target, columns.targets)
     return CsvSource(tuple(files), LineReader(files, headers=1), headers, form, labelled)
+
+
+def recognised(path: Path, columns: Columns) -> Columns:
+    """`custom_id` for the id, if that is what the header has."""
+    return standing_for_id(columns, _names(path))
 
 
 def _names(path: Path) -> list[str]:
@@ -127,6 +140,14 @@ def _row(line: Line, header: Header, labelled: bool) -> Parsed:
         return Parsed(id, _row_input(cells, header), targets, listed, sequence)
     except Flaw as flaw:
         return flawed(flaw, id)
+
+
+def _id(line: Line, header: Header) -> Id:
+    try:
+        cells = _cells(line or b"")
+    except Flaw:
+        return None
+    return cells[header.id] if header.id is not None and len(cells) == header.width else None
 
 
 def _cells(line: bytes) -> list[str]:
@@ -193,13 +214,14 @@ def encode(records: Records, layout: Layout) -> bytes:
             writer.writerow([id, *blanks, records.lines[i], str(flaw), flaw.code])
         else:
             _, *cells = next(scored)
-            writer.writerow([id, *cells, "", "", ""])
+            writer.writerow([id, *cells, *[""] * 3 * layout.faults])
     return text.getvalue().encode("utf-8", "replace")
 
 
 def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
     """The header, and the shards one after another."""
-    names = chain(["id"], (f.name for f in layout.fields), ["line", "error", "code"])
+    faults = ["line", "error", "code"] if layout.faults else []
+    names = chain([layout.id_name], (f.name for f in layout.fields), faults)
     to.write(",".join(names).encode() + b"\n")
     ndjson.assemble(shards, to, layout)
 

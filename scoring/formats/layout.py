@@ -18,11 +18,15 @@ class Layout:
         fields: of a record, besides `id` and what says that it is wrong
         id_kind: of `id`, in the formats that have one kind a column
         width: how many values the lists have, where that is the same for every row
+        id_name: what `id` is called
+        faults: whether a record has room for what is wrong with its row
     """
 
     fields: tuple[Field, ...]
     id_kind: Kind
     width: int
+    id_name: str = "id"
+    faults: bool = True
 
 
 def values(column: Column) -> Sequence[Any]:

@@ -1,6 +1,7 @@
 """Rows that are lines, of any number of files; a line too long to hold costs only itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,6 +9,8 @@ from .source import Block, Position
 
 LONGEST_LINE = 16 * 2**20
 _LARGEST_BLOCK = 32 * 2**20  # bytes: what several blocks at once may cost in memory
+
+_AT_ONCE = 4096
 
 Line = bytes | None  # None is a line longer than the longest
 
@@ -44,6 +47,17 @@ class LineReader:
                 return None
             position = self.begin(position.file + 1)
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        """The position after at most `count` lines, and how many they were."""
+        left = count
+        while True:
+            lines, size = self._count(position, left)
+            left -= lines
+            position = Position(position.file, position.offset + size, position.line + lines)
+            if not left or position.file + 1 == len(self._files):
+                return position, count - left
+            position = self.begin(position.file + 1)
+
     def fraction(self, position: Position) -> float:
         before = sum(self._sizes[: position.file]) + position.offset
         return before / max(1, sum(self._sizes))
@@ -53,10 +67,16 @@ class LineReader:
             self._open[1].close()
             self._open = None
 
+    def _count(self, position: Position, most: int) -> tuple[int, int]:
+        """(lines, bytes) from here on in this file, of at most so many lines."""
+        stream = self._at(position)
+        lines = size = 0
+        while lines < most and (taken := read_line(stream)[1]):
+            lines, size = lines + 1, size + taken
+        return lines, size
+
     def _lines(self, position: Position, count: int) -> tuple[list[Line], int]:
-        stream = self._stream(position.file)
-        if stream.tell() != position.offset:
-            stream.seek(position.offset)
+        stream = self._at(position)
         lines: list[Line] = []
         size = 0
         while len(lines) < count and size < _LARGEST_BLOCK:
@@ -67,11 +87,26 @@ class LineReader:
             size += taken
         return lines, size
 
+    def _at(self, position: Position) -> BinaryIO:
+        stream = self._stream(position.file)
+        if stream.tell() != position.offset:
+            stream.seek(position.offset)
+        return stream
+
     def _stream(self, file: int) -> BinaryIO:
         if self._open is None or self._open[0] != file:
             self.close()
             self._open = (file, self._files[file].open("rb", buffering=2**20))
         return self._open[1]
+
+
+def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
+    """Every line that is a row, some at a time."""
+    with closing(LineReader(files, headers=headers)) as lines:
+        position = lines.begin()
+        while (block := lines.read(position, _AT_ONCE)) is not None:
+            yield block.content
+            position = block.end
 
 
 def read_line(stream: BinaryIO) -> tuple[Line, int]:

@@ -3,8 +3,9 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -17,14 +18,15 @@ from scoring.records import Records
 from scoring.rows import Id, Parsed, Reading, Rows, flawed, gather
 from scoring.task import Form, Kind
 
-from .columns import Columns
+from .columns import Columns, standing_for_id
 from .layout import Layout, values
-from .lines import LONGEST_LINE, Line, LineReader
+from .lines import LONGEST_LINE, Line, LineReader, all_lines
 from .source import Block, Position
 
 BLANK = Flaw("invalid_json", "expected a JSON object, got a blank line")
 TOO_LONG = Flaw("too_large", f"expected a line of at most {LONGEST_LINE} bytes, got more")
 
+_MARK = b"\xef\xbb\xbf"  # of byte order, which some programs write before UTF-8
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _FIRST_ROWS = 100  # looked at for how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
@@ -53,8 +55,15 @@ class NdjsonSource:
     def read(self, position: Position, count: int) -> Block | None:
         return self.lines.read(position, count)
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        return self.lines.skip(position, count)
+
     def parse(self, block: Block, reading: Reading) -> Rows:
         return self.decoder.rows(block.content, block.start.line, reading)
+
+    def ids(self) -> Iterator[Sequence[Id]]:
+        for lines in all_lines(self.files, headers=0):
+            yield [self.decoder.id(line) for line in lines]
 
     def fraction(self, position: Position) -> float:
         return self.lines.fraction(position)
@@ -68,6 +77,21 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> Ndjson
     first = lines.read(lines.begin(), _FIRST_ROWS)
     form = decoder.form([] if first is None else first.content)
     return NdjsonSource(tuple(files), lines, decoder, form)
+
+
+def recognised(path: Path, columns: Columns) -> Columns:
+    """`custom_id` for the id, alone or beside a `body`, if that is what the first row has."""
+    with closing(LineReader([path], headers=0)) as lines:
+        first = lines.read(lines.begin(), _FIRST_ROWS)
+    for line in [] if first is None else first.content:
+        try:
+            row = msgspec.json.decode((line or b"").removeprefix(_MARK))
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
+            return replace(standing_for_id(columns, row), body=body)
+    return columns
 
 
 _LARGEST = 2**63 - 1  # of what every format can write
@@ -88,6 +112,7 @@ class Decoder:
 
     columns: Columns
     _typed: msgspec.json.Decoder[Any] = field(init=False)
+    _id: msgspec.json.Decoder[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         inputs = self.columns.input or ("input",)
@@ -97,26 +122,54 @@ class Decoder:
         names |= {role: getattr(self.columns, role) for role in _FIELDS}
         others = [(role, kind, None) for role, kind in _FIELDS.items()]
         row = msgspec.defstruct("Row", [*fields, *others], rename=names)
+        alone = msgspec.defstruct(
+            "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
+        )
+        if self.columns.body:
+            row = msgspec.defstruct(
+                "Request",
+                [("row", row)],
+                bases=(alone,),
+                rename={"row": self.columns.body},
+                kw_only=True,
+            )
         object.__setattr__(self, "_typed", msgspec.json.Decoder(row))
+        object.__setattr__(self, "_id", msgspec.json.Decoder(alone))
+
+    def id(self, line: Line) -> Id:
+        """Of one line, without a look at what else is in it."""
+        try:
+            found: Id = self._id.decode((line or b"").removeprefix(_MARK)).id
+        except (msgspec.DecodeError, RecursionError):
+            found = self._row((line or b"").removeprefix(_MARK)).id
+        return found
 
     def rows(self, lines: Sequence[Line], first_line: int, reading: Reading) -> Rows:
         """The checked rows of these lines."""
         if first_line == 1 and lines and lines[0] is not None:
-            lines = [lines[0].removeprefix(b"\xef\xbb\xbf"), *lines[1:]]
+            lines = [lines[0].removeprefix(_MARK), *lines[1:]]
         return gather([self._row(line) for line in lines], first_line, reading)
 
     def form(self, lines: Sequence[Line]) -> Form:
         """As the first row that can be read shows it."""
+        return self.first_form(lines) or "one"
+
+    def first_form(self, lines: Sequence[Line]) -> Form | None:
+        """The same; None if none can be read."""
         for row in map(self._row, lines):
             if row.flaw is None:
                 return "none" if row.targets is None else "many" if row.listed else "one"
-        return "one"
+        return None
 
     def _row(self, line: Line) -> Parsed:
         if not line:
             return flawed(BLANK if line is not None else TOO_LONG)
         try:
-            return _parsed(self._typed.decode(line), len(self.columns.input))
+            found = self._typed.decode(line)
+            if self.columns.body:
+                found.row.id = found.id
+                found = found.row
+            return _parsed(found, len(self.columns.input))
         except msgspec.ValidationError as error:
             return self._flawed(line, _sentence(str(error)))
         except (msgspec.DecodeError, RecursionError):
@@ -182,12 +235,13 @@ def _sentence(message: str) -> str:
 def encode(records: Records, layout: Layout) -> bytes:
     """One line a record."""
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    lines = list(map(flaw_lines(records).get, range(len(records)))) if records.flaws else None
-    ids = records.ids
+    name, ids = layout.id_name, records.ids
+    flaws = flaw_lines(records, name) if records.flaws else {}
+    lines = list(map(flaws.get, range(len(records)))) if flaws else None
     columns = [values(column) for column in records.columns.values()]
     names = list(records.columns)
     made = (
-        orjson.dumps({"id": ids[i], **dict(zip(names, values, strict=True))}, option=option)
+        orjson.dumps({name: ids[i], **dict(zip(names, values, strict=True))}, option=option)
         for i, *values in zip(records.scored.tolist(), *columns, strict=True)
     )
     if lines is None:
@@ -195,17 +249,17 @@ def encode(records: Records, layout: Layout) -> bytes:
     return b"".join(next(made) if line is None else line for line in lines)
 
 
-def flaw_lines(records: Records) -> dict[int, bytes]:
+def flaw_lines(records: Records, id_name: str = "id") -> dict[int, bytes]:
     """The line of each flawed row, by position."""
     return {
-        i: orjson.dumps(flaw_record(records, i), option=orjson.OPT_APPEND_NEWLINE)
+        i: orjson.dumps(flaw_record(records, i, id_name), option=orjson.OPT_APPEND_NEWLINE)
         for i in records.flaws
     }
 
 
-def flaw_record(records: Records, position: int) -> dict[str, object]:
+def flaw_record(records: Records, position: int, id_name: str = "id") -> dict[str, object]:
     flaw = records.flaws[position]
-    return {"line": records.lines[position], "id": records.ids[position],
+    return {"line": records.lines[position], id_name: records.ids[position],
             "error": str(flaw), "code": flaw.code}  # fmt: skip
 
 

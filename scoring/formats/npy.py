@@ -4,7 +4,7 @@ An array has no room for text: what is wrong with a row goes to the ledger, and 
 file beside the output; the row's values are NaN, and its targets -1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,13 +15,14 @@ from models.arrays import Array, Int64
 from scoring.errors import CallError, Flaw
 from scoring.facts import Facts
 from scoring.records import Column, Ragged, Records
-from scoring.rows import Bool, Reading, Rows, Target, expect_finite, resolve, resolve_numbers
+from scoring.rows import Bool, Id, Reading, Rows, Target, expect_finite, resolve, resolve_numbers
 from scoring.task import Field, Form, Kind
 
-from .columns import Columns
+from .columns import Columns, standing_for_id
 from .layout import Layout
-from .source import Block, Position, named
+from .source import Block, Position, named, skip_rows
 
+_AT_ONCE = 4096
 _MISSING = {"f": np.nan, "i": -1, "b": False}
 
 
@@ -67,8 +68,19 @@ class NpySource:
         end = Position(position.file, position.offset + count, position.line + count)
         return Block(position, end, count, content)
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        return skip_rows(position, count, [one.rows for one in self.stored])
+
     def parse(self, block: Block, reading: Reading) -> Rows:
         return _rows(block.content, self.columns, block.start.line, reading)
+
+    def ids(self) -> Iterator[Sequence[Id]]:
+        position = self.begin()
+        while (block := self.read(position, _AT_ONCE)) is not None:
+            names, content = block.content.dtype.names or (), block.content
+            yield content[self.columns.id].tolist() if self.columns.id in names else (
+                [None] * block.rows)  # fmt: skip
+            position = block.end
 
     def fraction(self, position: Position) -> float:
         before = sum(one.rows for one in self.stored[: position.file]) + position.offset
@@ -93,6 +105,11 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NpySou
         id_kind="int64" if kind in "iu" else "string",
         total=sum(one.rows for one in stored),
     )
+
+
+def recognised(path: Path, columns: Columns) -> Columns:
+    """`custom_id` for the id, if there is a field of that name."""
+    return standing_for_id(columns, _stored(path).dtype.names or ())
 
 
 def _stored(path: Path) -> Stored:

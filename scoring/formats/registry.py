@@ -95,6 +95,25 @@ def open_inputs(
             return arrow.open_source(files, columns, facts)
 
 
+def recognise(files: Sequence[Path], columns: Columns) -> Columns:
+    """The columns where rows may be named by `custom_id`, or be requests with a `body`.
+
+    Raises CallError where the first file is not what its name says.
+    """
+    match name := _name(files[0]):
+        case "ndjson":
+            return ndjson.recognised(files[0], columns)
+        case "csv":
+            return csv.recognised(files[0], columns)
+        case "npy":
+            return npy.recognised(files[0], columns)
+        case _:
+            expect_arrow(name)
+            from . import arrow
+
+            return arrow.recognised(files[0], columns)
+
+
 def expect_arrow(name: str) -> None:
     """Raise ScoringError unless what reads and writes this format is installed."""
     if find_spec("pyarrow") is None:

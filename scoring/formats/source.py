@@ -4,12 +4,12 @@ Reading is cheap and goes in order; parsing a block needs nothing but the block,
 can be parsed at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from scoring.rows import Reading, Rows
+from scoring.rows import Id, Reading, Rows
 from scoring.task import Form, Kind
 
 
@@ -52,7 +52,13 @@ class Source(Protocol):
     def read(self, position: Position, count: int) -> Block | None:
         """At most `count` rows, all of one file; None at the end of the last file."""
 
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        """The position after at most `count` rows, and how many they were: 0 at the end."""
+
     def parse(self, block: Block, reading: Reading) -> Rows: ...
+
+    def ids(self) -> Iterator[Sequence[Id]]:
+        """The ids of all rows in order, some at a time, at the least cost; it reads on its own."""
 
     def fraction(self, position: Position) -> float:
         """How much of the input lies before this."""
@@ -65,3 +71,15 @@ def named(form_of: Sequence[str], target: str, targets: str) -> Form:
     if target in form_of:
         return "one"
     return "many" if targets in form_of else "none"
+
+
+def skip_rows(position: Position, count: int, rows: Sequence[int]) -> tuple[Position, int]:
+    """As `Source.skip`, where offsets are rows and each file has so many."""
+    left = count
+    while True:
+        step = min(left, rows[position.file] - position.offset)
+        left -= step
+        position = Position(position.file, position.offset + step, position.line + step)
+        if not left or position.file + 1 == len(rows):
+            return position, count - left
+        position = Position(position.file + 1, 0, 1)

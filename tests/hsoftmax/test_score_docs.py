@@ -5,12 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import exporter
+from tests.service.processes import Process
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "batch.md").read_text("utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -28,8 +33,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     example = "examples/state_of_the_union"
     shutil.copytree(ROOT / example, folder / example)
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, cwd=folder)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAMS[0]], check=True, cwd=folder)
     return folder
 
 
@@ -42,3 +46,26 @@ def test_the_commands_print_what_the_page_shows(folder):
         )  # fmt: skip
         pattern = ".*?".join(re.escape(part) for part in shown.split("…"))
         assert re.fullmatch(pattern, done.stdout, flags=re.DOTALL), (command, done.stdout)
+
+
+@pytest.fixture
+def process(folder) -> Iterator[Process]:
+    """A server of what the page exports, whichever test is the first."""
+    if not (folder / "repository").exists():
+        example = folder / "examples" / "state_of_the_union"
+        exporter.export_file(
+            example / "weights.npz", folder / "repository" / "sotu",
+            source="theano", labels=example / "labels.txt",
+        )  # fmt: skip
+    process = Process(folder / "repository")
+    yield process
+    process.end()
+
+
+def test_the_client_prints_what_the_page_shows(folder, process):
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
+    program = PROGRAMS[1].replace("127.0.0.1:8000", process.address)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, cwd=folder, capture_output=True, text=True
+    )
+    assert done.stdout == shown

@@ -1,0 +1,17 @@
+"""Rows in, records out, as they come: order kept, memory bounded, an end that says so."""
+
+from .flow import Intake, Outlet, RunAsync, StreamTask, score_stream
+from .lines import LineIntake, LineOutlet, LineSplitter
+from .totals import Totals
+
+__all__ = [
+    "Intake",
+    "LineIntake",
+    "LineOutlet",
+    "LineSplitter",
+    "Outlet",
+    "RunAsync",
+    "StreamTask",
+    "Totals",
+    "score_stream",
+]

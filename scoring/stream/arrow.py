@@ -1,0 +1,184 @@
+"""Arrow IPC as a stream: batches in and out, and the summary as metadata of a last, empty one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from scoring.errors import BrokenInput, CallError
+from scoring.facts import Facts
+from scoring.formats.arrow import expect_types
+from scoring.formats.arrow_out import arrays_of, schema_of
+from scoring.formats.arrow_rows import Arrow, rows_of
+from scoring.formats.columns import Columns, input_columns
+from scoring.formats.layout import Layout
+from scoring.formats.source import named
+from scoring.records import Records
+from scoring.rows import Reading, Rows
+from scoring.task import Form, Kind, Task, fields
+
+from .flow import Intake
+from .framing import LARGEST_MESSAGE, NOT_ARROW, Framer, Message
+
+_CHUNK_BYTES = 2**19  # of columns that are looked at in one go: a millisecond or two
+_COLUMNS = Columns()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What the schema says."""
+
+    raw: bytes
+    inputs: tuple[str, ...]
+    form: Form
+    id_kind: Kind
+
+
+class ArrowIntake:
+    """Chunks of rows, none of them across two batches."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.rows = 1
+        self._framer = Framer()
+        self._facts = facts
+        self._opened: _Opened | None = None
+        self._dictionaries: dict[int, list[bytes]] = {}
+
+    @property
+    def id_kind(self) -> Kind:
+        return "string" if self._opened is None else self._opened.id_kind
+
+    def feed(self, data: bytes) -> Iterator[Arrow]:
+        for message in self._framer.feed(data):
+            if message.kind == "record batch":
+                yield from self._cut(self._batch(message))
+            elif message.kind == "dictionary":
+                self._keep(message)
+            elif self._opened is None:
+                self._opened = _open(message.raw, self._facts)
+            else:
+                raise BrokenInput("body: expected one schema, got another")
+
+    def end(self) -> Iterator[Arrow]:
+        self._framer.end()
+        return iter(())
+
+    def form(self, chunk: Arrow) -> Form | None:
+        return self._expect_opened().form
+
+    def parse(self, chunk: Arrow, first_line: int, reading: Reading) -> Rows:
+        return rows_of(chunk, _COLUMNS, self._expect_opened().inputs, first_line, reading)
+
+    def _batch(self, message: Message) -> Arrow:
+        """The batch, read as if it were a stream of its own."""
+        before = [raw for raws in self._dictionaries.values() for raw in raws]
+        content = b"".join([self._expect_opened().raw, *before, message.raw])
+        try:
+            batch = pa.ipc.open_stream(pa.py_buffer(content)).read_next_batch()
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError, StopIteration):
+            raise BrokenInput(NOT_ARROW) from None
+        return batch
+
+    def _cut(self, batch: Arrow) -> Iterator[Arrow]:
+        share = max(1, batch.num_rows * _CHUNK_BYTES // max(1, batch.nbytes))
+        start = 0
+        while start < batch.num_rows:
+            chunk = batch.slice(start, min(self.rows, share))
+            start += chunk.num_rows
+            yield chunk
+
+    def _keep(self, message: Message) -> None:
+        kept = self._dictionaries.get(message.dictionary, []) if message.delta else []
+        self._dictionaries[message.dictionary] = [*kept, message.raw]
+        held = sum(len(raw) for raws in self._dictionaries.values() for raw in raws)
+        if held > LARGEST_MESSAGE:
+            raise BrokenInput(
+                f"body: expected dictionaries of at most {LARGEST_MESSAGE} bytes in all, got more"
+            )
+
+    def _expect_opened(self) -> _Opened:
+        if self._opened is None:
+            raise BrokenInput("body: expected a schema before all batches, got none")
+        return self._opened
+
+
+class ArrowOutlet:
+    """A batch a chunk, all of one schema; `told` is the schema's metadata.
+
+    What is no record is metadata of a batch without rows: `sequences` and `summary` as JSON;
+    of a stream that failed `error`, `code` and `request_id`, with no end after them.
+    """
+
+    columnar = True
+
+    def __init__(self, task: Task, facts: Facts, intake: Intake, told: Mapping[str, str]) -> None:
+        self._task = task
+        self._facts = facts
+        self._intake = intake
+        self._told = dict(told)
+        self._sink = BytesIO()
+        self._writer: Any = None
+        self._layout: Layout | None = None
+
+    def records(self, records: Records, form: Form) -> Iterator[bytes]:
+        schema = self._begin(form)
+        assert self._layout is not None
+        batch = pa.record_batch(arrays_of(records, self._layout), schema=schema)
+        self._writer.write_batch(batch)
+        yield self._taken()
+
+    def opening(self) -> bytes:
+        return self._say({}) if self._layout is None else b""
+
+    def sequences(self, reports: list[dict[str, Any]]) -> bytes:
+        return self._say({"sequences": orjson.dumps(reports)})
+
+    def summary(self, said: Mapping[str, Any]) -> bytes:
+        last = self._say({"summary": orjson.dumps(said)})
+        self._writer.close()
+        return last + self._taken()
+
+    def failure(self, said: Mapping[str, Any]) -> bytes:
+        return self._say({name: str(value).encode() for name, value in said.items()})
+
+    def _say(self, metadata: Mapping[str, bytes]) -> bytes:
+        nothing = pa.RecordBatch.from_pylist([], schema=self._begin("one"))
+        self._writer.write_batch(nothing, custom_metadata=dict(metadata))
+        return self._taken()
+
+    def _begin(self, form: Form) -> Arrow:
+        """The schema, as the first records decide it."""
+        if self._layout is None:
+            kind = self._intake.id_kind
+            self._layout = Layout(fields(self._task, form, self._facts), kind, 0)
+            schema = schema_of(self._layout).with_metadata(self._told)
+            self._writer = pa.ipc.new_stream(self._sink, schema)
+        return schema_of(self._layout).with_metadata(self._told)
+
+    def _taken(self) -> bytes:
+        taken = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return taken
+
+
+def _open(raw: bytes, facts: Facts) -> _Opened:
+    """Raises BrokenInput, or CallError where columns are missing or of types that cannot be."""
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(raw))
+        names = schema.names
+    except (pa.ArrowException, OSError, ValueError):
+        raise BrokenInput(NOT_ARROW) from None
+    if len(set(names)) < len(names):
+        raise CallError("columns: expected each once, got one twice")
+    inputs = input_columns(_COLUMNS, names, facts.hidden_size)
+    expect_types("body", schema, _COLUMNS, inputs, facts.hidden_size)
+    id = _COLUMNS.id
+    kind = schema.field(id).type if id in names else None
+    integral = kind is not None and pa.types.is_integer(kind) and kind != pa.uint64()
+    form = named(names, _COLUMNS.target, _COLUMNS.targets)
+    return _Opened(raw, inputs, form, "int64" if integral else "string")
