@@ -1,0 +1,101 @@
+"""The engine as one who runs graphs for a job: after all that is interactive, and by itself.
+
+By itself, as what shares a batch may differ in the last bit from what was computed alone, and a
+job that was stopped must give the bytes that it would have given.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import wait
+from time import sleep
+
+from models.arrays import Array
+from scoring import Asked, feeds
+from service.engine import Call, Engine, Outputs, Priority
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.questions.work import full_work, path_work
+from service.served import Served
+
+from .failures import Failure, Interrupted
+
+_TIMEOUT = 120.0  # seconds, after which it is asked again
+_LOOK = 0.2  # seconds between looks whether the job goes on
+_PAUSE = 0.2  # seconds before what found no room is asked again
+
+
+class EngineRun:
+    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+
+    def __init__(
+        self,
+        served: Served,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        look_up: Callable[[], None],
+    ) -> None:
+        self._served = served
+        self._engine = engine
+        self._loop = loop
+        self._look_up = look_up
+
+    def __call__(self, asked: Asked) -> list[Array]:
+        """Raises Interrupted as the job is, and Failure if the graph fails."""
+        call = call_of(asked, self._served)
+        while True:
+            self._look_up()
+            try:
+                return self._outputs(call)
+            except Overloaded:
+                sleep(_PAUSE)
+            except DeadlineExceeded:
+                continue
+            except NotReady:
+                raise Interrupted("stopping") from None
+            except InferenceFailed as error:
+                raise Failure("inference_failed", f"{asked.graph}: {error}") from None
+
+    def _outputs(self, call: Call) -> list[Array]:
+        """The engine's answer; given up, and the run with it, if the job is to stop."""
+        answer = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
+        try:
+            while not wait([answer], _LOOK).done:
+                self._look_up()
+        except BaseException:
+            answer.cancel()
+            raise
+        return answer.result()
+
+    async def _submit(self, call: Call) -> list[Array]:
+        outputs: Outputs = await self._engine.submit(call)
+        return outputs.arrays
+
+
+def call_of(asked: Asked, served: Served) -> Call:
+    """What is asked as a call of low priority."""
+    session = served.session(asked.graph)
+    work, values = _cost(asked, served)
+    return Call(
+        session=session,
+        feeds=feeds(asked, session.graph),
+        rows=len(asked.hidden),
+        work=work,
+        values=values,
+        priority=Priority.BATCH,
+        timeout=_TIMEOUT,
+        apart=True,
+    )
+
+
+def _cost(asked: Asked, served: Served) -> tuple[int, int]:
+    """(multiply-adds, numbers in the answer), about."""
+    rows, task = len(asked.hidden), asked.task
+    match asked.graph:
+        case "target_log_prob":
+            return path_work(served, len(asked.row)), len(asked.row)
+        case "sample":
+            return path_work(served, rows * task.num_samples), rows * task.num_samples
+        case "top_k":
+            full = full_work(served, rows)
+            return min(full, path_work(served, rows * task.max_blocks) or full), rows * task.k
+        case _:
+            return full_work(served, rows), rows * served.num_targets

@@ -1,0 +1,110 @@
+"""/v1/batches: jobs that score whole files, whatever happens meanwhile."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+
+from service.body import read_body
+from service.core import Core
+from service.errors import InvalidQuery
+from service.exchange import current
+from service.jobs.asking import BatchQuery, Desk, make_job
+from service.jobs.batches import (
+    Key,
+    add_batch,
+    cancel,
+    find_batch,
+    list_batches,
+    made_before,
+)
+from service.jobs.database import Database
+from service.jobs.objects import BatchList, BatchObject
+from service.wire import decode
+
+_DECODER = msgspec.json.Decoder(BatchQuery)
+_LONGEST_KEY = 255
+_BODY: dict[str, Any] = {
+    "parameters": [
+        {"name": "idempotency-key", "in": "header", "required": False, "schema": {"type": "string"},
+         "description": "the same key and body make one job, however often they are sent"},
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {
+            "schema": msgspec.json.schema_components([BatchQuery])[1]["BatchQuery"],
+            "example": {"input_file_id": "file-5f2c", "endpoint": "/v1/models/words/score",
+                        "completion_window": "24h", "task": "perplexity"},
+        }},
+    },
+}  # fmt: skip
+_MAKING: dict[int | str, dict[str, Any]] = {
+    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+}
+_ONE: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+
+
+def batch_routes(core: Core) -> APIRouter:
+    """Jobs are made and looked at here; the runner carries them out."""
+    router = APIRouter(prefix="/v1/batches", tags=["jobs"])
+    jobs = core.jobs
+
+    @router.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
+    async def create(request: Request) -> BatchObject:
+        body = await read_body(request.scope, request.receive, core.settings)
+        query = decode(_DECODER, body)
+        key = _key(request, query)
+        database = await asyncio.to_thread(jobs.database)
+        batch = await asyncio.to_thread(_made, query, key, database, core)
+        exchange = current(request.scope)
+        exchange.model, exchange.digest = batch.model, batch.digest
+        jobs.wake()
+        return batch
+
+    @router.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
+    async def batches(
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(description="the id of the last one known")] = None,
+    ) -> BatchList:
+        database = await asyncio.to_thread(jobs.database)
+        data, more = await asyncio.to_thread(list_batches, database, limit, after)
+        ends = [data[0].id, data[-1].id] if data else [None, None]
+        return BatchList(data=data, first_id=ends[0], last_id=ends[1], has_more=more)
+
+    @router.get("/{id}", summary="One job, as it is now", responses=_ONE)
+    async def batch(id: str) -> BatchObject:
+        database = await asyncio.to_thread(jobs.database)
+        return await asyncio.to_thread(find_batch, database, id)
+
+    @router.post(
+        "/{id}/cancel",
+        summary="Stop a job; what it has finished stays",
+        responses={**_ONE, 409: {}},
+    )
+    async def cancel_batch(id: str) -> BatchObject:
+        database = await asyncio.to_thread(jobs.database)
+        now = int(time.time())
+        cancelled = await asyncio.to_thread(partial(cancel, database, id, now))
+        jobs.wake()
+        return cancelled
+
+    return router
+
+
+def _made(query: BatchQuery, key: Key | None, database: Database, core: Core) -> BatchObject:
+    if key is not None and (before := made_before(database, key)) is not None:
+        return before
+    desk = Desk(core.jobs.place, database, core.repository, core.settings)
+    return add_batch(database, make_job(query, desk), key, core.settings.max_jobs)
+
+
+def _key(request: Request, query: BatchQuery) -> Key | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise InvalidQuery(f"idempotency-key: expected 1 to {_LONGEST_KEY} characters")
+    return Key(key, query.digest())

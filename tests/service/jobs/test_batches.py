@@ -1,0 +1,317 @@
+"""Batches: OpenAI's object, every row once as a record or an error, and one job a key."""
+
+import io
+import json
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import models
+from tests.service.conftest import HIDDEN, SERVED, TARGETS, TOLERANCE, expect_error
+
+from .conftest import SCORE, make_rows, ndjson, serving_jobs
+
+MODEL = SERVED["words", 2]
+
+
+def expected(rows) -> np.ndarray:
+    hidden = np.array([row["input"] for row in rows], dtype=np.float32)
+    target = np.array([row["target"] for row in rows])
+    return models.reference(MODEL).target_log_prob(MODEL, hidden, np.arange(len(rows)), target)
+
+
+def test_a_job_becomes_an_output_in_order(jobs):
+    rows = make_rows(37)
+    made = jobs.start(rows, metadata={"who": "me"})
+    assert {k: made[k] for k in ("object", "status", "endpoint", "completion_window", "model",
+                                 "version", "task", "metadata", "output_file_id")} == {
+        "object": "batch", "status": "validating", "endpoint": SCORE, "completion_window": "24h",
+        "model": "words", "version": "2", "task": "target_log_prob", "metadata": {"who": "me"},
+        "output_file_id": None}  # fmt: skip
+    assert made["expires_at"] - made["created_at"] == 24 * 3600
+    batch = jobs.until(made["id"])
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 37, "completed": 37, "failed": 0}
+    assert batch["digest"] == jobs.http.get("/v1/models/words").json()["digest"]
+    assert (batch["progress"], batch["errors"], batch["error_file_id"]) == (100, None, None)
+    times = [batch[f"{one}_at"] for one in ("created", "in_progress", "finalizing", "completed")]
+    assert times == sorted(times)
+    assert all(batch[f"{one}_at"] is None for one in ("failed", "expired", "cancelled"))
+    records = jobs.records(batch)
+    assert [record["custom_id"] for record in records] == [row["custom_id"] for row in rows]
+    got = [record["log_prob"] for record in records]
+    np.testing.assert_allclose(got, expected(rows), atol=TOLERANCE)
+    output = jobs.http.get(f"/v1/files/{batch['output_file_id']}").json()
+    assert output["purpose"] == "batch_output"
+    assert output["filename"] == f"{batch['id']}_output.ndjson"
+
+
+@pytest.mark.parametrize("id", ["id", "custom_id"])
+def test_every_row_is_a_record_or_an_error(jobs, id):
+    rows = make_rows(40, id)
+    rows[3]["target"] = TARGETS
+    rows[11]["input"][2] = float("nan")
+    rows[12]["input"].append(1.0)
+    rows[25] = {id: "late"}
+    rows[30][id] = rows[29][id] = rows[1][id]
+    batch = jobs.done(rows)
+    assert batch["request_counts"] == {"total": 40, "completed": 34, "failed": 6}
+    errors = jobs.errors(batch)
+    assert [(error["line"] - 1, error[id], error["code"]) for error in errors] == [
+        (3, "r3", "target_out_of_range"),
+        (11, "r11", "invalid_query"),
+        (12, "r12", "invalid_query"),
+        (25, "late", "invalid_query"),
+        (29, "r1", "duplicate_id"),
+        (30, "r1", "duplicate_id"),
+    ]
+    assert "as in row 2" in errors[-1]["error"]
+    wrong = {error["line"] - 1 for error in errors}
+    assert [record[id] for record in jobs.records(batch)] == [
+        row[id] for i, row in enumerate(rows) if i not in wrong
+    ]
+
+
+def test_openai_request_lines(jobs):
+    rows = make_rows(12)
+    lines = [
+        {"custom_id": row.pop("custom_id"), "method": "POST", "url": SCORE, "body": row}
+        for row in rows
+    ]
+    lines[4]["body"] = {"target": 1}
+    lines[7] = {"custom_id": "r7", "body": 3}
+    batch = jobs.done(lines)
+    assert [error["custom_id"] for error in jobs.errors(batch)] == ["r4", "r7"]
+    kept = [i for i in range(12) if i not in (4, 7)]
+    records = jobs.records(batch)
+    assert [record["custom_id"] for record in records] == [f"r{i}" for i in kept]
+    wanted = expected([rows[i] for i in kept])
+    np.testing.assert_allclose([r["log_prob"] for r in records], wanted, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("to", ["ndjson", "csv", "parquet", "arrow", "npy"])
+@pytest.mark.parametrize("of", ["csv", "parquet", "arrow", "npy"])
+def test_formats(jobs, of, to):
+    rows = make_rows(23)
+    rows[5]["target"] = TARGETS
+    rows[6]["custom_id"] = "r2"
+    file = jobs.upload(written(rows, of), f"rows.{of}")
+    made = jobs.create(input_file_id=file["id"], output_format=to)
+    batch = jobs.until(made["id"])
+    assert batch["request_counts"] == {"total": 23, "completed": 21, "failed": 2}, batch
+    errors = jobs.errors(batch)
+    assert [error["custom_id"] for error in errors] == ["r5", "r2"]
+    assert [error["code"] for error in errors] == ["target_out_of_range", "duplicate_id"]
+    wrong = (5, 6)
+    wanted = expected([{**row, "target": row["target"] % TARGETS} for row in rows])
+    if to == "npy":  # a row is known by its place alone
+        got = np.load(io.BytesIO(jobs.content(batch["output_file_id"])))
+        assert list(np.flatnonzero(np.isnan(got))) == list(wrong)
+        wanted[list(wrong)] = np.nan
+    else:
+        wanted = np.delete(wanted, wrong)
+        columns = read(jobs.content(batch["output_file_id"]), to)
+        assert set(columns) == {"custom_id", "log_prob"}
+        assert columns["custom_id"] == [f"r{i}" for i in range(23) if i not in wrong]
+        got = [float(value) for value in columns["log_prob"]]
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+def written(rows, kind: str) -> bytes:
+    names = ("custom_id", "target", "sequence")
+    match kind:
+        case "csv":
+            head = ",".join([*names, *(f"h{i}" for i in range(HIDDEN))])
+            lines = [",".join(map(str, [*(r[n] for n in names), *r["input"]])) for r in rows]
+            return "\n".join([head, *lines]).encode()
+        case "npy":
+            kinds = [("custom_id", "U8"), ("input", "f4", HIDDEN), ("target", "i8")]
+            array = np.array([(r["custom_id"], r["input"], r["target"]) for r in rows], kinds)
+            sink = io.BytesIO()
+            np.save(sink, array)
+            return sink.getvalue()
+        case _:
+            table = pa.Table.from_pylist(rows)
+            sink = io.BytesIO()
+            if kind == "parquet":
+                pq.write_table(table, sink, row_group_size=6)
+            else:
+                with pa.ipc.new_file(sink, table.schema) as writer:
+                    writer.write_table(table, max_chunksize=4)
+            return sink.getvalue()
+
+
+def read(content: bytes, kind: str) -> dict[str, list]:
+    match kind:
+        case "ndjson":
+            rows = [json.loads(line) for line in content.splitlines()]
+            return {name: [row[name] for row in rows] for name in rows[0]}
+        case "csv":
+            head, *lines = content.decode().splitlines()
+            columns = zip(*(line.split(",") for line in lines), strict=True)
+            return {n: list(column) for n, column in zip(head.split(","), columns, strict=True)}
+        case "parquet":
+            return pq.read_table(io.BytesIO(content)).to_pydict()
+        case _:
+            return pa.ipc.open_file(io.BytesIO(content)).read_all().to_pydict()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "query", "task", "fields"),
+    [
+        ("probabilities", {}, "probabilities", {"probabilities"}),
+        ("topk", {"k": 2}, "top_k", {"targets", "labels", "probabilities", "exact", "blocks"}),
+        ("score", {"task": "log_probs"}, "log_probs", {"log_probs"}),
+        ("score", {"task": "sample", "num_samples": 3, "seed": 5}, "sample",
+         {"targets", "labels", "probabilities"}),
+    ],
+)  # fmt: skip
+def test_tasks(jobs, endpoint, query, task, fields):
+    batch = jobs.done(make_rows(15), endpoint=f"/v1/models/words/{endpoint}", **query)
+    assert (batch["status"], batch["task"]) == ("completed", task)
+    records = jobs.records(batch)
+    assert len(records) == 15
+    assert set(records[0]) == {"custom_id"} | fields
+
+
+def test_perplexity_has_its_sums_and_sequences(jobs):
+    rows = make_rows(30)
+    batch = jobs.done(rows, task="perplexity", log_base=2.0)
+    log_prob = expected(rows)
+    corpus = batch["summary"]["corpus"]
+    assert corpus["perplexity"] == pytest.approx(np.exp(-log_prob.mean()), rel=1e-5)
+    assert corpus["log_prob"] == pytest.approx(log_prob.sum() / np.log(2), rel=1e-5)
+    sequences = jobs.records(batch, "sequences_file_id")
+    assert [one["words"] for one in sequences] == [7, 7, 7, 7, 2]
+
+
+def test_an_old_version_and_columns(jobs):
+    rows = [{"state": row["input"], "goal": row["target"]} for row in make_rows(12)]
+    batch = jobs.done(rows, version=1, columns=["input=state", "target=goal"])
+    assert (batch["version"], batch["request_counts"]["completed"]) == ("1", 12)
+
+
+def test_an_empty_file_is_done_at_once(jobs):
+    batch = jobs.until(jobs.create(input_file_id=jobs.upload("")["id"])["id"])
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 0, "completed": 0, "failed": 0}
+    assert jobs.content(batch["output_file_id"]) == b""
+
+
+# --- keys, lists, limits ------------------------------------------------------------------------
+
+
+def test_a_key_makes_one_job(jobs):
+    file = jobs.upload(ndjson(make_rows(3)))["id"]
+    first = jobs.create(key="once", input_file_id=file)
+    again = jobs.create(key="once", input_file_id=file)
+    assert again["id"] == first["id"]
+    assert jobs.create(key="twice", input_file_id=file)["id"] != first["id"]
+    other = jobs.create(key="once", input_file_id=file, task="top_k", expect=409)
+    assert other["code"] == "idempotency_key_reused"
+    assert jobs.create(key="k" * 300, input_file_id=file, expect=422)["code"] == "invalid_query"
+
+
+def test_a_key_outlives_a_restart(repository, tmp_path):
+    with serving_jobs(repository, tmp_path) as jobs:
+        file = jobs.upload(ndjson(make_rows(3)))["id"]
+        first = jobs.create(key="once", input_file_id=file)
+    with serving_jobs(repository, tmp_path) as jobs:
+        assert jobs.create(key="once", input_file_id=file)["id"] == first["id"]
+        assert jobs.until(first["id"])["status"] == "completed"
+
+
+def test_batches_are_listed_newest_first(repository, tmp_path):
+    with serving_jobs(repository, tmp_path) as jobs:
+        assert jobs.http.get("/v1/batches").json() == {
+            "object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False
+        }  # fmt: skip
+        ids = [jobs.start(make_rows(2))["id"] for _ in range(4)]
+        page = jobs.http.get("/v1/batches?limit=3").json()
+        assert [batch["id"] for batch in page["data"]] == ids[:0:-1]
+        assert (page["has_more"], page["first_id"], page["last_id"]) == (True, ids[3], ids[1])
+        rest = jobs.http.get(f"/v1/batches?after={ids[1]}").json()
+        assert [batch["id"] for batch in rest["data"]] == ids[:1]
+        assert not rest["has_more"]
+        expect_error(jobs.http.get("/v1/batches?after=x"), 422, "invalid_query", "after")
+        expect_error(jobs.http.get("/v1/batches?limit=0"), 422, "invalid_query", "limit")
+
+
+def test_only_so_many_jobs_wait(repository, tmp_path, valve):
+    valve.passing = 0
+    with serving_jobs(repository, tmp_path, max_jobs=2) as jobs:
+        file = jobs.upload(ndjson(make_rows(5)))["id"]
+        first = [jobs.create(input_file_id=file) for _ in range(2)]
+        answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
+        expect_error(answer, 429, "too_many_jobs", "at most 2")
+        assert int(answer.headers["retry-after"]) >= 1
+        valve.open()
+        for batch in first:
+            assert jobs.until(batch["id"])["status"] == "completed"
+        jobs.create(input_file_id=file)
+
+
+def test_jobs_are_counted(jobs):
+    jobs.done(make_rows(5))
+    give_up = time.monotonic() + 5
+    while 'hsoftmax_jobs{status="completed"}' not in (page := jobs.http.get("/metrics").text):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    assert 'hsoftmax_job_rows_total{model="words",outcome="scored"}' in page
+
+
+# --- cancel and expiry --------------------------------------------------------------------------
+
+
+def test_a_cancelled_job_keeps_what_it_has_finished(jobs, valve):
+    valve.passing = 6
+    rows = make_rows(200)
+    made = jobs.start(rows)
+    jobs.until(made["id"], "in_progress")
+    while valve.passed < 8:
+        time.sleep(0.01)
+    assert jobs.cancel(made["id"])["status"] in ("cancelling", "cancelled")
+    batch = jobs.until(made["id"])
+    assert batch["status"] == "cancelled"
+    assert batch["cancelling_at"] <= batch["cancelled_at"]
+    records = jobs.records(batch)
+    assert 0 < len(records) <= 60
+    assert len(records) % 10 == 0  # whole shards
+    assert [r["custom_id"] for r in records] == [r["custom_id"] for r in rows[: len(records)]]
+    assert batch["request_counts"] == {"total": 200, "completed": len(records), "failed": 0}
+    assert jobs.cancel(made["id"]) == batch
+    assert not list((jobs.state / "jobs" / made["id"]).glob("*.parts"))
+
+
+def test_a_job_that_waits_is_cancelled_at_once(jobs, valve):
+    valve.passing = 0
+    first, second = (jobs.start(make_rows(5)) for _ in range(2))
+    jobs.until(first["id"], "in_progress")
+    assert jobs.cancel(second["id"])["status"] == "cancelled"
+    valve.open()
+    assert jobs.until(first["id"])["status"] == "completed"
+    batch = jobs.batch(second["id"])
+    assert (batch["status"], batch["output_file_id"]) == ("cancelled", None)
+
+
+def test_what_has_ended_cannot_be_cancelled(jobs):
+    batch = jobs.done(make_rows(3))
+    answer = jobs.http.post(f"/v1/batches/{batch['id']}/cancel")
+    expect_error(answer, 409, "batch_ended", "completed")
+    expect_error(jobs.http.post("/v1/batches/nonesuch/cancel"), 404, "unknown_batch")
+    expect_error(jobs.http.get("/v1/batches/nonesuch"), 404, "unknown_batch")
+
+
+def test_a_job_expires_with_what_it_has_finished_and_so_does_one_that_waits(jobs, valve):
+    valve.passing = 3
+    running = jobs.start(make_rows(100), completion_window="2s")
+    waiting = jobs.start(make_rows(5), completion_window="1s")
+    assert jobs.until(waiting["id"])["status"] == "expired"
+    batch = jobs.until(running["id"])
+    assert batch["status"] == "expired"
+    assert batch["expired_at"] >= batch["expires_at"]
+    assert len(jobs.records(batch)) == batch["request_counts"]["completed"] > 0
+    assert jobs.batch(waiting["id"])["output_file_id"] is None

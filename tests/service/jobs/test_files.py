@@ -1,0 +1,197 @@
+"""Files: uploaded in bounds, known by id alone, and gone when they are deleted."""
+
+import errno
+import gzip
+import os
+
+import pytest
+
+from service.errors import InvalidQuery
+from service.jobs.uploads import safe_name
+from tests.service.conftest import expect_error, serving
+
+from .conftest import Client, make_rows, ndjson, serving_jobs
+
+ROWS = ndjson(make_rows(3))
+
+
+def test_a_file_is_given_back_as_it_came(jobs):
+    file = jobs.upload(ROWS)
+    assert file == jobs.http.get(f"/v1/files/{file['id']}").json()
+    assert {k: file[k] for k in ("object", "bytes", "filename", "purpose", "status")} == {
+        "object": "file",
+        "bytes": len(ROWS),
+        "filename": "rows.ndjson",
+        "purpose": "batch",
+        "status": "processed",
+    }
+    assert jobs.content(file["id"]) == ROWS.encode()
+    assert file["expires_at"] > file["created_at"]
+    deleted = jobs.http.delete(f"/v1/files/{file['id']}").json()
+    assert deleted == {"id": file["id"], "object": "file", "deleted": True}
+    for url in (f"/v1/files/{file['id']}", f"/v1/files/{file['id']}/content"):
+        expect_error(jobs.http.get(url), 404, "unknown_file")
+    expect_error(jobs.http.delete(f"/v1/files/{file['id']}"), 404, "unknown_file")
+    assert not list(jobs.state.glob(f"*/{file['id']}*"))
+
+
+def test_a_large_file_comes_through_whole(jobs):
+    content = os.urandom(5 * 2**20)
+    assert jobs.content(jobs.upload(content, "a.npy")["id"]) == content
+
+
+def test_files_are_listed_page_by_page(repository, tmp_path):
+    with serving_jobs(repository, tmp_path) as jobs:
+        ids = [jobs.upload(ROWS)["id"] for _ in range(5)]
+        first = jobs.http.get("/v1/files?limit=2").json()
+        assert [file["id"] for file in first["data"]] == ids[:-3:-1]
+        assert (first["has_more"], first["last_id"]) == (True, ids[3])
+        rest = jobs.http.get(f"/v1/files?limit=3&after={ids[3]}").json()
+        assert [file["id"] for file in rest["data"]] == ids[2::-1]
+        assert not rest["has_more"]
+        oldest = jobs.http.get("/v1/files?order=asc&limit=1").json()
+        assert oldest["data"][0]["id"] == ids[0]
+        assert jobs.http.get("/v1/files?purpose=batch_output").json()["data"] == []
+        expect_error(jobs.http.get("/v1/files?after=nonesuch"), 422, "invalid_query", "after")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/rows.csv", "rows.csv"),
+        ("C:\\data\\rows.CSV", "rows.csv"),
+        ("a\0\n b.ndjson", "a b.ndjson"),
+        ("é" * 500 + ".npy", "é" * 200 + ".npy"),
+    ],
+)
+def test_a_name_is_never_a_path(name, kept):
+    assert safe_name(name) == kept
+
+
+@pytest.mark.parametrize(
+    "name", ["", "rows", "rows.exe", ".ndjson", "rows.ndjson/..", "a.ndjson.gz"]
+)
+def test_a_name_without_a_known_extension_is_refused(name):
+    with pytest.raises(InvalidQuery, match="expected a name ending in"):
+        safe_name(name)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code", "sentence"),
+    [
+        ({"files": {"file": ("a.exe", b"")}, "data": {"purpose": "batch"}}, 422, "invalid_query",
+         "expected a name ending in"),
+        ({"files": {"file": ("a.csv", b"")}, "data": {"purpose": "fine-tune"}}, 422,
+         "invalid_query", "purpose: expected 'batch', got 'fine-tune'"),
+        ({"files": {"file": ("a.csv", b"")}}, 422, "invalid_query", "got none"),
+        ({"files": {"other": ("a.csv", b"")}}, 422, "invalid_query", "got 'other'"),
+        ({"files": [("file", ("a.csv", b"")), ("file", ("b.csv", b""))]}, 422, "invalid_query",
+         "expected one, got several"),
+        ({"data": {"purpose": "b" * 2000}, "files": {"file": ("a.csv", b"")}}, 413, "too_large",
+         "purpose"),
+        ({"json": {"purpose": "batch"}}, 415, "unsupported_media_type", "multipart/form-data"),
+        ({"content": b"--x\r\nnonsense", "headers": {"content-type":
+          "multipart/form-data; boundary=x"}}, 400, "unreadable_body", ""),
+        ({"content": b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n'
+          b"\r\nhalf\r\n--x--", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+         422, "invalid_query", "purpose: expected 'batch', got none"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_and_leaves_nothing(jobs, request_, status, code, sentence):
+    before = sorted(jobs.state.glob("*/*"))
+    expect_error(jobs.http.post("/v1/files", **request_), status, code, sentence)
+    assert sorted(jobs.state.glob("*/*")) == before
+
+
+def test_a_body_that_ends_too_early_is_refused(jobs):
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nhalf'
+    )
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = jobs.http.post("/v1/files", content=body, headers=headers)
+    expect_error(answer, 400, "unreadable_body", "closing boundary")
+
+
+def test_a_file_beyond_the_limit_is_refused_told_or_counted(repository, tmp_path):
+    with serving_jobs(repository, tmp_path, max_file_bytes=1000) as jobs:
+        jobs.upload(b"x" * 1000, "a.csv")
+        for size in (1001, 200_000):
+            assert jobs.upload(b"x" * size, "a.csv", expect=413)["code"] == "too_large"
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+        endless = jobs.http.post(
+            "/v1/files",
+            content=iter([head, *[b"x" * 10_000] * 50]),
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+        expect_error(endless, 413, "too_large", "expected at most")
+        assert not list((tmp_path / "uploads").iterdir())
+
+
+def test_all_files_together_are_bounded(repository, tmp_path):
+    with serving_jobs(repository, tmp_path, max_files_bytes=2500) as jobs:
+        first = jobs.upload(b"x" * 1500, "a.csv")
+        full = jobs.upload(b"x" * 1500, "a.csv", expect=507)
+        assert full["code"] == "storage_full"
+        jobs.http.delete(f"/v1/files/{first['id']}")
+        jobs.upload(b"x" * 1500, "a.csv")
+
+
+def test_a_full_disk_is_said(jobs, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.jobs.uploads.os.fsync", full)
+        assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
+    assert not list((jobs.state / "uploads").iterdir())
+    jobs.upload(ROWS)
+
+
+def test_a_bomb_is_not_unpacked(jobs):
+    bomb = gzip.compress(bytes(2**20))
+    headers = {"content-type": "multipart/form-data; boundary=x", "content-encoding": "gzip"}
+    answer = jobs.http.post("/v1/files", content=bomb, headers=headers)
+    expect_error(
+        answer, 415, "unsupported_media_type", "content-encoding: expected a file as it is"
+    )
+
+
+def test_a_file_that_a_job_will_read_stays(jobs, valve):
+    valve.passing = 0
+    batch = jobs.start(make_rows(30))
+    file = batch["input_file_id"]
+    expect_error(jobs.http.delete(f"/v1/files/{file}"), 409, "file_in_use", batch["id"])
+    valve.open()
+    assert jobs.until(batch["id"])["status"] == "completed"
+    assert jobs.http.delete(f"/v1/files/{file}").status_code == 200
+
+
+def test_without_a_place_to_keep_them_there_are_no_jobs_and_all_else_is_served(
+    repository, tmp_path, capfd
+):
+    (tmp_path / "file").write_text("")
+    with serving(repository, state=tmp_path / "file" / "state") as http:
+        client = Client(http, tmp_path)
+        for _ in range(2):
+            assert client.upload(ROWS, expect=503)["code"] == "jobs_unavailable"
+        expect_error(http.get("/v1/batches"), 503, "jobs_unavailable", "expected a state folder")
+        assert http.get("/healthz/ready").status_code == 200
+    assert capfd.readouterr().err.count('"event":"jobs_unavailable"') == 1
+
+
+def test_nothing_is_on_the_disk_before_somebody_wants_it(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with serving(repository) as http:
+        assert not list(tmp_path.iterdir())
+        Client(http, tmp_path).upload(ROWS)
+    (state,) = (tmp_path / "hsoftmax").iterdir()
+    assert state.stat().st_mode & 0o077 == 0
+
+
+def test_files_are_behind_the_keys(repository, tmp_path):
+    with serving_jobs(repository, tmp_path, api_keys="secret") as jobs:
+        for url in ("/v1/files", "/v1/batches"):
+            expect_error(jobs.http.get(url), 401, "unauthorized")
+            ok = jobs.http.get(url, headers={"authorization": "Bearer secret"})
+            assert ok.status_code == 200
