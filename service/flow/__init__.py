@@ -1,0 +1,1 @@
+"""Streams: what comes in pieces, and what goes out in pieces, each waiting for the other."""

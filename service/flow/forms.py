@@ -1,0 +1,45 @@
+"""The two forms of a stream, and which of them a request has and wants."""
+
+from enum import StrEnum
+
+from service.errors import NotAcceptable, UnsupportedMediaType
+from service.formats import UNSAID, liked
+
+
+class StreamForm(StrEnum):
+    """What rows and records travel as."""
+
+    LINES = "application/x-ndjson"
+    ARROW = "application/vnd.apache.arrow.stream"
+
+
+# JSON as well: one row is a line of it.
+_LINES = (
+    "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
+    "application/jsonlines", "application/x-jsonlines", "application/json-lines",
+    "application/json", "text/x-ndjson", "text/plain",
+)  # fmt: skip
+_KNOWN = {**dict.fromkeys(_LINES, StreamForm.LINES), StreamForm.ARROW.value: StreamForm.ARROW}
+_ANY = ("*/*", "application/*")
+
+
+def form_of_body(content_type: bytes) -> StreamForm:
+    """By its content type, lines if that says nothing. Raises UnsupportedMediaType."""
+    kind = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    if kind in UNSAID:
+        return StreamForm.LINES
+    if kind not in _KNOWN:
+        expected = ", ".join(StreamForm)
+        raise UnsupportedMediaType(f"content-type: expected {expected}, got {kind[:60]!r}")
+    return _KNOWN[kind]
+
+
+def form_of_answer(accept: bytes, body: StreamForm) -> StreamForm:
+    """The one that is liked best, the body's if none is. Raises NotAcceptable."""
+    if not accept:
+        return body
+    known = {**_KNOWN, **dict.fromkeys(_ANY, body)}
+    found = [(quality, known[kind]) for kind, quality in liked(accept) if kind in known and quality]
+    if not found:
+        raise NotAcceptable(f"accept: expected one of {', '.join(StreamForm)}, got others")
+    return max(found, key=lambda one: one[0])[1]
