@@ -2,7 +2,7 @@
 # The service alone: no exporter, no compiler, no shell script between the signal and the server.
 #   docker build -t hsoftmax .                          CPU
 #   docker build -t hsoftmax:cuda --build-arg DEVICE=cuda .
-#   docker run -p 8000:8000 -v ./repository:/models:ro hsoftmax
+#   docker run -p 8000:8000 -v ./repository:/models:ro -v hsoftmax-state:/state hsoftmax
 ARG PYTHON=python:3.12-slim-bookworm
 
 FROM ${PYTHON} AS build
@@ -16,6 +16,7 @@ RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/b
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY bundle bundle
+COPY scoring scoring
 COPY exporter exporter
 COPY service service
 COPY hsoftmax hsoftmax
@@ -27,14 +28,18 @@ FROM ${PYTHON}
 LABEL org.opencontainers.image.title="hsoftmax" \
       org.opencontainers.image.description="Serve softmaxes over output spaces too large to score in full" \
       org.opencontainers.image.licenses="MIT"
-RUN groupadd --gid 10001 hsoftmax && useradd --uid 10001 --gid 10001 --no-create-home hsoftmax
+RUN groupadd --gid 10001 hsoftmax && useradd --uid 10001 --gid 10001 --no-create-home hsoftmax \
+    && install --directory --mode 700 --owner 10001 --group 10001 /state
 COPY --from=build /opt/hsoftmax /opt/hsoftmax
 ENV PATH=/opt/hsoftmax/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HSOFTMAX_REPOSITORY=/models \
+    HSOFTMAX_STATE=/state \
     HSOFTMAX_HOST=0.0.0.0 \
     HSOFTMAX_PORT=8000
+# Files and jobs: without a volume of one's own they go with the container.
+VOLUME ["/state"]
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

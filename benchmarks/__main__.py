@@ -40,8 +40,9 @@ QUESTIONS: dict[str, list[str]] = {
     "gensim": ["gensim"],
     "memory": ["memory"],
     "accuracy": ["accuracy"],
+    "score": ["score"],
 }  # fmt: skip
-_TWO_THREADS = {"target_log_prob_two_threads", "memory"}
+_TWO_THREADS = {"target_log_prob_two_threads", "memory", "score"}
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _measure(repository: Path, targets: int, hidden: int, workers: int) -> Iterator[Row]:
-    weights = _export(repository, targets, hidden) / 2**20
+    weights = export(repository, targets, hidden) / 2**20
     query = json.dumps({"inputs": np.ones((4, hidden)).tolist()})
     with service(repository, workers=workers) as server:
         common = {"targets": targets, "hidden": hidden, "workers": workers, "weights": weights}
@@ -54,8 +54,8 @@ def _measure(repository: Path, targets: int, hidden: int, workers: int) -> Itera
             yield {**common, "when": f"after {sent:.0f} MiB {accept[12:]}", **_memory(server)}
 
 
-def _export(repository: Path, targets: int, hidden: int) -> int:
-    """Bytes of the weights."""
+def export(repository: Path, targets: int, hidden: int) -> int:
+    """A bundle "large" of random weights, in two levels of equal size; the bytes of its weights."""
     rng = np.random.default_rng(0)
     clusters = math.isqrt(targets)
 

@@ -20,7 +20,8 @@ _BY_STATUS: dict[int, type[ServiceError]] = {404: NotFound, 405: MethodNotAllowe
 
 async def send_answer(send: Send, form: Format, body: bytes) -> None:
     """A 200 with this body."""
-    await begin_answer(send, form, len(body))
+    headers = [_TYPES[form], (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -36,15 +37,29 @@ def error_response(
     error: ServiceError, scope: Scope, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The error in the one shape; the exchange takes note of its code."""
+    extra = {**(headers or {}), **_headers(error)}
+    return Response(_body(error, scope), error.status, extra, Format.JSON)
+
+
+async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
+    """The same where there is no framework, in a tenth of the time: refusals must be cheap."""
+    body = _body(error, scope)
+    headers = [_TYPES[Format.JSON], (b"content-length", b"%d" % len(body))]
+    headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _body(error: ServiceError, scope: Scope) -> bytes:
     exchange = current(scope)
     exchange.code = error.code
-    extra = dict(headers or {})
-    if error.status == 401:
-        extra["www-authenticate"] = "Bearer"
+    return encode({"error": str(error), "code": error.code, "request_id": exchange.request_id})
+
+
+def _headers(error: ServiceError) -> Mapping[str, str]:
     if error.retry_after is not None:
-        extra["retry-after"] = str(error.retry_after)
-    body = {"error": str(error), "code": error.code, "request_id": exchange.request_id}
-    return Response(encode(body), error.status, extra, Format.JSON)
+        return {"retry-after": str(error.retry_after)}
+    return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
 def of_status(status: int, allowed: str | None) -> ServiceError:

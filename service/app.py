@@ -19,6 +19,7 @@ from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError
 from .gate import Gate
 from .health import Health
+from .jobs import Jobs
 from .keys import Keys
 from .log import Log, json_log
 from .metrics import Metrics
@@ -26,7 +27,16 @@ from .openapi import document
 from .peers import Peers
 from .repository import Repository
 from .rim import Rim
-from .routes import admin_routes, bundle_routes, health_routes, page_routes, question_routes
+from .routes import (
+    admin_routes,
+    batch_routes,
+    bundle_routes,
+    file_routes,
+    health_routes,
+    page_routes,
+    question_routes,
+    score_route,
+)
 from .sessions import Device, choose_device, share_threads
 from .settings import Settings
 from .shortcut import Shortcut
@@ -56,10 +66,11 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.core = core
-    questions = question_routes(core)
+    questions = [*question_routes(core), score_route(core)]
     app.router.routes.extend(questions)
-    for router in (health_routes(core), bundle_routes(core), admin_routes(core), page_routes()):
-        app.include_router(router)
+    for routes in (health_routes, bundle_routes, admin_routes, file_routes, batch_routes):
+        app.include_router(routes(core))
+    app.include_router(page_routes())
     _handle_errors(app)
     endpoints = {route.name: route.app for route in questions}
     app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
@@ -86,22 +97,25 @@ def core_of(app: FastAPI) -> Core:
 
 def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
     device = choose_device(settings.device)
-    metrics = Metrics()
+    metrics, health = Metrics(), Health()
     share_threads(settings.threads)
+    repository = Repository(
+        settings.repository,
+        device=device,
+        check_hashes=settings.check_hashes,
+        log=log,
+        unloaded=frozenset() if peers is None else peers.unloaded,
+    )
+    engine = _engine(settings, device, log, metrics)
     return Core(
         settings=settings,
-        repository=Repository(
-            settings.repository,
-            device=device,
-            check_hashes=settings.check_hashes,
-            log=log,
-            unloaded=frozenset() if peers is None else peers.unloaded,
-        ),
-        engine=_engine(settings, device, log, metrics),
-        health=Health(),
+        repository=repository,
+        engine=engine,
+        health=health,
         keys=Keys(settings, log),
         metrics=metrics,
         log=log,
+        jobs=Jobs(settings, repository, engine, health, metrics, log),
         peers=peers,
         traces=open_traces(log),
     )
@@ -128,7 +142,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if core.peers is not None:
         await core.peers.listen(partial(answer_peer, core))
     following = asyncio.create_task(_follow(core))
+    core.jobs.start(asyncio.get_running_loop())
     yield
+    await asyncio.to_thread(core.jobs.stop)
     if core.peers is not None:
         keep(core)
         core.peers.close()

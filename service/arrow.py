@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Array
+from scoring.stream.framing import is_compressed
 
 from .errors import InvalidQuery, NotAcceptable, ServiceError, Unreadable, UnsupportedMediaType
 
@@ -22,6 +23,14 @@ def expect_arrow() -> None:
         import pyarrow as pa  # noqa: F401
     except ImportError:
         raise NotAcceptable(_MISSING) from None
+
+
+def expect_readable() -> None:
+    """Raise UnsupportedMediaType, for bodies, if pyarrow is not there."""
+    try:
+        import pyarrow as pa  # noqa: F401
+    except ImportError:
+        raise UnsupportedMediaType(_MISSING) from None
 
 
 def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
@@ -157,33 +166,7 @@ def _targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
 def _expect_plain(pa: Any, body: bytes) -> None:  # noqa: ANN401
     """Raise UnsupportedMediaType on compressed buffers: how large they become nothing bounds."""
     for message in pa.ipc.MessageReader.open_stream(body):
-        header = _header_of_batch(bytes(message.metadata), message.type)
-        if header is not None and _field(*header, 3):
+        if is_compressed(bytes(message.metadata), message.type):
             raise UnsupportedMediaType(
                 "Arrow: expected plain buffers; compress the body (content-encoding) instead"
             )
-
-
-def _header_of_batch(metadata: bytes, kind: str) -> tuple[bytes, int] | None:
-    """Where the flatbuffer of an Arrow message has its RecordBatch, if it has one."""
-    root: int = struct.unpack_from("<I", metadata, 0)[0]
-    header = _follow(metadata, root + _field(metadata, root, 2))
-    if kind == "record batch":
-        return metadata, header
-    if kind == "dictionary":
-        return metadata, _follow(metadata, header + _field(metadata, header, 1))
-    return None
-
-
-def _field(buffer: bytes, table: int, index: int) -> int:
-    """A flatbuffer table's field, as an offset from the table; 0 if it is absent."""
-    vtable = table - struct.unpack_from("<i", buffer, table)[0]
-    size: int = struct.unpack_from("<H", buffer, vtable)[0]
-    at = 4 + 2 * index
-    offset: int = struct.unpack_from("<H", buffer, vtable + at)[0] if at < size else 0
-    return offset
-
-
-def _follow(buffer: bytes, at: int) -> int:
-    to: int = at + struct.unpack_from("<I", buffer, at)[0]
-    return to

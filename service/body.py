@@ -6,6 +6,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from .errors import InvalidQuery, SlowBody, TooLarge
+from .exchange import current
 from .expansion import expand
 from .settings import Settings
 from .stepping import within
@@ -20,16 +21,14 @@ async def read_body(scope: Scope, receive: Receive, limits: Settings) -> bytes:
         SlowBody: it took longer than the limit to arrive.
         ClientDisconnect: the client left.
     """
-    encoding = b""
-    for name, value in scope["headers"]:
-        if name == b"content-encoding":
-            encoding = value
-        elif name == b"content-length":
-            _expect_length(value, limits.max_body_bytes)
+    asked = current(scope).asked
+    if (length := asked.get(b"content-length")) is not None:
+        _expect_length(length, limits.max_body_bytes)
     try:
         body = await within(limits.body_timeout, _read(receive, limits.max_body_bytes))
     except TimeoutError:
         raise SlowBody(f"body: expected all of it within {limits.body_timeout:g} s") from None
+    encoding = asked.get(b"content-encoding", b"")
     if encoding in (b"", b"identity"):
         return body
     name = encoding.decode("latin-1").strip().lower()

@@ -66,6 +66,7 @@ def _look(core: Core) -> None:
     core.metrics.ready(core.health.is_ready(core.repository))
     core.metrics.waiting(core.engine.waiting())
     core.metrics.bundles(core.repository)
+    core.jobs.count()
     core.metrics.memory(resident_bytes())
 
 

@@ -6,16 +6,18 @@ both libraries let go of the interpreter meanwhile.
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
 import zstandard
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .exchange import current
+
 _GZIP = 16 + zlib.MAX_WBITS
 _FAST = 1  # a level; the higher ones cost several times as much, for some percent
-_TEXT = (b"application/json", b"text/", b"application/javascript")
+_TEXT = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
 
 
 class Compressor(Protocol):
@@ -23,13 +25,15 @@ class Compressor(Protocol):
 
     def compress(self, data: bytes) -> bytes: ...
 
-    def flush(self) -> bytes: ...
+    def flush(self, mode: int = ..., /) -> bytes: ...
 
 
 _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"zstd": lambda: zstandard.ZstdCompressor(level=_FAST).compressobj(),
     b"gzip": lambda: zlib.compressobj(_FAST, wbits=_GZIP),
 }
+# What lets out all that was put in: who streams may be waiting for the other side to read it.
+_FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}
 
 
 class Compression:
@@ -39,13 +43,12 @@ class Compression:
         self._app = app
         self._above = above
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            for name, value in scope["headers"]:
-                if name == b"accept-encoding" and (ours := accepted(value)) is not None:
-                    send = _Compressing(send, ours, self._above)
-                    break
-        await self._app(scope, receive, send)
+            encodings = current(scope).asked.get(b"accept-encoding", b"")
+            if encodings and (ours := accepted(encodings)) is not None:
+                send = _Compressing(send, ours, self._above)
+        return self._app(scope, receive, send)
 
 
 @lru_cache(maxsize=64)
@@ -86,7 +89,8 @@ class _Compressing:
             await self._send({**start, "headers": headers})
         if self._compressor is not None and message["type"] == "http.response.body":
             body, more = message.get("body", b""), message.get("more_body", False)
-            packed = await asyncio.to_thread(_pack, self._compressor, body, not more)
+            flush = _FLUSH[self._encoding] if more else None
+            packed = await asyncio.to_thread(_pack, self._compressor, body, flush)
             message = {**message, "body": packed}
         await self._send(message)
 
@@ -96,6 +100,7 @@ def _is_text(headers: list[tuple[bytes, bytes]]) -> bool:
     return bool(kinds) and kinds[0].startswith(_TEXT)
 
 
-def _pack(compressor: Compressor, body: bytes, last: bool) -> bytes:
+def _pack(compressor: Compressor, body: bytes, flush: int | None) -> bytes:
+    """The piece, with all that was put in before it; None flushes to the end."""
     packed = compressor.compress(body)
-    return packed + compressor.flush() if last else packed
+    return packed + (compressor.flush() if flush is None else compressor.flush(flush))

@@ -5,6 +5,7 @@ from time import perf_counter
 
 from .engine import Engine
 from .health import Health
+from .jobs import Jobs
 from .keys import Keys
 from .log import Log
 from .metrics import Metrics
@@ -25,6 +26,7 @@ class Core:
     keys: Keys
     metrics: Metrics
     log: Log
+    jobs: Jobs
     peers: Peers | None = None
     traces: Traces | None = None
 

@@ -3,27 +3,37 @@
     ServiceError                     status  code
     ├── Malformed                       400  invalid_json
     ├── Unreadable                      400  unreadable_body
+    ├── NotHttp                         400  invalid_http
     ├── Unauthorized                    401  unauthorized
     ├── Forbidden                       403  forbidden
     ├── NotFound                        404  not_found
     │   ├── UnknownBundle                    unknown_bundle
     │   ├── UnknownVersion                   unknown_version
-    │   └── UnknownTask                      unknown_task
+    │   ├── UnknownTask                      unknown_task
+    │   ├── UnknownFile                      unknown_file
+    │   └── UnknownBatch                     unknown_batch
     ├── MethodNotAllowed                405  method_not_allowed
     ├── NotAcceptable                   406  not_acceptable
     ├── SlowBody                        408  slow_body
     ├── BundleRefused                   409  bundle_refused
+    ├── FileInUse                       409  file_in_use
+    ├── KeyReused                       409  idempotency_key_reused
+    ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UnsupportedMediaType            415  unsupported_media_type
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
-    │   └── UnknownLabel                     unknown_label
+    │   ├── UnknownLabel                     unknown_label
+    │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
+    │   └── TooManyJobs                      too_many_jobs
     ├── Internal                        500  internal
     │   └── InferenceFailed                  inference_failed
     ├── NotReady                        503  not_ready
-    │   └── NotAlive                         not_alive
-    └── DeadlineExceeded                504  deadline_exceeded
+    │   ├── NotAlive                         not_alive
+    │   └── JobsUnavailable                  jobs_unavailable
+    ├── DeadlineExceeded                504  deadline_exceeded
+    └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
 
 The text of a ServiceError is read by the client: one sentence, what was got and what was wanted,
@@ -55,6 +65,13 @@ class Unreadable(ServiceError):
 
     status = 400
     code = "unreadable_body"
+
+
+class NotHttp(ServiceError):
+    """What came down a connection is no request at all."""
+
+    status = 400
+    code = "invalid_http"
 
 
 class Unauthorized(ServiceError):
@@ -96,6 +113,18 @@ class UnknownTask(NotFound):
     code = "unknown_task"
 
 
+class UnknownFile(NotFound):
+    """No such file was uploaded or made by a job, or it is gone."""
+
+    code = "unknown_file"
+
+
+class UnknownBatch(NotFound):
+    """No such job, or it ended so long ago that it is gone."""
+
+    code = "unknown_batch"
+
+
 class MethodNotAllowed(ServiceError):
     """The route is there, for another method."""
 
@@ -122,6 +151,27 @@ class BundleRefused(ServiceError):
 
     status = 409
     code = "bundle_refused"
+
+
+class FileInUse(ServiceError):
+    """A file that a job has yet to read."""
+
+    status = 409
+    code = "file_in_use"
+
+
+class KeyReused(ServiceError):
+    """An idempotency key that came with another body before."""
+
+    status = 409
+    code = "idempotency_key_reused"
+
+
+class BatchEnded(ServiceError):
+    """A job that can no longer be cancelled."""
+
+    status = 409
+    code = "batch_ended"
 
 
 class TooLarge(ServiceError):
@@ -157,6 +207,12 @@ class UnknownLabel(InvalidQuery):
     code = "unknown_label"
 
 
+class DuplicateId(InvalidQuery):
+    """A row whose id an earlier one has."""
+
+    code = "duplicate_id"
+
+
 class Overloaded(ServiceError):
     """Too much is waiting; there may be room again after `retry_after` whole seconds."""
 
@@ -166,6 +222,12 @@ class Overloaded(ServiceError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyJobs(Overloaded):
+    """As many jobs wait as may."""
+
+    code = "too_many_jobs"
 
 
 class Internal(ServiceError):
@@ -195,11 +257,24 @@ class NotAlive(NotReady):
     code = "not_alive"
 
 
+class JobsUnavailable(NotReady):
+    """Files and jobs have no place to be kept."""
+
+    code = "jobs_unavailable"
+
+
 class DeadlineExceeded(ServiceError):
     """No answer within the time that the client, or the service, gives it."""
 
     status = 504
     code = "deadline_exceeded"
+
+
+class StorageFull(ServiceError):
+    """No room for more files."""
+
+    status = 507
+    code = "storage_full"
 
 
 class StartError(UserError):

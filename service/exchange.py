@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.types import Scope
@@ -21,9 +22,15 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class Exchange:
-    """Filled in on the way through the service; seconds, not milliseconds."""
+    """Filled in on the way through the service; seconds, not milliseconds.
+
+    Attributes:
+        request_id: the client's, or a new one
+        asked: the request's headers, by their names in lower case
+    """
 
     request_id: str
+    asked: Mapping[bytes, bytes]
     model: str = ""
     digest: str = ""
     rows: int = 0
@@ -51,8 +58,8 @@ class Exchange:
 
 def begin(scope: Scope) -> Exchange:
     """The scope's exchange, with the client's request id if it is a safe one, else a new one."""
-    exchange = Exchange(_request_id(scope["headers"]))
-    scope[_KEY] = exchange
+    asked = dict(scope["headers"])
+    scope[_KEY] = exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked)
     return exchange
 
 
@@ -62,8 +69,7 @@ def current(scope: Scope) -> Exchange:
     return exchange
 
 
-def _request_id(headers: Headers) -> str:
-    for name, value in headers:
-        if name == REQUEST_ID and _SAFE_ID.fullmatch(value):
-            return value.decode()
+def _request_id(given: bytes | None) -> str:
+    if given is not None and _SAFE_ID.fullmatch(given):
+        return given.decode()
     return os.urandom(16).hex()

@@ -1,6 +1,8 @@
 """Which format a body is in, and which one its answer is wanted in."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 from .errors import NotAcceptable, UnsupportedMediaType
 
@@ -14,17 +16,27 @@ class Format(StrEnum):
 
 
 # What clients say when nobody told them what they send.
-_UNSAID = frozenset(
+UNSAID = frozenset(
     {"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"}
 )
 _ANYTHING = {"*/*": Format.JSON, "application/*": Format.JSON}
 _KNOWN = {**_ANYTHING, **{one.value: one for one in Format}}
 
 
+def formats(headers: Mapping[bytes, bytes]) -> tuple[Format, Format]:
+    """Of the body and of its answer, as `format_of_body` and `format_of_answer` say."""
+    return _formats(headers.get(b"content-type", b""), headers.get(b"accept", b""))
+
+
+@lru_cache(maxsize=64)
+def _formats(content_type: bytes, accept: bytes) -> tuple[Format, Format]:
+    return format_of_body(content_type), format_of_answer(accept)
+
+
 def format_of_body(content_type: bytes) -> Format:
     """By its content type, JSON if that says nothing. Raises UnsupportedMediaType."""
     kind = content_type.decode("latin-1").partition(";")[0].strip().lower()
-    if kind in _UNSAID or kind.endswith("json"):
+    if kind in UNSAID or kind.endswith("json"):
         return Format.JSON
     if kind in (Format.NPY, Format.ARROW):
         return Format(kind)
@@ -35,11 +47,15 @@ def format_of_answer(accept: bytes) -> Format:
     """The one that is liked best, JSON if none is. Raises NotAcceptable if all are foreign."""
     if not accept:
         return Format.JSON
-    liked = [_liking(part) for part in accept.decode("latin-1").lower().split(",")]
-    known = [(quality, _KNOWN[kind]) for kind, quality in liked if kind in _KNOWN and quality]
+    known = [(q, _KNOWN[kind]) for kind, q in liked(accept) if kind in _KNOWN and q]
     if not known:
         raise NotAcceptable(f"accept: expected one of {', '.join(Format)}, got others")
     return max(known, key=lambda one: one[0])[1]
+
+
+def liked(accept: bytes) -> list[tuple[str, float]]:
+    """What a client accepts, each with its quality."""
+    return [_liking(part) for part in accept.decode("latin-1").lower().split(",")]
 
 
 def _liking(part: str) -> tuple[str, float]:

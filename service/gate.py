@@ -5,7 +5,7 @@ It closes whatever path there is, known or not, so that a new route is never ope
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .answers import error_response
+from .answers import send_error
 from .errors import Forbidden, Unauthorized
 from .keys import Keys
 
@@ -23,8 +23,7 @@ class Gate:
         if scope["type"] == "http" and scope["path"] not in OPEN:
             key = presented(scope)
             if key is None or not self._keys.opens(key):
-                error = unauthorized(key)
-                return await error_response(error, scope)(scope, receive, send)
+                return await send_error(send, unauthorized(key), scope)
         await self._app(scope, receive, send)
 
 

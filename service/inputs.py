@@ -4,9 +4,9 @@ A wrong index would not fail there: it wraps round and gives a plausible wrong p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 
+import msgspec
 import numpy as np
 
 from models.arrays import Array, Float32, Int64
@@ -20,8 +20,7 @@ Target = int | str
 Targets = list[int | str | list[int | str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(msgspec.Struct, frozen=True):
     """Which target of which row; `counts` is how many each row has, None if flat, one a row."""
 
     row: Int64

@@ -60,8 +60,8 @@ class Log:
         self.error(event, sys.exception(), **fields)
 
     def _write(self, level: LogLevel, event: str, fields: dict[str, object]) -> None:
-        stamp = {"timestamp": datetime.now(UTC), "level": level, "event": event}
-        line = {**stamp, **self._always, **fields}
+        now = datetime.now(UTC)
+        line = {"timestamp": now, "level": level, "event": event, **self._always, **fields}
         self._lines.add(orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z))
 
 

@@ -34,13 +34,16 @@ _COUNTERS = {
         ("route", "model", "status", "code"),
     ),
     "rows": ("Rows of inputs.", _ROUTE),
+    "streamed_rows": ("Rows of streams, by outcome: scored or failed.", ("model", "outcome")),
     "blocks_opened": ("Blocks that top-k opened.", ("model",)),
     "batched_requests": ("Requests in batches.", _LANE),
+    "job_rows": ("Rows that jobs finished: scored, or failed.", ("model", "outcome")),
     "rejected": ("Requests rejected as too much was waiting.", _LANE),
     "cancelled": ("Requests whose client left while they waited or ran.", _LANE),
     "expired": ("Requests that had no answer within their time.", _LANE),
 }
 _GAUGES = {
+    "jobs": ("Jobs that are known, by status.", ("status",)),
     "ready": ("1 when ready, else 0.", ()),
     "queue_depth": ("Requests waiting.", _LANE),
     "resident_memory_bytes": (
@@ -87,6 +90,11 @@ class Metrics:
         self._spread("queue_seconds", labels).add(queue)
         self._spread("compute_seconds", labels).add(compute)
 
+    def streamed(self, model: str, scored: int, failed: int) -> None:
+        """Count the rows of a stream."""
+        self.counters["streamed_rows"][model, "scored"] += scored
+        self.counters["streamed_rows"][model, "failed"] += failed
+
     def blocks_opened(self, model: str, blocks: int) -> None:
         self.counters["blocks_opened"][model,] += blocks
 
@@ -114,6 +122,15 @@ class Metrics:
             (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name): 1.0
             for one in served
         }
+
+    def jobs(self, by_status: Mapping[str, int]) -> None:
+        """Say how many jobs there are, in place of those that were."""
+        self.gauges["jobs"] = {(status,): float(n) for status, n in by_status.items()}
+
+    def job_rows(self, model: str, scored: int, failed: int) -> None:
+        """Count rows that a job has finished."""
+        self.counters["job_rows"][model, "scored"] += scored
+        self.counters["job_rows"][model, "failed"] += failed
 
     def memory(self, by_kind: Mapping[str, int]) -> None:
         """Say how much memory is resident."""

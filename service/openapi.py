@@ -11,7 +11,8 @@ from .errors import ServiceError
 from .exchange import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
 from .formats import Format
 from .questions import QUESTIONS, Question
-from .routes import question_path
+from .routes import SCORE_PATH, question_path
+from .routes.score_document import score_operation
 
 Json = dict[str, Any]
 
@@ -41,7 +42,7 @@ _META = {
     405: "another method",
     406: "not in the format that is wanted",
     408: "a body that came too slowly",
-    409: "a version that cannot be served",
+    409: "what is there is in the way",
     413: "a body, rows or an answer beyond the limits",
     415: "a format that is not known here",
     422: "well-formed but impossible",
@@ -49,6 +50,7 @@ _META = {
     500: "a fault of the service",
     503: "not ready",
     504: "no answer within its time",
+    507: "no room for more files",
 }
 
 
@@ -62,6 +64,7 @@ def document(app: FastAPI) -> Json:
             routes=app.routes,
         )
         _add_questions(made)
+        made["paths"][SCORE_PATH] = {"post": score_operation()}
         _add_errors(made)
         app.openapi_schema = made
     return app.openapi_schema

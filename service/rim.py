@@ -4,7 +4,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .answers import UNFORESEEN, error_response
+from .answers import UNFORESEEN, send_error
 from .core import Core
 from .exchange import Exchange, begin
 
@@ -37,7 +37,7 @@ class Rim:
         try:
             await self._app(scope, receive, dressed)
         except Exception as error:
-            await self._last_resort(error, exchange, scope, receive, dressed)
+            await self._last_resort(error, exchange, scope, dressed)
         finally:
             self._note(exchange, scope, perf_counter() - started)
 
@@ -48,11 +48,11 @@ class Rim:
         return headers
 
     async def _last_resort(
-        self, error: Exception, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+        self, error: Exception, exchange: Exchange, scope: Scope, send: Send
     ) -> None:
         self._log.error("internal_error", error, request_id=exchange.request_id)
         if not exchange.status:
-            await error_response(UNFORESEEN, scope)(scope, receive, send)
+            await send_error(send, UNFORESEEN, scope)
 
     def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
         route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")

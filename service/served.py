@@ -1,12 +1,15 @@
 """One version of a bundle, opened, checked and warm."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import bundle
 from bundle import Bundle, Manifest
+from scoring import Facts
 
 from .errors import UnknownTask
 from .sessions import Device, Session, open_sessions
@@ -46,8 +49,20 @@ class Served:
         return list(dict.fromkeys(provider for providers in got for provider in providers))
 
     @cached_property
+    def facts(self) -> Facts:
+        """What must be known of it to read rows for it."""
+        return Facts(
+            name=self.name,
+            digest=self.manifest.digest,
+            hidden_size=self.hidden_size,
+            num_targets=self.num_targets,
+            graphs=frozenset(self.sessions),
+            labels=self.labels,
+        )
+
+    @property
     def target_of_label(self) -> Mapping[str, int]:
-        return {label: target for target, label in enumerate(self.labels or ())}
+        return self.facts.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -69,9 +84,23 @@ def open_served(
         BundleError: a file, a hash, a label or a graph that does not fit.
     """
     opened = bundle.open_bundle(path)
-    if check_hashes:
-        bundle.check_hashes(opened)
-    labels = bundle.read_labels(opened)
-    served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
-    _ = served.target_of_label  # else the first request with a label would wait for it
+    with _checked(opened) if check_hashes else nullcontext():
+        labels = bundle.read_labels(opened)
+        served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
+        _ = served.target_of_label  # else the first request with a label would wait for it
     return served
+
+
+@contextmanager
+def _checked(opened: Bundle) -> Iterator[None]:
+    """What is done meanwhile ends well only if every file's hash is right.
+
+    Graphs and labels are compared first, as nothing is to be read that is not what was exported;
+    the weights, which take most of the time, while the graphs are loaded and run once.
+    """
+    files = set(opened.manifest.files)
+    bundle.check_hashes(opened, sorted(files - {bundle.WEIGHTS}))
+    with ThreadPoolExecutor(1) as pool:
+        weights = pool.submit(bundle.check_hashes, opened, files & {bundle.WEIGHTS})
+        yield
+        weights.result()

@@ -20,6 +20,7 @@ from .health import Health
 from .log import Log, forward, json_log
 from .peers import Peers
 from .processes import Supervisor
+from .protocol import Protocol
 from .settings import Settings
 
 _KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
@@ -79,6 +80,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(
         app,
+        http=Protocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     body_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         30.0, description="seconds for a body to arrive, and for each piece of an answer to leave"
     )
+    max_streams: Count = Field(32, description="most streams of rows (`score`) at the same time")
+    stream_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        60.0, description="seconds for a stream's client to send or to take anything at all"
+    )
+    stream_spool_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * 2**20,
+        description="most bytes on disk of a stream's answers that its client does not take yet; "
+        "then no more of it is read",
+    )
     compress_above: Count = Field(
         64 * 2**10, description="bytes of an answer from which it is compressed for who accepts it"
     )
@@ -80,6 +89,26 @@ class Settings(BaseSettings):
         256 * 2**20, description="most bytes of waiting requests and their answers in one lane"
     )
     batching: bool = Field(True, description="compute requests that wait together in one batch")
+    state: Path | None = Field(
+        None,
+        description="folder for uploaded files and jobs; by default one for this repository under "
+        "XDG_STATE_HOME or ~/.local/state",
+    )
+    input_root: Path | None = Field(
+        None, description="folder whose files jobs may read in place, by `input_path`"
+    )
+    max_file_bytes: Count = Field(2**30, description="largest uploaded file in bytes")
+    max_files_bytes: Count = Field(
+        16 * 2**30, description="most bytes of uploaded files and outputs of jobs together"
+    )
+    max_jobs: Count = Field(100, description="most jobs that wait or run")
+    job_retention: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        30 * 86_400.0,
+        description="seconds after which jobs that have ended, and files, are removed",
+    )
+    job_shard_rows: Count | None = Field(
+        None, description="rows of a job that are finished together; the default is by their size"
+    )
     log_level: LogLevel = Field("info", description="least severe event that is logged")
     drain_delay: Seconds = Field(
         0.0, description="seconds to go on serving, unready, after SIGTERM"

@@ -87,7 +87,7 @@ class JsonSheet:
         """Numbers or rows, without the brackets around them, and what parts them from others."""
         comma, self._comma = self._comma, b","
         values = numbers(log_probs, self._matrix.log)
-        return comma + encode_array(np.ascontiguousarray(values))[1:-1]
+        return comma + memoryview(encode_array(np.ascontiguousarray(values)))[1:-1]
 
     def _row(self, log_probs: Array) -> Iterator[bytes]:
         yield self._comma + b"["
@@ -147,7 +147,7 @@ def _npy(fields: Fields) -> bytes:
     if isinstance(values, list):
         if len({len(row) for row in values}) > 1:
             raise NotAcceptable("accept: a .npy holds rows of one length: expected JSON or Arrow")
-        values = np.stack(values)
+        values = np.concatenate(values).reshape(len(values), len(values[0]))
     return npy_header(values.shape) + npy_bytes(values)
 
 

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 _SUMS = frozenset({"hsoftmax_queue_depth"})
 _LEAST = frozenset({"hsoftmax_ready"})
-_MOST = frozenset({"hsoftmax_bundle_info"})
+_MOST = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs"})
 _WORKER = "worker"
 _COUNTING = ("counter", "histogram")
 

@@ -1,5 +1,6 @@
 """How long a client waits for its answer, and how urgent it says that is: two headers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .engine import Priority
@@ -23,17 +24,21 @@ class Terms:
 _USUAL = Terms()
 
 
-def terms(headers: list[tuple[bytes, bytes]]) -> Terms:
-    """What the request's headers ask for. Raises InvalidQuery if they cannot be understood."""
-    asked = {name: value for name, value in headers if name in (TIMEOUT, PRIORITY)}
-    if not asked:
-        return _USUAL
-    return Terms(_timeout(asked.get(TIMEOUT)), _priority(asked.get(PRIORITY)))
+def terms(headers: Mapping[bytes, bytes], usual: Terms = _USUAL) -> Terms:
+    """What the request's headers ask for, or else what is usual.
+
+    Raises:
+        InvalidQuery: they cannot be understood.
+    """
+    if TIMEOUT not in headers and PRIORITY not in headers:
+        return usual
+    return Terms(
+        _timeout(headers[TIMEOUT]) if TIMEOUT in headers else usual.timeout,
+        _priority(headers[PRIORITY]) if PRIORITY in headers else usual.priority,
+    )
 
 
-def _timeout(value: bytes | None) -> float | None:
-    if value is None:
-        return None
+def _timeout(value: bytes) -> float:
     milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
     if not 1 <= milliseconds <= _LONGEST:
         raise InvalidQuery(
@@ -42,9 +47,7 @@ def _timeout(value: bytes | None) -> float | None:
     return milliseconds / 1e3
 
 
-def _priority(value: bytes | None) -> Priority:
-    if value is None:
-        return Priority.INTERACTIVE
+def _priority(value: bytes) -> Priority:
     if value not in _PRIORITIES:
         expected = " or ".join(_PRIORITIES.values())
         raise InvalidQuery(f"{PRIORITY.decode()}: expected {expected}, got {_quoted(value)}")

@@ -2,10 +2,11 @@
 
     apt-get install wrk
     python -m benchmarks.http [--seconds 3] [--only target_queries,full_distributions,overload]
-                              [--frameworks] [--json]
+                              [--frameworks] [--json] [--page]
 
 A minute or two with the default; `--seconds 60 --only overload` is the long run. `--frameworks`
 also asks LitServe, BentoML and MLServer, each in its own virtual environment (see `frameworks`).
+`--page` keeps the figures in docs/performance/http and draws docs/performance-http.md.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 
 import onnxruntime
 
-from . import frameworks, full_distributions, overload, target_queries, wrk
+from . import frameworks, full_distributions, overload, page, target_queries, wrk
 from .bundles import export
 
 _ALL = ("target_queries", "full_distributions", "overload")
@@ -35,6 +36,8 @@ def main() -> None:
         repository = Path(directory)
         export(repository, told.targets)
         results = _measure(repository, told)
+    if told.page:
+        page.save(results)
     print(json.dumps(results, indent=1)) if told.json else _show(results)
 
 
@@ -45,6 +48,7 @@ def _told() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda names: names.split(","), default=_ALL)
     parser.add_argument("--frameworks", action="store_true", help="install and measure others too")
     parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
+    parser.add_argument("--page", action="store_true", help="figures into the documentation")
     return parser.parse_args()
 
 
@@ -55,7 +59,8 @@ def _measure(repository: Path, told: argparse.Namespace) -> dict[str, Any]:
     if "full_distributions" in told.only:
         results["full_distributions"] = full_distributions.measure(repository, told.seconds)
     if "overload" in told.only:
-        results["overload"] = [overload.measure(repository, max(told.seconds, 5.0))]
+        seconds = max(told.seconds, 5.0)
+        results["overload"] = [overload.measure(repository, seconds, rows=n) for n in (1, 4)]
     if told.frameworks:
         results["frameworks"] = frameworks.measure(repository, told.seconds)
     return results

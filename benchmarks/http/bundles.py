@@ -1,5 +1,6 @@
 """The bundle that all are asked about: random weights, two levels of equal size."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -40,3 +41,11 @@ def query(rows: int = 1, *, target: int | None = None, seed: int = 1) -> str:
     inputs = np.random.default_rng(seed).standard_normal((rows, HIDDEN)).round(6).tolist()
     asked = {} if target is None else {"targets": [target] * rows}
     return json.dumps({"inputs": inputs, **asked})
+
+
+def npy_query(rows: int = 1, *, seed: int = 1) -> bytes:
+    """The same rows as `.npy`; targets go into the URL."""
+    inputs = np.random.default_rng(seed).standard_normal((rows, HIDDEN)).astype(np.float32)
+    file = io.BytesIO()
+    np.save(file, inputs)
+    return file.getvalue()

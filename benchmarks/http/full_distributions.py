@@ -1,4 +1,4 @@
-"""Whole distributions from many clients: the same service with batching on and off.
+"""Whole distributions: beside the naive service, and from many clients with batching on and off.
 
 As JSON, and as npy, where writing the answer takes less than computing it.
 """
@@ -6,33 +6,48 @@ As JSON, and as npy, where writing the answer takes less than computing it.
 from pathlib import Path
 from typing import Any
 
-from . import servers
+from . import servers, wrk
 from .bundles import query
-from .target_queries import load
+from .target_queries import NPY, load
 
-CLIENTS = 64
+CLIENTS, FEW_CLIENTS = 64, 8
 
 
 def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
-    """On and off in turns, twice; `to_off` compares the better of each."""
+    """On and off in turns, twice; `to_other` compares the better of each."""
     with (
         servers.service(repository) as on,
         servers.service(repository, no_batching=None) as off,
     ):
-        running = {"on": on, "off": off}
+        running = {"hsoftmax": on, "no batching": off}
         rows = [
             {
                 "accept": accept,
-                "batching": name,
+                "server": name,
                 **load(server, query(), CLIENTS, seconds, accept),
             }
-            for accept in ("application/json", "application/x-npy")
+            for accept in (wrk.JSON, NPY)
             for _ in range(2)
             for name, server in running.items()
         ]
-    return [row | {"to_off": _best(rows, row) / _best(rows, row, "off")} for row in rows]
+    naive = _beside_naive(repository, seconds)
+    return [*_compared(naive, "naive FastAPI"), *_compared(rows, "no batching")]
 
 
-def _best(rows: list[dict[str, Any]], like: dict[str, Any], batching: str | None = None) -> float:
-    wanted = (like["accept"], batching or like["batching"])
-    return max(row["per_second"] for row in rows if (row["accept"], row["batching"]) == wanted)
+def _beside_naive(repository: Path, seconds: float) -> list[dict[str, Any]]:
+    bundle = repository / "random" / "1"
+    with servers.service(repository) as ours, servers.app("naive", bundle) as naive:
+        return [
+            {"accept": wrk.JSON, "server": name, **load(server, query(), FEW_CLIENTS, seconds)}
+            for _ in range(2)
+            for name, server in {"hsoftmax": ours, "naive FastAPI": naive}.items()
+        ]
+
+
+def _compared(rows: list[dict[str, Any]], other: str) -> list[dict[str, Any]]:
+    return [row | {"to_other": _best(rows, row) / _best(rows, row, other)} for row in rows]
+
+
+def _best(rows: list[dict[str, Any]], like: dict[str, Any], server: str | None = None) -> float:
+    wanted = (like["accept"], server or like["server"])
+    return max(row["per_second"] for row in rows if (row["accept"], row["server"]) == wanted)

@@ -1,4 +1,6 @@
-"""One row, one target, JSON: requests a second beside services that do less, or do it naively.
+"""One row, one target: requests a second beside services that do less, or do it naively.
+
+JSON, and of ours also npy in and out, which is compared with the same FastAPI that does nothing.
 
 Servers take turns at each concurrency, so that a busy moment of the machine hits all of them.
 `cpu_us` is the processor time that the server took for a request, which noise disturbs least.
@@ -10,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from . import servers, wrk
-from .bundles import query
+from .bundles import npy_query, query
 from .servers import Server
 
 CONCURRENCY = (1, 4, 16, 64, 256)
 PATH = "/v1/models/random/probabilities"
+NPY = "application/x-npy"
 
 Rows = list[dict[str, Any]]
 
@@ -28,6 +31,8 @@ def measure(repository: Path, seconds: float) -> Rows:
                 {"server": name, **load(server, query(target=123), connections, seconds)}
                 for name, server in running.items()
             ]
+            binary = load_npy(running["hsoftmax"], connections, seconds)
+            at_once.append({"server": "hsoftmax, npy", **binary})
             rows += [row | _ratios(row, at_once[0]) for row in at_once]
     return rows
 
@@ -36,10 +41,19 @@ def load(
     server: Server, body: str, connections: int, seconds: float, accept: str = "application/json"
 ) -> dict[str, float]:
     """What wrk saw, and what it cost the server."""
+    return _load(server, PATH, body, connections=connections, seconds=seconds, accept=accept)
+
+
+def load_npy(server: Server, connections: int, seconds: float) -> dict[str, float]:
+    """The same of a target query whose row and answer are npy."""
+    path = f"{PATH}?targets=123"
+    told = {"accept": NPY, "content_type": NPY}
+    return _load(server, path, npy_query(), connections=connections, seconds=seconds, **told)
+
+
+def _load(server: Server, path: str, body: str | bytes, **told: Any) -> dict[str, float]:  # noqa: ANN401
     before = server.cpu_seconds()
-    seen = wrk.post(
-        server.port, PATH, body, connections=connections, seconds=seconds, accept=accept
-    )
+    seen = wrk.post(server.port, path, body, **told)
     spent = server.cpu_seconds() - before
     return seen.as_json() | {"cpu_us": spent / max(1, seen.requests) * 1e6}
 
@@ -48,7 +62,12 @@ def load(
 def _all(repository: Path) -> Iterator[dict[str, Server]]:
     bundle = repository / "random" / "1"
     with ExitStack() as stack:
-        apps = {"FastAPI no-op": "no_op", "bare ASGI": "bare", "naive FastAPI": "naive"}
+        apps = {
+            "FastAPI no-op": "no_op",
+            "bare ASGI": "bare",
+            "lean ASGI": "lean",
+            "naive FastAPI": "naive",
+        }
         running = {
             shown: stack.enter_context(servers.app(name, bundle)) for shown, name in apps.items()
         }

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .servers import LOAD_CORE
 
+JSON = "application/json"
+
 _REPORT = """
 done = function(summary, latency, requests)
   io.write(string.format("@ %d %d %d %d %d\\n", summary.requests, summary.duration,
@@ -40,18 +42,21 @@ def available() -> bool:
 def post(
     port: int,
     path: str,
-    body: str,
+    body: str | bytes,
     *,
     connections: int,
     seconds: float,
-    accept: str = "application/json",
+    accept: str = JSON,
+    content_type: str = JSON,
 ) -> Load:
     """So many connections, each with the next request as soon as it has its answer."""
     with tempfile.TemporaryDirectory() as directory:
+        sent = Path(directory) / "body"
+        sent.write_bytes(body.encode() if isinstance(body, str) else body)
         script = Path(directory) / "post.lua"
         script.write_text(
-            f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n'
-            'wrk.headers["content-type"] = "application/json"\n'
+            f'wrk.method = "POST"\nwrk.body = io.open("{sent}", "rb"):read("*a")\n'
+            f'wrk.headers["content-type"] = "{content_type}"\n'
             f'wrk.headers["accept"] = "{accept}"\n{_REPORT}'
         )
         command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]

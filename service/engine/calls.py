@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import onnxruntime as ort
 
 from models.arrays import Array
@@ -36,8 +37,7 @@ def lane_of(task: str) -> Lane:
     return _LANES.get(task, Lane.TARGET)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One run of a graph.
 
     Attributes:
@@ -48,6 +48,7 @@ class Call:
         values: about how many numbers it gives
         priority: which of two that wait in a lane goes first
         timeout: seconds until nobody wants the answer; None is the engine's default
+        apart: shares no batch with others, so that its answer is the same to the bit, always
     """
 
     session: Session
@@ -57,6 +58,7 @@ class Call:
     values: int = 0
     priority: Priority = Priority.INTERACTIVE
     timeout: float | None = None
+    apart: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -64,8 +66,7 @@ class Call:
         return sum(array.nbytes for array in self.feeds.values()) + 4 * self.values
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
+class Outputs(msgspec.Struct, frozen=True):
     """A graph's outputs, and the seconds they waited and took."""
 
     arrays: list[Array]

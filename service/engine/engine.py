@@ -1,7 +1,7 @@
 """Tiny work at once, the rest in batches on threads, so that the event loop never waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -85,6 +85,13 @@ class Engine:
             raise self._failure(session.task, error) from None
         return Outputs(arrays, 0.0, perf_counter() - started)
 
+    def expect_room(self, task: str) -> None:
+        """Raise Overloaded if a call of this task would be refused whatever its size."""
+        lane = lane_of(task)
+        if self._queue.is_full(lane):
+            self._tally.given_up(lane, "rejected")
+            raise self._queue.refusal(lane)
+
     def submit(self, call: Call) -> asyncio.Future[Outputs]:
         """Let a call wait for a thread; to cancel the future is to give the call up."""
         if self._closed:
@@ -102,7 +109,17 @@ class Engine:
 
     async def call(self, function: Callable[[], T], *, num_bytes: int = 0) -> T:
         """Run something long that is no graph, and holds so many bytes, when it is its turn."""
-        return await self._writers.run(function, num_bytes)
+        try:
+            return await self._writers.run(function, num_bytes)
+        finally:
+            self._queue.look_again()
+
+    async def call_each(self, steps: Iterator[T], *, num_bytes: int = 0) -> list[T]:
+        """The same in steps, between which others get on; what they give."""
+        try:
+            return await self._writers.run_each(steps, num_bytes)
+        finally:
+            self._queue.look_again()
 
     def waiting(self) -> dict[str, int]:
         """How many requests wait in each lane."""

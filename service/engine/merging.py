@@ -25,6 +25,8 @@ def count_units(call: Call) -> int:
 
 def key(call: Call) -> Key:
     """Calls of equal keys can be merged."""
+    if call.apart:
+        return (id(call.session), id(call))
     ports = call.session.graph.inputs
     return (id(call.session), *(_part_of_key(port, call.feeds[port.name]) for port in ports))
 

@@ -104,11 +104,20 @@ class Queue:
         """How many requests wait in a lane."""
         return self._held[lane].requests
 
+    def is_full(self, lane: Lane) -> bool:
+        """Whether there is no room for any job, be it ever so small."""
+        writing = 0 if lane is Lane.TARGET else self._writers.pending
+        return self._held[lane].requests + writing >= self._bounds.requests
+
+    def refusal(self, lane: Lane) -> Overloaded:
+        """What somebody is told for whom there is no room."""
+        return Overloaded(f"{lane}: too much is waiting already", self._wait())
+
     def put(self, job: Job) -> None:
         """Let a job wait. Raises Overloaded if there is no room in its lane."""
         with self._changed:
             if not self._held[job.lane].has_room(job, self._bounds, self._writers):
-                raise Overloaded(f"{job.lane}: too much is waiting already", self._wait())
+                raise self.refusal(job.lane)
             line = self._line(job)
             if not line.jobs:
                 line.clock = max(line.clock, self._now)
@@ -168,14 +177,29 @@ class Queue:
             self._changed.notify_all()
         return jobs
 
+    def look_again(self) -> None:
+        """An answer has been written, for which a full distribution may have waited."""
+        with self._changed:
+            self._changed.notify()
+
     def _ready(self) -> list[_Line]:
-        """Lines that may go on: the last thread but one is not for full distributions."""
-        full_is_free = self._running[Lane.FULL] < max(1, self._threads // 2)
+        """Lines that may go on."""
         return [
             line
             for line in self._lines.values()
-            if line.jobs and (line.lane is not Lane.FULL or full_is_free)
+            if line.jobs and (line.lane is not Lane.FULL or self._full_may_run(line))
         ]
+
+    def _full_may_run(self, line: _Line) -> bool:
+        """The last thread but one is not for full distributions, nor any while answers pile up.
+
+        Where writing takes longer than computing, a batch that starts early is a small one, and the
+        weights are read for a few rows; one that is done when the pen is free is early enough.
+        """
+        if self._running[Lane.FULL] >= max(1, self._threads // 2):
+            return False
+        takes = self._pace.seconds(Lane.FULL, min(line.work, _BUDGET[Lane.FULL]))
+        return self._writers.wait <= takes
 
     def _fill(self, line: _Line) -> Batch:
         """A batch from the line's first key, topped up with what is of the other priority."""

@@ -5,7 +5,9 @@ much: uvloop takes that lock anew for every socket, and would wait for a whole a
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
 from time import perf_counter
 from typing import TypeVar
 
@@ -30,18 +32,39 @@ class Writers:
 
     async def run(self, function: Callable[[], T], num_bytes: int) -> T:
         """The function's result; so many bytes are held until it is there."""
+        async with self._holding(num_bytes):
+            await asyncio.sleep(0)  # all that is ready goes first
+            started = perf_counter()
+            result = function()
+            self._learn(perf_counter() - started)
+            return result
+
+    async def run_each(self, steps: Iterator[T], num_bytes: int) -> list[T]:
+        """What the steps give; nobody else's are between them, but all else that is ready is."""
+        async with self._holding(num_bytes):
+            results: list[T] = []
+            taken, more = 0.0, True
+            while more:
+                await asyncio.sleep(0)
+                started = perf_counter()
+                some = list(islice(steps, 1))
+                results += some
+                more = bool(some)
+                taken += perf_counter() - started
+            self._learn(taken)
+            return results
+
+    @asynccontextmanager
+    async def _holding(self, num_bytes: int) -> AsyncIterator[None]:
+        """Wait for one's turn, and be counted from now until it is over."""
         self.pending += 1
         self.num_bytes += num_bytes
         try:
             async with self._turn:
-                await asyncio.sleep(0)  # all that is ready goes first
-                return self._timed(function)
+                yield
         finally:
             self.pending -= 1
             self.num_bytes -= num_bytes
 
-    def _timed(self, function: Callable[[], T]) -> T:
-        started = perf_counter()
-        result = function()
-        self._seconds += _NEWEST * (perf_counter() - started - self._seconds)
-        return result
+    def _learn(self, seconds: float) -> None:
+        self._seconds += _NEWEST * (seconds - self._seconds)

@@ -112,4 +112,5 @@ BLOCK_DOT = Question(
     answer=BlockDotAnswer,
     example={"h": [[[0.1, -0.2]]], "input_index": [[0]], "output_index": [[3, 1]]},
     plan=plan,
+    task=lambda body: "block_dot",
 )

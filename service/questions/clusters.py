@@ -44,4 +44,5 @@ CLUSTERS = Question(
     answer=ClustersAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]]},
     plan=plan,
+    task=lambda body: "cluster_log_probs",
 )

@@ -20,19 +20,20 @@ def field(log: bool) -> str:
 
 
 def numbers(log_probs: Array, log: bool) -> Array:
-    """log_probs, or exp of them in float64. Raises InferenceFailed on NaN."""
+    """log_probs, or exp of them. Raises InferenceFailed on NaN."""
     if log_probs.ndim == 1 and log_probs.size <= _FEW:
         return _few(log_probs.tolist(), log)
     # Rounding may leave a log-probability just above zero.
-    clipped = np.minimum(log_probs, 0, dtype=np.float64)
+    clipped = np.minimum(log_probs, 0, dtype=np.float32)
     smallest = clipped.min(initial=0)  # NaN, if there is one
     if math.isnan(smallest):
         raise InferenceFailed(_NOT_A_NUMBER)
     if log:
-        return clipped.astype(np.float32)
-    # float32 holds all that the graph knew, and its JSON is a third shorter.
-    kind = np.float32 if smallest > _SMALLEST else np.float64
-    return np.exp(clipped).astype(kind, copy=False)
+        return clipped
+    # float32 holds all that the graph knew, takes a quarter of the time, and its JSON is a third
+    # shorter; only what it cannot hold goes through float64.
+    result: Array = np.exp(clipped if smallest > _SMALLEST else clipped.astype(np.float64))
+    return result
 
 
 def _few(log_probs: list[float], log: bool) -> Array:

@@ -60,8 +60,7 @@ class Matrix:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """One run of a task's graph.
 
     Attributes:
@@ -92,7 +91,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Question:
-    """One route: its name in the path, its forms, and its planner."""
+    """One route: its name in the path, its forms, and its planner.
+
+    Attributes:
+        task: the task that a JSON body is for, as far as a glance tells; under overload, what is
+            refused anyway is refused before it is read
+    """
 
     name: str
     summary: str
@@ -100,3 +104,4 @@ class Question:
     answer: type[Any]
     example: Mapping[str, object]
     plan: Callable[[Any, Served, Settings], Plan]
+    task: Callable[[bytes], str]

@@ -19,6 +19,7 @@ from .question import Answer, Fields, Plan, Query, Question
 from .work import path_work
 
 _LARGEST_SEED = 2**53 - 1  # what JSON carries through every client unharmed
+_NUMBERS_A_STEP = 8  # that Philox makes of one value of its counter, in float32
 _SMALLEST_NOISE = np.float32(2**-25)  # never 0: a graph may take its logarithm
 
 
@@ -65,7 +66,7 @@ def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
     seed = _seed(query.seed)
     return Plan(
         session=session,
-        feeds={"hidden": states, "noise": _noise(seed, rows, samples, per_sample)},
+        feeds={"hidden": states, "noise": noise(seed, rows, samples, per_sample)},
         rows=rows,
         work=path_work(served, rows * samples),
         values=rows * samples,
@@ -79,12 +80,14 @@ def _noise_per_sample(session: Session) -> int:
     return int(size)
 
 
-def _noise(seed: int, rows: int, samples: int, per_sample: int) -> Float32:
-    """Uniform in (0, 1), [rows, samples, per_sample]."""
-    noise = np.random.Generator(np.random.Philox(seed)).random(
-        (rows, samples, per_sample), dtype=np.float32
-    )
-    return np.maximum(noise, _SMALLEST_NOISE)
+def noise(seed: int, rows: int, samples: int, per_sample: int, skip: int = 0) -> Float32:
+    """Uniform in (0, 1), [rows, samples, per_sample]; without the seed's first `skip` numbers."""
+    bits = np.random.Philox(seed)
+    bits.advance(skip // _NUMBERS_A_STEP)
+    before = skip % _NUMBERS_A_STEP
+    count = rows * samples * per_sample
+    made = np.random.Generator(bits).random(before + count, dtype=np.float32)[before:]
+    return np.maximum(made, _SMALLEST_NOISE).reshape(rows, samples, per_sample)
 
 
 def _seed(seed: int | None) -> int:
@@ -109,4 +112,5 @@ SAMPLE = Question(
     answer=SampleAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},
     plan=plan,
+    task=lambda body: "sample",
 )

@@ -93,4 +93,5 @@ TOPK = Question(
     answer=TopKAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "k": 5},
     plan=plan,
+    task=lambda body: "top_k",
 )

@@ -1,16 +1,23 @@
 """The routes, by whom they are for: clients with questions, clients who look, machines, people."""
 
 from .admin import admin_routes
+from .batches import batch_routes
 from .bundles import bundle_routes
+from .files import file_routes
 from .health import health_routes
 from .pages import page_routes
 from .questions import question_path, question_routes
+from .score import SCORE_PATH, score_route
 
 __all__ = [
+    "SCORE_PATH",
     "admin_routes",
+    "batch_routes",
     "bundle_routes",
+    "file_routes",
     "health_routes",
     "page_routes",
     "question_path",
     "question_routes",
+    "score_route",
 ]

@@ -1,8 +1,6 @@
 """POST /v1/models/{name}/<question> as raw ASGI, each in the OpenAPI document all the same."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -12,15 +10,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from models.arrays import Array
-from service.answers import send_answer
+from service.answers import send_answer, send_error
 from service.arrow import expect_arrow, read_arrow
 from service.body import read_body
 from service.core import Core
 from service.departure import unless_left
 from service.engine import Call, Outputs
-from service.errors import UnsupportedMediaType
+from service.errors import ServiceError, UnsupportedMediaType
 from service.exchange import Exchange, current
-from service.formats import Format, format_of_answer, format_of_body
+from service.formats import Format, formats
 from service.npy import read_npy
 from service.parameters import query_of
 from service.questions import QUESTIONS, Plan, Question
@@ -61,16 +59,22 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._answer(scope, receive, send, current(scope))
+        except ServiceError as error:
+            await send_error(send, error, scope)
         except ClientDisconnect:
             return
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        core, headers = self._core, scope["headers"]
-        asked, (form, wanted) = terms(headers), _formats(headers)
+        core = self._core
+        asked, (form, wanted) = terms(exchange.asked), formats(exchange.asked)
+        if wanted is Format.ARROW:
+            expect_arrow()
         body = await read_body(scope, receive, core.settings)
         name = scope["path_params"]["name"]
         served = core.repository.find(name)  # an unknown name comes before a bad body
         exchange.serve(served)
+        if form is Format.JSON:
+            core.engine.expect_room(self._question.task(body))
         query = self._query(form, body, scope["query_string"])
         if query.version is not None:
             served = core.repository.find(name, str(query.version))
@@ -90,11 +94,12 @@ class Endpoint:
                 patience=core.settings.body_timeout,
             )
         outputs = [await self._outputs(run, asked, exchange, receive) for run in plan.runs]
-        write = partial(_written, wanted, answer, plan, outputs)
         if plan.values <= _INLINE_VALUES:
-            whole = write()
+            whole = _written(wanted, answer, plan, outputs)
         else:
-            whole = await core.engine.call(write, num_bytes=_WRITTEN_BYTES * plan.values)
+            steps = _steps(wanted, answer, plan, outputs)
+            num_bytes = _WRITTEN_BYTES * plan.values
+            whole = b"".join(await core.engine.call_each(steps, num_bytes=num_bytes))
         await send_answer(send, wanted, whole)
 
     async def _outputs(
@@ -124,9 +129,12 @@ class Endpoint:
         rows = max(1, self._core.settings.slice_bytes // (4 * width))
         for start in range(0, plan.rows, rows):
             some = states[start : start + rows]
-            call = _call(replace(plan, rows=len(some)), {"hidden": some}, asked)
+            part = msgspec.structs.replace(plan, rows=len(some))
+            call = _call(part, {"hidden": some}, asked)
             share = len(some) / plan.rows
-            call = replace(call, work=int(plan.work * share), values=len(some) * width)
+            call = msgspec.structs.replace(
+                call, work=int(plan.work * share), values=len(some) * width
+            )
             outputs = await self._run(call, receive)
             self._note(outputs, plan.session, len(some), exchange)
             yield outputs.arrays[0]
@@ -160,6 +168,19 @@ def _call(plan: Plan, feeds: Feeds, asked: Terms) -> Call:
     )
 
 
+def _steps(
+    form: Format, answer: Mapping[str, str], plan: Plan, outputs: Sequence[Outputs]
+) -> Iterator[bytes]:
+    """The whole answer, in pieces that are written in about a millisecond where that can be."""
+    if plan.matrix is None:
+        yield _written(form, answer, plan, outputs)
+        return
+    page = sheet(form, answer, plan.matrix, plan.rows)
+    yield page.begin()
+    yield from page.pieces(outputs[0].arrays[0])
+    yield page.end()
+
+
 def _written(
     form: Format, answer: Mapping[str, str], plan: Plan, outputs: Sequence[Outputs]
 ) -> bytes:
@@ -167,17 +188,3 @@ def _written(
     for run, got in zip(plan.runs, outputs, strict=True):
         fields |= run.finish(got.arrays)
     return written(form, answer, fields)
-
-
-def _formats(headers: list[tuple[bytes, bytes]]) -> tuple[Format, Format]:
-    """The body's and the answer's."""
-    content_type, accept = b"", b""
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"accept":
-            accept = value
-    form, wanted = format_of_body(content_type), format_of_answer(accept)
-    if wanted is Format.ARROW:
-        expect_arrow()
-    return form, wanted

@@ -12,7 +12,8 @@ from service.settings import Settings
 from .conftest import TOLERANCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
-EXAMPLES = re.findall(r"```http\nPOST (\S+)\n(.*?)```\n```json\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```", PAGE)
+STREAMS = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```ndjson\n([^`]*)```", PAGE)
 
 
 def same(got: object, wanted: object) -> bool:
@@ -33,6 +34,17 @@ def test_there_are_examples():
 def test_an_example_is_answered_as_printed(client, url, query, answer):
     got = client.post(url, content=query).json()
     assert same(got, json.loads(answer)), got
+
+
+def test_there_is_a_stream():
+    assert STREAMS
+
+
+@pytest.mark.parametrize(("url", "rows", "records"), STREAMS)
+def test_a_stream_is_answered_as_printed(client, url, rows, records):
+    got = client.post(url, content=rows).text.splitlines()
+    for line, wanted in zip(got, records.splitlines(), strict=True):
+        assert same(json.loads(line), json.loads(wanted)), line
 
 
 def test_every_error_code_is_described():

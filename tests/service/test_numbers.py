@@ -14,7 +14,7 @@ def test_few_values_are_as_many(low, log):
     few = numbers(values, log)
     many = numbers(np.concatenate([values, values]), log)[:_FEW]
     assert few.dtype == many.dtype
-    np.testing.assert_allclose(few, many, rtol=1e-7 if few.dtype == np.float32 else 1e-15)
+    np.testing.assert_allclose(few, many, rtol=3e-7 if few.dtype == np.float32 else 1e-15)
 
 
 @pytest.mark.parametrize("size", [1, _FEW + 1])

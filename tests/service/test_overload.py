@@ -135,6 +135,28 @@ def test_overload_is_429_with_retry_after_and_health_is_exempt(stage):
     asyncio.run(main())
 
 
+def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage):
+    scene = stage(max_queue_requests=1)
+
+    async def main() -> None:
+        _, running = scene.asking()
+        await scene.runtime.begun()
+        _, waiting = scene.asking()
+        await scene.waiting(1)
+        unreadable = {"inputs": "no rows"}
+        assert (await scene.client().ask(unreadable)).status == 429
+        assert (await scene.client().ask(unreadable | {"targets": [1]})).status == 422
+        assert (await scene.client().ask(unreadable, path=URL[:-13] + "topk")).status == 422
+        for path in ("nothing", "words"):
+            url = f"/v1/models/{path}/probabilities"
+            assert (await scene.client().ask(unreadable, path=url)).status in (404, 429)
+        scene.runtime.let_all_go()
+        await asyncio.gather(running, waiting)
+        assert (await scene.client().ask(unreadable)).status == 422
+
+    asyncio.run(main())
+
+
 def test_what_the_engine_counts_is_in_the_metrics(stage):
     scene = stage(max_queue_requests=2)
 

@@ -28,7 +28,10 @@ def test_the_document_has_every_route(document):
     questions = {f"/v1/models/{{name}}/{question.name}": {"post"} for question in QUESTIONS}
     looks = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
     wanted = questions | {path: {"get"} for path in looks}
-    for change in ("reload", "unload"):
+    wanted |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
+    wanted |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
+    wanted |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
+    for change in ("reload", "unload", "score"):
         wanted[f"/v1/models/{{name}}/{change}"] = {"post"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == wanted
 

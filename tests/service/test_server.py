@@ -100,6 +100,22 @@ def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
     ask(connection)
 
 
+@pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\nhost\r\n\r\n"])
+def test_what_is_no_http_gets_an_error_of_the_one_shape(start, rubbish):
+    server = start()
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(rubbish + b"\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+        assert (answer.status, told["code"]) == (400, "invalid_http")
+        assert told["error"] == "request: expected HTTP/1.1, got something else"
+        assert answer.headers["x-request-id"] == told["request_id"]
+        assert connection.recv(1) == b""  # closed
+    ask(server.connect())
+
+
 def test_a_taken_port_is_an_error_at_start(repository):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,6 +1,7 @@
 """Whose turn it is."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -143,3 +144,43 @@ def test_a_bundle_asked_seldom_does_not_wait_for_one_asked_often(engine):
         submit("seldom", rows(seldom, 1, work=FULL_SLICE))
 
     assert turns(engine, fill).index("seldom") <= 3
+
+
+def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
+    """Else it would be computed in small batches, each of which reads all weights."""
+    engine = start()
+    session, small = held(), held("target_log_prob")
+
+    async def main() -> None:
+        for _ in range(8):  # it takes a while to write an answer, and none to compute one
+            await engine.call(lambda: time.sleep(0.02))
+            await engine.submit(rows(session, 1))
+        ran = len(session.runtime.ran)
+        writing = [asyncio.create_task(engine.call(lambda: time.sleep(0.02))) for _ in range(4)]
+        await asyncio.sleep(0)
+        later = [engine.submit(rows(session, value)) for value in (1, 2, 3)]
+        await engine.submit(pairs(small, [1], [0], [0]))  # which nothing holds up
+        assert not any(task.done() for task in writing[1:])
+        assert len(session.runtime.ran) == ran
+        await asyncio.gather(*later)
+        assert len(session.runtime.ran) == ran + 1  # all in one batch
+        assert all(task.done() for task in writing[:3])
+        await asyncio.gather(*writing)
+
+    asyncio.run(main())
+
+
+def test_others_get_on_between_the_steps_of_an_answer(start):
+    engine = start()
+    seen = []
+
+    async def main() -> None:
+        steps = (seen.append(step) for step in range(3))
+        writing = asyncio.create_task(engine.call_each(steps))
+        while not writing.done():
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    between = seen[seen.index(0) : seen.index(2)]
+    assert between == [0, "other", 1, "other"]
