@@ -6,6 +6,8 @@ Many pairs visit each distinct block once. For a few, fewer operators matter mor
 are copied at once, as the textbook graph does it.
 """
 
+from functools import partial
+
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
@@ -40,11 +42,16 @@ def target_log_prob(
 
     def few() -> list[Var]:
         states = top.states_apart(op.gather(hidden, column(row)))
-        local = [_at_once(level, states, *at) for level, *at in path]
+        local = [
+            _at_once(level, states, *at)
+            if level.is_transposed
+            else op.reshape(_visited(level, hidden, row, *at, few=True), ints(-1, 1, 1))
+            for level, *at in path
+        ]
         return [vector(_sum(_chosen(logits_apart(top.whole(), states), level_row), local))]
 
     top = levels(model, weights)[0]
-    if not all(level.is_transposed for level in levels(model, weights)):
+    if not top.is_transposed:
         return (many()[0],)
     is_few = op.less_or_equal(length(target), ints(_few(model, weights)))
     return (op.if_(is_few, then_branch=few, else_branch=many)[0],)
@@ -52,6 +59,8 @@ def target_log_prob(
 
 def _few(model: HierarchicalSoftmax, weights: Weights) -> int:
     """Pairs whose blocks are copied together: some megabytes of them."""
+    if not all(level.is_transposed for level in levels(model, weights)):
+        return _FEWEST
     largest = max(level.block_bytes for level in levels(model, weights))
     return max(_FEWEST, min(_AT_ONCE // largest, _MOST))
 
@@ -76,7 +85,9 @@ def _of_cluster(
     return op.loop(parts, v_initial=[nothing], body=body)[0]
 
 
-def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var) -> Var:
+def _visited(
+    level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var, *, few: bool = False
+) -> Var:
     def of_alike(call: Var) -> tuple[Var]:
         return (op.add(op.mul(call, integer(level.level.block_size or 0)), position),)
 
@@ -86,9 +97,10 @@ def _visited(level: LevelWeights, hidden: Var, row: Var, block: Var, position: V
     def choose(visit: Visit, call: Var, position: Var) -> tuple[Var]:
         return (pick(visit.log_probs, call, position),)
 
+    visit = partial(visit_blocks, level, hidden, row, block, few=few)
     if level.level.block_size is None:
-        return visit_blocks(level, hidden, row, block, lambda call: (call, position), choose)[0]
-    return visit_blocks(level, hidden, row, block, of_alike, choose_of_alike, types=(float,))[0]
+        return visit(lambda call: (call, position), choose)[0]
+    return visit(of_alike, choose_of_alike, types=(float,))[0]
 
 
 def _at_once(level: LevelWeights, states: States, block: Var, position: Var) -> Var:

@@ -77,13 +77,17 @@ def visit_blocks(
     choose: Choose,
     *,
     types: Sequence[type] | None = None,
+    few: bool = False,
 ) -> tuple[Var, ...]:
     """The answers of `choose` for pairs (row [P], block [P]), each [P, ...].
 
     Args:
         types: of the answers, where each is [W]: float or int. Only such can pass in place.
+        few: whether there are but a few pairs, known beforehand
     """
     query = _Query(level, hidden, row, block, about, choose)
+    if few:
+        return tuple(_one_by_one(query))
     return tuple(
         op.if_(
             op.less_or_equal(length(block), ints(_FEW)),
