@@ -148,8 +148,9 @@ def expect_same(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
                         f"{_changed(wanted['input'], got['input'])}")  # fmt: skip
     for name, value in wanted["options"].items():
         if value != got["options"].get(name):
+            said = "task" if name == "name" else name
             raise CallError(
-                f"resume: expected {name} {got['options'].get(name)!r}, as the job began, "
+                f"resume: expected {said} {got['options'].get(name)!r}, as the job began, "
                 f"got {value!r}"
             )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.responses import Response
 from starlette.types import Scope, Send
 
-from .errors import Internal, MethodNotAllowed, NotFound, ServiceError
+from .errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
 from .exchange import current
 from .formats import Format
 from .wire import encode
@@ -59,6 +59,8 @@ def _body(error: ServiceError, scope: Scope) -> bytes:
 def _headers(error: ServiceError) -> Mapping[str, str]:
     if error.retry_after is not None:
         return {"retry-after": str(error.retry_after)}
+    if isinstance(error, SlowBody):  # the rest of it would be read as the next request
+        return {"connection": "close"}
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .answers import UNFORESEEN, error_response, of_status
 from .changes import answer_peer, keep
@@ -55,7 +55,7 @@ def create_app(
         StartError: no such repository, or a device that is not there.
     """
     core = _core(settings, log or json_log(settings.log_level), peers)
-    app = FastAPI(
+    app = _Service(
         title="hsoftmax",
         version=version("hsoftmax"),
         description=_DESCRIPTION,
@@ -76,6 +76,16 @@ def create_app(
     app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
+
+
+class _Service(FastAPI):
+    """FastAPI, but without what it does before its middleware, which nothing here needs."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.middleware_stack is None:
+            return await super().__call__(scope, receive, send)
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
 
 def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:
@@ -181,5 +191,6 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def parameter_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return error_response(InvalidQuery(f"{where}: {first['msg']}"), request.scope)
+        wanted = first["msg"].removeprefix("Input should be ").partition(",")[0]
+        sentence = f"{first['loc'][-1]}: expected {wanted}, got {str(first['input'])[:60]!r}"
+        return error_response(InvalidQuery(sentence), request.scope)

@@ -1,19 +1,19 @@
 """A request's body as bytes: never more of it than the limit, nor waited for longer."""
 
 import asyncio
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from .errors import InvalidQuery, SlowBody, TooLarge
-from .exchange import current
 from .expansion import expand
 from .settings import Settings
 from .stepping import within
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Settings) -> bytes:
-    """The whole body, expanded if it was compressed.
+async def read_body(asked: Mapping[bytes, bytes], receive: Receive, limits: Settings) -> bytes:
+    """The whole body, expanded if the headers say that it is compressed.
 
     Raises:
         UnsupportedMediaType, Unreadable: compressed in another way than is known, or than it says.
@@ -21,7 +21,6 @@ async def read_body(scope: Scope, receive: Receive, limits: Settings) -> bytes:
         SlowBody: it took longer than the limit to arrive.
         ClientDisconnect: the client left.
     """
-    asked = current(scope).asked
     if (length := asked.get(b"content-length")) is not None:
         _expect_length(length, limits.max_body_bytes)
     try:

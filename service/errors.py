@@ -21,6 +21,7 @@
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UnsupportedMediaType            415  unsupported_media_type
+    ├── RangeNotSatisfiable             416  range_not_satisfiable
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
@@ -186,6 +187,13 @@ class UnsupportedMediaType(ServiceError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class RangeNotSatisfiable(ServiceError):
+    """A part of a file that it does not have."""
+
+    status = 416
+    code = "range_not_satisfiable"
 
 
 class InvalidQuery(ServiceError):

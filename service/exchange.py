@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 from starlette.types import Scope
 
 from .served import Served
@@ -20,8 +20,7 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """Filled in on the way through the service; seconds, not milliseconds.
 
     Attributes:
@@ -48,8 +47,8 @@ class Exchange:
         """What every answer carries."""
         headers = [
             (REQUEST_ID, self.request_id.encode()),
-            (QUEUE_TIME, b"%.3f" % (self.queued * 1e3)),
-            (COMPUTE_TIME, b"%.3f" % (self.computed * 1e3)),
+            (QUEUE_TIME, _milliseconds(self.queued)),
+            (COMPUTE_TIME, _milliseconds(self.computed)),
         ]
         if self.digest:
             headers.append((DIGEST, self.digest.encode()))
@@ -67,6 +66,10 @@ def current(scope: Scope) -> Exchange:
     """The exchange that `begin` made."""
     exchange: Exchange = scope[_KEY]
     return exchange
+
+
+def _milliseconds(seconds: float) -> bytes:
+    return b"%.3f" % (seconds * 1e3) if seconds else b"0.000"
 
 
 def _request_id(given: bytes | None) -> str:

@@ -3,7 +3,9 @@
 A wrong index would not fail there: it wraps round and gives a plausible wrong probability.
 """
 
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 
 import msgspec
@@ -42,10 +44,16 @@ def hidden(inputs: Inputs | Array, served: Served, limits: Settings) -> Float32:
             raise InvalidQuery(f"inputs row {i}: expected {width} numbers, got {len(row)}")
     try:
         # JSON has no NaN or infinity: only a number too large for float32 could become one.
-        with np.errstate(over="raise"):
-            return np.array(inputs, dtype=np.float32)
-    except FloatingPointError:
+        return _packed(inputs, width)
+    except OverflowError:
         raise _overflow(inputs) from None
+
+
+def _packed(inputs: Inputs, width: int) -> Float32:
+    """Rows of this width as an array, in a third of the time that NumPy takes for lists."""
+    pack = struct.Struct(f"<{width}f").pack  # which checks the range, as native order would not
+    packed = [pack(*row) for row in inputs]
+    return np.ndarray((len(inputs), width), "<f4", b"".join(packed))
 
 
 def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
@@ -55,9 +63,11 @@ def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
         raise InvalidQuery(f"inputs: expected {wanted}, got shape {inputs.shape}")
     if len(inputs) > limits.max_rows:
         raise TooLarge(f"inputs: expected at most {limits.max_rows} rows, got {len(inputs)}")
-    with np.errstate(over="ignore"):
-        states = np.ascontiguousarray(inputs, dtype=np.float32)
-    if not np.isfinite(states).all():
+    states = inputs
+    if inputs.dtype != np.float32 or not inputs.flags.c_contiguous:
+        with np.errstate(over="ignore"):
+            states = np.ascontiguousarray(inputs, dtype=np.float32)
+    if np.count_nonzero(np.isfinite(states)) < states.size:  # `all` takes twice as long for a row
         i, j = np.argwhere(~np.isfinite(states))[0]
         got = inputs[i, j]
         raise InvalidQuery(
@@ -78,15 +88,24 @@ def pairs(targets: Targets, rows: int, served: Served, limits: Settings) -> Pair
         raise InvalidQuery(f"targets: expected {rows}, one for each row, got {len(targets)}")
     nested = [entry for entry in targets if isinstance(entry, list)]
     if not nested:
-        flat: list[Target] = [entry for entry in targets if not isinstance(entry, list)]
-        return Pairs(np.arange(rows), _checked(flat, [1] * rows, served), None)
+        flat: list[Target] = targets  # type: ignore[assignment]  # as none of them is a list
+        return Pairs(_numbered(rows), _checked(flat, [1] * rows, served), None)
     if len(nested) != rows:
         raise InvalidQuery("targets: expected all numbers or all lists, got both")
     counts = tuple(map(len, nested))
     if (total := sum(counts)) > limits.max_targets:
         raise TooLarge(f"targets: expected at most {limits.max_targets}, got {total}")
     listed = list(chain.from_iterable(nested))
-    return Pairs(np.repeat(np.arange(rows), counts), _checked(listed, counts, served), counts)
+    row = _numbered(rows) if total == rows and min(counts) else np.repeat(_numbered(rows), counts)
+    return Pairs(row, _checked(listed, counts, served), counts)
+
+
+@lru_cache(maxsize=16)
+def _numbered(rows: int) -> Int64:
+    """0 to rows, for all who ask for as many."""
+    numbers = np.arange(rows)
+    numbers.flags.writeable = False
+    return numbers
 
 
 def expect_k(k: int, served: Served) -> int:

@@ -2,12 +2,14 @@
 
 import asyncio
 import atexit
+import json
 import logging
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from time import time
 from typing import BinaryIO
 
 import orjson
@@ -17,6 +19,9 @@ from .settings import LogLevel
 _DELAY = 0.05  # seconds
 _PIPE = 4096  # bytes, PIPE_BUF on Linux
 _SEVERITY: dict[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+Fields = Mapping[str, object]
+Line = tuple[float, LogLevel, str, Fields, Fields]  # when, how severe, what, and the fields
 
 
 def json_log(level: LogLevel, stream: BinaryIO | None = None) -> "Log":
@@ -60,24 +65,23 @@ class Log:
         self.error(event, sys.exception(), **fields)
 
     def _write(self, level: LogLevel, event: str, fields: dict[str, object]) -> None:
-        now = datetime.now(UTC)
-        line = {"timestamp": now, "level": level, "event": event, **self._always, **fields}
-        self._lines.add(orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z))
+        self._lines.add((time(), level, event, self._always, fields))
 
 
 class Lines:
     """Writes lines: at once, but from an event loop a little later and many in one go.
 
-    A write costs as much as all else about a line, and the loop has requests to answer.
+    The loop has requests to answer, and a line that is made between two of them takes several
+    times as long as one that is made after another line. Fields must not change meanwhile.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         atexit.register(self.flush)
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: Line) -> None:
         self._waiting.append(line)
         try:
             loop = asyncio.get_running_loop()
@@ -92,11 +96,20 @@ class Lines:
         self._loop = None
         lines = []
         while self._waiting:
-            lines.append(self._waiting.popleft())
+            lines.append(_encoded(*self._waiting.popleft()))
         if not self._stream.closed:
             for chunk in _chunks(lines):
                 self._stream.write(chunk)
                 self._stream.flush()
+
+
+def _encoded(seconds: float, level: LogLevel, event: str, always: Fields, fields: Fields) -> bytes:
+    now = datetime.fromtimestamp(seconds, UTC)
+    line = {"timestamp": now, "level": level, "event": event, **always, **fields}
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
+    except TypeError:  # text that is no UTF-8, of which no line before it must be lost
+        return json.dumps(line, default=str).encode()
 
 
 def _chunks(lines: list[bytes]) -> Iterator[bytes]:

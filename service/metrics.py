@@ -1,8 +1,8 @@
 """What one app counts, and Prometheus' page of it.
 
-Counting is on the way of every request, so that it is a dictionary and an addition, all in the
-event loop's thread; Prometheus' own objects take a lock and microseconds for each. They are made
-of the counts when the page is asked for.
+Counting is on the way of every request, so that what each has is only put down, and added up for
+many of them in one go; all in the event loop's thread. Prometheus' own objects take a lock and
+microseconds for each. They are made of the counts when the page is asked for.
 """
 
 import math
@@ -62,6 +62,8 @@ _SPREADS = {
     "batch_rows": ("Rows of the requests in a batch.", _LANE, _ROWS),
 }
 
+_MANY = 64  # notes that are added up together
+
 Labels = tuple[object, ...]
 
 
@@ -74,21 +76,23 @@ class Metrics:
         }
         self.gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
         self.spreads: dict[str, dict[Labels, Spread]] = {name: {} for name in _SPREADS}
+        self._answered: list[tuple[str, str, int, str, float]] = []
+        self._runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
         """Count one answered request."""
-        self.counters["requests"][route, model, status, code] += 1
-        self._spread("request_seconds", (route, model)).add(seconds)
+        self._answered.append((route, model, status, code, seconds))
+        if len(self._answered) >= _MANY:
+            self._add_up()
 
     def computed(self, route: str, model: str, rows: int, queue: float, compute: float) -> None:
         """Count one run of a graph."""
-        labels = (route, model)
-        self.counters["rows"][labels] += rows
-        self._spread("queue_seconds", labels).add(queue)
-        self._spread("compute_seconds", labels).add(compute)
+        self._runs.append((route, model, rows, queue, compute))
+        if len(self._runs) >= _MANY:
+            self._add_up()
 
     def streamed(self, model: str, scored: int, failed: int) -> None:
         """Count the rows of a stream."""
@@ -147,6 +151,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
+        self._add_up()
         for name, (text, labels) in _COUNTERS.items():
             counter = CounterMetricFamily(f"hsoftmax_{name}", text, labels=labels)
             for values, number in self.counters[name].items():
@@ -162,6 +167,18 @@ class Metrics:
             for values, spread in self.spreads[name].items():
                 histogram.add_metric(_texts(values), _buckets(spread), spread.total)
             yield histogram
+
+    def _add_up(self) -> None:
+        """Count what has been put down."""
+        answered, self._answered = self._answered, []
+        for route, model, status, code, seconds in answered:
+            self.counters["requests"][route, model, status, code] += 1
+            self._spread("request_seconds", (route, model)).add(seconds)
+        runs, self._runs = self._runs, []
+        for route, model, rows, queue, compute in runs:
+            self.counters["rows"][route, model] += rows
+            self._spread("queue_seconds", (route, model)).add(queue)
+            self._spread("compute_seconds", (route, model)).add(compute)
 
     def _spread(self, name: str, labels: Labels) -> Spread:
         found = self.spreads[name].get(labels)

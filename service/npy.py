@@ -13,6 +13,7 @@ from models.arrays import Array
 from .errors import Unreadable
 
 _NOT_NPY = "body: expected a .npy array of numbers, which this is not"
+_FLOAT32 = np.dtype("<f4")
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -54,4 +55,4 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 def npy_bytes(values: Array) -> bytes:
     """What comes after the header."""
-    return values.astype("<f4").tobytes()
+    return values.astype(_FLOAT32, copy=False).tobytes()

@@ -1,5 +1,10 @@
-"""uvicorn's HTTP, but what is no HTTP at all is answered in the one shape of errors too."""
+"""uvicorn's HTTP, but for what it leaves to chance: bytes that are no HTTP, and closing.
 
+What is no HTTP at all is answered in the one shape of errors. A connection that is closed while its
+peer takes nothing would wait for ever to send what is left, and is cut.
+"""
+
+import asyncio
 import os
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -7,9 +12,30 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .errors import NotHttp
 from .wire import encode
 
+_PATIENCE = 30.0  # seconds in which a peer takes something, while its connection is closed
+
 
 class Protocol(HttpToolsProtocol):
     """A connection; no app is asked about what cannot be read as a request."""
+
+    _watch: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """More is to be sent than the peer takes."""
+        super().pause_writing()
+        if self._watch is None:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._watch = self.loop.call_later(_PATIENCE, self._look, left) if left else None
+
+    def _look(self, before: int) -> None:
+        stuck = self.transport.get_write_buffer_size() == before
+        if stuck and self.transport.is_closing():
+            self.transport.abort()
+        else:
+            self._look_again()
 
     def send_400_response(self, msg: str) -> None:
         """Say so, and close the connection, as nobody knows where a next request would begin."""

@@ -1,5 +1,6 @@
 """The outermost layer, as plain ASGI: ids and headers, the last resort for errors, log, metrics."""
 
+from collections.abc import Awaitable
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,11 +29,11 @@ class Rim:
         exchange = begin(scope)
         started = perf_counter()
 
-        async def dressed(message: Message) -> None:
+        def dressed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] = [*message["headers"], *self._headers(exchange)]
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, dressed)
@@ -69,5 +70,5 @@ class Rim:
             status=status,
             code=code,
             rows=exchange.rows,
-            ms=round(seconds * 1e3, 3),
+            ms=int(seconds * 1e6) / 1e3,
         )

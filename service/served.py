@@ -30,7 +30,7 @@ class Served:
     sessions: Mapping[str, Session]
     labels: tuple[str, ...] | None
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
@@ -41,6 +41,15 @@ class Served:
     @cached_property
     def num_targets(self) -> int:
         return self.manifest.num_targets or 0
+
+    @cached_property
+    def path_work(self) -> int:
+        """Multiply-adds of a pair: all clusters and one block of the usual size, or its nodes."""
+        manifest = self.manifest
+        if manifest.family == "HuffmanSoftmax":
+            return int(manifest.attributes["depth"]) * self.hidden_size
+        clusters = manifest.num_clusters or self.num_targets
+        return (clusters + -(-self.num_targets // clusters)) * self.hidden_size
 
     @property
     def providers(self) -> list[str]:

@@ -147,7 +147,7 @@ def _npy(fields: Fields) -> bytes:
     if isinstance(values, list):
         if len({len(row) for row in values}) > 1:
             raise NotAcceptable("accept: a .npy holds rows of one length: expected JSON or Arrow")
-        values = np.concatenate(values).reshape(len(values), len(values[0]))
+        values = np.array(values)
     return npy_header(values.shape) + npy_bytes(values)
 
 

@@ -5,6 +5,7 @@ one of them goes the long way, and is answered or refused there.
 """
 
 from collections.abc import Awaitable, Mapping
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,13 +18,18 @@ class Shortcut:
     def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
         self._app = app
         self._endpoints = endpoints
+        self._find = lru_cache(maxsize=256)(self._look_up)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            name, _, question = path.removeprefix(PREFIX).partition("/")
-            if path.startswith(PREFIX) and name and question in self._endpoints:
+            name, endpoint = self._find(scope["path"])
+            if endpoint is not None:
                 scope["path_params"] = {"name": name}
-                scope["endpoint"] = endpoint = self._endpoints[question]
+                scope["endpoint"] = endpoint
                 return endpoint(scope, receive, send)
         return self._app(scope, receive, send)
+
+    def _look_up(self, path: str) -> tuple[str, ASGIApp | None]:
+        name, _, question = path.removeprefix(PREFIX).partition("/")
+        known = path.startswith(PREFIX) and name
+        return name, self._endpoints.get(question) if known else None

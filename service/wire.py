@@ -93,7 +93,8 @@ def _expect_json(body: bytes) -> None:
         _ANY_JSON.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         _expect_finite(body)
-        reason = str(error).removeprefix("JSON is malformed: ").removeprefix("Input data ")
+        reason = str(error).removeprefix("JSON is malformed: ")
+        reason = reason.replace("Input data was truncated", "it ends too early")
         raise Malformed(f"body: expected JSON, which this is not: {reason}") from None
 
 

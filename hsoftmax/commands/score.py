@@ -142,12 +142,16 @@ def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:
     if engine == "ray" and find_spec("ray") is None:
         raise scoring.ScoringError("engine ray: expected the package ray, which is not installed: "
                                    "pip install 'hsoftmax[ray]'")  # fmt: skip
+    if url and not url.startswith(("http://", "https://")):
+        raise scoring.CallError(f"url: expected http:// or https:// and a host, got {url}")
     if address and "://" in address:
         raise scoring.CallError(f"address: expected the host:port of a cluster that this machine "
                                 f"is a node of, got {address}")  # fmt: skip
 
 
 def _expect_apart(input: Path, output: Path) -> None:
+    if str(output) == "-":
+        raise scoring.CallError("OUTPUT: expected a file or a folder, got -")
     if not output.parent.is_dir():
         raise scoring.CallError(f"{output}: expected a folder to put it in, got none")
     if input.is_dir() and input.resolve() == output.parent.resolve():

@@ -232,7 +232,8 @@ def _ipc_batches(path: Path, names: list[str], first: int) -> Iterator[Arrow]:
 
 
 def _first(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    """The first sentence of what may be many lines."""
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 # --- types --------------------------------------------------------------------------------------
@@ -281,5 +282,6 @@ def _is_name(kind: Arrow) -> bool:
         types.is_integer(kind)
         or types.is_string(kind)
         or types.is_large_string(kind)
+        or types.is_string_view(kind)
         or types.is_null(kind)
     )

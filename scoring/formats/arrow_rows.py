@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.arrays import Array, Float32, Int64
+from models.arrays import Float32, Int64
 from scoring.errors import Flaw
 from scoring.rows import (
     Bool,
@@ -100,10 +100,8 @@ def _targets(
     names, count = batch.schema.names, batch.num_rows
     one = columns.target in names
     listed = np.full(count, not one and columns.targets in names)
-    if one and pa.types.is_integer(batch.column(columns.target).type):
-        column = batch.column(columns.target)
-        present = column.is_valid().to_numpy(zero_copy_only=False)
-        numbers = _integers(column)
+    if one and (numbers := _integers(batch.column(columns.target))) is not None:
+        present = batch.column(columns.target).is_valid().to_numpy(zero_copy_only=False)
         return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
     entries: list[Sequence[Target] | None] = [None] * count
     if one:
@@ -120,12 +118,15 @@ def _entry(entry: list[Arrow] | None) -> list[Arrow] | None:
     return None if entry is None or None in entry else entry
 
 
-def _integers(column: Arrow) -> Int64:
-    """Nulls as 0; what is beyond int64 as -1, which is as far out of range."""
-    filled: Array = column.fill_null(0).to_numpy(zero_copy_only=False)
-    if filled.dtype == np.uint64:
-        filled = np.where(filled > np.iinfo(np.int64).max, -1, filled)
-    return filled.astype(np.int64)
+def _integers(column: Arrow) -> Int64 | None:
+    """Nulls as 0; None unless all are integers within int64."""
+    if not pa.types.is_integer(column.type):
+        return None
+    try:
+        found: Int64 = column.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return found
 
 
 def names_of(batch: Arrow, name: str) -> list[Id]:

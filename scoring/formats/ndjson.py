@@ -24,6 +24,7 @@ from .lines import LONGEST_LINE, Line, LineReader, all_lines
 from .source import Block, Position
 
 BLANK = Flaw("invalid_json", "expected a JSON object, got a blank line")
+TOO_DEEP = Flaw("invalid_json", "expected a JSON object, got one that is nested too deeply")
 TOO_LONG = Flaw("too_large", f"expected a line of at most {LONGEST_LINE} bytes, got more")
 
 _MARK = b"\xef\xbb\xbf"  # of byte order, which some programs write before UTF-8
@@ -32,6 +33,7 @@ _FIRST_ROWS = 100  # looked at for how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
           "bool": "a boolean", "object": "an object", "null": "null"}  # fmt: skip
 _EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]+)`, got `(?P<got>[^`]+)`")
+_BEYOND = re.compile(r"Expected `int` [<>]= ")
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
@@ -179,8 +181,10 @@ class Decoder:
         """The wrong line's error, with its id where that can be read."""
         try:
             row = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             return _unreadable(line, str(error), self.columns.id)
+        except RecursionError:
+            return flawed(TOO_DEEP)
         id = row.get(self.columns.id) if isinstance(row, dict) else None
         return flawed(Flaw("invalid_query", sentence or "expected a row"), known_id(id))
 
@@ -203,6 +207,8 @@ def _parsed(row: Any, width: int) -> Parsed:  # noqa: ANN401  a struct made at r
 
 def _unreadable(line: bytes, reason: str, id_field: str) -> Parsed:
     """Not JSON; or JSON but for NaN and infinity, which many programs write."""
+    if not line.strip():
+        return flawed(BLANK)
     if _NOT_FINITE.search(line) or "out of range" in reason:
         try:
             row = json.loads(line)
@@ -214,7 +220,8 @@ def _unreadable(line: bytes, reason: str, id_field: str) -> Parsed:
                 "input: expected finite numbers, got NaN, infinity or one too large",
             )
             return flawed(flaw, known_id(row.get(id_field)))
-    reason = reason.removeprefix("JSON is malformed: ").removeprefix("Input data ")
+    reason = reason.removeprefix("JSON is malformed: ")
+    reason = "it breaks off" if reason == "Input data was truncated" else reason
     return flawed(Flaw("invalid_json", f"expected JSON, which this is not: {reason}"))
 
 
@@ -226,6 +233,10 @@ def _sentence(message: str) -> str:
         return f"{place or 'row'}: expected {' or '.join(kinds)}, got {got}"
     if missing := re.search(r"missing required field `([^`]+)`", message):
         return f"{missing[1]}: expected a value, got none"
+    if _BEYOND.match(message):
+        return f"{place}: expected an integer from {-_LARGEST} to {_LARGEST}, got one beyond"
+    if message.startswith("Number out of range"):
+        return f"{place or 'row'}: expected a finite number, got one beyond float64"
     return f"{place or 'row'}: {message[:1].lower()}{_PLACE.sub('', message)[1:]}"
 
 

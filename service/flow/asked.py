@@ -44,7 +44,7 @@ def query_of(query_string: bytes) -> ScoreQuery:
     try:
         query = msgspec.convert(fields, ScoreQuery, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidQuery(sentence(str(error), ScoreQuery)) from None
+        raise InvalidQuery(_with_text(sentence(str(error), ScoreQuery), fields)) from None
     _expect("task", query.task, NAMES)
     _expect("oov", query.oov, ("error", "exclude"))
     return query
@@ -73,6 +73,12 @@ def expect_answerable(task: Task, served: Served) -> None:
         check(task, forms[found], served.facts)
     except CallError as error:
         raise InvalidQuery(str(error)) from None
+
+
+def _with_text(said: str, fields: dict[str, str]) -> str:
+    """What was got as it stands in the URL, where every value is text."""
+    got = fields.get(said.partition(":")[0], "")
+    return said.replace("got a string", f"got {got[:60]!r}")
 
 
 def _expect(name: str, got: str, known: tuple[str, ...]) -> None:

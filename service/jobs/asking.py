@@ -164,7 +164,8 @@ def _endpoint(query: BatchQuery) -> tuple[str, Task]:
             f"got {query.endpoint[:100]!r}"
         )
     name, question = found[1], found[2]
-    asked = query.task or _TASK_OF.get(question, "target_log_prob")
+    usual = _TASK_OF.get(question, "target_log_prob")
+    asked = usual if query.task is None else query.task
     if asked not in NAMES:
         raise InvalidQuery(f"task: expected one of {', '.join(NAMES)}, got {asked[:60]!r}")
     if question in _TASK_OF and asked != _TASK_OF[question]:

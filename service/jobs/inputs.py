@@ -14,7 +14,7 @@ def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]
 
     Raises:
         Forbidden: a path, where there is no input root.
-        InvalidQuery: a path that leads out of it, or to no file of a known format.
+        InvalidQuery: a path that leads out of it, to no file of a known format, or cannot be read.
         UnknownFile: no such file.
     """
     if spec.path is None:
@@ -26,12 +26,14 @@ def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]
         raise Forbidden("input_path: expected input_file_id, as this service has no input root")
     inside = root.resolve()
     path = _within(spec.path, spec.path, inside)
-    if not path.exists():
-        raise UnknownFile(f"input_path: expected a file or a folder, got none at {spec.path!r}")
     try:
+        if not path.exists():
+            raise UnknownFile(f"input_path: expected a file or a folder, got none at {spec.path!r}")
         files = find_inputs(path)
     except CallError as error:
         raise InvalidQuery(f"input_path: {_shown(str(error), inside)}") from None
+    except OSError as error:  # a name too long for any file, a folder closed to us
+        raise InvalidQuery(f"input_path: it cannot be read: {error.strerror}") from None
     return tuple(_within(str(file.relative_to(inside)), spec.path, inside) for file in files)
 
 

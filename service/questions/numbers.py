@@ -38,7 +38,7 @@ def numbers(log_probs: Array, log: bool) -> Array:
 
 def _few(log_probs: list[float], log: bool) -> Array:
     """The same, where calling NumPy five times would take longer than all else."""
-    if any(math.isnan(value) for value in log_probs):
+    if any(map(math.isnan, log_probs)):
         raise InferenceFailed(_NOT_A_NUMBER)
     clipped = [min(value, 0.0) for value in log_probs]
     if log:

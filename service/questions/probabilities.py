@@ -109,7 +109,8 @@ def _per_pair(outputs: list[Array], asked: Pairs, log: bool) -> Fields:
 
 def _task(body: bytes) -> str:
     """Who writes the name in escapes may be told too early that the other task has no room."""
-    return "target_log_prob" if b'"targets"' in body else "log_probs"
+    # They usually come last, behind kilobytes of inputs.
+    return "target_log_prob" if body.rfind(b'"targets"') >= 0 else "log_probs"
 
 
 PROBABILITIES = Question(

@@ -7,11 +7,7 @@ _EACH_VALUE = 32  # multiply-adds in the time that it takes to normalise and wri
 
 def path_work(served: Served, pairs: int) -> int:
     """Pairs that each take all clusters and one block of the usual size, or a node a step."""
-    if served.manifest.family == "HuffmanSoftmax":
-        return pairs * int(served.manifest.attributes["depth"]) * served.hidden_size
-    clusters = served.manifest.num_clusters or served.num_targets
-    block = -(-served.num_targets // clusters)
-    return pairs * (clusters + block) * served.hidden_size
+    return pairs * served.path_work
 
 
 def cluster_work(served: Served, rows: int) -> int:

@@ -25,6 +25,8 @@ from service.jobs.database import Database
 from service.jobs.objects import BatchList, BatchObject
 from service.wire import decode
 
+from .leaving import LeavingRoute
+
 _DECODER = msgspec.json.Decoder(BatchQuery)
 _LONGEST_KEY = 255
 _BODY: dict[str, Any] = {
@@ -49,12 +51,12 @@ _ONE: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 def batch_routes(core: Core) -> APIRouter:
     """Jobs are made and looked at here; the runner carries them out."""
-    router = APIRouter(prefix="/v1/batches", tags=["jobs"])
+    router = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=LeavingRoute)
     jobs = core.jobs
 
     @router.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
     async def create(request: Request) -> BatchObject:
-        body = await read_body(request.scope, request.receive, core.settings)
+        body = await read_body(current(request.scope).asked, request.receive, core.settings)
         query = decode(_DECODER, body)
         key = _key(request, query)
         database = await asyncio.to_thread(jobs.database)
@@ -106,5 +108,7 @@ def _key(request: Request, query: BatchQuery) -> Key | None:
     if key is None:
         return None
     if not 0 < len(key) <= _LONGEST_KEY:
-        raise InvalidQuery(f"idempotency-key: expected 1 to {_LONGEST_KEY} characters")
+        raise InvalidQuery(
+            f"idempotency-key: expected 1 to {_LONGEST_KEY} characters, got {len(key)}"
+        )
     return Key(key, query.digest())

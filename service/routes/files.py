@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from service.core import Core
 from service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
@@ -21,6 +21,9 @@ from service.jobs.files import (
 )
 from service.jobs.objects import FileDeleted, FileList, FileObject
 from service.jobs.uploads import receive_file
+
+from .content import FileContent
+from .leaving import LeavingRoute
 
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -52,7 +55,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 def file_routes(core: Core) -> APIRouter:
     """Files by their ids; never by a path."""
-    router = APIRouter(prefix="/v1/files", tags=["jobs"])
+    router = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=LeavingRoute)
     jobs, settings = core.jobs, core.settings
 
     def shown(file: StoredFile) -> FileObject:
@@ -111,6 +114,7 @@ def file_routes(core: Core) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+            416: {},
             **_ERRORS,
         },
     )
@@ -118,7 +122,7 @@ def file_routes(core: Core) -> APIRouter:
         database = await asyncio.to_thread(jobs.database)
         found = await asyncio.to_thread(find_file, database, id)
         path = path_of(jobs.place, found)
-        return FileResponse(path, media_type=_TYPES[path.suffix], filename=found.filename)
+        return FileContent(path, media_type=_TYPES[path.suffix], filename=found.filename)
 
     @router.delete("/{id}", summary="Remove a file", responses={**_ERRORS, 409: {}})
     async def delete(id: str) -> FileDeleted:

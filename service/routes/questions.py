@@ -22,14 +22,15 @@ from service.formats import Format, formats
 from service.npy import read_npy
 from service.parameters import query_of
 from service.questions import QUESTIONS, Plan, Question
-from service.sessions import Feeds, Session
-from service.sheets import sheet, written
+from service.sessions import Feeds
+from service.sheets import Sheet, sheet, written
 from service.streams import stream
 from service.terms import Terms, terms
 from service.wire import decode
 
 _INLINE_VALUES = 20_000  # numbers that are written in less than a millisecond
 _WRITTEN_BYTES = 20  # a value's float32, float64 and JSON
+_NOTHING = Outputs([])
 _WHOLE_VALUES = 2**18  # numbers that are computed, written and sent in one go: a megabyte
 
 
@@ -53,24 +54,43 @@ class Endpoint:
     def __init__(self, question: Question, core: Core) -> None:
         self._question = question
         self._core = core
+        self._settings = core.settings
         self.path = question_path(question)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(question.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = current(scope)
         try:
-            await self._answer(scope, receive, send, current(scope))
+            asked, (form, wanted) = terms(exchange.asked), formats(exchange.asked)
+            if wanted is Format.ARROW:
+                expect_arrow()
+            body = await read_body(exchange.asked, receive, self._settings)
+            plan, answer = self._plan(form, body, scope, exchange)
+            if plan.matrix is not None and plan.values > _WHOLE_VALUES:
+                page = sheet(wanted, answer, plan.matrix, plan.rows)
+                slices = self._slices(plan, plan.matrix.width, asked, exchange, receive)
+                return await self._stream(page, wanted, slices, send)
+            outputs = []
+            for run in plan.runs:  # no step of its own, as each costs a tiny query a hundredth
+                call = _call(run, run.feeds or {}, asked)
+                got = self._run_now(call) or await self._run_later(call, receive)
+                self._note(got, call, exchange)
+                outputs.append(got)
+            if plan.values <= _INLINE_VALUES:
+                whole = _written(wanted, answer, plan, outputs)
+            else:
+                whole = await self._write(_steps(wanted, answer, plan, outputs), plan.values)
+            await send_answer(send, wanted, whole)
         except ServiceError as error:
             await send_error(send, error, scope)
         except ClientDisconnect:
             return
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        core = self._core
-        asked, (form, wanted) = terms(exchange.asked), formats(exchange.asked)
-        if wanted is Format.ARROW:
-            expect_arrow()
-        body = await read_body(scope, receive, core.settings)
-        name = scope["path_params"]["name"]
+    def _plan(
+        self, form: Format, body: bytes, scope: Scope, exchange: Exchange
+    ) -> tuple[Plan, dict[str, str]]:
+        """What is to be run, and what the answer says beside the numbers."""
+        core, name = self._core, scope["path_params"]["name"]
         served = core.repository.find(name)  # an unknown name comes before a bad body
         exchange.serve(served)
         if form is Format.JSON:
@@ -79,37 +99,9 @@ class Endpoint:
         if query.version is not None:
             served = core.repository.find(name, str(query.version))
             exchange.serve(served)
-        plan = self._question.plan(query, served, core.settings)
+        plan = self._question.plan(query, served, self._settings)
         exchange.rows = plan.rows
-        answer = {"model": name, "version": served.version}
-        if plan.matrix is not None and plan.values > _WHOLE_VALUES:
-            page = sheet(wanted, answer, plan.matrix, plan.rows)
-            slices = self._slices(plan, plan.matrix.width, asked, exchange, receive)
-            return await stream(
-                page,
-                wanted,
-                slices,
-                send,
-                elsewhere=core.engine.call,
-                patience=core.settings.body_timeout,
-            )
-        outputs = [await self._outputs(run, asked, exchange, receive) for run in plan.runs]
-        if plan.values <= _INLINE_VALUES:
-            whole = _written(wanted, answer, plan, outputs)
-        else:
-            steps = _steps(wanted, answer, plan, outputs)
-            num_bytes = _WRITTEN_BYTES * plan.values
-            whole = b"".join(await core.engine.call_each(steps, num_bytes=num_bytes))
-        await send_answer(send, wanted, whole)
-
-    async def _outputs(
-        self, plan: Plan, asked: Terms, exchange: Exchange, receive: Receive
-    ) -> Outputs:
-        if plan.feeds is None:
-            return Outputs([])
-        outputs = await self._run(_call(plan, plan.feeds, asked), receive)
-        self._note(outputs, plan.session, plan.rows, exchange)
-        return outputs
+        return plan, {"model": name, "version": served.version}
 
     def _query(self, form: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
         if form is Format.JSON:
@@ -126,7 +118,7 @@ class Endpoint:
         """The rows' log-probabilities, as many at a time as there may be in memory."""
         assert plan.feeds is not None
         states = plan.feeds["hidden"]
-        rows = max(1, self._core.settings.slice_bytes // (4 * width))
+        rows = max(1, self._settings.slice_bytes // (4 * width))
         for start in range(0, plan.rows, rows):
             some = states[start : start + rows]
             part = msgspec.structs.replace(plan, rows=len(some))
@@ -135,25 +127,38 @@ class Endpoint:
             call = msgspec.structs.replace(
                 call, work=int(plan.work * share), values=len(some) * width
             )
-            outputs = await self._run(call, receive)
-            self._note(outputs, plan.session, len(some), exchange)
+            outputs = self._run_now(call) or await self._run_later(call, receive)
+            self._note(outputs, call, exchange)
             yield outputs.arrays[0]
 
-    async def _run(self, call: Call, receive: Receive) -> Outputs:
-        engine = self._core.engine
-        if (outputs := engine.run_now(call)) is not None:
-            return outputs  # to watch whether the client leaves would cost more
-        return await unless_left(receive, engine.submit(call))
+    def _run_now(self, call: Call) -> Outputs | None:
+        if not call.feeds:
+            return _NOTHING
+        return self._core.engine.run_now(call)  # to watch for a client that leaves would cost more
 
-    def _note(self, outputs: Outputs, session: Session, rows: int, exchange: Exchange) -> None:
+    async def _run_later(self, call: Call, receive: Receive) -> Outputs:
+        return await unless_left(receive, self._core.engine.submit(call))
+
+    def _note(self, outputs: Outputs, call: Call, exchange: Exchange) -> None:
+        if not outputs.arrays:
+            return
         exchange.queued, exchange.computed = outputs.queued, outputs.computed
         exchange.answered = perf_counter()
-        self._core.metrics.computed(
-            self.path, exchange.model, rows, outputs.queued, outputs.computed
-        )
-        if "blocks" in session.output_names:
-            blocks = outputs.arrays[session.output_names.index("blocks")]
-            self._core.metrics.blocks_opened(exchange.model, int(blocks.sum()))
+        metrics, names = self._core.metrics, call.session.output_names
+        metrics.computed(self.path, exchange.model, call.rows, outputs.queued, outputs.computed)
+        if "blocks" in names:
+            blocks = outputs.arrays[names.index("blocks")]
+            metrics.blocks_opened(exchange.model, int(blocks.sum()))
+
+    async def _write(self, steps: Iterator[bytes], values: int) -> bytes:
+        pieces = await self._core.engine.call_each(steps, num_bytes=_WRITTEN_BYTES * values)
+        return b"".join(pieces)
+
+    async def _stream(
+        self, page: Sheet, form: Format, slices: AsyncIterator[Array], send: Send
+    ) -> None:
+        elsewhere, patience = self._core.engine.call, self._settings.body_timeout
+        await stream(page, form, slices, send, elsewhere=elsewhere, patience=patience)
 
 
 def _call(plan: Plan, feeds: Feeds, asked: Terms) -> Call:
@@ -186,5 +191,5 @@ def _written(
 ) -> bytes:
     fields: dict[str, object] = {}
     for run, got in zip(plan.runs, outputs, strict=True):
-        fields |= run.finish(got.arrays)
+        fields.update(run.finish(got.arrays))
     return written(form, answer, fields)

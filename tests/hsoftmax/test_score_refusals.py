@@ -103,6 +103,7 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
         ({"INPUT": "in.txt"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "out.txt"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "no/out.ndjson"}, "expected a folder to put it in"),
+        ({"OUTPUT": "-"}, "OUTPUT: expected a file or a folder, got -"),
         ({"OUTPUT": "in.ndjson"}, "expected no such file, got one"),
         ({"TASK": "guess"}, "'guess' is not one of"),
         ({"COLUMNS": "colour=x"}, "expected one of input, id"),

@@ -222,7 +222,10 @@ def test_a_changed_bundle_is_refused(made, rows, stopped, tmp_path, capsys):
     assert "expected the bundle that the job began with" in one_line(capsys)
 
 
-@pytest.mark.parametrize("option", [["--log-base", "2"], ["--batch", "5"], ["--oov", "exclude"]])
+@pytest.mark.parametrize(
+    "option",
+    [["--log-base", "2"], ["--batch", "5"], ["--oov", "exclude"], ["--task", "target_log_prob"]],
+)
 def test_changed_options_are_refused(made, rows, stopped, capsys, option):
     assert run(call(made, rows, stopped, *SMALL, *option, "--resume")) == 2
     assert f"expected {option[0][2:].replace('-', '_')} " in one_line(capsys)

@@ -154,6 +154,14 @@ def test_the_key_is_sent(server, tmp_path):
     assert server.keys >= {"Bearer secret"}
 
 
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "file:///etc"])
+def test_what_is_no_url_of_a_server_is_a_wrong_call(tmp_path, capsys, url):
+    source = write(tmp_path / "in.ndjson", make_rows(1))
+    arguments = ["words", str(source), str(tmp_path / "out.ndjson"), "--task", "top_k"]
+    assert run(["score", *arguments, "--url", url]) == 2
+    assert f"url: expected http:// or https:// and a host, got {url}" in capsys.readouterr().err
+
+
 def test_no_server_is_one_line(tmp_path, capsys):
     path = write(tmp_path / "in.ndjson", make_rows(2))
     arguments = ["score", "words", str(path), str(tmp_path / "o.csv"), "--task", "top_k"]

@@ -85,6 +85,16 @@ def test_another_method_has_the_error_shape(client, method):
     assert answer.headers["allow"] == "POST"
 
 
+def test_a_parameter_of_the_framework_is_told_in_our_words(client):
+    answer = client.get("/v1/batches?limit=many")
+    expect_error(answer, 422, "invalid_query", "limit: expected a valid integer, got 'many'")
+
+
+def test_json_that_ends_too_early_is_told_so(client):
+    answer = client.post(URL, content=b'{"inputs": [[1')
+    expect_error(answer, 400, "invalid_json", "body: expected JSON, which this is not: it ends too")
+
+
 def test_an_unknown_bundle_has_the_error_shape_in_get_too(client):
     expect_error(client.get("/v1/models/nonesuch"), 404, "unknown_bundle")
     expect_error(client.get("/v1/models/words?version=9"), 404, "unknown_version")

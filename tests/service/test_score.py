@@ -288,6 +288,26 @@ def test_a_bad_first_line_decides_nothing(client, first):
     assert [len(record["probabilities"]) for record in records[1:]] == [TARGETS] * 4
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"  ", "expected a JSON object, got a blank line"),
+        (b'{"id": 1, "inp', "expected JSON, which this is not: it breaks off"),
+        (b"[" * 100_000, "expected a JSON object, got one that is nested too deeply"),
+        (b'{"id": 9223372036854775808}', "id: expected an integer from -9223372036854775807 to "),
+        (
+            b'{"target": -1' + b"0" * 30 + b"}",
+            "target: expected an integer from -92233720368547758",
+        ),
+        (b'{"input": [1' + b"0" * 400 + b"]}", "input[0]: expected a finite number, got one bey"),
+    ],
+)
+def test_a_bad_line_is_told_what_was_wanted(client, line, sentence):
+    records, *_ = score(client, [line, *make_rows(1)])
+    assert records[0]["error"].startswith(sentence)
+    assert "code" not in records[1]
+
+
 def test_one_bad_line_in_100_000_costs_one_record(client):
     line = json.dumps(make_rows(1)[0]).encode() + b"\n"
     body = line * 60_000 + b'{"id": 1, "input": [1,\n' + line * 39_999
@@ -341,7 +361,7 @@ def test_a_bad_row_of_columns_costs_only_itself(client, accept):
         ({"task": "guess"}, "task: expected one of target_log_prob, probabilities, top_k, "),
         ({"tusk": "sample"}, "unknown field 'tusk': expected task, k, max_blocks, "),
         ({"task": "top_k", "k": 0}, "k: expected 1 to 11, got 0"),
-        ({"task": "top_k", "k": "many"}, "k: expected an integer, got a string"),
+        ({"task": "top_k", "k": "many"}, "k: expected an integer, got 'many'"),
         ({"task": "top_k", "max_blocks": -1}, "max_blocks: expected 0 to "),
         ({"task": "sample", "num_samples": 0}, "num_samples: expected 1 to "),
         ({"task": "sample", "seed": -1}, "seed: expected 0 to "),
@@ -447,6 +467,14 @@ def arrow_body(**columns: pa.Array) -> bytes:
 INPUT = pa.array([[0.5] * HIDDEN] * 2)
 
 
+def test_a_target_beyond_int64_is_said_as_it_came(client):
+    column = pa.array([2**64 - 1, 3], pa.uint64())
+    body = arrow_body(input=INPUT, target=column)
+    records, *_ = read_lines(post(client, body, ARROW, LINES).content)
+    assert records[0]["error"] == f"target: expected 0 to {TARGETS - 1}, got {2**64 - 1}"
+    assert "log_prob" in records[1]
+
+
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
@@ -495,9 +523,12 @@ def test_a_batch_too_large_to_hold_is_refused(client):
     expect_error(answer, 400, "unreadable_body", "write fewer rows in each")
 
 
-def test_labels_may_be_dictionaries(client):
+@pytest.mark.parametrize(
+    "encoded", [pa.Array.dictionary_encode, lambda labels: labels.cast(pa.string_view())]
+)
+def test_labels_may_be_dictionaries_or_views(client, encoded):
     rows = make_rows(9)
-    labels = pa.array([LABELS[row["target"]] for row in rows]).dictionary_encode()
+    labels = encoded(pa.array([LABELS[row["target"]] for row in rows]))
     inputs = pa.array([row["input"] for row in rows])
     table = pa.table({"input": inputs, "target": labels})
     sink = io.BytesIO()

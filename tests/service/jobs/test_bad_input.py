@@ -25,6 +25,7 @@ from .test_batches import written
         ({"endpoint": "/v1/models/nonesuch/score"}, 404, "unknown_bundle", "'nonesuch'"),
         ({"version": 9}, 404, "unknown_version", "got '9'"),
         ({"task": "guess"}, 422, "invalid_query", "task: expected one of target_log_prob"),
+        ({"task": ""}, 422, "invalid_query", "task: expected one of target_log_prob"),
         ({"endpoint": "/v1/models/words/topk", "task": "sample"}, 422, "invalid_query", "top_k"),
         ({"task": "top_k", "k": 0}, 422, "invalid_query", "k: expected 1 to 11, got 0"),
         ({"task": "sample", "num_samples": 0}, 422, "invalid_query", "num_samples"),
@@ -49,6 +50,14 @@ def test_a_question_that_cannot_be_answered(jobs, query, status, code, sentence)
     file = jobs.upload(ndjson(make_rows(3)))["id"]
     answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query})
     expect_error(answer, status, code, sentence)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_a_key_that_is_none(jobs, key):
+    query = {"input_file_id": "file-0", "endpoint": SCORE}
+    answer = jobs.http.post("/v1/batches", json=query, headers={"idempotency-key": key})
+    sentence = f"idempotency-key: expected 1 to 255 characters, got {len(key)}"
+    expect_error(answer, 422, "invalid_query", sentence)
 
 
 def test_no_json(jobs):
@@ -197,6 +206,7 @@ def test_files_are_read_in_place(rooted, path, rows):
         ("a\0b", 422, "invalid_query"),
         ("text.txt", 422, "invalid_query"),
         ("nonesuch.ndjson", 404, "unknown_file"),
+        ("x" * 300 + ".ndjson", 422, "invalid_query"),
     ],
 )
 def test_no_path_leads_out_of_the_root(rooted, path, status, code):

@@ -35,6 +35,21 @@ def test_a_file_is_given_back_as_it_came(jobs):
     assert not list(jobs.state.glob(f"*/{file['id']}*"))
 
 
+def test_a_range_of_a_file_is_given(jobs):
+    url = f"/v1/files/{jobs.upload(ROWS)['id']}/content"
+    answer = jobs.http.get(url, headers={"range": "bytes=3-9"})
+    assert (answer.status_code, answer.text) == (206, ROWS[3:10])
+
+
+@pytest.mark.parametrize("asked", ["bytes=9999999-", "lines=1-2", "bytes=", "bytes=5-1", "all"])
+def test_a_range_that_a_file_does_not_have_is_an_error_like_others(jobs, asked):
+    url = f"/v1/files/{jobs.upload(ROWS)['id']}/content"
+    answer = jobs.http.get(url, headers={"range": asked})
+    sentence = f"range: expected bytes=FIRST-LAST within its {len(ROWS)} bytes, got {asked!r}"
+    expect_error(answer, 416, "range_not_satisfiable", sentence)
+    assert answer.headers["content-range"] == f"bytes */{len(ROWS)}"
+
+
 def test_a_large_file_comes_through_whole(jobs):
     content = os.urandom(5 * 2**20)
     assert jobs.content(jobs.upload(content, "a.npy")["id"]) == content
@@ -111,6 +126,31 @@ def test_a_body_that_ends_too_early_is_refused(jobs):
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = jobs.http.post("/v1/files", content=body, headers=headers)
     expect_error(answer, 400, "unreadable_body", "closing boundary")
+
+
+@pytest.mark.parametrize("route", ["files", "batches"])
+def test_who_leaves_in_the_middle_is_no_fault_and_leaves_nothing(repository, tmp_path, route):
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+    messages = iter([
+        {"type": "http.request", "body": part + b"x" * 2**20, "more_body": True},
+        {"type": "http.disconnect"},
+    ])  # fmt: skip
+    kind = {"files": b"multipart/form-data; boundary=b", "batches": b"application/json"}[route]
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        pass
+
+    with serving_jobs(repository, tmp_path) as jobs:
+        scope = {"type": "http", "method": "POST", "path": f"/v1/{route}", "query_string": b"",
+                 "headers": [(b"content-type", kind)], "http_version": "1.1"}  # fmt: skip
+        jobs.http.portal.call(jobs.http.app, scope, receive, send)
+        assert not list(tmp_path.glob("uploads/*"))
+        counted = jobs.http.get("/metrics").text
+    assert f'code="client_left",model="",route="/v1/{route}",status="499"' in counted
+    assert 'code="internal"' not in counted
 
 
 def test_a_file_beyond_the_limit_is_refused_told_or_counted(repository, tmp_path):
