@@ -52,7 +52,8 @@ def open_bundle(path: Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path / MANIFEST}: {where}: {first['msg']}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise BundleError(": ".join(filter(None, (f"{path / MANIFEST}", where, what)))) from None
     if not manifest.digest:
         raise BundleError(f"{path / MANIFEST}: digest: expected a SHA-256, got none")
     bundle = Bundle(path, manifest)

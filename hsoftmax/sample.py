@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,9 +67,10 @@ def exported(sample: Sample, repository: Path) -> bundle.Bundle:
     )
     taken = bundle.versions(repository / NAME)
     if taken:
-        made = bundle.open_bundle(repository / NAME / str(taken[-1]))
-        if made.manifest.source == wanted:
-            return made
+        with suppress(bundle.BundleError):  # what is no bundle is made anew as well
+            made = bundle.open_bundle(repository / NAME / str(taken[-1]))
+            if made.manifest.source == wanted:
+                return made
     return exporter.export_file(
         weights,
         repository / NAME / str(max(taken, default=0) + 1),

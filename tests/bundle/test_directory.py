@@ -1,5 +1,6 @@
 """A bundle whose bytes, paths or shapes do not fit is refused with one clear line."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_a_manifest_that_does_not_fit_is_refused(made, change, message):
     rewrite(made, change)
     with pytest.raises(bundle.BundleError, match=message):
         bundle.open_bundle(made.path)
+
+
+def test_a_bundle_from_before_a_field_was_added_is_still_one(made):
+    def as_it_was(content):
+        del content["accuracy"], content["digest"]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+
+    rewrite(made, as_it_was)
+    old = bundle.open_bundle(made.path)
+    assert (old.manifest.accuracy, old.manifest.files) == ((), made.manifest.files)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])

@@ -13,7 +13,7 @@ import pytest
 
 import models
 from hsoftmax.questions import Comparison, ask, compare
-from hsoftmax.sample import exported, find_sample
+from hsoftmax.sample import NAME, exported, find_sample
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,9 @@ def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there
         assert "35 answers over HTTP equal the NumPy reference." in done.stdout
         assert "held-out perplexity: 75.38" in done.stdout
     assert os.listdir(Path(tmp_path, "hsoftmax/demo/state_of_the_union")) == ["1"]
+
+
+def test_what_is_no_bundle_in_its_place_is_made_anew(tmp_path):
+    (tmp_path / NAME / "1").mkdir(parents=True)
+    (tmp_path / NAME / "1" / "bundle.json").write_text("{}")
+    assert exported(find_sample(), tmp_path).path == tmp_path / NAME / "2"
