@@ -11,7 +11,7 @@ from ray.serve import Application
 from starlette.types import ASGIApp
 
 from service import Settings, create_app
-from service.app import core_of
+from service.core import core_of
 
 
 @serve.ingress()

@@ -14,9 +14,6 @@ _TYPES = {form: (b"content-type", form.encode()) for form in Format}
 
 UNFORESEEN = Internal("the service failed to answer; its log has the request's id")
 
-# Errors of the framework that are no ServiceError yet, by status.
-_BY_STATUS: dict[int, type[ServiceError]] = {404: NotFound, 405: MethodNotAllowed}
-
 
 async def send_answer(send: Send, form: Format, body: bytes) -> None:
     """A 200 with this body."""
@@ -66,9 +63,10 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
 
 def of_status(status: int, allowed: str | None) -> ServiceError:
     """The ServiceError for an error that the framework raised by status alone."""
-    kind = _BY_STATUS.get(status, Internal)
-    if kind is MethodNotAllowed:
-        return MethodNotAllowed(f"method: expected {allowed}, got another one")
-    if kind is NotFound:
-        return NotFound("there is no such route here: see /docs")
-    return Internal(f"the request could not be served (status {status})")
+    match status:
+        case MethodNotAllowed.status:
+            return MethodNotAllowed(f"method: expected {allowed}, got another one")
+        case NotFound.status:
+            return NotFound("there is no such route here: see /docs")
+        case _:
+            return Internal(f"the request could not be served (status {status})")

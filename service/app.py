@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .answers import UNFORESEEN, error_response, of_status
 from .changes import answer_peer, keep
 from .compression import Compression
-from .core import Core
+from .core import Core, core_of
 from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError
 from .gate import Gate
@@ -43,6 +43,7 @@ from .shortcut import Shortcut
 from .traces import Traced, open_traces
 from .watch import watch
 
+_ROUTES = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
 
@@ -66,13 +67,8 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.core = core
-    questions = [*question_routes(core), score_route(core)]
-    app.router.routes.extend(questions)
-    for routes in (health_routes, bundle_routes, admin_routes, file_routes, batch_routes):
-        app.include_router(routes(core))
-    app.include_router(page_routes())
+    endpoints = _add_routes(app, core)
     _handle_errors(app)
-    endpoints = {route.name: route.app for route in questions}
     app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
@@ -88,6 +84,15 @@ class _Service(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
 
+def _add_routes(app: FastAPI, core: Core) -> Mapping[str, ASGIApp]:
+    """Add all of them; the endpoints of questions, by their names."""
+    questions = [*question_routes(core), score_route(core)]
+    app.router.routes.extend(questions)
+    for routes in _ROUTES:
+        app.include_router(routes)
+    return {route.name: route.app for route in questions}
+
+
 def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:
     """What a request passes on its way to the framework, from the inside out."""
     app = Shortcut(app, endpoints)
@@ -97,12 +102,6 @@ def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIA
     if core.traces is not None:
         app = Traced(app, core.traces)
     return Rim(app, core)
-
-
-def core_of(app: FastAPI) -> Core:
-    """What `create_app` made the app of."""
-    core: Core = app.state.core
-    return core
 
 
 def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:

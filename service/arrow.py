@@ -45,14 +45,7 @@ def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
         import pyarrow as pa
     except ImportError:
         raise UnsupportedMediaType(_MISSING) from None
-    try:
-        _expect_plain(pa, body)
-        table = pa.ipc.open_stream(body).read_all()
-        table.validate(full=True)
-    except ServiceError:
-        raise
-    except (pa.ArrowException, OSError, struct.error, ValueError):
-        raise Unreadable("body: expected an Arrow IPC stream, which this is not") from None
+    table = _table(pa, body)
     if unknown := set(table.column_names) - {"inputs", "targets"}:
         raise InvalidQuery(f"columns: expected inputs, targets, got {min(unknown)[:60]!r}")
     if len(set(table.column_names)) != table.num_columns or "inputs" not in table.column_names:
@@ -129,6 +122,18 @@ class Pieces:
     def take(self) -> bytes:
         taken, self._written = b"".join(self._written), []
         return taken
+
+
+def _table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no types
+    try:
+        _expect_plain(pa, body)
+        table = pa.ipc.open_stream(body).read_all()
+        table.validate(full=True)
+    except ServiceError:
+        raise
+    except (pa.ArrowException, OSError, struct.error, ValueError):
+        raise Unreadable("body: expected an Arrow IPC stream, which this is not") from None
+    return table
 
 
 def _matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401

@@ -14,8 +14,8 @@ import zstandard
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .exchange import current
+from .expansion import GZIP
 
-_GZIP = 16 + zlib.MAX_WBITS
 _FAST = 1  # a level; the higher ones cost several times as much, for some percent
 _TEXT = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
 
@@ -30,7 +30,7 @@ class Compressor(Protocol):
 
 _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"zstd": lambda: zstandard.ZstdCompressor(level=_FAST).compressobj(),
-    b"gzip": lambda: zlib.compressobj(_FAST, wbits=_GZIP),
+    b"gzip": lambda: zlib.compressobj(_FAST, wbits=GZIP),
 }
 # What lets out all that was put in: who streams may be waiting for the other side to read it.
 _FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}

@@ -1,7 +1,9 @@
-"""What all routes share: made once with the app, and passed on explicitly."""
+"""What all routes share: made once with the app, which has it as its state."""
 
 from dataclasses import dataclass
 from time import perf_counter
+
+from fastapi import FastAPI
 
 from .engine import Engine
 from .health import Health
@@ -46,3 +48,9 @@ class Core:
             device=self.repository.device.name,
             ms=round((perf_counter() - started) * 1e3, 1),
         )
+
+
+def core_of(app: FastAPI) -> Core:
+    """What `create_app` made the app of."""
+    core: Core = app.state.core
+    return core

@@ -53,236 +53,154 @@ class ServiceError(UserError):
     code: ClassVar[str]
     retry_after: int | None = None
 
+    def __init_subclass__(cls, *, code: str, status: int | None = None) -> None:
+        """Every kind has a code of its own, and a status, if only the one of its parent."""
+        super().__init_subclass__()
+        cls.code = code
+        if status is not None:
+            cls.status = status
 
-class Malformed(ServiceError):
+
+class Malformed(ServiceError, status=400, code="invalid_json"):
     """A body that cannot be read as JSON at all."""
 
-    status = 400
-    code = "invalid_json"
 
-
-class Unreadable(ServiceError):
+class Unreadable(ServiceError, status=400, code="unreadable_body"):
     """A body that is not in the format or the compression that it says."""
 
-    status = 400
-    code = "unreadable_body"
 
-
-class NotHttp(ServiceError):
+class NotHttp(ServiceError, status=400, code="invalid_http"):
     """What came down a connection is no request at all."""
 
-    status = 400
-    code = "invalid_http"
 
-
-class Unauthorized(ServiceError):
+class Unauthorized(ServiceError, status=401, code="unauthorized"):
     """No key, or one that is not known."""
 
-    status = 401
-    code = "unauthorized"
 
-
-class Forbidden(ServiceError):
+class Forbidden(ServiceError, status=403, code="forbidden"):
     """A key that does not open this."""
 
-    status = 403
-    code = "forbidden"
 
-
-class NotFound(ServiceError):
+class NotFound(ServiceError, status=404, code="not_found"):
     """No such route."""
 
-    status = 404
-    code = "not_found"
 
-
-class UnknownBundle(NotFound):
+class UnknownBundle(NotFound, code="unknown_bundle"):
     """No bundle of that name is served."""
 
-    code = "unknown_bundle"
 
-
-class UnknownVersion(NotFound):
+class UnknownVersion(NotFound, code="unknown_version"):
     """The bundle is served, but not in that version."""
 
-    code = "unknown_version"
 
-
-class UnknownTask(NotFound):
+class UnknownTask(NotFound, code="unknown_task"):
     """The bundle has no graph for what was asked."""
 
-    code = "unknown_task"
 
-
-class UnknownFile(NotFound):
+class UnknownFile(NotFound, code="unknown_file"):
     """No such file was uploaded or made by a job, or it is gone."""
 
-    code = "unknown_file"
 
-
-class UnknownBatch(NotFound):
+class UnknownBatch(NotFound, code="unknown_batch"):
     """No such job, or it ended so long ago that it is gone."""
 
-    code = "unknown_batch"
 
-
-class MethodNotAllowed(ServiceError):
+class MethodNotAllowed(ServiceError, status=405, code="method_not_allowed"):
     """The route is there, for another method."""
 
-    status = 405
-    code = "method_not_allowed"
 
-
-class NotAcceptable(ServiceError):
+class NotAcceptable(ServiceError, status=406, code="not_acceptable"):
     """An answer that cannot be given in the format that is wanted."""
 
-    status = 406
-    code = "not_acceptable"
 
-
-class SlowBody(ServiceError):
+class SlowBody(ServiceError, status=408, code="slow_body"):
     """A body that took too long to arrive."""
 
-    status = 408
-    code = "slow_body"
 
-
-class BundleRefused(ServiceError):
+class BundleRefused(ServiceError, status=409, code="bundle_refused"):
     """A reload that found a version which cannot be served; what was served still is."""
 
-    status = 409
-    code = "bundle_refused"
 
-
-class FileInUse(ServiceError):
+class FileInUse(ServiceError, status=409, code="file_in_use"):
     """A file that a job has yet to read."""
 
-    status = 409
-    code = "file_in_use"
 
-
-class KeyReused(ServiceError):
+class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
     """An idempotency key that came with another body before."""
 
-    status = 409
-    code = "idempotency_key_reused"
 
-
-class BatchEnded(ServiceError):
+class BatchEnded(ServiceError, status=409, code="batch_ended"):
     """A job that can no longer be cancelled."""
 
-    status = 409
-    code = "batch_ended"
 
-
-class TooLarge(ServiceError):
+class TooLarge(ServiceError, status=413, code="too_large"):
     """A body, a number of rows or an answer beyond the limits."""
 
-    status = 413
-    code = "too_large"
 
-
-class UnsupportedMediaType(ServiceError):
+class UnsupportedMediaType(ServiceError, status=415, code="unsupported_media_type"):
     """A body in a format or a compression that is not known here."""
 
-    status = 415
-    code = "unsupported_media_type"
 
-
-class RangeNotSatisfiable(ServiceError):
+class RangeNotSatisfiable(ServiceError, status=416, code="range_not_satisfiable"):
     """A part of a file that it does not have."""
 
-    status = 416
-    code = "range_not_satisfiable"
 
-
-class InvalidQuery(ServiceError):
+class InvalidQuery(ServiceError, status=422, code="invalid_query"):
     """JSON, but not a question that this bundle can answer."""
 
-    status = 422
-    code = "invalid_query"
 
-
-class TargetOutOfRange(InvalidQuery):
+class TargetOutOfRange(InvalidQuery, code="target_out_of_range"):
     """A target that is not in [0, num_targets)."""
 
-    code = "target_out_of_range"
 
-
-class UnknownLabel(InvalidQuery):
+class UnknownLabel(InvalidQuery, code="unknown_label"):
     """A label that the bundle does not have."""
 
-    code = "unknown_label"
 
-
-class DuplicateId(InvalidQuery):
+class DuplicateId(InvalidQuery, code="duplicate_id"):
     """A row whose id an earlier one has."""
 
-    code = "duplicate_id"
 
-
-class Overloaded(ServiceError):
+class Overloaded(ServiceError, status=429, code="overloaded"):
     """Too much is waiting; there may be room again after `retry_after` whole seconds."""
-
-    status = 429
-    code = "overloaded"
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class TooManyJobs(Overloaded):
+class TooManyJobs(Overloaded, code="too_many_jobs"):
     """As many jobs wait as may."""
 
-    code = "too_many_jobs"
 
-
-class Internal(ServiceError):
+class Internal(ServiceError, status=500, code="internal"):
     """A fault of the service; the log has it under the request's id."""
 
-    status = 500
-    code = "internal"
 
-
-class InferenceFailed(Internal):
+class InferenceFailed(Internal, code="inference_failed"):
     """A graph that stopped, or gave something that is not a number."""
 
-    code = "inference_failed"
 
-
-class NotReady(ServiceError):
+class NotReady(ServiceError, status=503, code="not_ready"):
     """Loading, empty or draining."""
 
-    status = 503
-    code = "not_ready"
     retry_after = 1
 
 
-class NotAlive(NotReady):
+class NotAlive(NotReady, code="not_alive"):
     """A compute thread has ended, or is stuck: the process should be started again."""
 
-    code = "not_alive"
 
-
-class JobsUnavailable(NotReady):
+class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """Files and jobs have no place to be kept."""
 
-    code = "jobs_unavailable"
 
-
-class DeadlineExceeded(ServiceError):
+class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):
     """No answer within the time that the client, or the service, gives it."""
 
-    status = 504
-    code = "deadline_exceeded"
 
-
-class StorageFull(ServiceError):
+class StorageFull(ServiceError, status=507, code="storage_full"):
     """No room for more files."""
-
-    status = 507
-    code = "storage_full"
 
 
 class StartError(UserError):

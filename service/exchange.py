@@ -14,6 +14,10 @@ DIGEST = b"x-hsoftmax-digest"
 QUEUE_TIME = b"x-queue-time-ms"
 COMPUTE_TIME = b"x-compute-time-ms"
 
+CLIENT_LEFT = 499  # a status, which only the log and the metrics see
+# Asked every few seconds by machines: not worth a line or a trace each.
+QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
+
 _KEY = "hsoftmax"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 

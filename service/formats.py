@@ -1,10 +1,13 @@
 """Which format a body is in, and which one its answer is wanted in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
+from typing import TypeVar
 
 from .errors import NotAcceptable, UnsupportedMediaType
+
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -35,7 +38,7 @@ def _formats(content_type: bytes, accept: bytes) -> tuple[Format, Format]:
 
 def format_of_body(content_type: bytes) -> Format:
     """By its content type, JSON if that says nothing. Raises UnsupportedMediaType."""
-    kind = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    kind = kind_of(content_type)
     if kind in UNSAID or kind.endswith("json"):
         return Format.JSON
     if kind in (Format.NPY, Format.ARROW):
@@ -47,15 +50,25 @@ def format_of_answer(accept: bytes) -> Format:
     """The one that is liked best, JSON if none is. Raises NotAcceptable if all are foreign."""
     if not accept:
         return Format.JSON
-    known = [(q, _KNOWN[kind]) for kind, q in liked(accept) if kind in _KNOWN and q]
-    if not known:
-        raise NotAcceptable(f"accept: expected one of {', '.join(Format)}, got others")
-    return max(known, key=lambda one: one[0])[1]
+    return liked_best(accept, _KNOWN, Format)
 
 
-def liked(accept: bytes) -> list[tuple[str, float]]:
-    """What a client accepts, each with its quality."""
-    return [_liking(part) for part in accept.decode("latin-1").lower().split(",")]
+def kind_of(content_type: bytes) -> str:
+    """A media type without its parameters."""
+    return content_type.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def liked_best(accept: bytes, known: Mapping[str, T], expected: Iterable[str]) -> T:
+    """What is known by the media type that the client likes best.
+
+    Raises:
+        NotAcceptable: it accepts none of them; it is told what was `expected`.
+    """
+    likings = (_liking(part) for part in accept.decode("latin-1").lower().split(","))
+    found = [(quality, known[kind]) for kind, quality in likings if kind in known and quality]
+    if not found:
+        raise NotAcceptable(f"accept: expected one of {', '.join(expected)}, got others")
+    return max(found, key=lambda one: one[0])[1]
 
 
 def _liking(part: str) -> tuple[str, float]:

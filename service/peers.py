@@ -30,7 +30,7 @@ class Peers:
     def __init__(self, folder: Path, slot: int, workers: int) -> None:
         self.slot = slot
         self._folder = folder
-        self._workers = workers
+        self._others = [other for other in range(workers) if other != slot]
         self._unloaded = folder / "unloaded.json"
         self._server: asyncio.Server | None = None
         self._before = carried(self._read(slot))
@@ -74,14 +74,14 @@ class Peers:
 
     async def counted(self, own: Snapshot) -> Snapshot:
         """By all workers; what one that is just being replaced had counted is in it."""
-        others = [slot for slot in range(self._workers) if slot != self.slot]
-        await asyncio.gather(*(self.ask(slot, {"do": "count"}) for slot in others))
-        return added({str(self.slot): own} | {str(slot): self._read(slot) for slot in others})
+        await asyncio.gather(*(self.ask(slot, {"do": "count"}) for slot in self._others))
+        kept = {str(slot): self._read(slot) for slot in self._others}
+        return added({str(self.slot): own} | kept)
 
     async def tell(self, question: dict[str, Any]) -> list[dict[str, Any]]:
         """Ask all others; the answers of those who are there."""
-        others = [slot for slot in range(self._workers) if slot != self.slot]
-        told = await asyncio.gather(*(self.ask(slot, question, _CHANGING) for slot in others))
+        asked = (self.ask(slot, question, _CHANGING) for slot in self._others)
+        told = await asyncio.gather(*asked)
         return [one for one in told if one is not None]
 
     async def ask(

@@ -7,11 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import UNFORESEEN, send_error
 from .core import Core
-from .exchange import Exchange, begin
-
-# Asked every few seconds by machines: not worth a line each.
-_QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
-_CLIENT_LEFT = 499
+from .exchange import CLIENT_LEFT, QUIET, Exchange, begin
 
 
 class Rim:
@@ -57,10 +53,10 @@ class Rim:
 
     def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
         route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
-        status = exchange.status or _CLIENT_LEFT
+        status = exchange.status or CLIENT_LEFT
         code = exchange.code if exchange.status else "client_left"
         self._metrics.request(route, exchange.model, status, code, seconds)
-        say = self._log.debug if route in _QUIET else self._log.info
+        say = self._log.debug if route in QUIET else self._log.info
         say(
             "request",
             request_id=exchange.request_id,

@@ -14,7 +14,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from .app import core_of, create_app
+from .app import create_app
+from .core import core_of
 from .errors import StartError
 from .health import Health
 from .log import Log, forward, json_log

@@ -12,6 +12,7 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -48,11 +49,11 @@ class Settings(BaseSettings):
         description="memory for a slice of a full distribution, which is sent in slices of whole "
         "rows, and of one row at least",
     )
-    body_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    body_timeout: SomeSeconds = Field(
         30.0, description="seconds for a body to arrive, and for each piece of an answer to leave"
     )
     max_streams: Count = Field(32, description="most streams of rows (`score`) at the same time")
-    stream_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    stream_timeout: SomeSeconds = Field(
         60.0, description="seconds for a stream's client to send or to take anything at all"
     )
     stream_spool_bytes: Annotated[int, Field(ge=0)] = Field(
@@ -80,7 +81,7 @@ class Settings(BaseSettings):
     tls_keyfile: Path | None = Field(
         None, description="its private key in PEM, where the certificate's file lacks it"
     )
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    timeout: SomeSeconds = Field(
         30.0, description="seconds until a request that asks for no other time is given up"
     )
     max_queue_requests: Count = Field(1024, description="most requests waiting in one lane")
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
         16 * 2**30, description="most bytes of uploaded files and outputs of jobs together"
     )
     max_jobs: Count = Field(100, description="most jobs that wait or run")
-    job_retention: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    job_retention: SomeSeconds = Field(
         30 * 86_400.0,
         description="seconds after which jobs that have ended, and files, are removed",
     )

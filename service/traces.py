@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .exchange import Exchange, current
+from .exchange import QUIET, Exchange, current
 from .log import Log
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -62,7 +62,7 @@ class Traces:
 
     def record(self, scope: Scope, started: float) -> None:
         """The spans of a request that is done; `started` is of the same clock as `perf_counter`."""
-        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+        from opentelemetry.trace import SpanKind, Status, StatusCode
 
         exchange = current(scope)
         zero = time_ns() - int(perf_counter() * 1e9)  # from the one clock to the other
@@ -76,16 +76,21 @@ class Traces:
         )
         if exchange.status >= 500:
             span.set_status(Status(StatusCode.ERROR, exchange.code))
+        if exchange.answered:
+            self._record_parts(span, exchange, zero)
+        span.end()
+
+    def _record_parts(self, span: "Span", exchange: Exchange, zero: int) -> None:
+        from opentelemetry.trace import set_span_in_context
+
         within = set_span_in_context(span)
         ran = exchange.answered - exchange.computed
         for name, start, end in (
             ("queue", ran - exchange.queued, ran),
             ("compute", ran, exchange.answered),
         ):
-            if exchange.answered:
-                part = self._tracer.start_span(name, within, start_time=zero + int(start * 1e9))
-                part.end(zero + int(end * 1e9))
-        span.end()
+            part = self._tracer.start_span(name, within, start_time=zero + int(start * 1e9))
+            part.end(zero + int(end * 1e9))
 
 
 class Traced:
@@ -96,7 +101,7 @@ class Traced:
         self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _QUIET:
+        if scope["type"] != "http" or scope["path"] in QUIET:
             return await self._app(scope, receive, send)
         started = perf_counter()
         try:

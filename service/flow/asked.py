@@ -1,29 +1,23 @@
-"""What a stream's URL asks: the task and its parameters, each of its type and known."""
+"""What a stream's URL asks: the task and its parameters, each of its type and given once."""
 
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from scoring import NAMES, CallError, Form, Task
+from scoring import CallError, Form, Task
 from scoring.task import check, graph_of
 from service.errors import InvalidQuery
 from service.served import Served
+from service.task import TaskQuery
 from service.wire import sentence
 
 _MOST = 100  # parameters
 
 
-class ScoreQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The parameters; those that a task has no use for say nothing to it."""
+class ScoreQuery(TaskQuery, frozen=True):
+    """The task, and its parameters."""
 
     task: str = "target_log_prob"
-    k: int = 10
-    max_blocks: int = 0
-    num_samples: int = 1
-    seed: int = 0
-    oov: str = "error"
-    log_base: float | None = None
-    version: int | str | None = None
 
 
 def query_of(query_string: bytes) -> ScoreQuery:
@@ -42,25 +36,9 @@ def query_of(query_string: bytes) -> ScoreQuery:
             raise InvalidQuery(f"{name[:60]}: expected once, got it again")
         fields[name] = value
     try:
-        query = msgspec.convert(fields, ScoreQuery, strict=False)
+        return msgspec.convert(fields, ScoreQuery, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidQuery(_with_text(sentence(str(error), ScoreQuery), fields)) from None
-    _expect("task", query.task, NAMES)
-    _expect("oov", query.oov, ("error", "exclude"))
-    return query
-
-
-def task_of(query: ScoreQuery) -> Task:
-    """The task that it asks for."""
-    return Task(
-        name=query.task,  # type: ignore[arg-type]  # checked by `query_of`
-        k=query.k,
-        max_blocks=query.max_blocks,
-        num_samples=query.num_samples,
-        seed=query.seed,
-        oov=query.oov,  # type: ignore[arg-type]
-        log_base=query.log_base,
-    )
 
 
 def expect_answerable(task: Task, served: Served) -> None:
@@ -79,8 +57,3 @@ def _with_text(said: str, fields: dict[str, str]) -> str:
     """What was got as it stands in the URL, where every value is text."""
     got = fields.get(said.partition(":")[0], "")
     return said.replace("got a string", f"got {got[:60]!r}")
-
-
-def _expect(name: str, got: str, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise InvalidQuery(f"{name}: expected one of {', '.join(known)}, got {got[:60]!r}")

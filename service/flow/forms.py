@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 
-from service.errors import NotAcceptable, UnsupportedMediaType
-from service.formats import UNSAID, liked
+from service.errors import UnsupportedMediaType
+from service.formats import UNSAID, kind_of, liked_best
 
 
 class StreamForm(StrEnum):
@@ -25,7 +25,7 @@ _ANY = ("*/*", "application/*")
 
 def form_of_body(content_type: bytes) -> StreamForm:
     """By its content type, lines if that says nothing. Raises UnsupportedMediaType."""
-    kind = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    kind = kind_of(content_type)
     if kind in UNSAID:
         return StreamForm.LINES
     if kind not in _KNOWN:
@@ -38,8 +38,4 @@ def form_of_answer(accept: bytes, body: StreamForm) -> StreamForm:
     """The one that is liked best, the body's if none is. Raises NotAcceptable."""
     if not accept:
         return body
-    known = {**_KNOWN, **dict.fromkeys(_ANY, body)}
-    found = [(quality, known[kind]) for kind, quality in liked(accept) if kind in known and quality]
-    if not found:
-        raise NotAcceptable(f"accept: expected one of {', '.join(StreamForm)}, got others")
-    return max(found, key=lambda one: one[0])[1]
+    return liked_best(accept, {**_KNOWN, **dict.fromkeys(_ANY, body)}, StreamForm)

@@ -8,25 +8,15 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
 
 import msgspec
 
-from scoring import (
-    EXTENSIONS,
-    LARGEST_SEED,
-    NAMES,
-    CallError,
-    Name,
-    Oov,
-    ScoringError,
-    Task,
-    fingerprint,
-)
+from scoring import EXTENSIONS, CallError, Name, ScoringError, Task, fingerprint
 from service.errors import InvalidQuery, UnsupportedMediaType
 from service.repository import Repository
 from service.served import Served
 from service.settings import Settings
+from service.task import TaskQuery, known_name, task_of
 
 from .batches import Job
 from .database import Database
@@ -47,7 +37,7 @@ _LONGEST_WINDOW = 30 * 86_400  # seconds
 _MOST_METADATA, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512
 
 
-class BatchQuery(msgspec.Struct, forbid_unknown_fields=True):
+class BatchQuery(TaskQuery, frozen=True):
     """What to score, and how; after `metadata` come the fields that are ours."""
 
     endpoint: str
@@ -55,15 +45,8 @@ class BatchQuery(msgspec.Struct, forbid_unknown_fields=True):
     input_file_id: str | None = None
     metadata: dict[str, str] | None = None
     input_path: str | None = None
-    version: str | int | None = None
     task: str | None = None
-    k: int = 10
-    max_blocks: int = 0
-    num_samples: int = 1
-    seed: int = 0
-    oov: str = "error"
-    log_base: float | None = None
-    columns: str | list[str] = []
+    columns: str | list[str] = msgspec.field(default_factory=list)
     labels: bool = False
     output_format: str | None = None
 
@@ -165,19 +148,10 @@ def _endpoint(query: BatchQuery) -> tuple[str, Task]:
         )
     name, question = found[1], found[2]
     usual = _TASK_OF.get(question, "target_log_prob")
-    asked = usual if query.task is None else query.task
-    if asked not in NAMES:
-        raise InvalidQuery(f"task: expected one of {', '.join(NAMES)}, got {asked[:60]!r}")
+    asked = usual if query.task is None else known_name(query.task)
     if question in _TASK_OF and asked != _TASK_OF[question]:
         raise InvalidQuery(f"task: expected {_TASK_OF[question]} at {question}, got {asked}")
-    if query.oov not in get_args(Oov):
-        raise InvalidQuery(f"oov: expected {' or '.join(get_args(Oov))}, got {query.oov[:60]!r}")
-    if not 0 <= query.seed <= LARGEST_SEED:
-        raise InvalidQuery(f"seed: expected 0 to {LARGEST_SEED}, got {query.seed}")
-    given: dict[str, Any] = {"name": asked, "oov": query.oov}
-    for field in ("k", "max_blocks", "num_samples", "seed", "log_base"):
-        given[field] = getattr(query, field)
-    return name, Task(**given)
+    return name, task_of(asked, query)
 
 
 def _output(query: BatchQuery, files: tuple[Path, ...]) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from service.errors import BatchEnded, InvalidQuery, KeyReused, TooManyJobs, UnknownBatch
 
-from .database import Connection, Database
-from .files import StoredFile, insert_file, unknown_file
+from .database import ACTIVE, Connection, Database
+from .files import StoredFile, expect_file, insert_file
 from .objects import ENDED, BatchError, BatchObject
 from .spec import Spec, decoded
 
@@ -68,14 +68,9 @@ def add_batch(database: Database, job: Job, key: Key | None, most: int) -> Batch
     with database.transaction() as db:
         if key is not None and (before := _of_key(db, key)) is not None:
             return before
-        (waiting,) = db.execute(f"SELECT count(*) FROM batches WHERE {_ACTIVE}").fetchone()
-        if waiting >= most:
-            raise TooManyJobs(f"jobs: expected at most {most} that wait or run", _ASK_AGAIN)
-        if (
-            batch.input_file_id is not None
-            and not db.execute("SELECT 1 FROM files WHERE id = ?", [batch.input_file_id]).fetchone()
-        ):
-            raise unknown_file(batch.input_file_id)
+        _expect_fewer(db, most)
+        if batch.input_file_id is not None:
+            expect_file(db, batch.input_file_id)
         db.execute(
             "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -139,7 +134,7 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
 def expire_waiting(database: Database, now: int) -> None:
     """Those whose time is over before they have begun."""
-    late = f"{_ACTIVE} AND NOT begun AND deadline <= ?"
+    late = f"{ACTIVE} AND NOT begun AND deadline <= ?"
     if not database.rows(f"SELECT 1 FROM batches WHERE {late}", now):
         return
     with database.transaction() as db:
@@ -152,7 +147,7 @@ def next_job(database: Database) -> Job | None:
     """The oldest that has not ended, which has begun from now on."""
     query = (
         "SELECT object, spec, ending, begun + 1 FROM batches "
-        f"WHERE {_ACTIVE} ORDER BY number LIMIT 1"
+        f"WHERE {ACTIVE} ORDER BY number LIMIT 1"
     )
     if not database.rows(query):
         return None
@@ -187,8 +182,7 @@ def is_cancelled(database: Database, id: str) -> bool:
 def change(database: Database, id: str, how: Change) -> BatchObject:
     """Change a job that has not ended; what it is now."""
     with database.transaction() as db:
-        (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
-        changed = how(_batch(row))
+        changed = how(_read(db, id))
         _store(db, changed, None)
         return changed
 
@@ -206,8 +200,7 @@ def end(
 ) -> BatchObject:
     """Let a job have ended, with its files; `owed` if some are yet to come."""
     with database.transaction() as db:
-        (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
-        changed = how(_batch(row))
+        changed = how(_read(db, id))
         for file in files:
             insert_file(db, file)
         _store(db, changed, now)
@@ -225,7 +218,16 @@ def count_by_status(database: Database) -> dict[str, int]:
     return dict(database.rows("SELECT status, count(*) FROM batches GROUP BY status"))
 
 
-_ACTIVE = f"status NOT IN {ENDED}"
+def _expect_fewer(db: Connection, most: int) -> None:
+    (active,) = db.execute(f"SELECT count(*) FROM batches WHERE {ACTIVE}").fetchone()
+    if active >= most:
+        raise TooManyJobs(f"jobs: expected at most {most} that wait or run", _ASK_AGAIN)
+
+
+def _read(db: Connection, id: str) -> BatchObject:
+    """A batch that is there for as long as its job is worked at."""
+    (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
+    return _batch(row)
 
 
 def _store(db: Connection, batch: BatchObject, now: int | None) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .objects import ENDED
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
     purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER, path TEXT);
@@ -16,6 +18,8 @@ CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT, id
     ending BLOB, object BLOB);
 CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status);
 """
+ACTIVE = f"status NOT IN {ENDED}"  # SQL writes several strings as Python does
+
 _PATIENCE = 30.0  # seconds for another process to end its transaction
 
 Connection = sqlite3.Connection

@@ -11,14 +11,15 @@ from time import sleep
 
 from models.arrays import Array
 from scoring import Asked, feeds
+from service.chunks import chunk_call
 from service.engine import Call, Engine, Outputs, Priority
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from service.questions.work import full_work, path_work
 from service.served import Served
+from service.terms import Terms
 
 from .failures import Failure, Interrupted
 
-_TIMEOUT = 120.0  # seconds, after which it is asked again
+_TERMS = Terms(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
 _LOOK = 0.2  # seconds between looks whether the job goes on
 _PAUSE = 0.2  # seconds before what found no room is asked again
 
@@ -72,30 +73,5 @@ class EngineRun:
 
 def call_of(asked: Asked, served: Served) -> Call:
     """What is asked as a call of low priority."""
-    session = served.session(asked.graph)
-    work, values = _cost(asked, served)
-    return Call(
-        session=session,
-        feeds=feeds(asked, session.graph),
-        rows=len(asked.hidden),
-        work=work,
-        values=values,
-        priority=Priority.BATCH,
-        timeout=_TIMEOUT,
-        apart=True,
-    )
-
-
-def _cost(asked: Asked, served: Served) -> tuple[int, int]:
-    """(multiply-adds, numbers in the answer), about."""
-    rows, task = len(asked.hidden), asked.task
-    match asked.graph:
-        case "target_log_prob":
-            return path_work(served, len(asked.row)), len(asked.row)
-        case "sample":
-            return path_work(served, rows * task.num_samples), rows * task.num_samples
-        case "top_k":
-            full = full_work(served, rows)
-            return min(full, path_work(served, rows * task.max_blocks) or full), rows * task.k
-        case _:
-            return full_work(served, rows), rows * served.num_targets
+    inputs = feeds(asked, served.session(asked.graph).graph)
+    return chunk_call(asked, served, inputs, _TERMS, apart=True)

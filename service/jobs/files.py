@@ -8,8 +8,8 @@ from pathlib import Path
 
 from service.errors import FileInUse, InvalidQuery, StorageFull, UnknownFile
 
-from .database import Connection, Database
-from .objects import ENDED, FileObject, Purpose
+from .database import ACTIVE, Connection, Database
+from .objects import FileObject, Purpose
 from .place import Place
 
 _COLUMNS = "id, purpose, filename, bytes, created_at, path"
@@ -51,6 +51,12 @@ def insert_file(db: Connection, file: StoredFile) -> None:
     )
 
 
+def expect_file(db: Connection, id: str) -> None:
+    """Raise UnknownFile unless it is still here."""
+    if not db.execute("SELECT 1 FROM files WHERE id = ?", [id]).fetchone():
+        raise unknown_file(id)
+
+
 def expect_room(database: Database, more: int, most_bytes: int) -> None:
     """Raise StorageFull unless there is room for so many bytes more."""
     with database.transaction() as db:
@@ -88,7 +94,7 @@ def delete_file(database: Database, place: Place, id: str) -> None:
         if found is None:
             raise unknown_file(id)
         user = db.execute(
-            f"SELECT id FROM batches WHERE input_file = ? AND status NOT IN {ENDED}", [id]
+            f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
         ).fetchone()
         if user is not None:
             raise FileInUse(f"file {id}: expected no job that reads it, got {user[0]}")

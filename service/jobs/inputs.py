@@ -18,23 +18,30 @@ def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]
         UnknownFile: no such file.
     """
     if spec.path is None:
-        path = place.folder / (spec.file or "")
-        if not path.is_file():
-            raise UnknownFile("input: expected the file that was uploaded, got none")
-        return (path,)
+        return (_uploaded(spec, place),)
     if root is None:
         raise Forbidden("input_path: expected input_file_id, as this service has no input root")
-    inside = root.resolve()
-    path = _within(spec.path, spec.path, inside)
+    return _in_place(spec.path, root.resolve())
+
+
+def _uploaded(spec: Spec, place: Place) -> Path:
+    path = place.folder / (spec.file or "")
+    if not path.is_file():
+        raise UnknownFile("input: expected the file that was uploaded, got none")
+    return path
+
+
+def _in_place(asked: str, inside: Path) -> tuple[Path, ...]:
+    path = _within(asked, asked, inside)
     try:
         if not path.exists():
-            raise UnknownFile(f"input_path: expected a file or a folder, got none at {spec.path!r}")
+            raise UnknownFile(f"input_path: expected a file or a folder, got none at {asked!r}")
         files = find_inputs(path)
     except CallError as error:
         raise InvalidQuery(f"input_path: {_shown(str(error), inside)}") from None
     except OSError as error:  # a name too long for any file, a folder closed to us
         raise InvalidQuery(f"input_path: it cannot be read: {error.strerror}") from None
-    return tuple(_within(str(file.relative_to(inside)), spec.path, inside) for file in files)
+    return tuple(_within(str(file.relative_to(inside)), asked, inside) for file in files)
 
 
 def told(

@@ -3,7 +3,8 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec, TypeVar
 
 from service.engine import Engine
 from service.errors import JobsUnavailable
@@ -20,6 +21,9 @@ from .runner import Runner
 from .shop import Shop
 
 _PATIENCE = 10.0  # seconds for the piece that runs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Jobs:
@@ -77,6 +81,16 @@ class Jobs:
                         "jobs: expected a state folder that can be written, got none: see --state"
                     ) from None
             return self._database
+
+    async def ask(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """What the function says of the database, on a thread. Raises as it and `database` do."""
+        return await asyncio.to_thread(lambda: function(self.database(), *args, **kwargs))
 
     def wake(self) -> None:
         """There is a new job, or one less."""

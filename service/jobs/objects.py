@@ -3,7 +3,7 @@
 Times are Unix seconds, null for what has not happened.
 """
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,10 +14,12 @@ Purpose = Literal["batch", "batch_output"]
 ENDED: tuple[Status, ...] = ("failed", "completed", "expired", "cancelled")
 
 
-class FileObject(BaseModel):
-    """A file that was uploaded, or that a job has made."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class FileObject(_Frozen):
+    """A file that was uploaded, or that a job has made."""
 
     id: str
     object: Literal["file"] = "file"
@@ -29,16 +31,6 @@ class FileObject(BaseModel):
     status: Literal["processed"] = "processed"
 
 
-class FileList(BaseModel):
-    """Some files; `has_more` says whether there are more after the last one."""
-
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 class FileDeleted(BaseModel):
     """The file is gone."""
 
@@ -47,10 +39,8 @@ class FileDeleted(BaseModel):
     deleted: bool = True
 
 
-class BatchError(BaseModel):
+class BatchError(_Frozen):
     """Why a job failed."""
-
-    model_config = ConfigDict(frozen=True)
 
     code: str
     message: str
@@ -58,29 +48,23 @@ class BatchError(BaseModel):
     param: str | None = None
 
 
-class BatchErrors(BaseModel):
+class BatchErrors(_Frozen):
     """Why a job failed, as a list."""
-
-    model_config = ConfigDict(frozen=True)
 
     object: Literal["list"] = "list"
     data: list[BatchError]
 
 
-class RequestCounts(BaseModel):
+class RequestCounts(_Frozen):
     """Rows: all, those scored, those with an error record."""
-
-    model_config = ConfigDict(frozen=True)
 
     total: int = 0
     completed: int = 0
     failed: int = 0
 
 
-class BatchObject(BaseModel):
+class BatchObject(_Frozen):
     """A job."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     object: Literal["batch"] = "batch"
@@ -112,11 +96,26 @@ class BatchObject(BaseModel):
     metadata: dict[str, str] | None = None
 
 
-class BatchList(BaseModel):
-    """Some jobs, the newest first; `has_more` says whether there are older ones."""
+T = TypeVar("T", FileObject, BatchObject)
 
+
+class _Page(BaseModel, Generic[T]):
     object: Literal["list"] = "list"
-    data: list[BatchObject]
+    data: list[T]
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+    @classmethod
+    def of(cls, data: list[T], has_more: bool) -> Self:
+        """The page that shows these."""
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=data, first_id=first, last_id=last, has_more=has_more)
+
+
+class FileList(_Page[FileObject]):
+    """Some files; `has_more` says whether there are more after the last one."""
+
+
+class BatchList(_Page[BatchObject]):
+    """Some jobs, the newest first; `has_more` says whether there are older ones."""

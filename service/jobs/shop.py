@@ -1,4 +1,4 @@
-"""What carrying out jobs needs, made once with the app."""
+"""What carrying out jobs needs, once there is anything to carry out."""
 
 import asyncio
 from collections.abc import Callable

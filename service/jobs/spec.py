@@ -67,14 +67,7 @@ def facts_of(served: Served) -> Facts:
     manifest = served.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
         raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
-    return Facts(
-        name=served.name,
-        digest=manifest.digest,
-        hidden_size=manifest.hidden_size,
-        num_targets=manifest.num_targets,
-        graphs=frozenset(served.sessions),
-        labels=served.labels,
-    )
+    return served.facts
 
 
 def open_source(spec: Spec, files: tuple[Path, ...], facts: Facts) -> tuple[Source, Columns]:

@@ -9,8 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .database import Database
-from .objects import ENDED
+from .database import ACTIVE, Database
 from .place import Place
 
 _ARRIVING = 3600.0  # seconds that a file may lie without a row, as its upload may be going on
@@ -30,7 +29,7 @@ def sweep(database: Database, place: Place, retention: float) -> None:
 
 def _forgotten(database: Database, before: int) -> list[str]:
     """Forget what is old; the paths of its files."""
-    used = f"SELECT input_file FROM batches WHERE status NOT IN {ENDED} AND input_file IS NOT NULL"
+    used = f"SELECT input_file FROM batches WHERE {ACTIVE} AND input_file IS NOT NULL"
     old = f"created_at <= ? AND id NOT IN ({used})"
     if not database.rows(
         f"SELECT 1 FROM files WHERE {old} UNION ALL SELECT 1 FROM batches WHERE ended_at <= ?",

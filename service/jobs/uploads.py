@@ -9,8 +9,8 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -31,9 +31,10 @@ from service.errors import (
 from .files import StoredFile
 from .place import Place
 
+AROUND = 2**16  # bytes of a body that are not its file's
+
 _AT_ONCE = 2**20  # bytes that are written together
 _LONGEST_FIELD = 1024
-_AROUND = 2**16  # bytes of a body that are not its file's
 _LONGEST_NAME = 200
 
 
@@ -150,23 +151,37 @@ async def receive_file(
     id = f"file-{secrets.token_hex(12)}"
     aside = place.uploads / id
     upload = Upload(_boundary(content_type), aside, most_bytes)
-    try:
-        await _fill(upload, body, patience, most_bytes + _AROUND)
+    with _room_expected(), _aside(upload, aside):
+        await _fill(upload, body, patience, most_bytes + AROUND)
         upload.expect_whole()
         filename = _expect_batch(upload)
         await asyncio.to_thread(upload.settle)
         path = place.files / f"{id}{PurePosixPath(filename).suffix}"
         await asyncio.to_thread(_put, aside, path)
+    relative = str(path.relative_to(place.folder))
+    return StoredFile(id, "batch", filename, upload.size, int(time.time()), relative)
+
+
+@contextmanager
+def _room_expected() -> Iterator[None]:
+    """Raises StorageFull where the disk says that it is."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageFull("file: expected room for it on the disk, got none") from None
+
+
+@contextmanager
+def _aside(upload: Upload, path: Path) -> Iterator[None]:
+    """While it arrives; what has not found its place by then is gone."""
+    try:
+        yield
     finally:
-        upload.close()
         with suppress(FileNotFoundError):
-            aside.unlink()
-    relative = str(path.relative_to(place.folder))
-    return StoredFile(id, "batch", filename, upload.size, int(time.time()), relative)
+            path.unlink()
+        upload.close()  # which says once more that the disk is full
 
 
 def safe_name(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Meta
 
 from models.arrays import Array, Float32
+from scoring import LARGEST_SEED
 from service.errors import InvalidQuery
 from service.inputs import expect_values, hidden
 from service.served import Served
@@ -18,7 +19,6 @@ from .numbers import listed, numbers
 from .question import Answer, Fields, Plan, Query, Question
 from .work import path_work
 
-_LARGEST_SEED = 2**53 - 1  # what JSON carries through every client unharmed
 _NUMBERS_A_STEP = 8  # that Philox makes of one value of its counter, in float32
 _SMALLEST_NOISE = np.float32(2**-25)  # never 0: a graph may take its logarithm
 
@@ -33,7 +33,7 @@ class SampleQuery(Query, frozen=True, kw_only=True):
         int | None,
         Meta(
             description="makes the draw repeatable; absent takes one by chance, and says which",
-            extra_json_schema={"minimum": 0, "maximum": _LARGEST_SEED},
+            extra_json_schema={"minimum": 0, "maximum": LARGEST_SEED},
         ),
     ] = None
 
@@ -61,7 +61,7 @@ def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
     rows, samples = len(states), query.num_samples
     if samples < 1:
         raise InvalidQuery(f"num_samples: expected at least 1, got {samples}")
-    per_sample = _noise_per_sample(session)
+    per_sample = noise_per_sample(session)
     expect_values(rows, samples * per_sample, limits)
     seed = _seed(query.seed)
     return Plan(
@@ -74,7 +74,7 @@ def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
     )
 
 
-def _noise_per_sample(session: Session) -> int:
+def noise_per_sample(session: Session) -> int:
     """L of the graph's input `noise` [batch, samples, L]."""
     size = next(port.shape[-1] for port in session.graph.inputs if port.name == "noise")
     return int(size)
@@ -92,9 +92,9 @@ def noise(seed: int, rows: int, samples: int, per_sample: int, skip: int = 0) ->
 
 def _seed(seed: int | None) -> int:
     if seed is None:
-        return secrets.randbelow(_LARGEST_SEED + 1)
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise InvalidQuery(f"seed: expected 0 to {_LARGEST_SEED}, got {seed}")
+        return secrets.randbelow(LARGEST_SEED + 1)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InvalidQuery(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
     return seed
 
 

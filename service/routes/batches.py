@@ -1,8 +1,9 @@
-"""/v1/batches: jobs that score whole files, whatever happens meanwhile."""
+"""/v1/batches: jobs that score whole files, whatever happens meanwhile.
 
-import asyncio
+They are made and looked at here; the runner carries them out.
+"""
+
 import time
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -25,6 +26,7 @@ from service.jobs.database import Database
 from service.jobs.objects import BatchList, BatchObject
 from service.wire import decode
 
+from .given import AppCore
 from .leaving import LeavingRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -49,54 +51,46 @@ _MAKING: dict[int | str, dict[str, Any]] = {
 _ONE: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 
-def batch_routes(core: Core) -> APIRouter:
-    """Jobs are made and looked at here; the runner carries them out."""
-    router = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=LeavingRoute)
-    jobs = core.jobs
-
-    @router.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
-    async def create(request: Request) -> BatchObject:
-        body = await read_body(current(request.scope).asked, request.receive, core.settings)
-        query = decode(_DECODER, body)
-        key = _key(request, query)
-        database = await asyncio.to_thread(jobs.database)
-        batch = await asyncio.to_thread(_made, query, key, database, core)
-        exchange = current(request.scope)
-        exchange.model, exchange.digest = batch.model, batch.digest
-        jobs.wake()
-        return batch
-
-    @router.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
-    async def batches(
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        after: Annotated[str | None, Query(description="the id of the last one known")] = None,
-    ) -> BatchList:
-        database = await asyncio.to_thread(jobs.database)
-        data, more = await asyncio.to_thread(list_batches, database, limit, after)
-        ends = [data[0].id, data[-1].id] if data else [None, None]
-        return BatchList(data=data, first_id=ends[0], last_id=ends[1], has_more=more)
-
-    @router.get("/{id}", summary="One job, as it is now", responses=_ONE)
-    async def batch(id: str) -> BatchObject:
-        database = await asyncio.to_thread(jobs.database)
-        return await asyncio.to_thread(find_batch, database, id)
-
-    @router.post(
-        "/{id}/cancel",
-        summary="Stop a job; what it has finished stays",
-        responses={**_ONE, 409: {}},
-    )
-    async def cancel_batch(id: str) -> BatchObject:
-        database = await asyncio.to_thread(jobs.database)
-        now = int(time.time())
-        cancelled = await asyncio.to_thread(partial(cancel, database, id, now))
-        jobs.wake()
-        return cancelled
-
-    return router
+batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=LeavingRoute)
 
 
-def _made(query: BatchQuery, key: Key | None, database: Database, core: Core) -> BatchObject:
+@batch_routes.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
+async def create(core: AppCore, request: Request) -> BatchObject:
+    exchange = current(request.scope)
+    body = await read_body(exchange.asked, request.receive, core.settings)
+    query = decode(_DECODER, body)
+    batch = await core.jobs.ask(_made, query, _key(request, query), core)
+    exchange.model, exchange.digest = batch.model, batch.digest
+    core.jobs.wake()
+    return batch
+
+
+@batch_routes.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
+async def batches(
+    core: AppCore,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="the id of the last one known")] = None,
+) -> BatchList:
+    return BatchList.of(*await core.jobs.ask(list_batches, limit, after))
+
+
+@batch_routes.get("/{id}", summary="One job, as it is now", responses=_ONE)
+async def batch(core: AppCore, id: str) -> BatchObject:
+    return await core.jobs.ask(find_batch, id)
+
+
+@batch_routes.post(
+    "/{id}/cancel",
+    summary="Stop a job; what it has finished stays",
+    responses={**_ONE, 409: {}},
+)
+async def cancel_batch(core: AppCore, id: str) -> BatchObject:
+    cancelled = await core.jobs.ask(cancel, id, int(time.time()))
+    core.jobs.wake()
+    return cancelled
+
+
+def _made(database: Database, query: BatchQuery, key: Key | None, core: Core) -> BatchObject:
     if key is not None and (before := made_before(database, key)) is not None:
         return before
     desk = Desk(core.jobs.place, database, core.repository, core.settings)

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from service.core import Core
 from service.exchange import current
 from service.repository import Repository
 from service.served import Served
+
+from .given import AppCore
 
 
 class BundleInfo(BaseModel):
@@ -39,27 +40,25 @@ class BundleList(BaseModel):
     models: list[BundleInfo]
 
 
-def bundle_routes(core: Core) -> APIRouter:
-    """Metadata of what is served."""
-    router = APIRouter(prefix="/v1/models", tags=["bundles"])
-    repository = core.repository
+bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
-    @router.get("", summary="Every bundle that is served")
-    async def list_bundles() -> BundleList:
-        served = (repository.find(name) for name in repository.names())
-        return BundleList(models=[describe(one, repository) for one in served])
 
-    @router.get("/{name}", summary="One bundle")
-    async def describe_bundle(
-        request: Request,
-        name: str,
-        version: Annotated[str | None, Query(description="the highest by default")] = None,
-    ) -> BundleInfo:
-        served = repository.find(name, version)
-        current(request.scope).serve(served)
-        return describe(served, repository)
+@bundle_routes.get("", summary="Every bundle that is served")
+async def list_bundles(core: AppCore) -> BundleList:
+    served = (core.repository.find(name) for name in core.repository.names())
+    return BundleList(models=[describe(one, core.repository) for one in served])
 
-    return router
+
+@bundle_routes.get("/{name}", summary="One bundle")
+async def describe_bundle(
+    core: AppCore,
+    request: Request,
+    name: str,
+    version: Annotated[str | None, Query(description="the highest by default")] = None,
+) -> BundleInfo:
+    served = core.repository.find(name, version)
+    current(request.scope).serve(served)
+    return describe(served, core.repository)
 
 
 def describe(served: Served, repository: Repository) -> BundleInfo:

@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics: what machines ask."""
+"""Liveness, readiness, metrics: what machines ask, and what never waits for a graph."""
 
 from typing import Literal
 
@@ -7,7 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from service.changes import metrics_page
-from service.core import Core
+
+from .given import AppCore
 
 
 class Live(BaseModel):
@@ -24,27 +25,26 @@ class Ready(BaseModel):
     refused: dict[str, str] = Field(description="<name>/<version> of what is not served, and why")
 
 
-def health_routes(core: Core) -> APIRouter:
-    """Routes that never wait for a graph."""
-    router = APIRouter(tags=["health"])
+health_routes = APIRouter(tags=["health"])
 
-    @router.get("/healthz/live", summary="Whether the process is alive")
-    async def live() -> Live:
-        core.health.expect_alive(core.engine)
-        return Live()
 
-    @router.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
-    async def ready() -> Ready:
-        core.health.expect_ready(core.repository)
-        return Ready(models=core.repository.names(), refused=dict(core.repository.refused))
+@health_routes.get("/healthz/live", summary="Whether the process is alive")
+async def live(core: AppCore) -> Live:
+    core.health.expect_alive(core.engine)
+    return Live()
 
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )
-    async def metrics() -> Response:
-        return Response(await metrics_page(core), media_type=CONTENT_TYPE_LATEST)
 
-    return router
+@health_routes.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
+async def ready(core: AppCore) -> Ready:
+    core.health.expect_ready(core.repository)
+    return Ready(models=core.repository.names(), refused=dict(core.repository.refused))
+
+
+@health_routes.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(core: AppCore) -> Response:
+    return Response(await metrics_page(core), media_type=CONTENT_TYPE_LATEST)

@@ -7,9 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from service.exchange import current
-
-_CLIENT_LEFT = 499  # which only the log and the metrics see
+from service.exchange import CLIENT_LEFT, current
 
 
 class LeavingRoute(APIRoute):
@@ -23,6 +21,6 @@ class LeavingRoute(APIRoute):
                 return await handle(request)
             except ClientDisconnect:
                 current(request.scope).code = "client_left"
-                return Response(status_code=_CLIENT_LEFT)
+                return Response(status_code=CLIENT_LEFT)
 
         return unless_left

@@ -1,5 +1,9 @@
-"""Pages for people: what is served at /, the API at /docs. Nothing is fetched from elsewhere."""
+"""Pages for people: what is served at /, the API at /docs. Nothing is fetched from elsewhere.
 
+They are HTML, and none of them is in the OpenAPI document.
+"""
+
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -17,31 +21,34 @@ _ASSETS: Final = {
 _CACHED = {"cache-control": "public, max-age=86400"}
 
 
-def page_routes() -> APIRouter:
-    """HTML, none of it in the OpenAPI document."""
-    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    index = files("service.pages").joinpath("index.html").read_text("utf-8")
-    docs = _swagger()
-
-    @router.get("/")
-    async def show_index() -> HTMLResponse:
-        return HTMLResponse(index)
-
-    @router.get("/docs")
-    async def show_docs() -> HTMLResponse:
-        return docs
-
-    @router.get("/docs/{asset}")
-    async def show_asset(asset: str) -> Response:
-        if asset not in _ASSETS:
-            raise NotFound("there is no such page here: see /docs")
-        # The package vendors Swagger UI, so that the page works without a network.
-        content = files("fastapi_offline").joinpath("static", asset).read_bytes()
-        return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
-
-    return router
+page_routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
+@page_routes.get("/")
+async def show_index() -> HTMLResponse:
+    return HTMLResponse(_index())
+
+
+@page_routes.get("/docs")
+async def show_docs() -> HTMLResponse:
+    return _swagger()
+
+
+@page_routes.get("/docs/{asset}")
+async def show_asset(asset: str) -> Response:
+    if asset not in _ASSETS:
+        raise NotFound("there is no such page here: see /docs")
+    # The package vendors Swagger UI, so that the page works without a network.
+    content = files("fastapi_offline").joinpath("static", asset).read_bytes()
+    return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
+
+
+@cache
+def _index() -> str:
+    return files("service.pages").joinpath("index.html").read_text("utf-8")
+
+
+@cache
 def _swagger() -> HTMLResponse:
     return get_swagger_ui_html(
         openapi_url="openapi.json",

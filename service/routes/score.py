@@ -19,7 +19,7 @@ from service.core import Core
 from service.engine import Outputs, Priority
 from service.errors import InvalidQuery, Overloaded, ServiceError, SlowBody, Unreadable
 from service.exchange import Exchange, current
-from service.flow.asked import expect_answerable, query_of, task_of
+from service.flow.asked import expect_answerable, query_of
 from service.flow.forms import StreamForm, form_of_answer, form_of_body
 from service.flow.inflow import Inflow
 from service.flow.outflow import Outflow, SlowReaderError
@@ -27,6 +27,7 @@ from service.flow.pulse import Pulse
 from service.flow.running import runner
 from service.flow.spool import Spool
 from service.served import Served
+from service.task import known_name, task_of
 from service.terms import Terms, terms
 
 SCORE_PATH = "/v1/models/{name}/score"
@@ -103,10 +104,10 @@ class ScoreEndpoint:
         served = self._core.repository.find(name)  # an unknown name comes before a bad query
         exchange.serve(served)
         query = query_of(scope["query_string"])
+        task = task_of(known_name(query.task), query)
         if query.version is not None:
             served = self._core.repository.find(name, str(query.version))
             exchange.serve(served)
-        task = task_of(query)
         expect_answerable(task, served)
         return _Asked(served, task, form, wanted, on_terms)
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service import Settings, create_app
-from service.app import core_of
+from service.core import core_of
 from service.errors import Internal, ServiceError
 from service.log import json_log
 from service.openapi import error_codes

@@ -34,6 +34,16 @@ def test_a_compressed_body_is_read(client, encoding):
 
 
 @pytest.mark.parametrize("encoding", PACK)
+def test_what_was_compressed_in_parts_is_read_as_one(client, encoding):
+    wanted = client.post(URL, content=QUERY).json()
+    parts = [PACK[encoding](part) for part in (QUERY[:7], QUERY[7:90], QUERY[90:])]
+    assert post(client, b"".join(parts), encoding).json() == wanted
+    expect_error(post(client, b"".join(parts)[:-9], encoding), 400, "unreadable_body", "cut short")
+    answer = post(client, PACK[encoding](QUERY) + b"more", encoding)
+    expect_error(answer, 400, "unreadable_body", f"body: expected {encoding}")
+
+
+@pytest.mark.parametrize("encoding", PACK)
 @pytest.mark.parametrize("spoil", [lambda b: b[:-8], lambda b: b"x" + b, lambda b: b""])
 def test_a_body_that_is_not_compressed_as_it_says_is_refused(client, encoding, spoil):
     answer = post(client, spoil(PACK[encoding](QUERY)), encoding)

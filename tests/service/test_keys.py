@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import Settings, StartError, create_app, serve
-from service.app import core_of
+from service.core import core_of
 from service.keys import KeyFile, parse
 from service.log import json_log
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from service.app import core_of
+from service.core import core_of
 from service.health import Health
 from service.watch import watch
 

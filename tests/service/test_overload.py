@@ -9,8 +9,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from service import Settings, create_app
-from service.app import core_of
-from service.core import Core
+from service.core import Core, core_of
 from service.log import json_log
 
 from .conftest import HIDDEN
@@ -82,6 +81,19 @@ class Scene:
         client = self.client()
         return client, asyncio.create_task(client.ask(QUERY, **headers))
 
+    async def running(self) -> "asyncio.Task[Client]":
+        """A client whose graph runs, and is held."""
+        _, task = self.asking()
+        await self.runtime.begun()
+        return task
+
+    async def busy(self) -> "asyncio.Future[list[Client]]":
+        """One client whose graph runs, and one who waits for it."""
+        running = await self.running()
+        _, waiting = self.asking()
+        await self.waiting(1)
+        return asyncio.gather(running, waiting)
+
     async def waiting(self, number: int) -> None:
         async with asyncio.timeout(PATIENCE):
             while self.core.engine.waiting()["full"] != number:
@@ -119,10 +131,7 @@ def test_overload_is_429_with_retry_after_and_health_is_exempt(stage):
     scene = stage(max_queue_requests=1)
 
     async def main() -> None:
-        _, running = scene.asking()
-        await scene.runtime.begun()
-        _, waiting = scene.asking()
-        await scene.waiting(1)
+        both = await scene.busy()
         refused = await scene.client().ask(QUERY)
         assert refused.status == 429
         assert refused.json["code"] == "overloaded"
@@ -130,7 +139,7 @@ def test_overload_is_429_with_retry_after_and_health_is_exempt(stage):
         for path in ("/healthz/live", "/healthz/ready", "/metrics"):
             assert (await scene.client().ask(path=path)).status == 200
         scene.runtime.let_all_go()
-        assert [(await task).status for task in (running, waiting)] == [200, 200]
+        assert [client.status for client in await both] == [200, 200]
 
     asyncio.run(main())
 
@@ -139,10 +148,7 @@ def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage
     scene = stage(max_queue_requests=1)
 
     async def main() -> None:
-        _, running = scene.asking()
-        await scene.runtime.begun()
-        _, waiting = scene.asking()
-        await scene.waiting(1)
+        both = await scene.busy()
         unreadable = {"inputs": "no rows"}
         assert (await scene.client().ask(unreadable)).status == 429
         assert (await scene.client().ask(unreadable | {"targets": [1]})).status == 422
@@ -151,7 +157,7 @@ def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage
             url = f"/v1/models/{path}/probabilities"
             assert (await scene.client().ask(unreadable, path=url)).status in (404, 429)
         scene.runtime.let_all_go()
-        await asyncio.gather(running, waiting)
+        await both
         assert (await scene.client().ask(unreadable)).status == 422
 
     asyncio.run(main())
@@ -161,8 +167,7 @@ def test_what_the_engine_counts_is_in_the_metrics(stage):
     scene = stage(max_queue_requests=2)
 
     async def main() -> str:
-        _, running = scene.asking()
-        await scene.runtime.begun()
+        running = await scene.running()
         left, leaving = scene.asking()
         _, expiring = scene.asking(x_hsoftmax_timeout_ms="1")
         await scene.waiting(2)
@@ -190,8 +195,7 @@ def test_a_deadline_by_header_is_504(stage):
     scene = stage()
 
     async def main() -> None:
-        _, running = scene.asking()
-        await scene.runtime.begun()
+        running = await scene.running()
         late = await scene.client().ask(QUERY, x_hsoftmax_timeout_ms="5")
         assert (late.status, late.json["code"]) == (504, "deadline_exceeded")
         scene.runtime.let_all_go()
@@ -222,8 +226,7 @@ def test_low_priority_is_refused_first(stage):
     scene = stage(max_queue_requests=2)
 
     async def main() -> None:
-        tasks = [scene.asking()[1]]
-        await scene.runtime.begun()
+        tasks = [await scene.running()]
         tasks.append(scene.asking()[1])
         await scene.waiting(1)
         refused = await scene.client().ask(QUERY, x_hsoftmax_priority="batch")
@@ -260,8 +263,7 @@ def test_a_storm_of_departures_disturbs_nobody(stage):
     scene = stage()
 
     async def main() -> None:
-        _, running = scene.asking()
-        await scene.runtime.begun()
+        running = await scene.running()
         storm = [scene.asking() for _ in range(200)]
         await scene.waiting(200)
         for client, _ in storm[::2]:

@@ -366,7 +366,7 @@ def test_a_bad_row_of_columns_costs_only_itself(client, accept):
         ({"task": "sample", "num_samples": 0}, "num_samples: expected 1 to "),
         ({"task": "sample", "seed": -1}, "seed: expected 0 to "),
         ({"task": ["sample", "top_k"]}, "task: expected once, got it again"),
-        ({"oov": "guess"}, "oov: expected one of error, exclude, got 'guess'"),
+        ({"oov": "guess"}, "oov: expected error or exclude, got 'guess'"),
         ({"log_base": 1}, "log_base: expected a positive number that is not 1, got 1.0"),
         ({"log_base": "inf"}, "log_base: expected"),
     ],

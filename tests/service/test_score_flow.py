@@ -12,8 +12,7 @@ from starlette.types import ASGIApp, Message
 
 from models.hierarchical_softmax import target_log_prob
 from service import Settings, create_app
-from service.app import core_of
-from service.core import Core
+from service.core import Core, core_of
 from service.log import json_log
 
 from .conftest import SERVED, TOLERANCE

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.testclient import TestClient
 
 from service import Settings, create_app
-from service.app import core_of
+from service.core import core_of
 from service.traces import Traced, Traces, wanted
 
 from .conftest import HIDDEN

@@ -11,7 +11,7 @@ import pytest
 
 from bundle import Graph, Port
 from models.arrays import Array
-from service.engine import Bounds, Call, Engine, Priority
+from service.engine import Bounds, Call, Engine, Outputs, Priority
 from service.log import json_log
 from service.sessions import Session
 
@@ -109,6 +109,14 @@ def rows(session: Session, *values: float, work: int = 2**22, **told) -> Call:
 def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> Call:
     feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
     return Call(session, feeds, len(values), work * len(row), **told)
+
+
+async def begun(engine: Engine, call: Call) -> "asyncio.Future[Outputs]":
+    """The call, which runs now and is held, so that what comes after it waits."""
+    call.session.runtime.hold()
+    running = engine.submit(call)
+    await call.session.runtime.begun()
+    return running
 
 
 def urgent(low: bool = False) -> dict[str, Priority]:

@@ -7,7 +7,7 @@ import pytest
 from service.engine import Bounds
 from service.errors import DeadlineExceeded, Overloaded
 
-from .conftest import held, pairs, rows, urgent
+from .conftest import begun, held, pairs, rows, urgent
 
 MANY = 10**9
 
@@ -16,9 +16,7 @@ def filled(engine, session, number: int, call) -> tuple[int, list[Overloaded]]:
     """How many of the same calls are admitted behind one that runs, and the refusals."""
 
     async def main() -> tuple[int, list[Overloaded]]:
-        session.runtime.hold()
-        futures = [engine.submit(rows(session, 0.0))]
-        await session.runtime.begun()
+        futures = [await begun(engine, rows(session, 0.0))]
         refusals = []
         for _ in range(number):
             try:
@@ -72,9 +70,7 @@ def test_a_full_lane_does_not_close_another(start):
     full, target = held(), held("target_log_prob")
 
     async def main() -> None:
-        full.runtime.hold()
-        futures = [engine.submit(rows(full, 1))]
-        await full.runtime.begun()
+        futures = [await begun(engine, rows(full, 1))]
         futures.append(engine.submit(rows(full, 1)))
         with pytest.raises(Overloaded):
             engine.submit(rows(full, 1))
@@ -117,9 +113,7 @@ def test_a_deadline_passes_in_the_queue(engine, tally):
     session = held()
 
     async def main() -> None:
-        session.runtime.hold()
-        first = engine.submit(rows(session, 0.0))
-        await session.runtime.begun()
+        first = await begun(engine, rows(session, 0.0))
         late = engine.submit(rows(session, 1, timeout=0.02))
         with pytest.raises(DeadlineExceeded, match=r"longer than the 0\.02 s it had"):
             await late

@@ -10,7 +10,7 @@ from service.engine import INLINE_WORK
 from service.engine.calls import Lane
 from service.errors import InferenceFailed
 
-from .conftest import held, pairs, rows
+from .conftest import begun, held, pairs, rows
 
 
 def answers(outputs) -> list[list[float]]:
@@ -21,12 +21,9 @@ def behind_one(engine, session, calls) -> list:
     """The outputs of calls that all waited while one other ran."""
 
     async def main() -> list:
-        runtime = session.runtime
-        runtime.hold()
-        first = engine.submit(calls[0])
-        await runtime.begun()
+        first = await begun(engine, calls[0])
         futures = [engine.submit(call) for call in calls]
-        runtime.let_all_go()
+        session.runtime.let_all_go()
         await first
         return await asyncio.gather(*futures)
 
@@ -52,9 +49,7 @@ def test_pairs_are_merged_with_their_rows_moved_along(engine, tally):
     session = held("target_log_prob")
 
     async def main() -> list:
-        session.runtime.hold()
-        first = engine.submit(pairs(session, [9], [0], [0]))
-        await session.runtime.begun()
+        first = await begun(engine, pairs(session, [9], [0], [0]))
         calls = [
             pairs(session, [1, 2], [0, 1, 1], [5, 6, 7]),
             pairs(session, [3], [0, 0], [8, 9]),
@@ -154,9 +149,7 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
     session = held()
 
     async def main() -> list:
-        session.runtime.hold()
-        futures = [engine.submit(rows(session, 0.0))]
-        await session.runtime.begun()
+        futures = [await begun(engine, rows(session, 0.0))]
         futures.append(engine.submit(rows(session, 1)))
         tiny = rows(session, 2, work=1)
         assert engine.run_now(tiny) is None
@@ -198,9 +191,7 @@ def test_depth_is_told_by_lane(engine):
     session = held()
 
     async def main() -> dict:
-        session.runtime.hold()
-        futures = [engine.submit(rows(session, 0.0))]
-        await session.runtime.begun()
+        futures = [await begun(engine, rows(session, 0.0))]
         futures += [engine.submit(rows(session, 1)) for _ in range(3)]
         depth = engine.waiting()
         session.runtime.let_all_go()

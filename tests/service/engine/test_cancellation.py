@@ -4,20 +4,24 @@ import asyncio
 
 import pytest
 
-from .conftest import held, rows
+from .conftest import begun, held, rows
+
+
+async def batched(engine, session, *values) -> list[asyncio.Future]:
+    """Calls that are one batch, which runs now and is held."""
+    first = await begun(engine, rows(session, 0.0))
+    futures = [engine.submit(rows(session, v)) for v in values]
+    session.runtime.go()
+    await first
+    await session.runtime.begun()
+    return futures
 
 
 def test_a_cancelled_member_of_a_batch_leaves_the_others_alone(engine, tally):
     session = held()
 
     async def main() -> list:
-        session.runtime.hold()
-        first = engine.submit(rows(session, 0.0))
-        await session.runtime.begun()
-        futures = [engine.submit(rows(session, v)) for v in (1, 2, 3, 4)]
-        session.runtime.go()
-        await first
-        await session.runtime.begun()  # all four are one batch now
+        futures = await batched(engine, session, 1, 2, 3, 4)
         futures[0].cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -33,9 +37,7 @@ def test_what_is_cancelled_in_the_queue_is_never_run_and_frees_its_room(engine):
     session = held()
 
     async def main() -> None:
-        session.runtime.hold()
-        first = engine.submit(rows(session, 0.0))
-        await session.runtime.begun()
+        first = await begun(engine, rows(session, 0.0))
         futures = [engine.submit(rows(session, v)) for v in (1, 2, 3)]
         futures[1].cancel()
         await asyncio.sleep(0)
@@ -51,13 +53,7 @@ def test_a_run_that_nobody_waits_for_is_stopped(engine, tally):
     session = held()
 
     async def main() -> None:
-        session.runtime.hold()
-        first = engine.submit(rows(session, 0.0))
-        await session.runtime.begun()
-        futures = [engine.submit(rows(session, v)) for v in (1, 2)]
-        session.runtime.go()
-        await first
-        await session.runtime.begun()
+        futures = await batched(engine, session, 1, 2)
         futures[0].cancel()
         futures[1].cancel()
         assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
@@ -73,9 +69,7 @@ def test_the_slices_that_are_left_of_a_cancelled_request_are_not_run(engine):
     session = held()
 
     async def main() -> None:
-        session.runtime.hold()
-        large = engine.submit(rows(session, *range(100), work=2**28))
-        await session.runtime.begun()
+        large = await begun(engine, rows(session, *range(100), work=2**28))
         large.cancel()
         assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
         session.runtime.let_all_go()

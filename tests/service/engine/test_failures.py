@@ -7,14 +7,12 @@ import pytest
 
 from service.errors import InferenceFailed, NotReady
 
-from .conftest import PATIENCE, held, rows
+from .conftest import PATIENCE, begun, held, rows
 
 
 async def batched(engine, session, values) -> list:
     """The outcomes of calls that were one batch."""
-    session.runtime.hold()
-    first = engine.submit(rows(session, 0.0))
-    await session.runtime.begun()
+    first = await begun(engine, rows(session, 0.0))
     futures = [engine.submit(rows(session, v)) for v in values]
     session.runtime.let_all_go()
     await first
@@ -89,9 +87,7 @@ def test_a_stuck_run_is_told_of_until_it_ends(start):
     session.runtime.deaf = True
 
     async def main() -> None:
-        session.runtime.hold()
-        stuck = engine.submit(rows(session, 1))
-        await session.runtime.begun()
+        stuck = await begun(engine, rows(session, 1))
         assert engine.fault() is None
         with pytest.raises(Exception, match="longer than"):
             await stuck
@@ -131,9 +127,7 @@ def test_a_busy_engine_stops_what_runs_and_answers_what_waits(start):
     session = held()
 
     async def main() -> list:
-        session.runtime.hold()
-        running = engine.submit(rows(session, 1))
-        await session.runtime.begun()
+        running = await begun(engine, rows(session, 1))
         waiting = [engine.submit(rows(session, v)) for v in (2, 3)]
         engine.close()
         return await asyncio.gather(running, *waiting, return_exceptions=True)

@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.pace import Pace
 
-from .conftest import held, pairs, rows, urgent
+from .conftest import begun, held, pairs, rows, urgent
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +22,7 @@ def turns(engine, fill) -> list[str]:
     first = held()
 
     async def main() -> None:
-        first.runtime.hold()
-        futures = [engine.submit(rows(first, 0.0))]
-        await first.runtime.begun()
+        futures = [await begun(engine, rows(first, 0.0))]
 
         def submit(name: str, call) -> None:
             future = engine.submit(call)

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+from pathlib import Path
 
 import pytest
 
@@ -186,6 +187,19 @@ def test_a_full_disk_is_said(jobs, monkeypatch):
         assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
     assert not list((jobs.state / "uploads").iterdir())
     jobs.upload(ROWS)
+
+
+def test_a_disk_that_was_full_before_is_said(jobs, monkeypatch):
+    """What is still in a buffer then finds no room a second time, when the file is closed."""
+
+    def device(path: Path, mode: str):
+        path.touch()
+        return open("/dev/full", "wb")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", device)
+        assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
+    assert not list((jobs.state / "uploads").iterdir())
 
 
 def test_a_bomb_is_not_unpacked(jobs):

@@ -10,18 +10,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 import scoring.workspace
 from hsoftmax.sample import NAME, find_sample
-from service.app import core_of
+from service.core import core_of
 from service.engine import Engine, Priority
 from service.jobs import ending, runner
 from service.sessions import Session
 from tests.service.conftest import HIDDEN, serving
 
-from .conftest import SCORE, Client, eventually, make_rows, ndjson, serving_jobs
+from .conftest import SCORE, Client, Json, Valve, eventually, make_rows, ndjson, serving_jobs
 
 URL = "/v1/models/words/probabilities"
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -37,6 +40,45 @@ def undisturbed(jobs):
         return jobs.content(batch["output_file_id"]), jobs.content(batch["error_file_id"])
 
     return done
+
+
+@dataclass
+class Rooted:
+    """A service whose jobs read a file in place, and may be held while they do."""
+
+    repository: Path
+    folder: Path
+    rows: Path
+
+    def write(self, count: int) -> None:
+        self.rows.write_text(ndjson(make_rows(count)))
+
+    def serving(self) -> AbstractContextManager[Client]:
+        return serving_jobs(self.repository, self.folder / "state", input_root=self.rows.parent)
+
+    def stopped(self, valve: Valve) -> Json:
+        """A job that began, and whose service was then stopped."""
+        with self.serving() as jobs:
+            made = jobs.create(input_path=self.rows.name)
+            eventually(lambda: valve.passed > valve.passing + 1)
+        return made
+
+
+@pytest.fixture
+def rooted(repository, tmp_path) -> Rooted:
+    (tmp_path / "root").mkdir()
+    rooted = Rooted(repository, tmp_path, tmp_path / "root" / "rows.ndjson")
+    rooted.write(100)
+    return rooted
+
+
+def stopped(repository: Path, state: Path, valve: Valve) -> Json:
+    """A job over 100 rows that began, and whose service was then stopped."""
+    valve.passing = 5
+    with serving_jobs(repository, state) as jobs:
+        made = jobs.start(make_rows(100))
+        eventually(lambda: valve.passed > 6)
+    return made
 
 
 def results(jobs: Client, batch) -> tuple[bytes, bytes]:
@@ -165,20 +207,15 @@ def test_a_bundle_under_another_number_will_do(copy, tmp_path, valve, undisturbe
 
 
 @pytest.mark.parametrize("how", ["changed", "gone"])
-def test_an_input_that_is_no_longer_what_it_was(repository, tmp_path, valve, how):
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "rows.ndjson").write_text(ndjson(make_rows(100)))
+def test_an_input_that_is_no_longer_what_it_was(rooted, valve, how):
     valve.passing = 3
-    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
-        made = jobs.create(input_path="rows.ndjson")
-        eventually(lambda: valve.passed > 4)
+    made = rooted.stopped(valve)
     if how == "gone":
-        (root / "rows.ndjson").unlink()
+        rooted.rows.unlink()
     else:
-        (root / "rows.ndjson").write_text(ndjson(make_rows(99)))
+        rooted.write(99)
     valve.open()
-    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
+    with rooted.serving() as jobs:
         batch = jobs.until(made["id"])
         (error,) = batch["errors"]["data"]
         assert (error["code"], error["param"]) == (f"input_{how}", "input_path")
@@ -186,15 +223,12 @@ def test_an_input_that_is_no_longer_what_it_was(repository, tmp_path, valve, how
         assert 10 <= len(jobs.records(batch)) < 100
 
 
-def test_an_input_that_changes_under_its_reader(repository, tmp_path, valve):
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "rows.ndjson").write_text(ndjson(make_rows(100)))
+def test_an_input_that_changes_under_its_reader(rooted, valve):
     valve.passing = 5
-    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
-        made = jobs.create(input_path="rows.ndjson")
+    with rooted.serving() as jobs:
+        made = jobs.create(input_path=rooted.rows.name)
         eventually(lambda: valve.passed > 5)
-        os.utime(root / "rows.ndjson", (1, 1))
+        os.utime(rooted.rows, (1, 1))
         valve.open()
         batch = jobs.until(made["id"])
         assert batch["errors"]["data"][0]["code"] == "input_changed"
@@ -231,7 +265,7 @@ def test_a_full_disk_is_said_and_what_is_finished_is_given_out_once_there_is_roo
         assert [r["custom_id"] for r in records] == [f"r{i}" for i in range(len(records))]
 
 
-def test_an_end_that_was_decided_is_not_taken_back(repository, tmp_path, monkeypatch, valve):
+def test_an_end_that_was_decided_is_not_taken_back(rooted, monkeypatch, valve):
     """It stops after its shards were given out, and before anybody was told of it."""
     really, tried = ending.end, []
 
@@ -243,17 +277,12 @@ def test_an_end_that_was_decided_is_not_taken_back(repository, tmp_path, monkeyp
 
     monkeypatch.setattr(ending, "end", stopped_once)
     monkeypatch.setattr(runner, "_AFTER_FAILURE", 0.1)
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "rows.ndjson").write_text(ndjson(make_rows(100)))
     valve.passing = 5
-    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
-        made = jobs.create(input_path="rows.ndjson")
-        eventually(lambda: valve.passed > 6)
-    (root / "rows.ndjson").rename(root / "elsewhere.ndjson")
-    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
+    made = rooted.stopped(valve)
+    elsewhere = rooted.rows.rename(rooted.rows.with_name("elsewhere.ndjson"))
+    with rooted.serving() as jobs:
         eventually(lambda: tried)
-        (root / "elsewhere.ndjson").rename(root / "rows.ndjson")  # it could go on now
+        elsewhere.rename(rooted.rows)  # it could go on now
         valve.open()
         batch = jobs.until(made["id"])
         assert batch["errors"]["data"][0]["code"] == "input_gone"
@@ -263,10 +292,7 @@ def test_an_end_that_was_decided_is_not_taken_back(repository, tmp_path, monkeyp
 
 def test_a_job_at_which_processes_die_is_given_up(repository, tmp_path, valve):
     """As if nine had been killed at it; the tenth is stopped on purpose, which does not count."""
-    valve.passing = 5
-    with serving_jobs(repository, tmp_path) as jobs:
-        made = jobs.start(make_rows(100))
-        eventually(lambda: valve.passed > 6)
+    made = stopped(repository, tmp_path, valve)
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         assert db.execute("SELECT begun FROM batches").fetchone() == (1,)
         db.execute("UPDATE batches SET begun = 10, finished = 90")
@@ -278,10 +304,7 @@ def test_a_job_at_which_processes_die_is_given_up(repository, tmp_path, valve):
 
 
 def test_a_job_that_gets_on_is_not_given_up(repository, tmp_path, valve):
-    valve.passing = 5
-    with serving_jobs(repository, tmp_path) as jobs:
-        made = jobs.start(make_rows(100))
-        eventually(lambda: valve.passed > 6)
+    made = stopped(repository, tmp_path, valve)
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         db.execute("UPDATE batches SET begun = 9")
     valve.passing = valve.passed + 2
