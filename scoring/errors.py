@@ -46,6 +46,10 @@ class BrokenInput(ScoringError):
 class SpoiledShard(ScoringError):
     """A shard that is forgotten, so that the job need only be taken up again."""
 
+    def __init__(self, number: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.number = number
+
 
 class Flaw(ScoringError):
     """What is wrong with one row: a sentence and the service's code for it."""

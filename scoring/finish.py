@@ -1,24 +1,26 @@
-"""The end of a job: counts checked, shards put together, one rename, and a summary beside it."""
+"""The end of a job: counts checked, one rename, and a summary beside it."""
 
-import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from .assembly import put_together
 from .delivery import Delivery
-from .errors import InputChanged, ScoringError
+from .errors import InputChanged, ScoringError, SpoiledShard
 from .ledger import Ledger, Shard
 from .order import Order, expect_same, fingerprint
 from .perplexity import Tally
-from .workspace import Workspace, checked, hold, place, remove, sync, whole, workspace_of
+from .workspace import Workspace, hold, place, remove, whole, workspace_of
+
+Put = Callable[[], str]  # all finished shards aside as the output; its SHA-256
 
 
 def summary_of(output: Path) -> Path:
@@ -39,15 +41,14 @@ def is_complete(output: Path, workspace: Workspace, ledger: Ledger) -> bool:
     return summary is not None and (workspace.assembled.exists() or _is(output, summary))
 
 
-def finish(
-    order: Order, workspace: Workspace, ledger: Ledger, identity: dict[str, Any]
-) -> dict[str, Any]:
-    """Put the output in its place; may be called again for a job that stopped in here."""
+def record(
+    order: Order, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
+) -> None:
+    """Let the ledger say that the output is put together, with all rows of an unchanged input."""
     if fingerprint(order.source.files) != identity["input"]:
         raise InputChanged("input: expected it to stay as it was, got a change while it was read")
-    if not is_complete(order.output, workspace, ledger):
-        _expect_all_rows(order, ledger.shards())
-    return _deliver(order.delivery, workspace, ledger, identity)
+    _expect_all_rows(order, ledger.shards())
+    _record(order.delivery, workspace, ledger, identity, put)
 
 
 def conclude(delivery: Delivery) -> dict[str, Any] | None:
@@ -64,28 +65,51 @@ def conclude(delivery: Delivery) -> dict[str, Any] | None:
         return _left(output)
     with hold(output) as workspace:
         try:
-            with closing(Ledger(workspace.ledger)) as ledger:
-                identity = ledger.identity()
-                if identity is None or not (
-                    is_complete(output, workspace, ledger) or whole(workspace, ledger)
-                ):
-                    return _left(output)
-                return _deliver(delivery, workspace, ledger, identity)
+            with closing(Ledger(workspace.ledger)) as ledger, forgetting(ledger):
+                return _concluded(delivery, workspace, ledger)
         except sqlite3.Error as error:
             raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
 
 
-def _deliver(
-    delivery: Delivery, workspace: Workspace, ledger: Ledger, identity: dict[str, Any]
-) -> dict[str, Any]:
-    """All finished shards, as the output."""
+@contextmanager
+def forgetting(ledger: Ledger) -> Iterator[None]:
+    """A shard that the disk spoilt is no longer finished."""
+    try:
+        yield
+    except SpoiledShard as spoiled:
+        ledger.forget(spoiled.number)
+        raise
+
+
+def _concluded(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any] | None:
+    identity = ledger.identity()
+    if identity is None:
+        return _left(delivery.output)
+    if not is_complete(delivery.output, workspace, ledger):
+        if not (shards := whole(workspace, ledger)):
+            return _left(delivery.output)
+        put = partial(put_together, delivery, workspace, shards)
+        _record(delivery, workspace, ledger, identity, put)
+    return deliver(delivery, workspace, ledger)
+
+
+def _record(
+    delivery: Delivery, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
+) -> None:
+    shards = ledger.shards()
+    _expect_sums(shards)
+    sha256 = put()
+    if delivery.folder:  # no folder can be renamed onto another
+        shutil.rmtree(workspace.assembled, ignore_errors=True)
+    place(workspace.aside_of_assembled, workspace.assembled)
+    ledger.assembled(_summary(delivery, workspace, ledger, shards, identity, sha256))
+
+
+def deliver(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any]:
+    """Put what is put together in its place; may be called again for a job that stopped in here."""
     summary = ledger.summary()
-    if summary is None or not is_complete(delivery.output, workspace, ledger):
-        shards = ledger.shards()
-        _expect_sums(shards)
-        _assemble(delivery, workspace, checked(workspace, ledger, shards))
-        summary = _summary(delivery, workspace, ledger, shards, identity)
-        ledger.assembled(summary)
+    if summary is None:
+        raise ScoringError(f"{workspace.ledger}: expected the output's summary, got none")
     if workspace.assembled.exists():
         _write_beside(delivery, ledger, summary)
         place(workspace.assembled, delivery.output)
@@ -131,16 +155,6 @@ def _size(output: Path) -> int:
     return sum(path.stat().st_size for path in _files(output))
 
 
-def _sha256(output: Path) -> str:
-    """Of the output's bytes; of a folder, those of its files one after another."""
-    digest = hashlib.sha256()
-    for path in _files(output):
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
-    return digest.hexdigest()
-
-
 def _expect_all_rows(order: Order, shards: list[Shard]) -> None:
     """Every row is accounted for, as the input counts them."""
     rows = sum(shard.rows for shard in shards)
@@ -156,41 +170,20 @@ def _expect_sums(shards: list[Shard]) -> None:
                                f"got {shard.scored} scored and {shard.failed} failed")  # fmt: skip
 
 
-def _assemble(delivery: Delivery, workspace: Workspace, shards: Iterator[Path]) -> None:
-    """All shards as one file, or each as one of a folder; an empty one where there are none."""
-    aside = workspace.assembled.with_suffix(".tmp")
-    if delivery.folder:
-        for before in (aside, workspace.assembled):  # no folder can be renamed onto another
-            shutil.rmtree(before, ignore_errors=True)
-        aside.mkdir()
-        for i, shard in enumerate(chain([next(shards, None)], shards)):
-            part = aside / f"part-{i:05}.{delivery.format.name}"
-            _put_together(delivery, [shard] if shard else [], part)
-    else:
-        _put_together(delivery, shards, aside)
-    place(aside, workspace.assembled)
-
-
-def _put_together(delivery: Delivery, shards: Iterable[Path], path: Path) -> None:
-    with path.open("wb") as file:
-        delivery.format.assemble(shards, file, delivery.layout)
-        file.flush()
-        sync(file.fileno())
-
-
 def _summary(
     delivery: Delivery,
     workspace: Workspace,
     ledger: Ledger,
     shards: list[Shard],
     identity: dict[str, Any],
+    sha256: str,
 ) -> dict[str, Any]:
     summary = {
         "rows_in": sum(shard.rows for shard in shards),
         "scored": sum(shard.scored for shard in shards),
         "failed": sum(shard.failed for shard in shards),
         "size": _size(workspace.assembled),
-        "sha256": _sha256(workspace.assembled),
+        "sha256": sha256,
         "model": delivery.model,
         "task": delivery.task.name,
         "job": identity,

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from .asked import Run
+from .assembly import Assembly
 from .errors import CallError, ScoringError
-from .finish import finish, finished, is_complete
+from .finish import deliver, finished, forgetting, is_complete, record
 from .formats import Block, Position
 from .formats.ndjson import flaw_lines
 from .ledger import Ledger, Shard
@@ -105,11 +106,13 @@ def carry_out(
             raise CallError(f"{order.output}: expected no such folder, got one: remove it")
     with hold(order.output) as workspace:
         try:
-            with closing(_open_ledger(workspace, identity, resume)) as ledger:
+            with closing(_open_ledger(workspace, identity, resume)) as ledger, forgetting(ledger):
                 if not is_complete(order.output, workspace, ledger):
-                    _make_rest(order, make, workspace, ledger, progress)
-                finishing()
-                return finish(order, workspace, ledger, identity)
+                    with Assembly(order.delivery, workspace) as assembly:
+                        _make_rest(order, make, workspace, ledger, assembly, progress)
+                        finishing()
+                        record(order, workspace, ledger, identity, assembly.result)
+                return deliver(order.delivery, workspace, ledger)
         except sqlite3.Error as error:
             raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
 
@@ -133,9 +136,16 @@ def _open_ledger(workspace: Workspace, identity: dict[str, Any], resume: bool) -
 
 
 def _make_rest(
-    order: Order, make: Make, workspace: Workspace, ledger: Ledger, progress: Progress
+    order: Order,
+    make: Make,
+    workspace: Workspace,
+    ledger: Ledger,
+    assembly: Assembly,
+    progress: Progress,
 ) -> None:
     done = whole(workspace, ledger)
+    for shard in done:
+        assembly.add(shard)
     position = done[-1].end if done else order.source.begin()
     rows, failed = sum(s.rows for s in done), sum(s.failed for s in done)
 
@@ -144,7 +154,7 @@ def _make_rest(
 
     report(0, 0, position)
     made = make(order, workspace, Start(len(done), rows, position), report)
-    with closing(made), Settling(workspace, ledger) as settling:
+    with closing(made), Settling(workspace, ledger, assembly.add) as settling:
         for written in made:
             settling.settle(written)
             rows, failed = rows + written.shard.rows, failed + written.shard.failed

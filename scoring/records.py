@@ -127,8 +127,9 @@ def _paired(
     counts, listed = rows.counts[scored], rows.listed[scored]
     values: Array = np.empty(0, dtype=np.float32)
     if asked is not None:
-        kept = np.isin(asked.positions, scored)[asked.row]
-        log_prob = outputs["log_prob"] if kept.all() else outputs["log_prob"][kept]
+        log_prob = outputs["log_prob"]
+        if len(scored) < len(rows):
+            log_prob = log_prob[np.isin(asked.positions, scored)[asked.row]]
         values = np.minimum(log_prob, 0)
     if task.name == "probabilities":
         values = _exp(values)

@@ -4,9 +4,9 @@ A flawed row keeps its place: its hidden state is zeros and it has no targets, s
 after reading goes by position and no row can cost another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,30 @@ Target = int | str
 
 # "any": one or a list; "maybe": or none; "absent": it would be a mistake; "ignored": no matter
 Wanted = Literal["one", "any", "absent", "ignored"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Integers(Sequence[int]):
+    """Ids that stay an array until one of them is asked for: most formats want no more."""
+
+    array: Int64
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        found: int | list[int] = self.array[index].tolist()
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        numbers: list[int] = self.array.tolist()
+        return iter(numbers)
 
 
 @dataclass(frozen=True, slots=True)

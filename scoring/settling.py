@@ -3,7 +3,7 @@
 One at a time and in order, so that the ledger never has a gap.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,15 @@ class Written:
 
 
 class Settling:
-    """Holds the ledger until it is left; what fails is raised at the next shard, or on leaving."""
+    """Holds the ledger until it is left; what fails is raised at the next shard, or on leaving.
 
-    def __init__(self, workspace: Workspace, ledger: Ledger) -> None:
+    `then` is called on its thread with each shard that is settled.
+    """
+
+    def __init__(self, workspace: Workspace, ledger: Ledger, then: Callable[[Shard], None]) -> None:
         self._workspace = workspace
         self._ledger = ledger
+        self._then = then
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="settle")
         self._last: Future[None] | None = None
 
@@ -43,6 +47,7 @@ class Settling:
     def _settle(self, written: Written) -> None:
         settle(written.aside, self._workspace.shard(written.shard.number))
         self._ledger.record(written.shard, written.tallies, written.flaws)
+        self._then(written.shard)
 
     def _wait(self) -> None:
         last, self._last = self._last, None

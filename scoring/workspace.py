@@ -9,11 +9,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CallError, SpoiledShard
+from .errors import CallError
 from .ledger import Ledger, Shard
 
 
@@ -31,6 +32,11 @@ class Workspace:
     def assembled(self) -> Path:
         """The output before it has its name."""
         return self.path / "assembled"
+
+    @property
+    def aside_of_assembled(self) -> Path:
+        """The output before all of it is there."""
+        return self.path / "assembled.tmp"
 
     def shard(self, number: int) -> Path:
         return self.path / f"shard-{number:08}"
@@ -72,8 +78,8 @@ def hold(output: Path) -> Iterator[Workspace]:
 
 def remove(workspace: Workspace) -> None:
     """The ledger last: until it is gone, the job can still be told to be finished."""
-    for path in workspace.path.glob("shard-*"):
-        path.unlink()
+    with ThreadPoolExecutor() as pool:  # what is freed is freed on the thread that asked for it
+        list(pool.map(Path.unlink, workspace.path.glob("shard-*")))
     shutil.rmtree(workspace.path)
 
 
@@ -108,21 +114,6 @@ def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
             ledger.forget(shard.number)
             return shards[: shard.number]
     return shards
-
-
-def checked(workspace: Workspace, ledger: Ledger, shards: Iterable[Shard]) -> Iterator[Path]:
-    """Each shard's file. Raises SpoiledShard at one that is not what was written."""
-    for shard in shards:
-        path = workspace.shard(shard.number)
-        with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != shard.sha256:
-            ledger.forget(shard.number)
-            raise SpoiledShard(
-                f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
-                "run again with --resume"
-            )
-        yield path
 
 
 def place(aside: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from models.arrays import Array
 from scoring.records import Column, Ragged, Records
-from scoring.rows import Id
+from scoring.rows import Id, Integers
 from scoring.task import Field, Kind
 
 from .layout import Layout
@@ -85,7 +85,9 @@ def arrays_of(records: Records, layout: Layout) -> list[Arrow]:
 
 
 def _ids(ids: Sequence[Id], layout: Layout) -> Arrow:
-    return _text(ids) if layout.id_kind == "string" else pa.array(ids, pa.int64())
+    if layout.id_kind == "string":
+        return _text(ids)
+    return pa.array(ids.array if isinstance(ids, Integers) else ids, pa.int64())
 
 
 def _places(records: Records) -> Arrow:

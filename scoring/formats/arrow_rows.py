@@ -11,6 +11,7 @@ from scoring.errors import Flaw
 from scoring.rows import (
     Bool,
     Id,
+    Integers,
     Reading,
     Rows,
     Target,
@@ -129,9 +130,12 @@ def _integers(column: Arrow) -> Int64 | None:
     return found
 
 
-def names_of(batch: Arrow, name: str) -> list[Id]:
+def names_of(batch: Arrow, name: str) -> Sequence[Id]:
     """The values of a column of ids or sequences, all None where there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
-    found: list[Id] = batch.column(name).to_pylist()
+    column = batch.column(name)
+    if not column.null_count and (numbers := _integers(column)) is not None:
+        return Integers(numbers)
+    found: list[Id] = column.to_pylist()
     return found

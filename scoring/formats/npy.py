@@ -15,7 +15,17 @@ from models.arrays import Array, Int64
 from scoring.errors import CallError, Flaw
 from scoring.facts import Facts
 from scoring.records import Column, Ragged, Records
-from scoring.rows import Bool, Id, Reading, Rows, Target, expect_finite, resolve, resolve_numbers
+from scoring.rows import (
+    Bool,
+    Id,
+    Integers,
+    Reading,
+    Rows,
+    Target,
+    expect_finite,
+    resolve,
+    resolve_numbers,
+)
 from scoring.task import Field, Form, Kind
 
 from .columns import Columns, standing_for_id
@@ -77,9 +87,7 @@ class NpySource:
     def ids(self) -> Iterator[Sequence[Id]]:
         position = self.begin()
         while (block := self.read(position, _AT_ONCE)) is not None:
-            names, content = block.content.dtype.names or (), block.content
-            yield content[self.columns.id].tolist() if self.columns.id in names else (
-                [None] * block.rows)  # fmt: skip
+            yield _names(block.content, self.columns.id)
             position = block.end
 
     def fraction(self, position: Position) -> float:
@@ -151,30 +159,33 @@ def _expect_input(path: Path, dtype: np.dtype[Any], columns: Columns, width: int
 
 
 def _rows(content: Array, columns: Columns, first_line: int, reading: Reading) -> Rows:
-    names = content.dtype.names or ()
-
-    def field(name: str) -> list[Any] | None:
-        return content[name].tolist() if name in names else None
-
-    numbers = content[(columns.input or ("input",))[0]] if names else content
+    numbers = content[(columns.input or ("input",))[0]] if content.dtype.names else content
     with np.errstate(over="ignore", invalid="ignore"):
         hidden = np.array(numbers, dtype=np.float32, order="C")
     flaws: dict[int, Flaw] = {}
     expect_finite(hidden, flaws)
-    count = len(content)
     target, counts, listed, oov = _targets(content, columns, flaws, reading)
-    none = [None] * count
     return Rows(
-        lines=range(first_line, first_line + count),
-        ids=field(columns.id) or none,
+        lines=range(first_line, first_line + len(content)),
+        ids=_names(content, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=field(columns.sequence) or none,
+        sequences=_names(content, columns.sequence),
         oov=oov,
         flaws=flaws,
     )
+
+
+def _names(content: Array, field: str) -> Sequence[Id]:
+    """The values of a field of ids or sequences, all None where there is no such field."""
+    if field not in (content.dtype.names or ()):
+        return [None] * len(content)
+    if np.can_cast(content.dtype[field], np.int64):
+        return Integers(content[field].astype(np.int64))
+    found: list[Id] = content[field].tolist()
+    return found
 
 
 def _targets(

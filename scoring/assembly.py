@@ -1,0 +1,118 @@
+"""Shards put together as one output, on a thread beside the work that still makes them.
+
+What it writes lies aside until the job names it: a run that stops leaves nothing that counts, and
+the next one begins with the first shard again.
+"""
+
+import hashlib
+import io
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol, Self
+
+from .delivery import Delivery
+from .errors import ScoringError, SpoiledShard
+from .ledger import Shard
+from .workspace import Workspace, sync
+
+
+class Digest(Protocol):
+    """What the bytes of the output go through, `hashlib`'s."""
+
+    def update(self, data: Any, /) -> None: ...  # noqa: ANN401  bytes, or what lies in memory like them
+
+
+class _Hashed(io.BufferedWriter):
+    """A file that is written from its first byte to its last, and hashed on the way."""
+
+    def __init__(self, path: Path, digest: Digest) -> None:
+        super().__init__(io.FileIO(path, "w"), 2**20)
+        self._digest = digest
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  as above
+        self._digest.update(data)
+        return super().write(data)
+
+
+class Assembly:
+    """Takes shards in order as they are finished; what stopped it is raised at the next one.
+
+    Left before its result is asked for, it stops where it is.
+    """
+
+    def __init__(self, delivery: Delivery, workspace: Workspace) -> None:
+        self._shards: SimpleQueue[Shard | None] = SimpleQueue()
+        self._left = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="assemble")
+        self._sha256 = self._thread.submit(put_together, delivery, workspace, self._taken())
+
+    def add(self, shard: Shard) -> None:
+        """A shard that is in its place. Raises what `put_together` does."""
+        if self._sha256.done():
+            self._sha256.result()
+        self._shards.put(shard)
+
+    def result(self) -> str:
+        """The output's SHA-256, when all shards that were added are in it. Raises as `add`."""
+        self._shards.put(None)
+        return self._sha256.result()
+
+    def _taken(self) -> Iterator[Shard]:
+        while (shard := self._shards.get()) is not None and not self._left:
+            yield shard
+        if self._left:
+            raise ScoringError("assembly: expected to be asked for its result, was left")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left = True
+        self._shards.put(None)
+        self._thread.shutdown(wait=True)
+
+
+def put_together(delivery: Delivery, workspace: Workspace, shards: Iterable[Shard]) -> str:
+    """Write all shards aside as one file, or each as one of a folder; one is there in any case.
+
+    Returns the SHA-256 of its bytes; of a folder, of those of its files one after another.
+
+    Raises:
+        SpoiledShard: a shard is not what was written.
+    """
+    digest = hashlib.sha256()
+    paths = (_checked(workspace, shard) for shard in shards)
+    aside = workspace.aside_of_assembled
+    if not delivery.folder:
+        _write(delivery, paths, aside, digest)
+        return digest.hexdigest()
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    for i, shard in enumerate(chain([next(paths, None)], paths)):
+        part = aside / f"part-{i:05}.{delivery.format.name}"
+        _write(delivery, [shard] if shard else [], part, digest)
+    return digest.hexdigest()
+
+
+def _write(delivery: Delivery, shards: Iterable[Path], path: Path, digest: Digest) -> None:
+    with _Hashed(path, digest) as file:
+        delivery.format.assemble(shards, file, delivery.layout)
+        file.flush()
+        sync(file.fileno())
+
+
+def _checked(workspace: Workspace, shard: Shard) -> Path:
+    path = workspace.shard(shard.number)
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != shard.sha256:
+        raise SpoiledShard(
+            shard.number,
+            f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
+            "run again with --resume",
+        )
+    return path
