@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .measure import medians, report
+from .options import integers
 from .synthetic import two_level
 
 
@@ -57,9 +58,7 @@ def _options() -> argparse.Namespace:
         "targets": [10_000, 40_000, 160_000, 640_000, 1_000_000, 4_000_000],
         "batches": [1, 64],
     }.items():
-        parser.add_argument(
-            f"--{name}", type=lambda t: [int(x) for x in t.split(",")], default=default
-        )
+        parser.add_argument(f"--{name}", type=integers, default=default)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

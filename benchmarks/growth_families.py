@@ -18,6 +18,7 @@ from models import adaptive_softmax, huffman_softmax
 from models.projected import build_projected
 
 from .measure import medians, report
+from .options import integers
 from .synthetic import Written, write
 
 _HIDDEN, _PAIRS = 128, 256
@@ -71,9 +72,7 @@ def _cost(made: Written, drawn: np.ndarray) -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--targets", type=lambda t: [int(x) for x in t.split(",")], default=[1_000, 10_000, 100_000]
-    )
+    parser.add_argument("--targets", type=integers, default=[1_000, 10_000, 100_000])
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

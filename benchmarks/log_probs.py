@@ -8,11 +8,11 @@ that hands it out must.
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from .measure import medians, report
+from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     options = _options()
     with two_level(options.clusters, options.block, options.hidden, jitter=options.jitter) as made:
         rows = [_measure(made, batch, options) for batch in options.batches]
-    title = f"log_probs: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    title = f"log_probs: {sizes(options)}"
     report(f"{title}, {options.threads} threads, ms a batch", rows, options.json)
 
 
@@ -40,17 +40,11 @@ def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser = two_level_options(__doc__)
     parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
-    parser.add_argument(
-        "--batches", type=lambda t: [int(x) for x in t.split(",")], default=[1, 8, 32, 128]
-    )
+    parser.add_argument("--batches", type=integers, default=[1, 8, 32, 128])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

@@ -22,6 +22,7 @@ import bundle
 from exporter.verification import open_session
 
 from .measure import report
+from .options import sizes, two_level_options
 from .synthetic import Written, two_level
 
 _PROCESSES = (1, 4)
@@ -38,7 +39,7 @@ def main() -> None:
             made.session(task)
         megabytes = (made.directory / bundle.WEIGHTS).stat().st_size / 1e6
         rows = [_measure(made, count, megabytes, options.hidden) for count in _PROCESSES]
-    title = f"{options.clusters} x {options.block} targets, {options.hidden} wide"
+    title = sizes(options)
     report(f"memory and loading, {title}", rows, options.json)
 
 
@@ -117,13 +118,9 @@ def _kilobytes(pid: int | str, file: str, field: str) -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser = two_level_options(__doc__)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--targets", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

@@ -26,6 +26,7 @@ from exporter import Fidelity, export_file
 from exporter.verification import open_session
 
 from .measure import machine, medians, report
+from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
 PRECISIONS: tuple[bundle.Precision, ...] = get_args(bundle.Precision)
@@ -48,7 +49,7 @@ print(time.perf_counter() - start, (private() - before) / 1024)
 
 def main() -> None:
     options = _options()
-    title = f"{options.task}: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    title = f"{options.task}: {sizes(options)}"
     speed, costs = _speed(options), _costs(options)
     report(f"{title}, 1 thread, us per row", speed, None)
     print()
@@ -154,21 +155,13 @@ def _written(
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = two_level_options(__doc__)
     tasks = ["target_log_prob", "log_probs"]
     parser.add_argument("--task", choices=tasks, default=tasks[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
-    parser.add_argument("--batches", type=_integers, default=[1, 8, 64, 256, 1024])
+    parser.add_argument("--batches", type=integers, default=[1, 8, 64, 256, 1024])
     parser.add_argument("--repeats", type=int, default=0)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

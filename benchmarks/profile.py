@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from .measure import report
+from .options import integers, two_level_options
 from .synthetic import Written, session_options, two_level
 
 _RUNS = 20
@@ -71,14 +72,8 @@ def _by_operator(profile: Path) -> dict[str, float]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument(
-        "--batches", type=lambda t: [int(x) for x in t.split(",")], default=[1, 8, 64, 256]
-    )
-    parser.add_argument("--json", type=Path)
+    parser = two_level_options(__doc__)
+    parser.add_argument("--batches", type=integers, default=[1, 8, 64, 256])
     return parser.parse_args()
 
 

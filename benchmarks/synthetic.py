@@ -10,9 +10,8 @@ import numpy as np
 import onnxruntime
 
 import bundle
-import models
-from exporter.graphs import Lowered, bind, graph_tensors, lower
-from exporter.precision import quantise
+from exporter.graphs import Lowered, bind, lower
+from exporter.stored import stored_tensors
 from exporter.weights_file import write_weights
 from models import HierarchicalSoftmax, Level
 from models.arrays import Array, Float32
@@ -70,7 +69,7 @@ def write(
     model: HierarchicalSoftmax, directory: Path, precision: bundle.Precision = "fp32"
 ) -> Written:
     """Write a model's tensors and map them."""
-    tensors = quantise({**models.to_tensors(model), **graph_tensors(model)}, precision)
+    tensors = stored_tensors(model, precision)
     table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
     mapped = np.memmap(directory / bundle.WEIGHTS, dtype=np.uint8, mode="r")
     views = {

@@ -9,7 +9,6 @@ matrix-vector product a row, without copies. Microseconds are per row.
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,6 +17,7 @@ from models.arrays import Array
 
 from . import textbook
 from .measure import medians, report
+from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
 _TEXTBOOK_BYTES = 4 << 30  # it copies every block of the batch: larger ones are left out
@@ -27,7 +27,7 @@ def main() -> None:
     options = _options()
     with two_level(options.clusters, options.block, options.hidden, jitter=options.jitter) as made:
         rows = [_measure(made, batch, options) for batch in options.batches]
-    title = f"target_log_prob: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    title = f"target_log_prob: {sizes(options)}"
     report(f"{title}, {options.threads} threads, us per row", rows, options.json)
 
 
@@ -44,9 +44,8 @@ def _runs(made: Written, batch: int, threads: int, law: str) -> dict[str, Callab
     drawn = _DRAWN[law](rng)
     hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
 
-    def targets() -> (
-        Array
-    ):  # anew each time: no run may find its blocks in cache by another's doing
+    def targets() -> Array:
+        # Anew each time: no run may find its blocks in cache by another's doing.
         return drawn(made.model.num_targets, batch)
 
     def ask(session: onnxruntime.InferenceSession) -> object:
@@ -93,21 +92,13 @@ _DRAWN = {"uniform": _uniform, "zipf": _zipf}
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser = two_level_options(__doc__)
     parser.add_argument("--jitter", type=float, default=0.0, help="block sizes vary by this part")
     parser.add_argument("--law", choices=list(_DRAWN), default="uniform")
-    parser.add_argument("--batches", type=_integers, default=[1, 2, 4, 8, 32, 64, 256, 1024, 4096])
+    parser.add_argument("--batches", type=integers, default=[1, 2, 4, 8, 32, 64, 256, 1024, 4096])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=0)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

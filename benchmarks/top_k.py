@@ -7,7 +7,6 @@ Peaked rows are random rows of the weights' own scale times `--scales`; 0 is a f
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -20,6 +19,7 @@ from exporter.graphs.log_probs import log_probs
 from exporter.graphs.weights import Weights
 
 from .measure import medians, report
+from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
 
@@ -33,7 +33,7 @@ def main() -> None:
             for batch in options.batches
             for scale in options.scales
         ]
-    title = f"top_k: {options.clusters} x {options.block} targets, {options.hidden} wide"
+    title = f"top_k: {sizes(options)}"
     report(f"{title}, k = {options.k}, {options.threads} threads, ms a batch", rows, options.json)
 
 
@@ -75,18 +75,14 @@ def full_top_k(made: Written) -> Lowered:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=1000)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser = two_level_options(__doc__)
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--batches", type=lambda t: [int(x) for x in t.split(",")], default=[1, 32])
+    parser.add_argument("--batches", type=integers, default=[1, 32])
     parser.add_argument(
         "--scales", type=lambda t: [float(x) for x in t.split(",")], default=[0, 0.3, 1, 3]
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

@@ -9,7 +9,6 @@ weights are read by every worker before it is measured. Nothing here is timed.
 import argparse
 import http.client
 import json
-import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ import numpy as np
 
 import bundle
 import exporter
-import models
-from models.arrays import Float32
 
+from .http.bundles import random_model
 from .http.servers import Server, service
 from .measure import report
 
@@ -56,21 +54,8 @@ def _measure(repository: Path, targets: int, hidden: int, workers: int) -> Itera
 
 def export(repository: Path, targets: int, hidden: int) -> int:
     """A bundle "large" of random weights, in two levels of equal size; the bytes of its weights."""
-    rng = np.random.default_rng(0)
-    clusters = math.isqrt(targets)
-
-    def normal(*shape: int) -> Float32:
-        return rng.standard_normal(shape, dtype=np.float32) / np.float32(math.sqrt(hidden))
-
-    block = -(-targets // clusters)
-    model = models.from_theano(
-        normal(hidden, clusters),
-        normal(clusters),
-        normal(clusters, hidden, block),
-        normal(clusters, block),
-        num_targets=targets,
-    )
-    made = exporter.export_model(model, exporter.destination(repository / "large" / "1"))
+    to = exporter.destination(repository / "large" / "1")
+    made = exporter.export_model(random_model(targets, hidden), to)
     return (made.path / bundle.WEIGHTS).stat().st_size
 
 

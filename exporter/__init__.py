@@ -3,12 +3,13 @@
 from .destination import Destination, destination
 from .errors import DestinationError, ExportError, SourceError, VerificationError
 from .export import Fidelity, Origin, export_file, export_model, signature
-from .sources import AUTO, SOURCES, Options, Recognised, recognise
+from .sources import AUTO, SOURCES, ClusterOrder, Options, Recognised, recognise
 from .verification import failures, verify
 
 __all__ = [
     "AUTO",
     "SOURCES",
+    "ClusterOrder",
     "Destination",
     "DestinationError",
     "ExportError",

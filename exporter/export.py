@@ -14,9 +14,10 @@ from models.arrays import Float32
 from .accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
 from .destination import Destination, destination, staged
 from .errors import ExportError, VerificationError
-from .graphs import Lowered, bind, graph_tensors, lower
-from .precision import expect_offered, quantise
+from .graphs import Lowered, bind, lower
+from .precision import expect_offered
 from .sources import AUTO, Options, load, recognise
+from .stored import stored_tensors
 from .verification import failures, open_session, verify
 from .weights_file import write_weights
 
@@ -116,7 +117,7 @@ def _write_content(
     origin: Origin,
     precision: bundle.Precision,
 ) -> bundle.Manifest:
-    tensors = quantise({**models.to_tensors(model), **graph_tensors(model)}, precision)
+    tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
     graphs = {
         task: _write_graph(staging, task, lowered, table)

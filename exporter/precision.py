@@ -1,11 +1,8 @@
-"""How the weights of levels are stored: in which order, and in how many bits.
+"""In how many bits a level's weight is stored.
 
     fp32, fp16   as they are, or rounded to half
     int8         scale[r] = max |weight[r]| / 127        stored[r] = round(weight[r] / scale[r])
                  zero[r] = 64 * sum of stored[r]         what digits add by standing for 0 as 64
-
-Blocks that are alike are stored transposed, [blocks, hidden_size, block_size]: the product of one
-hidden row with such a block runs through memory from front to back, as fast as it can be read.
 
 Biases stay float32: they are few, and -inf has no integer. At fp16 so does a level of few rows, the
 top one of most models: it is a hundredth of the bytes, and to convert it takes time. At int8 it is
@@ -20,6 +17,7 @@ import numpy as np
 import bundle
 import models
 from models.arrays import Array, Float32
+from models.stored import level_names
 
 from .errors import ExportError
 from .graphs.states import ZERO
@@ -29,7 +27,6 @@ _OFFERED = {"HierarchicalSoftmax": get_args(bundle.Precision)}
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _SMALL = 64  # a level of one row in so many keeps its float32
-_WIDEST = 8192  # rows of a transposed block whose float32 logits stay in the first cache
 _ROWS_AT_ONCE = 65_536
 
 
@@ -43,44 +40,34 @@ def expect_offered(model: models.Model, precision: bundle.Precision) -> None:
         )
 
 
-def quantise(tensors: Mapping[str, Array], precision: bundle.Precision) -> dict[str, Array]:
-    """The tensors of a `HierarchicalSoftmax` as they are stored; of other families as they are.
+def in_precision(tensors: Mapping[str, Array], precision: bundle.Precision) -> dict[str, Array]:
+    """The same with every level's weight [rows, hidden_size] in so many bits.
 
     Raises:
         ExportError: a weight beyond what float16 holds.
     """
     match precision:
         case "fp32":
-            stored = dict(tensors)
+            return dict(tensors)
         case "fp16":
-            stored = {**tensors, **_halves(tensors)}
+            return {**tensors, **_halves(tensors)}
         case "int8":
-            stored = {**tensors, **_integers(tensors)}
-    return {**stored, **_by_block(stored)}
+            return {**tensors, **_integers(tensors)}
 
 
 def _halves(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    weights = _weights(tensors)
+    weights = {f"{level}.weight": tensors[f"{level}.weight"] for level in level_names(tensors)}
     rows = sum(map(len, weights.values()))
     return {name: _half(name, w) for name, w in weights.items() if len(w) * _SMALL > rows}
 
 
 def _integers(tensors: Mapping[str, Array]) -> dict[str, Array]:
     stored: dict[str, Array] = {}
-    for name, weight in _weights(tensors).items():
-        level = name.removesuffix(".weight")
-        rows, stored[f"{level}.scale"] = _rounded(weight)
+    for level in level_names(tensors):
+        rows, stored[f"{level}.scale"] = _rounded(tensors[f"{level}.weight"])
         stored[f"{level}.zero"] = ZERO * rows.sum(axis=1, dtype=np.int32)
-        stored[name] = rows
+        stored[f"{level}.weight"] = rows
     return stored
-
-
-def _weights(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Of each level, by its tensor's name."""
-    return {
-        f"{level}.weight": tensors[f"{level}.weight"]
-        for level in (name.removesuffix(".offsets") for name in tensors if ".offsets" in name)
-    }
 
 
 def _half(name: str, weight: Array) -> Array:
@@ -101,14 +88,3 @@ def _rounded(weight: Array) -> tuple[Array, Float32]:
         scale[some] = np.maximum(peak / np.float32(STEPS), _SMALLEST_SCALE)
         rows[some] = np.rint(weight[some] / scale[some, None])
     return rows, scale
-
-
-def _by_block(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Views [blocks, hidden_size, block_size] of levels with blocks that are alike."""
-    views: dict[str, Array] = {}
-    for name, weight in _weights(tensors).items():
-        sizes = np.diff(tensors[f"{name.removesuffix('.weight')}.offsets"])
-        if (sizes == sizes[0]).all() and (weight.dtype == np.int8 or sizes[0] <= _WIDEST):
-            blocks = weight.reshape(len(sizes), int(sizes[0]), -1)
-            views[name] = blocks.transpose(0, 2, 1)
-    return views

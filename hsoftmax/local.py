@@ -43,7 +43,7 @@ class LocalRun:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Its largest batch is all that an arena keeps, and batches are bounded.
+        # The arena may stay on: it keeps what the largest batch takes, and batches are bounded.
         options.add_session_config_entry("session.disable_prepacking", "1")  # weights stay mapped
         try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

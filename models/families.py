@@ -16,8 +16,8 @@ from .arrays import Array
 from .errors import WeightsError
 from .hierarchical_softmax import HierarchicalSoftmax
 from .huffman_softmax import HuffmanSoftmax
-from .precision import dequantise
 from .sparse_block_dot import SparseBlockDot
+from .stored import model_tensors
 
 Model = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax | SparseBlockDot
 Softmax = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax
@@ -53,10 +53,10 @@ def attributes(model: Model) -> dict[str, Any]:
 
 
 def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> Model:
-    """The model whose `to_tensors` and `attributes` these are; float32 arrays are not copied.
+    """The model whose tensors, as a bundle stores them, and `attributes` these are.
 
-    Weights stored in fewer bits become the float32 that they stand for. The tensors were checked
-    when the bundle was written, and their bytes are guarded by its hashes.
+    Weights in fewer bits or in transposed blocks become float32 rows, and only those are copied.
+    Nothing is checked: that was done when the bundle was written, and its hashes guard the bytes.
 
     Raises:
         WeightsError: an unknown family or a missing tensor.
@@ -64,7 +64,7 @@ def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[
     if family not in FAMILIES:
         raise WeightsError(f"family: expected one of {', '.join(FAMILIES)}, got {family}")
     try:
-        model: Model = FAMILIES[family].from_tensors(dequantise(tensors), attributes)
+        model: Model = FAMILIES[family].from_tensors(model_tensors(tensors), attributes)
     except KeyError as missing:
         raise WeightsError(f"tensors: expected {missing}, got {sorted(tensors)}") from None
     return model

@@ -1,6 +1,5 @@
 """What the README shows is what happens: each of its console commands is run as printed.
 
-In a console block a line that starts with `$ ` is a command and the lines after it are its output;
 `…` in the output stands for whatever was left out.
 """
 
@@ -16,19 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.console import console_commands
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = "examples/state_of_the_union"
-
-
-def console_commands() -> list[tuple[str, str]]:
-    """(command, output) of every console block of the README, in order."""
-    text = (ROOT / "README.md").read_text()
-    found = []
-    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command = re.match(r"(?:.*\\\n)*.*\n", part).group()
-            found.append((command.replace("\\\n", ""), part[len(command) :]))
-    return found
+COMMANDS = console_commands((ROOT / "README.md").read_text("utf-8"))
 
 
 def matches(shown: str, printed: str) -> bool:
@@ -72,11 +63,11 @@ def demonstration(environment: dict[str, str], folder: Path) -> Iterator[str]:
 
 
 def test_the_readme_shows_commands():
-    assert len(console_commands()) >= 3
+    assert len(COMMANDS) >= 3
 
 
 def test_every_command_prints_what_the_readme_shows(demonstration, environment, folder):
-    for command, shown in console_commands():
+    for command, shown in COMMANDS:
         done = subprocess.run(
             command.replace("127.0.0.1:8000", f"127.0.0.1:{demonstration}"),
             shell=True,

@@ -16,24 +16,27 @@ HIDDEN = 256
 
 def export(repository: Path, targets: int) -> Path:
     """`<repository>/random/1` with so many targets."""
+    folder = repository / "random" / "1"
+    exporter.export_model(random_model(targets, HIDDEN), exporter.destination(folder))
+    return folder
+
+
+def random_model(targets: int, hidden: int) -> models.HierarchicalSoftmax:
+    """About as many clusters as each has targets."""
     rng = np.random.default_rng(0)
     clusters = math.isqrt(targets)
     block = -(-targets // clusters)
 
     def normal(*shape: int) -> Float32:
-        return rng.standard_normal(shape, dtype=np.float32) / np.float32(math.sqrt(HIDDEN))
+        return rng.standard_normal(shape, dtype=np.float32) / np.float32(math.sqrt(hidden))
 
-    model = models.from_theano(
-        normal(HIDDEN, clusters),
+    return models.from_theano(
+        normal(hidden, clusters),
         normal(clusters),
-        normal(clusters, HIDDEN, block),
+        normal(clusters, hidden, block),
         normal(clusters, block),
         num_targets=targets,
     )
-    folder = repository / "random" / "1"
-    to = exporter.destination(folder)
-    exporter.export_model(model, to)
-    return folder
 
 
 def query(rows: int = 1, *, target: int | None = None, seed: int = 1) -> str:

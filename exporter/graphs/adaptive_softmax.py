@@ -7,14 +7,13 @@ The head is read for every row; a tail only for the pairs that fall into it, beh
 are few tails, so graphs spell each of them out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from models import AdaptiveSoftmax
 
-from .adaptive_top_k import top_k
 from .chunks import in_chunks
 from .draws import draw
 from .ops import (
@@ -32,8 +31,6 @@ from .ops import (
 )
 from .projected import ProjectedWeights, head, tails
 from .weights import Weights
-
-__all__ = ["LOWERINGS", "cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"]
 
 # log_probs [calls, size] of a tail, and for each of its pairs: its call, and which pair it is.
 InTail = Callable[[Var, Var, Var], tuple[Var, ...]]
@@ -141,12 +138,3 @@ def _ask(
         return answer(tail.log_softmax(op.gather(hidden, distinct)), call, here)
 
     return ordered, in_chunks(length(pair), tail.rows_at_once, chunk)
-
-
-LOWERINGS: Mapping[str, Callable[..., tuple[Var, ...]]] = {
-    "target_log_prob": target_log_prob,
-    "log_probs": log_probs,
-    "cluster_log_probs": cluster_log_probs,
-    "top_k": top_k,
-    "sample": sample,
-}

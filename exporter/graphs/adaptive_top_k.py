@@ -12,20 +12,9 @@ from spox import Var
 from models import AdaptiveSoftmax
 
 from .chunks import in_chunks
-from .ops import (
-    between,
-    column,
-    concat,
-    full,
-    integer,
-    ints,
-    length,
-    positions,
-    real,
-    scalar,
-)
+from .ops import between, column, concat, full, integer, ints, length, positions, real, scalar
 from .projected import ProjectedWeights, head, tails
-from .ranking import merge, widen
+from .ranking import any_of, merge, put, widen
 from .weights import Weights
 
 
@@ -74,12 +63,12 @@ def _rounds(
             row = positions(op.and_(open_now, op.equal(tail_of_row, integer(j))))
             found = _open(model, tail, j, hidden, row, op.gather(bounds, scalar(i), axis=1), found)
         opened = op.add(opened, op.cast(open_now, to=np.int64))
-        return [_any(active(opened, found[0])), opened, *found]
+        return [any_of(active(opened, found[0])), opened, *found]
 
     unopened = full(length(hidden), 0)
     opened, log_prob, target = op.loop(
         integer(len(model.tails)),
-        _any(active(unopened, log_prob)),
+        any_of(active(unopened, log_prob)),
         v_initial=[unopened, log_prob, target],
         body=body,
     )
@@ -119,12 +108,10 @@ def _open(
         return merge(concat(old_log_prob, log_prob, axis=1), concat(old_target, target, axis=1), k)
 
     def opened() -> list[Var]:
-        merged = in_chunks(length(row), tail.rows_at_once, chunk)
-        return [
-            op.scatter_nd(old, column(row), new) for old, new in zip(found, merged, strict=True)
-        ]
+        return put(found, row, in_chunks(length(row), tail.rows_at_once, chunk))
 
-    log_prob, target = op.if_(_some(row), then_branch=opened, else_branch=lambda: found)
+    some = op.greater(length(row), ints(0))
+    log_prob, target = op.if_(some, then_branch=opened, else_branch=lambda: found)
     return log_prob, target
 
 
@@ -138,12 +125,3 @@ def _kth(log_prob: Var) -> Var:
     """[B] the last of each row's k best, which are in descending order."""
     last = op.sub(length(log_prob, axis=1), ints(1))
     return op.squeeze(op.gather(log_prob, last, axis=1), ints(1))
-
-
-def _any(rows: Var) -> Var:
-    """Whether a bool vector, perhaps empty, holds a true."""
-    return _some(positions(rows))
-
-
-def _some(rows: Var) -> Var:
-    return op.greater(length(rows), ints(0))

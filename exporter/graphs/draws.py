@@ -11,7 +11,7 @@ from .ops import count, integer, ints, length, pick, yes
 
 
 def draw(log_probs: Var, call: Var, uniform: Var, *, size: int) -> tuple[Var, Var]:
-    """For each pair, a position in its call's row of log_probs [calls, size], and its log p."""
+    """For each pair, a position in its call's row of log_probs [calls, <= size], and its log p."""
     # float64, because summing many small float32 terms would favour some positions over others.
     cumulative = op.cumsum(op.cast(op.exp(log_probs), to=np.float64), integer(1))
     last = op.expand(op.sub(length(cumulative, axis=1), ints(1)), op.shape(call))

@@ -3,7 +3,7 @@
     log p(target | hidden) = sum over steps of log sigmoid(sign * syn1[node] . hidden)
 
 `target_log_prob` reads the weights of the path alone; `log_probs` takes all nodes' logits in one
-product and hands log p down the tree, level by level; `sample` walks. Top-k is in `descent`.
+product and hands log p down the tree, level by level; `sample` walks. Top-k is in `huffman_top_k`.
 """
 
 import numpy as np
@@ -93,7 +93,7 @@ def log_probs(model: HuffmanSoftmax, weights: Weights, hidden: Var) -> tuple[Var
     """hidden [B, H] -> log_probs [B, N]."""
     if model.num_targets == 1:
         return (full(concat(length(hidden), ints(1)), 0.0),)
-    logits = op.matmul(weights["syn1"], columns_of(hidden))
+    logits = op.matmul(weights["syn1"], columns_of(hidden, model.hidden_size))
     if model.path.size > LOOKED_UP:
         return (_by_depth(model, weights, logits),)
     steps = op.mul(count(hidden), integer(model.path.size))

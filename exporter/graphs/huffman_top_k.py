@@ -24,19 +24,7 @@ from models.huffman_softmax import FASTTEXT_FLOOR
 from .binary_tree import log_branches, node_logits
 from .chunks import in_chunks
 from .huffman_softmax import log_probs
-from .ops import (
-    as_int,
-    between,
-    column,
-    concat,
-    full,
-    integer,
-    ints,
-    length,
-    real,
-    scalar,
-    vector,
-)
+from .ops import as_int, between, column, concat, full, integer, ints, length, real, scalar, vector
 from .ranking import answer_anew, any_of, merge
 from .weights import Weights
 

@@ -27,15 +27,7 @@ from spox import Var
 
 from models import HierarchicalSoftmax, Level
 
-from .ops import (
-    as_float,
-    as_int,
-    between,
-    integer,
-    ints,
-    static_size,
-    transpose,
-)
+from .ops import as_float, as_int, between, integer, ints, static_size, transpose
 from .products import product, side_by_side, together
 from .states import Columns, Digits, Rows, States, columns_of, digits_of
 from .weights import Weights
@@ -45,12 +37,16 @@ _TRANSPOSED = 3  # axes of weights that are, at least
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of one level: as many of its arrays as a graph function may need.
+    """K rows of one level, in one of four forms.
+
+                       weight              bias
+        row by row     [K, H]              [K]
+        transposed     [n, 1, H, K / n]    [K], of one block perhaps [1, K]
+          copied       [1, H, K]           [1, K]
+          one a pair   [m, H, K]           [m, 1, K]    for `logits_apart` alone
 
     Attributes:
-        weight: [K, H], or of a transposed level n blocks as [n, 1, H, K / n], copied [1, H, K]
-        bias: [K] or [1, K]
-        scale, zero: the same, of an int8 level
+        scale, zero: as bias is, of an int8 level
         is_copy: whether it was read just now, and lies in cache
     """
 
@@ -62,8 +58,8 @@ class Block:
 
     @property
     def num_rows(self) -> int:
-        """For blocks of a size known beforehand."""
-        return static_size(self.bias, 0)
+        """K, where it is known beforehand."""
+        return static_size(self.bias, -1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ class LevelWeights:
 
     @property
     def is_transposed(self) -> bool:
-        """Whether the weights are stored block by block as [H, K], see models.precision."""
+        """Whether the weights are stored block by block as [H, K], see models.layout."""
         return len(self.weights.shape(f"level{self.number}.weight")) == _TRANSPOSED
 
     @property
@@ -105,10 +101,8 @@ class LevelWeights:
         return int(size * self.hidden_size) * dtype.itemsize
 
     def gathered(self, block: Var) -> Block:
-        """Transposed blocks [m], copied out of the level, for `logits_apart`."""
-        shape = (self.level.num_blocks, 1, self.level.block_size or 0)
-        by_row = (self.view(part, *shape) for part in self._by_row)
-        return Block(*(op.gather(part, block) for part in (self.tensor("weight"), *by_row)))
+        """Transposed blocks [m], one a pair, copied out of the level for `logits_apart`."""
+        return Block(*(op.gather(part, block) for part in self.by_block(1)))
 
     def states_apart(self, hidden: Var) -> States:
         """hidden [m, 1, H], as `logits_apart` takes it."""
@@ -120,7 +114,7 @@ class LevelWeights:
             return digits_of(hidden)
         if self.is_transposed:
             return Rows(op.unsqueeze(hidden, ints(1)))
-        return Columns(columns_of(hidden))
+        return Columns(columns_of(hidden, self.hidden_size))
 
     def whole(self) -> Block:
         """Every row of the level."""
@@ -131,12 +125,12 @@ class LevelWeights:
         return Block(*self._arrays(start, self.level.num_rows - start))
 
     def tiles(self, count: int, size: int) -> list[Var]:
-        """The first count * size rows, as the arrays of `count` Blocks: [count, size, ...]."""
+        """The first count * size rows, as the arrays of so many Blocks of `size`: [count, ...]."""
         return self._arrays(0, count, size)
 
-    def by_block(self) -> list[Var]:
-        """The arrays of every one of transposed blocks: [blocks, H, K], and [blocks, K]."""
-        shape = (self.level.num_blocks, self.level.block_size or 0)
+    def by_block(self, *ones: int) -> list[Var]:
+        """The arrays of every one of transposed blocks: [blocks, H, K] and [blocks, *ones, K]."""
+        shape = (self.level.num_blocks, *ones, self.level.block_size or 0)
         return [self.tensor("weight"), *(self.view(part, *shape) for part in self._by_row)]
 
     def _arrays(self, start: int, *shape: int) -> list[Var]:
@@ -220,7 +214,7 @@ def _integer_logits(block: Block, states: Digits) -> Var:
 
 
 def _logits_of(block: Block, products: Var, step: Var) -> Var:
-    """What integer products [m, K] with states of these steps [m, 1] stand for.
+    """What integer products [..., K] with states of these steps [..., 1] stand for.
 
     `zero` is what digits of 64 come to. Given 64 as a zero point instead, MatMulInteger takes
     half as long again for one row.
@@ -232,9 +226,10 @@ def _logits_of(block: Block, products: Var, step: Var) -> Var:
 
 
 def logits_apart(block: Block, states: States) -> Var:
-    """Each state by itself, from a block in place, in the fewest operators: [1, ..., K].
+    """From transposed blocks in place, in the fewest operators: m times K, with axes of one.
 
-    Of m states [m, 1, H], one block for all gives [1, m, 1, K]; one for each, [m, H, K], [m, 1, K].
+    One block [1, 1, H, K] gives rows [m, 1, H], each by itself, and such digits [1, m, 1, K], and
+    digits [m, H] [1, 1, m, K]; one a pair, [m, H, K], gives [m, 1, K].
     """
     if isinstance(states, Digits):
         return _logits_of(block, op.matmul_integer(states.values, block.weight), states.step)

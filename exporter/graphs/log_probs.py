@@ -100,7 +100,6 @@ def _in_tiles(
 
     A last tile of fewer rows is left out. `given` has something for each tile on its first axis.
     """
-
     tiles = level.level.num_rows // size
     arrays = level.tiles(tiles, size)
 

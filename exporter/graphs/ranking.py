@@ -28,12 +28,14 @@ def answer_anew(
 
     def replaced() -> list[Var]:
         row = positions(rows)
-        anew = answer(op.gather(hidden, row))
-        return [
-            op.scatter_nd(old, column(row), new) for old, new in zip(answers, anew, strict=True)
-        ]
+        return put(answers, row, answer(op.gather(hidden, row)))
 
     return tuple(op.if_(any_of(rows), then_branch=replaced, else_branch=lambda: answers))
+
+
+def put(answers: Sequence[Var], row: Var, anew: Sequence[Var]) -> list[Var]:
+    """The answers [B, ...] with those of rows [m] replaced by others, [m, ...]."""
+    return [op.scatter_nd(old, column(row), new) for old, new in zip(answers, anew, strict=True)]
 
 
 def any_of(rows: Var) -> Var:

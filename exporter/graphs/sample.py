@@ -61,6 +61,7 @@ def _draw(
     level: LevelWeights, log_probs: Var, alive: Var | None, call: Var, uniform: Var
 ) -> tuple[Var, Var]:
     """For each pair, a position in its call's log_probs [calls, K], and its log p."""
-    allowed = log_probs if alive is None else op.add(log_probs, alive)
+    # Normalised anew: all that is allowed may be too unlikely beside the padding for its exp.
+    allowed = log_probs if alive is None else op.log_softmax(op.add(log_probs, alive))
     position, _ = draw(allowed, call, uniform, size=int(level.level.block_sizes.max()))
     return position, pick(log_probs, call, position)

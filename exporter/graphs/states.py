@@ -1,8 +1,10 @@
 """Hidden rows in the form in which a level multiplies with them.
 
-    rows [m, 1, H]     the left operand of transposed blocks [n, H, K] of floats
-    digits [m, H]      the same for int8
-    columns [H, m]     the right operand of a block [K, H]
+    rows [m, 1, H]     the left operand of transposed blocks of floats, [n, 1, H, K] or [1, H, K]
+    digits [m, H]      the left operand of int8 blocks: of such, or of one [K, H] that is transposed
+    columns [H, m]     the right operand of a block of floats [K, H]
+
+A pair that multiplies with a block of its own, [m, H, K], has digits [m, 1, H].
 
 Hidden rows are rounded to 7 bits: 64 + round(hidden / step), step = max |row| / 63. Two products of
 a 7-bit and an 8-bit number fit in 16 bits, where processors before VNNI add them and clip the sum.
@@ -15,7 +17,7 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from .ops import between, ints, length, real, static_size, transpose
+from .ops import between, ints, length, real, transpose
 
 STEPS = 63
 ZERO = STEPS + 1  # the digit that stands for 0: digits are unsigned
@@ -61,7 +63,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Digits:
-    """[m, H] uint8, and [m, 1] float32: row i stands for step[i] * (digits[i] - 64)."""
+    """[m, ..., H] uint8, and [m, ..., 1] float32: row i stands for step[i] * (digits[i] - 64)."""
 
     values: Var
     step: Var
@@ -73,13 +75,13 @@ class Digits:
         return Digits(between(self.values, start, end), between(self.step, start, end))
 
 
-def columns_of(hidden: Var) -> Var:
-    """hidden [m, H] -> [H, m].
+def columns_of(hidden: Var, hidden_size: int) -> Var:
+    """hidden [m, H] -> [H, m]; H is told, for a slice of the rows does not know it.
 
     The Reshape is there to be in the way: ONNX Runtime would fuse a Transpose into the product
     after it, and lose its matrix-vector kernel, three times as fast for one row.
     """
-    return op.reshape(transpose(hidden), ints(static_size(hidden, 1), -1))
+    return op.reshape(transpose(hidden), ints(hidden_size, -1))
 
 
 def digits_of(hidden: Var) -> Digits:

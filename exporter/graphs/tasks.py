@@ -14,6 +14,7 @@ from models.arrays import Array
 
 from . import (
     adaptive_softmax,
+    adaptive_top_k,
     huffman_softmax,
     huffman_top_k,
     log_probs,
@@ -60,11 +61,8 @@ def tasks(model: models.Model) -> dict[str, Task]:
     return made
 
 
-def softmax_tasks(
-    model: models.Softmax,
-    lowerings: Mapping[str, Lowering],
-    *,
-    depth: int,
+def _softmax_tasks(
+    model: models.Softmax, lowerings: Mapping[str, Lowering], *, depth: int
 ) -> dict[str, Task]:
     """Those tasks of a softmax that the family has a function for; depth is steps in a path."""
     hidden = Port(name="hidden", dtype="float32", shape=("batch", model.hidden_size))
@@ -110,11 +108,18 @@ def _hierarchical_softmax(model: models.HierarchicalSoftmax) -> dict[str, Task]:
         "top_k": top_k.top_k,
         "sample": sample.sample,
     }
-    return softmax_tasks(model, lowerings, depth=len(model.levels))
+    return _softmax_tasks(model, lowerings, depth=len(model.levels))
 
 
 def _adaptive_softmax(model: models.AdaptiveSoftmax) -> dict[str, Task]:
-    return softmax_tasks(model, adaptive_softmax.LOWERINGS, depth=2)
+    lowerings: dict[str, Lowering] = {
+        "target_log_prob": adaptive_softmax.target_log_prob,
+        "log_probs": adaptive_softmax.log_probs,
+        "cluster_log_probs": adaptive_softmax.cluster_log_probs,
+        "top_k": adaptive_top_k.top_k,
+        "sample": adaptive_softmax.sample,
+    }
+    return _softmax_tasks(model, lowerings, depth=2)
 
 
 def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, Task]:
@@ -124,7 +129,7 @@ def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, Task]:
         "top_k": huffman_top_k.top_k,
         "sample": huffman_softmax.sample,
     }
-    return softmax_tasks(model, lowerings, depth=model.depth)
+    return _softmax_tasks(model, lowerings, depth=model.depth)
 
 
 def _sparse_block_dot(model: models.SparseBlockDot) -> dict[str, Task]:

@@ -37,7 +37,7 @@ from .ops import (
     scalar,
     vector,
 )
-from .ranking import answer_anew, any_of, merge, widen
+from .ranking import answer_anew, any_of, merge, put, widen
 from .visits import Visit, visit_blocks
 from .weights import Weights
 
@@ -53,7 +53,7 @@ class Limits:
 
     unlimited: Var  # scalar bool: exact answers only
     freely: Var  # scalar: so many blocks need no reason
-    ranked: Var  # [1] how many blocks are put in order, more than any row opens
+    ranked: Var  # [1] how many blocks are put in order: one more than any row opens, or all
 
 
 def top_k(
@@ -143,10 +143,7 @@ def _rounds(
             concat(op.gather(target, row), found[1], axis=1),
             k,
         )
-        log_prob, target = (
-            op.scatter_nd(old, column(row), new)
-            for old, new in zip((log_prob, target), merged, strict=True)
-        )
+        log_prob, target = put((log_prob, target), row, merged)
         opened = op.add(opened, op.cast(active, to=np.int64))
         kth = op.reduce_min(log_prob, ints(1), keepdims=0)
         unproven = _unproven(model, bounds, done, kth)

@@ -21,18 +21,7 @@ from spox import Var
 
 from .calls import Calls, Table, sort_out, table_of
 from .levels import Block, LevelWeights, logits, logits_apart
-from .ops import (
-    arange,
-    column,
-    concat,
-    full,
-    integer,
-    ints,
-    length,
-    scalar,
-    vector,
-    yes,
-)
+from .ops import arange, column, concat, full, integer, ints, length, scalar, vector, yes
 from .states import States
 
 _FEW = 8  # pairs
@@ -49,7 +38,7 @@ class Visit:
 
     level: LevelWeights
     block: Var  # [1] which of the level
-    log_probs: Var  # [calls, K] within the block, perhaps with axes of one between
+    log_probs: Var  # [calls, K] within the block, perhaps with axes of one before or between
 
     def bounds(self) -> tuple[Var, Var]:
         """[1] the block's first row, and the row after its last."""

@@ -56,7 +56,7 @@ class Weights:
         return self._argument(View(name, shape))
 
     def rows(self, name: str, start: int, *shape: int) -> Var:
-        """The tensor's bytes from one of its rows on, as if they had this shape."""
+        """The tensor's bytes from some place of its first axis on, as if they had this shape."""
         tensor = self._tensors[name]
         first = start * math.prod(tensor.shape[1:])
         if first + math.prod(shape) > tensor.size:

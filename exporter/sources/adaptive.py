@@ -5,7 +5,7 @@ from pathlib import Path
 import models
 from exporter.errors import SourceError
 
-from .loaded import Loaded, Options
+from .loaded import Loaded, Options, expect_num_targets
 
 
 def loaded(model: models.AdaptiveSoftmax, path: Path, options: Options) -> Loaded:
@@ -19,11 +19,7 @@ def loaded(model: models.AdaptiveSoftmax, path: Path, options: Options) -> Loade
             f"{path.name}: cutoffs: expected {listed(model.cutoffs)} as its tensors have, "
             f"got {listed(options.cutoffs)}"
         )
-    if options.num_targets not in {None, model.num_targets}:
-        raise SourceError(
-            f"{path.name}: num_targets: expected {model.num_targets} as its tensors have, "
-            f"got {options.num_targets}"
-        )
+    expect_num_targets(options, path, model.num_targets, "as its tensors have")
     return Loaded(model)
 
 

@@ -38,6 +38,11 @@ def kind(path: Path) -> Kind:
     return "pickle" if start.startswith(_PICKLE) else "unknown file"
 
 
+def article(kind: Kind) -> str:
+    """`a` or `an`, and the kind."""
+    return f"an {kind}" if kind in {"HDF5 file", "unknown file"} else f"a {kind}"
+
+
 def names(path: Path) -> frozenset[str]:
     """The names of the arrays in an npz or safetensors, or every string in a checkpoint's pickle.
 

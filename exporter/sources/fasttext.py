@@ -20,7 +20,7 @@ from models.arrays import Float32, Int64
 from .binary_file import BinaryFile, open_binary
 from .fasttext_matrix import read_matrix, skip_matrix
 from .fasttext_tree import huffman_paths
-from .loaded import Loaded, Options
+from .loaded import Loaded, Options, expect_num_targets
 
 _MAGIC = 793_712_314
 _VERSIONS = (11, 12)
@@ -70,11 +70,7 @@ def load(path: Path, options: Options) -> Loaded:
         _expect_supported(file, header)
         entries = _read_dictionary(file, labels=header.model == "supervised")
         output = _read_output(file, header.arguments["dim"], len(entries.names))
-    if options.num_targets not in {None, len(entries.names)}:
-        raise SourceError(
-            f"{path.name}: num_targets: expected {len(entries.names)}, as the file has, "
-            f"got {options.num_targets}"
-        )
+    expect_num_targets(options, path, len(entries.names), "as the file has")
     try:
         path_and_sign = huffman_paths(entries.counts)
     except SourceError as error:

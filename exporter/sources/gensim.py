@@ -20,7 +20,7 @@ from models import huffman_softmax
 from models.arrays import Array
 
 from .inert_pickle import ByteString, Made, first_name, read_inert
-from .loaded import Loaded, Options
+from .loaded import Loaded, Options, expect_num_targets
 from .pickled_arrays import described, numbers, objects
 
 Attributes = Mapping[str, Any]
@@ -44,11 +44,7 @@ def load(path: Path, options: Options) -> Loaded:
         nodes, sign = _paths(coded)
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
-    if options.num_targets not in {None, len(coded.words)}:
-        raise SourceError(
-            f"{path.name}: num_targets: expected {len(coded.words)}, as the file has, "
-            f"got {options.num_targets}"
-        )
+    expect_num_targets(options, path, len(coded.words), "as the file has")
     made = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
     return Loaded(made, coded.words, beside)
 

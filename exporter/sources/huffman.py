@@ -7,12 +7,11 @@ has ended, path is 0 or -1 and sign is 0.
 
 from pathlib import Path
 
-from exporter.errors import SourceError
 from models import huffman_softmax
 
 from .arrays import read_arrays, require
 from .contents import names
-from .loaded import Loaded, Options
+from .loaded import Loaded, Options, expect_num_targets
 
 _WEIGHTS = ("syn1", "path", "sign")
 
@@ -21,11 +20,7 @@ def load(path: Path, options: Options) -> Loaded:
     """The file's tree; it is verified to be one, with one leaf for each target."""
     arrays = read_arrays(path, lambda name: name in _WEIGHTS)
     model = huffman_softmax.build(*require(arrays, *_WEIGHTS, path=path), compat=options.compat)
-    if options.num_targets not in {None, model.num_targets}:
-        raise SourceError(
-            f"{path.name}: num_targets: expected {model.num_targets}, the rows of path, "
-            f"got {options.num_targets}"
-        )
+    expect_num_targets(options, path, model.num_targets, "the rows of path")
     return Loaded(model)
 
 

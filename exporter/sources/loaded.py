@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import models
+from exporter.errors import SourceError
 
 ClusterOrder = Literal["ascending", "reversed"]
 
@@ -18,6 +19,14 @@ class Options:
     cutoffs: tuple[int, ...] = ()
     cluster_order: ClusterOrder = "ascending"
     compat: models.Compat = "exact"
+
+
+def expect_num_targets(options: Options, path: Path, found: int, known_by: str) -> None:
+    """Raise SourceError where a file has another number of targets than it was said to have."""
+    if options.num_targets not in {None, found}:
+        raise SourceError(
+            f"{path.name}: num_targets: expected {found}, {known_by}, got {options.num_targets}"
+        )
 
 
 @dataclass(frozen=True)

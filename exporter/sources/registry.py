@@ -20,7 +20,7 @@ from . import (
     transformer_xl,
     two_level,
 )
-from .contents import kind, names
+from .contents import article, kind, names
 from .loaded import Loaded, Options
 
 AUTO = "auto"
@@ -103,6 +103,6 @@ def _description(path: Path) -> str:
         return "a folder without any"
     seen = sorted(names(path))
     if kind(path) not in {"npz", "safetensors"} or not seen:
-        return f"an {kind(path)}" if kind(path)[0] in "Hu" else f"a {kind(path)}"
+        return article(kind(path))
     more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
     return f"{kind(path)} with {', '.join(seen[:_SHOWN])}{more}"

@@ -17,7 +17,7 @@ from exporter.errors import SourceError
 from models.arrays import Array
 
 from .arrays import read_arrays
-from .contents import kind
+from .contents import article, kind
 
 _DEEPEST = 6  # dictionaries inside each other
 
@@ -34,7 +34,7 @@ def read_state(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
     if found in {"npz", "safetensors"}:
         return read_arrays(path, wanted)
     raise SourceError(
-        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {_article(found)}"
+        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {article(found)}"
     )
 
 
@@ -130,7 +130,3 @@ def _array(name: str, tensor: Any, path: Path) -> Array:  # noqa: ANN401
             f"{path.name}: {name}: expected a dense tensor, got {tensor.dtype} {tensor.layout}"
         ) from None
     return np.ascontiguousarray(array)
-
-
-def _article(found: str) -> str:
-    return f"an {found}" if found[0] in "HUu" else f"a {found}"

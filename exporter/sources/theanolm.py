@@ -16,7 +16,7 @@ import models
 from exporter.errors import SourceError
 from models.arrays import Array, Int64, integers
 
-from .contents import kind
+from .contents import article, kind
 from .loaded import Loaded, Options
 from .theano import expect_used_clusters
 
@@ -25,8 +25,8 @@ _ARRAYS = ("input/W", "input/b", "level1/W", "level1/b")
 
 def load(path: Path, options: Options) -> Loaded:
     """The one layer of the file that has two levels, with words as labels where they fit."""
-    if kind(path) != "HDF5 file":
-        raise SourceError(f"{path.name}: expected an HDF5 file of TheanoLM's, got a {kind(path)}")
+    if (found := kind(path)) != "HDF5 file":
+        raise SourceError(f"{path.name}: expected an HDF5 file of TheanoLM's, got {article(found)}")
     with _opened(path) as file:
         layer = _layer(file, path)
         arrays = [np.asarray(layer[name]) for name in _ARRAYS]

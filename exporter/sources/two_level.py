@@ -14,7 +14,7 @@ from models.arrays import Array, Int64, expect_ndim, expect_shape, integers
 
 from .arrays import read_arrays, require
 from .contents import names
-from .loaded import Loaded, Options
+from .loaded import Loaded, Options, expect_num_targets
 
 _WEIGHTS = ("W1", "b1", "weight", "bias")
 _CLUSTERS = ("class_of", "offsets")
@@ -26,7 +26,7 @@ def load(path: Path, options: Options) -> Loaded:
     W1, b1, weight, bias = require(arrays, *_WEIGHTS, path=path)
     expect_ndim("W1", W1, "H", "C")
     expect_ndim("weight", weight, "N", "H")
-    _expect_targets(len(weight), options, path)
+    expect_num_targets(options, path, len(weight), "the rows of weight")
     given = [name for name in _CLUSTERS if name in arrays]
     if len(given) != 1:
         raise SourceError(
@@ -41,14 +41,6 @@ def recognises(path: Path) -> str | None:
     if not found >= set(_WEIGHTS) or not found & set(_CLUSTERS):
         return None
     return f"arrays {', '.join(_WEIGHTS)} of two levels"
-
-
-def _expect_targets(num_targets: int, options: Options, path: Path) -> None:
-    if options.num_targets not in {None, num_targets}:
-        raise SourceError(
-            f"{path.name}: num_targets: expected {num_targets}, the rows of weight, "
-            f"got {options.num_targets}"
-        )
 
 
 def _from_offsets(

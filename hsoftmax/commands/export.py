@@ -2,12 +2,14 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 import bundle
 import exporter
+import models
+from hsoftmax.options import choice
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -23,21 +25,12 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return cutoffs
 
 
-def _sizes(manifest: bundle.Manifest) -> str:
-    targets, clusters = manifest.num_targets, manifest.num_clusters
-    if targets is None:
-        return manifest.family
-    return f"{targets:,} targets" + ("" if clusters is None else f" in {clusters:,} clusters")
-
-
 @click.command("export")
 @click.argument("weights", type=click.Path(exists=True, path_type=Path))
-@click.option(
+@choice(
     "--from",
     "source",
-    type=click.Choice([exporter.AUTO, *exporter.SOURCES]),
-    default=exporter.AUTO,
-    show_default=True,
+    among=[exporter.AUTO, *exporter.SOURCES],
     help="Format of WEIGHTS; auto tells it by the content and says what it saw.",
 )
 @click.option(
@@ -54,33 +47,25 @@ def _sizes(manifest: bundle.Manifest) -> str:
     callback=_cutoffs,
     help="First targets of an adaptive softmax's tails, where the file lacks them.",
 )
-@click.option(
+@choice(
     "--cluster-order",
-    type=click.Choice(["ascending", "reversed"]),
-    default="ascending",
-    show_default=True,
+    among=get_args(exporter.ClusterOrder),
     help="Transformer-XL: the head's columns for its tails; reversed in the original code.",
 )
 @click.option("--labels", type=_FILE, help="UTF-8 file, one label a line; line = target.")
-@click.option(
+@choice(
     "--padding",
-    type=click.Choice(["mask", "theano"]),
-    default="mask",
-    show_default=True,
+    among=get_args(models.Padding),
     help="Slots that are no target: give them nothing, or let them keep their mass.",
 )
-@click.option(
+@choice(
     "--compat",
-    type=click.Choice(["exact", "fasttext"]),
-    default="exact",
-    show_default=True,
+    among=get_args(models.Compat),
     help="Binary trees: probabilities that sum to one, or fastText's own scores.",
 )
-@click.option(
+@choice(
     "--precision",
-    type=click.Choice(get_args(bundle.Precision)),
-    default="fp32",
-    show_default=True,
+    among=get_args(bundle.Precision),
     help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
@@ -93,24 +78,13 @@ def command(
     weights: Path,
     source: str,
     to: Path,
-    num_targets: int | None,
-    cutoffs: tuple[int, ...],
-    cluster_order: str,
     labels: Path | None,
-    padding: str,
-    compat: str,
     precision: bundle.Precision,
     calibration: Path | None,
     max_error: float | None,
+    **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
-    options = exporter.Options(
-        num_targets=num_targets,
-        padding="theano" if padding == "theano" else "mask",
-        cutoffs=cutoffs,
-        cluster_order="reversed" if cluster_order == "reversed" else "ascending",
-        compat="fasttext" if compat == "fasttext" else "exact",
-    )
     if source == exporter.AUTO:
         recognised = exporter.recognise(weights)
         source = recognised.source
@@ -119,14 +93,24 @@ def command(
         weights,
         to,
         source=source,
-        options=options,
+        options=exporter.Options(**options),
         labels=labels,
         fidelity=exporter.Fidelity(precision, calibration, max_error),
     )
-    worst = max(check.max_error / check.tolerance for check in made.manifest.verification)
     click.echo(f"{made.path}")
-    click.echo(
-        f"{_sizes(made.manifest)}, "
-        f"{len(made.manifest.verification)} checks passed (largest error {worst:.0%} of the "
-        f"tolerance), digest {made.manifest.digest[:12]}"
+    click.echo(_sentence(made.manifest))
+
+
+def _sentence(manifest: bundle.Manifest) -> str:
+    worst = max(check.max_error / check.tolerance for check in manifest.verification)
+    return (
+        f"{_sizes(manifest)}, {len(manifest.verification)} checks passed (largest error "
+        f"{worst:.0%} of the tolerance), digest {manifest.digest[:12]}"
     )
+
+
+def _sizes(manifest: bundle.Manifest) -> str:
+    targets, clusters = manifest.num_targets, manifest.num_clusters
+    if targets is None:
+        return manifest.family
+    return f"{targets:,} targets" + ("" if clusters is None else f" in {clusters:,} clusters")

@@ -13,6 +13,7 @@ import bundle
 import scoring
 from hsoftmax.call import Call, open_order
 from hsoftmax.newest import newest
+from hsoftmax.options import choice
 from hsoftmax.progress import Bar
 
 _REMOTE_ROWS = 256  # in one request
@@ -39,11 +40,9 @@ _COUNT = click.IntRange(min=1)
     show_default=True,
     help="sample: the same seed draws the same.",
 )
-@click.option(
+@choice(
     "--oov",
-    type=click.Choice(get_args(scoring.Oov)),
-    default="error",
-    show_default=True,
+    among=get_args(scoring.Oov),
     help="perplexity: a label that the bundle has not is an error, or is left out.",
 )
 @click.option("--log-base", type=float, help="perplexity: of the log-probabilities. Default: e.")
@@ -58,11 +57,9 @@ _COUNT = click.IntRange(min=1)
 @click.option("--batch", type=_COUNT, help="Rows in one run of the graph.")
 @click.option("--shard-rows", type=_COUNT, help="Rows that are finished and recorded together.")
 @click.option("--threads", type=_COUNT, help="Default: all cores that this process may use.")
-@click.option(
+@choice(
     "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
+    among=["local", "ray"],
     help="Where the rows are scored: here, or on all nodes of a Ray cluster.",
 )
 @click.option("--address", help="ray: the cluster's host:port. Default: RAY_ADDRESS, or a new one.")

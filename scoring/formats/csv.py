@@ -23,8 +23,8 @@ from scoring.task import Form, Kind
 from . import ndjson
 from .columns import Columns, input_columns, standing_for_id
 from .layout import Layout, values
-from .lines import Line, LineReader, all_lines
-from .source import Block, Position, named
+from .lines import Line, Lined, LineReader, all_lines
+from .source import Block, named
 
 BLANK = Flaw("invalid_query", "expected a row, got a blank line")
 
@@ -48,7 +48,7 @@ class Header:
 
 
 @dataclass
-class CsvSource:
+class CsvSource(Lined):
     """CSV files, each with its own header; `labelled` where targets are labels, even "17"."""
 
     files: tuple[Path, ...]
@@ -59,15 +59,6 @@ class CsvSource:
     id_kind: Kind = "string"
     total: int | None = None
 
-    def begin(self) -> Position:
-        return self.lines.begin()
-
-    def read(self, position: Position, count: int) -> Block | None:
-        return self.lines.read(position, count)
-
-    def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        return self.lines.skip(position, count)
-
     def parse(self, block: Block, reading: Reading) -> Rows:
         header = self.headers[block.start.file]
         parsed = [_row(line, header, self.labelled) for line in block.content]
@@ -77,12 +68,6 @@ class CsvSource:
         for file, header in zip(self.files, self.headers, strict=True):
             for lines in all_lines([file], headers=1):
                 yield [_id(line, header) for line in lines]
-
-    def fraction(self, position: Position) -> float:
-        return self.lines.fraction(position)
-
-    def close(self) -> None:
-        self.lines.close()
 
 
 def open_source(

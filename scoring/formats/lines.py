@@ -100,6 +100,27 @@ class LineReader:
         return self._open[1]
 
 
+class Lined:
+    """What every source whose rows are lines leaves to its reader."""
+
+    lines: LineReader
+
+    def begin(self) -> Position:
+        return self.lines.begin()
+
+    def read(self, position: Position, count: int) -> Block | None:
+        return self.lines.read(position, count)
+
+    def skip(self, position: Position, count: int) -> tuple[Position, int]:
+        return self.lines.skip(position, count)
+
+    def fraction(self, position: Position) -> float:
+        return self.lines.fraction(position)
+
+    def close(self) -> None:
+        self.lines.close()
+
+
 def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
     """Every line that is a row, some at a time."""
     with closing(LineReader(files, headers=headers)) as lines:

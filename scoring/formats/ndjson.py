@@ -20,8 +20,8 @@ from scoring.task import Form, Kind
 
 from .columns import Columns, standing_for_id
 from .layout import Layout, values
-from .lines import LONGEST_LINE, Line, LineReader, all_lines
-from .source import Block, Position
+from .lines import LONGEST_LINE, Line, Lined, LineReader, all_lines
+from .source import Block
 
 BLANK = Flaw("invalid_json", "expected a JSON object, got a blank line")
 TOO_DEEP = Flaw("invalid_json", "expected a JSON object, got one that is nested too deeply")
@@ -41,7 +41,7 @@ _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
 @dataclass
-class NdjsonSource:
+class NdjsonSource(Lined):
     """Files of JSON lines."""
 
     files: tuple[Path, ...]
@@ -51,27 +51,12 @@ class NdjsonSource:
     id_kind: Kind = "string"
     total: int | None = None
 
-    def begin(self) -> Position:
-        return self.lines.begin()
-
-    def read(self, position: Position, count: int) -> Block | None:
-        return self.lines.read(position, count)
-
-    def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        return self.lines.skip(position, count)
-
     def parse(self, block: Block, reading: Reading) -> Rows:
         return self.decoder.rows(block.content, block.start.line, reading)
 
     def ids(self) -> Iterator[Sequence[Id]]:
         for lines in all_lines(self.files, headers=0):
             yield [self.decoder.id(line) for line in lines]
-
-    def fraction(self, position: Position) -> float:
-        return self.lines.fraction(position)
-
-    def close(self) -> None:
-        self.lines.close()
 
 
 def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NdjsonSource:

@@ -8,10 +8,11 @@ import pytest
 import bundle
 import models
 from exporter import ExportError, Fidelity, Options, destination, export_file, export_model
-from exporter.precision import quantise
+from exporter.layout import block_by_block
+from exporter.precision import in_precision
 from exporter.verification import open_session
 from models import from_theano, hierarchical_softmax
-from models.precision import dequantise
+from models.stored import model_tensors
 
 from .conftest import theano_arrays
 
@@ -56,8 +57,8 @@ def perplexity(made):
 def test_int8_weights_stand_for_the_trained_ones_within_half_a_step_a_row(offsets):
     weight = np.random.default_rng(0).normal(size=(40, 9)) * np.logspace(-30, 4, 40)[:, None]
     tensors = tensors_of(weight, offsets)
-    stored = quantise(tensors, "int8")
-    again = dequantise(stored)
+    stored = block_by_block(in_precision(tensors, "int8"))
+    again = model_tensors(stored)
     half_step = np.abs(weight).max(axis=1, keepdims=True) / 127 / 2
     assert stored["level0.weight"].dtype == np.int8
     assert set(again) == set(tensors)
@@ -67,48 +68,48 @@ def test_int8_weights_stand_for_the_trained_ones_within_half_a_step_a_row(offset
 
 def test_equal_blocks_are_stored_transposed():
     weight = np.arange(24).reshape(8, 3)
-    stored = quantise(tensors_of(weight, [0, 4, 8]), "int8")["level0.weight"]
-    assert stored.shape == (2, 3, 4)
-    assert (stored[1, :, 2] == np.rint(weight[6] / (20 / 127))).all()
+    stored = block_by_block(tensors_of(weight, [0, 4, 8]))
+    assert stored["level0.weight"].shape == (2, 3, 4)
+    assert (stored["level0.weight"][1, :, 2] == weight[6]).all()
+    assert (model_tensors(stored)["level0.weight"] == weight).all()
 
 
 def test_rows_of_zeros_and_of_tiny_numbers_are_stored():
-    again = dequantise(quantise(tensors_of([[0, 0], [1e-44, 0], [3e38, 1]]), "int8"))
+    again = model_tensors(in_precision(tensors_of([[0, 0], [1e-44, 0], [3e38, 1]]), "int8"))
     np.testing.assert_allclose(again["level0.weight"], [[0, 0], [0, 0], [3e38, 0]], rtol=1e-6)
 
 
-def test_float32_is_not_changed_and_rows_of_unequal_blocks_are_not_copied():
+def test_float32_rows_of_unequal_blocks_are_neither_changed_nor_copied():
     tensors = tensors_of(np.random.default_rng(0).normal(size=(4, 2)), [0, 3, 4])
-    stored = quantise(tensors, "fp32")
+    stored = block_by_block(in_precision(tensors, "fp32"))
     assert all(stored[name] is tensors[name] for name in tensors)
-    assert all(dequantise(stored)[name] is tensors[name] for name in tensors)
-    equal = tensors | {"level0.offsets": np.array([0, 2, 4])}
-    again = dequantise(quantise(equal, "fp32"))
+    again = model_tensors(stored)
+    assert all(np.shares_memory(again[name], tensors[name]) for name in tensors)
     np.testing.assert_array_equal(again["level0.weight"], tensors["level0.weight"])
 
 
-@pytest.mark.parametrize(("rows", "axes"), [(8192, 3), (8193, 2)])
-def test_a_block_too_wide_for_the_first_cache_is_stored_by_row(rows, axes):
-    weight = np.arange(2 * rows).reshape(rows, 2)
-    stored = quantise(tensors_of(weight), "fp32")["level0.weight"]
-    assert stored.ndim == axes
-    np.testing.assert_array_equal(dequantise({"level0.weight": stored})["level0.weight"], weight)
+@pytest.mark.parametrize(
+    ("rows", "precision", "axes"), [(8192, "fp32", 3), (8193, "fp32", 2), (8193, "int8", 3)]
+)
+def test_a_block_of_floats_too_wide_for_the_first_cache_is_stored_by_row(rows, precision, axes):
+    tensors = tensors_of(np.arange(2 * rows).reshape(rows, 2))
+    assert block_by_block(in_precision(tensors, precision))["level0.weight"].ndim == axes
 
 
 def test_half_precision_keeps_the_few_rows_of_a_top_level():
     model = from_theano(**theano_arrays(clusters=65, block=64))
-    stored = quantise(models.to_tensors(model), "fp16")
+    stored = in_precision(models.to_tensors(model), "fp16")
     assert stored["level0.weight"].dtype == np.float32
     assert stored["level1.weight"].dtype == np.float16
     np.testing.assert_allclose(
-        dequantise(stored)["level1.weight"], model.levels[1].weight, rtol=2**-11, atol=2**-24
+        model_tensors(stored)["level1.weight"], model.levels[1].weight, rtol=2**-11, atol=2**-24
     )
 
 
 @pytest.mark.parametrize("value", [65505.0, -7e4])
 def test_a_weight_beyond_half_precision_is_refused(value):
     with pytest.raises(ExportError, match=r"level0.weight: expected at most 65504 .* fp16, got"):
-        quantise(tensors_of([[1.0], [value]]), "fp16")
+        in_precision(tensors_of([[1.0], [value]]), "fp16")
 
 
 def test_a_family_without_a_precision_says_what_it_has(repository):

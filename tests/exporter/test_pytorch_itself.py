@@ -9,7 +9,7 @@ from exporter import SourceError
 from exporter.sources import Options, load
 from models import adaptive_softmax
 
-from .graphs.adaptive_graphs import Running
+from .graphs.running import Running
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]

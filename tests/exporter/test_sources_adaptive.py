@@ -162,7 +162,7 @@ def test_a_checkpoint_is_recognised_without_pytorch(path):
         ("pytorch", "pytorch_upstream", {}, {"cutoffs": (5, 10, 16)},
          r"cutoffs: expected 5,10,15 as its tensors have, got 5,10,16"),
         ("pytorch", "pytorch_upstream", {}, {"num_targets": 19},
-         r"num_targets: expected 20 as its tensors have, got 19"),
+         r"num_targets: expected 20, as its tensors have, got 19"),
         ("pytorch", "fairseq_untied", {}, {}, r"expected tail.0.1.weight and head.weight"),
         ("transformer-xl", "transformer_xl_div_1", {}, {},
          r"cutoffs: expected --cutoffs A,B or a config.json .* out_layers.0 holds all 24 targets"),

@@ -1,5 +1,6 @@
 """A tiny bundle, and `hsoftmax score` over rows with it."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import exporter
 import models
 from hsoftmax.cli import run
-from tests.scoring.conftest import LABELS, make_model, write
+from tests.scoring.conftest import LABELS, make_model, make_rows, write
 
 SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "2"]
 
@@ -44,6 +45,14 @@ def score(made, tmp_path, capsys, no_waiting_for_disks):
         return output
 
     return score
+
+
+def write_flawed(path: Path, count: int) -> Path:
+    """So many rows as NDJSON; each thousandth cannot be read."""
+    lines = [json.dumps(row) for row in make_rows(count)]
+    lines[::1_000] = ["{wrong"] * len(lines[::1_000])
+    path.write_text("\n".join(lines))
+    return path
 
 
 def expected(rows) -> np.ndarray:

@@ -11,21 +11,12 @@ from pathlib import Path
 import pytest
 
 import exporter
+from tests.console import console_commands
 from tests.service.processes import Process
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "batch.md").read_text("utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-
-
-def commands() -> list[tuple[str, str]]:
-    """(command, output) of every console block, in order."""
-    found = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command = re.match(r"(?:.*\\\n)*.*\n", part).group()
-            found.append((command.replace("\\\n", ""), part[len(command) :]))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_the_commands_print_what_the_page_shows(folder):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for command, shown in commands():
+    for command, shown in console_commands(PAGE):
         done = subprocess.run(
             command, shell=True, cwd=folder, env={**os.environ, "PATH": path},
             check=True, capture_output=True, text=True,

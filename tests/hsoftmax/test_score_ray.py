@@ -1,6 +1,5 @@
 """Two nodes of a Ray cluster give what one machine gives, whatever dies meanwhile."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -18,6 +17,7 @@ import bundle
 import exporter
 from hsoftmax.cli import run
 from scoring import Columns, Facts, ScoringError, Start, Task, Workspace, cuts
+from tests.hsoftmax.conftest import write_flawed
 from tests.hsoftmax.test_score_docs import PAGE, ROOT
 from tests.scoring.conftest import LABELS, make_model, make_rows, write
 
@@ -55,12 +55,9 @@ def second(cluster) -> Iterator:
 def long_job(made, tmp_path_factory) -> tuple[Path, Path]:
     """Rows for some seconds, a hundred shards, some of them wrong; and what comes of them here."""
     folder = tmp_path_factory.mktemp("long")
-    lines = [json.dumps(row) for row in make_rows(20_000)]
-    for i in range(0, len(lines), 1_000):
-        lines[i] = "{wrong"
-    (folder / "in.ndjson").write_text("\n".join(lines))
-    assert run(call(made, folder / "in.ndjson", folder / "wanted.ndjson", *LONG)) == 0
-    return folder / "in.ndjson", folder / "wanted.ndjson"
+    source, wanted = write_flawed(folder / "in.ndjson", 20_000), folder / "wanted.ndjson"
+    assert run(call(made, source, wanted, *LONG)) == 0
+    return source, wanted
 
 
 def call(made: Path, source: Path, output: Path, *options: str, task: str = "perplexity") -> list:

@@ -10,11 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hsoftmax.cli import run
-from tests.scoring.conftest import (
-    make_rows,
-    table,
-    write,
-)
+from tests.scoring.conftest import make_rows, table, write
 
 ROWS = 23
 

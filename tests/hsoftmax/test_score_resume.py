@@ -1,7 +1,6 @@
 """A job that is stopped at whatever instant and taken up again loses nothing, repeats nothing."""
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ import exporter
 from hsoftmax.cli import run
 from scoring import CallError
 from scoring.workspace import hold
+from tests.hsoftmax.conftest import write_flawed
 from tests.scoring.conftest import FORMATS, HIDDEN, LABELS, TARGETS, make_model, make_rows, write
 
 SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "1"]
@@ -120,12 +120,9 @@ def test_nothing_is_at_output_before_the_end(made, rows, tmp_path, monkeypatch):
 def long_job(made, tmp_path_factory) -> tuple[Path, Path]:
     """Rows enough for a second or so, some of them wrong; and what comes of them undisturbed."""
     folder = tmp_path_factory.mktemp("long")
-    lines = [json.dumps(row) for row in make_rows(8_000)]
-    for i in range(0, len(lines), 1_000):
-        lines[i] = "{wrong"
-    (folder / "in.ndjson").write_text("\n".join(lines))
-    assert run(call(made, folder / "in.ndjson", folder / "wanted.ndjson", *LONG)) == 0
-    return folder / "in.ndjson", folder / "wanted.ndjson"
+    source, wanted = write_flawed(folder / "in.ndjson", 8_000), folder / "wanted.ndjson"
+    assert run(call(made, source, wanted, *LONG)) == 0
+    return source, wanted
 
 
 LONG = ["--batch", "50", "--shard-rows", "200"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import QueryError, WeightsError, adaptive_softmax, attributes, from_tensors, to_tensors
+from models import QueryError, WeightsError, adaptive_softmax
 from models.adaptive_softmax import (
     build,
     build_projected,
@@ -46,16 +46,6 @@ def test_the_full_distribution_is_the_papers_formula(model):
     np.testing.assert_allclose(np.exp(log_probs(model, hidden)), wanted, rtol=1e-9, atol=1e-300)
 
 
-@given(adaptive_softmaxes())
-def test_every_target_alone_has_its_value_in_the_full_distribution(model):
-    hidden = hidden_for(model)
-    row, target = np.divmod(np.arange(3 * model.num_targets), model.num_targets)
-    full = log_probs(model, hidden)
-    np.testing.assert_allclose(
-        target_log_prob(model, hidden, row, target), full[row, target], rtol=1e-12, atol=1e-12
-    )
-
-
 @given(adaptive_softmaxes(), st.sampled_from([1.0, 60.0, 1e4]))
 def test_probabilities_sum_to_one_and_stay_finite_however_large_the_logits(model, scale):
     full = log_probs(model, hidden_for(model, scale=scale))
@@ -72,26 +62,6 @@ def test_a_tails_targets_sum_to_the_probability_of_its_row_in_the_head(model):
     for i, (start, end) in enumerate(zip(model.bounds[:-1], model.bounds[1:], strict=True)):
         tail = full[:, start:end].sum(axis=1)
         np.testing.assert_allclose(tail, head[:, model.shortlist + i])
-
-
-@given(adaptive_softmaxes(), st.data())
-def test_top_k_is_the_sorted_full_distribution(model, data):
-    k = data.draw(st.integers(1, model.num_targets))
-    hidden = hidden_for(model)
-    best, targets = top_k(model, hidden, k)
-    full = log_probs(model, hidden)
-    for row in range(len(hidden)):
-        order = sorted(range(model.num_targets), key=lambda t: (-full[row, t], t))[:k]
-        assert targets[row].tolist() == order
-        assert best[row].tolist() == full[row, order].tolist()
-
-
-@given(adaptive_softmaxes())
-def test_a_model_read_back_from_its_tensors_is_the_same(model):
-    again = from_tensors("AdaptiveSoftmax", to_tensors(model), attributes(model))
-    assert again.cutoffs == model.cutoffs
-    hidden = hidden_for(model)
-    np.testing.assert_array_equal(log_probs(again, hidden), log_probs(model, hidden))
 
 
 def test_a_tail_of_width_zero_is_uniform():

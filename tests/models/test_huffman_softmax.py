@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import QueryError, WeightsError, from_tensors, huffman_softmax, to_tensors
+from models import QueryError, WeightsError
 from models.binary_tree import leaf
 from models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
 
@@ -27,42 +27,6 @@ def tree(**changes):
 def test_probabilities_sum_to_one_over_any_tree(model):
     total = np.exp(log_probs(model, hidden_for(model))).sum(axis=1)
     np.testing.assert_allclose(total, 1)
-
-
-@given(huffman_softmaxes())
-def test_every_target_alone_has_its_value_in_the_full_distribution(model):
-    hidden = hidden_for(model)
-    row, target = np.divmod(np.arange(3 * model.num_targets), model.num_targets)
-    np.testing.assert_allclose(
-        target_log_prob(model, hidden, row, target),
-        log_probs(model, hidden)[row, target],
-        rtol=1e-12,
-        atol=1e-12,
-    )
-
-
-@given(huffman_softmaxes(), st.data())
-def test_top_k_is_the_sorted_full_distribution(model, data):
-    k = data.draw(st.integers(1, model.num_targets))
-    full = log_probs(model, hidden_for(model))
-    best, targets = top_k(model, hidden_for(model), k)
-    for row, values in enumerate(full):
-        order = sorted(range(model.num_targets), key=lambda t: (-values[t], t))[:k]
-        assert targets[row].tolist() == order
-        assert best[row].tolist() == values[order].tolist()
-
-
-@given(huffman_softmaxes(), st.sampled_from([100.0, 1e4]))
-def test_log_probs_stay_finite_however_large_the_logits(model, scale):
-    assert np.isfinite(log_probs(model, hidden_for(model, scale=scale))).all()
-
-
-@given(huffman_softmaxes())
-def test_the_tensors_of_a_model_are_the_model(model):
-    again = from_tensors("HuffmanSoftmax", to_tensors(model), huffman_softmax.attributes(model))
-    hidden = hidden_for(model)
-    np.testing.assert_array_equal(log_probs(again, hidden), log_probs(model, hidden))
-    assert again.compat == model.compat
 
 
 @given(huffman_softmaxes())

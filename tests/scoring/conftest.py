@@ -13,6 +13,7 @@ import pytest
 import models
 from models.arrays import Array
 from scoring import Asked, Facts
+from tests.exporter.conftest import theano_arrays
 
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 6, 4, 3, 11
 LABELS = (*tuple(f"word{i}" for i in range(TARGETS - 1)), "étoile")
@@ -23,18 +24,8 @@ Row = dict[str, Any]
 
 
 def make_model(seed: int = 1) -> models.HierarchicalSoftmax:
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> Array:
-        return rng.normal(size=shape).astype(np.float32)
-
-    return models.from_theano(
-        normal(HIDDEN, CLUSTERS),
-        normal(CLUSTERS),
-        normal(CLUSTERS, HIDDEN, BLOCK),
-        normal(CLUSTERS, BLOCK),
-        num_targets=TARGETS,
-    )
+    arrays = theano_arrays(CLUSTERS, BLOCK, HIDDEN, seed)
+    return models.from_theano(**arrays, num_targets=TARGETS)
 
 
 @pytest.fixture(scope="session")

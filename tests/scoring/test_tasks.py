@@ -212,7 +212,7 @@ def test_a_task_that_cannot_be_is_refused(facts, task, message):
 
 def test_the_codes_are_the_services():
     text = (Path(__file__).parents[2] / "service" / "errors.py").read_text()
-    assert set(get_args(Code)) <= set(re.findall(r'code = "(\w+)"', text))
+    assert set(get_args(Code)) <= set(re.findall(r'code ?= ?"(\w+)"', text))
 
 
 def test_rows_wider_than_the_bundle_do_not_widen_the_matrix(records):

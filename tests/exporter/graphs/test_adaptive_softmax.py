@@ -8,9 +8,7 @@ from models.adaptive_softmax import build_projected
 from tests.models.adaptive import adaptive
 from tests.models.strategies import hidden_for
 
-from .adaptive_graphs import Running
-
-TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
+from .running import TOLERANCE, Running, assert_every_target
 
 MODELS = {
     "one tail": {"shortlist": 5, "sizes": (7,)},
@@ -39,17 +37,10 @@ def running(request, tmp_path_factory):
 def test_full_clusters_and_every_target_equal_the_reference(running, batch, scale):
     model, run = running
     hidden = hidden_for(model, batch, scale=scale)
-    full = adaptive_softmax.log_probs(model, hidden)
-    tolerance = {"rtol": 2e-6, "atol": 1e-5 * scale}
-    np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **tolerance)
-    np.testing.assert_allclose(
-        run("cluster_log_probs", hidden=hidden)[0],
-        adaptive_softmax.cluster_log_probs(model, hidden),
-        **tolerance,
-    )
-    row, target = np.divmod(np.arange(full.size)[::-1], model.num_targets)
-    alone = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
-    np.testing.assert_allclose(alone, full[row, target], **tolerance)
+    assert_every_target(model, run, hidden, scale)
+    clusters = adaptive_softmax.cluster_log_probs(model, hidden)
+    got = run("cluster_log_probs", hidden=hidden)[0]
+    np.testing.assert_allclose(got, clusters, rtol=2e-6, atol=1e-5 * scale)
 
 
 def test_pairs_may_repeat_skip_rows_and_be_none(running):

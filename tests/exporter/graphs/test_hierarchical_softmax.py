@@ -6,9 +6,8 @@ import pytest
 from models import hierarchical_softmax as reference
 from models.levels import build_level
 
-from .adaptive_graphs import Running
+from .running import TOLERANCE, Running, assert_every_target
 
-TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 _SHUFFLED = np.random.default_rng(7).permutation(40)
 
 
@@ -254,3 +253,24 @@ def test_samples_follow_the_full_distribution(name, tmp_path):
 def test_graphs_stay_small_however_many_blocks(many_blocks, running):
     for _, run in (many_blocks, running):
         assert max(run.sizes.values()) < 48_000
+
+
+def test_a_top_level_too_wide_to_be_transposed_answers_as_the_reference(tmp_path):
+    """More than 8192 rows lie row by row: nothing tells a part of the hidden rows their width."""
+    model = softmax([8193], hidden=3)
+    run, hidden = Running(model, tmp_path), hidden_for(model, 70)
+    assert_every_target(model, run, hidden[:1])
+    row, target = np.arange(70), np.arange(70) * 117
+    got = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    np.testing.assert_allclose(got, reference.log_probs(model, hidden)[row, target], **TOLERANCE)
+
+
+def test_a_sample_is_a_target_however_much_likelier_the_padding_is(tmp_path):
+    model = softmax([5], [4] * 5, num_targets=9, padding="theano")
+    hidden = with_logits_of(model, 40, 1e4)
+    noise = np.random.default_rng(0).random((40, 20, 2), dtype=np.float32)
+    target, log_prob = Running(model, tmp_path)("sample", hidden=hidden, noise=noise)
+    assert (target < model.num_targets).all()
+    full = reference.log_probs(model, hidden)
+    wanted = np.take_along_axis(full, target, axis=1)
+    np.testing.assert_allclose(log_prob, wanted, rtol=1e-6, atol=1e-2)

@@ -11,9 +11,7 @@ from models import huffman_softmax
 from tests.models.strategies import hidden_for
 from tests.models.trees import random_huffman
 
-from .adaptive_graphs import Running
-
-TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
+from .running import TOLERANCE, Running, assert_every_target
 
 MODELS = {
     "one target": {"num_targets": 1},
@@ -44,13 +42,7 @@ def running(request, tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 7])
 def test_the_distribution_and_every_target_equal_the_reference(running, batch, scale):
     model, run = running
-    hidden = hidden_for(model, batch, scale=scale)
-    full = huffman_softmax.log_probs(model, hidden)
-    tolerance = {"rtol": 2e-6, "atol": 1e-5 * scale}
-    np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **tolerance)
-    row, target = np.divmod(np.arange(full.size)[::-1], model.num_targets)
-    alone = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
-    np.testing.assert_allclose(alone, full[row, target], **tolerance)
+    assert_every_target(model, run, hidden_for(model, batch, scale=scale), scale)
 
 
 def test_pairs_may_repeat_skip_rows_and_be_none(running):

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from exporter.graphs.states import STEPS
-from exporter.precision import quantise
-from models import attributes, from_tensors, to_tensors
+from exporter.stored import stored_tensors
+from models import attributes, from_tensors
 from models import hierarchical_softmax as reference
 
-from .adaptive_graphs import Running
-from .test_hierarchical_softmax import MODELS, TOLERANCE, assert_top_k, hidden_for, softmax
+from .running import TOLERANCE, Running
+from .test_hierarchical_softmax import MODELS, assert_top_k, hidden_for, softmax
 
 
 def stored(model, precision):
     """The model that the weights stand for once they are stored so."""
-    tensors = quantise(to_tensors(model), precision)
+    tensors = stored_tensors(model, precision)
     return from_tensors("HierarchicalSoftmax", tensors, attributes(model))
 
 

@@ -1,22 +1,24 @@
-"""Softmaxes lowered into running sessions, one for each task."""
+"""Softmaxes lowered into running sessions, one for each task, and what all are held to."""
 
 from pathlib import Path
 
 import numpy as np
 
 from bundle import Precision
-from exporter.graphs import bind, graph_tensors, lower
-from exporter.precision import quantise
+from exporter.graphs import bind, lower
+from exporter.stored import stored_tensors
 from exporter.verification import open_session
 from exporter.weights_file import write_weights
-from models import Model, to_tensors
+from models import Model, Softmax, reference
+
+TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 
 
 class Running:
     """The tasks of one model, run by ONNX Runtime over a weights file."""
 
     def __init__(self, model: Model, directory: Path, precision: Precision = "fp32") -> None:
-        tensors = quantise({**to_tensors(model), **graph_tensors(model)}, precision)
+        tensors = stored_tensors(model, precision)
         table = {t.name: t for t in write_weights(directory / "weights.bin", tensors)}
         self.sessions = {}
         for task, lowered in lower(model, tensors).items():
@@ -30,3 +32,13 @@ class Running:
 
     def top_k(self, hidden, k: int, max_blocks: int = 0):
         return self("top_k", hidden=hidden, k=np.array([k]), max_blocks=np.array([max_blocks]))
+
+
+def assert_every_target(model: Softmax, run: Running, hidden, scale: float = 1.0) -> None:
+    """The full distribution, and each target by itself, are the reference's at this scale."""
+    full = reference(model).log_probs(model, hidden)
+    tolerance = TOLERANCE | {"atol": TOLERANCE["atol"] * scale}
+    np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **tolerance)
+    row, target = np.divmod(np.arange(full.size)[::-1], model.num_targets)
+    alone = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    np.testing.assert_allclose(alone, full[row, target], **tolerance)

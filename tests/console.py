@@ -1,0 +1,17 @@
+"""The console blocks of a page.
+
+In one a line that starts with `$ ` is a command, which may go on after a `\\`, and the lines after
+it are its output.
+"""
+
+import re
+
+
+def console_commands(page: str) -> list[tuple[str, str]]:
+    """(command, output) of every console block, in order."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part).group()
+            found.append((command.replace("\\\n", ""), part[len(command) :]))
+    return found
