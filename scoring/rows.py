@@ -157,11 +157,16 @@ def wrong_width(wanted: int, got: int) -> Flaw:
     return Flaw("invalid_query", f"input: expected {wanted} numbers, got {got}")
 
 
-def expect_finite(hidden: Float32, flaws: dict[int, Flaw]) -> None:
-    """Rows with NaN, or infinity in float32, become flaws and zeros; in place."""
+def sums_of(hidden: Float32) -> Float32:
+    """[rows]; those of finite numbers alone may be infinite, and no others are finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.einsum("ij->i", hidden)  # one pass, no mask of all; much faster than `sum`
-        suspects = np.flatnonzero(~np.isfinite(sums))
+        sums: Float32 = np.einsum("ij->i", hidden)  # one pass, no mask; much faster than `sum`
+    return sums
+
+
+def expect_finite(hidden: Float32, flaws: dict[int, Flaw], sums: Float32 | None = None) -> None:
+    """Rows with NaN, or infinity in float32, become flaws and zeros; in place."""
+    suspects = np.flatnonzero(~np.isfinite(sums_of(hidden) if sums is None else sums))
     for i in map(int, suspects):
         wrong = np.flatnonzero(~np.isfinite(hidden[i]))
         if not len(wrong):

@@ -1,6 +1,7 @@
 """Records as Arrow: a shard is IPC streams one after another; the output is IPC or Parquet."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,9 @@ _KINDS: dict[Kind, Arrow] = {
 
 
 def encode(records: Records, layout: Layout) -> bytes:
-    """One batch as a stream of its own."""
+    """One batch as a stream of its own; where no row is wrong, without what would say so."""
+    if not records.flaws:
+        layout = replace(layout, faults=False)
     schema = schema_of(layout)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
@@ -37,9 +40,10 @@ def encode(records: Records, layout: Layout) -> bytes:
 
 def assemble_arrow(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
     """An Arrow IPC file of the batches as they are."""
-    with pa.ipc.new_file(to, schema_of(layout)) as writer:
-        for batches in map(_batches, shards):
-            for batch in batches:
+    schema = schema_of(layout)
+    with pa.ipc.new_file(to, schema) as writer:
+        for shard in shards:
+            for batch in _batches(shard, schema):
                 writer.write_batch(batch)
 
 
@@ -49,7 +53,7 @@ def assemble_parquet(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> No
     # Log-probabilities hardly repeat: a dictionary of them is built for nothing.
     with pq.ParquetWriter(to, schema, use_dictionary=["code", "error"]) as writer:
         for shard in shards:
-            writer.write_table(pa.Table.from_batches(_batches(shard), schema))
+            writer.write_table(pa.Table.from_batches(_batches(shard, schema), schema))
 
 
 def schema_of(layout: Layout) -> Arrow:
@@ -65,10 +69,14 @@ def _type(field: Field) -> Arrow:
     return pa.list_(kind) if field.listed else kind
 
 
-def _batches(shard: Path) -> Iterator[Arrow]:
+def _batches(shard: Path, schema: Arrow) -> Iterator[Arrow]:
+    """With all of the schema's columns: those that a batch was written without are null."""
     with pa.OSFile(str(shard)) as file:
         while file.tell() < file.size():
-            yield from pa.ipc.open_stream(file)
+            for batch in pa.ipc.open_stream(file):
+                missing = schema.types[batch.num_columns :]
+                nulls = [pa.nulls(batch.num_rows, kind) for kind in missing]
+                yield pa.record_batch([*batch.columns, *nulls], schema=schema)
 
 
 def arrays_of(records: Records, layout: Layout) -> list[Arrow]:

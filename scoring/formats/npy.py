@@ -4,15 +4,15 @@ An array has no room for text: what is wrong with a row goes to the ledger, and 
 file beside the output; the row's values are NaN, and its targets -1.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from models.arrays import Array, Int64
-from scoring.errors import CallError, Flaw
+from models.arrays import Array, Float32, Int64
+from scoring.errors import CallError, Flaw, ScoringError
 from scoring.facts import Facts
 from scoring.records import Column, Ragged, Records
 from scoring.rows import (
@@ -25,6 +25,7 @@ from scoring.rows import (
     expect_finite,
     resolve,
     resolve_numbers,
+    sums_of,
 )
 from scoring.task import Field, Form, Kind
 
@@ -32,7 +33,8 @@ from .columns import Columns, standing_for_id
 from .layout import Layout
 from .source import Block, Position, named, skip_rows
 
-_AT_ONCE = 4096
+_AT_ONCE = 4096  # rows whose ids are read
+_PART = 2**19  # bytes that are read, and stay in a core's cache until they have been looked at
 _MISSING = {"f": np.nan, "i": -1, "b": False}
 
 
@@ -50,7 +52,10 @@ class Stored:
 
 @dataclass
 class NpySource:
-    """Arrays read with plain reads: mapped pages would count as this process's memory."""
+    """Arrays read with plain reads: mapped pages would count as this process's memory.
+
+    Rows are read where they are parsed, on as many threads.
+    """
 
     files: tuple[Path, ...]
     stored: Sequence[Stored]
@@ -63,32 +68,57 @@ class NpySource:
         return Position(0, 0, 1)
 
     def read(self, position: Position, count: int) -> Block | None:
+        """Where to read them, which whoever parses them does."""
         while position.offset >= self.stored[position.file].rows:
             if position.file + 1 == len(self.files):
                 return None
             position = Position(position.file + 1, 0, 1)
-        stored = self.stored[position.file]
-        count = min(count, stored.rows - position.offset)
-        content = np.fromfile(
-            self.files[position.file],
-            dtype=stored.dtype,
-            count=count,
-            offset=stored.offset + position.offset * stored.dtype.itemsize,
-        )
+        count = min(count, self.stored[position.file].rows - position.offset)
         end = Position(position.file, position.offset + count, position.line + count)
-        return Block(position, end, count, content)
+        return Block(position, end, count, None)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
         return skip_rows(position, count, [one.rows for one in self.stored])
 
     def parse(self, block: Block, reading: Reading) -> Rows:
-        return _rows(block.content, self.columns, block.start.line, reading)
+        hidden = np.empty((block.rows, reading.facts.hidden_size), dtype=np.float32)
+        sums = np.empty(block.rows, dtype=np.float32)
+        fields = self._fields(block.start.file, block.rows)
+        for at, part in self._parts(block):
+            numbers = part[(self.columns.input or ("input",))[0]] if part.dtype.names else part
+            with np.errstate(over="ignore", invalid="ignore"):
+                hidden[at] = numbers
+            sums[at] = sums_of(hidden[at])
+            for name, field in fields.items():
+                field[at] = part[name]
+        return _rows(hidden, sums, fields, self.columns, block.start.line, reading)
 
     def ids(self) -> Iterator[Sequence[Id]]:
         position = self.begin()
         while (block := self.read(position, _AT_ONCE)) is not None:
-            yield _names(block.content, self.columns.id)
+            for _, part in self._parts(block):
+                named = self.columns.id in (part.dtype.names or ())
+                yield part[self.columns.id].tolist() if named else [None] * len(part)
             position = block.end
+
+    def _fields(self, file: int, rows: int) -> dict[str, Array]:
+        """Room for all that rows say beside their hidden states."""
+        dtype, columns = self.stored[file].dtype, self.columns
+        known = (columns.id, columns.target, columns.targets, columns.sequence)
+        return {name: np.empty(rows, dtype[name]) for name in dtype.names or () if name in known}
+
+    def _parts(self, block: Block) -> Iterator[tuple[slice, Array]]:
+        """A few rows at a time and where in the block; the next ones are read over them."""
+        path, stored = self.files[block.start.file], self.stored[block.start.file]
+        at_once = max(1, _PART // stored.dtype.itemsize)
+        some = np.empty(min(block.rows, at_once), stored.dtype)
+        with path.open("rb", buffering=0) as file:
+            file.seek(stored.offset + block.start.offset * stored.dtype.itemsize)
+            for start in range(0, block.rows, at_once):
+                part = some[: block.rows - start]
+                if file.readinto(part.view(np.uint8).data) != part.nbytes:
+                    raise ScoringError(f"{path}: expected as many rows as when it was opened")
+                yield slice(start, start + len(part)), part
 
     def fraction(self, position: Position) -> float:
         before = sum(one.rows for one in self.stored[: position.file]) + position.offset
@@ -158,51 +188,59 @@ def _expect_input(path: Path, dtype: np.dtype[Any], columns: Columns, width: int
         )
 
 
-def _rows(content: Array, columns: Columns, first_line: int, reading: Reading) -> Rows:
-    numbers = content[(columns.input or ("input",))[0]] if content.dtype.names else content
-    with np.errstate(over="ignore", invalid="ignore"):
-        hidden = np.array(numbers, dtype=np.float32, order="C")
+def _rows(
+    hidden: Float32,
+    sums: Float32,
+    fields: Mapping[str, Array],
+    columns: Columns,
+    first_line: int,
+    reading: Reading,
+) -> Rows:
     flaws: dict[int, Flaw] = {}
-    expect_finite(hidden, flaws)
-    target, counts, listed, oov = _targets(content, columns, flaws, reading)
+    expect_finite(hidden, flaws, sums)
+    count = len(hidden)
+    target, counts, listed, oov = _targets(fields, count, columns, flaws, reading)
     return Rows(
-        lines=range(first_line, first_line + len(content)),
-        ids=_names(content, columns.id),
+        lines=range(first_line, first_line + count),
+        ids=_names(fields, count, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=_names(content, columns.sequence),
+        sequences=_names(fields, count, columns.sequence),
         oov=oov,
         flaws=flaws,
     )
 
 
-def _names(content: Array, field: str) -> Sequence[Id]:
+def _names(fields: Mapping[str, Array], count: int, name: str) -> Sequence[Id]:
     """The values of a field of ids or sequences, all None where there is no such field."""
-    if field not in (content.dtype.names or ()):
-        return [None] * len(content)
-    if np.can_cast(content.dtype[field], np.int64):
-        return Integers(content[field].astype(np.int64))
-    found: list[Id] = content[field].tolist()
+    if name not in fields:
+        return [None] * count
+    if np.can_cast(fields[name].dtype, np.int64):
+        return Integers(fields[name].astype(np.int64))
+    found: list[Id] = fields[name].tolist()
     return found
 
 
 def _targets(
-    content: Array, columns: Columns, flaws: dict[int, Flaw], reading: Reading
+    fields: Mapping[str, Array],
+    count: int,
+    columns: Columns,
+    flaws: dict[int, Flaw],
+    reading: Reading,
 ) -> tuple[Int64, Int64, Bool, frozenset[int]]:
     """(targets of all rows, how many each has, which rows gave a list, out of vocabulary)."""
-    names, count = content.dtype.names or (), len(content)
-    one = columns.target in names
-    listed = np.full(count, not one and columns.targets in names)
-    if one and content.dtype[columns.target].kind in "iu":
-        numbers, present = content[columns.target].astype(np.int64), np.ones(count, dtype=np.bool_)
+    one = fields.get(columns.target)
+    listed = np.full(count, one is None and columns.targets in fields)
+    if one is not None and one.dtype.kind in "iu":
+        numbers, present = one.astype(np.int64), np.ones(count, dtype=np.bool_)
         return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
     entries: list[Sequence[Target] | None] = [None] * count
-    if one:
-        entries = [(target,) for target in content[columns.target].tolist()]
-    elif columns.targets in names:
-        entries = content[columns.targets].tolist()
+    if one is not None:
+        entries = [(target,) for target in one.tolist()]
+    elif columns.targets in fields:
+        entries = fields[columns.targets].tolist()
     target, counts, oov = resolve(entries, listed, flaws, reading)
     return target, counts, listed, oov
 

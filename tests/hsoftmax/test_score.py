@@ -1,5 +1,6 @@
 """`hsoftmax score`, files to files: formats, errors in their rows' places, perplexity."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -28,6 +29,13 @@ ROWS = 23  # of shards of 10 in blocks of 4: none of them even
 HIERARCHICAL = models.hierarchical_softmax
 
 
+def expect_summed_up(output, content):
+    """The summary beside it tells these bytes from others."""
+    summary = json.loads(output.with_name(output.name + ".summary.json").read_text())
+    assert summary["size"] == len(content)
+    assert summary["sha256"] == hashlib.sha256(content).hexdigest()
+
+
 # --- formats ------------------------------------------------------------------------------------
 
 
@@ -35,9 +43,11 @@ HIERARCHICAL = models.hierarchical_softmax
 @pytest.mark.parametrize("of", FORMATS)
 def test_every_format_into_every_format(score, of, to):
     rows = make_rows(ROWS)
-    got = read(score(rows, to, of=of))
+    output = score(rows, to, of=of)
+    got = read(output)
     name = "value" if to == "npy" else "log_prob"
     np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
+    expect_summed_up(output, output.read_bytes())
     if to != "npy":
         assert [int(record["id"]) for record in got] == list(range(ROWS))
     assert f"{ROWS} rows, {ROWS} scored, 0 failed" in score.said
@@ -142,6 +152,7 @@ def test_an_output_without_an_extension_is_a_folder_of_the_inputs_format(made, t
     got = [record for part in sorted(output.iterdir()) for record in read(part)]
     name = "value" if of == "npy" else "log_prob"
     np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
+    expect_summed_up(output, b"".join(part.read_bytes() for part in sorted(output.iterdir())))
     assert run(arguments) == 2
     assert run([*arguments, "--resume"]) == 0
     (tmp_path / "out.summary.json").unlink()

@@ -1,11 +1,22 @@
 """Where shards begin is found without reading rows, and is where reading would have come to."""
 
+import os
 from contextlib import closing
 
 import pyarrow as pa
 import pytest
 
-from scoring import Columns, Start, Task, cuts, find_format, find_inputs, make_order, open_inputs
+from scoring import (
+    Columns,
+    ScoringError,
+    Start,
+    Task,
+    cuts,
+    find_format,
+    find_inputs,
+    make_order,
+    open_inputs,
+)
 from tests.scoring.conftest import FORMATS, make_rows, table, write
 
 
@@ -89,3 +100,13 @@ def test_nothing_has_no_shards(open_order, folder):
     order = open_order(folder)
     with closing(order.source):
         assert found(order) == []
+
+
+def test_an_array_that_is_cut_short_while_it_is_read_is_said(open_order, folder):
+    path = write(folder / "a.npy", make_rows(25))
+    order = open_order(folder)
+    with closing(order.source):
+        block = order.source.read(order.source.begin(), 25)
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(ScoringError, match="a.npy: expected as many rows as when"):
+            order.source.parse(block, order.reading)
