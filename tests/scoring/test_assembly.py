@@ -1,11 +1,10 @@
 """Shards become one output while others are still made: whole and in order, or nothing at all."""
 
 import hashlib
-import time
 
 import pytest
 
-from scoring import SpoiledShard, Task, find_format, workspace_of
+from scoring import ScoringError, SpoiledShard, Task, find_format, workspace_of
 from scoring.assembly import Assembly, put_together
 from scoring.delivery import Delivery
 from scoring.formats import Layout, Position
@@ -64,21 +63,25 @@ def test_what_was_left_before_is_written_over(delivery, workspace):
 
 
 def test_who_leaves_early_does_not_wait_for_the_rest(delivery, workspace):
-    with pytest.raises(KeyError), Assembly(delivery, workspace) as assembly:
+    with Assembly(delivery, workspace) as assembly:
         assembly.add(shard(workspace, 0))
-        raise KeyError
-    with pytest.raises(RuntimeError):  # its thread has ended
-        assembly._thread.submit(print)
+    with pytest.raises(ScoringError, match="was left"):
+        assembly.result()
 
 
-def test_a_spoilt_shard_is_named_at_the_next_one(delivery, workspace):
-    shards = [shard(workspace, number) for number in range(3)]
+def test_a_spoilt_shard_is_named_at_one_of_the_next(delivery, workspace):
+    first, spoilt = shard(workspace, 0), shard(workspace, 1)
     workspace.shard(1).write_bytes(b"else")
-    with pytest.raises(SpoiledShard, match="shard-00000001: expected SHA-256") as raised:
-        with Assembly(delivery, workspace) as assembly:
-            assembly.add(shards[0])
-            assembly.add(shards[1])
-            while not assembly._sha256.done():
-                time.sleep(0.001)
-            assembly.add(shards[2])
+
+    def add_for_ever(assembly):
+        assembly.add(first)
+        assembly.add(spoilt)
+        while True:
+            assembly.add(first)
+
+    with (
+        Assembly(delivery, workspace) as assembly,
+        pytest.raises(SpoiledShard, match="shard-00000001: expected SHA-256") as raised,
+    ):
+        add_for_ever(assembly)
     assert raised.value.number == 1

@@ -108,5 +108,5 @@ def test_an_array_that_is_cut_short_while_it_is_read_is_said(open_order, folder)
     with closing(order.source):
         block = order.source.read(order.source.begin(), 25)
         os.truncate(path, path.stat().st_size - 1)
-        with pytest.raises(ScoringError, match="a.npy: expected as many rows as when"):
+        with pytest.raises(ScoringError, match="npy: expected as many rows as when"):
             order.source.parse(block, order.reading)
