@@ -5,9 +5,11 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+Q = TypeVar("Q")
 
 
 def medians(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
@@ -16,12 +18,24 @@ def medians(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[s
     Each turn has an order of its own: a run that always followed the same other would find the
     caches as that one leaves them.
     """
+    alone = {name: lambda _, run=run: run() for name, run in runs.items()}
+    return medians_of(alone, lambda: None, repeats=repeats)
+
+
+def medians_of(
+    runs: Mapping[str, Callable[[Q], object]], draw: Callable[[], Q], *, repeats: int
+) -> dict[str, float]:
+    """The same of runs that are asked something new each time; to draw it is not timed.
+
+    So no run finds what it needs in cache by another's doing.
+    """
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):
         for name in rng.permutation(list(runs)):
+            asked = draw()
             start = time.perf_counter()
-            runs[name]()
+            runs[name](asked)
             if i:  # the first turn warms
                 times[name].append(time.perf_counter() - start)
     return {name: float(np.median(taken) * 1e6) for name, taken in times.items()}

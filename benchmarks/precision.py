@@ -13,8 +13,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,8 +25,9 @@ import onnxruntime
 import bundle
 from exporter import Fidelity, export_file
 from exporter.verification import open_session
+from models.arrays import Array
 
-from .measure import machine, medians, report
+from .measure import machine, medians_of, report
 from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
@@ -72,30 +74,20 @@ def _measure(
     batch: int,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    runs = {name: _asking(made, session, batch, options) for name, session in sessions.items()}
+    query = partial(_query, made, np.random.default_rng(batch), batch, options.task)
+    runs = {name: partial(session.run, None) for name, session in sessions.items()}
     repeats = options.repeats or int(np.clip(2000 // batch, 7, 101))
-    taken = {name: us / batch for name, us in medians(runs, repeats=repeats).items()}
+    taken = {name: us / batch for name, us in medians_of(runs, query, repeats=repeats).items()}
     ratios = {f"x {name}": taken["fp32"] / taken[name] for name in ("fp16", "int8")}
     return {"batch": batch, **ratios, **taken}
 
 
-def _asking(
-    made: Written,
-    session: onnxruntime.InferenceSession,
-    batch: int,
-    options: argparse.Namespace,
-) -> Callable[[], object]:
-    rng = np.random.default_rng(batch)
-    hidden = rng.standard_normal((batch, options.hidden), dtype=np.float32)
-
-    def ask() -> object:  # other targets each time: no run finds its blocks in cache
-        target = rng.integers(0, made.model.num_targets, batch)
-        pairs = {"row": np.arange(batch), "target": target}
-        return session.run(
-            None, {"hidden": hidden} | ({} if options.task == "log_probs" else pairs)
-        )
-
-    return ask
+def _query(made: Written, rng: np.random.Generator, batch: int, task: str) -> dict[str, Array]:
+    hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
+    if task == "log_probs":
+        return {"hidden": hidden}
+    target = rng.integers(0, made.model.num_targets, batch)
+    return {"hidden": hidden, "row": np.arange(batch), "target": target}
 
 
 def _costs(options: argparse.Namespace) -> list[dict[str, Any]]:

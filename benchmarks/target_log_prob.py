@@ -9,6 +9,7 @@ matrix-vector product a row, without copies. Microseconds are per row.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,7 @@ import onnxruntime
 from models.arrays import Array
 
 from . import textbook
-from .measure import medians, report
+from .measure import medians_of, report
 from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
@@ -32,34 +33,30 @@ def main() -> None:
 
 
 def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str, object]:
-    runs = _runs(made, batch, options.threads, options.law)
-    taken = medians(runs, repeats=options.repeats or int(np.clip(2000 // batch, 5, 101)))
+    rng = np.random.default_rng(batch)
+    hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
+    drawn = partial(_DRAWN[options.law](rng), made.model.num_targets, batch)
+    repeats = options.repeats or int(np.clip(2000 // batch, 5, 101))
+    taken = medians_of(_runs(made, hidden, options.threads), drawn, repeats=repeats)
     per_row = {name: us / batch for name, us in taken.items()}
     ratios = {f"x {name}": us / per_row["ours"] for name, us in per_row.items() if name != "ours"}
     return {"batch": batch, "x textbook": "-", **ratios, "textbook": "-", **per_row}
 
 
-def _runs(made: Written, batch: int, threads: int, law: str) -> dict[str, Callable[[], object]]:
-    rng = np.random.default_rng(batch)
-    drawn = _DRAWN[law](rng)
-    hidden = rng.standard_normal((batch, made.model.hidden_size), dtype=np.float32)
+def _runs(made: Written, hidden: Array, threads: int) -> dict[str, Callable[[Array], object]]:
+    """By name, what answers for a target of each row."""
+    row = np.arange(len(hidden))
 
-    def targets() -> Array:
-        # Anew each time: no run may find its blocks in cache by another's doing.
-        return drawn(made.model.num_targets, batch)
+    def ask(session: onnxruntime.InferenceSession, target: Array) -> object:
+        return session.run(None, {"hidden": hidden, "row": row, "target": target})
 
-    def ask(session: onnxruntime.InferenceSession) -> object:
-        query = {"hidden": hidden, "row": np.arange(batch), "target": targets()}
-        return session.run(None, query)
-
-    ours = made.session("target_log_prob", threads)
-    runs: dict[str, Callable[[], object]] = {"ours": lambda: ask(ours)}
+    runs = {"ours": partial(ask, made.session("target_log_prob", threads))}
     largest = int(made.model.levels[1].block_sizes.max())
-    if batch * largest * made.model.hidden_size * 4 <= _TEXTBOOK_BYTES:
+    if hidden.nbytes * largest <= _TEXTBOOK_BYTES:
         book = made.bound("textbook", textbook.target_log_prob(made), threads)
-        runs["textbook"] = lambda: ask(book)
-    runs["read"] = lambda: read_blocks(made, targets())
-    runs["numpy"] = lambda: multiply_blocks(made, hidden, targets())
+        runs["textbook"] = partial(ask, book)
+    runs["read"] = partial(read_blocks, made)
+    runs["numpy"] = partial(multiply_blocks, made, hidden)
     return runs
 
 
