@@ -22,6 +22,7 @@ from .health import Health
 from .jobs import Jobs
 from .keys import Keys
 from .log import Log, json_log
+from .memory import keep_for_good
 from .metrics import Metrics
 from .openapi import document
 from .peers import Peers
@@ -167,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _follow(core: Core) -> None:
     """Load the repository, then keep up with it."""
     await asyncio.to_thread(core.load)
+    keep_for_good()
     if core.settings.watch:
         await watch(core)
 

@@ -5,11 +5,11 @@ peer takes nothing would wait for ever to send what is left, and is cut.
 """
 
 import asyncio
-import os
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .errors import NotHttp
+from .exchange import new_request_id
 from .wire import encode
 
 _PATIENCE = 30.0  # seconds in which a peer takes something, while its connection is closed
@@ -39,7 +39,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say so, and close the connection, as nobody knows where a next request would begin."""
-        request_id = os.urandom(16).hex()
+        request_id = new_request_id()
         sentence = "request: expected HTTP/1.1, got something else"
         body = encode({"error": sentence, "code": NotHttp.code, "request_id": request_id})
         head = (

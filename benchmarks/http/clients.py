@@ -1,15 +1,20 @@
 """Keep-alive connections that ask one question each at a time, and what was seen of the answers.
 
-Cheap, so that what is measured is the server's time and not the client's: an answer is counted,
-not parsed. `Clients.late` is the client's own part of it, by how much its clock was late.
+Cheap, so that what is measured is the server's time and not the client's, which may have the other
+half of the same core: an answer is counted and not parsed, and no request has a task of its own.
+`Clients.late` is the client's own part of it, by how much its clock was late.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 LEFT_OUT = "no connection"  # what becomes of a request for which there is none
+
+_LENGTH = b"content-length: "
+_TICK = 0.001  # seconds; to sleep for less is not to sleep at all
 
 
 @dataclass
@@ -39,12 +44,15 @@ class Clients:
         self._request = request
         self._idle: list[_Connection] = []
         self._all: list[_Connection] = []
+        self._until = 0.0  # who is answered before then asks again
 
     async def open(self, connections: int) -> None:
         """Open so many more."""
         loop = asyncio.get_running_loop()
         for _ in range(connections):
-            _, one = await loop.create_connection(_Connection, "127.0.0.1", self._port)
+            _, one = await loop.create_connection(
+                lambda: _Connection(self._answered), "127.0.0.1", self._port
+            )
             self._idle.append(one)
             self._all.append(one)
 
@@ -54,82 +62,80 @@ class Clients:
 
     async def closed_loop(self, seconds: float) -> float:
         """Every connection with its next request once it has its answer; answers a second."""
-        end = time.perf_counter() + seconds
-        before = self.seen.count("200")
-
-        async def client(one: _Connection) -> None:
-            while time.perf_counter() < end:
-                await self._timed(one)
-
-        await asyncio.gather(*(client(one) for one in self._idle))
+        before, self._until = self.seen.count("200"), time.perf_counter() + seconds
+        while self._idle:
+            self._ask()
+        await self._all_idle()
         return (self.seen.count("200") - before) / seconds
 
     async def open_loop(self, rate: float, seconds: float) -> None:
         """Requests by the clock, whether those before have been answered or not."""
-        tasks: set[asyncio.Task[None]] = set()
         started, asked = time.perf_counter(), 0
         while (due := asked / rate) < seconds:
             passed = time.perf_counter() - started
             if passed < due:
-                await asyncio.sleep(due - passed)
+                await asyncio.sleep(max(_TICK, due - passed))
                 continue
             self.late.add("clock", passed - due)
             asked += 1
-            if not self._idle:
+            if self._idle:
+                self._ask()
+            else:
                 self.seen.add(LEFT_OUT, 0.0)
-                continue
-            task = asyncio.create_task(self._borrowed())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
+        await self._all_idle()
 
     async def every(self, pause: float) -> None:
         """One request after the other, with a pause between them, until cancelled."""
         while True:
-            await self._borrowed()
+            self._ask()
+            await self._all_idle()
             await asyncio.sleep(pause)
 
-    async def _borrowed(self) -> None:
-        one = self._idle.pop()
-        try:
-            await self._timed(one)
-        finally:
+    def _ask(self) -> None:
+        self._idle.pop().ask(self._request)
+
+    def _answered(self, one: "_Connection", kind: str, seconds: float) -> None:
+        self.seen.add(kind, seconds)
+        if time.perf_counter() < self._until and not one.transport.is_closing():
+            one.ask(self._request)
+        else:
             self._idle.append(one)
 
-    async def _timed(self, one: "_Connection") -> None:
-        started = time.perf_counter()
-        try:
-            status = await one.ask(self._request)
-        except OSError as error:
-            status = type(error).__name__
-        self.seen.add(status, time.perf_counter() - started)
+    async def _all_idle(self) -> None:
+        while len(self._idle) < len(self._all):
+            await asyncio.sleep(_TICK)
 
 
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 as far as it takes to see where an answer ends."""
 
+    def __init__(self, answered: Callable[["_Connection", str, float], None]) -> None:
+        self._answered = answered
+        self._asked = 0.0  # when, while an answer is due
+
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401  uvloop has its own
         self.transport = transport
 
-    def ask(self, request: bytes) -> "asyncio.Future[str]":
-        """The status of the answer, once all of it has come."""
-        self._status = asyncio.get_running_loop().create_future()
-        self._head = b""
+    def ask(self, request: bytes) -> None:
+        self._asked = time.perf_counter()
+        self._head, self._tail = b"", b""
         self._missing: int | None = None
-        self._tail = b""
         if self.transport.is_closing():
-            self._status.set_exception(ConnectionResetError())
+            self._done("ConnectionResetError")
         else:
             self.transport.write(request)
-        return self._status
 
     def data_received(self, data: bytes) -> None:
-        if not self._body_began(data):
+        if self._missing is not None:
+            self._missing -= len(data)
+        elif not self._body_began(data):
             return
-        if (self._missing <= 0 if self._missing is not None else self._tail == b"0\r\n\r\n") and (
-            not self._status.done()
-        ):
-            self._status.set_result(self._head[9:12].decode())
+        if self._missing == 0 or self._tail == b"0\r\n\r\n":
+            self._done(self._head[9:12].decode())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._asked:
+            self._done(type(error or ConnectionResetError()).__name__)
 
     def _body_began(self, data: bytes) -> bool:
         """Whether all headers are there; counts what came of the body."""
@@ -138,14 +144,12 @@ class _Connection(asyncio.Protocol):
             self._head = head + end
             if not end:
                 return False
-            _, found, after = self._head.lower().partition(b"content-length: ")
-            self._missing = int(after.partition(b"\r\n")[0]) if found else None
-        if self._missing is None:
-            self._tail = (self._tail + data)[-5:]  # of the last chunk
-        else:
-            self._missing -= len(data)
+            _, found, after = self._head.lower().partition(_LENGTH)
+            if found:
+                self._missing = int(after.partition(b"\r\n")[0]) - len(data)
+        self._tail = (self._tail + data)[-5:]  # of the last chunk, if there are any
         return True
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if hasattr(self, "_status") and not self._status.done():
-            self._status.set_exception(error or ConnectionResetError())
+    def _done(self, kind: str) -> None:
+        seconds, self._asked = time.perf_counter() - self._asked, 0.0
+        self._answered(self, kind, seconds)

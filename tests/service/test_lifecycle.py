@@ -1,6 +1,7 @@
 """Bundles come, change, go and come back while the service answers."""
 
 import asyncio
+import gc
 import json
 import shutil
 import subprocess
@@ -270,3 +271,10 @@ def test_unloading_returns_the_memory(copy, start):
 
 def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def test_the_collector_does_not_look_through_what_was_loaded(repository):
+    gc.unfreeze()
+    with serving(repository) as client:
+        eventually(lambda: client.get("/healthz/ready").status_code == 200)
+        eventually(lambda: gc.get_freeze_count() > len(gc.get_objects()))
