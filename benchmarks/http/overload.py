@@ -25,6 +25,7 @@ _CONNECTIONS = 256
 _TIMES = 3.0
 _HEALTH = b"GET /healthz/live HTTP/1.1\r\nhost: a\r\n\r\n"
 _PAUSE = 0.05  # seconds between two looks at health
+_LOOK = 0.5  # and at memory
 
 
 def measure(repository: Path, seconds: float, *, rows: int = 4) -> dict[str, Any]:
@@ -42,18 +43,36 @@ async def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
     load, health = Clients(server.port, _post(rows)), Clients(server.port, _HEALTH)
     await load.open(_CONNECTIONS)
     await health.open(1)
-    await load.open_loop(peak * _TIMES, 2.0)  # memory that this load takes is there
+    await load.open_loop(peak * _TIMES, 2.0)  # pages in
     load.seen.seconds.clear()
-    before, spent = server.resident_mib(), server.cpu_seconds()
-    watching = asyncio.create_task(health.every(_PAUSE))
+    spent, resident = server.cpu_seconds(), list[float]()
+    watching = [
+        asyncio.create_task(health.every(_PAUSE)),
+        asyncio.create_task(_watch_memory(server, resident)),
+    ]
     await load.open_loop(peak * _TIMES, seconds)
-    watching.cancel()
+    for task in watching:
+        task.cancel()
     busy = (server.cpu_seconds() - spent) / seconds
-    memory = {"resident_mib_before": before, "resident_mib_after": server.resident_mib()}
     load.close()
     health.close()
     peaks = peak, await _peak(server, rows, seconds)
-    return {**_found(load, health, peaks, seconds), "server_busy": busy, **memory}
+    return {**_found(load, health, peaks, seconds), "server_busy": busy, **_memory(resident)}
+
+
+async def _watch_memory(server: Server, resident: list[float]) -> None:
+    while True:
+        resident.append(server.resident_mib())
+        await asyncio.sleep(_LOOK)
+
+
+def _memory(resident: list[float]) -> dict[str, float]:
+    """It goes up and down with the answers that are under way: the most there is tells more."""
+    third = len(resident) // 3
+    return {
+        "resident_mib_first_third": max(resident[:third]),
+        "resident_mib_last_third": max(resident[-third:]),
+    }
 
 
 async def _peak(server: Server, rows: int, seconds: float) -> float:
