@@ -7,8 +7,9 @@ the next one begins with the first shard again.
 import hashlib
 import io
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,7 +18,9 @@ from typing import Any, Protocol, Self
 from .delivery import Delivery
 from .errors import ScoringError, SpoiledShard
 from .ledger import Shard
-from .workspace import Workspace, sync
+from .workspace import Workspace, sync, sync_folder
+
+_LOOK = 0.1  # seconds
 
 
 class Digest(Protocol):
@@ -29,11 +32,13 @@ class Digest(Protocol):
 class _Hashed(io.BufferedWriter):
     """A file that is written from its first byte to its last, and hashed on the way."""
 
-    def __init__(self, path: Path, digest: Digest) -> None:
+    def __init__(self, path: Path, digest: Digest, expect_wanted: Callable[[], None]) -> None:
         super().__init__(io.FileIO(path, "w"), 2**20)
         self._digest = digest
+        self._expect_wanted = expect_wanted
 
     def write(self, data: Any, /) -> int:  # noqa: ANN401  as above
+        self._expect_wanted()
         self._digest.update(data)
         return super().write(data)
 
@@ -48,7 +53,9 @@ class Assembly:
         self._shards: SimpleQueue[Shard | None] = SimpleQueue()
         self._left = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assemble")
-        self._sha256 = self._thread.submit(put_together, delivery, workspace, self._taken())
+        self._sha256 = self._thread.submit(
+            put_together, delivery, workspace, self._taken(), self._expect_wanted
+        )
 
     def add(self, shard: Shard) -> None:
         """A shard that is in its place. Raises what `put_together` does."""
@@ -56,14 +63,23 @@ class Assembly:
             self._sha256.result()
         self._shards.put(shard)
 
-    def result(self) -> str:
-        """The output's SHA-256, when all shards that were added are in it. Raises as `add`."""
+    def result(self, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """The output's SHA-256, when all shards that were added are in it.
+
+        Raises as `add`, and what `meanwhile` does, which is called several times a second.
+        """
         self._shards.put(None)
+        while not wait([self._sha256], timeout=_LOOK).done:
+            meanwhile()
         return self._sha256.result()
 
     def _taken(self) -> Iterator[Shard]:
-        while (shard := self._shards.get()) is not None and not self._left:
+        while (shard := self._shards.get()) is not None:
+            self._expect_wanted()
             yield shard
+        self._expect_wanted()
+
+    def _expect_wanted(self) -> None:
         if self._left:
             raise ScoringError("assembly: expected to be asked for its result, was left")
 
@@ -76,30 +92,44 @@ class Assembly:
         self._thread.shutdown(wait=True)
 
 
-def put_together(delivery: Delivery, workspace: Workspace, shards: Iterable[Shard]) -> str:
+def put_together(
+    delivery: Delivery,
+    workspace: Workspace,
+    shards: Iterable[Shard],
+    expect_wanted: Callable[[], None] = lambda: None,
+) -> str:
     """Write all shards aside as one file, or each as one of a folder; one is there in any case.
 
     Returns the SHA-256 of its bytes; of a folder, of those of its files one after another.
 
-    Raises:
+    Raises what `expect_wanted` does, which is called at every write, and:
         SpoiledShard: a shard is not what was written.
     """
     digest = hashlib.sha256()
+    write = partial(_write, delivery, digest=digest, expect_wanted=expect_wanted)
     paths = (_checked(workspace, shard) for shard in shards)
     aside = workspace.aside_of_assembled
     if not delivery.folder:
-        _write(delivery, paths, aside, digest)
+        write(paths, aside)
         return digest.hexdigest()
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     for i, shard in enumerate(chain([next(paths, None)], paths)):
         part = aside / f"part-{i:05}.{delivery.format.name}"
-        _write(delivery, [shard] if shard else [], part, digest)
+        write([shard] if shard else [], part)
+    sync_folder(aside)
     return digest.hexdigest()
 
 
-def _write(delivery: Delivery, shards: Iterable[Path], path: Path, digest: Digest) -> None:
-    with _Hashed(path, digest) as file:
+def _write(
+    delivery: Delivery,
+    shards: Iterable[Path],
+    path: Path,
+    *,
+    digest: Digest,
+    expect_wanted: Callable[[], None],
+) -> None:
+    with _Hashed(path, digest, expect_wanted) as file:
         delivery.format.assemble(shards, file, delivery.layout)
         file.flush()
         sync(file.fileno())

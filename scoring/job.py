@@ -31,7 +31,7 @@ from .rows import Id
 from .settling import Settling, Written
 from .shards import Cut, Start
 from .survey import without_repeats
-from .workspace import Workspace, hold, sync_file, whole, workspace_of, write_aside
+from .workspace import Workspace, hold, remove, sync_file, whole, workspace_of, write_aside
 
 # Called with the rows that are finished, those of them that failed, and the part of the input read.
 Progress = Callable[[int, int, float], None]
@@ -98,20 +98,24 @@ def carry_out(
     if order.output.exists() and not resume:
         raise CallError(f"{order.output}: expected no such file, got one: remove it, or --resume")
     identity = order.identity()
-    if resume and not workspace_of(order.output).exists():
-        done = finished(order, identity)
-        if done is not None:
-            return done
-        if order.output.is_dir():  # a file is replaced, but who knows what is in a folder
-            raise CallError(f"{order.output}: expected no such folder, got one: remove it")
+    begun = workspace_of(order.output).exists()
+    done = finished(order, identity) if resume else None
+    if done is None and order.output.is_dir() and not begun:  # who knows what is in a folder
+        raise CallError(f"{order.output}: expected no such folder, got one: remove it")
+    if done is not None and not begun:
+        return done
     with hold(order.output) as workspace:
+        if done is not None:  # it stopped while it was clearing up
+            remove(workspace)
+            return done
         try:
             with closing(_open_ledger(workspace, identity, resume)) as ledger, forgetting(ledger):
                 if not is_complete(order.output, workspace, ledger):
                     with Assembly(order.delivery, workspace) as assembly:
-                        _make_rest(order, make, workspace, ledger, assembly, progress)
+                        made = _make_rest(order, make, workspace, ledger, assembly, progress)
                         finishing()
-                        record(order, workspace, ledger, identity, assembly.result)
+                        put = partial(assembly.result, partial(progress, *made, 1.0))
+                        record(order, workspace, ledger, identity, put)
                 return deliver(order.delivery, workspace, ledger)
         except sqlite3.Error as error:
             raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
@@ -142,7 +146,8 @@ def _make_rest(
     ledger: Ledger,
     assembly: Assembly,
     progress: Progress,
-) -> None:
+) -> tuple[int, int]:
+    """(rows, failed) of all shards."""
     done = whole(workspace, ledger)
     for shard in done:
         assembly.add(shard)
@@ -158,6 +163,7 @@ def _make_rest(
         for written in made:
             settling.settle(written)
             rows, failed = rows + written.shard.rows, failed + written.shard.failed
+    return rows, failed
 
 
 def _make_here(

@@ -77,7 +77,7 @@ def hold(output: Path) -> Iterator[Workspace]:
 
 
 def remove(workspace: Workspace) -> None:
-    """The ledger last: until it is gone, the job can still be told to be finished."""
+    """All of it, of a job that is finished: its output says so, whatever is left here."""
     with ThreadPoolExecutor() as pool:  # what is freed is freed on the thread that asked for it
         list(pool.map(Path.unlink, workspace.path.glob("shard-*")))
     shutil.rmtree(workspace.path)
@@ -119,7 +119,12 @@ def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
 def place(aside: Path, path: Path) -> None:
     """Give a synced file its name, for good."""
     aside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """What is in it by name is so for good."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         sync(folder)
     finally:

@@ -11,7 +11,9 @@ from .errors import TooLarge, Unreadable, UnsupportedMediaType
 GZIP = 16 + zlib.MAX_WBITS  # which tells zlib that it is one
 _LARGEST_WINDOW = 2**23  # what RFC 9659 lets senders count on
 _PIECE = 2**18
-_SLICE = 512  # bytes of zstd: at its best, 16 MiB
+_SLICE = 512  # bytes: as much as 16 MiB of zstd, half a MiB of gzip
+_SMALLEST = 1024  # bytes of a member, on the average, but for
+_FREE = 1000  # of them
 
 
 class Expansion(Protocol):
@@ -24,7 +26,11 @@ class Expansion(Protocol):
     whole: bool
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes expand to, in pieces of some hundred kilobytes. Raises Unreadable."""
+        """What these bytes expand to, in pieces of some hundred kilobytes or what 512 bytes give.
+
+        Raises:
+            Unreadable: not compressed in that way, or in too many parts.
+        """
 
 
 def expand(body: bytes, encoding: str, limit: int) -> bytes:
@@ -33,7 +39,7 @@ def expand(body: bytes, encoding: str, limit: int) -> bytes:
     Raises:
         UnsupportedMediaType: an encoding that is not known.
         Unreadable: not compressed in that way, or not to its end.
-        TooLarge: more than `limit` bytes; hardly more than that are ever held.
+        TooLarge: more than `limit` bytes; no more are held than that and a piece.
     """
     expansion, parts, held = open_expansion(encoding), [], 0
     for part in expansion.feed(body):
@@ -54,60 +60,60 @@ def open_expansion(encoding: str) -> Expansion:
     return _EXPANSIONS[encoding]()
 
 
-class _Gunzip:
-    """Members one after another, as `cat` makes them."""
+class _Members:
+    """Members, or frames, one after another, as `cat` makes them; an empty body has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: str, begin: Callable[[], Any], wrong: type[Exception]) -> None:
+        self._encoding = encoding
+        self._begin = begin
+        self._wrong = wrong
         self._member: Any = None
-        self.whole = True
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        while data:
-            if self.whole:
-                self._member, self.whole = zlib.decompressobj(GZIP), False
-            try:
-                piece = self._member.decompress(data, _PIECE)
-            except zlib.error:
-                raise _unreadable("gzip") from None
-            data = self._member.unused_data or self._member.unconsumed_tail
-            self.whole = self._member.eof
-            yield piece
-
-
-class _Unzstd:
-    """Frames one after another; little at a time, as there is no bound on what it gives."""
-
-    def __init__(self) -> None:
-        self._frame: Any = None
+        self._members = 0
+        self._came = 0
         self.whole = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         parts, size = [], 0
         for start in range(0, len(data), _SLICE):
-            parts += self._expanded(data[start : start + _SLICE])
-            size = sum(map(len, parts))
+            for part in self._expanded(data[start : start + _SLICE]):
+                parts.append(part)
+                size += len(part)
             if size >= _PIECE:
                 yield b"".join(parts)
                 parts, size = [], 0
         if size:
             yield b"".join(parts)
 
-    def _expanded(self, data: bytes) -> list[bytes]:
-        parts = []
+    def _expanded(self, data: bytes) -> Iterator[bytes]:
+        self._came += len(data)
         while data:
             if self.whole:
-                made = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-                self._frame, self.whole = made.decompressobj(), False
+                self._next()
             try:
-                parts.append(self._frame.decompress(data))
-            except zstandard.ZstdError:
-                raise _unreadable("zstd") from None
-            data, self.whole = self._frame.unused_data, self._frame.eof
-        return parts
+                part = self._member.decompress(data)
+            except self._wrong:
+                raise Unreadable(f"body: expected {self._encoding}, which this is not") from None
+            data, self.whole = self._member.unused_data, self._member.eof
+            if part:
+                yield part
+
+    def _next(self) -> None:
+        """Begin with a member: to do so takes as long as to expand some kilobytes."""
+        self._members += 1
+        if self._members > _FREE + self._came // _SMALLEST:
+            raise Unreadable(
+                f"body: expected {self._encoding} in parts of {_SMALLEST} bytes or more, got less"
+            )
+        self._member, self.whole = self._begin(), False
 
 
-def _unreadable(encoding: str) -> Unreadable:
-    return Unreadable(f"body: expected {encoding}, which this is not")
+def _gunzip() -> Expansion:
+    return _Members("gzip", lambda: zlib.decompressobj(GZIP), zlib.error)
 
 
-_EXPANSIONS: dict[str, Callable[[], Expansion]] = {"gzip": _Gunzip, "zstd": _Unzstd}
+def _unzstd() -> Expansion:
+    made = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+    return _Members("zstd", made.decompressobj, zstandard.ZstdError)
+
+
+_EXPANSIONS: dict[str, Callable[[], Expansion]] = {"gzip": _gunzip, "zstd": _unzstd}

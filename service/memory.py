@@ -29,4 +29,5 @@ def give_back() -> None:
 
 def keep_for_good() -> None:
     """Spare the collector what is there now; to look through it takes tens of milliseconds."""
+    gc.collect()
     gc.freeze()

@@ -63,7 +63,7 @@ class Clients:
     async def closed_loop(self, seconds: float) -> float:
         """Every connection with its next request once it has its answer; answers a second."""
         before, self._until = self.seen.count("200"), time.perf_counter() + seconds
-        while self._idle:
+        for _ in range(len(self._idle)):
             self._ask()
         await self._all_idle()
         return (self.seen.count("200") - before) / seconds
@@ -78,10 +78,7 @@ class Clients:
                 continue
             self.late.add("clock", passed - due)
             asked += 1
-            if self._idle:
-                self._ask()
-            else:
-                self.seen.add(LEFT_OUT, 0.0)
+            self._ask()
         await self._all_idle()
 
     async def every(self, pause: float) -> None:
@@ -92,11 +89,16 @@ class Clients:
             await asyncio.sleep(pause)
 
     def _ask(self) -> None:
-        self._idle.pop().ask(self._request)
+        if self._idle:
+            self._idle.pop().ask(self._request)
+        else:
+            self.seen.add(LEFT_OUT, 0.0)
 
     def _answered(self, one: "_Connection", kind: str, seconds: float) -> None:
         self.seen.add(kind, seconds)
-        if time.perf_counter() < self._until and not one.transport.is_closing():
+        if one.transport.is_closing():
+            self._all.remove(one)
+        elif time.perf_counter() < self._until:
             one.ask(self._request)
         else:
             self._idle.append(one)

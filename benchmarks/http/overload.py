@@ -68,7 +68,7 @@ async def _watch_memory(server: Server, resident: list[float]) -> None:
 
 def _memory(resident: list[float]) -> dict[str, float]:
     """It goes up and down with the answers that are under way: the most there is tells more."""
-    third = len(resident) // 3
+    third = max(1, len(resident) // 3)
     return {
         "resident_mib_first_third": max(resident[:third]),
         "resident_mib_last_third": max(resident[-third:]),

@@ -118,8 +118,7 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowS
     if any(names != inputs[0] for names in inputs):
         raise CallError("input: expected the same columns in every file, got different ones")
     counts = [rows for _, rows in opened]
-    integral = all(columns.id in s.names and pa.types.is_integer(s.field(columns.id).type)
-                   for s in schemas)  # fmt: skip
+    integral = all(_is_integral(schema, columns.id) for schema in schemas)
     return ArrowSource(
         files=tuple(files),
         columns=columns,
@@ -129,6 +128,12 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowS
         total=None if None in counts else sum(count or 0 for count in counts),
         _rows_at_once=max(1, min(65_536, _BATCH_BYTES // (4 * facts.hidden_size))),
     )
+
+
+def _is_integral(schema: Arrow, id: str) -> bool:
+    """Whether ids of such rows are integers of 64 bits."""
+    kind = schema.field(id).type if id in schema.names else None
+    return bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind)) if kind else False
 
 
 def recognised(path: Path, columns: Columns) -> Columns:

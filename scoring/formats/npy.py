@@ -96,10 +96,12 @@ class NpySource:
     def ids(self) -> Iterator[Sequence[Id]]:
         position = self.begin()
         while (block := self.read(position, _AT_ONCE)) is not None:
-            for _, part in self._parts(block):
-                named = self.columns.id in (part.dtype.names or ())
-                yield part[self.columns.id].tolist() if named else [None] * len(part)
             position = block.end
+            if self.columns.id not in (self.stored[block.start.file].dtype.names or ()):
+                yield [None] * block.rows
+                continue
+            for _, part in self._parts(block):
+                yield part[self.columns.id].tolist()
 
     def _fields(self, file: int, rows: int) -> dict[str, Array]:
         """Room for all that rows say beside their hidden states."""
@@ -112,7 +114,7 @@ class NpySource:
         path, stored = self.files[block.start.file], self.stored[block.start.file]
         at_once = max(1, _PART // stored.dtype.itemsize)
         some = np.empty(min(block.rows, at_once), stored.dtype)
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             file.seek(stored.offset + block.start.offset * stored.dtype.itemsize)
             for start in range(0, block.rows, at_once):
                 part = some[: block.rows - start]
@@ -134,15 +136,20 @@ def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NpySou
     for path, one in zip(files, stored, strict=True):
         _expect_input(path, one.dtype, columns, facts.hidden_size)
     names = stored[0].dtype.names or ()
-    kind = stored[0].dtype[columns.id].kind if columns.id in names else "i"
+    integral = all(_is_integral(one.dtype, columns.id) for one in stored)
     return NpySource(
         files=tuple(files),
         stored=stored,
         columns=columns,
         form=named(names, columns.target, columns.targets),
-        id_kind="int64" if kind in "iu" else "string",
+        id_kind="int64" if integral else "string",
         total=sum(one.rows for one in stored),
     )
+
+
+def _is_integral(dtype: np.dtype[Any], id: str) -> bool:
+    """Whether ids of such rows are integers of 64 bits, if there are any."""
+    return id not in (dtype.names or ()) or np.can_cast(dtype[id], np.int64)
 
 
 def recognised(path: Path, columns: Columns) -> Columns:

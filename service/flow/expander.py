@@ -10,7 +10,7 @@ _FREE = 16 * 2**20  # bytes for which nobody counts
 
 
 class Expander:
-    """Expands one body; pieces are of some hundred kilobytes."""
+    """Expands one body."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding

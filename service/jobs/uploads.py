@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -179,9 +179,10 @@ def _aside(upload: Upload, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        upload.close()  # which says once more that the disk is full
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            upload.close()  # which says once more that the disk is full
 
 
 def safe_name(name: str) -> str:

@@ -302,3 +302,50 @@ def test_out_of_vocabulary_is_an_error_or_left_out(score):
     assert (got[4]["log_prob"], got[4]["oov"]) == (None, True)
     assert "6 scored, 0 failed" in score.said
     assert "1 out of vocabulary" in score.said
+
+
+@pytest.mark.parametrize("to", ["parquet", "ndjson"])
+@pytest.mark.parametrize("of", ["npy", "parquet", "arrow"])
+@pytest.mark.parametrize("largest", [2**63 - 1, 2**64 - 1])
+def test_ids_may_be_as_large_as_they_are(score, tmp_path, of, to, largest):
+    rows = make_rows(5)
+    path = write(tmp_path / f"in.{of}", rows)
+    ids = np.array([largest - i for i in range(5)], dtype=np.uint64)
+    if largest < 2**63:
+        ids = ids.astype(np.int64)
+    with_ids[of](path, ids)
+    got = read(score(path, to))
+    assert [int(record["id"]) for record in got] == ids.tolist()
+
+
+def test_ids_of_one_file_may_be_numbers_and_of_the_next_text(score, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = make_rows(8)
+    write(folder / "a.npy", rows[:4])
+    write(folder / "b.npy", rows[4:])
+    array = np.load(folder / "b.npy")
+    np.save(folder / "b.npy", array.astype([("id", "U4"), *array.dtype.descr[1:]]))
+    got = read(score(folder, "parquet"))
+    assert [record["id"] for record in got] == [str(i) for i in range(8)]
+
+
+def _npy_ids(path, ids):
+    array = np.load(path)
+    typed = array.astype([("id", ids.dtype), *array.dtype.descr[1:]])
+    typed["id"] = ids
+    np.save(path, typed)
+
+
+def _arrow_ids(path, ids):
+    made = pa.ipc.open_file(path).read_all()
+    made = made.set_column(0, "id", pa.array(ids))
+    with pa.ipc.new_file(path, made.schema) as writer:
+        writer.write_table(made)
+
+
+def _parquet_ids(path, ids):
+    pq.write_table(pq.read_table(path).set_column(0, "id", pa.array(ids)), path)
+
+
+with_ids = {"npy": _npy_ids, "arrow": _arrow_ids, "parquet": _parquet_ids}

@@ -243,6 +243,18 @@ def test_a_finished_job_is_not_done_again(made, rows, tmp_path, monkeypatch):
     assert run(call(made, rows, output, "--resume")) == 0
 
 
+def test_a_job_that_was_killed_while_it_cleared_up_is_not_done_again(
+    made, rows, tmp_path, monkeypatch
+):
+    output = tmp_path / "out.ndjson"
+    assert run(call(made, rows, output)) == 0
+    with hold(output) as left:
+        (left.path / "ledger.sqlite-wal").write_bytes(b"of a ledger that is gone")
+    monkeypatch.setattr("hsoftmax.local.LocalRun.__call__", None)
+    assert run(call(made, rows, output, "--resume")) == 0
+    assert not left.path.exists()
+
+
 def test_an_output_is_never_overwritten_unasked(made, rows, tmp_path, capsys):
     output = tmp_path / "out.ndjson"
     output.write_text("mine")

@@ -1,6 +1,8 @@
 """Shards become one output while others are still made: whole and in order, or nothing at all."""
 
 import hashlib
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -85,3 +87,26 @@ def test_a_spoilt_shard_is_named_at_one_of_the_next(delivery, workspace):
     ):
         add_for_ever(assembly)
     assert raised.value.number == 1
+
+
+def test_who_waits_may_give_up_at_any_write(delivery, workspace):
+    begun = threading.Event()
+
+    def slow(shards, to, layout):
+        for _ in shards:
+            begun.set()
+            while True:
+                to.write(b"x")
+
+    class Stop(Exception):
+        pass
+
+    def stop():
+        begun.wait()
+        raise Stop
+
+    delivery = replace(delivery, format=replace(delivery.format, assemble=slow))
+    with Assembly(delivery, workspace) as assembly:
+        assembly.add(shard(workspace, 0))
+        with pytest.raises(Stop):
+            assembly.result(stop)

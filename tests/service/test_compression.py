@@ -55,6 +55,14 @@ def test_an_unknown_encoding_is_refused(client, encoding):
     expect_error(post(client, QUERY, encoding), 415, "unsupported_media_type", "content-encoding")
 
 
+@pytest.mark.parametrize("encoding", PACK)
+def test_nobody_is_kept_busy_by_parts_of_nothing(client, encoding):
+    started = time.perf_counter()
+    answer = post(client, PACK[encoding](b"") * 50_000, encoding)
+    expect_error(answer, 400, "unreadable_body", "in parts of 1024 bytes or more, got less")
+    assert time.perf_counter() - started < 1
+
+
 def zstd_bomb(size: int, tell: bool) -> bytes:
     compressor = zstandard.ZstdCompressor(level=19, write_content_size=tell)
     return compressor.compress(bytes(size))
