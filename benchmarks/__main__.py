@@ -40,9 +40,10 @@ QUESTIONS: dict[str, list[str]] = {
     "gensim": ["gensim"],
     "memory": ["memory"],
     "accuracy": ["accuracy"],
+    "cold_start": ["cold_start"],
     "score": ["score"],
 }  # fmt: skip
-_TWO_THREADS = {"target_log_prob_two_threads", "memory", "score"}
+_TWO_THREADS = {"target_log_prob_two_threads", "memory", "cold_start", "score"}
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ def bars(figures: Path) -> Iterator[Bar]:
     for name, judge in _SIMPLE.items():
         if (figures / f"{name}.json").is_file():
             yield from judge(_rows(figures, name))
+    if (figures / "precision.json").is_file():
+        yield from _precision_bars(json.loads((figures / "precision.json").read_text()))
 
 
 def _rows(figures: Path, name: str) -> Rows:
@@ -108,6 +110,39 @@ def _memory_bars(rows: Rows) -> Iterator[Bar]:
     yield Bar("1 GB of weights loads in less than 1 s", f"{load:.0f} ms", load < 1000)
 
 
+def _accuracy_bars(rows: Rows) -> Iterator[Bar]:
+    errors = ("full, max error", "pairs, max error")
+    ordinary = {row["rows"]: max(float(row[name]) for name in errors)
+                for row in rows if row["largest logit"] < _EXTREME}  # fmt: skip
+    extreme = {row["rows"]: float(row["relative to logit"])
+               for row in rows if row["largest logit"] >= _EXTREME}  # fmt: skip
+    finite = all(row["all finite"] for row in rows)
+    shown = [", ".join(f"{at}: {error:.1e}" for at, error in of.items())
+             for of in (ordinary, extreme)]  # fmt: skip
+    yield Bar("fp32 graph, at most 1e-5 from float64 in log p", shown[0],
+              max(ordinary.values()) <= 1e-5)  # fmt: skip
+    yield Bar("the same at logits of 10,000: finite, and at most 1e-4 of the logit", shown[1],
+              finite and max(extreme.values()) <= 1e-4)  # fmt: skip
+
+
+def _cold_start_bars(rows: Rows) -> Iterator[Bar]:
+    of = {row["hashes"]: row["up to answer"] for row in rows if row["of five"] == "median"}
+    shown = ", ".join(f"hashes {how}: {ms:.0f} ms" for how, ms in of.items())
+    promise = "1 GB answers in less than 1 s of the process being up"
+    yield Bar(promise, shown, of["compared"] < 1000)
+
+
+def _precision_bars(content: Mapping[str, Any]) -> Iterator[Bar]:
+    few = {row["batch"]: row["x int8"] for row in content["speed"] if row["batch"] <= 64}
+    yield _least("int8, 1.5 x fp32 at 64 rows and fewer", 1.5, few)
+    of = {row["precision"]: row for row in content["costs"]}
+    part = of["int8"]["x bytes"]
+    yield Bar("int8, about a quarter of the bytes", f"{part:.2f}", part < 0.27)
+    before, after = (float(of[name]["perplexity"]) for name in ("fp32", "int8"))
+    worse = after / before - 1
+    yield Bar("int8, held-out perplexity within 0.5 % of fp32", f"{worse:+.3%}", worse <= 0.005)
+
+
 def _score_bars(rows: Rows) -> Iterator[Bar]:
     (row,) = rows
     shown = f"{row['rows']:,} rows"
@@ -126,7 +161,11 @@ def _least(promise: str, bar: float, ratios: Mapping[Any, float]) -> Bar:
     return Bar(promise, shown, bool(ratios) and min(ratios.values()) >= bar)
 
 
+_EXTREME = 1000  # a logit beyond it is none of a model that has learnt
+
 _SIMPLE = {
+    "accuracy": _accuracy_bars,
+    "cold_start": _cold_start_bars,
     "top_k": _top_k_bars,
     "log_probs": _log_probs_bars,
     "growth": _growth_bars,

@@ -76,7 +76,7 @@ def _measure(
 ) -> dict[str, Any]:
     query = partial(_query, made, np.random.default_rng(batch), batch, options.task)
     runs = {name: partial(session.run, None) for name, session in sessions.items()}
-    repeats = options.repeats or int(np.clip(2000 // batch, 7, 101))
+    repeats = options.repeats or int(np.clip(4000 // batch, 7, 401))
     taken = {name: us / batch for name, us in medians_of(runs, query, repeats=repeats).items()}
     ratios = {f"x {name}": taken["fp32"] / taken[name] for name in ("fp16", "int8")}
     return {"batch": batch, **ratios, **taken}

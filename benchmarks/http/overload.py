@@ -6,16 +6,14 @@ and after, as the machine's pace changes within minutes: the answers a second th
 each wait for theirs.
 """
 
-import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from . import servers
 from .bundles import query
-from .clients import LEFT_OUT, Clients
+from .clients import LEFT_OUT, Clients, Every, Traffic
 from .servers import LOAD_CORE, Server
 from .target_queries import PATH
 
@@ -24,6 +22,7 @@ _CLIENTS = 64
 _CONNECTIONS = 256
 _TIMES = 3.0
 _HEALTH = b"GET /healthz/live HTTP/1.1\r\nhost: a\r\n\r\n"
+_WARM = 2.0  # seconds
 _PAUSE = 0.05  # seconds between two looks at health
 _LOOK = 0.5  # and at memory
 
@@ -33,37 +32,66 @@ def measure(repository: Path, seconds: float, *, rows: int = 4) -> dict[str, Any
     os.sched_setaffinity(0, {LOAD_CORE})
     try:
         with servers.service(repository, max_queue_requests=_QUEUE) as server:
-            return {"rows": rows, **uvloop.run(_measure(server, seconds, rows))}
+            return _measure(server, seconds, rows)
     finally:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
-async def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
-    peak = await _peak(server, rows, seconds)
-    load, health = Clients(server.port, _post(rows)), Clients(server.port, _HEALTH)
-    await load.open(_CONNECTIONS)
-    await health.open(1)
-    await load.open_loop(peak * _TIMES, 2.0)  # pages in
-    load.seen.seconds.clear()
-    spent, resident = server.cpu_seconds(), list[float]()
-    watching = [
-        asyncio.create_task(health.every(_PAUSE)),
-        asyncio.create_task(_watch_memory(server, resident)),
+def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
+    with Traffic(server.port) as traffic:
+        before = _peak(traffic, rows, seconds)
+        found = _overload(traffic, server, rows, before * _TIMES, seconds)
+        after = _peak(traffic, rows, seconds)
+    return {
+        "rows": rows,
+        "peak_before_per_second": before,
+        "peak_after_per_second": after,
+        "goodput_to_peak": found["goodput_per_second"] / (before + after) * 2,
+        **found,
+    }
+
+
+def _overload(
+    traffic: Traffic, server: Server, rows: int, rate: float, seconds: float
+) -> dict[str, Any]:
+    load, health = traffic.clients(_CONNECTIONS, _post(rows)), traffic.clients(1, _HEALTH)
+    offered, resident = Every(1 / rate, load.ask), list[float]()
+    looks = [
+        Every(_PAUSE, health.ask_all),
+        Every(_LOOK, lambda: resident.append(server.resident_mib())),
     ]
-    await load.open_loop(peak * _TIMES, seconds)
-    for task in watching:
-        task.cancel()
-    busy = (server.cpu_seconds() - spent) / seconds
-    load.close()
-    health.close()
-    peaks = peak, await _peak(server, rows, seconds)
-    return {**_found(load, health, peaks, seconds), "server_busy": busy, **_memory(resident)}
+    traffic.run(_WARM, offered)
+    load.seen.seconds.clear()
+    spent = server.cpu_seconds(), time.process_time()
+    traffic.run(seconds, offered, *looks)
+    found = _found(load, health, seconds)
+    found |= {
+        "offered_per_second": rate,
+        "client_late_p99_ms": offered.late.quantile_ms("clock", 0.99),
+        "client_busy": (time.process_time() - spent[1]) / seconds,
+        "server_busy": (server.cpu_seconds() - spent[0]) / seconds,
+        **_memory(resident),
+    }
+    for clients in (load, health):
+        traffic.wait_for(clients)
+        traffic.close(clients)
+    return found
 
 
-async def _watch_memory(server: Server, resident: list[float]) -> None:
-    while True:
-        resident.append(server.resident_mib())
-        await asyncio.sleep(_LOOK)
+def _peak(traffic: Traffic, rows: int, seconds: float) -> float:
+    """Answers a second that clients get who each wait for theirs."""
+    clients = traffic.clients(_CLIENTS, _post(rows))
+    clients.eager = True
+    clients.ask_all()
+    traffic.run(max(2.0, seconds / 10))  # pages in, pace learnt
+    clients.seen.seconds.clear()
+    lasts = max(4.0, seconds / 4)
+    traffic.run(lasts)
+    peak = clients.seen.count("200") / lasts
+    clients.eager = False
+    traffic.wait_for(clients)
+    traffic.close(clients)
+    return peak
 
 
 def _memory(resident: list[float]) -> dict[str, float]:
@@ -75,27 +103,11 @@ def _memory(resident: list[float]) -> dict[str, float]:
     }
 
 
-async def _peak(server: Server, rows: int, seconds: float) -> float:
-    clients = Clients(server.port, _post(rows))
-    await clients.open(_CLIENTS)
-    await clients.closed_loop(max(2.0, seconds / 10))  # pages in, pace learnt
-    peak = await clients.closed_loop(max(4.0, seconds / 4))
-    clients.close()
-    return peak
-
-
-def _found(
-    load: Clients, health: Clients, peaks: tuple[float, float], seconds: float
-) -> dict[str, Any]:
+def _found(load: Clients, health: Clients, seconds: float) -> dict[str, Any]:
     seen = load.seen
-    before, after = peaks
     known = {"200", "429", LEFT_OUT}
     return {
-        "peak_before_per_second": before,
-        "peak_after_per_second": after,
-        "offered_per_second": before * _TIMES,
         "goodput_per_second": seen.count("200") / seconds,
-        "goodput_to_peak": seen.count("200") / seconds / (before + after) * 2,
         "refused": seen.count("429"),
         "left_out": seen.count(LEFT_OUT),
         "other": sum(seen.count(kind) for kind in seen.seconds if kind not in known),
@@ -106,7 +118,6 @@ def _found(
         "health_p50_ms": health.seen.quantile_ms("200", 0.5),
         "health_p99_ms": health.seen.quantile_ms("200", 0.99),
         "health_max_ms": health.seen.quantile_ms("200", 1.0),
-        "client_late_p99_ms": load.late.quantile_ms("clock", 0.99),
     }
 
 
