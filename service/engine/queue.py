@@ -98,6 +98,7 @@ class Queue:
         self._held = {lane: _Held() for lane in Lane}
         self._running = dict.fromkeys(Lane, 0)
         self._now = 0.0
+        self._retry_after = 1  # as it was when the last job was put: a refusal must be cheap
         self._closed = False
 
     def waiting(self, lane: Lane) -> int:
@@ -111,7 +112,7 @@ class Queue:
 
     def refusal(self, lane: Lane) -> Overloaded:
         """What somebody is told for whom there is no room."""
-        return Overloaded(f"{lane}: too much is waiting already", self._wait())
+        return Overloaded(f"{lane}: too much is waiting already", self._retry_after)
 
     def put(self, job: Job) -> None:
         """Let a job wait. Raises Overloaded if there is no room in its lane."""
@@ -124,6 +125,7 @@ class Queue:
             line.jobs.setdefault(job.key, {})[job] = None
             line.work += job.call.work
             self._held[job.lane].add(job, +1)
+            self._retry_after = self._wait()
             self._changed.notify()
 
     def take(self) -> Batch | None:
