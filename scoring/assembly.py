@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from .delivery import Delivery
 from .errors import ScoringError, SpoiledShard
@@ -23,23 +23,19 @@ from .workspace import Workspace, sync, sync_folder
 _LOOK = 0.1  # seconds
 
 
-class Digest(Protocol):
-    """What the bytes of the output go through, `hashlib`'s."""
-
-    def update(self, data: Any, /) -> None: ...  # noqa: ANN401  bytes, or what lies in memory like them
+# Called with what is written, before it is.
+See = Callable[[Any], None]
 
 
-class _Hashed(io.BufferedWriter):
-    """A file that is written from its first byte to its last, and hashed on the way."""
+class _Seen(io.BufferedWriter):
+    """A file that is written from its first byte to its last, under somebody's eyes."""
 
-    def __init__(self, path: Path, digest: Digest, expect_wanted: Callable[[], None]) -> None:
+    def __init__(self, path: Path, see: See) -> None:
         super().__init__(io.FileIO(path, "w"), 2**20)
-        self._digest = digest
-        self._expect_wanted = expect_wanted
+        self._see = see
 
-    def write(self, data: Any, /) -> int:  # noqa: ANN401  as above
-        self._expect_wanted()
-        self._digest.update(data)
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  bytes, or what lies in memory like them
+        self._see(data)
         return super().write(data)
 
 
@@ -106,7 +102,12 @@ def put_together(
         SpoiledShard: a shard is not what was written.
     """
     digest = hashlib.sha256()
-    write = partial(_write, delivery, digest=digest, expect_wanted=expect_wanted)
+
+    def see(data: Any) -> None:  # noqa: ANN401  as above
+        expect_wanted()
+        digest.update(data)
+
+    write = partial(_write, delivery, see)
     paths = (_checked(workspace, shard) for shard in shards)
     aside = workspace.aside_of_assembled
     if not delivery.folder:
@@ -121,15 +122,8 @@ def put_together(
     return digest.hexdigest()
 
 
-def _write(
-    delivery: Delivery,
-    shards: Iterable[Path],
-    path: Path,
-    *,
-    digest: Digest,
-    expect_wanted: Callable[[], None],
-) -> None:
-    with _Hashed(path, digest, expect_wanted) as file:
+def _write(delivery: Delivery, see: See, shards: Iterable[Path], path: Path) -> None:
+    with _Seen(path, see) as file:
         delivery.format.assemble(shards, file, delivery.layout)
         file.flush()
         sync(file.fileno())

@@ -98,16 +98,13 @@ def carry_out(
     if order.output.exists() and not resume:
         raise CallError(f"{order.output}: expected no such file, got one: remove it, or --resume")
     identity = order.identity()
-    begun = workspace_of(order.output).exists()
-    done = finished(order, identity) if resume else None
-    if done is None and order.output.is_dir() and not begun:  # who knows what is in a folder
-        raise CallError(f"{order.output}: expected no such folder, got one: remove it")
-    if done is not None and not begun:
+    if resume and (done := finished(order, identity)) is not None:
+        _clear_up(order.output)
         return done
+    if order.output.is_dir() and not workspace_of(order.output).exists():
+        # A file is replaced, but who knows what is in a folder.
+        raise CallError(f"{order.output}: expected no such folder, got one: remove it")
     with hold(order.output) as workspace:
-        if done is not None:  # it stopped while it was clearing up
-            remove(workspace)
-            return done
         try:
             with closing(_open_ledger(workspace, identity, resume)) as ledger, forgetting(ledger):
                 if not is_complete(order.output, workspace, ledger):
@@ -119,6 +116,13 @@ def carry_out(
                 return deliver(order.delivery, workspace, ledger)
         except sqlite3.Error as error:
             raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
+
+
+def _clear_up(output: Path) -> None:
+    """What a job left that stopped when all but this was done."""
+    if workspace_of(output).exists():
+        with hold(output) as workspace:
+            remove(workspace)
 
 
 def _open_ledger(workspace: Workspace, identity: dict[str, Any], resume: bool) -> Ledger:
