@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.types import Scope, Send
 
 from .errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
-from .exchange import current
+from .exchange import Exchange, Headers, current
 from .formats import Format
 from .wire import encode
 
@@ -17,7 +17,7 @@ UNFORESEEN = Internal("the service failed to answer; its log has the request's i
 
 async def send_answer(send: Send, form: Format, body: bytes) -> None:
     """A 200 with this body."""
-    headers = [_TYPES[form], (b"content-length", b"%d" % len(body))]
+    headers = answer_headers(form, len(body))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -35,20 +35,30 @@ def error_response(
 ) -> Response:
     """The error in the one shape; the exchange takes note of its code."""
     extra = {**(headers or {}), **_headers(error)}
-    return Response(_body(error, scope), error.status, extra, Format.JSON)
+    return Response(_body(error, current(scope)), error.status, extra, Format.JSON)
 
 
 async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
     """The same where there is no framework, in a tenth of the time: refusals must be cheap."""
-    body = _body(error, scope)
-    headers = [_TYPES[Format.JSON], (b"content-length", b"%d" % len(body))]
-    headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
+    headers, body = error_parts(error, current(scope))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _body(error: ServiceError, scope: Scope) -> bytes:
-    exchange = current(scope)
+def error_parts(error: ServiceError, exchange: Exchange) -> tuple[Headers, bytes]:
+    """The same as headers and body."""
+    body = _body(error, exchange)
+    headers = answer_headers(Format.JSON, len(body))
+    headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
+    return headers, body
+
+
+def answer_headers(form: Format, length: int) -> Headers:
+    """What says how to read a body that is there whole."""
+    return [_TYPES[form], (b"content-length", b"%d" % length)]
+
+
+def _body(error: ServiceError, exchange: Exchange) -> bytes:
     exchange.code = error.code
     return encode({"error": str(error), "code": error.code, "request_id": exchange.request_id})
 

@@ -9,12 +9,14 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .answers import UNFORESEEN, error_response, of_status
 from .changes import answer_peer, keep
 from .compression import Compression
 from .core import Core, core_of
+from .door import Door
 from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError
 from .gate import Gate
@@ -29,18 +31,19 @@ from .peers import Peers
 from .repository import Repository
 from .rim import Rim
 from .routes import (
+    Endpoint,
+    ScoreEndpoint,
     admin_routes,
     batch_routes,
     bundle_routes,
     file_routes,
     health_routes,
     page_routes,
-    question_routes,
-    score_route,
+    question_endpoints,
 )
 from .sessions import Device, choose_device, share_threads
 from .settings import Settings
-from .shortcut import Shortcut
+from .shortcut import Shortcut, finder
 from .traces import Traced, open_traces
 from .watch import watch
 
@@ -68,7 +71,10 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.core = core
-    endpoints = _add_routes(app, core)
+    questions = question_endpoints(core)
+    endpoints: dict[str, Endpoint | ScoreEndpoint] = {**questions, "score": ScoreEndpoint(core)}
+    app.state.door = Door(core, finder(questions))
+    _add_routes(app, endpoints)
     _handle_errors(app)
     app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
@@ -85,13 +91,12 @@ class _Service(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
 
-def _add_routes(app: FastAPI, core: Core) -> Mapping[str, ASGIApp]:
-    """Add all of them; the endpoints of questions, by their names."""
-    questions = [*question_routes(core), score_route(core)]
-    app.router.routes.extend(questions)
+def _add_routes(app: FastAPI, endpoints: Mapping[str, Endpoint | ScoreEndpoint]) -> None:
+    """All of them: the endpoints that are raw ASGI, and the framework's own."""
+    for name, endpoint in endpoints.items():
+        app.router.routes.append(Route(endpoint.path, endpoint, methods=["POST"], name=name))
     for routes in _ROUTES:
         app.include_router(routes)
-    return {route.name: route.app for route in questions}
 
 
 def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:

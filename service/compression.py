@@ -6,18 +6,20 @@ both libraries let go of the interpreter meanwhile.
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 import zstandard
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .exchange import current
+from .exchange import Headers, current
 from .expansion import GZIP
 
 _FAST = 1  # a level; the higher ones cost several times as much, for some percent
 _TEXT = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
+
+VARY = (b"vary", b"accept-encoding")
 
 
 class Compressor(Protocol):
@@ -81,7 +83,7 @@ class _Compressing:
             return
         if self._start is not None:
             start, self._start = self._start, None
-            headers = [*start["headers"], (b"vary", b"accept-encoding")]
+            headers = [*start["headers"], VARY]
             if message.get("more_body") or len(message.get("body", b"")) >= self._above:
                 self._compressor = _COMPRESSORS[self._encoding]()
                 headers = [(name, value) for name, value in headers if name != b"content-length"]
@@ -95,7 +97,13 @@ class _Compressing:
         await self._send(message)
 
 
-def _is_text(headers: list[tuple[bytes, bytes]]) -> bool:
+def compressible(headers: Headers, asked: Mapping[bytes, bytes]) -> bool:
+    """Whether an answer may be compressed, so that whoever keeps it must know who it is for."""
+    encodings = asked.get(b"accept-encoding", b"")
+    return bool(encodings) and accepted(encodings) is not None and _is_text(headers)
+
+
+def _is_text(headers: Headers) -> bool:
     kinds = [value for name, value in headers if name == b"content-type"]
     return bool(kinds) and kinds[0].startswith(_TEXT)
 

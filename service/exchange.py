@@ -3,10 +3,12 @@
 import random
 import re
 from collections.abc import Mapping
+from time import perf_counter
 
 import msgspec
 from starlette.types import Scope
 
+from .order import Order
 from .served import Served
 
 REQUEST_ID = b"x-request-id"
@@ -21,7 +23,8 @@ QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
 _KEY = "hsoftmax"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
-Headers = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = list[Header]
 
 
 class Exchange(msgspec.Struct):
@@ -30,16 +33,20 @@ class Exchange(msgspec.Struct):
     Attributes:
         request_id: the client's, or a new one
         asked: the request's headers, by their names in lower case
+        started: when it came, on the clock of `perf_counter`
+        order: what it asks, where that has been read before the app was called
     """
 
     request_id: str
     asked: Mapping[bytes, bytes]
+    started: float
+    order: Order | None = None
     model: str = ""
     digest: str = ""
     rows: int = 0
     queued: float = 0.0
     computed: float = 0.0
-    answered: float = 0.0  # when the graph had, on the clock of `perf_counter`
+    answered: float = 0.0  # when the graph had, on the same clock
     status: int = 0
     code: str = "ok"
 
@@ -60,9 +67,15 @@ class Exchange(msgspec.Struct):
 
 
 def begin(scope: Scope) -> Exchange:
-    """The scope's exchange, with the client's request id if it is a safe one, else a new one."""
+    """The scope's exchange, with the client's request id if it is a safe one, else a new one.
+
+    If the door has begun it, that one goes on.
+    """
+    begun: Exchange | None = scope.get(_KEY)
+    if begun is not None:
+        return begun
     asked = dict(scope["headers"])
-    scope[_KEY] = exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked)
+    scope[_KEY] = exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
     return exchange
 
 

@@ -3,10 +3,13 @@
 It closes whatever path there is, known or not, so that a new route is never open by oversight.
 """
 
+from collections.abc import Iterable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .answers import send_error
 from .errors import Forbidden, Unauthorized
+from .exchange import Header
 from .keys import Keys
 
 OPEN = frozenset({"/healthz/live", "/healthz/ready"})
@@ -21,26 +24,36 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN:
-            key = presented(scope)
-            if key is None or not self._keys.opens(key):
-                return await send_error(send, unauthorized(key), scope)
+            try:
+                expect_key(scope["headers"], self._keys)
+            except Unauthorized as error:
+                return await send_error(send, error, scope)
         await self._app(scope, receive, send)
+
+
+def expect_key(headers: Iterable[Header], keys: Keys) -> None:
+    """Raise Unauthorized unless a request with these headers may come in."""
+    if not keys.closed:
+        return
+    key = presented(headers)
+    if key is None or not keys.opens(key):
+        raise unauthorized(key)
 
 
 def expect_admin(scope: Scope, keys: Keys) -> None:
     """Raise Unauthorized or Forbidden unless the request has the admin key."""
     if not keys.has_admin:
         raise Forbidden("key: this service has no admin key, so that nobody may do this")
-    key = presented(scope)
+    key = presented(scope["headers"])
     if key is None:
         raise unauthorized(key)
     if not keys.is_admin(key):
         raise Forbidden("key: expected the admin key, got another one")
 
 
-def presented(scope: Scope) -> str | None:
+def presented(headers: Iterable[Header]) -> str | None:
     """The key after `Authorization: Bearer`."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"authorization":
             scheme, _, key = value.decode("utf-8", "surrogateescape").partition(" ")
             return key.strip() if scheme.lower() == "bearer" and key.strip() else None

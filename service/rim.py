@@ -15,15 +15,12 @@ class Rim:
 
     def __init__(self, app: ASGIApp, core: Core) -> None:
         self._app = app
-        self._log = core.log
-        self._metrics = core.metrics
-        self._health = core.health
+        self._core = core
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         exchange = begin(scope)
-        started = perf_counter()
 
         def dressed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -36,35 +33,42 @@ class Rim:
         except Exception as error:
             await self._last_resort(error, exchange, scope, dressed)
         finally:
-            self._note(exchange, scope, perf_counter() - started)
+            note(self._core, exchange, scope["method"], _route(scope))
 
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         headers = exchange.headers()
-        if self._health.draining:  # a client must not send its next request down this connection
+        if self._core.health.draining:  # its next request must not come down this connection
             headers.append((b"connection", b"close"))
         return headers
 
     async def _last_resort(
         self, error: Exception, exchange: Exchange, scope: Scope, send: Send
     ) -> None:
-        self._log.error("internal_error", error, request_id=exchange.request_id)
+        self._core.log.error("internal_error", error, request_id=exchange.request_id)
         if not exchange.status:
             await send_error(send, UNFORESEEN, scope)
 
-    def _note(self, exchange: Exchange, scope: Scope, seconds: float) -> None:
-        route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
-        status = exchange.status or CLIENT_LEFT
-        code = exchange.code if exchange.status else "client_left"
-        self._metrics.request(route, exchange.model, status, code, seconds)
-        say = self._log.debug if route in QUIET else self._log.info
-        say(
-            "request",
-            request_id=exchange.request_id,
-            method=scope["method"],
-            route=route,
-            model=exchange.model,
-            status=status,
-            code=code,
-            rows=exchange.rows,
-            ms=int(seconds * 1e6) / 1e3,
-        )
+
+def note(core: Core, exchange: Exchange, method: str, route: str) -> None:
+    """Log and count a request that is done."""
+    seconds = perf_counter() - exchange.started
+    status = exchange.status or CLIENT_LEFT
+    code = exchange.code if exchange.status else "client_left"
+    core.metrics.request(route, exchange.model, status, code, seconds)
+    say = core.log.debug if route in QUIET else core.log.info
+    say(
+        "request",
+        request_id=exchange.request_id,
+        method=method,
+        route=route,
+        model=exchange.model,
+        status=status,
+        code=code,
+        rows=exchange.rows,
+        ms=int(seconds * 1e6) / 1e3,
+    )
+
+
+def _route(scope: Scope) -> str:
+    path: str = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
+    return path

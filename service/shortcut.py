@@ -4,12 +4,16 @@ The same endpoints are routes of the app too, and in its OpenAPI document; whate
 one of them goes the long way, and is answered or refused there.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
+from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 PREFIX = "/v1/models/"
+
+T = TypeVar("T")
+Find = Callable[[str], tuple[str, T | None]]
 
 
 class Shortcut:
@@ -17,8 +21,7 @@ class Shortcut:
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
         self._app = app
-        self._endpoints = endpoints
-        self._find = lru_cache(maxsize=256)(self._look_up)
+        self._find = finder(endpoints)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -29,7 +32,14 @@ class Shortcut:
                 return endpoint(scope, receive, send)
         return self._app(scope, receive, send)
 
-    def _look_up(self, path: str) -> tuple[str, ASGIApp | None]:
+
+def finder(endpoints: Mapping[str, T]) -> Find[T]:
+    """A function from a path to a bundle's name and the endpoint for it, if there is one."""
+
+    @lru_cache(maxsize=256)
+    def find(path: str) -> tuple[str, T | None]:
         name, _, question = path.removeprefix(PREFIX).partition("/")
         known = path.startswith(PREFIX) and name
-        return name, self._endpoints.get(question) if known else None
+        return name, endpoints.get(question) if known else None
+
+    return find

@@ -3,5 +3,16 @@
 from .calls import Call, Lane, Outputs, Priority, lane_of
 from .engine import INLINE_WORK, Engine
 from .queue import Bounds
+from .together import Outcome
 
-__all__ = ["INLINE_WORK", "Bounds", "Call", "Engine", "Lane", "Outputs", "Priority", "lane_of"]
+__all__ = [
+    "INLINE_WORK",
+    "Bounds",
+    "Call",
+    "Engine",
+    "Lane",
+    "Outcome",
+    "Outputs",
+    "Priority",
+    "lane_of",
+]

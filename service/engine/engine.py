@@ -1,7 +1,7 @@
 """Tiny work at once, the rest in batches on threads, so that the event loop never waits."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -14,6 +14,7 @@ from .calls import Call, Job, Lane, Outputs, lane_of
 from .merging import count_units, key
 from .pace import Pace
 from .queue import Bounds, Queue
+from .together import Outcome, run_together
 from .workers import Ran, Workers
 from .writers import Writers
 
@@ -54,6 +55,7 @@ class Engine:
         self._tally = tally
         self._timeout = timeout
         self._inline_work = inline_work
+        self._batching = batching
         self._closed = False
         self._writers = Writers()
         pace = Pace()
@@ -71,19 +73,28 @@ class Engine:
             InferenceFailed: the graph stopped; the log says why.
             NotReady: the service is stopping.
         """
-        return self.run_now(call) or await self.submit(call)
+        return self.run_now(call) if self.is_tiny(call) else await self.submit(call)
 
-    def run_now(self, call: Call) -> Outputs | None:
-        """Run a graph here if that is less work than handing it to a thread, else None."""
+    def is_tiny(self, call: Call) -> bool:
+        """Whether to run it here is less work than to hand it to a thread, and its turn is now."""
+        lane = lane_of(call.session.task)
+        return call.work <= self._inline_work and not self._queue.waiting(lane)
+
+    def run_now(self, call: Call) -> Outputs:
+        """Run a graph here and now. Raises InferenceFailed."""
         session = call.session
-        if call.work > self._inline_work or self._queue.waiting(lane_of(session.task)):
-            return None
         started = perf_counter()
         try:
             arrays = session.run(call.feeds)
         except Exception as error:
             raise self._failure(session.task, error) from None
         return Outputs(arrays, 0.0, perf_counter() - started)
+
+    def run_together(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Run tiny calls here and now, in as few runs as they fit in; what becomes of each."""
+        if not self._batching:
+            return [self._outcome(call) for call in calls]
+        return run_together(calls, self._outcome, self._ran_together)
 
     def expect_room(self, task: str) -> None:
         """Raise Overloaded if a call of this task would be refused whatever its size."""
@@ -148,6 +159,18 @@ class Engine:
             num_bytes=call.num_bytes,
         )
 
+    def _outcome(self, call: Call) -> Outcome:
+        try:
+            return self.run_now(call)
+        except ServiceError as error:
+            return error
+
+    def _ran_together(self, calls: Sequence[Call], seconds: float) -> None:
+        session, rows = calls[0].session, sum(call.rows for call in calls)
+        lane = lane_of(session.task)
+        self._tally.batch(lane, rows, len(calls))
+        self._say_batch(lane, session.task, rows, len(calls), seconds, failed=False)
+
     def _expire(self, job: Job) -> None:
         if not job.future.done():
             self._tally.given_up(job.lane, "expired")
@@ -166,21 +189,28 @@ class Engine:
     def _ran(self, ran: Ran) -> None:
         """Called by the thread that ran it."""
         batch = ran.batch
-        self._log.debug(
-            "batch",
-            lane=batch.lane,
-            task=batch.session.task,
-            rows=batch.rows,
-            requests=len(batch.slices),
-            failed=ran.error is not None,
-            ms=round(ran.seconds * 1e3, 3),
-        )
+        failed = ran.error is not None
+        task, requests = batch.session.task, len(batch.slices)
+        self._say_batch(batch.lane, task, batch.rows, requests, ran.seconds, failed=failed)
         failure = None
         if ran.error is not None and batch.wanted:  # else it was stopped for that reason
             failure = self._failure(batch.session.task, ran.error)
         with suppress(RuntimeError):  # the loop has ended, and all who waited with it
             loop = batch.slices[0].job.future.get_loop()
             loop.call_soon_threadsafe(self._settle, ran, failure)
+
+    def _say_batch(
+        self, lane: Lane, task: str, rows: int, requests: int, seconds: float, *, failed: bool
+    ) -> None:
+        self._log.debug(
+            "batch",
+            lane=lane,
+            task=task,
+            rows=rows,
+            requests=requests,
+            failed=failed,
+            ms=round(seconds * 1e3, 3),
+        )
 
     def _settle(self, ran: Ran, failure: ServiceError | None) -> None:
         """Answer those whose last slice this was."""

@@ -5,13 +5,13 @@ An input whose first dimension is free is concatenated and cut; one whose first 
 by number, so that `row` is moved along with the rows in front of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bundle import Port
 from models.arrays import Array
-from service.sessions import Feeds
+from service.sessions import Feeds, Session
 
 from .calls import Call, Key, Slice
 
@@ -33,31 +33,44 @@ def key(call: Call) -> Key:
 
 def merged(slices: Sequence[Slice]) -> Feeds:
     """The feeds of all slices, one after the other."""
-    parts = [_cut(one) for one in slices]
+    return _joined([_cut(one) for one in slices], slices[0].job.call.session)
+
+
+def joined(calls: Sequence[Call]) -> Feeds:
+    """The same of calls as they are."""
+    return _joined([dict(call.feeds) for call in calls], calls[0].session)
+
+
+def _joined(parts: list[dict[str, Array]], session: Session) -> Feeds:
     if len(parts) == 1:
         return parts[0]
     if _ROW in parts[0]:
         _move_rows(parts)
-    ports = slices[0].job.call.session.graph.inputs
     return {
         port.name: np.concatenate([part[port.name] for part in parts])
         if _is_counted(port)
         else parts[0][port.name]
-        for port in ports
+        for port in session.graph.inputs
     }
 
 
 def store(outputs: Sequence[Array], slices: Sequence[Slice]) -> None:
     """Give each job its part of a batch's outputs. Raises ValueError on a wrong number of units."""
-    units = sum(one.stop - one.start for one in slices)
+    parts = parted(outputs, [one.stop - one.start for one in slices])
+    for one, part in zip(slices, parts, strict=True):
+        _store(one, part)
+
+
+def parted(outputs: Sequence[Array], counts: Sequence[int]) -> Iterator[list[Array]]:
+    """Outputs as parts of so many units each. Raises ValueError on a wrong number of units."""
+    units = sum(counts)
     if any(len(output) != units for output in outputs):
         got = [len(output) for output in outputs]
         raise ValueError(f"outputs: expected {units} units in each, got {got}")
     at = 0
-    for one in slices:
-        to = at + one.stop - one.start
-        _store(one, [output[at:to] for output in outputs])
-        at = to
+    for count in counts:
+        yield [output[at : at + count] for output in outputs]
+        at += count
 
 
 def _store(one: Slice, parts: list[Array]) -> None:

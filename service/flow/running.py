@@ -30,8 +30,9 @@ def runner(engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Not
         call = chunk_call(asked, served, inputs, terms)
         pulse.working += 1
         try:
-            outputs = engine.run_now(call)
-            if outputs is None:
+            if engine.is_tiny(call):
+                outputs = engine.run_now(call)
+            else:
                 outputs = await (await _admitted(engine, call, turn))
         except (InferenceFailed, DeadlineExceeded) as error:
             raise Flaw(error.code, str(error)) from None  # type: ignore[arg-type]

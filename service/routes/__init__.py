@@ -6,18 +6,19 @@ from .bundles import bundle_routes
 from .files import file_routes
 from .health import health_routes
 from .pages import page_routes
-from .questions import question_path, question_routes
-from .score import SCORE_PATH, score_route
+from .questions import Endpoint, question_endpoints, question_path
+from .score import SCORE_PATH, ScoreEndpoint
 
 __all__ = [
     "SCORE_PATH",
+    "Endpoint",
+    "ScoreEndpoint",
     "admin_routes",
     "batch_routes",
     "bundle_routes",
     "file_routes",
     "health_routes",
     "page_routes",
+    "question_endpoints",
     "question_path",
-    "question_routes",
-    "score_route",
 ]

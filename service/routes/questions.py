@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from models.arrays import Array
@@ -20,10 +19,11 @@ from service.errors import ServiceError, UnsupportedMediaType
 from service.exchange import Exchange, current
 from service.formats import Format, formats
 from service.npy import read_npy
+from service.order import Order
 from service.parameters import query_of
 from service.questions import QUESTIONS, Plan, Question
-from service.sessions import Feeds
-from service.sheets import Sheet, sheet, written
+from service.served import Served
+from service.sheets import sheet, written
 from service.streams import stream
 from service.terms import Terms, terms
 from service.wire import decode
@@ -34,14 +34,9 @@ _NOTHING = Outputs([])
 _WHOLE_VALUES = 2**18  # numbers that are computed, written and sent in one go: a megabyte
 
 
-def question_routes(core: Core) -> list[Route]:
-    """One route for each question."""
-    return [
-        Route(
-            question_path(question), Endpoint(question, core), methods=["POST"], name=question.name
-        )
-        for question in QUESTIONS
-    ]
+def question_endpoints(core: Core) -> dict[str, "Endpoint"]:
+    """One for each question, by its name."""
+    return {question.name: Endpoint(question, core) for question in QUESTIONS}
 
 
 def question_path(question: Question) -> str:
@@ -61,47 +56,82 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = current(scope)
         try:
-            asked, (form, wanted) = terms(exchange.asked), formats(exchange.asked)
-            if wanted is Format.ARROW:
-                expect_arrow()
-            body = await read_body(exchange.asked, receive, self._settings)
-            plan, answer = self._plan(form, body, scope, exchange)
-            if plan.matrix is not None and plan.values > _WHOLE_VALUES:
-                page = sheet(wanted, answer, plan.matrix, plan.rows)
-                slices = self._slices(plan, plan.matrix.width, asked, exchange, receive)
-                return await self._stream(page, wanted, slices, send)
-            outputs = []
-            for run in plan.runs:  # no step of its own, as each costs a tiny query a hundredth
-                call = _call(run, run.feeds or {}, asked)
-                got = self._run_now(call) or await self._run_later(call, receive)
-                self._note(got, call, exchange)
-                outputs.append(got)
-            if plan.values <= _INLINE_VALUES:
-                whole = _written(wanted, answer, plan, outputs)
-            else:
-                whole = await self._write(_steps(wanted, answer, plan, outputs), plan.values)
-            await send_answer(send, wanted, whole)
+            order = await self._begun(receive, exchange) or await self._read(
+                scope, receive, exchange
+            )
+            if _is_long(order.plan):
+                return await self._stream(order, exchange, receive, send)
+            whole = order.whole or await self._answer(order, exchange, receive)
+            await send_answer(send, order.wanted, whole)
         except ServiceError as error:
             await send_error(send, error, scope)
         except ClientDisconnect:
             return
 
-    def _plan(
-        self, form: Format, body: bytes, scope: Scope, exchange: Exchange
-    ) -> tuple[Plan, dict[str, str]]:
-        """What is to be run, and what the answer says beside the numbers."""
-        core, name = self._core, scope["path_params"]["name"]
-        served = core.repository.find(name)  # an unknown name comes before a bad body
+    async def _begun(self, receive: Receive, exchange: Exchange) -> Order | None:
+        """What was read at the door, if anything; neither it nor the body outlives the request."""
+        order, exchange.order = exchange.order, None
+        if order is not None:
+            await receive()
+        return order
+
+    async def _read(self, scope: Scope, receive: Receive, exchange: Exchange) -> Order:
+        _manner(exchange.asked)  # what is wrong with it is told before the body has come
+        body = await read_body(exchange.asked, receive, self._settings)
+        served = self.admit(scope["path_params"]["name"], body, exchange)
+        return self.order(served, scope["query_string"], body, exchange)
+
+    def admit(self, name: str, body: bytes, exchange: Exchange) -> Served:
+        """The bundle that is asked, once there is room for the question, which is not read yet.
+
+        Raises:
+            NotAcceptable, UnsupportedMediaType, InvalidQuery: by the headers, it has no answer.
+            UnknownBundle, NotReady: it is not served.
+            Overloaded: as far as a glance at the body tells, it would be refused anyway.
+        """
+        _, form, _ = _manner(exchange.asked)
+        served = self._core.repository.find(name)
         exchange.serve(served)
         if form is Format.JSON:
-            core.engine.expect_room(self._question.task(body))
-        query = self._query(form, body, scope["query_string"])
+            self._core.engine.expect_room(self._question.task(body))
+        return served
+
+    def order(self, served: Served, query_string: bytes, body: bytes, exchange: Exchange) -> Order:
+        """What is asked of this bundle, or of another version of it. Raises ServiceError."""
+        on_terms, form, wanted = _manner(exchange.asked)
+        query = self._query(form, body, query_string)
         if query.version is not None:
-            served = core.repository.find(name, str(query.version))
+            served = self._core.repository.find(served.name, str(query.version))
             exchange.serve(served)
         plan = self._question.plan(query, served, self._settings)
         exchange.rows = plan.rows
-        return plan, {"model": name, "version": served.version}
+        return Order(on_terms, wanted, plan, {"model": served.name, "version": served.version})
+
+    def tiny_calls(self, order: Order) -> list[Call] | None:
+        """What is to be run, if it is less work than handing it to a thread; else None."""
+        if order.plan.values > _INLINE_VALUES or _is_long(order.plan):
+            return None
+        calls = [_call(run, order.terms) for run in order.plan.runs]
+        is_tiny = self._core.engine.is_tiny
+        return calls if all(call.feeds and is_tiny(call) for call in calls) else None
+
+    def write(self, order: Order, outputs: Sequence[Outputs], exchange: Exchange) -> bytes:
+        """The answer made of what the runs gave; the exchange takes note of them.
+
+        Raises:
+            InferenceFailed, NotAcceptable: there can be none.
+        """
+        self._note_all(order, outputs, exchange)
+        return _written(order, outputs)
+
+    async def _answer(self, order: Order, exchange: Exchange, receive: Receive) -> bytes:
+        outputs = [await self._run(run, order.terms, receive) for run in order.plan.runs]
+        if order.plan.values <= _INLINE_VALUES:
+            return self.write(order, outputs, exchange)
+        self._note_all(order, outputs, exchange)
+        num_bytes = _WRITTEN_BYTES * order.plan.values
+        steps = _steps(order, outputs)
+        return b"".join(await self._core.engine.call_each(steps, num_bytes=num_bytes))
 
     def _query(self, form: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
         if form is Format.JSON:
@@ -113,58 +143,73 @@ class Endpoint:
         return query_of(kind, matrix, targets, query_string)
 
     async def _slices(
-        self, plan: Plan, width: int, asked: Terms, exchange: Exchange, receive: Receive
+        self, order: Order, exchange: Exchange, receive: Receive
     ) -> AsyncIterator[Array]:
         """The rows' log-probabilities, as many at a time as there may be in memory."""
+        plan = order.plan
         assert plan.feeds is not None
-        states = plan.feeds["hidden"]
+        states, width = plan.feeds["hidden"], plan.values // plan.rows
         rows = max(1, self._settings.slice_bytes // (4 * width))
         for start in range(0, plan.rows, rows):
             some = states[start : start + rows]
-            part = msgspec.structs.replace(plan, rows=len(some))
-            call = _call(part, {"hidden": some}, asked)
-            share = len(some) / plan.rows
-            call = msgspec.structs.replace(
-                call, work=int(plan.work * share), values=len(some) * width
+            part = msgspec.structs.replace(
+                plan,
+                feeds={"hidden": some},
+                rows=len(some),
+                work=int(plan.work * (len(some) / plan.rows)),
+                values=len(some) * width,
             )
-            outputs = self._run_now(call) or await self._run_later(call, receive)
-            self._note(outputs, call, exchange)
+            outputs = await self._run(part, order.terms, receive)
+            self._note(part, outputs, exchange)
             yield outputs.arrays[0]
 
-    def _run_now(self, call: Call) -> Outputs | None:
-        if not call.feeds:
+    async def _run(self, plan: Plan, asked: Terms, receive: Receive) -> Outputs:
+        if not plan.feeds:
             return _NOTHING
-        return self._core.engine.run_now(call)  # to watch for a client that leaves would cost more
+        call, engine = _call(plan, asked), self._core.engine
+        if engine.is_tiny(call):  # to watch for a client that leaves would cost more
+            return engine.run_now(call)
+        return await unless_left(receive, engine.submit(call))
 
-    async def _run_later(self, call: Call, receive: Receive) -> Outputs:
-        return await unless_left(receive, self._core.engine.submit(call))
+    def _note_all(self, order: Order, outputs: Sequence[Outputs], exchange: Exchange) -> None:
+        for run, got in zip(order.plan.runs, outputs, strict=True):
+            if run.feeds:
+                self._note(run, got, exchange)
 
-    def _note(self, outputs: Outputs, call: Call, exchange: Exchange) -> None:
-        if not outputs.arrays:
-            return
+    def _note(self, run: Plan, outputs: Outputs, exchange: Exchange) -> None:
         exchange.queued, exchange.computed = outputs.queued, outputs.computed
         exchange.answered = perf_counter()
-        metrics, names = self._core.metrics, call.session.output_names
-        metrics.computed(self.path, exchange.model, call.rows, outputs.queued, outputs.computed)
+        metrics, names = self._core.metrics, run.session.output_names
+        metrics.computed(self.path, exchange.model, run.rows, outputs.queued, outputs.computed)
         if "blocks" in names:
             blocks = outputs.arrays[names.index("blocks")]
             metrics.blocks_opened(exchange.model, int(blocks.sum()))
 
-    async def _write(self, steps: Iterator[bytes], values: int) -> bytes:
-        pieces = await self._core.engine.call_each(steps, num_bytes=_WRITTEN_BYTES * values)
-        return b"".join(pieces)
-
-    async def _stream(
-        self, page: Sheet, form: Format, slices: AsyncIterator[Array], send: Send
-    ) -> None:
+    async def _stream(self, order: Order, exchange: Exchange, receive: Receive, send: Send) -> None:
+        assert order.plan.matrix is not None
+        page = sheet(order.wanted, order.answer, order.plan.matrix, order.plan.rows)
+        slices = self._slices(order, exchange, receive)
         elsewhere, patience = self._core.engine.call, self._settings.body_timeout
-        await stream(page, form, slices, send, elsewhere=elsewhere, patience=patience)
+        await stream(page, order.wanted, slices, send, elsewhere=elsewhere, patience=patience)
 
 
-def _call(plan: Plan, feeds: Feeds, asked: Terms) -> Call:
+def _manner(asked: Mapping[bytes, bytes]) -> tuple[Terms, Format, Format]:
+    """How the body is to be read and answered, as the headers say. Raises ServiceError."""
+    on_terms, (form, wanted) = terms(asked), formats(asked)
+    if wanted is Format.ARROW:
+        expect_arrow()
+    return on_terms, form, wanted
+
+
+def _is_long(plan: Plan) -> bool:
+    """Whether the answer is made in slices, and never whole in memory."""
+    return plan.matrix is not None and plan.values > _WHOLE_VALUES
+
+
+def _call(plan: Plan, asked: Terms) -> Call:
     return Call(
         session=plan.session,
-        feeds=feeds,
+        feeds=plan.feeds or {},
         rows=plan.rows,
         work=plan.work,
         values=plan.values,
@@ -173,23 +218,20 @@ def _call(plan: Plan, feeds: Feeds, asked: Terms) -> Call:
     )
 
 
-def _steps(
-    form: Format, answer: Mapping[str, str], plan: Plan, outputs: Sequence[Outputs]
-) -> Iterator[bytes]:
+def _steps(order: Order, outputs: Sequence[Outputs]) -> Iterator[bytes]:
     """The whole answer, in pieces that are written in about a millisecond where that can be."""
+    plan = order.plan
     if plan.matrix is None:
-        yield _written(form, answer, plan, outputs)
+        yield _written(order, outputs)
         return
-    page = sheet(form, answer, plan.matrix, plan.rows)
+    page = sheet(order.wanted, order.answer, plan.matrix, plan.rows)
     yield page.begin()
     yield from page.pieces(outputs[0].arrays[0])
     yield page.end()
 
 
-def _written(
-    form: Format, answer: Mapping[str, str], plan: Plan, outputs: Sequence[Outputs]
-) -> bytes:
+def _written(order: Order, outputs: Sequence[Outputs]) -> bytes:
     fields: dict[str, object] = {}
-    for run, got in zip(plan.runs, outputs, strict=True):
+    for run, got in zip(order.plan.runs, outputs, strict=True):
         fields.update(run.finish(got.arrays))
-    return written(form, answer, fields)
+    return written(order.wanted, order.answer, fields)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from scoring import Asked, CallError, Form, ScoringError, Task
@@ -39,11 +38,6 @@ _VALUES_AHEAD = 2**21  # in all chunks that are on their way
 _MOST_AHEAD = 16  # chunks
 _FORMS: tuple[Form, ...] = get_args(Form)
 _RETRY_AFTER = 5  # seconds; nobody knows how long streams last
-
-
-def score_route(core: Core) -> Route:
-    """The one route of streams."""
-    return Route(SCORE_PATH, ScoreEndpoint(core), methods=["POST"], name="score")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from service.core import core_of
 from service.errors import Internal, ServiceError
 from service.log import json_log
 from service.openapi import error_codes
-from service.shortcut import Shortcut
+from service.shortcut import Shortcut, finder
 
 from .conftest import HIDDEN, expect_error, serving
 
@@ -144,11 +144,11 @@ def test_the_long_way_gives_the_same_answer_as_the_shortcut(client):
     rim = app.middleware_stack
     shortcut = rim._app._app
     assert isinstance(shortcut, Shortcut)
-    endpoints, shortcut._endpoints = shortcut._endpoints, {}
+    find, shortcut._find = shortcut._find, finder({})
     try:
         long = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     finally:
-        shortcut._endpoints = endpoints
+        shortcut._find = find
     short = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     for one, other in zip(long, short, strict=True):
         bodies = [one.json(), other.json()]

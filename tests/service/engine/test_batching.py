@@ -152,7 +152,7 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
         futures = [await begun(engine, rows(session, 0.0))]
         futures.append(engine.submit(rows(session, 1)))
         tiny = rows(session, 2, work=1)
-        assert engine.run_now(tiny) is None
+        assert not engine.is_tiny(tiny)
         futures.append(engine.submit(tiny))
         session.runtime.let_all_go()
         return await asyncio.gather(*futures)
@@ -161,7 +161,7 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
 
 
 def test_a_device_runs_nothing_in_place(start):
-    assert start(inline_work=0).run_now(rows(held(), 1, work=1)) is None
+    assert not start(inline_work=0).is_tiny(rows(held(), 1, work=1))
 
 
 @pytest.mark.parametrize("threads", [1, 4])

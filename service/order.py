@@ -1,0 +1,27 @@
+"""A question that has been read and checked: what is to be run, and how it is to be answered."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from .formats import Format
+from .questions import Plan
+from .terms import Terms
+
+
+class Order(msgspec.Struct):
+    """Made once for a request.
+
+    Attributes:
+        terms: how long the client waits, and before whom
+        wanted: the format of the answer
+        plan: what is to be run
+        answer: what the answer says beside the numbers
+        whole: the answer itself, once it is written
+    """
+
+    terms: Terms
+    wanted: Format
+    plan: Plan
+    answer: Mapping[str, str]
+    whole: bytes | None = None
