@@ -9,6 +9,7 @@ import numpy as np
 
 import exporter
 import models
+from bundle import open_bundle
 from models.arrays import Float32
 
 HIDDEN = 256
@@ -37,6 +38,13 @@ def random_model(targets: int, hidden: int) -> models.HierarchicalSoftmax:
         normal(clusters, block),
         num_targets=targets,
     )
+
+
+def some_targets(repository: Path, count: int = 256) -> list[int]:
+    """Drawn from all that the bundle has: who asks for the same one always finds it cached."""
+    manifest = open_bundle(repository / "random" / "1").manifest
+    drawn = np.random.default_rng(0).integers(manifest.num_targets or 0, size=count)
+    return [int(target) for target in drawn]
 
 
 def query(rows: int = 1, *, target: int | None = None, seed: int = 1) -> str:

@@ -5,6 +5,7 @@ installed or does not come up is skipped with its reason. Each answers {"inputs"
 {"probabilities"} from the same `target_log_prob` graph, on one thread, with its own defaults.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from . import servers, wrk
-from .bundles import query
 from .servers import Server, free_port, running
+from .target_queries import json_queries
+from .wrk import Asked
 
 _ENVIRONMENTS = Path("build/frameworks")
 _PROGRAMS = Path(__file__).parent / "foreign"
@@ -44,12 +46,12 @@ def _beside(
     seconds: float,
 ) -> dict[str, Any]:
     python = _installed(name)
-    path, body = _asked(name)
+    asked = json_queries(bundle.parent.parent)
+    theirs_asked = [_asked(name, body) for _, body in asked]
     with start(python, bundle) as theirs:
-        wrk.post(theirs.port, path, body, connections=1, seconds=1)
-        seen = wrk.post(theirs.port, path, body, connections=_CONNECTIONS, seconds=seconds)
-    our_path, our_body = "/v1/models/random/probabilities", query(target=123)
-    beside = wrk.post(ours.port, our_path, our_body, connections=_CONNECTIONS, seconds=seconds)
+        wrk.post(theirs.port, theirs_asked, connections=1, seconds=1)
+        seen = wrk.post(theirs.port, theirs_asked, connections=_CONNECTIONS, seconds=seconds)
+    beside = wrk.post(ours.port, asked, connections=_CONNECTIONS, seconds=seconds)
     ratio = beside.per_second / max(seen.per_second, 1e-9)
     return {"server": name, **seen.as_json(), "ours_to_it": ratio}
 
@@ -66,9 +68,8 @@ def _installed(name: str) -> Path:
     return python.absolute()
 
 
-def _asked(name: str) -> tuple[str, str]:
-    """Path and body of the same question in its own protocol."""
-    body = query(target=123)
+def _asked(name: str, body: bytes) -> Asked:
+    """The same question in its own protocol."""
     if name == "litserve":
         return "/predict", body
     if name == "bentoml":
@@ -76,9 +77,7 @@ def _asked(name: str) -> tuple[str, str]:
     return "/v2/models/random/infer", _v2(body)
 
 
-def _v2(body: str) -> str:
-    import json
-
+def _v2(body: bytes) -> bytes:
     asked = json.loads(body)
     return json.dumps(
         {
@@ -97,7 +96,7 @@ def _v2(body: str) -> str:
                 },
             ]
         }
-    )
+    ).encode()
 
 
 def _litserve(python: Path, bundle: Path) -> AbstractContextManager[Server]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from . import servers, wrk
 from .bundles import query
-from .target_queries import NPY, load
+from .target_queries import NPY, PATH, load
 
 CLIENTS, FEW_CLIENTS = 64, 8
+_ASKED = [(PATH, query(seed=i).encode()) for i in range(64)]
 
 
 def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
             {
                 "accept": accept,
                 "server": name,
-                **load(server, query(), CLIENTS, seconds, accept),
+                **load(server, _ASKED, CLIENTS, seconds, accept=accept),
             }
             for accept in (wrk.JSON, NPY)
             for _ in range(2)
@@ -38,7 +39,7 @@ def _beside_naive(repository: Path, seconds: float) -> list[dict[str, Any]]:
     bundle = repository / "random" / "1"
     with servers.service(repository) as ours, servers.app("naive", bundle) as naive:
         return [
-            {"accept": wrk.JSON, "server": name, **load(server, query(), FEW_CLIENTS, seconds)}
+            {"accept": wrk.JSON, "server": name, **load(server, _ASKED, FEW_CLIENTS, seconds)}
             for _ in range(2)
             for name, server in {"hsoftmax": ours, "naive FastAPI": naive}.items()
         ]

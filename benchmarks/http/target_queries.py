@@ -6,14 +6,15 @@ Servers take turns at each concurrency, so that a busy moment of the machine hit
 `cpu_us` is the processor time that the server took for a request, which noise disturbs least.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import servers, wrk
-from .bundles import npy_query, query
+from .bundles import npy_query, query, some_targets
 from .servers import Server
+from .wrk import Asked
 
 CONCURRENCY = (1, 4, 16, 64, 256)
 PATH = "/v1/models/random/probabilities"
@@ -25,35 +26,43 @@ Rows = list[dict[str, Any]]
 def measure(repository: Path, seconds: float) -> Rows:
     """A row for each server and concurrency, with its ratio to the FastAPI no-op."""
     rows: Rows = []
+    as_json, as_npy = json_queries(repository), _npy_queries(repository)
     with _all(repository) as running:
         for connections in CONCURRENCY:
             at_once = [
-                {"server": name, **load(server, query(target=123), connections, seconds)}
+                {"server": name, **load(server, as_json, connections, seconds)}
                 for name, server in running.items()
             ]
-            binary = load_npy(running["hsoftmax"], connections, seconds)
+            binary = load(
+                running["hsoftmax"], as_npy, connections, seconds, accept=NPY, content_type=NPY
+            )
             at_once.append({"server": "hsoftmax, npy", **binary})
             rows += [row | _ratios(row, at_once[0]) for row in at_once]
     return rows
 
 
+def json_queries(repository: Path, path: str = PATH) -> list[Asked]:
+    """One row and one target each."""
+    return [
+        (path, query(target=target, seed=i).encode())
+        for i, target in enumerate(some_targets(repository))
+    ]
+
+
+def _npy_queries(repository: Path) -> list[Asked]:
+    """The same, with the row as npy and the target in the URL."""
+    return [
+        (f"{PATH}?targets={target}", npy_query(seed=i))
+        for i, target in enumerate(some_targets(repository))
+    ]
+
+
 def load(
-    server: Server, body: str, connections: int, seconds: float, accept: str = "application/json"
+    server: Server, asked: Sequence[Asked], connections: int, seconds: float, **told: str
 ) -> dict[str, float]:
     """What wrk saw, and what it cost the server."""
-    return _load(server, PATH, body, connections=connections, seconds=seconds, accept=accept)
-
-
-def load_npy(server: Server, connections: int, seconds: float) -> dict[str, float]:
-    """The same of a target query whose row and answer are npy."""
-    path = f"{PATH}?targets=123"
-    told = {"accept": NPY, "content_type": NPY}
-    return _load(server, path, npy_query(), connections=connections, seconds=seconds, **told)
-
-
-def _load(server: Server, path: str, body: str | bytes, **told: Any) -> dict[str, float]:  # noqa: ANN401
     before = server.cpu_seconds()
-    seen = wrk.post(server.port, path, body, **told)
+    seen = wrk.post(server.port, asked, connections=connections, seconds=seconds, **told)
     spent = server.cpu_seconds() - before
     return seen.as_json() | {"cpu_us": spent / max(1, seen.requests) * 1e6}
 

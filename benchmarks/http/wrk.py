@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,23 @@ from .servers import LOAD_CORE
 
 JSON = "application/json"
 
+Asked = tuple[str, bytes]  # path and body of a POST
+
+# The requests in turn; made once, as to make them takes longer than to send them.
+_TURNS = """
+local requests, turn = {}, 0
+init = function(args)
+  for i, path in ipairs(paths) do
+    local file = io.open(folder .. "/" .. i, "rb")
+    requests[i] = wrk.format("POST", path, headers, file:read("*a"))
+    file:close()
+  end
+end
+request = function()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+"""
 _REPORT = """
 done = function(summary, latency, requests)
   io.write(string.format("@ %d %d %d %d %d\\n", summary.requests, summary.duration,
@@ -41,8 +59,7 @@ def available() -> bool:
 
 def post(
     port: int,
-    path: str,
-    body: str | bytes,
+    asked: Sequence[Asked],
     *,
     connections: int,
     seconds: float,
@@ -51,17 +68,18 @@ def post(
 ) -> Load:
     """So many connections, each with the next request as soon as it has its answer."""
     with tempfile.TemporaryDirectory() as directory:
-        sent = Path(directory) / "body"
-        sent.write_bytes(body.encode() if isinstance(body, str) else body)
+        for i, (_, body) in enumerate(asked, 1):
+            (Path(directory) / str(i)).write_bytes(body)
+        paths = ", ".join(f'"{path}"' for path, _ in asked)
+        headers = f'["content-type"] = "{content_type}", ["accept"] = "{accept}"'
         script = Path(directory) / "post.lua"
         script.write_text(
-            f'wrk.method = "POST"\nwrk.body = io.open("{sent}", "rb"):read("*a")\n'
-            f'wrk.headers["content-type"] = "{content_type}"\n'
-            f'wrk.headers["accept"] = "{accept}"\n{_REPORT}'
+            f'local folder, paths, headers = "{directory}", {{{paths}}}, {{{headers}}}\n'
+            f"{_TURNS}{_REPORT}"
         )
         command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]
         told = [f"-d{max(1, round(seconds))}s", "--timeout=60s", "-s", str(script)]
-        url = f"http://127.0.0.1:{port}{path}"
+        url = f"http://127.0.0.1:{port}"
         ran = subprocess.run([*command, *told, url], capture_output=True, text=True, check=True)
     found = re.search(r"^@ (\d+) (\d+) (\d+) (\d+) (\d+)$", ran.stdout, re.MULTILINE)
     if found is None:
