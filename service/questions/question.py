@@ -72,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
         finish: the answer's fields from the graph's outputs
         matrix: what a slice of the rows gives, where the answer may be made in slices
         also: another run on the same rows, whose fields join the answer
+        apart: shares no run with others, so that its answer is the same to the bit, always
     """
 
     session: Session
@@ -82,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
     finish: Callable[[list[Array]], Fields]
     matrix: Matrix | None = None
     also: "Plan | None" = None
+    apart: bool = False
 
     @property
     def runs(self) -> "tuple[Plan, ...]":

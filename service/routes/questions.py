@@ -215,6 +215,7 @@ def _call(plan: Plan, asked: Terms) -> Call:
         values=plan.values,
         priority=asked.priority,
         timeout=asked.timeout,
+        apart=plan.apart,
     )
 
 

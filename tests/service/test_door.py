@@ -8,7 +8,6 @@ import json
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import pytest
@@ -171,11 +170,9 @@ def npy(shape: Sequence[int], **told) -> bytes:
 def app(repository) -> Callable[..., FastAPI]:
     cores = []
 
-    def app(**settings) -> FastAPI:
-        log = json_log("info", stream) if (stream := settings.pop("log", None)) else None
-        made = create_app(
-            Settings(repository=repository, threads=1, **settings), log=log or json_log("error")
-        )
+    def app(log: io.BytesIO | None = None, **settings) -> FastAPI:
+        told = Settings(repository=repository, threads=1, **settings)
+        made = create_app(told, log=json_log("error" if log is None else "info", log))
         cores.append(core_of(made))
         cores[-1].load()
         return made
@@ -297,6 +294,21 @@ def test_what_came_in_one_turn_is_run_at_once(app):
         np.testing.assert_allclose(answer.json["probabilities"], expected, rtol=1e-6)
 
 
+def test_what_is_drawn_of_a_seed_shares_no_run(app):
+    one = app()
+    runtime = counted(one, "sample")
+
+    async def main() -> list[Answer]:
+        lines = [Line(one) for _ in range(3)]
+        for line in lines:
+            line.send(REQUESTS["sample"])
+        return [(await line.answers())[0] for line in lines]
+
+    answers = asyncio.run(main())
+    assert runtime.rows == [1, 1, 1]
+    assert answers[0].steady() == answers[1].steady() == answers[2].steady()
+
+
 @dataclass
 class Counting:
     """A runtime that counts the rows of its runs."""
@@ -315,7 +327,6 @@ class Counting:
 def counted(app: FastAPI, task: str = "target_log_prob") -> Counting:
     session = core_of(app).repository.find("words").sessions[task]
     runtime = Counting(session.runtime)
-    app.state.undo = partial(object.__setattr__, session, "runtime", session.runtime)
     object.__setattr__(session, "runtime", runtime)
     return runtime
 
