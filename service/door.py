@@ -20,7 +20,7 @@ from .answers import UNFORESEEN, answer_headers, error_parts
 from .compression import VARY, compressible
 from .core import Core
 from .engine import Call, Outcome
-from .errors import ServiceError
+from .errors import Overloaded, ServiceError
 from .exchange import Exchange, Headers, begin
 from .gate import expect_key
 from .order import Order
@@ -107,7 +107,11 @@ class Door:
 
     def _admit(self, visit: _Visit) -> None:
         expect_key(visit.caller.scope["headers"], self._core.keys)
-        visit.served = visit.endpoint.admit(visit.name, visit.body, visit.exchange)
+        found = visit.endpoint.admit(visit.name, visit.body, visit.exchange)
+        if isinstance(found, Overloaded):
+            self._refuse(visit, found)
+        else:
+            visit.served = found
 
     def _end_turn(self) -> None:
         """Serve those who came in it; who is the only one time after time is not made to wait."""

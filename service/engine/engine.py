@@ -96,12 +96,16 @@ class Engine:
             return [self._outcome(call) for call in calls]
         return run_together(calls, self._outcome, self._ran_together)
 
-    def expect_room(self, task: str) -> None:
-        """Raise Overloaded if a call of this task would be refused whatever its size."""
+    def refusal(self, task: str) -> Overloaded | None:
+        """What a call of this task is told if it would be refused whatever its size, else None.
+
+        It is no exception here: most requests hear it under overload, when it must be cheap.
+        """
         lane = lane_of(task)
-        if self._queue.is_full(lane):
-            self._tally.given_up(lane, "rejected")
-            raise self._queue.refusal(lane)
+        if not self._queue.is_full(lane):
+            return None
+        self._tally.given_up(lane, "rejected")
+        return self._queue.refusal(lane)
 
     def submit(self, call: Call) -> asyncio.Future[Outputs]:
         """Let a call wait for a thread; to cancel the future is to give the call up."""

@@ -15,7 +15,7 @@ from service.body import read_body
 from service.core import Core
 from service.departure import unless_left
 from service.engine import Call, Outputs
-from service.errors import ServiceError, UnsupportedMediaType
+from service.errors import Overloaded, ServiceError, UnsupportedMediaType
 from service.exchange import Exchange, current
 from service.formats import Format, formats
 from service.npy import read_npy
@@ -78,23 +78,24 @@ class Endpoint:
     async def _read(self, scope: Scope, receive: Receive, exchange: Exchange) -> Order:
         _manner(exchange.asked)  # what is wrong with it is told before the body has come
         body = await read_body(exchange.asked, receive, self._settings)
-        served = self.admit(scope["path_params"]["name"], body, exchange)
-        return self.order(served, scope["query_string"], body, exchange)
+        found = self.admit(scope["path_params"]["name"], body, exchange)
+        if isinstance(found, Overloaded):
+            raise found
+        return self.order(found, scope["query_string"], body, exchange)
 
-    def admit(self, name: str, body: bytes, exchange: Exchange) -> Served:
-        """The bundle that is asked, once there is room for the question, which is not read yet.
+    def admit(self, name: str, body: bytes, exchange: Exchange) -> Served | Overloaded:
+        """The bundle that is asked, or the refusal that a glance at the body tells is certain.
 
         Raises:
             NotAcceptable, UnsupportedMediaType, InvalidQuery: by the headers, it has no answer.
             UnknownBundle, NotReady: it is not served.
-            Overloaded: as far as a glance at the body tells, it would be refused anyway.
         """
         _, form, _ = _manner(exchange.asked)
         served = self._core.repository.find(name)
         exchange.serve(served)
-        if form is Format.JSON:
-            self._core.engine.expect_room(self._question.task(body))
-        return served
+        if form is not Format.JSON:
+            return served
+        return self._core.engine.refusal(self._question.task(body)) or served
 
     def order(self, served: Served, query_string: bytes, body: bytes, exchange: Exchange) -> Order:
         """What is asked of this bundle, or of another version of it. Raises ServiceError."""
