@@ -79,18 +79,20 @@ def _overload(
 
 
 def _peak(traffic: Traffic, rows: int, seconds: float) -> float:
-    """Answers a second that clients get who each wait for theirs."""
-    clients = traffic.clients(_CLIENTS, _post(rows))
+    """Answers a second that clients get who each wait for theirs, while health is looked at too."""
+    clients, health = traffic.clients(_CLIENTS, _post(rows)), traffic.clients(1, _HEALTH)
+    looks = Every(_PAUSE, health.ask_all)
     clients.eager = True
     clients.ask_all()
-    traffic.run(max(2.0, seconds / 10))  # pages in, pace learnt
+    traffic.run(max(2.0, seconds / 10), looks)  # pages in, pace learnt
     clients.seen.seconds.clear()
     lasts = max(4.0, seconds / 4)
-    traffic.run(lasts)
+    traffic.run(lasts, looks)
     peak = clients.seen.count("200") / lasts
     clients.eager = False
-    traffic.wait_for(clients)
-    traffic.close(clients)
+    for some in (clients, health):
+        traffic.wait_for(some)
+        traffic.close(some)
     return peak
 
 
