@@ -10,20 +10,21 @@ with what has been read.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
-
-from starlette.types import Scope
 
 from .answers import UNFORESEEN, answer_headers, error_parts
+from .callers import Caller, Reply, reply
 from .compression import VARY, compressible
 from .core import Core
 from .engine import Call, Outcome
 from .errors import Overloaded, ServiceError
-from .exchange import Exchange, Headers, begin
+from .exchange import Exchange, Headers, exchange_of
 from .gate import expect_key
+from .heads import Head, Heads
 from .order import Order
+from .refusals import Ask, Refusals, ask
 from .rim import note
 from .routes import Endpoint
 from .served import Served
@@ -31,29 +32,14 @@ from .shortcut import Find
 
 _MOST = 16  # in one go: more gain little, and all others wait meanwhile
 
-Reply = tuple[int, Headers, bytes]  # status, headers and the whole body
-
-
-class Caller(Protocol):
-    """A POST, and who waits for what becomes of it."""
-
-    scope: Scope
-
-    def body(self) -> bytes | None:
-        """All of it, or None if more is to come."""
-
-    def settle(self, reply: Reply | None) -> None:
-        """Called once; None is to be let in."""
-
 
 @dataclass(slots=True)
 class _Visit:
     """What is known of one caller who asks a question."""
 
     caller: Caller
+    ask: Ask
     body: bytes
-    name: str
-    endpoint: Endpoint
     exchange: Exchange
     served: Served | None = None
     order: Order | None = None
@@ -68,6 +54,8 @@ class Door:
     def __init__(self, core: Core, find: Find[Endpoint]) -> None:
         self._core = core
         self._find = find
+        self.heads: Heads[Ask] = Heads()
+        self.refuse = Refusals(core).refuse
         self._visits: deque[_Visit] = deque()
         self._came = 0  # in this turn of the loop
         self._alone = False  # whether only one did in the last
@@ -77,11 +65,25 @@ class Door:
         """Whether nobody is stopped here, as every request is to be seen by the app."""
         return self._core.traces is not None or self._core.health.draining
 
-    def receive(self, caller: Caller) -> None:
+    def ask(self, head: Head) -> Ask | None:
+        """What is asked, if it is plainly a question."""
+        name, endpoint = self._find(head.path)
+        if endpoint is None or b"content-encoding" in head.asked:  # which takes a thread
+            return None
+        return ask(head, name, endpoint)
+
+    def learn(self, data: bytes, ask: Ask, body: bytes) -> None:
+        """Know the head again, if whoever came with it may come in."""
+        with suppress(ServiceError):
+            expect_key(ask.head.headers, self._core.keys)
+            self.heads.learn(data, ask.head, body, ask)
+
+    def receive(self, ask: Ask, caller: Caller) -> None:
         """Settle it: at once, or with others that come in this turn of the loop."""
-        visit = self._visit(caller)
-        if visit is None:
-            return caller.settle(None)
+        body = caller.body()
+        if body is None or len(body) > self._core.settings.max_body_bytes:
+            return caller.let_in(None)
+        visit = _Visit(caller, ask, body, exchange_of(ask.head.asked))
         self._try(visit, self._admit)
         if visit.served is None:
             return self._settle(visit)
@@ -93,21 +95,9 @@ class Door:
         else:
             self._visits.append(visit)
 
-    def _visit(self, caller: Caller) -> _Visit | None:
-        """None if it is not plainly a question."""
-        scope, body = caller.scope, caller.body()  # what comes in parts has limits in the app
-        name, endpoint = self._find(scope["path"])
-        if endpoint is None or body is None or len(body) > self._core.settings.max_body_bytes:
-            return None
-        exchange = begin(scope)
-        if b"content-encoding" in exchange.asked:  # which takes a thread
-            return None
-        scope["path_params"] = {"name": name}
-        return _Visit(caller, body, name, endpoint, exchange)
-
     def _admit(self, visit: _Visit) -> None:
-        expect_key(visit.caller.scope["headers"], self._core.keys)
-        found = visit.endpoint.admit(visit.name, visit.body, visit.exchange)
+        expect_key(visit.ask.head.headers, self._core.keys)
+        found = visit.ask.endpoint.admit(visit.ask.name, visit.body, visit.exchange)
         if isinstance(found, Overloaded):
             self._refuse(visit, found)
         else:
@@ -134,10 +124,10 @@ class Door:
 
     def _read(self, visit: _Visit) -> None:
         assert visit.served is not None
-        query_string, exchange = visit.caller.scope["query_string"], visit.exchange
-        order = visit.endpoint.order(visit.served, query_string, visit.body, exchange)
+        query_string, exchange = visit.ask.head.query_string, visit.exchange
+        order = visit.ask.endpoint.order(visit.served, query_string, visit.body, exchange)
         visit.order = order
-        visit.calls = visit.endpoint.tiny_calls(order) or ()
+        visit.calls = visit.ask.endpoint.tiny_calls(order) or ()
 
     def _run(self, visits: Sequence[_Visit]) -> None:
         calls = [call for visit in visits for call in visit.calls]
@@ -154,7 +144,7 @@ class Door:
             if isinstance(outcome, ServiceError):
                 return self._refuse(visit, outcome)
             outputs.append(outcome)
-        whole = order.whole = visit.endpoint.write(order, outputs, visit.exchange)
+        whole = order.whole = visit.ask.endpoint.write(order, outputs, visit.exchange)
         self._dress(visit, 200, answer_headers(order.wanted, len(whole)), whole)
 
     def _try(self, visit: _Visit, step: Callable[[_Visit], None]) -> None:
@@ -177,16 +167,21 @@ class Door:
             if status == 200 and len(body) >= self._core.settings.compress_above:
                 return
             headers = [*headers, VARY]
-        visit.reply = status, [*headers, *exchange.headers()], body
+        visit.reply = reply(status, [*headers, *exchange.headers()], body)
 
     def _settle(self, visit: _Visit) -> None:
-        exchange, reply = visit.exchange, visit.reply
-        if reply is None:
-            exchange.order = visit.order
-        else:
-            exchange.status = reply[0]
-            note(self._core, exchange, "POST", visit.endpoint.path)
         try:
-            visit.caller.settle(reply)
+            if visit.reply is None and visit.caller.here:
+                visit.exchange.order = visit.order
+                visit.caller.let_in(visit.exchange)
+            else:
+                self._answer(visit)
         except Exception as fault:  # nobody else's connection suffers from it
-            self._core.log.error("not_settled", fault, request_id=exchange.request_id)
+            self._core.log.error("not_settled", fault, request_id=visit.exchange.request_id)
+
+    def _answer(self, visit: _Visit) -> None:
+        """What there is no reply to has been left by its client."""
+        if visit.reply is not None:
+            visit.exchange.status = visit.reply[0]
+        note(self._core, visit.exchange, "POST", visit.ask.endpoint.path)
+        visit.caller.answer(visit.reply)

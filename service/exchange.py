@@ -67,16 +67,26 @@ class Exchange(msgspec.Struct):
 
 
 def begin(scope: Scope) -> Exchange:
-    """The scope's exchange, with the client's request id if it is a safe one, else a new one.
+    """The scope's exchange: what the door has begun goes on.
 
-    If the door has begun it, that one goes on.
+    It has the client's request id if that is a safe one, else a new one.
     """
     begun: Exchange | None = scope.get(_KEY)
     if begun is not None:
         return begun
-    asked = dict(scope["headers"])
-    scope[_KEY] = exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
+    scope[_KEY] = exchange = exchange_of(dict(scope["headers"]))
     return exchange
+
+
+def exchange_of(asked: Mapping[bytes, bytes]) -> Exchange:
+    """A new one, which begins now."""
+    return Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
+
+
+def hand_on(scope: Scope, exchange: Exchange) -> None:
+    """Let it be the scope's, though it was begun without one."""
+    exchange.asked = dict(scope["headers"])
+    scope[_KEY] = exchange
 
 
 def current(scope: Scope) -> Exchange:

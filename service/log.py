@@ -44,28 +44,25 @@ class Log:
 
     def debug(self, event: str, **fields: object) -> None:
         if self._least <= 10:
-            self._write("debug", event, fields)
+            self._lines.add((time(), "debug", event, self._always, fields))
 
     def info(self, event: str, **fields: object) -> None:
         if self._least <= 20:
-            self._write("info", event, fields)
+            self._lines.add((time(), "info", event, self._always, fields))
 
     def warning(self, event: str, **fields: object) -> None:
         if self._least <= 30:
-            self._write("warning", event, fields)
+            self._lines.add((time(), "warning", event, self._always, fields))
 
     def error(self, event: str, error: BaseException | None = None, /, **fields: object) -> None:
         """What went wrong, with the traceback of the exception if one is given."""
         if error is not None:
             fields["exception"] = "".join(traceback.format_exception(error))
-        self._write("error", event, fields)
+        self._lines.add((time(), "error", event, self._always, fields))
 
     def exception(self, event: str, **fields: object) -> None:
         """What went wrong, with the traceback of the exception that is being handled."""
         self.error(event, sys.exception(), **fields)
-
-    def _write(self, level: LogLevel, event: str, fields: dict[str, object]) -> None:
-        self._lines.add((time(), level, event, self._always, fields))
 
 
 class Lines:

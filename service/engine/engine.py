@@ -96,16 +96,15 @@ class Engine:
             return [self._outcome(call) for call in calls]
         return run_together(calls, self._outcome, self._ran_together)
 
-    def refusal(self, task: str) -> Overloaded | None:
-        """What a call of this task is told if it would be refused whatever its size, else None.
+    def is_full(self, task: str) -> bool:
+        """Whether a call of this task would be refused, whatever its size."""
+        return self._queue.is_full(lane_of(task))
 
-        It is no exception here: most requests hear it under overload, when it must be cheap.
-        """
+    def reject(self, task: str) -> tuple[str, int]:
+        """Count one that is refused; what it is told: the reason, and the seconds to wait."""
         lane = lane_of(task)
-        if not self._queue.is_full(lane):
-            return None
         self._tally.given_up(lane, "rejected")
-        return self._queue.refusal(lane)
+        return self._queue.reason(lane)
 
     def submit(self, call: Call) -> asyncio.Future[Outputs]:
         """Let a call wait for a thread; to cancel the future is to give the call up."""

@@ -110,15 +110,15 @@ class Queue:
         writing = 0 if lane is Lane.TARGET else self._writers.pending
         return self._held[lane].requests + writing >= self._bounds.requests
 
-    def refusal(self, lane: Lane) -> Overloaded:
-        """What somebody is told for whom there is no room."""
-        return Overloaded(f"{lane}: too much is waiting already", self._retry_after)
+    def reason(self, lane: Lane) -> tuple[str, int]:
+        """Why there is no room, and in how many seconds there may be."""
+        return f"{lane}: too much is waiting already", self._retry_after
 
     def put(self, job: Job) -> None:
         """Let a job wait. Raises Overloaded if there is no room in its lane."""
         with self._changed:
             if not self._held[job.lane].has_room(job, self._bounds, self._writers):
-                raise self.refusal(job.lane)
+                raise Overloaded(*self.reason(job.lane))
             line = self._line(job)
             if not line.jobs:
                 line.clock = max(line.clock, self._now)

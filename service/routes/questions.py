@@ -1,6 +1,6 @@
 """POST /v1/models/{name}/<question> as raw ASGI, each in the OpenAPI document all the same."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -83,6 +83,14 @@ class Endpoint:
             raise found
         return self.order(found, scope["query_string"], body, exchange)
 
+    def glance(self, asked: Mapping[bytes, bytes]) -> Callable[[bytes], str] | None:
+        """What tells the task of a body that comes with these headers; None if only reading it."""
+        try:
+            _, form, _ = _manner(asked)
+        except ServiceError:
+            return None
+        return self._question.task if form is Format.JSON else None
+
     def admit(self, name: str, body: bytes, exchange: Exchange) -> Served | Overloaded:
         """The bundle that is asked, or the refusal that a glance at the body tells is certain.
 
@@ -95,7 +103,8 @@ class Endpoint:
         exchange.serve(served)
         if form is not Format.JSON:
             return served
-        return self._core.engine.refusal(self._question.task(body)) or served
+        task, engine = self._question.task(body), self._core.engine
+        return Overloaded(*engine.reject(task)) if engine.is_full(task) else served
 
     def order(self, served: Served, query_string: bytes, body: bytes, exchange: Exchange) -> Order:
         """What is asked of this bundle, or of another version of it. Raises ServiceError."""

@@ -1,5 +1,6 @@
 """One small real repository for all tests, made once by the real exporter, and clients of it."""
 
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 import exporter
 import models
 from models.arrays import Array, Float32
 from service import Settings, create_app
+from service.core import core_of
+from service.log import json_log
 
 from .processes import Process, Start
 
@@ -138,3 +142,20 @@ def expect_error(answer, status: int, code: str, sentence: str = "") -> None:
     assert answer.headers["content-type"] == "application/json"
     for inside in ("/tmp", "Traceback", "Error(", ".py", "onnx"):
         assert inside not in body["error"]
+
+
+@pytest.fixture
+def app(repository) -> Iterator[Callable[..., FastAPI]]:
+    """An app that has loaded the repository, with these settings, and its log if that is given."""
+    cores = []
+
+    def app(log: io.BytesIO | None = None, **settings) -> FastAPI:
+        told = Settings(repository=repository, threads=1, **settings)
+        made = create_app(told, log=json_log("error" if log is None else "info", log))
+        cores.append(core_of(made))
+        cores[-1].load()
+        return made
+
+    yield app
+    for core in cores:
+        core.engine.close()
