@@ -142,6 +142,10 @@ class Clients:
 
     def answered(self, one: "_Connection", kind: str, seconds: float) -> None:
         """Called by the connection; of one that is lost, no more comes."""
+        if one.lost and one in self._idle:  # closed by the server, as nothing was asked for long
+            self._idle.remove(one)
+            self.all.remove(one)
+            return
         self.seen.add(kind, seconds)
         if one.lost:
             self.all.remove(one)

@@ -6,8 +6,10 @@ second that clients get who each wait for theirs. Both take turns, as the machin
 a tenth within a minute.
 """
 
+import math
 import os
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from . import servers
@@ -20,9 +22,10 @@ _QUEUE = 64  # requests; more only makes those that are admitted wait longer
 _CLIENTS = 64
 _CONNECTIONS = 256
 _TIMES = 3.0
-_TURNS = 4
+_TURN = 5.0  # seconds of overload between two looks at the peak
 _HEALTH = b"GET /healthz/live HTTP/1.1\r\nhost: a\r\n\r\n"
-_WARM = 2.0  # seconds
+_WARM = 1.0  # seconds
+_LASTS = 3.0  # seconds of the peak
 _PAUSE = 0.05  # seconds between two looks at health
 _LOOK = 0.5  # and at memory
 
@@ -45,12 +48,14 @@ def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
             Every(_PAUSE, health.ask_all),
             Every(_LOOK, lambda: resident.append(server.resident_mib())),
         ]
-        peaks = [_peak(traffic, rows, seconds)]
-        offered = Every(1 / (_TIMES * peaks[0]), load.ask)
-        answered = 0
-        for _ in range(_TURNS):
-            answered += _overload(traffic, load, offered, looks, seconds / _TURNS)
-            peaks.append(_peak(traffic, rows, seconds))
+        peaks = [_peak(traffic, rows)]
+        offered, rates = Every(math.inf, load.ask), list[float]()
+        answered, turns = 0, max(1, round(seconds / _TURN))
+        for _ in range(turns):
+            rates.append(_TIMES * peaks[-1])
+            offered.period = 1 / rates[-1]
+            answered += _overload(traffic, load, offered, looks, seconds / turns)
+            peaks.append(_peak(traffic, rows))
         for clients in (load, health):
             traffic.wait_for(clients)
             traffic.close(clients)
@@ -62,7 +67,7 @@ def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
         "peak_per_second": _between(peaks),
         "peak_least": min(peaks),
         "peak_most": max(peaks),
-        "offered_per_second": 1 / offered.period,
+        "offered_per_second": fmean(rates),
         "client_late_p99_ms": offered.late.quantile_ms("clock", 0.99),
         **_found(load, health),
         **_memory(resident),
@@ -86,7 +91,7 @@ def _between(peaks: list[float]) -> float:
     return (sum(peaks) - (peaks[0] + peaks[-1]) / 2) / (len(peaks) - 1)
 
 
-def _peak(traffic: Traffic, rows: int, seconds: float) -> float:
+def _peak(traffic: Traffic, rows: int) -> float:
     """Answers a second that clients get who each wait for theirs, while health is looked at too."""
     clients, health = traffic.clients(_CLIENTS, _post(rows)), traffic.clients(1, _HEALTH)
     looks = Every(_PAUSE, health.ask_all)
@@ -94,9 +99,8 @@ def _peak(traffic: Traffic, rows: int, seconds: float) -> float:
     clients.ask_all()
     traffic.run(_WARM, looks)  # pages in, pace learnt
     clients.seen.seconds.clear()
-    lasts = max(2.0, seconds / 10)
-    traffic.run(lasts, looks)
-    peak = clients.seen.count("200") / lasts
+    traffic.run(_LASTS, looks)
+    peak = clients.seen.count("200") / _LASTS
     clients.eager = False
     for some in (clients, health):
         traffic.wait_for(some)
