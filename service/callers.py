@@ -20,7 +20,7 @@ def reply(status: int, headers: Headers, body: bytes) -> Reply:
 
 
 class Caller(Protocol):
-    """A POST, and who waits for what becomes of it: one of `answer` and `let_in`, once."""
+    """A POST, and who waits for what becomes of it: `answer`, `let_in` or, if they fail, `drop`."""
 
     @property
     def here(self) -> bool:
@@ -34,6 +34,9 @@ class Caller(Protocol):
 
     def let_in(self, exchange: Exchange | None) -> None:
         """The app goes on, with what is known of the exchange."""
+
+    def drop(self) -> None:
+        """Hang up."""
 
 
 class ParsedCaller:
@@ -66,6 +69,9 @@ class ParsedCaller:
     def let_in(self, exchange: Exchange | None) -> None:
         self._connection.start(self._cycle, self._app, exchange)
 
+    def drop(self) -> None:
+        self._connection.transport.abort()
+
 
 class KnownCaller:
     """A request of which uvicorn knows nothing, unless it is let in."""
@@ -87,6 +93,9 @@ class KnownCaller:
 
     def let_in(self, exchange: Exchange | None) -> None:
         self._connection.enter(self._data, exchange)
+
+    def drop(self) -> None:
+        self._connection.transport.abort()
 
 
 def _nothing() -> None:

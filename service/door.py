@@ -10,7 +10,6 @@ with what has been read.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,7 +23,7 @@ from .exchange import Exchange, Headers, exchange_of
 from .gate import expect_key
 from .heads import Head, Heads
 from .order import Order
-from .refusals import Ask, Refusals, ask
+from .refusals import Ask, Known, Refusals, know
 from .rim import note
 from .routes import Endpoint
 from .served import Served
@@ -54,8 +53,8 @@ class Door:
     def __init__(self, core: Core, find: Find[Endpoint]) -> None:
         self._core = core
         self._find = find
-        self.heads: Heads[Ask] = Heads()
-        self.refuse = Refusals(core).refuse
+        self.heads: Heads[Known] = Heads()
+        self._refusals = Refusals(core)
         self._visits: deque[_Visit] = deque()
         self._came = 0  # in this turn of the loop
         self._alone = False  # whether only one did in the last
@@ -70,13 +69,25 @@ class Door:
         name, endpoint = self._find(head.path)
         if endpoint is None or b"content-encoding" in head.asked:  # which takes a thread
             return None
-        return ask(head, name, endpoint)
+        return Ask(head, name, endpoint)
 
     def learn(self, data: bytes, ask: Ask, body: bytes) -> None:
         """Know the head again, if whoever came with it may come in."""
-        with suppress(ServiceError):
+        try:
             expect_key(ask.head.headers, self._core.keys)
-            self.heads.learn(data, ask.head, body, ask)
+            self.heads.learn(data, ask.head, body, know(ask))
+        except ServiceError:  # which is said when it is answered
+            return
+        except Exception as fault:
+            self._core.log.error("not_learnt", fault)
+
+    def refuse(self, known: Known, body: bytes) -> Reply | None:
+        """The answer if there is no room for it, or None if it is to be received."""
+        try:
+            return self._refusals.refuse(known, body)
+        except Exception as fault:
+            self._core.log.error("not_refused", fault)
+            return None
 
     def receive(self, ask: Ask, caller: Caller) -> None:
         """Settle it: at once, or with others that come in this turn of the loop."""
@@ -178,6 +189,7 @@ class Door:
                 self._answer(visit)
         except Exception as fault:  # nobody else's connection suffers from it
             self._core.log.error("not_settled", fault, request_id=visit.exchange.request_id)
+            visit.caller.drop()
 
     def _answer(self, visit: _Visit) -> None:
         """What there is no reply to has been left by its client."""

@@ -16,10 +16,24 @@ _LENGTH = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
 _DIGITS = 9
 _LONGEST = 2**13  # bytes of a head
 _MOST = 256  # heads
-# By these a body has no length, or the connection is another one after it, or no two are the same.
-_UNLIKE = frozenset(
-    {b"transfer-encoding", b"upgrade", b"expect", REQUEST_ID, b"traceparent", b"date"}
+_MANY = 64  # headers: a head that is all names takes many times its bytes
+# By these a body has no length, or the connection is another one after it.
+_UNLIKE = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
+# Of these no two are the same.
+_UNIQUE = frozenset(
+    {
+        REQUEST_ID,
+        b"date",
+        b"traceparent",
+        b"tracestate",
+        b"b3",
+        b"x-b3-spanid",
+        b"x-amzn-trace-id",
+        b"x-cloud-trace-context",
+        b"x-correlation-id",
+    }
 )
+_NEVER = _UNLIKE | _UNIQUE
 
 T = TypeVar("T")
 
@@ -59,7 +73,7 @@ class Heads(Generic[T]):
     def learn(self, data: bytes, head: Head, body: bytes, known: T) -> None:
         """Keep what is known of a head, if the data is just what was read as it and this body."""
         cut = _cut(data)
-        if cut is None or not _UNLIKE.isdisjoint(head.asked):
+        if cut is None or len(head.headers) > _MANY or not _NEVER.isdisjoint(head.asked):
             return
         key, length, start = cut
         if length != len(body) or data[start:] != body:

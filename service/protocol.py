@@ -56,15 +56,15 @@ class Protocol(HttpToolsProtocol):
         if self._at_door:
             self._later += data
             return self.flow.pause_reading()
-        known = self._door.heads.find(data) if self._is_idle() else None
-        if known is None:
+        found = self._door.heads.find(data) if self._is_idle() else None
+        if found is None:
             return self._read(data)
-        ask, body = known
-        refusal = self._door.refuse(ask, body)
+        known, body = found
+        refusal = self._door.refuse(known, body)
         if refusal is not None:
             return self.leave_door(refusal)
         self._at_door = True
-        self._door.receive(ask, KnownCaller(self, data, body))
+        self._door.receive(known.ask, KnownCaller(self, data, body))
 
     def _is_idle(self) -> bool:
         """Whether a request may begin, and be answered at once."""

@@ -29,24 +29,31 @@ Pieces = tuple[bytes, ...]  # of an answer; between them stands the request's id
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a head asks, whatever the body.
+    """What a head asks, and of which bundle, whatever the body."""
+
+    head: Head
+    name: str
+    endpoint: Endpoint
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is kept of it.
 
     Attributes:
         task: tells a body's task at a glance; None where only reading it does
         varies: whether the answer may depend on which encodings the client accepts
     """
 
-    head: Head
-    name: str
-    endpoint: Endpoint
+    ask: Ask
     task: Callable[[bytes], str] | None
     varies: bool
 
 
-def ask(head: Head, name: str, endpoint: Endpoint) -> Ask:
-    """What this head asks of a bundle."""
-    varies = compressible(answer_headers(Format.JSON, 0), head.asked)
-    return Ask(head, name, endpoint, endpoint.glance(head.asked), varies)
+def know(ask: Ask) -> Known:
+    """What there is to know, as the headers say."""
+    asked = ask.head.asked
+    varies = compressible(answer_headers(Format.JSON, 0), asked)
+    return Known(ask, ask.endpoint.glance(asked), varies)
 
 
 class Refusals:
@@ -55,18 +62,20 @@ class Refusals:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def refuse(self, ask: Ask, body: bytes) -> Reply | None:
+    def refuse(self, known: Known, body: bytes) -> Reply | None:
         """The answer, logged and counted, if it is certain that there is no room; else None."""
-        core = self._core
-        if ask.task is None or not core.engine.is_full(task := ask.task(body)):
+        core, ask = self._core, known.ask
+        if known.task is None or not core.engine.is_full(task := known.task(body)):
             return None
         started = perf_counter()
+        if len(body) > core.settings.max_body_bytes:
+            return None
         try:
             expect_key(ask.head.headers, core.keys)
             digest = core.repository.find(ask.name).manifest.digest
         except ServiceError:  # who looks closer will say it
             return None
-        pieces = _pieces(*core.engine.reject(task), digest, ask.varies)
+        pieces = _pieces(*core.engine.reject(task), digest, known.varies)
         exchange = _exchange(ask, digest, started)
         note(core, exchange, "POST", ask.endpoint.path)
         return Overloaded.status, exchange.request_id.encode().join(pieces)

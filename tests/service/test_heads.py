@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from service.heads import Head, Heads
 
-_LONGEST, _MOST = 2**13, 256
+_LONGEST, _MOST, _MANY = 2**13, 256, 64
 
 
 class Read:
@@ -123,6 +123,8 @@ def test_what_is_another_request_is_not_known(other):
         b"expect: 100-continue",
         b"x-request-id: 1",
         b"traceparent: 00-1-1-00",
+        b"b3: 1-1",
+        b"X-Amzn-Trace-Id: Root=1",
         b"date: today",
         b"x: " + b"y" * _LONGEST,
     ],
@@ -131,6 +133,14 @@ def test_what_is_like_no_other_is_not_learnt(header):
     heads = Heads[str]()
     learn(heads, request(b"one", header))
     assert not knows(heads, request(b"one", header))
+
+
+@pytest.mark.parametrize("number", [_MANY, _MANY + 1])
+def test_a_head_that_is_all_names_is_not_learnt(number):
+    heads = Heads[str]()
+    data = request(b"one", *[b"x: y"] * (number - 2))
+    learn(heads, data)
+    assert knows(heads, data) == (number == _MANY)
 
 
 def test_what_was_read_otherwise_is_not_learnt():

@@ -11,6 +11,7 @@ import pytest
 
 from service.core import core_of
 from service.door import Door
+from service.formats import Format
 from service.protocol import Protocol
 
 from .conftest import TARGETS
@@ -223,8 +224,7 @@ def test_who_leaves_meanwhile_disturbs_nobody_and_is_logged(app, monkeypatch, ti
         assert not left.tasks
 
     asyncio.run(main())
-    core_of(one).log._lines.flush()
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in flushed(one, log).splitlines()]
     codes = sorted(line["code"] for line in lines if line["event"] == "request")
     assert codes == (["ok"] * 4 if tiny else ["client_left", *["ok"] * 3])
 
@@ -370,8 +370,7 @@ def test_a_refusal_is_that_of_the_app_logged_and_counted(app, monkeypatch, more)
     assert len({answer.headers["x-request-id"] for answer in answers}) == 5
     page = core.metrics.page().decode()
     assert 'hsoftmax_rejected_total{lane="full"} 5.0' in page
-    core.log._lines.flush()
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in flushed(one, log).splitlines()]
     refused = [line for line in lines if line.get("code") == "overloaded"]
     assert [line["request_id"] for line in refused] == [a.json["request_id"] for a in answers]
     assert len({json.dumps(_but_time(line)) for line in refused}) == 1
@@ -402,6 +401,76 @@ def test_a_refusal_needs_a_key_and_a_bundle(app, monkeypatch):
 
     asyncio.run(main())
     assert 'hsoftmax_rejected_total{lane="full"} 2.0' in core.metrics.page().decode()
+
+
+def test_what_is_too_large_is_so_where_there_is_no_room_too(app, monkeypatch):
+    one = app(max_body_bytes=3_000)
+
+    async def main() -> None:
+        line = await met(one, post(FULL))
+        monkeypatch.setattr(core_of(one).engine._queue, "is_full", lambda lane: True)
+        for length, status in ((3_000, 429), (3_001, 413)):
+            assert (await line.ask(post(b" " * length))).status == status
+
+    asyncio.run(main())
+
+
+def test_nothing_is_looked_for_for_who_has_no_key(app, monkeypatch):
+    looked = []
+    monkeypatch.setattr("service.routes.questions.expect_arrow", lambda: looked.append(1))
+    one, arrow = app(api_keys="key"), {"accept": str(Format.ARROW)}
+
+    async def main() -> None:
+        for key in ({}, {"authorization": "Bearer another"}):
+            assert (await Line(one).ask(post(FULL, **key, **arrow))).status == 401
+            assert not looked
+        assert (await Line(one).ask(post(FULL, authorization="Bearer key", **arrow))).status == 200
+        assert looked
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("step", ["service.door.know", "service.refusals.Refusals.refuse"])
+def test_what_fails_unforeseen_before_a_question_is_read_costs_no_answer(app, monkeypatch, step):
+    def fails(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    log = io.BytesIO()
+    one = app(log=log)
+
+    async def main() -> list[Answer]:
+        line = await met(one, post(TINY))
+        monkeypatch.setattr(step, fails)
+        return [await line.ask(post(TINY)), await Line(one).ask(post(TINY, accept="*/*"))]
+
+    assert [answer.status for answer in asyncio.run(main())] == [200, 200]
+    assert b"secret" in flushed(one, log)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_fails_while_one_is_answered_hangs_up_on_that_one(app, monkeypatch, known):
+    def fails(*_: object) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("secret")
+
+    log = io.BytesIO()
+    one = app(log=log)
+
+    async def main() -> None:
+        line, other = await met(one, post(TINY)), Counted(one)
+        monkeypatch.setattr("service.door.note", fails)
+        line.send(post(TINY) if known else post(TINY, accept="*/*"))
+        assert line.wire.closed
+        assert not line.wire.taken
+        assert (await other.ask(post(TINY))).status == 200
+
+    asyncio.run(main())
+    assert b"secret" in flushed(one, log)
+
+
+def flushed(app, log: io.BytesIO) -> bytes:
+    core_of(app).log._lines.flush()
+    return log.getvalue()
 
 
 def test_a_refusal_says_what_to_wait_now(app, monkeypatch):
