@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
@@ -12,6 +12,7 @@ from .errors import InvalidQuery
 from .wire import sentence
 
 _MOST = 100_000  # parameters; a URL is bounded before
+_TARGETS = b"targets="
 
 
 def query_of(  # a query of the given form
@@ -28,34 +29,43 @@ def query_of(  # a query of the given form
     Raises:
         InvalidQuery: a parameter that is not known, given twice, or of another type.
     """
-    query, texts = _parsed(form, query_string, targets is not None)
+    rest, texts = _parted(query_string)
     if texts:
         if targets is not None:
             raise InvalidQuery("targets: expected in the body or in the URL, got both")
         targets = _targets(texts, len(matrix))
+    query = _parsed(form, rest, targets is not None)
     changed: dict[str, Any] = {"inputs": matrix}
     if targets is not None:
         changed["targets"] = targets
     return msgspec.structs.replace(query, **changed)
 
 
-@lru_cache(maxsize=64)  # of one client, all are usually the same
-def _parsed(form: Any, query_string: bytes, with_targets: bool) -> tuple[Any, list[str]]:  # noqa: ANN401  as above
-    """The query without inputs and targets, and the targets' texts."""
-    fields: dict[str, Any] = {"inputs": []}
+def _parted(query_string: bytes) -> tuple[bytes, list[str]]:
+    """What a client says each time, and the targets, which are rarely the same twice."""
+    if _TARGETS not in query_string:
+        return query_string, []
+    rest: list[bytes] = []
     texts: list[str] = []
+    for part in query_string.split(b"&"):
+        if part.startswith(_TARGETS):
+            texts.append(unquote_plus(part[len(_TARGETS) :].decode("latin-1")))
+        else:
+            rest.append(part)
+    return b"&".join(rest), texts
+
+
+@lru_cache(maxsize=64)
+def _parsed(form: Any, query_string: bytes, with_targets: bool) -> Any:  # noqa: ANN401  as above
+    """The query without inputs and targets."""
+    fields: dict[str, Any] = {"inputs": []} | ({"targets": []} if with_targets else {})
     given = parse_qsl(query_string.decode("latin-1"), True, max_num_fields=_MOST)
     for name, value in given:
-        if name == "targets":
-            texts.append(value)
-        elif name in fields:
+        if name in fields:
             raise InvalidQuery(f"{name[:60]}: expected once, got it again")
-        else:
-            fields[name] = value
-    if texts or with_targets:
-        fields["targets"] = []
+        fields[name] = value
     try:
-        return msgspec.convert(fields, form, strict=False), texts
+        return msgspec.convert(fields, form, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidQuery(sentence(str(error), form)) from None
 

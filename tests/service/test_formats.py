@@ -68,7 +68,7 @@ def test_an_npy_matrix_asks_as_its_numbers_do(client, ask, hidden, dtype, order)
     [
         ({"targets": "3,5,étoile"}, [3, 5, "étoile"]),
         ({"targets": ["3,7", "5", ""]}, [[3, 7], [5], []]),
-        ({"targets": ["1", "word2", "3"], "log": "true", "version": "1"}, [[1], ["word2"], [3]]),
+        ({"log": "true", "targets": ["1", "word2", "3"], "version": "1"}, [[1], ["word2"], [3]]),
     ],
 )
 def test_targets_come_in_the_url(client, ask, hidden, url, targets):
