@@ -1,10 +1,11 @@
 """A two-level model of any size in seconds: its `weights.bin` is one random chunk, repeated."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,6 +16,9 @@ from exporter.stored import stored_tensors
 from exporter.weights_file import write_weights
 from models import HierarchicalSoftmax, Level
 from models.arrays import Array, Float32
+
+Providers = Sequence[Any]  # as ONNX Runtime wants them told
+CPU: Providers = ("CPUExecutionProvider",)
 
 _CHUNK = 4 * 1024 * 1024  # floats
 
@@ -34,16 +38,18 @@ class Written:
         weight, offsets = self.tensors[f"level{last}.weight"], self.model.levels[last].offsets
         return weight[number] if weight.ndim == 3 else weight[offsets[number] : offsets[number + 1]]
 
-    def session(self, task: str, threads: int = 1) -> onnxruntime.InferenceSession:
+    def session(
+        self, task: str, threads: int = 1, providers: Providers = CPU
+    ) -> onnxruntime.InferenceSession:
         """A session of one of the model's own tasks."""
-        return self.bound(task, lower(self.model, self.tensors)[task], threads)
+        return self.bound(task, lower(self.model, self.tensors)[task], threads, providers)
 
-    def bound(self, name: str, lowered: Lowered, threads: int = 1) -> onnxruntime.InferenceSession:
+    def bound(
+        self, name: str, lowered: Lowered, threads: int = 1, providers: Providers = CPU
+    ) -> onnxruntime.InferenceSession:
         path = self.directory / f"{name}.onnx"
         path.write_bytes(bind(lowered.proto, lowered.views, self.table).SerializeToString())
-        return onnxruntime.InferenceSession(
-            path, session_options(threads), providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(path, session_options(threads), providers=[*providers])
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Every check that needs CUDA, in one go: `make test-gpu`, or this, in the root of the repository.
-# It makes a virtual environment of its own, as the two builds of ONNX Runtime exclude each other.
+# It makes a virtual environment of its own, as the two builds of ONNX Runtime exclude each other;
+# where an environment is there that has all, PYTEST and HSOFTMAX name its commands.
 set -eu
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv
 venv=build/cuda
-if [ ! -e $venv/installed ]; then
+if [ -z "${PYTEST:-}" ] && [ ! -e $venv/installed ]; then
 	"${PYTHON:-python3.11}" -m venv $venv
 	pip="$venv/bin/pip --quiet --disable-pip-version-check"
 	$pip install --require-hashes -r requirements/dev.txt
@@ -13,5 +14,9 @@ if [ ! -e $venv/installed ]; then
 	$pip install --no-deps --no-build-isolation --editable .
 	touch $venv/installed
 fi
-$venv/bin/pytest -m gpu
-HSOFTMAX_DEVICE=cuda $venv/bin/hsoftmax demo --check
+pytest=${PYTEST:-$venv/bin/pytest}
+export HSOFTMAX_DEVICE=cuda
+$pytest -m gpu
+# The same tables of shapes, and the same requests, as on the CPU.
+$pytest -n 4 tests/exporter/graphs tests/service
+${HSOFTMAX:-$venv/bin/hsoftmax} demo --check

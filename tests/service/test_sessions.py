@@ -1,10 +1,14 @@
 """Devices are what they say they are."""
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 
+from models.hierarchical_softmax import log_probs
 from service import Settings, StartError, create_app
 from service.sessions import CPU, CUDA, choose_device
+
+from .conftest import SERVED, TOLERANCE, serving
 
 has_cuda = CUDA in ort.get_available_providers()
 
@@ -43,3 +47,14 @@ def test_cuda_computes_without_tf32():
     device = choose_device("cuda")
     assert device.name == "cuda"
     assert device.providers[0] == (CUDA, {"use_tf32": "0"})
+
+
+@pytest.mark.gpu
+def test_an_app_on_cuda_says_so_and_answers_as_the_reference(repository, hidden):
+    query = {"inputs": hidden.tolist(), "log": True}
+    with serving(repository, device="cuda") as client:
+        models = client.get("/v1/models").json()["models"]
+        answer = client.post("/v1/models/words/probabilities", json=query).json()
+    assert {model["device"] for model in models} == {"cuda"}
+    wanted = log_probs(SERVED["words", 2], hidden)
+    np.testing.assert_allclose(answer["log_probabilities"], wanted, rtol=0, atol=TOLERANCE)

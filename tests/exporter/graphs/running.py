@@ -1,8 +1,10 @@
 """Softmaxes lowered into running sessions, one for each task, and what all are held to."""
 
+import os
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from bundle import Precision
 from exporter.graphs import bind, lower
@@ -10,6 +12,7 @@ from exporter.stored import stored_tensors
 from exporter.verification import open_session
 from exporter.weights_file import write_weights
 from models import Model, Softmax, reference
+from service.sessions import choose_device
 
 TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 
@@ -24,7 +27,7 @@ class Running:
         for task, lowered in lower(model, tensors).items():
             path = directory / f"{task}.onnx"
             path.write_bytes(bind(lowered.proto, lowered.views, table).SerializeToString())
-            self.sessions[task] = open_session(path)
+            self.sessions[task] = _open(path)
         self.sizes = {p.stem: p.stat().st_size for p in directory.glob("*.onnx")}
 
     def __call__(self, task: str, **inputs):
@@ -32,6 +35,13 @@ class Running:
 
     def top_k(self, hidden, k: int, max_blocks: int = 0):
         return self("top_k", hidden=hidden, k=np.array([k]), max_blocks=np.array([max_blocks]))
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    """A session; where the tests are to run on CUDA (`make test-gpu`), on that as in the service."""
+    if os.environ.get("HSOFTMAX_DEVICE") != "cuda":
+        return open_session(path)
+    return onnxruntime.InferenceSession(path, providers=list(choose_device("cuda").providers))
 
 
 def assert_every_target(model: Softmax, run: Running, hidden, scale: float = 1.0) -> None:
