@@ -38,7 +38,7 @@ class Running:
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
-    """A session; where the tests are to run on CUDA (`make test-gpu`), on that as in the service."""
+    """A session; on CUDA, as in the service, where the tests are to run there (`make test-gpu`)."""
     if os.environ.get("HSOFTMAX_DEVICE") != "cuda":
         return open_session(path)
     return onnxruntime.InferenceSession(path, providers=list(choose_device("cuda").providers))
