@@ -105,8 +105,10 @@ def _external(name: str, view: View, table: Mapping[str, bundle.Tensor]) -> onnx
         name=name,
         dims=view.shape,
         data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)),
-        data_location=onnx.TensorProto.EXTERNAL,
     )
+    if not math.prod(view.shape):  # some versions of ONNX Runtime cannot read nothing from a file
+        return proto
+    proto.data_location = onnx.TensorProto.EXTERNAL
     item = np.dtype(entry.dtype).itemsize
     place = {
         "location": bundle.WEIGHTS,

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 
 from exporter.graphs import huffman_softmax as graph
@@ -149,6 +150,15 @@ def large(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(huffman_top_k, "_DENSE_WEIGHTS", 1 << 22)
         return model, Running(model, tmp_path_factory.mktemp("large"))
+
+
+def test_what_is_empty_is_not_looked_for_in_the_weights_file(tmp_path):
+    Running(random_huffman(hidden_size=6, num_targets=2), tmp_path)
+    graphs = [onnx.load(path, load_external_data=False).graph for path in tmp_path.glob("*.onnx")]
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
+    assert any(0 in tensor.dims for tensor in tensors)
+    for tensor in tensors:
+        assert bool(tensor.external_data) == (0 not in tensor.dims)
 
 
 def test_a_sure_row_opens_few_nodes_and_a_flat_one_is_answered_densely(large):
