@@ -14,9 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from models.arrays import Array
-from service.sessions import Device, choose_device
+from service.sessions import CUDA, ON_CUDA
 
 from .measure import medians_of, report
 from .options import integers, sizes, two_level_options
@@ -31,12 +32,12 @@ _WHOLE = 128  # rows of a full distribution, at most
 
 def main() -> None:
     options = _options()
-    cuda = choose_device("cuda")
+    onnxruntime.preload_dlls()
     torch = import_module("torch") if find_spec("torch") else None
     with two_level(options.clusters, options.block, options.hidden) as made:
         peer = {} if torch is None else _peer(torch, made)
         for task in ("target_log_prob", "top_k", "log_probs"):
-            runs = _runs(made, task, cuda, options.threads) | peer.get(task, {})
+            runs = _runs(made, task, options.threads) | peer.get(task, {})
             rows = [_measure(made, task, runs, batch, options) for batch in options.batches]
             title = f"{task}: {sizes(options)}, CPU with {options.threads} threads"
             report(f"{title}, us a batch", [row for row in rows if row], None)
@@ -65,11 +66,13 @@ def _feeds(made: Written, task: str, rng: np.random.Generator, batch: int) -> Fe
             return {"hidden": hidden}
 
 
-def _runs(made: Written, task: str, cuda: Device, threads: int) -> dict[str, Run]:
+def _runs(made: Written, task: str, threads: int) -> dict[str, Run]:
     sessions = {
-        "cuda": made.session(task, threads, cuda.providers),
+        "cuda": made.session(task, threads, ON_CUDA.providers),
         "cpu": made.session(task, threads),
     }
+    if (got := sessions["cuda"].get_providers()[0]) != CUDA:
+        raise SystemExit(f"expected {CUDA}, got {got}")
     return {
         name: lambda feeds, session=session: session.run(None, feeds)
         for name, session in sessions.items()

@@ -41,7 +41,7 @@ from .routes import (
     page_routes,
     question_endpoints,
 )
-from .sessions import Device, choose_device, share_threads
+from .sessions import Device, choose_device
 from .settings import Settings
 from .shortcut import Shortcut, finder
 from .traces import Traced, open_traces
@@ -111,9 +111,8 @@ def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIA
 
 
 def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, settings.threads)
     metrics, health = Metrics(), Health()
-    share_threads(settings.threads)
     repository = Repository(
         settings.repository,
         device=device,

@@ -54,29 +54,31 @@ class Session:
         return outputs
 
 
-_CPU = Device("cpu", (CPU,))
+ON_CPU = Device("cpu", (CPU,))
 # TF32 rounds products to 10 bits, about 1e-3 in a log-probability.
-_CUDA = Device("cuda", ((CUDA, {"use_tf32": "0"}), CPU))
+ON_CUDA = Device("cuda", ((CUDA, {"use_tf32": "0"}), CPU))
 
 
-def choose_device(choice: DeviceChoice) -> Device:
-    """The device that was asked for.
+def choose_device(choice: DeviceChoice, threads: int) -> Device:
+    """The device that was asked for, and one pool of so many threads for all sessions.
+
+    The pool comes first: without one no session opens, be it one that only looks for CUDA.
 
     Raises:
         StartError: `cuda` where it does not come up; it is never silently the CPU.
     """
+    _share_threads(threads)
     if choice == "cpu":
-        return _CPU
+        return ON_CPU
     obstacle = _cuda_obstacle()
     if obstacle is None:
-        return _CUDA
+        return ON_CUDA
     if choice == "cuda":
         raise StartError(f"device: expected cuda, got none: {obstacle}")
-    return _CPU
+    return ON_CPU
 
 
-def share_threads(threads: int) -> None:
-    """Let all sessions of this process compute in one pool of this size."""
+def _share_threads(threads: int) -> None:
     with suppress(Exception):  # the pool is the process's: whoever came first has sized it
         ort.set_global_thread_pool_sizes(threads, 1)
 
@@ -144,7 +146,7 @@ def _cuda_obstacle() -> str | None:
     with suppress(Exception):
         ort.preload_dlls()
     try:
-        got = ort.InferenceSession(_PROBE, _options(), list(_CUDA.providers)).get_providers()
+        got = ort.InferenceSession(_PROBE, _options(), list(ON_CUDA.providers)).get_providers()
     except Exception as error:
         return str(error).splitlines()[0]
     return None if CUDA in got else "its libraries or its driver do not load"

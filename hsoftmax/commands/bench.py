@@ -12,7 +12,7 @@ import bundle
 import service
 from hsoftmax.measure import Measurement, measure
 from hsoftmax.newest import newest
-from service.sessions import choose_device, open_sessions, share_threads
+from service.sessions import choose_device, open_sessions
 
 
 @click.command("bench")
@@ -37,8 +37,7 @@ def command(
     settings = service.Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )
-    share_threads(settings.threads)
-    chosen = choose_device(settings.device)
+    chosen = choose_device(settings.device, settings.threads)
     sessions = open_sessions(opened, chosen)
     found = list(measure(opened.manifest, sessions, batches=batches, seconds=seconds))
     machine = f"{_processor()}, {settings.threads} threads, {chosen.name}"

@@ -6,7 +6,7 @@ import pytest
 
 from service import Settings, StartError, create_app
 from service.repository import Repository
-from service.sessions import choose_device
+from service.sessions import ON_CPU
 
 from .conftest import HIDDEN, expect_error, serving
 
@@ -153,7 +153,7 @@ def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
             raise PermissionError(str(tmp_path))
 
     core = create_app(Settings(repository=tmp_path)).state.core
-    broken = Unreadable(tmp_path, device=choose_device("cpu"), check_hashes=True, log=core.log)
+    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=core.log)
     object.__setattr__(core, "repository", broken)
     core.load()
     assert core.health.failure == "the repository could not be read"

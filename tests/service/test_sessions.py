@@ -1,5 +1,8 @@
 """Devices are what they say they are."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -11,6 +14,15 @@ from service.sessions import CPU, CUDA, choose_device
 from .conftest import SERVED, TOLERANCE, serving
 
 has_cuda = CUDA in ort.get_available_providers()
+# After a device was chosen, this process cannot export any more.
+pytestmark = pytest.mark.usefixtures("repository")
+
+# A build for CUDA on a machine that has none.
+_LOOKS = f"""
+import onnxruntime, warnings
+onnxruntime.get_available_providers = lambda: ["{CUDA}", "{CPU}"]
+warnings.simplefilter("ignore")
+"""
 
 
 @pytest.mark.skipif(has_cuda, reason="this machine may have CUDA")
@@ -21,11 +33,11 @@ def test_cuda_without_cuda_is_an_error_and_never_the_cpu(repository):
 
 @pytest.mark.skipif(has_cuda, reason="this machine may have CUDA")
 def test_auto_is_the_cpu_where_there_is_no_cuda():
-    assert choose_device("auto").name == "cpu"
+    assert choose_device("auto", 1).name == "cpu"
 
 
 def test_cpu_is_the_cpu():
-    assert choose_device("cpu").providers == (CPU,)
+    assert choose_device("cpu", 1).providers == (CPU,)
 
 
 def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
@@ -34,17 +46,24 @@ def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
     if has_cuda:
         pytest.skip("this machine may have CUDA")
     with pytest.warns(UserWarning, match="not in available"):
-        assert choose_device("auto").name == "cpu"
+        assert choose_device("auto", 1).name == "cpu"
     with (
         pytest.warns(UserWarning, match="not in available"),
         pytest.raises(StartError, match="expected cuda, got none"),
     ):
-        choose_device("cuda")
+        choose_device("cuda", 1)
+
+
+def test_who_looks_for_cuda_in_a_new_process_learns_why_there_is_none():
+    look = f"{_LOOKS}from service.sessions import choose_device; choose_device('cuda', 1)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
+    wanted = "device: expected cuda, got none: its libraries or its driver do not load"
+    assert done.stderr.splitlines()[-1].endswith(wanted)
 
 
 @pytest.mark.gpu
 def test_cuda_computes_without_tf32():
-    device = choose_device("cuda")
+    device = choose_device("cuda", 1)
     assert device.name == "cuda"
     assert device.providers[0] == (CUDA, {"use_tf32": "0"})
 

@@ -13,7 +13,7 @@ from exporter.stored import stored_tensors
 from exporter.verification import open_session
 from exporter.weights_file import write_weights
 from models import Model, Softmax, reference
-from service.sessions import choose_device
+from service.sessions import CUDA, ON_CUDA
 
 TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 
@@ -48,7 +48,10 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     """A session; on CUDA, as in the service, where the tests are to run there (`make test-gpu`)."""
     if os.environ.get("HSOFTMAX_DEVICE") != "cuda":
         return open_session(path)
-    return onnxruntime.InferenceSession(path, providers=list(choose_device("cuda").providers))
+    onnxruntime.preload_dlls()
+    session = onnxruntime.InferenceSession(path, providers=list(ON_CUDA.providers))
+    assert session.get_providers()[0] == CUDA
+    return session
 
 
 def assert_every_target(model: Softmax, run: Running, hidden, scale: float = 1.0) -> None:

@@ -7,14 +7,13 @@ import pytest
 
 from bundle import open_bundle
 from service.engine import Call
-from service.sessions import choose_device, open_sessions, share_threads
+from service.sessions import choose_device, open_sessions
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE
 
 
 @pytest.fixture(scope="module")
 def sessions(repository):
-    share_threads(1)
-    return open_sessions(open_bundle(repository / "words" / "2"), choose_device("cpu"))
+    return open_sessions(open_bundle(repository / "words" / "2"), choose_device("cpu", 1))
 
 
 def _call(session, rng, rows: int) -> Call:

@@ -11,15 +11,13 @@ from service.engine.merging import key
 from service.jobs.engine_run import EngineRun, call_of
 from service.jobs.failures import Interrupted
 from service.served import open_served
-from service.sessions import choose_device
+from service.sessions import ON_CPU
 from tests.service.conftest import HIDDEN
 
 
 @pytest.fixture
 def served(repository):
-    return open_served(
-        "words", 2, repository / "words" / "2", device=choose_device("cpu"), check_hashes=False
-    )
+    return open_served("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
 
 
 def asked(graph: str, rows: int = 3) -> Asked:
