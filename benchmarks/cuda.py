@@ -26,6 +26,7 @@ from .synthetic import Written, two_level
 Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], object]
 
+_TASKS = ("log_probs", "target_log_prob", "top_k")
 _K = 10
 _WHOLE = 128  # rows of a full distribution, at most
 
@@ -36,7 +37,7 @@ def main() -> None:
     torch = import_module("torch") if find_spec("torch") else None
     with two_level(options.clusters, options.block, options.hidden) as made:
         peer = {} if torch is None else _peer(torch, made)
-        for task in ("target_log_prob", "top_k", "log_probs"):
+        for task in options.tasks:
             runs = _runs(made, task, options.threads) | peer.get(task, {})
             rows = [_measure(made, task, runs, batch, options) for batch in options.batches]
             title = f"{task}: {sizes(options)}, CPU with {options.threads} threads"
@@ -128,7 +129,8 @@ def _peer(torch: ModuleType, made: Written) -> dict[str, dict[str, Run]]:
 
 def _options() -> argparse.Namespace:
     parser = two_level_options(__doc__)
-    parser.add_argument("--batches", type=integers, default=[1, 8, 64, 256, 1024, 4096])
+    parser.add_argument("--tasks", type=lambda names: names.split(","), default=_TASKS)
+    parser.add_argument("--batches", type=integers, default=[1, 8, 32, 128, 1024, 4096])
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=20)
     return parser.parse_args()

@@ -41,7 +41,7 @@ from .routes import (
     page_routes,
     question_endpoints,
 )
-from .sessions import Device, choose_device
+from .sessions import choose_device
 from .settings import Settings
 from .shortcut import Shortcut, finder
 from .traces import Traced, open_traces
@@ -120,7 +120,7 @@ def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
         log=log,
         unloaded=frozenset() if peers is None else peers.unloaded,
     )
-    engine = _engine(settings, device, log, metrics)
+    engine = _engine(settings, log, metrics)
     return Core(
         settings=settings,
         repository=repository,
@@ -135,7 +135,7 @@ def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
     )
 
 
-def _engine(settings: Settings, device: Device, log: Log, metrics: Metrics) -> Engine:
+def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
     return Engine(
         settings.threads,
         log,
@@ -144,8 +144,7 @@ def _engine(settings: Settings, device: Device, log: Log, metrics: Metrics) -> E
             settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
         ),
         timeout=settings.timeout,
-        # A device answers a batch in about the time of a row, and the event loop would wait for it.
-        inline_work=INLINE_WORK if device.name == "cpu" else 0,
+        inline_work=INLINE_WORK,
         batching=settings.batching,
     )
 

@@ -28,21 +28,40 @@ CPU = "CPUExecutionProvider"
 _PROBE = b64decode("CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV")
 
 
+# What is dense: all else goes from block to block by what it has found, and is wrong or slow on
+# CUDA (docs/decisions/0026).
+DENSE = frozenset({"log_probs", "cluster_log_probs"})
+
+
 @dataclass(frozen=True)
 class Device:
-    """Where graphs run, and the execution providers that say so to ONNX Runtime."""
+    """Where graphs run, and the execution providers that say so to ONNX Runtime.
+
+    Attributes:
+        providers: of dense tasks; all others run on the CPU
+    """
 
     name: Literal["cpu", "cuda"]
     providers: tuple[Any, ...]
 
+    def providers_of(self, task: str) -> tuple[Any, ...]:
+        """In the order in which ONNX Runtime is to try them."""
+        return self.providers if task in DENSE else (CPU,)
+
 
 @dataclass(frozen=True)
 class Session:
-    """One task's graph, ready to run."""
+    """One task's graph, ready to run.
+
+    Attributes:
+        on_cpu: whether nothing is handed to another device, which answers a batch in about the
+            time of a row
+    """
 
     task: str
     graph: Graph
     runtime: ort.InferenceSession
+    on_cpu: bool = True
 
     @cached_property
     def output_names(self) -> list[str]:
@@ -55,8 +74,10 @@ class Session:
 
 
 ON_CPU = Device("cpu", (CPU,))
-# TF32 rounds products to 10 bits, about 1e-3 in a log-probability.
-ON_CUDA = Device("cuda", ((CUDA, {"use_tf32": "0"}), CPU))
+# TF32 rounds products to 10 bits, about 1e-3 in a log-probability; an arena that doubles takes up
+# to twice the memory that is needed.
+_SETTINGS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+ON_CUDA = Device("cuda", ((CUDA, _SETTINGS), CPU))
 
 
 def choose_device(choice: DeviceChoice, threads: int) -> Device:
@@ -95,12 +116,12 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
 
 
 def _open(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
-    path = bundle.file(graph.file)
+    path, providers = bundle.file(graph.file), device.providers_of(task)
     try:
         runtime = ort.InferenceSession(
-            str(path), sess_options=_options(), providers=list(device.providers)
+            str(path), sess_options=_options(), providers=list(providers)
         )
-        session = Session(task, graph, runtime)
+        session = Session(task, graph, runtime, on_cpu=providers == (CPU,))
         _expect_ports(session)
         session.run({port.name: _warm_up(port) for port in graph.inputs})
     except BundleError:

@@ -78,7 +78,8 @@ class Engine:
     def is_tiny(self, call: Call) -> bool:
         """Whether to run it here is less work than to hand it to a thread, and its turn is now."""
         lane = lane_of(call.session.task)
-        return call.work <= self._inline_work and not self._queue.waiting(lane)
+        tiny = call.work <= self._inline_work and call.session.on_cpu
+        return tiny and not self._queue.waiting(lane)
 
     def run_now(self, call: Call) -> Outputs:
         """Run a graph here and now. Raises InferenceFailed."""

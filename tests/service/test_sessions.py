@@ -9,7 +9,7 @@ import pytest
 
 from models.hierarchical_softmax import log_probs
 from service import Settings, StartError, create_app
-from service.sessions import CPU, CUDA, choose_device
+from service.sessions import CPU, CUDA, ON_CPU, ON_CUDA, choose_device
 
 from .conftest import SERVED, TOLERANCE, serving
 
@@ -34,6 +34,12 @@ def test_cuda_without_cuda_is_an_error_and_never_the_cpu(repository):
 @pytest.mark.skipif(has_cuda, reason="this machine may have CUDA")
 def test_auto_is_the_cpu_where_there_is_no_cuda():
     assert choose_device("auto", 1).name == "cpu"
+
+
+@pytest.mark.parametrize("device", [ON_CPU, ON_CUDA])
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "sample", "block_dot"])
+def test_what_is_not_dense_runs_on_the_cpu(device, task):
+    assert device.providers_of(task) == (CPU,)
 
 
 def test_cpu_is_the_cpu():
@@ -65,7 +71,8 @@ def test_who_looks_for_cuda_in_a_new_process_learns_why_there_is_none():
 def test_cuda_computes_without_tf32():
     device = choose_device("cuda", 1)
     assert device.name == "cuda"
-    assert device.providers[0] == (CUDA, {"use_tf32": "0"})
+    name, settings = device.providers[0]
+    assert (name, settings["use_tf32"]) == (CUDA, "0")
 
 
 @pytest.mark.gpu

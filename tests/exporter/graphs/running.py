@@ -13,7 +13,7 @@ from exporter.stored import stored_tensors
 from exporter.verification import open_session
 from exporter.weights_file import write_weights
 from models import Model, Softmax, reference
-from service.sessions import CUDA, ON_CUDA
+from service.sessions import CUDA, DENSE, ON_CUDA
 
 TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 
@@ -46,10 +46,10 @@ class Running:
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
     """A session; on CUDA, as in the service, where the tests are to run there (`make test-gpu`)."""
-    if os.environ.get("HSOFTMAX_DEVICE") != "cuda":
+    if os.environ.get("HSOFTMAX_DEVICE") != "cuda" or path.stem not in DENSE:
         return open_session(path)
     onnxruntime.preload_dlls()
-    session = onnxruntime.InferenceSession(path, providers=list(ON_CUDA.providers))
+    session = onnxruntime.InferenceSession(path, providers=list(ON_CUDA.providers_of(path.stem)))
     assert session.get_providers()[0] == CUDA
     return session
 

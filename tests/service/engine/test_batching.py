@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,7 +162,9 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
 
 
 def test_a_device_runs_nothing_in_place(start):
-    assert not start(inline_work=0).is_tiny(rows(held(), 1, work=1))
+    session = held()
+    assert start().is_tiny(rows(session, 1, work=1))
+    assert not start().is_tiny(rows(replace(session, on_cpu=False), 1, work=1))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
