@@ -17,6 +17,7 @@ fi
 pytest=${PYTEST:-$venv/bin/pytest}
 export HSOFTMAX_DEVICE=cuda
 $pytest -m gpu
-# The same tables of shapes, and the same requests, as on the CPU.
-$pytest -n 4 tests/exporter/graphs tests/service
+# The same tables of shapes, and the same requests, as on the CPU; each process takes gigabytes of
+# the device, as every session of its many apps has handles of its own.
+$pytest -n 2 tests/exporter/graphs tests/service
 ${HSOFTMAX:-$venv/bin/hsoftmax} demo --check
