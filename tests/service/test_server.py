@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from service import Settings, StartError, serve
 
 from .conftest import HIDDEN
+from .lines import post
+from .processes import Process
 
 QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
+REQUEST = post(QUERY.encode())
 
 
 def ask(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
@@ -39,6 +43,54 @@ def test_sigterm_makes_unready_at_once_serves_on_and_exits_0(start):
     # A client with an open connection is answered, and told not to use it again.
     assert ask(kept).getheader("connection") == "close"
     assert ask(server.connect()).getheader("connection") == "close"
+    assert server.process.wait(timeout=10) == 0
+
+
+class Asking(threading.Thread):
+    """A client that asks as long as the service is ready, over connections kept while they may."""
+
+    def __init__(self, server: Process, ready: threading.Event) -> None:
+        super().__init__()
+        self._address, self._ready = (server.url.hostname, server.url.port), ready
+        self.answers, self.failures = 0, list[object]()
+
+    def run(self) -> None:
+        try:
+            while self._ready.is_set():
+                with socket.create_connection(self._address, timeout=10) as connection:
+                    self._ask_over(connection)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.failures.append(error)
+
+    def _ask_over(self, connection: socket.socket) -> None:
+        closing = None
+        while self._ready.is_set() and closing != "close":
+            connection.sendall(REQUEST)  # in one piece
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            closing, body = answer.getheader("connection"), json.loads(answer.read())
+            if answer.status != 200 or body["version"] != "2":
+                self.failures.append(body)
+            self.answers += 1
+
+
+def test_a_load_that_obeys_readiness_loses_nothing_to_sigterm(start):
+    server, ready = start(drain_delay=1.0), threading.Event()
+    ready.set()
+    clients = [Asking(server, ready) for _ in range(8)]
+    for client in clients:
+        client.start()
+    time.sleep(1.0)
+    asked = sum(client.answers for client in clients)
+    server.process.send_signal(signal.SIGTERM)
+    while server.get("/healthz/ready")[0] == 200:
+        time.sleep(0.05)
+    ready.clear()
+    for client in clients:
+        client.join()
+    assert [client.failures for client in clients] == [[]] * 8
+    assert asked > 100
+    assert sum(client.answers for client in clients) > asked
     assert server.process.wait(timeout=10) == 0
 
 
