@@ -2,16 +2,14 @@
 
     python -m benchmarks.cuda
 
-Arrays come from and go to the host, as in the service. With PyTorch in the environment: "two-level"
-gathers each target's block and multiplies them in one batch, "flat" is a Linear over all targets.
+Arrays come from and go to the host, as in the service. Every task runs on CUDA here; in the service
+only dense ones do (docs/decisions/0026). PyTorch is compared with if the environment has it.
 """
 
 import argparse
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -34,11 +32,12 @@ _WHOLE = 128  # rows of a full distribution, at most
 def main() -> None:
     options = _options()
     onnxruntime.preload_dlls()
-    torch = import_module("torch") if find_spec("torch") else None
+    torch = import_module("benchmarks.pytorch_cuda") if find_spec("torch") else None
     with two_level(options.clusters, options.block, options.hidden) as made:
-        peer = {} if torch is None else _peer(torch, made)
+        peers = {} if torch is None else torch.runs(made)
         for task in options.tasks:
-            runs = _runs(made, task, options.threads) | peer.get(task, {})
+            peer = {"pytorch": peers[task]} if task in peers else {}
+            runs = _runs(made, task, options.threads) | peer
             rows = [_measure(made, task, runs, batch, options) for batch in options.batches]
             title = f"{task}: {sizes(options)}, CPU with {options.threads} threads"
             report(f"{title}, us a batch", [row for row in rows if row], None)
@@ -77,53 +76,6 @@ def _runs(made: Written, task: str, threads: int) -> dict[str, Run]:
     return {
         name: lambda feeds, session=session: session.run(None, feeds)
         for name, session in sessions.items()
-    }
-
-
-def _peer(torch: ModuleType, made: Written) -> dict[str, dict[str, Run]]:
-    """PyTorch's own ways to the same, eager, without TF32."""
-    top, last = made.model.levels
-    w0, b0, w1, b1 = (
-        torch.from_numpy(array).cuda() for array in (top.weight, top.bias, last.weight, last.bias)
-    )
-    blocks, linear = w1.view(len(b0), -1, w1.shape[1]), torch.nn.functional.linear
-
-    def given(feeds: Feeds, name: str) -> Any:  # noqa: ANN401
-        return torch.from_numpy(feeds[name]).cuda()
-
-    def clusters(hidden: Any) -> Any:  # noqa: ANN401
-        return torch.log_softmax(linear(hidden, w0, b0), 1)
-
-    def two_level(feeds: Feeds) -> Array:
-        hidden, target = given(feeds, "hidden"), given(feeds, "target")
-        cluster, position = target // blocks.shape[1], target % blocks.shape[1]
-        scores = (
-            torch.bmm(blocks[cluster], hidden[:, :, None])[:, :, 0] + b1.view(len(b0), -1)[cluster]
-        )
-        inside = torch.log_softmax(scores, 1).gather(1, position[:, None])
-        answer: Array = (clusters(hidden).gather(1, cluster[:, None]) + inside).cpu().numpy()
-        return answer
-
-    def whole(hidden: Any) -> Any:  # noqa: ANN401
-        scores = linear(hidden, w1, b1).view(len(hidden), len(b0), -1)
-        return (torch.log_softmax(scores, 2) + clusters(hidden)[:, :, None]).flatten(1)
-
-    def log_probs(feeds: Feeds) -> Array:
-        answer: Array = whole(given(feeds, "hidden")).cpu().numpy()
-        return answer
-
-    def top_k(feeds: Feeds) -> list[Array]:
-        hidden = given(feeds, "hidden")
-        parts = [torch.topk(whole(some), _K) for some in hidden.split(_WHOLE)]
-        return [torch.cat(one).cpu().numpy() for one in zip(*parts, strict=True)]
-
-    def inference(run: Run) -> Run:
-        return torch.inference_mode()(run)  # type: ignore[no-any-return]
-
-    return {
-        "target_log_prob": {"torch two-level": inference(two_level)},
-        "top_k": {"torch": inference(top_k)},
-        "log_probs": {"torch": inference(log_probs)},
     }
 
 
