@@ -105,7 +105,8 @@ def list_batches(
             raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
         start = numbers[0][0]
     found = database.rows(
-        "SELECT object FROM batches WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2",
+        "SELECT object FROM batches WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT ?",
+        start,
         start,
         limit + 1,
     )
@@ -164,8 +165,8 @@ def got_on(database: Database, id: str, finished: int) -> None:
     """So many rows were finished when it was begun: if they are more now, it is no longer stuck."""
     with database.transaction() as db:
         db.execute(
-            "UPDATE batches SET begun = 1, finished = ?1 WHERE id = ?2 AND finished < ?1",
-            [finished, id],
+            "UPDATE batches SET begun = 1, finished = ? WHERE id = ? AND finished < ?",
+            [finished, id, finished],
         )
 
 

@@ -78,9 +78,11 @@ def list_files(
     start = _number(database, after) if after is not None else None
     sign, order = ("<", "DESC") if newest_first else (">", "ASC")
     found = database.rows(
-        f"SELECT {_COLUMNS} FROM files WHERE (?1 IS NULL OR purpose = ?1)"
-        f" AND (?2 IS NULL OR number {sign} ?2) ORDER BY number {order} LIMIT ?3",
+        f"SELECT {_COLUMNS} FROM files WHERE (? IS NULL OR purpose = ?)"
+        f" AND (? IS NULL OR number {sign} ?) ORDER BY number {order} LIMIT ?",
         purpose,
+        purpose,
+        start,
         start,
         limit + 1,
     )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +78,12 @@ class Client:
 
     def errors(self, batch: Json) -> list[Json]:
         return self.records(batch, "error_file_id")
+
+
+def shards(parts: Path) -> int:
+    """How many of a job are on the disk."""
+    with sqlite3.connect(parts / "ledger.sqlite") as ledger:
+        return ledger.execute("SELECT count(*) FROM shards").fetchone()[0]
 
 
 def ndjson(rows: list[Json]) -> str:

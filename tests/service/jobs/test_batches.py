@@ -12,7 +12,7 @@ import pytest
 import models
 from tests.service.conftest import HIDDEN, SERVED, TARGETS, TOLERANCE, expect_error
 
-from .conftest import SCORE, make_rows, ndjson, serving_jobs
+from .conftest import SCORE, eventually, make_rows, ndjson, serving_jobs, shards
 
 MODEL = SERVED["words", 2]
 
@@ -271,8 +271,8 @@ def test_a_cancelled_job_keeps_what_it_has_finished(jobs, valve):
     rows = make_rows(200)
     made = jobs.start(rows)
     jobs.until(made["id"], "in_progress")
-    while valve.passed < 8:
-        time.sleep(0.01)
+    parts = jobs.state / "jobs" / made["id"] / "output.ndjson.parts"
+    eventually(lambda: valve.passed >= 8 and shards(parts))
     assert jobs.cancel(made["id"])["status"] in ("cancelling", "cancelled")
     batch = jobs.until(made["id"])
     assert batch["status"] == "cancelled"
