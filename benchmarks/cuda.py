@@ -14,14 +14,12 @@ from importlib.util import find_spec
 import numpy as np
 import onnxruntime
 
-from models.arrays import Array
-from service.sessions import CUDA, ON_CUDA
+from service.sessions import CUDA, ON_CUDA, Feeds
 
 from .measure import medians_of, report
 from .options import integers, sizes, two_level_options
 from .synthetic import Written, two_level
 
-Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], object]
 
 _TASKS = ("log_probs", "target_log_prob", "top_k")
@@ -32,9 +30,9 @@ _WHOLE = 128  # rows of a full distribution, at most
 def main() -> None:
     options = _options()
     onnxruntime.preload_dlls()
-    torch = import_module("benchmarks.pytorch_cuda") if find_spec("torch") else None
+    pytorch = import_module("benchmarks.pytorch_cuda") if find_spec("torch") else None
     with two_level(options.clusters, options.block, options.hidden) as made:
-        peers = {} if torch is None else torch.runs(made)
+        peers = {} if pytorch is None else pytorch.runs(made)
         for task in options.tasks:
             peer = {"pytorch": peers[task]} if task in peers else {}
             runs = _runs(made, task, options.threads) | peer

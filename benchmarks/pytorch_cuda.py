@@ -4,7 +4,7 @@ Targets have their blocks gathered and multiplied in one batch; whole distributi
 over all targets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +12,10 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from models.arrays import Array
+from service.sessions import Feeds
 
 from .synthetic import Written
 
-Feeds = Mapping[str, Array]
-
-K = 10
 _AT_ONCE = 128  # rows of whole distributions
 
 
@@ -61,7 +59,8 @@ def _target_log_prob(w: Weights, feeds: Feeds) -> Array:
 
 
 def _top_k(w: Weights, feeds: Feeds) -> list[Array]:
-    parts = [torch.topk(_whole(w, some), K) for some in _given(feeds, "hidden").split(_AT_ONCE)]
+    k = int(feeds["k"][0])
+    parts = [torch.topk(_whole(w, some), k) for some in _given(feeds, "hidden").split(_AT_ONCE)]
     return [_taken(torch.cat(one)) for one in zip(*parts, strict=True)]
 
 

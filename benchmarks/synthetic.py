@@ -16,9 +16,7 @@ from exporter.stored import stored_tensors
 from exporter.weights_file import write_weights
 from models import HierarchicalSoftmax, Level
 from models.arrays import Array, Float32
-
-Providers = Sequence[Any]  # as ONNX Runtime wants them told
-CPU: Providers = ("CPUExecutionProvider",)
+from service.sessions import CPU
 
 _CHUNK = 4 * 1024 * 1024  # floats
 
@@ -39,13 +37,13 @@ class Written:
         return weight[number] if weight.ndim == 3 else weight[offsets[number] : offsets[number + 1]]
 
     def session(
-        self, task: str, threads: int = 1, providers: Providers = CPU
+        self, task: str, threads: int = 1, providers: Sequence[Any] = (CPU,)
     ) -> onnxruntime.InferenceSession:
         """A session of one of the model's own tasks."""
         return self.bound(task, lower(self.model, self.tensors)[task], threads, providers)
 
     def bound(
-        self, name: str, lowered: Lowered, threads: int = 1, providers: Providers = CPU
+        self, name: str, lowered: Lowered, threads: int = 1, providers: Sequence[Any] = (CPU,)
     ) -> onnxruntime.InferenceSession:
         path = self.directory / f"{name}.onnx"
         path.write_bytes(bind(lowered.proto, lowered.views, self.table).SerializeToString())

@@ -17,11 +17,13 @@ _DIGITS = 9
 _LONGEST = 2**13  # bytes of a head
 _MOST = 256  # heads
 _MANY = 64  # headers: a head that is all names takes many times its bytes
-# By these a body has no length, or the connection is another one after it.
-_UNLIKE = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
-# Of these no two are the same.
-_UNIQUE = frozenset(
+# By the first a body has no length, or the connection is another one after it; of the others no two
+# are the same.
+_UNLIKE = frozenset(
     {
+        b"transfer-encoding",
+        b"upgrade",
+        b"expect",
         REQUEST_ID,
         b"date",
         b"traceparent",
@@ -33,7 +35,6 @@ _UNIQUE = frozenset(
         b"x-correlation-id",
     }
 )
-_NEVER = _UNLIKE | _UNIQUE
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ class Heads(Generic[T]):
     def learn(self, data: bytes, head: Head, body: bytes, known: T) -> None:
         """Keep what is known of a head, if the data is just what was read as it and this body."""
         cut = _cut(data)
-        if cut is None or len(head.headers) > _MANY or not _NEVER.isdisjoint(head.asked):
+        if cut is None or len(head.headers) > _MANY or not _UNLIKE.isdisjoint(head.asked):
             return
         key, length, start = cut
         if length != len(body) or data[start:] != body:

@@ -67,9 +67,9 @@ class Refusals:
         core, ask = self._core, known.ask
         if known.task is None or not core.engine.is_full(task := known.task(body)):
             return None
-        started = perf_counter()
         if len(body) > core.settings.max_body_bytes:
             return None
+        started = perf_counter()
         try:
             expect_key(ask.head.headers, core.keys)
             digest = core.repository.find(ask.name).manifest.digest

@@ -28,8 +28,8 @@ CPU = "CPUExecutionProvider"
 _PROBE = b64decode("CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV")
 
 
-# What is dense: all else goes from block to block by what it has found, and is wrong or slow on
-# CUDA (docs/decisions/0026).
+# All other tasks go from block to block by what they have found, which may go wrong on CUDA:
+# docs/decisions/0026.
 DENSE = frozenset({"log_probs", "cluster_log_probs"})
 
 

@@ -1,6 +1,7 @@
 """Connections to an app as uvicorn has them, without sockets."""
 
 import asyncio
+import io
 import json
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
+from service.core import core_of
 from service.protocol import Protocol
 
 from .conftest import HIDDEN
@@ -112,6 +114,12 @@ class Line:
         self.send(request)
         (answer,) = await self.answers()
         return answer
+
+
+def flushed(app: FastAPI, log: io.BytesIO) -> bytes:
+    """All that the app has logged."""
+    core_of(app).log._lines.flush()
+    return log.getvalue()
 
 
 def parsed(data: bytes) -> list[Answer]:

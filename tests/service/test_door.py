@@ -20,7 +20,7 @@ from service.protocol import Protocol
 
 from .conftest import HIDDEN, LABELS, TARGETS
 from .engine.conftest import PATIENCE
-from .lines import FULL, ROW, TINY, URL, VARIABLE, Answer, Line, parsed, post
+from .lines import FULL, ROW, TINY, URL, VARIABLE, Answer, Line, flushed, parsed, post
 from .test_overload import _Whole
 
 
@@ -284,8 +284,7 @@ def test_one_that_leaves_with_two_questions_costs_nobody_an_answer(app):
                 await asyncio.sleep(0)
 
     asyncio.run(main())
-    core_of(one).log._lines.flush()
-    assert b'"level":"error"' not in log.getvalue()
+    assert b'"level":"error"' not in flushed(one, log)
 
 
 @pytest.mark.parametrize("request_", ["target", "full", "topk", "missing", "to be compressed"])
@@ -421,8 +420,7 @@ def test_what_has_no_room_is_refused_on_the_spot_logged_and_counted(app, monkeyp
         '{code="overloaded",model="words",route="/v1/models/{name}/probabilities",status="429"}'
     )
     assert f"hsoftmax_requests_total{refusal} 2.0" in page
-    core.log._lines.flush()
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in flushed(one, log).splitlines()]
     (line,) = [line for line in lines if line.get("request_id") == "late"]
     assert (line["status"], line["code"], line["model"]) == (429, "overloaded", "words")
 
@@ -438,8 +436,7 @@ def test_each_answer_is_one_line_and_one_count(app):
 
     asyncio.run(main())
     core = core_of(one)
-    core.log._lines.flush()
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    lines = [json.loads(line) for line in flushed(one, log).splitlines()]
     seen = [(line["code"], line["rows"]) for line in lines if line["event"] == "request"]
     assert seen == [("ok", 1), ("ok", 1), ("invalid_query", 0), ("ok", 150)]
     assert (
@@ -463,8 +460,7 @@ def test_a_fault_at_the_door_has_the_error_shape_and_is_logged(app, monkeypatch)
     answer = asyncio.run(main())
     assert (answer.status, answer.json["code"]) == (500, "internal")
     assert "secret" not in answer.json["error"]
-    core_of(one).log._lines.flush()
-    assert b"/secret/path" in log.getvalue()
+    assert b"/secret/path" in flushed(one, log)
 
 
 def test_where_running_together_fails_the_app_answers(app, monkeypatch):
@@ -483,8 +479,7 @@ def test_where_running_together_fails_the_app_answers(app, monkeypatch):
         return [(await line.answers())[0] for line in lines]
 
     assert {answer.status for answer in asyncio.run(main())} == {200}
-    core_of(one).log._lines.flush()
-    assert b"door_failed" in log.getvalue()
+    assert b"door_failed" in flushed(one, log)
 
 
 def test_a_graph_that_stops_is_told_at_the_door(app):

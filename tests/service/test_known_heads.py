@@ -16,7 +16,7 @@ from service.protocol import Protocol
 
 from .conftest import TARGETS
 from .engine.conftest import PATIENCE
-from .lines import FULL, ROW, TINY, URL, Answer, Line, parsed, post
+from .lines import FULL, ROW, TINY, URL, Answer, Line, flushed, parsed, post
 from .test_door import REQUESTS
 from .test_overload import _Whole
 
@@ -466,11 +466,6 @@ def test_what_fails_while_one_is_answered_hangs_up_on_that_one(app, monkeypatch,
 
     asyncio.run(main())
     assert b"secret" in flushed(one, log)
-
-
-def flushed(app, log: io.BytesIO) -> bytes:
-    core_of(app).log._lines.flush()
-    return log.getvalue()
 
 
 def test_a_refusal_says_what_to_wait_now(app, monkeypatch):

@@ -80,9 +80,14 @@ class Client:
         return self.records(batch, "error_file_id")
 
 
-def shards(parts: Path) -> int:
-    """How many of a job are on the disk."""
-    with sqlite3.connect(parts / "ledger.sqlite") as ledger:
+def parts(jobs: Client, id: str) -> Path:
+    """Where a job's output grows."""
+    return jobs.state / "jobs" / id / "output.ndjson.parts"
+
+
+def shards(jobs: Client, id: str) -> int:
+    """How many of a job that runs are on the disk; what has passed the valve need not be yet."""
+    with sqlite3.connect(parts(jobs, id) / "ledger.sqlite") as ledger:
         return ledger.execute("SELECT count(*) FROM shards").fetchone()[0]
 
 

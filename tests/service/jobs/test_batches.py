@@ -271,8 +271,7 @@ def test_a_cancelled_job_keeps_what_it_has_finished(jobs, valve):
     rows = make_rows(200)
     made = jobs.start(rows)
     jobs.until(made["id"], "in_progress")
-    parts = jobs.state / "jobs" / made["id"] / "output.ndjson.parts"
-    eventually(lambda: valve.passed >= 8 and shards(parts))
+    eventually(lambda: valve.passed >= 8 and shards(jobs, made["id"]))
     assert jobs.cancel(made["id"])["status"] in ("cancelling", "cancelled")
     batch = jobs.until(made["id"])
     assert batch["status"] == "cancelled"

@@ -32,6 +32,7 @@ from .conftest import (
     eventually,
     make_rows,
     ndjson,
+    parts,
     serving_jobs,
     shards,
 )
@@ -70,7 +71,7 @@ class Rooted:
         """A job that began, and whose service was then stopped."""
         with self.serving() as jobs:
             made = jobs.create(input_path=self.rows.name)
-            eventually(lambda: valve.passed > valve.passing and shards_finished(jobs))
+            eventually(lambda: valve.passed > valve.passing and shards(jobs, made["id"]))
         return made
 
 
@@ -87,13 +88,8 @@ def stopped(repository: Path, state: Path, valve: Valve) -> Json:
     valve.passing = 5
     with serving_jobs(repository, state) as jobs:
         made = jobs.start(make_rows(100))
-        eventually(lambda: valve.passed > valve.passing and shards_finished(jobs))
+        eventually(lambda: valve.passed > valve.passing and shards(jobs, made["id"]))
     return made
-
-
-def shards_finished(jobs: Client) -> bool:
-    """Whether there are any: what has passed the valve need not be on the disk yet."""
-    return core_of(jobs.http.app).metrics.counters["job_rows"]["words", "scored"] > 0
 
 
 def results(jobs: Client, batch) -> tuple[bytes, bytes]:
@@ -114,7 +110,7 @@ def test_a_job_goes_on_after_a_restart(repository, tmp_path, valve, undisturbed)
     valve.passed, valve.passing = 0, 6
     with serving_jobs(repository, tmp_path) as jobs:
         made = jobs.start(rows)
-        eventually(lambda: valve.passed >= 8 and shards_finished(jobs))
+        eventually(lambda: valve.passed >= 8 and shards(jobs, made["id"]))
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         assert db.execute("SELECT status FROM batches").fetchone() == ("in_progress",)
     before = valve.passed
@@ -195,7 +191,7 @@ def test_a_lost_bundle_is_said_and_what_is_finished_is_kept(copy, tmp_path, valv
     valve.passing = 4
     with serving_jobs(copy, tmp_path / "state") as jobs:
         made = jobs.start(make_rows(120))
-        eventually(lambda: valve.passed > 4 and shards_finished(jobs))
+        eventually(lambda: valve.passed > 4 and shards(jobs, made["id"]))
     shutil.rmtree(copy / "words" / "2")
     valve.open()
     with serving_jobs(copy, tmp_path / "state") as jobs:
@@ -336,10 +332,9 @@ def test_a_shard_that_the_disk_spoilt_is_made_again(repository, tmp_path, valve,
     valve.passed, valve.passing = 0, 5
     with serving_jobs(repository, tmp_path) as jobs:
         made = jobs.start(rows)
-        parts = tmp_path / "jobs" / made["id"] / "output.ndjson.parts"
-        shard = parts / "shard-00000000"
+        shard = parts(jobs, made["id"]) / "shard-00000000"
         eventually(shard.exists)
-        eventually(lambda: shards(parts) > 1)
+        eventually(lambda: shards(jobs, made["id"]) > 1)
         shard.write_bytes(shard.read_bytes().replace(b"r1", b"r9"))
         valve.open()
         batch = jobs.until(made["id"])
