@@ -16,7 +16,6 @@ from .answers import UNFORESEEN, error_response, of_status
 from .changes import answer_peer, keep
 from .compression import Compression
 from .core import Core, core_of
-from .door import Door
 from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError
 from .gate import Gate
@@ -43,7 +42,7 @@ from .routes import (
 )
 from .sessions import choose_device
 from .settings import Settings
-from .shortcut import Shortcut, finder
+from .shortcut import Shortcut
 from .traces import Traced, open_traces
 from .watch import watch
 
@@ -71,9 +70,10 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.core = core
-    questions = question_endpoints(core)
-    endpoints: dict[str, Endpoint | ScoreEndpoint] = {**questions, "score": ScoreEndpoint(core)}
-    app.state.door = Door(core, finder(questions))
+    endpoints: dict[str, Endpoint | ScoreEndpoint] = {
+        **question_endpoints(core),
+        "score": ScoreEndpoint(core),
+    }
     _add_routes(app, endpoints)
     _handle_errors(app)
     app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)

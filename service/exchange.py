@@ -8,7 +8,6 @@ from time import perf_counter
 import msgspec
 from starlette.types import Scope
 
-from .order import Order
 from .served import Served
 
 REQUEST_ID = b"x-request-id"
@@ -34,13 +33,11 @@ class Exchange(msgspec.Struct):
         request_id: the client's, or a new one
         asked: the request's headers, by their names in lower case
         started: when it came, on the clock of `perf_counter`
-        order: what it asks, where that has been read before the app was called
     """
 
     request_id: str
     asked: Mapping[bytes, bytes]
     started: float
-    order: Order | None = None
     model: str = ""
     digest: str = ""
     rows: int = 0
@@ -67,26 +64,14 @@ class Exchange(msgspec.Struct):
 
 
 def begin(scope: Scope) -> Exchange:
-    """The scope's exchange: what the door has begun goes on.
+    """A new exchange, which begins now and is the scope's.
 
     It has the client's request id if that is a safe one, else a new one.
     """
-    begun: Exchange | None = scope.get(_KEY)
-    if begun is not None:
-        return begun
-    scope[_KEY] = exchange = exchange_of(dict(scope["headers"]))
-    return exchange
-
-
-def exchange_of(asked: Mapping[bytes, bytes]) -> Exchange:
-    """A new one, which begins now."""
-    return Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
-
-
-def hand_on(scope: Scope, exchange: Exchange) -> None:
-    """Let it be the scope's, though it was begun without one."""
-    exchange.asked = dict(scope["headers"])
+    asked = dict(scope["headers"])
+    exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
     scope[_KEY] = exchange
+    return exchange
 
 
 def current(scope: Scope) -> Exchange:

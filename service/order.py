@@ -17,11 +17,9 @@ class Order(msgspec.Struct):
         wanted: the format of the answer
         plan: what is to be run
         answer: what the answer says beside the numbers
-        whole: the answer itself, once it is written
     """
 
     terms: Terms
     wanted: Format
     plan: Plan
     answer: Mapping[str, str]
-    whole: bytes | None = None

@@ -3,7 +3,6 @@
 from .calls import Call, Lane, Outputs, Priority, lane_of
 from .engine import INLINE_WORK, Engine
 from .queue import Bounds
-from .together import Outcome
 
 __all__ = [
     "INLINE_WORK",
@@ -11,7 +10,6 @@ __all__ = [
     "Call",
     "Engine",
     "Lane",
-    "Outcome",
     "Outputs",
     "Priority",
     "lane_of",

@@ -1,7 +1,7 @@
 """Tiny work at once, the rest in batches on threads, so that the event loop never waits."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -14,7 +14,6 @@ from .calls import Call, Job, Lane, Outputs, lane_of
 from .merging import count_units, key
 from .pace import Pace
 from .queue import Bounds, Queue
-from .together import Outcome, run_together
 from .workers import Ran, Workers
 from .writers import Writers
 
@@ -55,7 +54,6 @@ class Engine:
         self._tally = tally
         self._timeout = timeout
         self._inline_work = inline_work
-        self._batching = batching
         self._closed = False
         self._writers = Writers()
         pace = Pace()
@@ -91,21 +89,15 @@ class Engine:
             raise self._failure(session.task, error) from None
         return Outputs(arrays, 0.0, perf_counter() - started)
 
-    def run_together(self, calls: Sequence[Call]) -> list[Outcome]:
-        """Run tiny calls here and now, in as few runs as they fit in; what becomes of each."""
-        if not self._batching:
-            return [self._outcome(call) for call in calls]
-        return run_together(calls, self._outcome, self._ran_together)
+    def admit(self, task: str) -> None:
+        """Raise Overloaded, and count it, if the lane of this task has no room for any call.
 
-    def is_full(self, task: str) -> bool:
-        """Whether a call of this task would be refused, whatever its size."""
-        return self._queue.is_full(lane_of(task))
-
-    def reject(self, task: str) -> tuple[str, int]:
-        """Count one that is refused; what it is told: the reason, and the seconds to wait."""
+        A route asks as soon as it knows its task, so that a refusal costs no reading of the body.
+        """
         lane = lane_of(task)
-        self._tally.given_up(lane, "rejected")
-        return self._queue.reason(lane)
+        if self._queue.is_full(lane):
+            self._tally.given_up(lane, "rejected")
+            raise Overloaded(*self._queue.reason(lane))
 
     def submit(self, call: Call) -> asyncio.Future[Outputs]:
         """Let a call wait for a thread; to cancel the future is to give the call up."""
@@ -162,18 +154,6 @@ class Engine:
             submitted=perf_counter(),
             num_bytes=call.num_bytes,
         )
-
-    def _outcome(self, call: Call) -> Outcome:
-        try:
-            return self.run_now(call)
-        except ServiceError as error:
-            return error
-
-    def _ran_together(self, calls: Sequence[Call], seconds: float) -> None:
-        session, rows = calls[0].session, sum(call.rows for call in calls)
-        lane = lane_of(session.task)
-        self._tally.batch(lane, rows, len(calls))
-        self._say_batch(lane, session.task, rows, len(calls), seconds, failed=False)
 
     def _expire(self, job: Job) -> None:
         if not job.future.done():

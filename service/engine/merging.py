@@ -36,11 +36,6 @@ def merged(slices: Sequence[Slice]) -> Feeds:
     return _joined([_cut(one) for one in slices], slices[0].job.call.session)
 
 
-def joined(calls: Sequence[Call]) -> Feeds:
-    """The same of calls as they are."""
-    return _joined([dict(call.feeds) for call in calls], calls[0].session)
-
-
 def _joined(parts: list[dict[str, Array]], session: Session) -> Feeds:
     if len(parts) == 1:
         return parts[0]
@@ -56,12 +51,12 @@ def _joined(parts: list[dict[str, Array]], session: Session) -> Feeds:
 
 def store(outputs: Sequence[Array], slices: Sequence[Slice]) -> None:
     """Give each job its part of a batch's outputs. Raises ValueError on a wrong number of units."""
-    parts = parted(outputs, [one.stop - one.start for one in slices])
+    parts = _parted(outputs, [one.stop - one.start for one in slices])
     for one, part in zip(slices, parts, strict=True):
         _store(one, part)
 
 
-def parted(outputs: Sequence[Array], counts: Sequence[int]) -> Iterator[list[Array]]:
+def _parted(outputs: Sequence[Array], counts: Sequence[int]) -> Iterator[list[Array]]:
     """Outputs as parts of so many units each. Raises ValueError on a wrong number of units."""
     units = sum(counts)
     if any(len(output) != units for output in outputs):

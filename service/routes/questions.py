@@ -1,6 +1,6 @@
 """POST /v1/models/{name}/<question> as raw ASGI, each in the OpenAPI document all the same."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -15,14 +15,13 @@ from service.body import read_body
 from service.core import Core
 from service.departure import unless_left
 from service.engine import Call, Outputs
-from service.errors import Overloaded, ServiceError, UnsupportedMediaType
+from service.errors import ServiceError, UnsupportedMediaType
 from service.exchange import Exchange, current
 from service.formats import Format, formats
 from service.npy import read_npy
 from service.order import Order
 from service.parameters import query_of
 from service.questions import QUESTIONS, Plan, Question
-from service.served import Served
 from service.sheets import sheet, written
 from service.streams import stream
 from service.terms import Terms, terms
@@ -56,60 +55,24 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = current(scope)
         try:
-            order = await self._begun(receive, exchange) or await self._read(
-                scope, receive, exchange
-            )
+            order = await self._read(scope, receive, exchange)
             if _is_long(order.plan):
                 return await self._stream(order, exchange, receive, send)
-            whole = order.whole or await self._answer(order, exchange, receive)
-            await send_answer(send, order.wanted, whole)
+            await send_answer(send, order.wanted, await self._answer(order, exchange, receive))
         except ServiceError as error:
             await send_error(send, error, scope)
         except ClientDisconnect:
             return
 
-    async def _begun(self, receive: Receive, exchange: Exchange) -> Order | None:
-        """What was read at the door, if anything; neither it nor the body outlives the request."""
-        order, exchange.order = exchange.order, None
-        if order is not None:
-            await receive()
-        return order
-
     async def _read(self, scope: Scope, receive: Receive, exchange: Exchange) -> Order:
-        _manner(exchange.asked)  # what is wrong with it is told before the body has come
+        """What is asked of a bundle, or of another version of it. Raises ServiceError."""
+        on_terms, form, wanted = _manner(exchange.asked)  # wrong ones are told before the body
         body = await read_body(exchange.asked, receive, self._settings)
-        found = self.admit(scope["path_params"]["name"], body, exchange)
-        if isinstance(found, Overloaded):
-            raise found
-        return self.order(found, scope["query_string"], body, exchange)
-
-    def glance(self, asked: Mapping[bytes, bytes]) -> Callable[[bytes], str] | None:
-        """What tells the task of a body that comes with these headers; None if only reading it."""
-        try:
-            _, form, _ = _manner(asked)
-        except ServiceError:
-            return None
-        return self._question.task if form is Format.JSON else None
-
-    def admit(self, name: str, body: bytes, exchange: Exchange) -> Served | Overloaded:
-        """The bundle that is asked, or the refusal that a glance at the body tells is certain.
-
-        Raises:
-            NotAcceptable, UnsupportedMediaType, InvalidQuery: by the headers, it has no answer.
-            UnknownBundle, NotReady: it is not served.
-        """
-        _, form, _ = _manner(exchange.asked)
-        served = self._core.repository.find(name)
+        served = self._core.repository.find(scope["path_params"]["name"])
         exchange.serve(served)
-        if form is not Format.JSON:
-            return served
-        task, engine = self._question.task(body), self._core.engine
-        return Overloaded(*engine.reject(task)) if engine.is_full(task) else served
-
-    def order(self, served: Served, query_string: bytes, body: bytes, exchange: Exchange) -> Order:
-        """What is asked of this bundle, or of another version of it. Raises ServiceError."""
-        on_terms, form, wanted = _manner(exchange.asked)
-        query = self._query(form, body, query_string)
+        if form is Format.JSON:  # of others, only reading them tells the task
+            self._core.engine.admit(self._question.task(body))
+        query = self._query(form, body, scope["query_string"])
         if query.version is not None:
             served = self._core.repository.find(served.name, str(query.version))
             exchange.serve(served)
@@ -117,28 +80,13 @@ class Endpoint:
         exchange.rows = plan.rows
         return Order(on_terms, wanted, plan, {"model": served.name, "version": served.version})
 
-    def tiny_calls(self, order: Order) -> list[Call] | None:
-        """What is to be run, if it is less work than handing it to a thread; else None."""
-        if order.plan.values > _INLINE_VALUES or _is_long(order.plan):
-            return None
-        calls = [_call(run, order.terms) for run in order.plan.runs]
-        is_tiny = self._core.engine.is_tiny
-        return calls if all(call.feeds and is_tiny(call) for call in calls) else None
-
-    def write(self, order: Order, outputs: Sequence[Outputs], exchange: Exchange) -> bytes:
-        """The answer made of what the runs gave; the exchange takes note of them.
-
-        Raises:
-            InferenceFailed, NotAcceptable: there can be none.
-        """
-        self._note_all(order, outputs, exchange)
-        return _written(order, outputs)
-
     async def _answer(self, order: Order, exchange: Exchange, receive: Receive) -> bytes:
         outputs = [await self._run(run, order.terms, receive) for run in order.plan.runs]
+        for run, got in zip(order.plan.runs, outputs, strict=True):
+            if run.feeds:
+                self._note(run, got, exchange)
         if order.plan.values <= _INLINE_VALUES:
-            return self.write(order, outputs, exchange)
-        self._note_all(order, outputs, exchange)
+            return _written(order, outputs)
         num_bytes = _WRITTEN_BYTES * order.plan.values
         steps = _steps(order, outputs)
         return b"".join(await self._core.engine.call_each(steps, num_bytes=num_bytes))
@@ -180,11 +128,6 @@ class Endpoint:
         if engine.is_tiny(call):  # to watch for a client that leaves would cost more
             return engine.run_now(call)
         return await unless_left(receive, engine.submit(call))
-
-    def _note_all(self, order: Order, outputs: Sequence[Outputs], exchange: Exchange) -> None:
-        for run, got in zip(order.plan.runs, outputs, strict=True):
-            if run.feeds:
-                self._note(run, got, exchange)
 
     def _note(self, run: Plan, outputs: Outputs, exchange: Exchange) -> None:
         exchange.queued, exchange.computed = outputs.queued, outputs.computed
