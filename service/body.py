@@ -1,7 +1,9 @@
 """A request's body as bytes: never more of it than the limit, nor waited for longer."""
 
 import asyncio
-from collections.abc import Mapping
+import types
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -9,7 +11,6 @@ from starlette.types import Receive
 from .errors import InvalidQuery, SlowBody, TooLarge
 from .expansion import expand
 from .settings import Settings
-from .stepping import within
 
 
 async def read_body(asked: Mapping[bytes, bytes], receive: Receive, limits: Settings) -> bytes:
@@ -67,3 +68,28 @@ def _expect_length(content_length: bytes, limit: int) -> None:
 
 def _too_large(limit: int, got: str) -> TooLarge:
     return TooLarge(f"body: expected at most {limit} bytes, got {got}")
+
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result. Raises TimeoutError if it has to wait for longer."""
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    async with asyncio.timeout(seconds):
+        return await _resumed(coroutine, waiting)
+
+
+@types.coroutine
+def _resumed(coroutine: Coroutine[Any, Any, T], waiting: object) -> Generator[Any, Any, T]:
+    """The rest of a coroutine that has been started by hand and waits for something."""
+    try:
+        yield waiting
+    except BaseException:
+        coroutine.close()
+        raise
+    return (yield from coroutine.__await__())

@@ -6,8 +6,9 @@ microseconds for each. They are made of the counts when the page is asked for.
 """
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -18,7 +19,6 @@ from prometheus_client.core import (
 )
 
 from .served import Served
-from .spread import Spread
 
 # 50 µs to 26 s, each half as long again: path queries and full distributions on one scale.
 _SECONDS = tuple(50e-6 * 1.5**i for i in range(33))
@@ -65,6 +65,26 @@ _SPREADS = {
 _MANY = 64  # notes that are added up together
 
 Labels = tuple[object, ...]
+
+
+class Spread:
+    """How many values fell at or below each bound and above the one before, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def merge(self, other: "Spread") -> None:
+        """Add another process's, which has the same bounds."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
 
 
 class Metrics:

@@ -8,8 +8,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.errors import SlowBody
+from service.expansion import Expander
 
-from .expander import Expander
 from .pulse import Pulse
 
 _LINGER = 5.0  # seconds

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service import Settings
-from service.cores import available_cores
+from service.memory import available_cores
 
 
 def test_every_setting_is_described():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.stepping import within
+from service.body import within
 
 
 async def _after(pauses: int) -> str:
