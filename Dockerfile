@@ -16,6 +16,7 @@ RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/b
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY bundle bundle
+COPY runtime runtime
 COPY scoring scoring
 COPY exporter exporter
 COPY service service

@@ -11,7 +11,7 @@ help: ## Say what can be made
 install: .venv/installed ## Install the project and its tools into .venv
 
 .venv/installed: requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-import exporter
-import models
-from models.arrays import Array, Float32
+from hsoftmax import exporter, models
+from hsoftmax.models.arrays import Array, Float32
 
 from .measure import report
 from .synthetic import Written, two_level, write

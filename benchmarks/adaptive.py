@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exporter.sources import Options, load
-from models.arrays import Float32, Int64
+from hsoftmax.exporter.sources import Options, load
+from hsoftmax.models.arrays import Float32, Int64
 
 from .measure import report
 from .synthetic import Written, write

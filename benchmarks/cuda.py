@@ -14,7 +14,8 @@ from importlib.util import find_spec
 import numpy as np
 import onnxruntime
 
-from service.sessions import CUDA, ON_CUDA, Feeds
+from hsoftmax.runtime.devices import CUDA, ON_CUDA
+from hsoftmax.runtime.sessions import Feeds
 
 from .measure import medians_of, report
 from .options import integers, sizes, two_level_options

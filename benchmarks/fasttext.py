@@ -17,7 +17,7 @@ from typing import Any
 import fasttext
 import numpy as np
 
-from exporter.sources import Options, load
+from hsoftmax.exporter.sources import Options, load
 
 from .measure import medians, report
 from .synthetic import Written, write

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gensim.models import Word2Vec
 
-from exporter.sources import Options, load
+from hsoftmax.exporter.sources import Options, load
 
 from .measure import medians, report
 from .synthetic import Written, write

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.sources.fasttext_tree import huffman_paths
-from models import adaptive_softmax, huffman_softmax
-from models.projected import build_projected
+from hsoftmax.exporter.sources.fasttext_tree import huffman_paths
+from hsoftmax.models import adaptive_softmax, huffman_softmax
+from hsoftmax.models.projected import build_projected
 
 from .measure import medians, report
 from .options import integers

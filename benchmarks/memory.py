@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-import bundle
-from exporter.verification import open_session
+from hsoftmax import bundle
+from hsoftmax.runtime.sessions import open_session
 
 from .measure import report
 from .options import sizes, two_level_options

@@ -22,10 +22,10 @@ from typing import Any, get_args
 import numpy as np
 import onnxruntime
 
-import bundle
-from exporter import Fidelity, export_file
-from exporter.verification import open_session
-from models.arrays import Array
+from hsoftmax import bundle
+from hsoftmax.exporter import Fidelity, export_file
+from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.sessions import open_session
 
 from .measure import machine, medians_of, report
 from .options import integers, sizes, two_level_options
@@ -36,7 +36,7 @@ _EXAMPLE = Path(__file__).parents[1] / "examples" / "state_of_the_union"
 _LOAD = """
 import sys, time
 from pathlib import Path
-from exporter.verification import open_session
+from hsoftmax.runtime.sessions import open_session
 
 def private():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from models.arrays import Array
-from service.sessions import Feeds
+from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.sessions import Feeds
 
 from .synthetic import Written
 

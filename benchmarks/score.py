@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 
-import bundle
-import scoring
-from hsoftmax.local import LocalRun
-from hsoftmax.sample import exported, find_sample
-from models.arrays import Array
-from scoring.asked import ask
-from scoring.rows import Rows
+from hsoftmax import bundle, scoring
+from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.models.arrays import Array
+from hsoftmax.runners.local import LocalRun
+from hsoftmax.scoring.graph_request import ask
+from hsoftmax.scoring.row_batch import Rows
 
 from .measure import report
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-import bundle
-from exporter.graphs import Lowered, bind, lower
-from exporter.stored import stored_tensors
-from exporter.weights_file import write_weights
-from models import HierarchicalSoftmax, Level
-from models.arrays import Array, Float32
-from service.sessions import CPU
+from hsoftmax import bundle
+from hsoftmax.exporter.graphs import Lowered, bind, lower
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.exporter.storage.weights_file import write_weights
+from hsoftmax.models import HierarchicalSoftmax, Level
+from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.runtime.devices import CPU
 
 _CHUNK = 4 * 1024 * 1024  # floats
 

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import onnxruntime
 
-from models.arrays import Array
+from hsoftmax.models.arrays import Array
 
 from . import textbook
 from .measure import medians_of, report

@@ -14,8 +14,8 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, argument
 
-from exporter.graphs import Lowered, tasks
-from exporter.graphs.weights import Weights
+from hsoftmax.exporter.graphs import Lowered, tasks
+from hsoftmax.exporter.graphs.weights import Weights
 
 from .synthetic import Written
 

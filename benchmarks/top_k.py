@@ -14,9 +14,9 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, argument
 
-from exporter.graphs import Lowered, tasks
-from exporter.graphs.log_probs import log_probs
-from exporter.graphs.weights import Weights
+from hsoftmax.exporter.graphs import Lowered, tasks
+from hsoftmax.exporter.graphs.log_probs import log_probs
+from hsoftmax.exporter.graphs.weights import Weights
 
 from .measure import medians, report
 from .options import integers, sizes, two_level_options

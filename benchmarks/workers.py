@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-import bundle
-import exporter
+from hsoftmax import bundle, exporter
 
 from .http.bundles import random_model
 from .http.servers import Server, service

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-import models
+from hsoftmax import models
 
 from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
 

@@ -66,6 +66,11 @@ class Graph(Entry):
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    @property
+    def noise_per_sample(self) -> int:
+        """L of the input `noise` [batch, samples, L]: the numbers that one draw takes, or 0."""
+        return next((int(port.shape[-1]) for port in self.inputs if port.name == "noise"), 0)
+
 
 class File(Entry):
     size: Size

@@ -1,10 +1,10 @@
 """Trained weights in, a verified bundle out."""
 
-from .destination import Destination, destination
 from .errors import DestinationError, ExportError, SourceError, VerificationError
 from .export import Fidelity, Origin, export_file, export_model, signature
 from .sources import AUTO, SOURCES, ClusterOrder, Options, Recognised, recognise
-from .verification import failures, verify
+from .staging import Destination, destination
+from .verification.graph_checks import failures, verify
 
 __all__ = [
     "AUTO",

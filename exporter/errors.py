@@ -8,7 +8,7 @@ ExportError (models.UserError)
 
 from typing import ClassVar
 
-from models import UserError
+from hsoftmax.models import UserError
 
 
 class ExportError(UserError):

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import onnx
 
-import bundle
-import models
-from models.arrays import Float32
+from hsoftmax import bundle, models
+from hsoftmax.models.arrays import Float32
+from hsoftmax.runtime.sessions import open_session
 
-from .accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
-from .destination import Destination, destination, staged
 from .errors import ExportError, VerificationError
 from .graphs import Lowered, bind, lower
-from .precision import expect_offered
 from .sources import AUTO, Options, load, recognise
-from .stored import stored_tensors
-from .verification import failures, open_session, verify
-from .weights_file import write_weights
+from .staging import Destination, destination, staged
+from .storage.precision import expect_offered
+from .storage.tensors import stored_tensors
+from .storage.weights_file import write_weights
+from .verification.accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
+from .verification.graph_checks import failures, verify
 
 
 @dataclass(frozen=True)

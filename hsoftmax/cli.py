@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-import models
+from hsoftmax import models
 
 from . import commands
 

@@ -7,7 +7,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-import models
+from hsoftmax import models
 
 
 @dataclass(frozen=True)

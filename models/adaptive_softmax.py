@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from . import projected
-from .answers import expect_pairs, likeliest
 from .arrays import Array, Float64, Int64, expect_hidden, expect_shape
 from .errors import WeightsError
 from .projected import Projected, build_projected, log_softmax
+from .ranking import likeliest
+from .validation import expect_pairs
 
 __all__ = [
     "AdaptiveSoftmax",

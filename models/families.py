@@ -17,7 +17,7 @@ from .errors import WeightsError
 from .hierarchical_softmax import HierarchicalSoftmax
 from .huffman_softmax import HuffmanSoftmax
 from .sparse_block_dot import SparseBlockDot
-from .stored import model_tensors
+from .storage.tensors import model_tensors
 
 Model = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax | SparseBlockDot
 Softmax = HierarchicalSoftmax | AdaptiveSoftmax | HuffmanSoftmax

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .answers import expect_pairs, likeliest
 from .arrays import Array, Float64, Int64, expect_hidden, expect_shape, integers
 from .errors import WeightsError
 from .levels import Level, build_level
+from .ranking import likeliest
+from .validation import expect_pairs
 
 __all__ = [
     "HierarchicalSoftmax",

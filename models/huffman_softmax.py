@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .answers import expect_pairs, likeliest
 from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, floats
 from .binary_tree import Int8, Int32, build_paths, children
 from .errors import WeightsError
+from .ranking import likeliest
+from .validation import expect_pairs
 
 __all__ = [
     "FASTTEXT_FLOOR",

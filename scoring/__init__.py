@@ -1,10 +1,7 @@
 """Many rows at once: from a hidden matrix and targets to one record a row, and files of them."""
 
-from .asked import Asked, Run, feeds
-from .delivery import Delivery
+from .bundle_info import Facts
 from .errors import CallError, Code, Flaw, InputChanged, ScoringError, SpoiledShard
-from .facts import Facts
-from .finish import conclude, errors_of, sequences_of
 from .formats import (
     EXTENSIONS,
     Columns,
@@ -17,17 +14,20 @@ from .formats import (
     parse_columns,
     recognise,
 )
-from .job import Make, Progress, Report, carry_out, make_shard, run_job
-from .ledger import Shard
-from .order import Order, fingerprint, make_order
+from .graph_request import Asked, Run, feeds
+from .job.checkpoint import Shard
+from .job.committer import Written
+from .job.duplicate_ids import Survey, make_survey, read_survey
+from .job.finalize import conclude, errors_of, sequences_of
+from .job.output import Delivery
+from .job.runner import Make, Progress, Report, carry_out, make_shard, run_job
+from .job.shards import Cut, Start, cuts
+from .job.spec import Order, fingerprint, make_order
+from .job.workspace import Workspace, workspace_of
 from .perplexity import Tally, tallies
-from .records import Records, score
-from .rows import Id, Reading, Rows, reading
-from .settling import Written
-from .shards import Cut, Start, cuts
-from .survey import Survey, make_survey, read_survey
+from .results import Records, score
+from .row_batch import Id, Reading, Rows, reading
 from .task import LARGEST_SEED, NAMES, Form, Name, Oov, Task
-from .workspace import Workspace, workspace_of
 
 __all__ = [
     "EXTENSIONS",

@@ -10,7 +10,7 @@ ScoringError        the work failed; one line
 
 from typing import ClassVar, Literal
 
-from models import UserError
+from hsoftmax.models import UserError
 
 # The service answers with the same codes where the same thing is wrong with a request.
 Code = Literal[

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .records import Records
-from .rows import Id, Rows
+from .results import Records
+from .row_batch import Id, Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from .bundle_info import Facts
 from .errors import CallError
-from .facts import Facts
 
 Name = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
 NAMES: tuple[Name, ...] = get_args(Name)

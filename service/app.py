@@ -12,24 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .answers import UNFORESEEN, error_response, of_status
-from .changes import answer_peer, keep
-from .compression import Compression
-from .core import Core, core_of
-from .engine import INLINE_WORK, Bounds, Engine
-from .errors import InvalidQuery, ServiceError
-from .gate import Gate
-from .health import Health
-from .jobs import Jobs
-from .keys import Keys
-from .log import Log, json_log
-from .memory import keep_for_good
-from .metrics import Metrics
-from .openapi import document
-from .peers import Peers
-from .repository import Repository
-from .rim import Rim
-from .routes import (
+from hsoftmax.runtime.devices import Device, DeviceError
+from hsoftmax.runtime.sessions import choose_device
+
+from .api import (
     Endpoint,
     ScoreEndpoint,
     admin_routes,
@@ -40,11 +26,27 @@ from .routes import (
     page_routes,
     question_endpoints,
 )
-from .sessions import choose_device
+from .api.dispatch import Shortcut
+from .api.openapi import document
+from .context import Core, core_of
+from .control import answer_peer, keep
+from .engine import INLINE_WORK, Bounds, Engine
+from .errors import InvalidQuery, ServiceError, StartError
+from .health import Health
+from .http.responses import UNFORESEEN, error_response, of_status
+from .jobs import Jobs
+from .logging import Log, json_log
+from .metrics import Metrics
+from .middleware.api_keys import Keys
+from .middleware.authentication import Gate
+from .middleware.compression import Compression
+from .middleware.request_log import Rim
+from .middleware.tracing import Traced, open_traces
+from .repository.polling import watch
+from .repository.repository import Repository
+from .resources import keep_for_good
 from .settings import Settings
-from .shortcut import Shortcut
-from .traces import Traced, open_traces
-from .watch import watch
+from .workers.channel import Peers
 
 _ROUTES = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
@@ -107,11 +109,11 @@ def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIA
     app = Compression(app, core.settings.compress_above)
     if core.traces is not None:
         app = Traced(app, core.traces)
-    return Rim(app, core)
+    return Rim(app, core.metrics, core.log, core.health)
 
 
 def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
-    device = choose_device(settings.device, settings.threads)
+    device = _device(settings)
     metrics, health = Metrics(), Health()
     repository = Repository(
         settings.repository,
@@ -133,6 +135,13 @@ def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
         peers=peers,
         traces=open_traces(log),
     )
+
+
+def _device(settings: Settings) -> Device:
+    try:
+        return choose_device(settings.device, settings.threads)
+    except DeviceError as error:
+        raise StartError(str(error)) from None
 
 
 def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
@@ -173,7 +182,7 @@ async def _follow(core: Core) -> None:
     await asyncio.to_thread(core.load)
     keep_for_good()
     if core.settings.watch:
-        await watch(core)
+        await watch(core.repository, core.log, core.health.recover)
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -43,7 +43,7 @@ and nothing of the inside.
 
 from typing import ClassVar
 
-from models import UserError
+from hsoftmax.models import UserError
 
 
 class ServiceError(UserError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .engine import Engine
 from .errors import NotAlive, NotReady
-from .repository import Repository
+from .repository.repository import Repository
 
 
 @dataclass(slots=True)
@@ -13,6 +13,10 @@ class Health:
 
     draining: bool = False
     failure: str | None = None
+
+    def recover(self) -> None:
+        """Forget a failure: the repository could be read since."""
+        self.failure = None
 
     def expect_alive(self, engine: Engine) -> None:
         """Raise NotAlive, saying why, if work may not get done although the process is there."""

@@ -18,8 +18,6 @@ from prometheus_client.core import (
     Metric,
 )
 
-from .served import Served
-
 # 50 µs to 26 s, each half as long again: path queries and full distributions on one scale.
 _SECONDS = tuple(50e-6 * 1.5**i for i in range(33))
 _ROWS = tuple(float(2**i) for i in range(17))
@@ -140,12 +138,9 @@ class Metrics:
         for lane, number in requests.items():
             self.gauges["queue_depth"][lane,] = number
 
-    def bundles(self, served: Iterable[Served]) -> None:
-        """Say which bundles are served, in place of those that were."""
-        self.gauges["bundle_info"] = {
-            (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name): 1.0
-            for one in served
-        }
+    def bundles(self, served: Iterable[Labels]) -> None:
+        """Say which bundles are served now, by the labels of `bundle_info`."""
+        self.gauges["bundle_info"] = dict.fromkeys(served, 1.0)
 
     def jobs(self, by_status: Mapping[str, int]) -> None:
         """Say how many jobs there are, in place of those that were."""

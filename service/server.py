@@ -15,14 +15,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from .app import create_app
-from .core import core_of
+from .context import core_of
 from .errors import StartError
 from .health import Health
-from .log import Log, forward, json_log
-from .peers import Peers
-from .processes import Supervisor
-from .protocol import Protocol
+from .http.protocol import Protocol
+from .logging import Log, forward, json_log
 from .settings import Settings
+from .workers.channel import Peers
+from .workers.supervisor import Supervisor
 
 _KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
 

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .memory import available_cores
+from hsoftmax.runtime.devices import DeviceChoice
 
-DeviceChoice = Literal["auto", "cpu", "cuda"]
+from .resources import available_cores
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

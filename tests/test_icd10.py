@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bundle
-import models
+from hsoftmax import bundle, models
 from hsoftmax.cli import run
 
 FOLDER = Path(__file__).parent.parent / "examples" / "icd10"

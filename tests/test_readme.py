@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console import console_commands
+from .console import console_commands
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = "examples/state_of_the_union"

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from models.arrays import Float32
+from hsoftmax.models.arrays import Float32
 
 _CONSTANT = b'{"probabilities":[0.5]}'
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_CONSTANT))]

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-import exporter
-import models
-from bundle import open_bundle
-from models.arrays import Float32
+from hsoftmax import exporter, models
+from hsoftmax.bundle import open_bundle
+from hsoftmax.models.arrays import Float32
 
 HIDDEN = 256
 

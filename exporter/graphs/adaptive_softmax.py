@@ -12,10 +12,10 @@ from collections.abc import Callable
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import AdaptiveSoftmax
+from hsoftmax.models import AdaptiveSoftmax
 
-from .chunks import in_chunks
-from .draws import draw
+from .categorical import draw
+from .chunked import in_chunks
 from .ops import (
     arange,
     between,

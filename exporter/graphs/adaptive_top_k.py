@@ -9,12 +9,12 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import AdaptiveSoftmax
+from hsoftmax.models import AdaptiveSoftmax
 
-from .chunks import in_chunks
+from .chunked import in_chunks
 from .ops import between, column, concat, full, integer, ints, length, positions, real, scalar
 from .projected import ProjectedWeights, head, tails
-from .ranking import any_of, merge, put, widen
+from .top_k_merge import any_of, merge, put, widen
 from .weights import Weights
 
 

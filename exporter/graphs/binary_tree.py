@@ -15,10 +15,10 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HuffmanSoftmax
-from models.arrays import Array
-from models.binary_tree import leaf
-from models.huffman_softmax import FASTTEXT_FLOOR
+from hsoftmax.models import HuffmanSoftmax
+from hsoftmax.models.arrays import Array
+from hsoftmax.models.binary_tree import leaf
+from hsoftmax.models.huffman_softmax import FASTTEXT_FLOOR
 
 from .ops import ints, real
 from .weights import Weights

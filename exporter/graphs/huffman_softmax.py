@@ -10,10 +10,11 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HuffmanSoftmax
+from hsoftmax.models import HuffmanSoftmax
 
 from .binary_tree import LOOKED_UP, log_branches, log_step, node_logits
-from .chunks import in_chunks
+from .chunked import in_chunks
+from .hidden_states import columns_of
 from .ops import (
     as_int,
     between,
@@ -29,7 +30,6 @@ from .ops import (
     vector,
     yes,
 )
-from .states import columns_of
 from .weights import Weights
 
 _PAIRS_AT_ONCE = 256  # whose paths' weights are copied together: some megabytes

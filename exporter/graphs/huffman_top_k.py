@@ -18,14 +18,14 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HuffmanSoftmax
-from models.huffman_softmax import FASTTEXT_FLOOR
+from hsoftmax.models import HuffmanSoftmax
+from hsoftmax.models.huffman_softmax import FASTTEXT_FLOOR
 
 from .binary_tree import log_branches, node_logits
-from .chunks import in_chunks
+from .chunked import in_chunks
 from .huffman_softmax import log_probs
 from .ops import as_int, between, column, concat, full, integer, ints, length, real, scalar, vector
-from .ranking import answer_anew, any_of, merge
+from .top_k_merge import answer_anew, any_of, merge
 from .weights import Weights
 
 _DENSE_WEIGHTS = 1 << 24  # weights that are read whole sooner than a descent takes its rounds

@@ -25,11 +25,11 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HierarchicalSoftmax, Level
+from hsoftmax.models import HierarchicalSoftmax, Level
 
+from .hidden_states import Columns, Digits, Rows, States, columns_of, digits_of
+from .matmul import product, side_by_side, together
 from .ops import as_float, as_int, between, integer, ints, static_size, transpose
-from .products import product, side_by_side, together
-from .states import Columns, Digits, Rows, States, columns_of, digits_of
 from .weights import Weights
 
 _TRANSPOSED = 3  # axes of weights that are, at least
@@ -90,7 +90,7 @@ class LevelWeights:
 
     @property
     def is_transposed(self) -> bool:
-        """Whether the weights are stored block by block as [H, K], see models.layout."""
+        """Whether the weights are stored block by block as [H, K], see `models.storage.layout`."""
         return len(self.weights.shape(f"level{self.number}.weight")) == _TRANSPOSED
 
     @property

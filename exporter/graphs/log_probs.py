@@ -10,11 +10,11 @@ from collections.abc import Callable
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HierarchicalSoftmax
+from hsoftmax.models import HierarchicalSoftmax
 
+from .hidden_states import States
 from .levels import Block, LevelWeights, levels, logits
 from .ops import between, concat, integer, ints, transpose, yes
-from .states import States
 from .weights import Weights
 
 _TILE = 1024  # rows whose logits are computed at once: 1 MB of weights of 256

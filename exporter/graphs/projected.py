@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import AdaptiveSoftmax, Projected
+from hsoftmax.models import AdaptiveSoftmax, Projected
 
 from .ops import concat, full, ints, length, transpose
 from .weights import Weights

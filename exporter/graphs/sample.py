@@ -9,13 +9,13 @@ on a row with a target below it. log_prob is still what target_log_prob says.
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HierarchicalSoftmax
+from hsoftmax.models import HierarchicalSoftmax
 
-from .draws import draw
+from .block_visits import Visit, visit_blocks
+from .categorical import draw
 from .levels import LevelWeights, levels
 from .log_probs import cluster_log_probs
 from .ops import arange, column, count, integer, pick, vector
-from .visits import Visit, visit_blocks
 from .weights import Weights
 
 

@@ -10,7 +10,7 @@ Only the blocks of one pair (b, i) are ever copied out of the weights at once: m
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import SparseBlockDot
+from hsoftmax.models import SparseBlockDot
 
 from .ops import concat, count, integer, ints, scalar, yes
 from .weights import Weights

@@ -11,13 +11,13 @@ from functools import partial
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HierarchicalSoftmax
+from hsoftmax.models import HierarchicalSoftmax
 
+from .block_visits import Visit, visit_blocks
+from .hidden_states import States
 from .levels import LevelWeights, levels, logits_apart
 from .log_probs import cluster_log_probs
 from .ops import between, column, count, full, integer, ints, length, pick, vector, yes
-from .states import States
-from .visits import Visit, visit_blocks
 from .weights import Weights
 
 _AT_ONCE = 7_000_000  # bytes of blocks

@@ -8,9 +8,9 @@ import onnx
 import spox
 from spox import Tensor, Var, argument
 
-import models
-from bundle import Dtype, Port
-from models.arrays import Array
+from hsoftmax import models
+from hsoftmax.bundle import Dtype, Port
+from hsoftmax.models.arrays import Array
 
 from . import (
     adaptive_softmax,
@@ -23,7 +23,7 @@ from . import (
     target_log_prob,
     top_k,
 )
-from .names import shorten
+from .shorten_names import shorten
 from .weights import View, Weights
 
 OPSET = 21

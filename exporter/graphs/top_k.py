@@ -17,8 +17,9 @@ import numpy as np
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from models import HierarchicalSoftmax
+from hsoftmax.models import HierarchicalSoftmax
 
+from .block_visits import Visit, visit_blocks
 from .levels import LevelWeights, levels
 from .log_probs import log_probs, row_log_probs
 from .ops import (
@@ -37,8 +38,7 @@ from .ops import (
     scalar,
     vector,
 )
-from .ranking import answer_anew, any_of, merge, put, widen
-from .visits import Visit, visit_blocks
+from .top_k_merge import answer_anew, any_of, merge, put, widen
 from .weights import Weights
 
 _DENSE_K = 64  # k of more than one target in so many: answered from the full distribution

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from spox import Tensor, Var, argument
 
-import bundle
-from models.arrays import Array
+from hsoftmax import bundle
+from hsoftmax.models.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Sources: each reads one format of trained weights and parses it once into a model."""
 
-from .loaded import ClusterOrder, Loaded, Options
 from .registry import AUTO, SOURCES, Recognised, load, recognise
+from .source import ClusterOrder, Loaded, Options
 
 __all__ = [
     "AUTO",

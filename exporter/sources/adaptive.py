@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import models
-from exporter.errors import SourceError
+from hsoftmax import models
+from hsoftmax.exporter.errors import SourceError
 
-from .loaded import Loaded, Options, expect_num_targets
+from .source import Loaded, Options, expect_num_targets
 
 
 def loaded(model: models.AdaptiveSoftmax, path: Path, options: Options) -> Loaded:

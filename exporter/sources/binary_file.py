@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from exporter.errors import SourceError
-from models.arrays import Array
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array
 
 _NUL = b"\0"
 

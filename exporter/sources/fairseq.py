@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models import Projected, adaptive_softmax
-from models.arrays import Array
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import Projected, adaptive_softmax
+from hsoftmax.models.arrays import Array
 
 from .adaptive import loaded
-from .contents import names
-from .loaded import Loaded, Options
+from .detection import names
+from .source import Loaded, Options
 from .state_dict import numbered, read_state, sole_prefix
 
 _OURS = re.compile(

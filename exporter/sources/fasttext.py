@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models import huffman_softmax
-from models.arrays import Float32, Int64
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import huffman_softmax
+from hsoftmax.models.arrays import Float32, Int64
 
 from .binary_file import BinaryFile, open_binary
 from .fasttext_matrix import read_matrix, skip_matrix
 from .fasttext_tree import huffman_paths
-from .loaded import Loaded, Options, expect_num_targets
+from .source import Loaded, Options, expect_num_targets
 
 _MAGIC = 793_712_314
 _VERSIONS = (11, 12)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Array, Float32
+from hsoftmax.models.arrays import Array, Float32
 
 from .binary_file import BinaryFile
 

@@ -9,9 +9,9 @@ Inner node n of 0 to N - 2 has row n of the output matrix; the last made is the 
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models.arrays import Array, Int64
-from models.binary_tree import Int8, Int32
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array, Int64
+from hsoftmax.models.binary_tree import Int8, Int32
 
 _UNMADE = 10**15  # the count of a node that has none yet
 _DEEPEST = 128  # counts of less than 10^15 in all make no deeper tree, unless many are 0

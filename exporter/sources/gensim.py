@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models import huffman_softmax
-from models.arrays import Array
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import huffman_softmax
+from hsoftmax.models.arrays import Array
 
-from .inert_pickle import ByteString, Made, first_name, read_inert
-from .loaded import Loaded, Options, expect_num_targets
+from .pickle_reader import ByteString, Made, first_name, read_inert
 from .pickled_arrays import described, numbers, objects
+from .source import Loaded, Options, expect_num_targets
 
 Attributes = Mapping[str, Any]
 

@@ -7,11 +7,11 @@ has ended, path is 0 or -1 and sign is 0.
 
 from pathlib import Path
 
-from models import huffman_softmax
+from hsoftmax.models import huffman_softmax
 
-from .arrays import read_arrays, require
-from .contents import names
-from .loaded import Loaded, Options, expect_num_targets
+from .array_files import read_arrays, require
+from .detection import names
+from .source import Loaded, Options, expect_num_targets
 
 _WEIGHTS = ("syn1", "path", "sign")
 

@@ -7,12 +7,12 @@ level i from 0, and perhaps target_rows [N], the row of the last level that each
 import re
 from pathlib import Path
 
-from exporter.errors import SourceError
-from models import HierarchicalSoftmax, hierarchical_softmax
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import HierarchicalSoftmax, hierarchical_softmax
 
-from .arrays import read_arrays, require
-from .contents import names
-from .loaded import Loaded, Options
+from .array_files import read_arrays, require
+from .detection import names
+from .source import Loaded, Options
 
 _OURS = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d*)|target_rows")
 _PARTS = ("weight", "bias", "offsets")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models.arrays import Array
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array
 
-from .inert_pickle import ByteString, Made, Name
+from .pickle_reader import ByteString, Made, Name
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
 _MODULES = {

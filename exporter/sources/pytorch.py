@@ -7,12 +7,12 @@ width of 0, and tail.i.1.weight [size, width]. The state lacks the cutoffs; shap
 import re
 from pathlib import Path
 
-from exporter.errors import SourceError
-from models import adaptive_softmax
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import adaptive_softmax
 
 from .adaptive import loaded
-from .contents import names
-from .loaded import Loaded, Options
+from .detection import names
+from .source import Loaded, Options
 from .state_dict import numbered, read_state, sole_prefix
 
 _OURS = re.compile(r"(^|\.)(head\.(weight|bias)|tail\.\d+\.[01]\.(weight|bias))$")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from exporter.errors import SourceError
+from hsoftmax.exporter.errors import SourceError
 
 from . import (
     fairseq,
@@ -20,8 +20,8 @@ from . import (
     transformer_xl,
     two_level,
 )
-from .contents import article, kind, names
-from .loaded import Loaded, Options
+from .detection import article, kind, names
+from .source import Loaded, Options
 
 AUTO = "auto"
 _SHOWN = 8  # names of arrays in a message

@@ -5,11 +5,11 @@
 
 from pathlib import Path
 
-from models import sparse_block_dot
+from hsoftmax.models import sparse_block_dot
 
-from .arrays import read_arrays, require
-from .contents import names
-from .loaded import Loaded, Options
+from .array_files import read_arrays, require
+from .detection import names
+from .source import Loaded, Options
 
 _WEIGHTS = ("W", "b")
 

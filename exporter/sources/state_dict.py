@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models.arrays import Array
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array
 
-from .arrays import read_arrays
-from .contents import article, kind
+from .array_files import read_arrays
+from .detection import article, kind
 
 _DEEPEST = 6  # dictionaries inside each other
 

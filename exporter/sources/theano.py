@@ -5,13 +5,13 @@
 
 from pathlib import Path
 
-import models
-from exporter.errors import SourceError
-from models.arrays import Array
+from hsoftmax import models
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array
 
-from .arrays import read_arrays, require
-from .contents import names
-from .loaded import Loaded, Options
+from .array_files import read_arrays, require
+from .detection import names
+from .source import Loaded, Options
 
 _WEIGHTS = ("W1", "b1", "W2", "b2")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-import models
-from exporter.errors import SourceError
-from models.arrays import Array, Int64, integers
+from hsoftmax import models
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models.arrays import Array, Int64, integers
 
-from .contents import article, kind
-from .loaded import Loaded, Options
+from .detection import article, kind
+from .source import Loaded, Options
 from .theano import expect_used_clusters
 
 _ARRAYS = ("input/W", "input/b", "level1/W", "level1/b")

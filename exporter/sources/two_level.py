@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.errors import SourceError
-from models import HierarchicalSoftmax, WeightsError, hierarchical_softmax
-from models.arrays import Array, Int64, expect_ndim, expect_shape, integers
+from hsoftmax.exporter.errors import SourceError
+from hsoftmax.models import HierarchicalSoftmax, WeightsError, hierarchical_softmax
+from hsoftmax.models.arrays import Array, Int64, expect_ndim, expect_shape, integers
 
-from .arrays import read_arrays, require
-from .contents import names
-from .loaded import Loaded, Options, expect_num_targets
+from .array_files import read_arrays, require
+from .detection import names
+from .source import Loaded, Options, expect_num_targets
 
 _WEIGHTS = ("W1", "b1", "weight", "bias")
 _CLUSTERS = ("class_of", "offsets")

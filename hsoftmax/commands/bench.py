@@ -8,11 +8,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-import bundle
-import service
-from hsoftmax.measure import Measurement, measure
-from hsoftmax.newest import newest
-from service.sessions import choose_device, open_sessions
+from hsoftmax import bundle, service
+from hsoftmax.benchmark import Measurement, measure
+from hsoftmax.latest_version import newest
+from hsoftmax.runtime.sessions import choose_device, open_sessions
 
 
 @click.command("bench")

@@ -11,11 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-import models
-import service
+from hsoftmax import models, service
 from hsoftmax.client import Client
-from hsoftmax.questions import Answer, Comparison, ask, compare
-from hsoftmax.sample import NAME, default_repository, exported, find_sample
+from hsoftmax.demo.queries import Answer, Comparison, ask, compare
+from hsoftmax.demo.sample_model import NAME, default_repository, exported, find_sample
 
 _SECONDS_TO_START = 60
 

@@ -6,9 +6,7 @@ from typing import Any, get_args
 
 import click
 
-import bundle
-import exporter
-import models
+from hsoftmax import bundle, exporter, models
 from hsoftmax.options import choice
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -7,8 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-import bundle
-from hsoftmax.newest import newest
+from hsoftmax import bundle
+from hsoftmax.latest_version import newest
 
 
 @click.command("inspect")

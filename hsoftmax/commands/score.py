@@ -9,12 +9,11 @@ from typing import Any, get_args
 
 import click
 
-import bundle
-import scoring
-from hsoftmax.call import Call, open_order
-from hsoftmax.newest import newest
+from hsoftmax import bundle, scoring
+from hsoftmax.latest_version import newest
 from hsoftmax.options import choice
 from hsoftmax.progress import Bar
+from hsoftmax.score_request import Call, open_order
 
 _REMOTE_ROWS = 256  # in one request
 _COUNT = click.IntRange(min=1)
@@ -107,14 +106,14 @@ def command(
 
 
 def _local(path: Path) -> tuple[scoring.Run, scoring.Facts]:
-    from hsoftmax.local import LocalRun
+    from hsoftmax.runners.local import LocalRun
 
     opened = bundle.open_bundle(newest(path))
     return LocalRun(opened), scoring.Facts.of(opened)
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.Facts]:
-    from hsoftmax.remote import connect
+    from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
     return run, run.facts
@@ -123,7 +122,7 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.
 def _cluster(
     path: Path, call: Call, order: scoring.Order, address: str | None, threads: int | None
 ) -> scoring.Make:
-    from hsoftmax.cluster import Cluster, Work
+    from hsoftmax.runners.ray import Cluster, Work
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
     call = replace(call, input=call.input.resolve(), output=call.output.resolve())

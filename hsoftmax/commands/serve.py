@@ -10,7 +10,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-import service
+from hsoftmax import service
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-import bundle
-import exporter
-from hsoftmax.newest import newest
+from hsoftmax import bundle, exporter
+from hsoftmax.latest_version import newest
 
 
 @click.command("verify")

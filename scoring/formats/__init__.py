@@ -1,9 +1,9 @@
 """Formats by extension: rows in, records out."""
 
 from .columns import CUSTOM_ID, Columns, parse_columns
-from .layout import Layout
+from .reader import Block, Position, Source
+from .record_schema import Layout
 from .registry import EXTENSIONS, Format, find_format, find_inputs, open_inputs, recognise
-from .source import Block, Position, Source
 
 __all__ = [
     "CUSTOM_ID",

@@ -14,17 +14,17 @@ from typing import Any, BinaryIO
 import msgspec
 import orjson
 
-from scoring.errors import CallError, Flaw
-from scoring.facts import Facts
-from scoring.records import Records
-from scoring.rows import Id, Parsed, Reading, Rows, Target, flawed, gather
-from scoring.task import Form, Kind
+from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.errors import CallError, Flaw
+from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.row_batch import Id, Parsed, Reading, Rows, Target, flawed, gather
+from hsoftmax.scoring.task import Form, Kind
 
 from . import ndjson
 from .columns import Columns, input_columns, standing_for_id
-from .layout import Layout, values
-from .lines import Line, Lined, LineReader, all_lines
-from .source import Block, named
+from .line_reader import Line, Lined, LineReader, all_lines
+from .reader import Block, named
+from .record_schema import Layout, values
 
 BLANK = Flaw("invalid_query", "expected a row, got a blank line")
 

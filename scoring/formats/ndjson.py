@@ -12,16 +12,16 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import orjson
 
-from scoring.errors import Flaw
-from scoring.facts import Facts
-from scoring.records import Records
-from scoring.rows import Id, Parsed, Reading, Rows, flawed, gather
-from scoring.task import Form, Kind
+from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.errors import Flaw
+from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.row_batch import Id, Parsed, Reading, Rows, flawed, gather
+from hsoftmax.scoring.task import Form, Kind
 
 from .columns import Columns, standing_for_id
-from .layout import Layout, values
-from .lines import LONGEST_LINE, Line, Lined, LineReader, all_lines
-from .source import Block
+from .line_reader import LONGEST_LINE, Line, Lined, LineReader, all_lines
+from .reader import Block
+from .record_schema import Layout, values
 
 BLANK = Flaw("invalid_json", "expected a JSON object, got a blank line")
 TOO_DEEP = Flaw("invalid_json", "expected a JSON object, got one that is nested too deeply")

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from models.arrays import Array, Float32, Int64
-from scoring.errors import CallError, Flaw, ScoringError
-from scoring.facts import Facts
-from scoring.records import Column, Ragged, Records
-from scoring.rows import (
+from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.errors import CallError, Flaw, ScoringError
+from hsoftmax.scoring.results import Column, Ragged, Records
+from hsoftmax.scoring.row_batch import (
     Bool,
     Id,
     Integers,
@@ -27,11 +27,11 @@ from scoring.rows import (
     resolve_numbers,
     sums_of,
 )
-from scoring.task import Field, Form, Kind
+from hsoftmax.scoring.task import Field, Form, Kind
 
 from .columns import Columns, standing_for_id
-from .layout import Layout
-from .source import Block, Position, named, skip_rows
+from .reader import Block, Position, named, skip_rows
+from .record_schema import Layout
 
 _AT_ONCE = 4096  # rows whose ids are read
 _PART = 2**19  # bytes that are read, and stay in a core's cache until they have been looked at

@@ -6,14 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from scoring.errors import CallError, ScoringError
-from scoring.facts import Facts
-from scoring.records import Records
+from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.errors import CallError, ScoringError
+from hsoftmax.scoring.results import Records
 
 from . import csv, ndjson, npy
 from .columns import Columns
-from .layout import Layout
-from .source import Source
+from .reader import Source
+from .record_schema import Layout
 
 Encode = Callable[[Records, Layout], bytes]
 Assemble = Callable[[Iterable[Path], BinaryIO, Layout], None]
@@ -55,11 +55,11 @@ def find_format(path: Path) -> Format:
             return Format("npy", npy.encode, npy.assemble, mute=True)
         case name:
             expect_arrow(name)
-            from . import arrow_out
+            from . import arrow_writer
 
             parquet = name == "parquet"
-            put = arrow_out.assemble_parquet if parquet else arrow_out.assemble_arrow
-            return Format(name, arrow_out.encode, put)
+            put = arrow_writer.assemble_parquet if parquet else arrow_writer.assemble_arrow
+            return Format(name, arrow_writer.encode, put)
 
 
 def find_inputs(path: Path) -> tuple[Path, ...]:
@@ -90,9 +90,9 @@ def open_inputs(
             return npy.open_source(files, columns, facts)
         case _:
             expect_arrow(name)
-            from . import arrow
+            from . import arrow_reader
 
-            return arrow.open_source(files, columns, facts)
+            return arrow_reader.open_source(files, columns, facts)
 
 
 def recognise(files: Sequence[Path], columns: Columns) -> Columns:
@@ -109,9 +109,9 @@ def recognise(files: Sequence[Path], columns: Columns) -> Columns:
             return npy.recognised(files[0], columns)
         case _:
             expect_arrow(name)
-            from . import arrow
+            from . import arrow_reader
 
-            return arrow.recognised(files[0], columns)
+            return arrow_reader.recognised(files[0], columns)
 
 
 def expect_arrow(name: str) -> None:

@@ -1,8 +1,8 @@
 """Rows in, records out, as they come: order kept, memory bounded, an end that says so."""
 
-from .flow import Intake, Outlet, RunAsync, StreamTask, score_stream
-from .lines import LineIntake, LineOutlet, LineSplitter
-from .totals import Totals
+from .ndjson import LineIntake, LineOutlet, LineSplitter
+from .pipeline import Intake, Outlet, RunAsync, StreamTask, score_stream
+from .summary import Totals
 
 __all__ = [
     "Intake",

@@ -8,20 +8,20 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from scoring.errors import BrokenInput, CallError
-from scoring.facts import Facts
-from scoring.formats.arrow import expect_types
-from scoring.formats.arrow_out import arrays_of, schema_of
-from scoring.formats.arrow_rows import Arrow, rows_of
-from scoring.formats.columns import Columns, input_columns
-from scoring.formats.layout import Layout
-from scoring.formats.source import named
-from scoring.records import Records
-from scoring.rows import Reading, Rows
-from scoring.task import Form, Kind, Task, fields
+from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.errors import BrokenInput, CallError
+from hsoftmax.scoring.formats.arrow_batch import Arrow, rows_of
+from hsoftmax.scoring.formats.arrow_reader import expect_types
+from hsoftmax.scoring.formats.arrow_writer import arrays_of, schema_of
+from hsoftmax.scoring.formats.columns import Columns, input_columns
+from hsoftmax.scoring.formats.reader import named
+from hsoftmax.scoring.formats.record_schema import Layout
+from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.row_batch import Reading, Rows
+from hsoftmax.scoring.task import Form, Kind, Task, fields
 
-from .flow import Intake
-from .framing import LARGEST_MESSAGE, NOT_ARROW, Framer, Message
+from .arrow_framing import LARGEST_MESSAGE, NOT_ARROW, Framer, Message
+from .pipeline import Intake
 
 _CHUNK_BYTES = 2**19  # of columns that are looked at in one go: a millisecond or two
 _COLUMNS = Columns()

@@ -1,8 +1,8 @@
 """Runs graphs: what waits is batched by lane, bounded, cancelled and expired; see `Engine`."""
 
-from .calls import Call, Lane, Outputs, Priority, lane_of
+from .call import Call, Lane, Outputs, Priority, lane_of
 from .engine import INLINE_WORK, Engine
-from .queue import Bounds
+from .scheduler import Bounds
 
 __all__ = [
     "INLINE_WORK",

@@ -7,15 +7,21 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, ServiceError
-from service.log import Log
+from hsoftmax.service.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    NotReady,
+    Overloaded,
+    ServiceError,
+)
+from hsoftmax.service.logging import Log
 
-from .calls import Call, Job, Lane, Outputs, lane_of
-from .merging import count_units, key
-from .pace import Pace
-from .queue import Bounds, Queue
-from .workers import Ran, Workers
-from .writers import Writers
+from .batching import count_units, key
+from .call import Call, Job, Lane, Outputs, lane_of
+from .cost_model import Pace
+from .executor import Ran, Workers
+from .scheduler import Bounds, Queue
+from .serializer import Writers
 
 # Multiply-adds that cost less than handing them to a thread and back: some 0.2 ms.
 INLINE_WORK = 2**20

@@ -1,5 +1,5 @@
 """Durable scoring jobs over files: see `Jobs`, which lives as long as the app."""
 
-from .jobs import Jobs
+from .manager import Jobs
 
 __all__ = ["Jobs"]

@@ -2,10 +2,10 @@
 
 import time
 
-from .batches import Job, change, got_on
-from .objects import BatchObject, RequestCounts
-from .shop import Shop
-from .watch import Watch
+from .batch_store import Job, change, got_on
+from .cancellation import Watch
+from .job_context import Shop
+from .schemas import BatchObject, RequestCounts
 
 _SAY = 1.0  # seconds between what is said to the client
 

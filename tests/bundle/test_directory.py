@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bundle
-from exporter import destination, export_model
-from models import from_theano
+from hsoftmax import bundle
+from hsoftmax.exporter import destination, export_model
+from hsoftmax.models import from_theano
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter import export_file
-from exporter.verification import open_session
+from hsoftmax.exporter import export_file
+from hsoftmax.runtime.sessions import open_session
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "adaptive_addresses"
 

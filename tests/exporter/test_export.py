@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bundle
-import exporter
-from exporter import (
+from hsoftmax import bundle, exporter
+from hsoftmax.exporter import (
     DestinationError,
     Options,
     VerificationError,
@@ -21,7 +20,7 @@ from exporter import (
     export_file,
     export_model,
 )
-from models import from_tensors, from_theano, to_tensors
+from hsoftmax.models import from_tensors, from_theano, to_tensors
 
 from .conftest import theano_arrays
 
@@ -123,7 +122,7 @@ def test_a_bundle_that_fails_verification_is_never_visible(weights, repository, 
     bad = bundle.Check(
         task="top_k", case="ordinary", values=1, max_error=1, tolerance=1e-5, passed=False
     )
-    monkeypatch.setattr("exporter.export.verify", lambda *_: (bad,))
+    monkeypatch.setattr("hsoftmax.exporter.export.verify", lambda *_: (bad,))
     with pytest.raises(VerificationError, match=r"top_k, ordinary logits: expected within 1.0e-05"):
         export_file(weights, repository / "words", source="theano")
     assert not repository.exists()

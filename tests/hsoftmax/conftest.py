@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import exporter
-import models
+from hsoftmax import exporter, models
 from hsoftmax.cli import run
 from tests.scoring.conftest import LABELS, make_model, make_rows, write
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bundle
+from hsoftmax import bundle
 from hsoftmax.cli import run
 
 
@@ -118,7 +118,7 @@ def test_every_command_has_help(capsys):
 
 
 def test_every_setting_of_the_service_is_a_flag(capsys):
-    import service
+    from hsoftmax import service
 
     assert run(["serve", "--help"]) == 0
     printed = capsys.readouterr().out

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from hsoftmax.questions import Comparison, ask, compare
-from hsoftmax.sample import NAME, exported, find_sample
+from hsoftmax import models
+from hsoftmax.demo.queries import Comparison, ask, compare
+from hsoftmax.demo.sample_model import NAME, exported, find_sample
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ class Fake:
     spoil: Callable[[str, Any], Any] = faithfully
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        import bundle
+        from hsoftmax import bundle
 
         manifest = self.made.manifest
         model = models.from_tensors(

@@ -7,7 +7,7 @@ import pytest
 
 from hsoftmax.cli import run
 
-DATA = Path(__file__).parents[1] / "exporter" / "data"
+DATA = Path(__file__).parents[1] / "exporter" / "sources" / "data"
 
 
 def test_export_recognises_a_file_and_says_what_it_saw(tmp_path, capsys):

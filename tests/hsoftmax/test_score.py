@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import models
+from hsoftmax import models
 from hsoftmax.cli import run
-from hsoftmax.sample import exported, find_sample
+from hsoftmax.demo.sample_model import exported, find_sample
 from tests.scoring.conftest import (
     FORMATS,
     HIDDEN,
@@ -248,7 +248,7 @@ def test_arrow_streams_are_read_too(score, tmp_path):
 
 
 def test_a_line_too_long_to_hold_costs_itself(score, tmp_path, monkeypatch):
-    monkeypatch.setattr("scoring.formats.lines.LONGEST_LINE", 4096)
+    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.LONGEST_LINE", 4096)
     good = json.dumps(make_rows(1)[0])
     path = tmp_path / "in.ndjson"
     path.write_text("\n".join([good, good + " " * 10_000, good]))

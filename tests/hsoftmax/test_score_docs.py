@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import exporter
+from hsoftmax import exporter
 from tests.console import console_commands
 from tests.service.processes import Process
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import exporter
+from hsoftmax import exporter
 from hsoftmax.cli import run
-from scoring import CallError
-from scoring.workspace import hold
-from tests.hsoftmax.conftest import write_flawed
+from hsoftmax.scoring import CallError
+from hsoftmax.scoring.job.workspace import hold
 from tests.scoring.conftest import FORMATS, HIDDEN, LABELS, TARGETS, make_model, make_rows, write
+
+from .conftest import write_flawed
 
 SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "1"]
 
@@ -239,7 +240,7 @@ def test_nothing_to_resume_begins_anew(made, rows, tmp_path):
 def test_a_finished_job_is_not_done_again(made, rows, tmp_path, monkeypatch):
     output = tmp_path / "out.ndjson"
     assert run(call(made, rows, output)) == 0
-    monkeypatch.setattr("hsoftmax.local.LocalRun.__call__", None)
+    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
 
 
@@ -250,7 +251,7 @@ def test_a_job_that_was_killed_while_it_cleared_up_is_not_done_again(
     assert run(call(made, rows, output)) == 0
     with hold(output) as left:
         (left.path / "ledger.sqlite-wal").write_bytes(b"of a ledger that is gone")
-    monkeypatch.setattr("hsoftmax.local.LocalRun.__call__", None)
+    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
     assert not left.path.exists()
 
@@ -295,15 +296,15 @@ def test_two_runs_do_not_share_an_output(made, rows, tmp_path, capsys):
 
 
 def test_an_input_that_changes_meanwhile_gives_no_output(made, rows, tmp_path, monkeypatch, capsys):
-    from scoring import pipeline
+    from hsoftmax.scoring.job import ordered_map
 
-    really = pipeline.ordered_map
+    really = ordered_map.ordered_map
 
     def meddling(*args, **kwargs):
         yield from really(*args, **kwargs)
         os.utime(rows, (1, 1))
 
-    monkeypatch.setattr("scoring.job.ordered_map", meddling)
+    monkeypatch.setattr("hsoftmax.scoring.job.runner.ordered_map", meddling)
     assert run(call(made, rows, tmp_path / "out.ndjson")) == 1
     assert "got a change while it was read" in one_line(capsys)
     assert not (tmp_path / "out.ndjson").exists()

@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from models import AdaptiveSoftmax, adaptive_softmax
-from models.adaptive_softmax import build_projected
+from hsoftmax.models import AdaptiveSoftmax, adaptive_softmax
+from hsoftmax.models.adaptive_softmax import build_projected
 
 
 def layer(rng, rows: int, hidden: int, *, width: int | None = None, bias: bool = False):

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from models import HierarchicalSoftmax, hierarchical_softmax
+from hsoftmax.models import HierarchicalSoftmax, hierarchical_softmax
 
 
 @st.composite

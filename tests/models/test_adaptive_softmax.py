@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import QueryError, WeightsError, adaptive_softmax
-from models.adaptive_softmax import (
+from hsoftmax.models import QueryError, WeightsError, adaptive_softmax
+from hsoftmax.models.adaptive_softmax import (
     build,
     build_projected,
     cluster_log_probs,
@@ -130,6 +130,6 @@ def test_questions_that_cannot_be_answered_are_refused(ask, message):
 
 
 def test_the_module_speaks_for_its_family():
-    from models import reference
+    from hsoftmax.models import reference
 
     assert reference(adaptive()) is adaptive_softmax

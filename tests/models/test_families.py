@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import models
+from hsoftmax import models
 
 from .adaptive import adaptive_softmaxes
 from .strategies import hidden_for, hierarchical_softmaxes

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import HierarchicalSoftmax, Level, QueryError, WeightsError, hierarchical_softmax
-from models.hierarchical_softmax import (
+from hsoftmax.models import (
+    HierarchicalSoftmax,
+    Level,
+    QueryError,
+    WeightsError,
+    hierarchical_softmax,
+)
+from hsoftmax.models.hierarchical_softmax import (
     cluster_log_probs,
     log_probs,
     row_log_probs,

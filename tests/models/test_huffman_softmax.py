@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import QueryError, WeightsError
-from models.binary_tree import leaf
-from models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
+from hsoftmax.models import QueryError, WeightsError
+from hsoftmax.models.binary_tree import leaf
+from hsoftmax.models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
 
 from .strategies import hidden_for
 from .trees import huffman_softmaxes, random_paths

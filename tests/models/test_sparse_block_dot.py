@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models import QueryError, WeightsError, from_tensors, sparse_block_dot, to_tensors
-from models.sparse_block_dot import block_dot, build
+from hsoftmax.models import QueryError, WeightsError, from_tensors, sparse_block_dot, to_tensors
+from hsoftmax.models.sparse_block_dot import block_dot, build
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(3, 4, 5, 2)).astype(np.float32)

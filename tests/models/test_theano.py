@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models import WeightsError, from_theano
-from models.hierarchical_softmax import cluster_log_probs, log_probs, target_log_prob
+from hsoftmax.models import WeightsError, from_theano
+from hsoftmax.models.hierarchical_softmax import cluster_log_probs, log_probs, target_log_prob
 
 SHAPES = {  # name: (C, K, num_targets)
     "as many targets as slots": (4, 4, 16),

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from models import HuffmanSoftmax, huffman_softmax
+from hsoftmax.models import HuffmanSoftmax, huffman_softmax
 
 
 def random_paths(num_targets: int, rng: np.random.Generator, lean: float = 0.5):

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import models
-from models.arrays import Array
-from scoring import Asked, Facts
+from hsoftmax import models
+from hsoftmax.models.arrays import Array
+from hsoftmax.scoring import Asked, Facts
 from tests.exporter.conftest import theano_arrays
 
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 6, 4, 3, 11

@@ -9,12 +9,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
-import models
-from scoring import CallError, Code, Tally, Task, reading, score, tallies
-from scoring.formats.columns import Columns
-from scoring.formats.layout import Layout
-from scoring.formats.ndjson import Decoder, encode
-from scoring.task import check, fields
+from hsoftmax import models
+from hsoftmax.scoring import CallError, Code, Tally, Task, reading, score, tallies
+from hsoftmax.scoring.formats.columns import Columns
+from hsoftmax.scoring.formats.ndjson import Decoder, encode
+from hsoftmax.scoring.formats.record_schema import Layout
+from hsoftmax.scoring.task import check, fields
 
 from .conftest import HIDDEN, LABELS, TARGETS, make_rows
 

@@ -12,12 +12,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-import exporter
-import models
-from models.arrays import Array, Float32
-from service import Settings, create_app
-from service.core import core_of
-from service.log import json_log
+from hsoftmax import exporter, models
+from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.service import Settings, create_app
+from hsoftmax.service.context import core_of
+from hsoftmax.service.logging import json_log
 
 from .processes import Process, Start
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-RUN = "import service; service.serve(service.Settings())"
+RUN = "from hsoftmax import service; service.serve(service.Settings())"
 
 
 class Process:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from service import Settings
-from service.gate import OPEN
+from hsoftmax.service import Settings
+from hsoftmax.service.middleware.authentication import OPEN
 
 PATH = Path(__file__).parents[2] / "deploy" / "kubernetes" / "hsoftmax.yaml"
 DEPLOYMENT, *OTHERS = yaml.safe_load_all(PATH.read_text())

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from service import Settings, StartError, serve
+from hsoftmax.service import Settings, StartError, serve
 
 from .conftest import HIDDEN
-from .lines import post
+from .http.connections import post
 from .processes import Process
 
 QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
@@ -176,8 +176,8 @@ def test_a_taken_port_is_an_error_at_start(repository):
 
 
 def test_serving_needs_nothing_of_the_exporter():
-    foreign = "{'exporter', 'spox', 'onnx', 'torch', 'hsoftmax'}"
-    check = f"import sys, service; print(sorted({foreign} & sys.modules.keys()))"
+    foreign = "{'hsoftmax.exporter', 'spox', 'onnx', 'torch', 'hsoftmax.cli'}"
+    check = f"import sys, hsoftmax.service; print(sorted({foreign} & sys.modules.keys()))"
     found = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True
     )

@@ -7,9 +7,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from models.hierarchical_softmax import log_probs
-from service import Settings, StartError, create_app
-from service.sessions import CPU, CUDA, ON_CPU, ON_CUDA, choose_device
+from hsoftmax.models.hierarchical_softmax import log_probs
+from hsoftmax.runtime.devices import CPU, CUDA, ON_CPU, ON_CUDA, DeviceError
+from hsoftmax.runtime.sessions import choose_device
+from hsoftmax.service import Settings, StartError, create_app
 
 from .conftest import SERVED, TOLERANCE, serving
 
@@ -55,13 +56,13 @@ def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
         assert choose_device("auto", 1).name == "cpu"
     with (
         pytest.warns(UserWarning, match="not in available"),
-        pytest.raises(StartError, match="expected cuda, got none"),
+        pytest.raises(DeviceError, match="expected cuda, got none"),
     ):
         choose_device("cuda", 1)
 
 
 def test_who_looks_for_cuda_in_a_new_process_learns_why_there_is_none():
-    look = f"{_LOOKS}from service.sessions import choose_device; choose_device('cuda', 1)"
+    look = f"{_LOOKS}from hsoftmax.runtime.sessions import choose_device; choose_device('cuda', 1)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     wanted = "device: expected cuda, got none: its libraries or its driver do not load"
     assert done.stderr.splitlines()[-1].endswith(wanted)

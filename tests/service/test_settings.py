@@ -5,8 +5,8 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from service import Settings
-from service.memory import available_cores
+from hsoftmax.service import Settings
+from hsoftmax.service.resources import available_cores
 
 
 def test_every_setting_is_described():

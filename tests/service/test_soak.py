@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from .conftest import HIDDEN
-from .test_lifecycle import replaced
+from .repository.test_lifecycle import replaced
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
 GROWTH = 24e6  # bytes of its own that a process may have gained between its first fifth and its end

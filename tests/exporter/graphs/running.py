@@ -7,13 +7,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from bundle import Precision
-from exporter.graphs import bind, lower
-from exporter.stored import stored_tensors
-from exporter.verification import open_session
-from exporter.weights_file import write_weights
-from models import Model, Softmax, reference
-from service.sessions import CUDA, DENSE, ON_CUDA
+from hsoftmax.bundle import Precision
+from hsoftmax.exporter.graphs import bind, lower
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.exporter.storage.weights_file import write_weights
+from hsoftmax.models import Model, Softmax, reference
+from hsoftmax.runtime.devices import CUDA, DENSE, ON_CUDA
+from hsoftmax.runtime.sessions import open_session
 
 TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models import adaptive_softmax
-from models.adaptive_softmax import build_projected
+from hsoftmax.models import adaptive_softmax
+from hsoftmax.models.adaptive_softmax import build_projected
 from tests.models.adaptive import adaptive
 from tests.models.strategies import hidden_for
 
@@ -162,8 +162,8 @@ def test_equal_probabilities_go_to_the_lower_target(tmp_path):
 
 
 def test_many_rows_are_answered_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("exporter.graphs.projected._LOGITS_AT_ONCE", 1)
-    monkeypatch.setattr("exporter.graphs.projected._FEWEST_ROWS", 3)
+    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._FEWEST_ROWS", 3)
     model = adaptive(**MODELS["four tails, div 2"])
     run, hidden = Running(model, tmp_path), hidden_for(model, 11, scale=2)
     rng = np.random.default_rng(0)

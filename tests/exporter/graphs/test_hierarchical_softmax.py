@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models import hierarchical_softmax as reference
-from models.levels import build_level
+from hsoftmax.models import hierarchical_softmax as reference
+from hsoftmax.models.levels import build_level
 
 from .running import TOLERANCE, Running, assert_every_target, needs_empty
 

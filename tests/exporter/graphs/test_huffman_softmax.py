@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from exporter.graphs import huffman_softmax as graph
-from exporter.graphs import huffman_top_k
-from models import huffman_softmax
+from hsoftmax.exporter.graphs import huffman_softmax as graph
+from hsoftmax.exporter.graphs import huffman_top_k
+from hsoftmax.models import huffman_softmax
 from tests.models.strategies import hidden_for
 from tests.models.trees import random_huffman
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from exporter.graphs.states import STEPS
-from exporter.stored import stored_tensors
-from models import attributes, from_tensors
-from models import hierarchical_softmax as reference
+from hsoftmax.exporter.graphs.hidden_states import STEPS
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.models import attributes, from_tensors
+from hsoftmax.models import hierarchical_softmax as reference
 
 from .running import TOLERANCE, Running, needs_empty
 from .test_hierarchical_softmax import MODELS, assert_top_k, hidden_for, softmax

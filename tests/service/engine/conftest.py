@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bundle import Graph, Port
-from models.arrays import Array
-from service.engine import Bounds, Call, Engine, Outputs, Priority
-from service.log import json_log
-from service.sessions import Session
+from hsoftmax.bundle import Graph, Port
+from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.sessions import Session
+from hsoftmax.service.engine import Bounds, Call, Engine, Outputs, Priority
+from hsoftmax.service.logging import json_log
 
 PATIENCE = 10  # seconds that a test waits before it fails
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from service.engine import Bounds
-from service.errors import DeadlineExceeded, Overloaded
+from hsoftmax.service.engine import Bounds
+from hsoftmax.service.errors import DeadlineExceeded, Overloaded
 
 from .conftest import begun, held, pairs, rows, urgent
 

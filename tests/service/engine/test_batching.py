@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.engine import INLINE_WORK
-from service.engine.calls import Lane
-from service.errors import InferenceFailed
+from hsoftmax.service.engine import INLINE_WORK
+from hsoftmax.service.engine.call import Lane
+from hsoftmax.service.errors import InferenceFailed
 
 from .conftest import begun, held, pairs, rows
 

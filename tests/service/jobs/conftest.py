@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.jobs.engine_run import EngineRun
+from hsoftmax.service.jobs.blocking_graph_runner import EngineRun
 from tests.service.conftest import HIDDEN, TARGETS, serving
 
 ENDED = ("completed", "failed", "cancelled", "expired")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import models
+from hsoftmax import models
 from tests.service.conftest import HIDDEN, SERVED, TARGETS, TOLERANCE, expect_error
 
 from .conftest import SCORE, eventually, make_rows, ndjson, serving_jobs, shards

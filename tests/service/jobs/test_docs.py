@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from service.jobs import carrying, engine_run, failures
-from service.settings import Settings
+from hsoftmax.service.jobs import blocking_graph_runner, errors, execution
+from hsoftmax.service.settings import Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text("utf-8")
 
@@ -44,7 +44,9 @@ def test_every_setting_is_there():
 
 def test_every_code_of_a_failure_is_described():
     described = set(re.findall(r"`([a-z_]+)`", PAGE.split("errors.data[].code")[1].split("##")[0]))
-    text = "".join(Path(module.__file__).read_text() for module in (carrying, engine_run, failures))
+    text = "".join(
+        Path(module.__file__).read_text() for module in (execution, blocking_graph_runner, errors)
+    )
     codes = set(re.findall(r'(?:Failure\(\s*|code=)"(\w+)"', text))
     assert len(codes) >= 7
     assert codes <= described

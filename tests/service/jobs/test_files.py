@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import InvalidQuery
-from service.jobs.uploads import safe_name
+from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.jobs.upload_parser import safe_name
 from tests.service.conftest import expect_error, serving
 
 from .conftest import Client, make_rows, ndjson, serving_jobs
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said(jobs, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("service.jobs.uploads.os.fsync", full)
+        patched.setattr("hsoftmax.service.jobs.upload_parser.os.fsync", full)
         assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
     assert not list((jobs.state / "uploads").iterdir())
     jobs.upload(ROWS)

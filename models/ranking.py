@@ -1,0 +1,19 @@
+"""How every family's reference ranks an answer."""
+
+import numpy as np
+
+from .arrays import Float64, Int64
+from .errors import QueryError
+
+
+def likeliest(log_probs: Float64, k: int) -> tuple[Float64, Int64]:
+    """The k largest of each row of a full distribution: (log p, target); ties to the lower target.
+
+    Raises:
+        QueryError: k that is not 1 to the number of targets.
+    """
+    num_targets = log_probs.shape[1]
+    if not 1 <= k <= num_targets:
+        raise QueryError(f"k: expected 1 to {num_targets}, got {k}")
+    order = np.argsort(-log_probs, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(log_probs, order, axis=1), order

@@ -1,0 +1,1 @@
+"""Runs graphs: the one place that opens ONNX Runtime sessions and chooses where they run."""

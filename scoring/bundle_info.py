@@ -1,0 +1,49 @@
+"""What must be known of a bundle to read rows for it, whoever runs its graphs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from hsoftmax import bundle
+from hsoftmax.models.arrays import Array
+
+from .errors import CallError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A softmax as seen from outside; `digest` says which one beyond doubt."""
+
+    name: str
+    digest: str
+    hidden_size: int
+    num_targets: int
+    graphs: frozenset[str]
+    labels: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, opened: bundle.Bundle) -> Self:
+        """The facts of an opened bundle. Raises CallError for a layer that is no softmax."""
+        manifest = opened.manifest
+        if manifest.hidden_size is None or manifest.num_targets is None:
+            raise CallError(f"{opened.path}: expected a softmax, got a {manifest.family}")
+        return cls(
+            name=opened.path.parent.name,
+            digest=manifest.digest,
+            hidden_size=manifest.hidden_size,
+            num_targets=manifest.num_targets,
+            graphs=frozenset(manifest.tasks),
+            labels=bundle.read_labels(opened),
+        )
+
+    @cached_property
+    def target_of_label(self) -> Mapping[str, int]:
+        return {label: target for target, label in enumerate(self.labels or ())}
+
+    @cached_property
+    def label_array(self) -> Array:
+        """[num_targets] of str: labels of a whole matrix of targets at once."""
+        return np.array(self.labels or (), dtype=object)

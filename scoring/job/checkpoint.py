@@ -1,0 +1,142 @@
+"""The ledger of a job: which shards are finished, and what it was that they are shards of.
+
+SQLite, write-ahead, synced at every commit. A shard is recorded after its file is in place, in one
+transaction with its sums and its errors: what the ledger says is finished, is.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from hsoftmax.scoring.formats import Position
+from hsoftmax.scoring.perplexity import Tally
+from hsoftmax.scoring.row_batch import Id
+
+_SCHEMA = """
+CREATE TABLE job (identity TEXT NOT NULL);
+CREATE TABLE shards (number INTEGER PRIMARY KEY, rows INTEGER, scored INTEGER, failed INTEGER,
+    size INTEGER, sha256 TEXT, file INTEGER, "offset" INTEGER, line INTEGER);
+CREATE TABLE tallies (shard INTEGER, sequence, words INTEGER, oov INTEGER, failed INTEGER,
+    log_prob REAL);
+CREATE TABLE flaws (shard INTEGER, record TEXT);
+CREATE TABLE assembled (summary TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A finished shard: what is in its file, and where the next one's rows begin."""
+
+    number: int
+    rows: int
+    scored: int
+    failed: int
+    size: int
+    sha256: str
+    end: Position
+
+
+class Ledger:
+    """One job's; used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the job was, None where none has begun."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
+            return None
+        found = self._db.execute("SELECT identity FROM job").fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """A new job, in a new file."""
+        self._db.execute("BEGIN")
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+        self._db.execute("INSERT INTO job VALUES (?)", [json.dumps(identity)])
+        self._db.execute("COMMIT")
+
+    def shards(self) -> list[Shard]:
+        """Those that are finished, in order, from the first one on without a gap."""
+        rows = self._db.execute("SELECT * FROM shards ORDER BY number")
+        return [_shard(*row) for row in rows]
+
+    def record(self, shard: Shard, tallies: Mapping[Id, Tally], flaws: Iterable[str]) -> None:
+        """Say that a shard is finished."""
+        number, end = shard.number, shard.end
+        self._db.execute("BEGIN")
+        self._db.execute(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [number, shard.rows, shard.scored, shard.failed, shard.size, shard.sha256,
+             end.file, end.offset, end.line],
+        )  # fmt: skip
+        self._db.executemany(
+            "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, name, t.words, t.oov, t.failed, t.log_prob) for name, t in tallies.items()],
+        )
+        self._db.executemany("INSERT INTO flaws VALUES (?, ?)", [(number, f) for f in flaws])
+        self._db.execute("COMMIT")
+
+    def forget(self, number: int) -> None:
+        """This shard and those after it are to be made again."""
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM shards WHERE number >= ?", [number])
+        for table in ("tallies", "flaws"):
+            self._db.execute(f"DELETE FROM {table} WHERE shard >= ?", [number])
+        self._db.execute("DELETE FROM assembled")
+        self._db.execute("COMMIT")
+
+    def sequences(self) -> Iterator[tuple[Id, Tally]]:
+        """The sums of each sequence, in the order of their first rows."""
+        self._db.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS totals (first INTEGER PRIMARY KEY, sequence,"
+            " words, oov, failed, log_prob)"
+        )
+        self._db.execute("DELETE FROM totals")
+        self._db.executemany("INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?)", self._totals())
+        for row in self._db.execute("SELECT * FROM totals ORDER BY first"):
+            yield row[1], Tally(*row[2:])
+
+    def flaws(self) -> Iterator[str]:
+        """The error records of formats that have no room for them, in order."""
+        for (record,) in self._db.execute("SELECT record FROM flaws ORDER BY rowid"):
+            yield record
+
+    def summary(self) -> dict[str, Any] | None:
+        """What was said when the output was put together, None until then."""
+        found = self._db.execute("SELECT summary FROM assembled").fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
+    def assembled(self, summary: Mapping[str, Any]) -> None:
+        self._db.execute("DELETE FROM assembled")
+        self._db.execute("INSERT INTO assembled VALUES (?)", [json.dumps(summary)])
+
+    def _totals(self) -> Iterator[tuple[Any, ...]]:
+        rows = self._db.execute(
+            "SELECT sequence, rowid, words, oov, failed, log_prob FROM tallies"
+            " ORDER BY sequence, rowid"
+        )
+        for name, some in groupby(rows, key=lambda row: row[0]):
+            parts = list(some)
+            total = sum((Tally(*row[2:]) for row in parts), Tally())
+            yield (parts[0][1], name, total.words, total.oov, total.failed, total.log_prob)
+
+
+def _shard(
+    number: int, rows: int, scored: int, failed: int, size: int, sha256: str, *end: int
+) -> Shard:
+    return Shard(number, rows, scored, failed, size, sha256, Position(*end))

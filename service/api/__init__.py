@@ -1,0 +1,24 @@
+"""The routes, by whom they are for: clients with questions, clients who look, machines, people."""
+
+from .admin import admin_routes
+from .batches import batch_routes
+from .docs_pages import page_routes
+from .files import file_routes
+from .health_probes import health_routes
+from .models import bundle_routes
+from .operations import Endpoint, question_endpoints, question_path
+from .score import SCORE_PATH, ScoreEndpoint
+
+__all__ = [
+    "SCORE_PATH",
+    "Endpoint",
+    "ScoreEndpoint",
+    "admin_routes",
+    "batch_routes",
+    "bundle_routes",
+    "file_routes",
+    "health_routes",
+    "page_routes",
+    "question_endpoints",
+    "question_path",
+]

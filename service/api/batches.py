@@ -1,0 +1,108 @@
+"""/v1/batches: jobs that score whole files, whatever happens meanwhile.
+
+They are made and looked at here; the runner carries them out.
+"""
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+
+from hsoftmax.service.codecs.json import decode
+from hsoftmax.service.context import Core
+from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.http.body import read_body
+from hsoftmax.service.http.request_context import current
+from hsoftmax.service.jobs.batch_store import (
+    Key,
+    add_batch,
+    cancel,
+    find_batch,
+    list_batches,
+    made_before,
+)
+from hsoftmax.service.jobs.database import Database
+from hsoftmax.service.jobs.schemas import BatchList, BatchObject
+from hsoftmax.service.jobs.submission import BatchQuery, Desk, make_job
+
+from .dependencies import AppCore
+from .disconnect_route import LeavingRoute
+
+_DECODER = msgspec.json.Decoder(BatchQuery)
+_LONGEST_KEY = 255
+_BODY: dict[str, Any] = {
+    "parameters": [
+        {"name": "idempotency-key", "in": "header", "required": False, "schema": {"type": "string"},
+         "description": "the same key and body make one job, however often they are sent"},
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {
+            "schema": msgspec.json.schema_components([BatchQuery])[1]["BatchQuery"],
+            "example": {"input_file_id": "file-5f2c", "endpoint": "/v1/models/words/score",
+                        "completion_window": "24h", "task": "perplexity"},
+        }},
+    },
+}  # fmt: skip
+_MAKING: dict[int | str, dict[str, Any]] = {
+    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+}
+_ONE: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+
+
+batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=LeavingRoute)
+
+
+@batch_routes.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
+async def create(core: AppCore, request: Request) -> BatchObject:
+    exchange = current(request.scope)
+    body = await read_body(exchange.asked, request.receive, core.settings)
+    query = decode(_DECODER, body)
+    batch = await core.jobs.ask(_made, query, _key(request, query), core)
+    exchange.model, exchange.digest = batch.model, batch.digest
+    core.jobs.wake()
+    return batch
+
+
+@batch_routes.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
+async def batches(
+    core: AppCore,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="the id of the last one known")] = None,
+) -> BatchList:
+    return BatchList.of(*await core.jobs.ask(list_batches, limit, after))
+
+
+@batch_routes.get("/{id}", summary="One job, as it is now", responses=_ONE)
+async def batch(core: AppCore, id: str) -> BatchObject:
+    return await core.jobs.ask(find_batch, id)
+
+
+@batch_routes.post(
+    "/{id}/cancel",
+    summary="Stop a job; what it has finished stays",
+    responses={**_ONE, 409: {}},
+)
+async def cancel_batch(core: AppCore, id: str) -> BatchObject:
+    cancelled = await core.jobs.ask(cancel, id, int(time.time()))
+    core.jobs.wake()
+    return cancelled
+
+
+def _made(database: Database, query: BatchQuery, key: Key | None, core: Core) -> BatchObject:
+    if key is not None and (before := made_before(database, key)) is not None:
+        return before
+    desk = Desk(core.jobs.place, database, core.repository, core.settings)
+    return add_batch(database, make_job(query, desk), key, core.settings.max_jobs)
+
+
+def _key(request: Request, query: BatchQuery) -> Key | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise InvalidQuery(
+            f"idempotency-key: expected 1 to {_LONGEST_KEY} characters, got {len(key)}"
+        )
+    return Key(key, query.digest())

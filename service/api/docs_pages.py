@@ -1,0 +1,60 @@
+"""Pages for people: what is served at /, the API at /docs. Nothing is fetched from elsewhere.
+
+They are HTML, and none of them is in the OpenAPI document.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+
+from hsoftmax.service.errors import NotFound
+
+_ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+_CACHED = {"cache-control": "public, max-age=86400"}
+
+
+page_routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+@page_routes.get("/")
+async def show_index() -> HTMLResponse:
+    return HTMLResponse(_index())
+
+
+@page_routes.get("/docs")
+async def show_docs() -> HTMLResponse:
+    return _swagger()
+
+
+@page_routes.get("/docs/{asset}")
+async def show_asset(asset: str) -> Response:
+    if asset not in _ASSETS:
+        raise NotFound("there is no such page here: see /docs")
+    # The package vendors Swagger UI, so that the page works without a network.
+    content = files("fastapi_offline").joinpath("static", asset).read_bytes()
+    return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
+
+
+@cache
+def _index() -> str:
+    return files("hsoftmax.service.page").joinpath("index.html").read_text("utf-8")
+
+
+@cache
+def _swagger() -> HTMLResponse:
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="hsoftmax API",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon.png",
+        swagger_ui_parameters={"validatorUrl": None},  # else it asks a public validator
+    )

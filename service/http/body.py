@@ -1,0 +1,96 @@
+"""A request's body as bytes: never more of it than the limit, nor waited for longer."""
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from hsoftmax.service.errors import InvalidQuery, SlowBody, TooLarge
+from hsoftmax.service.settings import Settings
+
+from .decompression import expand
+
+
+async def read_body(asked: Mapping[bytes, bytes], receive: Receive, limits: Settings) -> bytes:
+    """The whole body, expanded if the headers say that it is compressed.
+
+    Raises:
+        UnsupportedMediaType, Unreadable: compressed in another way than is known, or than it says.
+        TooLarge: more than the limit, said in advance or counted.
+        SlowBody: it took longer than the limit to arrive.
+        ClientDisconnect: the client left.
+    """
+    if (length := asked.get(b"content-length")) is not None:
+        _expect_length(length, limits.max_body_bytes)
+    try:
+        body = await within(limits.body_timeout, _read(receive, limits.max_body_bytes))
+    except TimeoutError:
+        raise SlowBody(f"body: expected all of it within {limits.body_timeout:g} s") from None
+    encoding = asked.get(b"content-encoding", b"")
+    if encoding in (b"", b"identity"):
+        return body
+    name = encoding.decode("latin-1").strip().lower()
+    return await asyncio.to_thread(expand, body, name, limits.max_body_bytes)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    if not message.get("more_body") and message["type"] == "http.request":
+        return _within(message.get("body", b""), limit)
+    parts, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit, "more")
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit, str(len(body)))
+    return body
+
+
+def _expect_length(content_length: bytes, limit: int) -> None:
+    if not content_length.isdigit():
+        raise InvalidQuery("content-length: expected a number")
+    if int(content_length) > limit:
+        raise _too_large(limit, content_length.decode())
+
+
+def _too_large(limit: int, got: str) -> TooLarge:
+    return TooLarge(f"body: expected at most {limit} bytes, got {got}")
+
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result. Raises TimeoutError if it has to wait for longer."""
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    async with asyncio.timeout(seconds):
+        return await _resumed(coroutine, waiting)
+
+
+@types.coroutine
+def _resumed(coroutine: Coroutine[Any, Any, T], waiting: object) -> Generator[Any, Any, T]:
+    """The rest of a coroutine that has been started by hand and waits for something."""
+    try:
+        yield waiting
+    except BaseException:
+        coroutine.close()
+        raise
+    return (yield from coroutine.__await__())

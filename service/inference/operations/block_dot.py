@@ -1,0 +1,115 @@
+"""What a block-sparse layer gives: chosen input blocks times chosen output blocks."""
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import DTypeLike
+
+from hsoftmax.models import QueryError
+from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.sparse_block_dot import Sizes, expect_query
+from hsoftmax.service.errors import InferenceFailed, InvalidQuery, TooLarge
+from hsoftmax.service.inference.operation import Answer, Fields, Plan, Question, Version
+from hsoftmax.service.inference.validation import expect_values
+from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.settings import Settings
+
+Indices = Annotated[
+    list[int | list[int]],
+    Meta(description="one list of block numbers for each row, or one flat list for a single row"),
+]
+Windows = Annotated[
+    list[list[float | list[float]]],
+    Meta(description="for each row its input blocks, each a list; or the blocks of a single row"),
+]
+
+
+class BlockDotQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Which blocks go in, with what, and which are asked for."""
+
+    h: Windows
+    input_index: Indices
+    output_index: Indices
+    version: Version = None
+
+
+class BlockDotAnswer(Answer, kw_only=True):
+    """For each row one list of numbers for each output block asked for."""
+
+    output: list[list[list[float]]]
+
+
+def plan(query: BlockDotQuery, served: Served, limits: Settings) -> Plan:
+    """One product for each pair of an input and an output block of a row."""
+    session = served.session("block_dot")
+    sizes = Sizes(**served.manifest.attributes)
+    feeds = _feeds(query, sizes)
+    rows, window = feeds["output_index"].shape
+    if rows > limits.max_rows:
+        raise TooLarge(f"h: expected at most {limits.max_rows} rows, got {rows}")
+    expect_values(rows, window * sizes.output_size, limits)
+    values = rows * window * sizes.output_size
+    return Plan(
+        session=session,
+        feeds=feeds,
+        rows=rows,
+        work=feeds["h"].shape[1] * values * sizes.input_size,
+        values=values,
+        finish=_finish,
+    )
+
+
+def _feeds(query: BlockDotQuery, sizes: Sizes) -> dict[str, Array]:
+    h = _h(query.h)
+    indices = (_index("input_index", query.input_index), _index("output_index", query.output_index))
+    if h.ndim == 2 and indices[0].ndim == indices[1].ndim == 1:
+        h, indices = h[None], (indices[0][None], indices[1][None])
+    try:
+        expect_query(sizes, h, *indices)
+    except QueryError as error:
+        raise InvalidQuery(str(error)) from None
+    if not len(h):
+        raise InvalidQuery("h: expected at least one row, got none")
+    return {"h": h, "input_index": indices[0], "output_index": indices[1]}
+
+
+def _h(value: object) -> Float32:
+    try:
+        # JSON has no NaN or infinity: only a number too large for float32 could become one.
+        with np.errstate(over="raise"):
+            return _array("h", value, np.float32)
+    except FloatingPointError:
+        raise InvalidQuery("h: expected numbers within float32, got a larger one") from None
+
+
+def _index(name: str, value: object) -> Int64:
+    try:
+        return _array(name, value, np.int64)
+    except OverflowError:
+        raise InvalidQuery(f"{name}: expected integers of 64 bits, got a larger one") from None
+
+
+def _array(name: str, value: object, dtype: DTypeLike) -> Array:
+    try:
+        return np.array(value, dtype=dtype)
+    except (ValueError, TypeError):
+        raise InvalidQuery(f"{name}: expected lists of equal length, got others") from None
+
+
+def _finish(outputs: list[Array]) -> Fields:
+    if not np.isfinite(outputs[0]).all():
+        raise InferenceFailed("the graph gave a result that is not a finite number")
+    return {"output": outputs[0]}
+
+
+BLOCK_DOT = Question(
+    name="block_dot",
+    summary="What a block-sparse layer gives",
+    query=BlockDotQuery,
+    answer=BlockDotAnswer,
+    example={"h": [[[0.1, -0.2]]], "input_index": [[0]], "output_index": [[3, 1]]},
+    plan=plan,
+    task=lambda body: "block_dot",
+)

@@ -1,0 +1,77 @@
+"""The engine as one who runs graphs for a job: after all that is interactive, and by itself.
+
+By itself, as what shares a batch may differ in the last bit from what was computed alone, and a
+job that was stopped must give the bytes that it would have given.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import wait
+from time import sleep
+
+from hsoftmax.models.arrays import Array
+from hsoftmax.scoring import Asked, feeds
+from hsoftmax.service.engine import Call, Engine, Outputs, Priority
+from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.repository.loaded_bundle import Served
+
+from .errors import Failure, Interrupted
+
+_TERMS = Terms(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
+_LOOK = 0.2  # seconds between looks whether the job goes on
+_PAUSE = 0.2  # seconds before what found no room is asked again
+
+
+class EngineRun:
+    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+
+    def __init__(
+        self,
+        served: Served,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        look_up: Callable[[], None],
+    ) -> None:
+        self._served = served
+        self._engine = engine
+        self._loop = loop
+        self._look_up = look_up
+
+    def __call__(self, asked: Asked) -> list[Array]:
+        """Raises Interrupted as the job is, and Failure if the graph fails."""
+        call = call_of(asked, self._served)
+        while True:
+            self._look_up()
+            try:
+                return self._outputs(call)
+            except Overloaded:
+                sleep(_PAUSE)
+            except DeadlineExceeded:
+                continue
+            except NotReady:
+                raise Interrupted("stopping") from None
+            except InferenceFailed as error:
+                raise Failure("inference_failed", f"{asked.graph}: {error}") from None
+
+    def _outputs(self, call: Call) -> list[Array]:
+        """The engine's answer; given up, and the run with it, if the job is to stop."""
+        answer = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
+        try:
+            while not wait([answer], _LOOK).done:
+                self._look_up()
+        except BaseException:
+            answer.cancel()
+            raise
+        return answer.result()
+
+    async def _submit(self, call: Call) -> list[Array]:
+        outputs: Outputs = await self._engine.submit(call)
+        return outputs.arrays
+
+
+def call_of(asked: Asked, served: Served) -> Call:
+    """What is asked as a call of low priority."""
+    inputs = feeds(asked, served.session(asked.graph).graph)
+    return chunk_call(asked, served, inputs, _TERMS, apart=True)

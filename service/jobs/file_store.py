@@ -1,0 +1,136 @@
+"""Files as rows: added once they are on the disk, gone before they are off it.
+
+What is on the disk without a row, because a process ended in between, is swept up.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsoftmax.service.errors import FileInUse, InvalidQuery, StorageFull, UnknownFile
+
+from .database import ACTIVE, Connection, Database
+from .schemas import FileObject, Purpose
+from .state_dir import Place
+
+_COLUMNS = "id, purpose, filename, bytes, created_at, path"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file's row; `path` is from the state folder."""
+
+    id: str
+    purpose: Purpose
+    filename: str
+    bytes: int
+    created_at: int
+    path: str
+
+    def shown(self, retention: float) -> FileObject:
+        return FileObject(
+            id=self.id,
+            bytes=self.bytes,
+            created_at=self.created_at,
+            expires_at=self.created_at + int(retention),
+            filename=self.filename,
+            purpose=self.purpose,
+        )
+
+
+def add_upload(database: Database, file: StoredFile, most_bytes: int) -> None:
+    """Raises StorageFull if there are too many bytes with it."""
+    with database.transaction() as db:
+        _expect_room(_used(db) + file.bytes, most_bytes)
+        insert_file(db, file)
+
+
+def insert_file(db: Connection, file: StoredFile) -> None:
+    db.execute(
+        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
+        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path],
+    )
+
+
+def expect_file(db: Connection, id: str) -> None:
+    """Raise UnknownFile unless it is still here."""
+    if not db.execute("SELECT 1 FROM files WHERE id = ?", [id]).fetchone():
+        raise unknown_file(id)
+
+
+def expect_room(database: Database, more: int, most_bytes: int) -> None:
+    """Raise StorageFull unless there is room for so many bytes more."""
+    with database.transaction() as db:
+        _expect_room(_used(db) + more, most_bytes)
+
+
+def find_file(database: Database, id: str) -> StoredFile:
+    """Raises UnknownFile."""
+    found = database.rows(f"SELECT {_COLUMNS} FROM files WHERE id = ?", id)
+    if not found:
+        raise unknown_file(id)
+    return StoredFile(*found[0])
+
+
+def list_files(
+    database: Database, purpose: str | None, limit: int, after: str | None, newest_first: bool
+) -> tuple[list[StoredFile], bool]:
+    """At most `limit` files from `after` on, and whether there are more."""
+    start = _number(database, after) if after is not None else None
+    sign, order = ("<", "DESC") if newest_first else (">", "ASC")
+    found = database.rows(
+        f"SELECT {_COLUMNS} FROM files WHERE (? IS NULL OR purpose = ?)"
+        f" AND (? IS NULL OR number {sign} ?) ORDER BY number {order} LIMIT ?",
+        purpose,
+        purpose,
+        start,
+        start,
+        limit + 1,
+    )
+    return [StoredFile(*row) for row in found[:limit]], len(found) > limit
+
+
+def delete_file(database: Database, place: Place, id: str) -> None:
+    """Raises UnknownFile, or FileInUse while a job has yet to read it."""
+    with database.transaction() as db:
+        found = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
+        if found is None:
+            raise unknown_file(id)
+        user = db.execute(
+            f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
+        ).fetchone()
+        if user is not None:
+            raise FileInUse(f"file {id}: expected no job that reads it, got {user[0]}")
+        db.execute("DELETE FROM files WHERE id = ?", [id])
+    unlink(place, found[0])
+
+
+def unlink(place: Place, path: str) -> None:
+    (place.folder / path).unlink(missing_ok=True)
+
+
+def path_of(place: Place, file: StoredFile) -> Path:
+    """Where it lies. Raises UnknownFile if somebody took it away."""
+    path = place.folder / file.path
+    if not path.is_file():
+        raise unknown_file(file.id)
+    return path
+
+
+def unknown_file(id: str) -> UnknownFile:
+    return UnknownFile(f"file {id[:60]!r}: expected one that is here, got none of that id")
+
+
+def _number(database: Database, id: str) -> int:
+    found = database.rows("SELECT number FROM files WHERE id = ?", id)
+    if not found:
+        raise InvalidQuery(f"after: expected the id of a file, got {id[:60]!r}")
+    return int(found[0][0])
+
+
+def _used(db: Connection) -> int:
+    return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()[0])
+
+
+def _expect_room(wanted: int, most: int) -> None:
+    if wanted > most:
+        raise StorageFull(f"files: expected at most {most} bytes in all, got {wanted} with this")

@@ -1,0 +1,35 @@
+"""What carrying out jobs needs, once there is anything to carry out."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hsoftmax.service.engine import Engine
+from hsoftmax.service.logging import Log
+from hsoftmax.service.repository.repository import Repository
+from hsoftmax.service.settings import Settings
+
+from .database import Database
+from .state_dir import Place
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Where jobs are done.
+
+    Attributes:
+        stopping: whether this process is about to end
+        count: called with the rows of a bundle that were scored, and those that failed
+        recount: counts the jobs that there are
+    """
+
+    place: Place
+    database: Database
+    repository: Repository
+    engine: Engine
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    log: Log
+    stopping: Callable[[], bool]
+    count: Callable[[str, int, int], None]
+    recount: Callable[[], None]

@@ -1,0 +1,106 @@
+"""What a job was told, fixed when it was made: enough to take it up again in any process."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hsoftmax.models.arrays import Int64
+from hsoftmax.scoring import (
+    Columns,
+    Delivery,
+    Facts,
+    Layout,
+    Order,
+    Source,
+    Task,
+    find_format,
+    make_order,
+    open_inputs,
+    parse_columns,
+    recognise,
+)
+from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.repository.loaded_bundle import Served
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A job's terms.
+
+    Attributes:
+        digest: of the bundle that scores all of it, under whatever version
+        file, filename: of an uploaded input: its path in the state folder, and its own name
+        path: of an input that is read in place, from the input root
+        fingerprint: of the input as it was then
+        output: the output's extension
+        batch: rows in one run of the graph
+        layout: of its records, for when input and bundle are gone
+    """
+
+    model: str
+    version: str
+    digest: str
+    task: Task
+    file: str | None
+    filename: str | None
+    path: str | None
+    columns: list[str]
+    labelled: bool
+    output: str
+    shard_rows: int | None
+    batch: int | None = None
+    fingerprint: list[list[Any]] = field(default_factory=list)
+    layout: Layout | None = None
+
+    def encoded(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+def decoded(spec: bytes) -> Spec:
+    return msgspec.json.decode(spec, type=Spec)
+
+
+def facts_of(served: Served) -> Facts:
+    """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
+    manifest = served.manifest
+    if manifest.hidden_size is None or manifest.num_targets is None:
+        raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
+    return served.facts
+
+
+def open_source(spec: Spec, files: tuple[Path, ...], facts: Facts) -> tuple[Source, Columns]:
+    """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
+    columns = recognise(files, parse_columns(spec.columns))
+    return open_inputs(files, columns, facts, labelled=spec.labelled), columns
+
+
+def order_of(
+    spec: Spec,
+    output: Path,
+    source: Source,
+    columns: Columns,
+    facts: Facts,
+    repeated: Int64 | None = None,
+) -> Order:
+    """What the scoring core is told. Raises CallError where the bundle cannot do it."""
+    return make_order(
+        source,
+        output,
+        find_format(output),
+        facts,
+        spec.task,
+        columns=columns,
+        labelled=spec.labelled,
+        batch=spec.batch,
+        shard_rows=spec.shard_rows,
+        apart=True,
+        repeated=repeated,
+    )
+
+
+def delivery_of(spec: Spec, output: Path) -> Delivery:
+    """All that is needed to give out what is finished."""
+    assert spec.layout is not None
+    return Delivery(output, find_format(output), spec.layout, spec.task, spec.model, apart=True)

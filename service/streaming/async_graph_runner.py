@@ -1,0 +1,74 @@
+"""A stream's chunks through the engine: a lane that is full makes them wait, not fail."""
+
+import asyncio
+from collections.abc import Callable
+
+from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.models.sampling import noise
+from hsoftmax.runtime.sessions import Feeds, Session
+from hsoftmax.scoring import Asked, Flaw, feeds
+from hsoftmax.scoring.stream import RunAsync
+from hsoftmax.service.engine import Call, Engine, Outputs
+from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.repository.loaded_bundle import Served
+
+from .activity import Pulse
+
+_SOON, _LATER = 0.02, 0.25  # seconds until a full lane is tried again
+
+Note = Callable[[Outputs, Asked], None]
+
+
+def runner(engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Note) -> RunAsync:
+    """Runs what is asked on these terms; `note` is told of every run."""
+    turn = asyncio.Lock()  # who came first is the next that a full lane takes
+
+    async def run(asked: Asked, first_row: int) -> list[Array]:
+        inputs = _feeds(asked, first_row, served.session(asked.graph))
+        call = chunk_call(asked, served, inputs, terms)
+        pulse.working += 1
+        try:
+            if engine.is_tiny(call):
+                outputs = engine.run_now(call)
+            else:
+                outputs = await (await _admitted(engine, call, turn))
+        except (InferenceFailed, DeadlineExceeded) as error:
+            raise Flaw(error.code, str(error)) from None  # type: ignore[arg-type]
+        finally:
+            pulse.working -= 1
+            pulse.beat()
+        note(outputs, asked)
+        return outputs.arrays
+
+    return run
+
+
+async def _admitted(engine: Engine, call: Call, turn: asyncio.Lock) -> asyncio.Future[Outputs]:
+    """The call's future, once there is room for it."""
+    wait = _SOON
+    async with turn:
+        while True:
+            try:
+                return engine.submit(call)
+            except Overloaded:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LATER)
+
+
+def _feeds(asked: Asked, first_row: int, session: Session) -> Feeds:
+    if asked.graph != "sample":
+        return feeds(asked, session.graph)
+    per_sample = session.graph.noise_per_sample
+    return {"hidden": asked.hidden, "noise": _noise(asked, first_row, per_sample)}
+
+
+def _noise(asked: Asked, first_row: int, per_sample: int) -> Float32:
+    """The rows' part of the noise that one query of all rows would get for this seed.
+
+    So that a draw depends on the seed and on the row's number, not on how the bytes came.
+    """
+    task = asked.task
+    each = task.num_samples * per_sample
+    return noise(task.seed, len(asked.hidden), task.num_samples, per_sample, first_row * each)

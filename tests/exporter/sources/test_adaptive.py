@@ -1,0 +1,223 @@
+"""Adaptive softmaxes as PyTorch, Transformer-XL and fairseq save them.
+
+What each file must answer lies in it, see data/make_adaptive.py.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from hsoftmax.exporter import SourceError, export_file
+from hsoftmax.exporter.sources import Options, load, recognise
+from hsoftmax.models import WeightsError, adaptive_softmax
+
+DATA = Path(__file__).parent / "data"
+CUTOFFS = {  # that make_adaptive.py gave PyTorch, and which its files do not hold
+    "one_tail": (4,),
+    "upstream": (5, 10, 15),
+    "upstream_predict": (4, 8),
+    "div_1": (10, 20),
+    "div_1_5": (3, 11, 12),
+    "div_4_width_0": (5, 10, 15),
+    "four_tails": (8, 16, 30, 59),
+    "larger": (60, 300),
+}
+CUT_XL = {"cutoffs": (6, 12, 18)}
+TRANSFORMER_XL = {
+    "div_1": CUT_XL,
+    "div_1_projected": CUT_XL,
+    "div_2": {},
+    "div_4_projected": {},
+}
+FAIRSEQ = ("untied", "tied", "tied_proj", "tied_narrow_head", "tied_square")
+
+
+def expect_answers(model, path: Path, kind: str = "log_prob"):
+    answers = load_file(path)
+    hidden, wanted = answers["answers.hidden"], answers[f"answers.{kind}"]
+    got = adaptive_softmax.log_probs(model, hidden)
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    if kind == "log_prob":
+        _, best = adaptive_softmax.top_k(model, hidden, 1)
+        assert best[:, 0].tolist() == answers["answers.best"].tolist()
+
+
+def changed(tmp_path: Path, name: str, **changes) -> Path:
+    """A copy of a file in which tensors whose names end so are others, or gone."""
+    tensors = load_file(DATA / f"{name}.safetensors")
+    for end, value in changes.items():
+        (full,) = (found for found in tensors if found.endswith(end.replace("__", ".")))
+        del tensors[full]
+        if value is not None:
+            tensors[full] = np.asarray(value, dtype=np.float32)
+    path = tmp_path / "model.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("name", CUTOFFS)
+def test_pytorchs_log_prob_and_predict_are_reproduced(name):
+    path = DATA / f"pytorch_{name}.safetensors"
+    model = load(path, "pytorch", Options()).model
+    assert model.cutoffs == CUTOFFS[name]
+    expect_answers(model, path)
+
+
+@pytest.mark.parametrize("name", ["larger", "div_4_width_0"])
+def test_a_bundle_of_pytorchs_softmax_answers_as_pytorch(name, repository):
+    path = DATA / f"pytorch_{name}.safetensors"
+    made = export_file(path, repository / "words", source="auto")
+    assert (made.manifest.family, made.manifest.source.format) == ("AdaptiveSoftmax", "pytorch")
+    assert all(check.passed for check in made.manifest.verification)
+    assert tuple(made.manifest.attributes["cutoffs"]) == CUTOFFS[name]
+
+
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
+def test_sixteen_bit_floats_are_widened(name):
+    model = load(DATA / f"pytorch_{name}.safetensors", "pytorch", Options()).model
+    whole = load(DATA / "pytorch_upstream.safetensors", "pytorch", Options()).model
+    np.testing.assert_allclose(model.head.weight, whole.head.weight, rtol=1e-2)
+    assert model.head.weight.dtype == np.float32
+
+
+@pytest.mark.parametrize("order", ["ascending", "reversed"])
+@pytest.mark.parametrize("name", TRANSFORMER_XL)
+def test_transformer_xls_log_probs_are_reproduced_in_both_orders(name, order):
+    path = DATA / f"transformer_xl_{name}.safetensors"
+    options = Options(cluster_order=order, **TRANSFORMER_XL[name])
+    expect_answers(
+        load(path, "transformer-xl", options).model,
+        path,
+        "log_prob" if order == "ascending" else "reversed",
+    )
+
+
+@pytest.mark.parametrize("cutoffs", [[6, 12, 18], [6, 12, 18, 24]])
+def test_a_folders_config_gives_the_cutoffs(tmp_path, cutoffs):
+    path = DATA / "transformer_xl_div_1.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(path.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({"cutoffs": cutoffs}))
+    expect_answers(load(tmp_path, "transformer-xl", Options()).model, path)
+    assert recognise(tmp_path).source == "transformer-xl"
+
+
+@pytest.mark.parametrize("name", ["div_1_projected", "div_2"])
+def test_what_is_tied_to_the_embedding_may_be_missing(tmp_path, name):
+    path = DATA / f"transformer_xl_{name}.safetensors"
+    renamed = {}
+    for full, tensor in load_file(path).items():
+        tied = full.replace("crit.out_layers", "transformer.word_emb.emb_layers")
+        tied = tied.replace("crit.out_projs", "transformer.word_emb.emb_projs")
+        renamed[full if full.endswith("bias") else tied] = tensor
+    if name == "div_1_projected":  # one projection for all, as the embedding has
+        for i in range(4):
+            renamed.pop(f"transformer.word_emb.emb_projs.{i}")
+        shared = load_file(path)["crit.out_projs.0"]
+        renamed["transformer.word_emb.emb_projs.0"] = shared
+    save_file(renamed, tmp_path / "model.safetensors")
+    options = Options(**TRANSFORMER_XL[name])
+    model = load(tmp_path / "model.safetensors", "transformer-xl", options).model
+    if name == "div_2":
+        expect_answers(model, path)
+    else:
+        for tail in (model.head, *model.tails):
+            np.testing.assert_array_equal(tail.projection, shared.T)
+
+
+@pytest.mark.parametrize("name", FAIRSEQ)
+def test_fairseqs_log_probs_are_reproduced(name):
+    path = DATA / f"fairseq_{name}.safetensors"
+    expect_answers(load(path, "fairseq", Options()).model, path)
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_every_file_is_recognised_for_what_it_is(path):
+    assert path.stem.startswith(recognise(path).source.replace("-", "_"))
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.pt")), ids=lambda path: path.stem)
+def test_a_checkpoint_is_recognised_without_pytorch(path):
+    assert recognise(path).source == "pytorch"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "changes", "options", "message"),
+    [
+        ("pytorch", "pytorch_upstream", {"head__weight": None}, {},
+         r"model.safetensors: expected tail.0.1.weight and head.weight under any prefix, got no"),
+        ("pytorch", "pytorch_upstream", {"tail__1__1__weight": None}, {},
+         r"expected lm.softmax.tail.1.1.weight, got only later ones"),
+        ("pytorch", "pytorch_upstream", {"tail__2__0__weight": None}, {},
+         r"expected lm.softmax.tail.2.0.weight, got none"),
+        ("pytorch", "pytorch_upstream", {"tail__0__0__weight": np.zeros((8, 15))}, {},
+         r"tail 0 projection: expected \[8, 16\], got \[8, 15\]"),
+        ("pytorch", "pytorch_upstream", {"tail__0__1__weight": np.zeros((5, 7))}, {},
+         r"tail 0 projection: expected \[7, 16\], got \[8, 16\]"),
+        ("pytorch", "pytorch_upstream", {"head__weight": np.full((8, 16), np.nan)}, {},
+         r"head weight: expected finite float32 values, got nan at \[0, 0\]"),
+        ("pytorch", "pytorch_upstream", {}, {"cutoffs": (5, 10, 16)},
+         r"cutoffs: expected 5,10,15 as its tensors have, got 5,10,16"),
+        ("pytorch", "pytorch_upstream", {}, {"num_targets": 19},
+         r"num_targets: expected 20, as its tensors have, got 19"),
+        ("pytorch", "fairseq_untied", {}, {}, r"expected tail.0.1.weight and head.weight"),
+        ("transformer-xl", "transformer_xl_div_1", {}, {},
+         r"cutoffs: expected --cutoffs A,B or a config.json .* out_layers.0 holds all 24 targets"),
+        ("transformer-xl", "transformer_xl_div_1", {}, {"cutoffs": (6, 12)},
+         r"cutoffs: expected 3 ascending numbers from 1 to 23, .* got 6,12$"),
+        ("transformer-xl", "transformer_xl_div_1", {}, {"cutoffs": (6, 12, 30)},
+         r"cutoffs: expected 3 ascending numbers from 1 to 23, .* got 6,12,30"),
+        ("transformer-xl", "transformer_xl_div_2", {"cluster_weight": np.zeros((3, 7))}, {},
+         r"cluster_weight: expected \[3, 8\], got \[3, 7\]"),
+        ("transformer-xl", "transformer_xl_div_2", {"cluster_weight": None}, {},
+         r"expected cluster_weight under any prefix, got no such tensors"),
+        ("transformer-xl", "transformer_xl_div_2", {"out_projs__1": np.zeros((9, 4))}, {},
+         r"tail 0 projection: expected \[4, 8\], got \[4, 9\]"),
+        ("fairseq", "fairseq_untied", {"head__weight": None}, {},
+         r"expected model.decoder.adaptive_softmax.head.weight or .*class_proj.weight, got none"),
+        ("fairseq", "fairseq_tied", {"word_proj__weight": None}, {},
+         r"expected .*word_proj.weight, got neither it nor .*word_proj.0.weight"),
+        ("fairseq", "fairseq_tied", {"class_proj__weight": np.zeros((2, 5))}, {},
+         r"class_proj.weight: expected \[tails, 12\], got \[2, 5\]"),
+        ("fairseq", "pytorch_upstream", {}, {}, r"expected tail.0.2.weight and tail.0.0.weight"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_clear_line(tmp_path, source, name, changes, options, message):
+    path = changed(tmp_path, name, **changes)
+    with pytest.raises((SourceError, WeightsError), match=message) as raised:
+        load(path, source, Options(**options))
+    assert "\n" not in str(raised.value)
+
+
+def test_two_softmaxes_in_one_file_are_named_by_their_prefixes(tmp_path):
+    one = load_file(DATA / "pytorch_half.safetensors")
+    both = {f"{prefix}{name}": t for prefix in ("ema.", "model.") for name, t in one.items()}
+    save_file(both, tmp_path / "model.safetensors")
+    with pytest.raises(SourceError, match=r"under one prefix, got 'ema.', 'model.'"):
+        load(tmp_path / "model.safetensors", "pytorch", Options())
+
+
+def test_without_pytorch_one_line_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SourceError, match=r"expected PyTorch .* pip install 'hsoftmax\[pytorch\]'"):
+        load(DATA / "pytorch_bare.pt", "pytorch", Options())
+
+
+def test_a_folder_needs_one_weights_file(tmp_path):
+    with pytest.raises(SourceError, match=r"expected a folder with a weights file"):
+        load(tmp_path, "transformer-xl", Options())
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(SourceError, match=r"expected one weights file \*.bin, got a.bin, b.bin"):
+        load(tmp_path, "transformer-xl", Options())
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(SourceError, match=r"expected a PyTorch checkpoint.*, got a pickle"):
+        load(path, "pytorch", Options())
+    assert not Path("owned").exists()

@@ -1,0 +1,157 @@
+"""Weights in fewer bits: what is stored, what it stands for, and what it costs a real model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hsoftmax import bundle, models
+from hsoftmax.exporter import ExportError, Fidelity, Options, destination, export_file, export_model
+from hsoftmax.exporter.storage.layout import block_by_block
+from hsoftmax.exporter.storage.precision import in_precision
+from hsoftmax.models import from_theano, hierarchical_softmax
+from hsoftmax.models.storage.tensors import model_tensors
+from hsoftmax.runtime.sessions import open_session
+from tests.exporter.conftest import theano_arrays
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "state_of_the_union"
+PRECISIONS = ["fp32", "fp16", "int8"]
+
+
+def tensors_of(weight, offsets=None):
+    rows = len(weight)
+    return {
+        "level0.weight": np.asarray(weight, np.float32),
+        "level0.bias": np.zeros(rows, np.float32),
+        "level0.offsets": np.array(offsets or [0, rows]),
+    }
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory):
+    """The example's bundle in each precision."""
+    repository = tmp_path_factory.mktemp("repository")
+    source, options = EXAMPLE / "weights.npz", Options()
+    return {
+        precision: export_file(
+            source,
+            repository / precision,
+            source="theano",
+            options=options,
+            fidelity=Fidelity(precision),
+        )
+        for precision in PRECISIONS
+    }
+
+
+def perplexity(made):
+    heldout = np.load(EXAMPLE / "heldout.npz")
+    feeds = {"hidden": heldout["hidden"], "row": np.arange(2000), "target": heldout["target"]}
+    log_prob = open_session(made.file("target_log_prob.onnx")).run(None, feeds)[0]
+    return float(np.exp(-log_prob.mean(dtype=np.float64)))
+
+
+@pytest.mark.parametrize("offsets", [[0, 40], [0, 10, 20, 30, 40], [0, 3, 22, 40]])
+def test_int8_weights_stand_for_the_trained_ones_within_half_a_step_a_row(offsets):
+    weight = np.random.default_rng(0).normal(size=(40, 9)) * np.logspace(-30, 4, 40)[:, None]
+    tensors = tensors_of(weight, offsets)
+    stored = block_by_block(in_precision(tensors, "int8"))
+    again = model_tensors(stored)
+    half_step = np.abs(weight).max(axis=1, keepdims=True) / 127 / 2
+    assert stored["level0.weight"].dtype == np.int8
+    assert set(again) == set(tensors)
+    assert again["level0.weight"].dtype == np.float32
+    assert (np.abs(again["level0.weight"] - weight) <= half_step * (1 + 1e-5)).all()
+
+
+def test_equal_blocks_are_stored_transposed():
+    weight = np.arange(24).reshape(8, 3)
+    stored = block_by_block(tensors_of(weight, [0, 4, 8]))
+    assert stored["level0.weight"].shape == (2, 3, 4)
+    assert (stored["level0.weight"][1, :, 2] == weight[6]).all()
+    assert (model_tensors(stored)["level0.weight"] == weight).all()
+
+
+def test_rows_of_zeros_and_of_tiny_numbers_are_stored():
+    again = model_tensors(in_precision(tensors_of([[0, 0], [1e-44, 0], [3e38, 1]]), "int8"))
+    np.testing.assert_allclose(again["level0.weight"], [[0, 0], [0, 0], [3e38, 0]], rtol=1e-6)
+
+
+def test_float32_rows_of_unequal_blocks_are_neither_changed_nor_copied():
+    tensors = tensors_of(np.random.default_rng(0).normal(size=(4, 2)), [0, 3, 4])
+    stored = block_by_block(in_precision(tensors, "fp32"))
+    assert all(stored[name] is tensors[name] for name in tensors)
+    again = model_tensors(stored)
+    assert all(np.shares_memory(again[name], tensors[name]) for name in tensors)
+    np.testing.assert_array_equal(again["level0.weight"], tensors["level0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "precision", "axes"), [(8192, "fp32", 3), (8193, "fp32", 2), (8193, "int8", 3)]
+)
+def test_a_block_of_floats_too_wide_for_the_first_cache_is_stored_by_row(rows, precision, axes):
+    tensors = tensors_of(np.arange(2 * rows).reshape(rows, 2))
+    assert block_by_block(in_precision(tensors, precision))["level0.weight"].ndim == axes
+
+
+def test_half_precision_keeps_the_few_rows_of_a_top_level():
+    model = from_theano(**theano_arrays(clusters=65, block=64))
+    stored = in_precision(models.to_tensors(model), "fp16")
+    assert stored["level0.weight"].dtype == np.float32
+    assert stored["level1.weight"].dtype == np.float16
+    np.testing.assert_allclose(
+        model_tensors(stored)["level1.weight"], model.levels[1].weight, rtol=2**-11, atol=2**-24
+    )
+
+
+@pytest.mark.parametrize("value", [65505.0, -7e4])
+def test_a_weight_beyond_half_precision_is_refused(value):
+    with pytest.raises(ExportError, match=r"level0.weight: expected at most 65504 .* fp16, got"):
+        in_precision(tensors_of([[1.0], [value]]), "fp16")
+
+
+def test_a_family_without_a_precision_says_what_it_has(repository):
+    rng = np.random.default_rng(0)
+    layers = [models.adaptive_softmax.build_projected("x", rng.normal(size=(5, 4)))] * 2
+    model = models.adaptive_softmax.build(layers[0], layers[1:])
+    with pytest.raises(ExportError, match="precision of AdaptiveSoftmax: expected fp32, got int8"):
+        export_model(model, destination(repository / "words"), fidelity=Fidelity("int8"))
+    assert not repository.exists()
+
+
+@pytest.mark.parametrize(("precision", "part"), [("fp16", 2), ("int8", 4)])
+def test_bytes_are_half_or_a_quarter_besides_scales(tmp_path, precision, part):
+    model = from_theano(**theano_arrays(clusters=100, block=100, hidden=64))
+    made = export_model(model, destination(tmp_path / "words"), fidelity=Fidelity(precision))
+    names = {t.name: t.num_bytes for t in made.manifest.tensors}
+    rows = model.levels[0].num_rows + model.levels[1].num_rows
+    weights = sum(size for name, size in names.items() if name.endswith(".weight"))
+    scales = sum(size for name, size in names.items() if name.endswith((".scale", ".zero")))
+    small = model.levels[0].weight.nbytes // 2 if precision == "fp16" else 0
+    assert weights == rows * 64 * 4 // part + small
+    assert scales == (8 * rows if precision == "int8" else 0)
+    total = made.manifest.files[bundle.WEIGHTS].size
+    assert total <= weights + scales + 4 * rows + 8 * 102 + bundle.ALIGNMENT * len(names)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("padding", ["mask", "theano"])
+def test_a_bundle_reads_back_as_the_model_that_it_answers_for(repository, precision, padding):
+    model = from_theano(**theano_arrays(), num_targets=18, padding=padding)
+    made = export_model(model, destination(repository / "words"), fidelity=Fidelity(precision))
+    assert made.manifest.precision == precision
+    again = models.from_tensors(
+        made.manifest.family, bundle.load_tensors(made), made.manifest.attributes
+    )
+    hidden = np.round(np.random.default_rng(2).uniform(-63, 63, (3, 6))).astype(np.float32) / 63
+    hidden[:, 0] = 1
+    got = open_session(made.file("log_probs.onnx")).run(None, {"hidden": hidden})[0]
+    wanted = hierarchical_softmax.log_probs(again, hidden)
+    np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp16", 0.0005), ("int8", 0.005)])
+def test_a_language_model_predicts_as_well(addresses, precision, most):
+    trained = perplexity(addresses["fp32"])
+    assert trained == pytest.approx(75.39, abs=0.01)
+    assert perplexity(addresses[precision]) == pytest.approx(trained, rel=most)

@@ -1,0 +1,153 @@
+"""The survey: every row counted, every repeated id found, in whatever format, in bounded memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsoftmax.scoring import Columns, make_survey, open_inputs, recognise
+from hsoftmax.scoring.job import duplicate_ids
+from hsoftmax.scoring.job.duplicate_ids import without_repeats
+from hsoftmax.scoring.row_batch import Rows, reading
+from hsoftmax.scoring.task import Task
+from tests.scoring.conftest import FORMATS, make_rows, write
+
+
+class Ids:
+    """A source of nothing but ids."""
+
+    def __init__(self, ids, at_once: int) -> None:
+        self._parts = [ids[i : i + at_once] for i in range(0, len(ids), at_once)]
+
+    def ids(self):
+        yield from self._parts
+
+
+def repeats(ids) -> list[list[int]]:
+    first: dict = {}
+    found = []
+    for i, id in enumerate(ids):
+        if id is None:
+            continue
+        key = (type(id), id)
+        if key in first:
+            found.append([i, first[key]])
+        first.setdefault(key, i)
+    return found
+
+
+TEXTS = ["1", "-1", "a", "é", "\ud800", ""]
+IDS = st.lists(st.none() | st.integers(-3, 3) | st.sampled_from(TEXTS))
+
+
+@given(ids=IDS, at_once=st.integers(1, 5), sorted_at_once=st.sampled_from([1, 3, 1000]))
+def test_repeats_are_what_a_dictionary_finds(tmp_path_factory, ids, at_once, sorted_at_once):
+    path = tmp_path_factory.mktemp("survey") / "survey.npy"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(duplicate_ids, "_SORTED_AT_ONCE", sorted_at_once)
+        patched.setattr(duplicate_ids, "_READ_AT_ONCE", at_once)
+        seen = make_survey(Ids(ids, at_once), path, lambda: None)
+    assert seen.rows == len(ids)
+    assert seen.repeated.tolist() == repeats(ids)
+    assert [one.name for one in path.parent.iterdir()] == ["survey.npy"]
+
+
+def test_a_survey_stops_when_it_is_told(tmp_path):
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        make_survey(Ids([1, 2], 1), tmp_path / "survey.npy", stop)
+    assert not (tmp_path / "survey.npy").exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("name", ["id", "custom_id", None])
+def test_the_ids_of_a_format_are_those_of_its_rows(tmp_path, facts, kind, name):
+    rows = make_rows(11)
+    for row in rows:
+        id = row.pop("id")
+        if name is not None:
+            row[name] = id
+    path = write_named(tmp_path / f"rows.{kind}", rows, name)
+    columns = recognise([path], Columns())
+    assert columns.id == ("custom_id" if name == "custom_id" else "id")
+    source = open_inputs([path, path], columns, facts)
+    ids = [id for some in source.ids() for id in some]
+    parsed = [id for rows in parse_all(source, facts) for id in rows.ids]
+    assert ids == parsed
+    wanted = [None if name is None else i for i in range(11)] * 2
+    assert ids == [str(i) if kind == "csv" and i is not None else i for i in wanted]
+    source.close()
+
+
+def write_named(path, rows, name):
+    """`write` knows kinds for `id` alone where kinds have to be told."""
+    if path.suffix != ".npy" or name != "custom_id":
+        return write(path, rows)
+    write(path, [{("id" if k == name else k): v for k, v in row.items()} for row in rows])
+    array = np.load(path)
+    renamed = [("custom_id" if n == "id" else n) for n in array.dtype.names]
+    array.dtype.names = tuple(renamed)
+    np.save(path, array)
+    return path
+
+
+def parse_all(source, facts):
+    position = source.begin()
+    wanted = reading(Task("target_log_prob"), False, facts)
+    while (block := source.read(position, 4)) is not None:
+        yield source.parse(block, wanted)
+        position = block.end
+
+
+def test_ids_of_lines_that_are_wrong_elsewhere(tmp_path, facts):
+    lines = [
+        b'{"id": 1, "input": [NaN]}',
+        b'{"id": "a", "input": "no list"}',
+        b'{"id": 2.5, "input": []}',
+        b"",
+        b"{nothing",
+        b'{"input": [1e999], "id": 3}',
+        b'{"id": 4, "target": 1, "targets": [1], "input": []}',
+        b'{"id": true}',
+        b"[1]",
+    ]
+    path = tmp_path / "rows.ndjson"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    source = open_inputs([path], Columns(), facts)
+    ids = [id for some in source.ids() for id in some]
+    assert ids == [id for rows in parse_all(source, facts) for id in rows.ids]
+    assert ids == [1, "a", None, None, None, 3, 4, None, None]
+    source.close()
+
+
+def test_a_repeat_is_a_flaw_and_takes_its_targets_with_it():
+    rows = Rows(
+        lines=range(11, 15),
+        ids=["a", "b", "a", "c"],
+        hidden=np.zeros((4, 2), np.float32),
+        target=np.array([1, 2, 3, 4, 5]),
+        counts=np.array([1, 2, 1, 1]),
+        listed=np.array([False, True, False, False]),
+        sequences=[None] * 4,
+        oov=frozenset({2}),
+        flaws={},
+    )
+    repeated = np.array([[3, 1], [11, 5], [12, 10], [40, 2]])
+    kept = without_repeats(rows, 10, repeated)
+    assert {i: flaw.code for i, flaw in kept.flaws.items()} == {
+        1: "duplicate_id",
+        2: "duplicate_id",
+    }
+    assert str(kept.flaws[2]) == "id: expected each once, got 'a' again, as in row 11"
+    assert kept.target.tolist() == [1, 5]
+    assert kept.counts.tolist() == [1, 0, 0, 1]
+    assert kept.oov == frozenset()
+    assert without_repeats(rows, 20, repeated) is rows
+    assert without_repeats(replace(rows, flaws={1: kept.flaws[1]}), 10, repeated).flaws.keys() == {
+        1,
+        2,
+    }

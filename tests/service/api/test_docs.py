@@ -1,0 +1,59 @@
+"""The examples of docs/http.md are true."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hsoftmax.service.api.openapi import error_codes
+from hsoftmax.service.settings import Settings
+from tests.service.conftest import TOLERANCE
+
+PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+EXAMPLES = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```", PAGE)
+STREAMS = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```ndjson\n([^`]*)```", PAGE)
+
+
+def same(got: object, wanted: object) -> bool:
+    if isinstance(wanted, dict):
+        return got.keys() == wanted.keys() and all(same(got[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return len(got) == len(wanted) and all(map(same, got, wanted))
+    if isinstance(wanted, str):
+        return wanted in ("…", got)
+    return got == pytest.approx(wanted, rel=TOLERANCE)
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 7
+
+
+@pytest.mark.parametrize(("url", "query", "answer"), EXAMPLES)
+def test_an_example_is_answered_as_printed(client, url, query, answer):
+    got = client.post(url, content=query).json()
+    assert same(got, json.loads(answer)), got
+
+
+def test_there_is_a_stream():
+    assert STREAMS
+
+
+@pytest.mark.parametrize(("url", "rows", "records"), STREAMS)
+def test_a_stream_is_answered_as_printed(client, url, rows, records):
+    got = client.post(url, content=rows).text.splitlines()
+    for line, wanted in zip(got, records.splitlines(), strict=True):
+        assert same(json.loads(line), json.loads(wanted)), line
+
+
+def test_every_error_code_is_described():
+    described = set(re.findall(r"`([a-z_]+)`", PAGE.split("## Errors")[1].split("## Headers")[0]))
+    assert set(error_codes()) <= described
+
+
+def test_every_flag_that_is_named_is_a_setting():
+    operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    flags = re.findall(r"`--(?:no-)?([a-z-]+)[` ]", PAGE + operations)
+    assert {flag.replace("-", "_") for flag in flags} <= Settings.model_fields.keys()
+    variables = re.findall(r"HSOFTMAX_([A-Z_]+)", PAGE + operations)
+    assert {variable.lower() for variable in variables} <= Settings.model_fields.keys()

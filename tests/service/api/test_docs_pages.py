@@ -1,0 +1,130 @@
+"""Pages, metrics and the OpenAPI document: complete, true, and without a network."""
+
+import re
+
+import msgspec
+import pytest
+
+from hsoftmax.service.api.openapi import error_codes
+from hsoftmax.service.inference.operations import QUESTIONS
+from tests.service.conftest import HIDDEN
+
+ROW = [0.5] * HIDDEN
+QUERIES = {
+    "probabilities": [{"targets": [1]}, {"targets": [[1, 2]]}, {}, {"log": True}],
+    "topk": [{}, {"k": 2, "log": True}],
+    "clusters": [{}, {"log": True}],
+    "sample": [{}, {"num_samples": 3, "log": True}],
+}
+
+
+@pytest.fixture
+def document(client):
+    return client.get("/openapi.json").json()
+
+
+def test_the_document_has_every_route(document):
+    questions = {f"/v1/models/{{name}}/{question.name}": {"post"} for question in QUESTIONS}
+    looks = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
+    wanted = questions | {path: {"get"} for path in looks}
+    wanted |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
+    wanted |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
+    wanted |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
+    for change in ("reload", "unload", "score"):
+        wanted[f"/v1/models/{{name}}/{change}"] = {"post"}
+    assert {path: set(methods) for path, methods in document["paths"].items()} == wanted
+
+
+def test_every_error_of_every_route_is_of_the_one_shape(document):
+    error = {"$ref": "#/components/schemas/Error"}
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                assert "x-request-id" in answer["headers"]
+                if status != "200":
+                    assert answer["content"] == {"application/json": {"schema": error}}
+            assert "default" in operation["responses"]
+    shape = document["components"]["schemas"]["Error"]
+    assert shape["required"] == ["error", "code", "request_id"]
+    assert shape["properties"]["code"]["enum"] == error_codes()
+
+
+def test_every_reference_in_the_document_leads_somewhere(document):
+    schemas = document["components"]["schemas"]
+    used = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert used <= schemas.keys()
+    assert not {"HTTPValidationError", "ValidationError"} & schemas.keys()
+
+
+@pytest.mark.parametrize(
+    "question", [q for q in QUESTIONS if q.name in QUERIES], ids=lambda question: question.name
+)
+def test_answers_are_as_documented(ask, question):
+    for query in QUERIES[question.name]:
+        answer = ask(question.name, inputs=[ROW, ROW] if not query else [ROW], **query)
+        told = msgspec.convert(answer, question.answer)
+        assert msgspec.to_builtins(told) == answer
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_examples_are_valid_queries(question):
+    assert msgspec.convert(question.example, question.query)
+
+
+@pytest.mark.parametrize("url", ["/", "/docs"])
+def test_pages_load_nothing_from_elsewhere(client, url):
+    page = client.get(url)
+    assert page.headers["content-type"].startswith("text/html")
+    assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page.text)
+    for source in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        found = client.get(f"/{source.removeprefix('/')}")
+        assert found.status_code == 200, source
+        assert found.content
+
+
+def test_docs_have_their_script_and_ask_no_validator(client):
+    script = client.get("/docs/swagger-ui-bundle.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert len(script.content) > 500_000
+    assert '"validatorUrl": null' in client.get("/docs").text
+
+
+def test_metrics_count_requests_rows_and_blocks(client):
+    before = numbers(client)
+    client.post("/v1/models/words/topk", json={"inputs": [ROW, ROW], "k": 2})
+    client.post("/v1/models/words/topk", json={"inputs": [ROW], "k": 0})
+    client.post("/v1/models/nonesuch/topk", json={})
+    client.get("/nowhere")
+    route = 'model="words",route="/v1/models/{name}/topk"'
+    after = numbers(client)
+
+    def grew(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    requests = 'hsoftmax_requests_total{code="%s",model="%s",route="%s",status="%s"}'
+    topk = "/v1/models/{name}/topk"
+    assert grew(requests % ("ok", "words", topk, 200)) == 1
+    assert grew(requests % ("invalid_query", "words", topk, 422)) == 1
+    assert grew(requests % ("unknown_bundle", "", topk, 404)) == 1
+    assert grew(requests % ("not_found", "", "unmatched", 404)) == 1
+    assert grew(f"hsoftmax_rows_total{{{route}}}") == 2
+    assert grew(f"hsoftmax_compute_seconds_count{{{route}}}") == 1
+    assert grew(f"hsoftmax_queue_seconds_count{{{route}}}") == 1
+    assert grew('hsoftmax_blocks_opened_total{model="words"}') >= 2
+    assert after["hsoftmax_ready"] == 1
+
+
+def test_metrics_name_every_bundle(client):
+    digest = client.get("/v1/models/words").json()["digest"]
+    wanted = (
+        f'hsoftmax_bundle_info{{device="cpu",digest="{digest}",'
+        'family="HierarchicalSoftmax",model="words",version="2"}'
+    )
+    assert numbers(client)[wanted] == 1
+
+
+def numbers(client) -> dict[str, float]:
+    page = client.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    lines = (line for line in page.text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -1,0 +1,150 @@
+"""What fails, fails alone; and whether the engine says the truth about its threads."""
+
+import asyncio
+import time
+
+import pytest
+
+from hsoftmax.service.errors import InferenceFailed, NotReady
+
+from .conftest import PATIENCE, begun, held, rows
+
+
+async def batched(engine, session, values) -> list:
+    """The outcomes of calls that were one batch."""
+    first = await begun(engine, rows(session, 0.0))
+    futures = [engine.submit(rows(session, v)) for v in values]
+    session.runtime.let_all_go()
+    await first
+    return await asyncio.gather(*futures, return_exceptions=True)
+
+
+def test_a_poisoned_request_fails_alone(engine):
+    session = held()
+    session.runtime.poison = 2
+    outcomes = asyncio.run(batched(engine, session, (1, 2, 3)))
+    assert outcomes[0].arrays[0].tolist() == [1]
+    assert isinstance(outcomes[1], InferenceFailed)
+    assert "secret" not in str(outcomes[1])
+    assert outcomes[2].arrays[0].tolist() == [3]
+    assert [len(feeds["hidden"]) for feeds in session.runtime.ran] == [1, 3, 1, 1, 1]
+
+
+def test_the_engine_goes_on_after_a_failure(engine):
+    session = held()
+    session.runtime.poison = 1
+
+    async def main() -> None:
+        with pytest.raises(InferenceFailed):
+            await engine.submit(rows(session, 1))
+        await engine.submit(rows(session, 2))
+
+    asyncio.run(main())
+    assert engine.fault() is None
+
+
+def test_tiny_work_that_fails_in_place_fails_alike(engine):
+    session = held()
+    session.runtime.poison = 1
+    with pytest.raises(InferenceFailed):
+        asyncio.run(engine.run(rows(session, 1, work=1)))
+
+
+def test_a_thread_that_dies_is_replaced_and_its_requests_answered(engine):
+    session = held()
+    session.runtime.poison, session.runtime.error = 1, SystemExit
+
+    async def main() -> None:
+        with pytest.raises(InferenceFailed):
+            await engine.submit(rows(session, 1))
+        outputs = await engine.submit(rows(session, 2))
+        assert outputs.arrays[0].tolist() == [2]
+
+    asyncio.run(main())
+    assert session.runtime.threads[0] != session.runtime.threads[1]
+    assert engine.fault() is None
+
+
+def test_a_thread_that_ends_for_good_is_told_of(start, monkeypatch):
+    session = held()
+    session.runtime.poison, session.runtime.error = 1, SystemExit
+    engine = start()
+    (thread,) = (worker.thread for worker in engine._workers._workers)
+    monkeypatch.setattr(engine._workers, "_replace", lambda *_: None)
+    asyncio.run(_abandoned(engine, session))
+    thread.join(PATIENCE)
+    assert engine.fault() == "a compute thread has ended"
+
+
+async def _abandoned(engine, session) -> None:
+    engine.submit(rows(session, 1))
+    await session.runtime.begun()
+
+
+def test_a_stuck_run_is_told_of_until_it_ends(start):
+    engine = start(timeout=0.01)
+    session = held()
+    session.runtime.deaf = True
+
+    async def main() -> None:
+        stuck = await begun(engine, rows(session, 1))
+        assert engine.fault() is None
+        with pytest.raises(Exception, match="longer than"):
+            await stuck
+        await _until(lambda: engine.fault() == "a run is stuck")
+        session.runtime.let_all_go()
+        await _until(lambda: engine.fault() is None)
+
+    asyncio.run(main())
+
+
+def test_a_client_in_a_hurry_does_not_make_a_run_stuck(start):
+    engine = start(timeout=60)
+    session = held()
+    session.runtime.deaf = True
+
+    async def main() -> None:
+        session.runtime.hold()
+        with pytest.raises(Exception, match="longer than"):
+            await engine.submit(rows(session, 1, timeout=0.001))
+        await asyncio.sleep(0.02)
+        assert engine.fault() is None
+        session.runtime.let_all_go()
+
+    asyncio.run(main())
+
+
+def test_an_idle_engine_closes_at_once(start):
+    engine = start(4)
+    started = time.monotonic()
+    engine.close()
+    assert time.monotonic() - started < 2
+    assert not any(worker.thread.is_alive() for worker in engine._workers._workers)
+
+
+def test_a_busy_engine_stops_what_runs_and_answers_what_waits(start):
+    engine = start()
+    session = held()
+
+    async def main() -> list:
+        running = await begun(engine, rows(session, 1))
+        waiting = [engine.submit(rows(session, v)) for v in (2, 3)]
+        engine.close()
+        return await asyncio.gather(running, *waiting, return_exceptions=True)
+
+    outcomes = asyncio.run(main())
+    assert [type(one) for one in outcomes] == [NotReady] * 3
+    assert session.runtime.terminated.is_set()
+
+
+def test_a_closed_engine_takes_nothing(start):
+    engine = start()
+    engine.close()
+    with pytest.raises(NotReady, match="stopping"):
+        asyncio.run(engine.run(rows(held(), 1)))
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,184 @@
+"""Whose turn it is."""
+
+import asyncio
+import time
+
+import pytest
+
+from hsoftmax.service.engine.cost_model import Pace
+
+from .conftest import begun, held, pairs, rows, urgent
+
+
+@pytest.fixture(autouse=True)
+def _steady_pace(monkeypatch) -> None:
+    """Fakes take no time: let work take what the engine first assumes."""
+    monkeypatch.setattr(Pace, "learn", lambda *_: None)
+
+
+def turns(engine, fill) -> list[str]:
+    """The order in which jobs finish that `fill` submits, given (submit, first)."""
+    order: list[str] = []
+    first = held()
+
+    async def main() -> None:
+        futures = [await begun(engine, rows(first, 0.0))]
+
+        def submit(name: str, call) -> None:
+            future = engine.submit(call)
+            future.add_done_callback(lambda _: order.append(name))
+            futures.append(future)
+
+        fill(submit)
+        first.runtime.let_all_go()
+        await asyncio.gather(*futures)
+
+    asyncio.run(main())
+    return order
+
+
+FULL_SLICE = 2**29
+TARGET_BATCH = 2**27
+
+
+def test_a_full_distribution_delays_a_target_query_by_at_most_one_slice(engine):
+    full, target = held(), held("target_log_prob")
+    log: list[str] = []
+
+    async def main() -> None:
+        full.runtime.hold()
+        large = engine.submit(rows(full, *range(80), work=FULL_SLICE // 8))  # ten slices
+        for _ in range(5):
+            await full.runtime.begun()
+            log.append("full")
+            one = engine.submit(pairs(target, [1], [0], [0]))
+            one.add_done_callback(lambda _: log.append("target"))
+            full.runtime.go()
+            await one
+        full.runtime.let_all_go()
+        await large
+
+    asyncio.run(main())
+    assert log == ["full", "target"] * 5
+
+
+def test_neither_lane_starves_when_both_are_full(engine):
+    full, target = held(), held("target_log_prob")
+
+    def fill(submit) -> None:
+        for i in range(30):
+            submit("full", rows(full, i, work=FULL_SLICE))
+            for _ in range(10):
+                submit("target", pairs(target, [1], [0], [0], work=TARGET_BATCH))
+
+    order = turns(engine, fill)
+    middle = order[: len(order) // 2]
+    assert middle.count("full") >= 3
+    # As much as a slice of full distributions at once, and then the targets' turn.
+    longest = max(len(run) for run in "".join(name[0] for name in order[:-30]).split("t"))
+    assert longest <= 8
+
+
+def test_what_is_interactive_goes_before_what_is_not(engine):
+    session = held("target_log_prob")
+
+    def fill(submit) -> None:
+        for low in (True, False):
+            for _ in range(4):
+                call = pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(low))
+                submit("batch" if low else "interactive", call)
+
+    assert turns(engine, fill)[:2].count("interactive") >= 1
+    assert set(turns(engine, fill)[-3:]) == {"batch"}
+
+
+def test_low_priority_never_starves(engine):
+    session = held("target_log_prob")
+
+    def fill(submit) -> None:
+        submit("batch", pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(True)))
+        submit("batch", pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(True)))
+        for _ in range(40):
+            submit("interactive", pairs(session, [1], [0], [0], work=TARGET_BATCH))
+
+    order = turns(engine, fill)
+    assert order.index("batch") < 12
+    assert "batch" in order[order.index("batch") + 1 : 24]
+
+
+def test_room_in_a_batch_is_filled_with_low_priority(engine, tally):
+    session = held("target_log_prob")
+
+    def fill(submit) -> None:
+        submit("interactive", pairs(session, [1], [0], [0]))
+        submit("batch", pairs(session, [2], [0], [0], **urgent(True)))
+
+    turns(engine, fill)
+    assert tally.batches[-1] == ("target", 2, 2)
+
+
+def test_full_distributions_leave_a_thread_to_the_others(start):
+    engine = start(2)
+    full, target = held(), held("target_log_prob")
+
+    async def main() -> None:
+        full.runtime.hold()
+        slow = [engine.submit(rows(full, i, work=FULL_SLICE)) for i in range(20)]
+        await full.runtime.begun()
+        await engine.submit(pairs(target, [1], [0], [0]))  # while the full one runs
+        assert len(full.runtime.ran) == 1
+        full.runtime.let_all_go()
+        await asyncio.gather(*slow)
+
+    asyncio.run(main())
+
+
+def test_a_bundle_asked_seldom_does_not_wait_for_one_asked_often(engine):
+    often, seldom = held(), held()
+
+    def fill(submit) -> None:
+        for i in range(5):
+            submit("often", rows(often, *range(i + 1), work=FULL_SLICE))
+        submit("seldom", rows(seldom, 1, work=FULL_SLICE))
+
+    assert turns(engine, fill).index("seldom") <= 3
+
+
+def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
+    """Else it would be computed in small batches, each of which reads all weights."""
+    engine = start()
+    session, small = held(), held("target_log_prob")
+
+    async def main() -> None:
+        for _ in range(8):  # it takes a while to write an answer, and none to compute one
+            await engine.call(lambda: time.sleep(0.02))
+            await engine.submit(rows(session, 1))
+        ran = len(session.runtime.ran)
+        writing = [asyncio.create_task(engine.call(lambda: time.sleep(0.02))) for _ in range(4)]
+        await asyncio.sleep(0)
+        later = [engine.submit(rows(session, value)) for value in (1, 2, 3)]
+        await engine.submit(pairs(small, [1], [0], [0]))  # which nothing holds up
+        assert not any(task.done() for task in writing[1:])
+        assert len(session.runtime.ran) == ran
+        await asyncio.gather(*later)
+        assert len(session.runtime.ran) == ran + 1  # all in one batch
+        assert all(task.done() for task in writing[:3])
+        await asyncio.gather(*writing)
+
+    asyncio.run(main())
+
+
+def test_others_get_on_between_the_steps_of_an_answer(start):
+    engine = start()
+    seen = []
+
+    async def main() -> None:
+        steps = (seen.append(step) for step in range(3))
+        writing = asyncio.create_task(engine.call_each(steps))
+        while not writing.done():
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    between = seen[seen.index(0) : seen.index(2)]
+    assert between == [0, "other", 1, "other"]

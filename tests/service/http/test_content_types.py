@@ -1,0 +1,371 @@
+"""The same questions and answers as JSON, .npy and Arrow, whole and in slices."""
+
+import asyncio
+import http.client
+import io
+import json
+import sys
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hsoftmax.service.api import operations
+from hsoftmax.service.http.content_types import Format, format_of_answer
+from hsoftmax.service.inference.chunked_response import TruncatedError
+from hsoftmax.service.inference.chunked_response import stream as send_slices
+from hsoftmax.service.inference.encoders import sheet
+from hsoftmax.service.inference.operations import Matrix
+from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE, expect_error, serving
+
+URL = "/v1/models/words/"
+NPY, ARROW = Format.NPY.value, Format.ARROW.value
+
+
+def npy(array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def stream(columns: dict, **options) -> bytes:
+    sink = io.BytesIO()
+    table = pa.table(columns)
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
+        out.write_table(table)
+    return sink.getvalue()
+
+
+def rows(matrix: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+
+
+def arrow(answer) -> pa.Table:
+    assert answer.headers["content-type"] == ARROW
+    return pa.ipc.open_stream(answer.content).read_all()
+
+
+def post(client, question: str, body: bytes, kind: str, accept: str = "*/*", **url):
+    answer = client.post(
+        URL + question, content=body, headers={"content-type": kind, "accept": accept}, params=url
+    )
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "<i4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npy_matrix_asks_as_its_numbers_do(client, ask, hidden, dtype, order):
+    states = (hidden * 4).astype(dtype, order=order)
+    wanted = ask("probabilities", inputs=states.astype(float).tolist())
+    assert post(client, "probabilities", npy(states), NPY).json() == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "targets"),
+    [
+        ({"targets": "3,5,étoile"}, [3, 5, "étoile"]),
+        ({"targets": ["3,7", "5", ""]}, [[3, 7], [5], []]),
+        ({"log": "true", "targets": ["1", "word2", "3"], "version": "1"}, [[1], ["word2"], [3]]),
+    ],
+)
+def test_targets_come_in_the_url(client, ask, hidden, url, targets):
+    extra = {"log": True, "version": 1} if "log" in url else {}
+    wanted = ask("probabilities", inputs=hidden.tolist(), targets=targets, **extra)
+    assert post(client, "probabilities", npy(hidden), NPY, **url).json() == wanted
+
+
+def test_one_row_has_one_list_of_targets(client, hidden):
+    answer = post(client, "probabilities", npy(hidden[:1]), NPY, targets="3,5")
+    assert np.shape(answer.json()["probabilities"]) == (1, 2)
+
+
+def test_an_arrow_table_asks_as_its_numbers_do(client, ask, hidden):
+    inputs = hidden.tolist()
+    lists = pa.array(inputs, pa.list_(pa.float64()))
+    for column in (rows(hidden), lists):
+        wanted = ask("topk", inputs=inputs, k=3)
+        assert post(client, "topk", stream({"inputs": column}), ARROW, k="3").json() == wanted
+    for targets in (
+        [3, 5, 0],
+        [[3, 5], [], [1]],
+        ["word1", "word2", "étoile"],
+        [["word1"], [], []],
+    ):
+        body = stream({"inputs": rows(hidden), "targets": targets})
+        wanted = ask("probabilities", inputs=inputs, targets=targets)
+        assert post(client, "probabilities", body, ARROW).json() == wanted
+
+
+def test_answers_travel_as_npy(client, ask, hidden):
+    cases = [
+        ("probabilities", {}, (3, TARGETS)),
+        ("probabilities", {"log": True}, (3, TARGETS)),
+        ("probabilities", {"targets": [1, 2, 3]}, (3,)),
+        ("probabilities", {"targets": [[1, 2], [3, 4], [5, 6]]}, (3, 2)),
+        ("clusters", {}, (3, 4)),
+    ]
+    for question, query, shape in cases:
+        query["inputs"] = hidden.tolist()
+        answer = client.post(URL + question, json=query, headers={"accept": NPY})
+        assert answer.headers["content-type"] == NPY
+        got = np.load(io.BytesIO(answer.content))
+        assert (got.dtype, got.shape) == (np.float32, shape)
+        field = "log_probabilities" if query.get("log") else "probabilities"
+        np.testing.assert_allclose(got, ask(question, **query)[field], rtol=TOLERANCE)
+
+
+def test_answers_travel_as_arrow(client, ask, hidden):
+    headers = {"accept": ARROW}
+    for question, query in [
+        ("probabilities", {}),
+        ("probabilities", {"targets": [1, 2, 3]}),
+        ("probabilities", {"targets": [[1, 2], [], [5]], "log": True}),
+        ("clusters", {}),
+        ("topk", {"k": 3}),
+        ("sample", {"num_samples": 2, "seed": 7}),
+    ]:
+        query["inputs"] = hidden.tolist()
+        table = arrow(client.post(URL + question, json=query, headers=headers))
+        wanted = ask(question, **query)
+        told = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        assert (told["model"], told["version"]) == ("words", "2")
+        if question == "sample":
+            assert told["seed"] == "7"
+        columns = wanted.get("results") and {
+            name: [row[name] for row in wanted["results"]] for name in wanted["results"][0]
+        }
+        columns = columns or {n: v for n, v in wanted.items() if n.endswith("probabilities")}
+        assert table.column_names == list(columns)
+        for name, values in columns.items():
+            got = table.column(name).to_pylist()
+            for one, other in zip(got, values, strict=True):
+                assert one == (pytest.approx(other) if name.endswith("ies") else other)
+
+
+@pytest.fixture
+def slicing(repository, monkeypatch):
+    """A client of a service that sends everything in slices of two rows, and small pieces."""
+    monkeypatch.setattr(operations, "_WHOLE_VALUES", 0)
+    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE", 4)
+    with serving(repository, slice_bytes=2 * 4 * TARGETS) as client:
+        yield client
+
+
+@pytest.mark.parametrize("question", ["probabilities", "clusters"])
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("kind", list(Format))
+def test_slices_make_the_same_answer(client, slicing, hidden, question, log, kind):
+    query = {"inputs": np.tile(hidden, (3, 1))[:7].tolist(), "log": log}
+    headers = {"accept": kind.value}
+    whole = client.post(URL + question, json=query, headers=headers)
+    sliced = slicing.post(URL + question, json=query, headers=headers)
+    assert whole.headers["content-type"] == sliced.headers["content-type"] == kind
+    assert sliced.headers["x-hsoftmax-digest"] == whole.headers["x-hsoftmax-digest"]
+    assert ("content-length" in sliced.headers) == (kind is Format.NPY)
+    field = "log_probabilities" if log else "probabilities"
+    np.testing.assert_allclose(values(sliced, field), values(whole, field), rtol=TOLERANCE)
+
+
+def values(answer, field: str):
+    kind = answer.headers["content-type"]
+    if kind == NPY:
+        return np.load(io.BytesIO(answer.content))
+    return arrow(answer).column(field).to_pylist() if kind == ARROW else answer.json()[field]
+
+
+def test_an_error_in_the_first_slice_is_answered(slicing, hidden):
+    answer = slicing.post(URL + "probabilities", json={"inputs": [[1.0]]})
+    expect_error(answer, 422, "invalid_query")
+
+
+FAILS_ON_THE_LAST_ROW = """
+from hsoftmax import service
+from hsoftmax.service.api import operations
+from hsoftmax.runtime.sessions import Session
+
+operations._WHOLE_VALUES = 0
+whole = Session.run
+
+def run(self, feeds, options=None):
+    if "hidden" in feeds and len(feeds["hidden"]) == 1 and feeds["hidden"].any():
+        raise RuntimeError("/secret")
+    return whole(self, feeds, options)
+
+Session.run = run
+service.serve(service.Settings())
+"""
+
+
+def test_an_error_in_a_later_slice_cuts_the_answer_off(start):
+    """Better no end than one that looks like it."""
+    server = start(slice_bytes=2 * 4 * TARGETS, run=FAILS_ON_THE_LAST_ROW)
+    connection = server.connect()
+    query = json.dumps({"inputs": [[0.5] * HIDDEN] * 5})
+    connection.request("POST", URL + "probabilities", query)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        answer.read()
+    assert b"secret" not in cut.value.partial
+    server.until("internal_error")
+
+
+def test_a_client_that_stops_reading_is_cut_off():
+    async def slices() -> AsyncIterator:
+        while True:
+            yield np.zeros((1, 3), np.float32)
+
+    async def nobody_reads(message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def here(function):
+        return function()
+
+    page = sheet(Format.JSON, {}, Matrix("probabilities", False, 3), 1000)
+    sending = send_slices(page, Format.JSON, slices(), nobody_reads, elsewhere=here, patience=0.05)
+    with pytest.raises(TruncatedError, match="stopped reading"):
+        asyncio.run(asyncio.wait_for(sending, 5))
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", Format.JSON),
+        ("*/*", Format.JSON),
+        ("text/html, application/*;q=0.8", Format.JSON),
+        ("application/x-npy", Format.NPY),
+        ("Application/X-NPY; q=0.5, application/json;q=0.4", Format.NPY),
+        ("application/x-npy;q=0, application/json", Format.JSON),
+        (f"{ARROW}, */*;q=0.1", Format.ARROW),
+        ("application/x-npy;q=x, */*", Format.JSON),
+    ],
+)
+def test_the_format_liked_best_is_taken(accept, form):
+    assert format_of_answer(accept.encode()) is form
+
+
+@pytest.mark.parametrize(
+    ("question", "query", "accept", "sentence"),
+    [
+        ("topk", {}, NPY, "a .npy holds one array"),
+        ("probabilities", {"targets": [[1], [1, 2], []]}, NPY, "rows of one length"),
+        ("topk", {}, "text/html", "accept: expected one of application/json"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_not_acceptable(
+    client, hidden, question, query, accept, sentence
+):
+    query["inputs"] = hidden.tolist()
+    answer = client.post(URL + question, json=query, headers={"accept": accept})
+    expect_error(answer, 406, "not_acceptable", sentence)
+
+
+def test_without_pyarrow_the_extra_is_named(client, hidden, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    body = client.post(URL + "topk", content=b"", headers={"content-type": ARROW})
+    expect_error(body, 415, "unsupported_media_type", "the extra `arrow`")
+    answer = client.post(URL + "topk", json={}, headers={"accept": ARROW})
+    expect_error(answer, 406, "not_acceptable", "the extra `arrow`")
+
+
+GOOD = np.zeros((2, HIDDEN), np.float32)
+NAN = np.where(np.eye(2, HIDDEN, dtype=bool), np.nan, 0).astype(np.float32)
+HUGE = npy(GOOD)[:10] + npy(GOOD)[10:].replace(b"(2, 8)", b"(2, 9" + b"9" * 12 + b")")
+
+BAD_NPY = {
+    "no npy": (b"[[1, 2]]", 400, "unreadable_body", "expected a .npy array of numbers"),
+    "nothing": (b"", 400, "unreadable_body", ".npy"),
+    "cut": (npy(GOOD)[:-1], 400, "unreadable_body", ".npy"),
+    "more": (npy(GOOD) + b"x", 400, "unreadable_body", ".npy"),
+    "object": (npy(np.array([{}])), 400, "unreadable_body", ".npy"),
+    "text": (npy(np.array(["a"])), 400, "unreadable_body", ".npy"),
+    "complex": (npy(GOOD.astype(complex)), 400, "unreadable_body", ".npy"),
+    "boolean": (npy(GOOD > 0), 400, "unreadable_body", ".npy"),
+    "claims": (HUGE, 400, "unreadable_body", ".npy"),
+    "version 9": (b"\x93NUMPY\x09" + npy(GOOD)[7:], 400, "unreadable_body", ".npy"),
+    "flat": (npy(GOOD[0]), 422, "invalid_query", "rows of 8 numbers, got shape (8,)"),
+    "wide": (npy(np.zeros((2, 9))), 422, "invalid_query", "got shape (2, 9)"),
+    "empty": (npy(GOOD[:0]), 422, "invalid_query", "got shape (0, 8)"),
+    "NaN": (npy(NAN), 422, "invalid_query", "inputs row 0, position 0: expected a finite number"),
+    "beyond": (npy(np.full((1, 8), 1e39)), 422, "invalid_query", "within float32, got 1e+39"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPY)
+def test_a_bad_npy_is_refused(client, case):
+    body, status, code, sentence = BAD_NPY[case]
+    answer = client.post(URL + "clusters", content=body, headers={"content-type": NPY})
+    expect_error(answer, status, code, sentence)
+
+
+BAD_URLS = {
+    "k=x": "k: expected an integer, got a string",
+    "k=3&k=4": "k: expected once, got it again",
+    "inputs=1": "inputs: expected once",
+    "targets=3": "unknown field 'targets'",
+    "nonesuch=1": "unknown field 'nonesuch'",
+}
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_a_bad_parameter_is_refused(client, url):
+    answer = client.post(f"{URL}topk?{url}", content=npy(GOOD), headers={"content-type": NPY})
+    expect_error(answer, 422, "invalid_query", BAD_URLS[url])
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("targets=99", "target_out_of_range"), ("targets=-1", "target_out_of_range"),
+     ("targets=nonesuch", "unknown_label"), ("targets=1&targets=2&targets=3", "invalid_query")],
+)  # fmt: skip
+def test_bad_targets_in_the_url_are_refused(client, url, code):
+    answer = client.post(
+        f"{URL}probabilities?{url}", content=npy(GOOD[:1]), headers={"content-type": NPY}
+    )
+    expect_error(answer, 422, code)
+
+
+TWO = rows(GOOD)
+BAD_ARROW = {
+    "no arrow": (b"ARROW1\0\0", 400, "unreadable_body", "expected an Arrow IPC stream"),
+    "nothing": (b"", 400, "unreadable_body", "Arrow"),
+    "cut": (stream({"inputs": TWO})[:-60], 400, "unreadable_body", "Arrow"),
+    "no inputs": (stream({"x": TWO}), 422, "invalid_query", "expected inputs, targets, got 'x'"),
+    "flat": (stream({"inputs": [1.0]}), 422, "invalid_query", "expected lists of numbers"),
+    "text": (stream({"inputs": [["a"]]}), 422, "invalid_query", "expected lists of numbers"),
+    "null": (stream({"inputs": [[1.0, None]]}), 422, "invalid_query", "got null"),
+    "null row": (stream({"inputs": [[1.0], None]}), 422, "invalid_query", "got null"),
+    "ragged": (stream({"inputs": [[1.0], []]}), 422, "invalid_query", "row 1: expected 1 numbers"),
+    "wide": (stream({"inputs": [[1.0] * 9]}), 422, "invalid_query", "got shape (1, 9)"),
+    "compressed": (
+        stream({"inputs": TWO}, compression="zstd"),
+        415,
+        "unsupported_media_type",
+        "expected plain buffers",
+    ),
+    "float targets": (
+        stream({"inputs": TWO, "targets": [1.5, 2.5]}),
+        422,
+        "invalid_query",
+        "targets: expected integers, labels",
+    ),
+    "null target": (stream({"inputs": TWO, "targets": [1, None]}), 422, "invalid_query", "null"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARROW)
+def test_a_bad_arrow_stream_is_refused(client, case):
+    body, status, code, sentence = BAD_ARROW[case]
+    answer = client.post(URL + "probabilities", content=body, headers={"content-type": ARROW})
+    expect_error(answer, status, code, sentence)
+
+
+def test_targets_twice_are_refused(client):
+    body = stream({"inputs": TWO, "targets": [1, 2]})
+    answer = client.post(
+        URL + "probabilities?targets=1,2", content=body, headers={"content-type": ARROW}
+    )
+    expect_error(answer, 422, "invalid_query", "targets: expected in the body or in the URL")

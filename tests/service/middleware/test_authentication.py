@@ -1,0 +1,173 @@
+"""Keys close everything but health, are rotated without a restart, and are never told."""
+
+import hashlib
+import io
+import os
+import subprocess
+
+import pytest
+from starlette.testclient import TestClient
+
+from hsoftmax.service import Settings, StartError, create_app, serve
+from hsoftmax.service.context import core_of
+from hsoftmax.service.logging import json_log
+from hsoftmax.service.middleware.api_keys import KeyFile, parse
+from tests.service.conftest import HIDDEN, expect_error, serving
+
+QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
+URL = "/v1/models/words/probabilities"
+HASHED = "sha256:" + hashlib.sha256(b"second").hexdigest()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def closed(repository):
+    keys = {"api_keys": f"first, {HASHED}, café", "admin_key": "root"}
+    with serving(repository, **keys) as client:
+        while client.get("/healthz/ready").status_code != 200:
+            pass
+        yield client
+
+
+@pytest.mark.parametrize("key", ["first", "second", "café", "root"])
+def test_a_known_key_opens(closed, key):
+    headers = {"authorization": f"Bearer {key}".encode()}
+    assert closed.post(URL, json=QUERY, headers=headers).status_code == 200
+    assert closed.get("/metrics", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer(""),
+        bearer("third"),
+        bearer("firs"),
+        bearer(HASHED),
+        {"authorization": "Basic first"},
+        {"authorization": "first"},
+        {"x-api-key": "first"},
+    ],
+    ids=str,
+)
+def test_anything_else_does_not(closed, headers):
+    answer = closed.post(URL, json=QUERY, headers=headers)
+    expect_error(answer, 401, "unauthorized", "expected `Authorization: Bearer <key>`, got")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_everything_but_health_is_closed(closed):
+    routes = [*closed.app.openapi()["paths"], "/openapi.json", "/", "/docs"]
+    for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
+        answer = closed.get(path.replace("{name}", "words"))
+        wanted = 200 if path in ("/healthz/live", "/healthz/ready") else 401
+        assert answer.status_code == wanted, path
+
+
+def test_without_keys_everything_is_open_and_admin_routes_are_shut(client):
+    assert client.get("/v1/models").status_code == 200
+    for what in ("reload", "unload"):
+        answer = client.post(f"/v1/models/words/{what}", headers=bearer("root"))
+        expect_error(answer, 403, "forbidden", "this service has no admin key")
+
+
+def test_an_admin_key_alone_closes_only_admin_routes(repository):
+    with serving(repository, admin_key="root") as client:
+        assert client.post(URL, json=QUERY).status_code == 200
+        url = "/v1/models/words/reload"
+        expect_error(client.post(url), 401, "unauthorized")
+        expect_error(client.post(url, headers=bearer("x")), 403, "forbidden", "the admin key")
+        assert client.post(url, headers=bearer("root")).status_code == 200
+
+
+def test_an_api_key_is_no_admin_key(closed):
+    answer = closed.post("/v1/models/words/unload", headers=bearer("first"))
+    expect_error(answer, 403, "forbidden", "expected the admin key, got another one")
+
+
+def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._LOOK_AGAIN", 0.0)
+    path = tmp_path / "keys"
+    path.write_text(f"# ours\n\nold\n{HASHED}\n")
+    with serving(repository, api_keys_file=path) as client:
+        ask = lambda key: client.get("/v1/models", headers=bearer(key)).status_code  # noqa: E731
+        assert (ask("old"), ask("second"), ask("new"), ask("# ours")) == (200, 200, 401, 401)
+        (tmp_path / "next").write_text("new\n")
+        os.replace(tmp_path / "next", path)
+        assert (ask("old"), ask("second"), ask("new")) == (401, 401, 200)
+        path.unlink()
+        assert ask("new") == 200  # as they were, until there is a file again
+        path.write_text("")
+        assert ask("new") == 401  # nobody
+
+
+def test_a_file_is_not_looked_at_more_than_once_a_second(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("old")
+    keys = KeyFile(path, json_log("error"))
+    path.write_text("another")
+    assert keys.hashes() == parse(["old"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"api_keys": "sha256:123"}, "expected 64 hexadecimal digits"),
+        ({"api_keys_file": "/nonexistent/keys"}, "api_keys_file: cannot be read: No such file"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_an_error_at_start(repository, settings, sentence):
+    with pytest.raises(StartError, match=sentence):
+        create_app(Settings(repository=repository, **settings))
+
+
+def test_no_keys_at_all_where_keys_are_wanted_means_nobody(repository):
+    with serving(repository, api_keys=" , ") as client:
+        assert client.get("/v1/models", headers=bearer(" ")).status_code == 401
+
+
+def test_keys_are_never_told(repository):
+    stream = io.BytesIO()
+    settings = Settings(repository=repository, api_keys="s3cret", admin_key="t0psecret")
+    app = create_app(settings, log=json_log("debug", stream))
+    with TestClient(app) as client:
+        for key in ("s3cret", "t0psecret", "wr0ng"):
+            answer = client.get("/v1/models", headers=bearer(key))
+            assert key not in answer.text
+        core_of(app).log.info("settings", settings=settings)
+        said = stream.getvalue().decode() + repr(settings) + str(core_of(app))
+    for key in ("s3cret", "t0psecret", "wr0ng"):
+        assert key not in said
+
+
+def test_other_origins_are_not_let_in(client):
+    headers = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
+    for answer in (
+        client.get("/v1/models", headers=headers),
+        client.options(URL, headers=headers),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_tls(start, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server = start(tls_certfile=certificate, tls_keyfile=key)
+    assert server.url.scheme == "https"
+    assert server.get("/healthz/live") == (200, {"status": "live"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"tls_certfile": "/nonexistent.pem"}, "tls: expected a certificate and its key, got"),
+        ({"tls_keyfile": "/nonexistent.pem"}, "tls_keyfile: expected tls_certfile beside it"),
+    ],
+)
+def test_tls_that_cannot_be_is_an_error_at_start(repository, settings, sentence):
+    with pytest.raises(StartError, match=sentence):
+        serve(Settings(repository=repository, port=0, **settings))

@@ -1,0 +1,158 @@
+"""Which bundles are served, which are refused, and what readiness says of it."""
+
+import shutil
+
+import pytest
+
+from hsoftmax.runtime.devices import ON_CPU
+from hsoftmax.service import Settings, StartError, create_app
+from hsoftmax.service.repository.repository import Repository
+from tests.service.conftest import HIDDEN, expect_error, serving
+
+QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
+
+
+def spoil(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_is_served_is_listed(client):
+    models = client.get("/v1/models").json()["models"]
+    assert [m["name"] for m in models] == ["plain", "words"]
+    words = client.get("/v1/models/words").json()
+    assert words == models[1]
+    assert words | {"digest": ""} == {
+        "name": "words",
+        "version": "2",
+        "versions": ["1", "2"],
+        "refused": {},
+        "digest": "",
+        "family": "HierarchicalSoftmax",
+        "hidden_size": 8,
+        "num_targets": 11,
+        "num_clusters": 4,
+        "precision": "fp32",
+        "padding": "mask",
+        "labels": True,
+        "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
+        "device": "cpu",
+        "providers": ["CPUExecutionProvider"],
+    }
+    assert models[0]["labels"] is False
+    assert client.get("/v1/models/words?version=1").json()["version"] == "1"
+
+
+def test_ready_says_what_is_served(client):
+    answer = client.get("/healthz/ready")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "models": ["plain", "words"], "refused": {}}
+    assert client.get("/healthz/live").json() == {"status": "live"}
+
+
+def test_an_empty_repository_is_alive_but_not_ready(tmp_path):
+    with serving(tmp_path) as client:
+        answer = client.get("/healthz/ready")
+        expect_error(answer, 503, "not_ready", "the repository has no bundle")
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/healthz/live").status_code == 200
+        assert client.get("/v1/models").json() == {"models": []}
+        assert b"hsoftmax_ready 0.0" in client.get("/metrics").content
+
+
+def test_nothing_is_answered_before_the_bundles_are_loaded(repository):
+    from starlette.testclient import TestClient
+
+    client = TestClient(create_app(Settings(repository=repository)))  # never started
+    for answer in (
+        client.post("/v1/models/words/topk", json=QUERY),
+        client.get("/v1/models/words"),
+        client.get("/healthz/ready"),
+    ):
+        expect_error(answer, 503, "not_ready", "bundles are being loaded")
+
+
+@pytest.mark.parametrize("file", ["weights.bin", "top_k.onnx", "labels.txt", "bundle.json"])
+def test_a_bundle_with_one_altered_byte_is_refused_and_the_others_served(copy, file):
+    spoil(copy / "words" / "2" / file)
+    with serving(copy) as client:
+        ready = client.get("/healthz/ready").json()
+        assert ready["models"] == ["plain", "words"]
+        (refused,) = ready["refused"].items()
+        assert refused[0] == "words/2"
+        assert str(copy) not in refused[1]
+        answer = client.post("/v1/models/words/probabilities", json=QUERY)
+        assert answer.json()["version"] == "1"
+        pinned = client.post("/v1/models/words/probabilities", json=QUERY | {"version": 2})
+        expect_error(pinned, 404, "unknown_version", "words: expected version 1, got '2'")
+
+
+def test_when_all_are_refused_readiness_says_why(copy):
+    shutil.rmtree(copy / "plain")
+    for version in "12":
+        spoil(copy / "words" / version / "weights.bin")
+    with serving(copy) as client:
+        answer = client.get("/healthz/ready")
+        expect_error(answer, 503, "not_ready", "words/1/weights.bin: expected SHA-256")
+        answer = client.post("/v1/models/words/topk", json=QUERY)
+        expect_error(answer, 404, "unknown_bundle", "was refused")
+
+
+def test_hashes_may_be_left_unchecked(copy):
+    spoil(copy / "words" / "2" / "weights.bin")
+    with serving(copy, check_hashes=False) as client:
+        assert client.get("/healthz/ready").json()["refused"] == {}
+
+
+def test_a_graph_that_does_not_load_is_refused_even_with_hashes_unchecked(copy):
+    path = copy / "words" / "2" / "top_k.onnx"
+    path.write_bytes(bytes(path.stat().st_size))
+    with serving(copy, check_hashes=False) as client:
+        (reason,) = client.get("/healthz/ready").json()["refused"].values()
+        assert reason.startswith("words/2/top_k.onnx: expected a graph that runs, got:")
+
+
+def test_hidden_folders_and_versions_that_are_no_number_are_ignored(copy):
+    words = copy / "words"
+    for name in (".1.tmp", "0", "01", "latest", "-3", "3.5"):
+        shutil.copytree(words / "1", words / name)
+    shutil.copytree(words, copy / ".hidden")
+    (copy / "README").write_text("not a bundle")
+    with serving(copy) as client:
+        ready = client.get("/healthz/ready").json()
+        assert ready == {"status": "ready", "models": ["plain", "words"], "refused": {}}
+        assert client.get("/v1/models/words").json()["versions"] == ["1", "2"]
+
+
+def test_versions_are_ordered_as_numbers(copy):
+    (copy / "words" / "2").rename(copy / "words" / "10")
+    (copy / "words" / "1").rename(copy / "words" / "9")
+    with serving(copy) as client:
+        about = client.get("/v1/models/words").json()
+        assert (about["version"], about["versions"]) == ("10", ["9", "10"])
+
+
+def test_a_repository_that_is_not_there_is_an_error_at_start(tmp_path):
+    with pytest.raises(StartError, match="repository: expected a folder, got none at"):
+        create_app(Settings(repository=tmp_path / "nowhere"))
+
+
+def test_a_task_that_the_bundle_lacks_is_not_found(repository):
+    with serving(repository) as client:
+        served = client.app.state.core.repository.find("words")
+        del served.sessions["sample"]
+        answer = client.post("/v1/models/words/sample", json={"inputs": QUERY["inputs"]})
+        expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
+
+
+def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
+    class Unreadable(Repository):
+        def load(self) -> None:
+            raise PermissionError(str(tmp_path))
+
+    core = create_app(Settings(repository=tmp_path)).state.core
+    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=core.log)
+    object.__setattr__(core, "repository", broken)
+    core.load()
+    assert core.health.failure == "the repository could not be read"

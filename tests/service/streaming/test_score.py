@@ -1,0 +1,538 @@
+"""POST /v1/models/{name}/score: every task in both forms, and what is wrong with a stream."""
+
+import gzip
+import hashlib
+import io
+import json
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import zstandard
+
+from hsoftmax.models.hierarchical_softmax import log_probs, target_log_prob, top_k
+from tests.service.conftest import HIDDEN, LABELS, SERVED, TARGETS, TOLERANCE, expect_error, serving
+
+NEWEST = SERVED["words", 2]
+LINES, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
+TASKS = ("target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity")
+
+
+def make_rows(count: int, seed: int = 0) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    return [
+        {"id": i, "input": rng.normal(size=HIDDEN).astype(np.float32).tolist(),
+         "target": int(rng.integers(TARGETS)), "sequence": f"s{i // 3}"}
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def lines(rows: list) -> bytes:
+    """One line a row; bytes are lines as they are."""
+    made = (row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
+    return b"".join(line + b"\n" for line in made)
+
+
+def batches(rows: list[dict], size: int = 4, **kinds: pa.DataType) -> bytes:
+    """An Arrow stream of the rows, a few in each batch."""
+    kinds = {"input": pa.list_(pa.float32()), **kinds}
+    columns = {name: pa.array([row[name] for row in rows], kinds.get(name)) for name in rows[0]}
+    sink = io.BytesIO()
+    table = pa.table(columns)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=size)
+    return sink.getvalue()
+
+
+def post(client, body: bytes, kind: str = LINES, accept: str = "*/*", name: str = "words", **url):
+    headers = {"content-type": kind, "accept": accept, "accept-encoding": "identity"}
+    return client.post(f"/v1/models/{name}/score", content=body, headers=headers, params=url)
+
+
+def read_lines(content: bytes) -> tuple[list[dict], list[dict], dict]:
+    """(records, sequences, summary), the summary checked."""
+    *before, last = content.splitlines(keepends=True)
+    summary = json.loads(last)["summary"]
+    assert summary["sha256"] == hashlib.sha256(b"".join(before)).hexdigest()
+    found = [json.loads(line) for line in before]
+    records = [record for record in found if "id" in record]
+    sequences = [one["sequence_summary"] for one in found if "sequence_summary" in one]
+    assert len(records) + len(sequences) == len(found)
+    return _counted(records, summary), sequences, summary
+
+
+def read_arrow(content: bytes) -> tuple[list[dict], list[dict], dict]:
+    """The same, as a client of pyarrow reads it."""
+    source = pa.BufferReader(content)
+    reader = pa.ipc.open_stream(source)
+    records, told, at = [], {}, 0
+    while True:
+        begins = source.tell()
+        try:
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        except StopIteration:
+            break
+        records += batch.to_pylist()
+        for name, value in (metadata or {}).items():
+            told[name.decode()] = json.loads(value)
+            at = begins
+    assert told["summary"]["sha256"] == hashlib.sha256(content[:at]).hexdigest()
+    return _counted(records, told["summary"]), told.get("sequences", []), told["summary"]
+
+
+def _counted(records: list[dict], summary: dict) -> list[dict]:
+    failed = sum(record.get("error") is not None for record in records)
+    assert summary["rows_in"] == len(records) == summary["scored"] + failed
+    assert summary["failed"] == failed
+    return records
+
+
+READ = {LINES: read_lines, ARROW: read_arrow}
+WRITE = {LINES: lines, ARROW: batches}
+
+
+def score(client, rows: list, kind: str = LINES, accept: str = LINES, **url):
+    """(records, sequences, summary) of rows that are sent as `kind`."""
+    answer = post(client, WRITE[kind](rows), kind, accept, **url)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == accept
+    return READ[accept](answer.content)
+
+
+# --- tasks and forms ----------------------------------------------------------------------------
+
+
+def expect_right(task: str, records: list[dict], rows: list[dict]) -> None:
+    hidden = np.array([row["input"] for row in rows], dtype=np.float32)
+    target = np.array([row["target"] for row in rows])
+    full = log_probs(NEWEST, hidden)
+    pairs = target_log_prob(NEWEST, hidden, np.arange(len(rows)), target)
+    got = {name: [record[name] for record in records] for name in records[0]}
+    match task:
+        case "target_log_prob" | "perplexity":
+            np.testing.assert_allclose(got["log_prob"], pairs, atol=TOLERANCE)
+        case "probabilities":
+            np.testing.assert_allclose(got["probabilities"], np.exp(pairs), rtol=1e-4)
+        case "log_probs":
+            np.testing.assert_allclose(got["log_probs"], full, atol=TOLERANCE)
+        case "top_k":
+            log_prob, wanted = top_k(NEWEST, hidden, 3)
+            assert got["targets"] == wanted.tolist()
+            assert got["labels"] == [[LABELS[t] for t in some] for some in wanted]
+            np.testing.assert_allclose(got["probabilities"], np.exp(log_prob), rtol=1e-4)
+            assert all(got["exact"])
+        case _:
+            drawn = np.array(got["targets"])
+            assert drawn.shape == (len(rows), 5)
+            wanted = np.exp(np.take_along_axis(full, drawn, axis=1))
+            np.testing.assert_allclose(got["probabilities"], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("accept", [LINES, ARROW])
+@pytest.mark.parametrize("kind", [LINES, ARROW])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_answered_in_both_forms(client, task, kind, accept):
+    rows = make_rows(10)
+    records, sequences, summary = score(client, rows, kind, accept, task=task, k=3, num_samples=5)
+    ids = [row["id"] for row in rows]
+    textual = accept == ARROW and kind == LINES  # JSON's ids may be of either kind
+    assert [record["id"] for record in records] == (list(map(str, ids)) if textual else ids)
+    expect_right(task, records, rows)
+    assert ("corpus" in summary) == bool(sequences) == (task == "perplexity")
+
+
+def test_probabilities_without_targets_are_all_of_them(client):
+    rows = [{"id": row["id"], "input": row["input"]} for row in make_rows(5)]
+    wanted = np.exp(log_probs(NEWEST, np.array([r["input"] for r in rows], dtype=np.float32)))
+    for kind in (LINES, ARROW):
+        for accept in (LINES, ARROW):
+            records, *_ = score(client, rows, kind, accept, task="probabilities")
+            got = [record["probabilities"] for record in records]
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
+def test_targets_are_lists_and_labels(client):
+    rows = [{"id": "a", "input": row["input"], "targets": ["word1", "étoile"]}
+            for row in make_rows(3)]  # fmt: skip
+    hidden = np.array([row["input"] for row in rows], dtype=np.float32)
+    wanted = log_probs(NEWEST, hidden)[:, [1, TARGETS - 1]]
+    for kind in (LINES, ARROW):
+        for accept in (LINES, ARROW):
+            records, *_ = score(client, rows, kind, accept)
+            got = [record["log_prob"] for record in records]
+            np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+def test_a_draw_is_that_of_one_query_of_all_rows(client, ask):
+    rows = make_rows(7)
+    wanted = ask("sample", inputs=[row["input"] for row in rows], num_samples=3, seed=9)["results"]
+    body = lines(rows)
+    for parts in ([body], [body[i : i + 100] for i in range(0, len(body), 100)]):
+        answer = post(client, iter(parts), task="sample", num_samples=3, seed=9)
+        records, *_ = read_lines(answer.content)
+        assert [record["targets"] for record in records] == [one["targets"] for one in wanted]
+
+
+def test_columns_of_numbers_are_an_input_too(client):
+    rows = make_rows(3)
+    columns = {f"h{i}": [row["input"][i] for row in rows] for i in range(HIDDEN)}
+    table = pa.table({**columns, "target": [row["target"] for row in rows]})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    records, *_ = READ[ARROW](post(client, sink.getvalue(), ARROW).content)
+    expect_right("target_log_prob", records, rows)
+    assert [record["id"] for record in records] == [None] * 3
+
+
+def test_no_rows_are_a_summary_alone(client):
+    for kind, nothing in ((LINES, b""), (ARROW, batches(make_rows(1))[:0])):
+        answer = post(client, nothing, LINES, kind)
+        records, _, summary = READ[kind](answer.content)
+        assert (records, summary["rows_in"]) == ([], 0)
+
+
+def test_the_answer_says_whose_it_is(client, repository):
+    digest = client.get("/v1/models/words").json()["digest"]
+    answer = post(client, lines(make_rows(2)), accept=ARROW)
+    assert answer.headers["x-hsoftmax-digest"] == digest
+    told = pa.ipc.open_stream(answer.content).schema.metadata
+    assert told == {b"model": b"words", b"version": b"2"}
+
+
+def test_an_older_version_can_be_asked(client):
+    rows = make_rows(4)
+    records, *_ = score(client, rows, version="1")
+    hidden = np.array([row["input"] for row in rows], dtype=np.float32)
+    target = np.array([row["target"] for row in rows])
+    wanted = target_log_prob(SERVED["words", 1], hidden, np.arange(4), target)
+    np.testing.assert_allclose([r["log_prob"] for r in records], wanted, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/jsonl", "application/json; charset=utf-8", "text/plain", "",
+     "application/x-www-form-urlencoded"],
+)  # fmt: skip
+def test_lines_have_many_names(client, kind):
+    answer = post(client, lines(make_rows(2)), kind)
+    assert answer.headers["content-type"] == LINES
+    assert len(answer.content.splitlines()) == 3
+
+
+# --- perplexity ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accept", [LINES, ARROW])
+def test_perplexity_is_by_sequence_and_of_all(client, accept):
+    rows = make_rows(10)
+    rows[4]["target"] = "nobody"
+    records, sequences, summary = score(
+        client, rows, accept=accept, task="perplexity", oov="exclude", log_base=2
+    )
+    assert [record["oov"] for record in records] == [i == 4 for i in range(10)]
+    assert records[4]["log_prob"] is None
+    by_row = {i: r["log_prob"] for i, r in enumerate(records) if i != 4}
+    assert [one["sequence"] for one in sequences] == ["s0", "s1", "s2", "s3"]
+    assert [one["words"] for one in sequences] == [3, 2, 3, 1]
+    for i, one in enumerate(sequences):
+        total = sum(by_row[j] for j in range(3 * i, min(10, 3 * i + 3)) if j != 4)
+        assert one["log_prob"] == pytest.approx(total, rel=1e-5)
+        assert one["perplexity"] == pytest.approx(2 ** (-total / one["words"]), rel=1e-5)
+    corpus = summary["corpus"]
+    assert (corpus["words"], corpus["oov"], corpus["failed"]) == (9, 1, 0)
+    assert corpus["log_prob"] == pytest.approx(sum(by_row.values()), rel=1e-5)
+
+
+# --- bad rows -----------------------------------------------------------------------------------
+
+BAD = {
+    b"": ("invalid_json", "blank line"),
+    b"{": ("invalid_json", "expected JSON"),
+    b"[1, 2]": ("invalid_query", "expected an object"),
+    b'{"id": 7, "input": [1, 2], "target": 1}': ("invalid_query", f"expected {HIDDEN} numbers"),
+    b'{"id": 7, "target": 1}': ("invalid_query", "input: expected a value, got none"),
+    b'{"id": 7, "input": "no", "target": 1}': ("invalid_query", "input: expected a list"),
+    b'{"id": 7, "input": [1,2,3,4,5,6,7,NaN], "target": 1}': ("invalid_query", "finite"),
+    b'{"id": 7, "input": [1,2,3,4,5,6,7,1e39], "target": 1}': ("invalid_query", "finite"),
+    b'{"id": 7, "input": [1,2,3,4,5,6,7,8]}': ("invalid_query", "target: expected a value"),
+    b'{"id": 7, "input": [1,2,3,4,5,6,7,8], "target": 11}': ("target_out_of_range", "0 to 10"),
+    b'{"id": 7, "input": [1,2,3,4,5,6,7,8], "target": "x"}': ("unknown_label", "no label 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", [LINES, ARROW])
+def test_a_bad_line_costs_only_itself(client, accept):
+    rows = make_rows(3 * len(BAD))
+    right, *_ = score(client, rows, accept=accept)
+    for i, line in enumerate(BAD):
+        rows[3 * i + 1] = line
+    records, *_ = score(client, rows, accept=accept)
+    for i, record in enumerate(records):
+        if not isinstance(rows[i], bytes):
+            assert record == right[i] | {"log_prob": pytest.approx(right[i]["log_prob"], abs=1e-5)}
+            continue
+        code, sentence = BAD[rows[i]]
+        assert (record["line"], record["code"]) == (i + 1, code)
+        assert sentence in record["error"]
+        assert record["id"] == (None if b"id" not in rows[i] else "7" if accept == ARROW else 7)
+
+
+@pytest.mark.parametrize("first", [b"", b"{", b"[]"])
+def test_a_bad_first_line_decides_nothing(client, first):
+    rows = [{"id": row["id"], "input": row["input"]} for row in make_rows(4)]
+    records, *_ = score(client, [first, *rows], task="probabilities")
+    assert records[0]["line"] == 1
+    assert [len(record["probabilities"]) for record in records[1:]] == [TARGETS] * 4
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"  ", "expected a JSON object, got a blank line"),
+        (b'{"id": 1, "inp', "expected JSON, which this is not: it breaks off"),
+        (b"[" * 100_000, "expected a JSON object, got one that is nested too deeply"),
+        (b'{"id": 9223372036854775808}', "id: expected an integer from -9223372036854775807 to "),
+        (
+            b'{"target": -1' + b"0" * 30 + b"}",
+            "target: expected an integer from -92233720368547758",
+        ),
+        (b'{"input": [1' + b"0" * 400 + b"]}", "input[0]: expected a finite number, got one bey"),
+    ],
+)
+def test_a_bad_line_is_told_what_was_wanted(client, line, sentence):
+    records, *_ = score(client, [line, *make_rows(1)])
+    assert records[0]["error"].startswith(sentence)
+    assert "code" not in records[1]
+
+
+def test_one_bad_line_in_100_000_costs_one_record(client):
+    line = json.dumps(make_rows(1)[0]).encode() + b"\n"
+    body = line * 60_000 + b'{"id": 1, "input": [1,\n' + line * 39_999
+    answer = post(client, body)
+    content = answer.content.splitlines()
+    assert len(content) == 100_001
+    assert json.loads(content[60_000])["line"] == 60_001
+    kept = [json.loads(line) for line in {*content[:60_000], *content[60_001:-1]}]
+    assert {record["id"] for record in kept} == {0}  # in a batch the last digit may be another
+    expect_right("target_log_prob", kept, make_rows(1) * len(kept))
+    wanted = {"rows_in": 100_000, "scored": 99_999, "failed": 1}
+    assert wanted.items() <= json.loads(content[-1])["summary"].items()
+
+
+def test_a_line_too_long_to_hold_is_one_record(client):
+    rows = [*make_rows(1), b'{"id": 1, "input": [' + b"0," * 2**23 + b"0]}", *make_rows(2)]
+    records, *_ = score(client, rows)
+    assert [record.get("code") for record in records] == [None, "too_large", None, None]
+
+
+def test_a_row_with_too_many_targets_is_one_record(repository):
+    rows = make_rows(3)
+    rows[1] = {"id": 1, "input": rows[1]["input"], "targets": [1] * 9}
+    with serving(repository, max_targets=8) as client:
+        records, *_ = score(client, rows)
+    assert [record.get("code") for record in records] == [None, "too_large", None]
+    assert "expected at most 8 in a row, got 9" in records[1]["error"]
+
+
+@pytest.mark.parametrize("accept", [LINES, ARROW])
+def test_a_bad_row_of_columns_costs_only_itself(client, accept):
+    rows = make_rows(8)
+    rows[2]["input"] = [1.0, 2.0]
+    rows[3]["input"] = None
+    rows[4]["input"] = [*rows[4]["input"][:-1], float("nan")]
+    rows[5]["target"] = 99
+    rows[6]["target"] = None
+    records, *_ = score(client, rows, ARROW, accept)
+    codes = [record.get("code") for record in records]
+    assert codes == [None, None, *["invalid_query"] * 3, "target_out_of_range", "invalid_query",
+                     None]  # fmt: skip
+    assert [record["line"] for record in records if record.get("code")] == [3, 4, 5, 6, 7]
+
+
+# --- bad streams --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ({"task": "guess"}, "task: expected one of target_log_prob, probabilities, top_k, "),
+        ({"tusk": "sample"}, "unknown field 'tusk': expected task, k, max_blocks, "),
+        ({"task": "top_k", "k": 0}, "k: expected 1 to 11, got 0"),
+        ({"task": "top_k", "k": "many"}, "k: expected an integer, got 'many'"),
+        ({"task": "top_k", "max_blocks": -1}, "max_blocks: expected 0 to "),
+        ({"task": "sample", "num_samples": 0}, "num_samples: expected 1 to "),
+        ({"task": "sample", "seed": -1}, "seed: expected 0 to "),
+        ({"task": ["sample", "top_k"]}, "task: expected once, got it again"),
+        ({"oov": "guess"}, "oov: expected error or exclude, got 'guess'"),
+        ({"log_base": 1}, "log_base: expected a positive number that is not 1, got 1.0"),
+        ({"log_base": "inf"}, "log_base: expected"),
+    ],
+)
+def test_a_wrong_parameter_is_said(client, url, sentence):
+    expect_error(post(client, b"", **url), 422, "invalid_query", sentence)
+
+
+def test_what_is_not_there_is_said(client, repository, copy):
+    expect_error(post(client, b"", name="nobody"), 404, "unknown_bundle")
+    expect_error(post(client, b"", version="9"), 404, "unknown_version")
+    expect_error(post(client, b"", "image/png"), 415, "unsupported_media_type", "x-ndjson")
+    expect_error(post(client, b"", accept="image/png"), 406, "not_acceptable", "x-ndjson")
+
+
+def test_without_pyarrow_lines_still_work(client, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    expect_error(post(client, b"", ARROW), 415, "unsupported_media_type", "extra `arrow`")
+    expect_error(post(client, b"", accept=ARROW), 406, "not_acceptable", "extra `arrow`")
+    assert post(client, lines(make_rows(2))).status_code == 200
+
+
+PACK = {"gzip": gzip.compress, "zstd": zstandard.compress}
+
+
+def send_packed(client, packed: bytes, encoding: str):
+    headers = {"content-encoding": encoding, "accept-encoding": "identity"}
+    return client.post("/v1/models/words/score", content=packed, headers=headers)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_compressed_body_is_expanded(client, encoding):
+    body = lines(make_rows(2000))
+    pack = PACK[encoding]
+    packed = pack(body[:10_000]) + pack(body[10_000:])
+    parts = iter([packed[i : i + 1000] for i in range(0, len(packed), 1000)])
+    answer = send_packed(client, parts, encoding)
+    records, *_ = read_lines(answer.content)
+    expect_right("target_log_prob", records, make_rows(2000))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_bomb_is_refused_and_costs_no_row_before_it(client, encoding):
+    bomb = PACK[encoding](bytes(2**25))
+    sentence = "body: expected at most 256 times its size when expanded"
+    expect_error(send_packed(client, bomb, encoding), 413, "too_large", sentence)
+    answer = send_packed(client, PACK[encoding](lines(make_rows(5))) + bomb, encoding)
+    *records, last = map(json.loads, answer.content.splitlines())
+    expect_right("target_log_prob", records, make_rows(5))
+    wanted = {"error": sentence, "code": "too_large"}
+    assert last == wanted | {"request_id": answer.headers["x-request-id"]}
+
+
+def test_a_long_line_that_was_compressed_well_is_one_record(client):
+    rows = [*make_rows(1), b"[" + b"0," * 2**23, *make_rows(2)]
+    noise = np.random.default_rng(0).bytes(2**17).hex().encode()  # for its size, not too well
+    answer = send_packed(client, gzip.compress(lines([*rows, noise])), "gzip")
+    records, *_ = read_lines(answer.content)
+    assert [r.get("code") for r in records] == [None, "too_large", None, None, "invalid_json"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_that_is_not_compressed_as_it_says_is_refused(client, encoding):
+    pack = PACK[encoding]
+    for body in (pack(b"{}" * 100)[:-9], b"no", pack(b"")[:-1]):
+        expect_error(send_packed(client, body, encoding), 400, "unreadable_body", encoding)
+
+
+def test_an_unknown_encoding_is_refused(client):
+    answer = client.post("/v1/models/words/score", content=b"", headers={"content-encoding": "br"})
+    expect_error(answer, 415, "unsupported_media_type", "content-encoding: expected gzip, zstd")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_an_answer_is_compressed_for_who_accepts_it(client, encoding):
+    body = lines(make_rows(100))
+    with client.stream(
+        "POST", "/v1/models/words/score", content=body, headers={"accept-encoding": encoding}
+    ) as answer:
+        packed = b"".join(answer.iter_raw())
+    assert answer.headers["content-encoding"] == encoding
+    expanded = (
+        gzip.decompress(packed)
+        if encoding == "gzip"
+        else zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    )
+    expect_right("target_log_prob", read_lines(expanded)[0], make_rows(100))
+
+
+def arrow_body(**columns: pa.Array) -> bytes:
+    table = pa.table(columns)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+INPUT = pa.array([[0.5] * HIDDEN] * 2)
+
+
+def test_a_target_beyond_int64_is_said_as_it_came(client):
+    column = pa.array([2**64 - 1, 3], pa.uint64())
+    body = arrow_body(input=INPUT, target=column)
+    records, *_ = read_lines(post(client, body, ARROW, LINES).content)
+    assert records[0]["error"] == f"target: expected 0 to {TARGETS - 1}, got {2**64 - 1}"
+    assert "log_prob" in records[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"inputs": INPUT}, "columns: expected input, or h0 to h7, got inputs"),
+        ({"input": pa.array(["a", "b"])}, "input: expected lists of 8 numbers, got string"),
+        ({"input": pa.array([["a"], ["b"]])}, "input: expected lists of 8 numbers"),
+        (
+            {"input": pa.array([[0.5] * 3] * 2, pa.list_(pa.float32(), 3))},
+            "input: expected 8 numbers in a row, got 3",
+        ),
+        ({"input": INPUT, "target": pa.array([0.5, 1.5])}, "target: expected integers or strings"),
+        ({"input": INPUT, "id": pa.array([0.5, 1.5])}, "id: expected integers or strings"),
+    ],
+)
+def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
+    expect_error(post(client, arrow_body(**columns), ARROW), 422, "invalid_query", sentence)
+
+
+def test_what_is_no_arrow_stream_is_refused(client):
+    whole = batches(make_rows(8))
+    packed = io.BytesIO()
+    table = pa.ipc.open_stream(whole).read_all()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(packed, table.schema, options=options) as writer:
+        writer.write_table(table)
+    for body, sentence in [
+        (b"not arrow at all", "which this is not"),
+        (whole + b"\n", "cut short"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "at most 16777216 bytes"),
+        (whole[:100], "cut short"),
+        (whole[:-8] + whole, "expected one schema, got another"),
+        (packed.getvalue(), "plain buffers"),
+    ]:
+        answer = post(client, body, ARROW, ARROW)
+        if answer.status_code == 200:
+            assert sentence.encode() in answer.content
+        else:
+            expect_error(answer, 400, "unreadable_body", sentence)
+
+
+def test_a_batch_too_large_to_hold_is_refused(client):
+    count = 2**24 // (4 * HIDDEN) + 1
+    flat = pa.array(np.zeros(count * HIDDEN, dtype=np.float32))
+    column = pa.FixedSizeListArray.from_arrays(flat, HIDDEN)
+    answer = post(client, arrow_body(input=column), ARROW, task="top_k")
+    expect_error(answer, 400, "unreadable_body", "write fewer rows in each")
+
+
+@pytest.mark.parametrize(
+    "encoded", [pa.Array.dictionary_encode, lambda labels: labels.cast(pa.string_view())]
+)
+def test_labels_may_be_dictionaries_or_views(client, encoded):
+    rows = make_rows(9)
+    labels = encoded(pa.array([LABELS[row["target"]] for row in rows]))
+    inputs = pa.array([row["input"] for row in rows])
+    table = pa.table({"input": inputs, "target": labels})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=4):
+            writer.write_batch(batch)
+    records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
+    expect_right("target_log_prob", records, rows)

@@ -1,0 +1,216 @@
+"""Several processes behind one port: replaced when killed, counted together, weights held once."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+
+from hsoftmax.service import Settings, StartError, serve
+from hsoftmax.service.server import _shared_out
+from hsoftmax.service.workers.channel import Peers, ask_whether_alive
+from hsoftmax.service.workers.metrics_aggregation import Snapshot, added, carried, page, snapshot
+from tests.service.conftest import HIDDEN
+from tests.service.processes import Process
+
+URL = "/v1/models/words/probabilities"
+QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
+ADMIN = {"authorization": "Bearer root"}
+
+
+def workers_of(server: Process) -> list[int]:
+    """Process ids of the workers, and of nothing else below the supervisor."""
+    below = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    return [pid for pid in map(int, below.split()) if b"spawn_main" in command(pid)]
+
+
+def command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def ask(server: Process) -> int:
+    return server.call("POST", URL, QUERY)[0]
+
+
+def numbers(server: Process) -> dict[tuple[str, tuple], float]:
+    connection = server.connect()
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def answered(found: dict) -> float:
+    """Requests to the question that were answered, by all workers."""
+    return sum(
+        value
+        for (name, labels), value in found.items()
+        if name == "hsoftmax_requests_total" and ("code", "ok") in labels
+        and ("model", "words") in labels
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pair(start, copy) -> Process:
+    server = start(copy, workers=2, admin_key="root")
+    server.until("loaded")  # the second
+    return server
+
+
+def test_workers_serve_together_are_replaced_and_counted_as_one(pair):
+    before = workers_of(pair)
+    assert len(before) == 2
+    for _ in range(40):
+        assert ask(pair) == 200
+    found = numbers(pair)
+    assert answered(found) == 40
+    assert {dict(labels).get("worker") for (name, labels) in found if "resident" in name} == {
+        "0",
+        "1",
+    }
+    assert found["hsoftmax_ready", ()] == 1
+    os.kill(before[0], signal.SIGKILL)
+    assert pair.until("worker_ended")["code"] == -signal.SIGKILL
+    for _ in range(20):
+        assert ask(pair) == 200  # by the one that is left
+    eventually(lambda: len(workers_of(pair)) == 2)
+    pair.until("loaded")
+    assert answered(numbers(pair)) == 60
+    for _ in range(20):
+        assert ask(pair) == 200
+    assert answered(numbers(pair)) == 80
+
+
+def test_unload_and_reload_reach_all_workers_and_their_successors(pair):
+    unload, back = "/v1/models/words/unload", "/v1/models/words/reload"
+    assert pair.call("POST", unload, headers=ADMIN)[0] == 200
+    assert {ask(pair) for _ in range(30)} == {404}
+    os.kill(workers_of(pair)[0], signal.SIGKILL)
+    pair.until("loaded")
+    assert {ask(pair) for _ in range(30)} == {404}
+    assert pair.call("POST", back, headers=ADMIN)[0] == 200
+    assert {ask(pair) for _ in range(30)} == {200}
+
+
+def test_sigterm_drains_all_workers_under_load(start):
+    """A client that obeys `connection: close` and readiness loses nothing."""
+    server = start(workers=2, drain_delay=1.0)
+    server.until("loaded")
+    failures: list[object] = []
+
+    def hammer() -> None:
+        try:
+            while server.get("/healthz/ready")[0] == 200:
+                failures.extend([] if ask(server) == 200 else ["refused"])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    pids = workers_of(server)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert server.process.wait(timeout=20) == 0
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+IMPATIENT = """
+from hsoftmax import service
+from hsoftmax.service.workers import channel, supervisor
+
+channel._PATIENCE, supervisor._LOOK, supervisor._SILENCE, supervisor._GRACE = 0.3, 0.2, 1.0, 0.2
+service.serve(service.Settings())
+"""
+
+
+def test_a_worker_that_has_long_been_silent_is_replaced(start):
+    server = start(run=IMPATIENT, workers=2, drain_timeout=0.2)
+    server.until("loaded")
+    time.sleep(1)  # until it has said once that it is alive
+    stopped = workers_of(server)[1]
+    os.kill(stopped, signal.SIGSTOP)
+    assert server.until("worker_stuck")["silent"] is True
+    assert server.until("worker_ended")["code"] == -signal.SIGKILL
+    server.until("loaded")
+    eventually(lambda: len(workers_of(server)) == 2)
+    assert stopped not in workers_of(server)
+
+
+def test_workers_end_when_the_process_above_them_is_killed(start):
+    server = start(workers=2)
+    server.until("loaded")
+    pids = workers_of(server)
+    server.process.kill()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_workers_that_cannot_start_are_an_error_at_start(tmp_path):
+    with pytest.raises(StartError, match="repository: expected a folder, got none"):
+        serve(Settings(repository=tmp_path / "nowhere", port=0, workers=2, log_level="error"))
+
+
+def test_threads_are_shared_out_among_workers_unless_told(tmp_path):
+    settings = Settings(repository=tmp_path, workers=2, threads=5)
+    assert _shared_out(settings).threads == 5
+    settings = Settings(repository=tmp_path, workers=4)
+    assert _shared_out(settings).threads == max(1, settings.threads // 4)
+
+
+def counted(requests: float, depth: float, resident: float) -> Snapshot:
+    counter = CounterMetricFamily("hsoftmax_requests", "Requests.", labels=("model",))
+    counter.add_metric(["words"], requests)
+    waiting = GaugeMetricFamily("hsoftmax_queue_depth", "Waiting.", value=depth)
+    ready = GaugeMetricFamily("hsoftmax_ready", "Ready.", value=1 if depth < 5 else 0)
+    memory = GaugeMetricFamily("process_resident_memory_bytes", "Memory.", value=resident)
+    return snapshot([counter, waiting, ready, memory])
+
+
+def test_counts_of_workers_are_added_by_their_meaning():
+    text = page(added({"0": counted(3, 1, 100), "1": counted(4, 9, 200)})).decode()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == [
+        'hsoftmax_requests_total{model="words"} 7.0',
+        "hsoftmax_queue_depth 10.0",
+        "hsoftmax_ready 0.0",
+        'process_resident_memory_bytes{worker="0"} 100.0',
+        'process_resident_memory_bytes{worker="1"} 200.0',
+    ]
+    assert [family.name for family in carried(counted(1, 1, 1)).families] == ["hsoftmax_requests"]
+
+
+def test_a_successor_counts_on(tmp_path):
+    first = Peers(tmp_path, 0, 1)
+    first.keep(counted(3, 1, 100))
+    first.remember(frozenset({"words"}))
+    second = Peers(tmp_path, 0, 1)
+    assert second.unloaded == {"words"}
+    kept = second.keep(counted(2, 0, 50))
+    text = page(kept).decode()
+    assert 'hsoftmax_requests_total{model="words"} 5.0' in text
+    assert "process_resident_memory_bytes 50.0" in text
+    second.remember(frozenset())
+    assert Peers(tmp_path, 1, 2).unloaded == frozenset()
+
+
+def test_who_does_not_answer_is_not_called_alive(tmp_path):
+    assert ask_whether_alive(tmp_path, 0) is None
