@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
-from fastapi import FastAPI
+from starlette.datastructures import State
 
-from .engine import Engine
+from hsoftmax.runtime.devices import Device, DeviceError
+from hsoftmax.runtime.sessions import choose_device
+
+from .engine import INLINE_WORK, Bounds, Engine
+from .errors import StartError
 from .health import Health
 from .jobs import Jobs
 from .logging import Log
 from .metrics import Metrics
 from .middleware.api_keys import Keys
-from .middleware.tracing import Traces
+from .middleware.tracing import Traces, open_traces
 from .repository.repository import Repository
 from .settings import Settings
 from .workers.channel import Peers
@@ -50,7 +55,61 @@ class Core:
         )
 
 
-def core_of(app: FastAPI) -> Core:
-    """What `create_app` made the app of."""
+def build_context(settings: Settings, log: Log, peers: Peers | None) -> Core:
+    """Everything with a lifetime, built from the settings. Raises StartError."""
+    device = _device(settings)
+    metrics, health = Metrics(), Health()
+    repository = Repository(
+        settings.repository,
+        device=device,
+        check_hashes=settings.check_hashes,
+        log=log,
+        unloaded=frozenset() if peers is None else peers.unloaded,
+    )
+    engine = _engine(settings, log, metrics)
+    return Core(
+        settings=settings,
+        repository=repository,
+        engine=engine,
+        health=health,
+        keys=Keys(settings, log),
+        metrics=metrics,
+        log=log,
+        jobs=Jobs(settings, repository, engine, health, metrics, log),
+        peers=peers,
+        traces=open_traces(log),
+    )
+
+
+def _device(settings: Settings) -> Device:
+    try:
+        return choose_device(settings.device, settings.threads)
+    except DeviceError as error:
+        raise StartError(str(error)) from None
+
+
+def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
+    return Engine(
+        settings.threads,
+        log,
+        metrics,
+        bounds=Bounds(
+            settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
+        ),
+        timeout=settings.timeout,
+        inline_work=INLINE_WORK,
+        batching=settings.batching,
+    )
+
+
+class HasState(Protocol):
+    """The application, or FastAPI in it."""
+
+    @property
+    def state(self) -> State: ...
+
+
+def core_of(app: HasState) -> Core:
+    """The context of which `create_app` made the app."""
     core: Core = app.state.core
     return core

@@ -12,9 +12,8 @@ from time import monotonic
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
-from .app import create_app
+from .app import Application, create_app
 from .context import core_of
 from .errors import StartError
 from .health import Health
@@ -70,13 +69,13 @@ def _shared_out(settings: Settings) -> Settings:
     return settings.model_copy(update={"threads": threads})
 
 
-def _run(app: FastAPI, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
+def _run(app: Application, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
     forward("uvicorn", log)
     core = core_of(app)
     DrainingServer(config, core.health, core.settings.drain_delay).run(sockets=[listener])
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _config(app: Application, settings: Settings) -> uvicorn.Config:
     if settings.tls_keyfile is not None and settings.tls_certfile is None:
         raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(

@@ -3,6 +3,7 @@
 from .admin import admin_routes
 from .batches import batch_routes
 from .docs_pages import page_routes
+from .error_handlers import add_error_handlers
 from .files import file_routes
 from .health_probes import health_routes
 from .models import bundle_routes
@@ -13,6 +14,7 @@ __all__ = [
     "SCORE_PATH",
     "Endpoint",
     "ScoreEndpoint",
+    "add_error_handlers",
     "admin_routes",
     "batch_routes",
     "bundle_routes",

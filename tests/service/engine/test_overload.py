@@ -102,7 +102,7 @@ class Scene:
 
 @pytest.fixture
 def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_WORK", 0)
     cores = []
 
     def stage(**settings) -> Scene:

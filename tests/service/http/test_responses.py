@@ -6,11 +6,10 @@ import re
 import time
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.api.dispatch import Shortcut, finder
+from hsoftmax.service.api.dispatch import Dispatcher
 from hsoftmax.service.api.openapi import error_codes
 from hsoftmax.service.context import core_of
 from hsoftmax.service.errors import Internal, ServiceError
@@ -125,7 +124,7 @@ def test_a_fault_of_the_service_has_the_error_shape_and_is_logged(repository):
     stream = io.BytesIO()
     app = create_app(Settings(repository=repository), log=json_log("info", stream))
 
-    @app.get("/broken")
+    @app.api.get("/broken")
     async def broken() -> None:
         raise KeyError("/secret/path")
 
@@ -137,17 +136,14 @@ def test_a_fault_of_the_service_has_the_error_shape_and_is_logged(repository):
     assert "KeyError" in fault["exception"]
 
 
-def test_the_long_way_gives_the_same_answer_as_the_shortcut(client):
-    app = client.app
-    assert isinstance(app, FastAPI)
-    rim = app.middleware_stack
-    shortcut = rim._app._app
-    assert isinstance(shortcut, Shortcut)
-    find, shortcut._find = shortcut._find, finder({})
+def test_the_framework_gives_the_same_answer_as_the_dispatcher(client):
+    dispatcher = client.app.layers._app._app
+    assert isinstance(dispatcher, Dispatcher)
+    endpoints, dispatcher.endpoints = dispatcher.endpoints, {}
     try:
         long = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     finally:
-        shortcut._find = find
+        dispatcher.endpoints = endpoints
     short = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     for one, other in zip(long, short, strict=True):
         bodies = [one.json(), other.json()]

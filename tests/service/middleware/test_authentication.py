@@ -60,7 +60,7 @@ def test_anything_else_does_not(closed, headers):
 
 
 def test_everything_but_health_is_closed(closed):
-    routes = [*closed.app.openapi()["paths"], "/openapi.json", "/", "/docs"]
+    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
         answer = closed.get(path.replace("{name}", "words"))
         wanted = 200 if path in ("/healthz/live", "/healthz/ready") else 401

@@ -40,7 +40,7 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     traces = Traces(exporter)
     app = create_app(Settings(repository=repository, threads=1))
     core_of(app).load()
-    app.middleware_stack._app = Traced(app.middleware_stack._app, traces)
+    app.layers._app = Traced(app.layers._app, traces)
     with TestClient(app) as client:
         client.get("/metrics")
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

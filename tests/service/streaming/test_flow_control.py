@@ -122,7 +122,7 @@ class _Graph(Held):
 
 @pytest.fixture
 def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_WORK", 0)
     cores = []
 
     def stage(repository=repository, **settings) -> Scene:
