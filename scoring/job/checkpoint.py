@@ -14,7 +14,7 @@ from typing import Any
 
 from hsoftmax.scoring.formats import Position
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.row_batch import RowId
 
 _SCHEMA = """
 CREATE TABLE job (identity TEXT NOT NULL);
@@ -40,7 +40,7 @@ class Shard:
     end: Position
 
 
-class Ledger:
+class CheckpointStore:
     """One job's; used by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class Ledger:
         rows = self._db.execute("SELECT * FROM shards ORDER BY number")
         return [_shard(*row) for row in rows]
 
-    def record(self, shard: Shard, tallies: Mapping[Id, Tally], flaws: Iterable[str]) -> None:
+    def record(self, shard: Shard, tallies: Mapping[RowId, Tally], flaws: Iterable[str]) -> None:
         """Say that a shard is finished."""
         number, end = shard.number, shard.end
         self._db.execute("BEGIN")
@@ -100,7 +100,7 @@ class Ledger:
         self._db.execute("DELETE FROM assembled")
         self._db.execute("COMMIT")
 
-    def sequences(self) -> Iterator[tuple[Id, Tally]]:
+    def sequences(self) -> Iterator[tuple[RowId, Tally]]:
         """The sums of each sequence, in the order of their first rows."""
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS totals (first INTEGER PRIMARY KEY, sequence,"

@@ -11,7 +11,7 @@ from hsoftmax.service.http.request_context import current
 from hsoftmax.service.middleware.authentication import expect_admin
 
 from .dependencies import AppCore
-from .models import BundleInfo, describe
+from .models import ModelDescription, describe
 
 
 class Unloaded(BaseModel):
@@ -29,7 +29,7 @@ admin_routes = APIRouter(prefix="/v1/models", tags=["admin"])
     summary="Serve what the repository holds of a bundle now",
     responses={401: {}, 403: {}, 404: {}, 409: {}},
 )
-async def reload(core: AppCore, request: Request, name: str) -> BundleInfo:
+async def reload(core: AppCore, request: Request, name: str) -> ModelDescription:
     expect_admin(request.scope, core.keys)
     if refused := await control.reload(core, name):
         raise BundleRefused("reload: " + "; ".join(refused.values()))

@@ -12,7 +12,7 @@ from hsoftmax.service.repository.repository import Repository
 from .dependencies import AppCore
 
 
-class BundleInfo(BaseModel):
+class ModelDescription(BaseModel):
     """One version of a bundle."""
 
     name: str
@@ -37,7 +37,7 @@ class BundleInfo(BaseModel):
 class BundleList(BaseModel):
     """Every bundle in its default version."""
 
-    models: list[BundleInfo]
+    models: list[ModelDescription]
 
 
 bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
@@ -55,16 +55,16 @@ async def describe_bundle(
     request: Request,
     name: str,
     version: Annotated[str | None, Query(description="the highest by default")] = None,
-) -> BundleInfo:
+) -> ModelDescription:
     served = core.repository.find(name, version)
     current(request.scope).serve(served)
     return describe(served, core.repository)
 
 
-def describe(served: Served, repository: Repository) -> BundleInfo:
+def describe(served: Served, repository: Repository) -> ModelDescription:
     """One version, as it is now."""
     manifest = served.manifest
-    return BundleInfo(
+    return ModelDescription(
         name=served.name,
         version=served.version,
         versions=repository.versions(served.name),

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from hsoftmax.scoring import NAMES
+from hsoftmax.scoring import TASK_NAMES
 from hsoftmax.service.errors import ServiceError
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
@@ -150,7 +150,7 @@ def _descendants(kind: type[ServiceError]) -> list[type[ServiceError]]:
 _ANSWERS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503)
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "task": ("what is asked of every row",
-             {"type": "string", "enum": list(NAMES), "default": NAMES[0]}),
+             {"type": "string", "enum": list(TASK_NAMES), "default": TASK_NAMES[0]}),
     "k": ("of `top_k`: how many targets", {"type": "integer", "minimum": 1, "default": 10}),
     "max_blocks": ("of `top_k`: most blocks to open for a row; 0 is no limit",
                    {"type": "integer", "minimum": 0, "default": 0}),

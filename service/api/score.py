@@ -9,14 +9,14 @@ from typing import Any, get_args
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from hsoftmax.scoring import Asked, CallError, Form, ScoringError, Task
+from hsoftmax.scoring import CallError, GraphRequest, ScoringError, TargetShape, Task
 from hsoftmax.scoring.stream import (
-    Intake,
-    LineIntake,
-    LineOutlet,
-    Outlet,
-    StreamTask,
-    Totals,
+    LineStreamReader,
+    LineStreamWriter,
+    StreamReader,
+    StreamSpec,
+    StreamTotals,
+    StreamWriter,
     score_stream,
 )
 from hsoftmax.scoring.task import values_per_row
@@ -44,7 +44,7 @@ _CHUNK_ROWS = 512
 _CHUNK_VALUES = 2**15  # numbers in a chunk's records
 _VALUES_AHEAD = 2**21  # in all chunks that are on their way
 _MOST_AHEAD = 16  # chunks
-_FORMS: tuple[Form, ...] = get_args(Form)
+_FORMS: tuple[TargetShape, ...] = get_args(TargetShape)
 _RETRY_AFTER = 5  # seconds; nobody knows how long streams last
 
 
@@ -116,7 +116,7 @@ class ScoreEndpoint:
     async def _stream(
         self, asked: _Asked, exchange: Exchange, receive: Receive, send: Send
     ) -> None:
-        settings, pulse, totals = self._core.settings, Pulse(), Totals()
+        settings, pulse, totals = self._core.settings, Pulse(), StreamTotals()
         spool = Spool(settings.stream_spool_bytes)
         patience = settings.stream_timeout
         inflow = Inflow(exchange.asked, receive, pulse, patience)
@@ -132,26 +132,28 @@ class ScoreEndpoint:
             spool.close()
             self._note(totals, exchange)
 
-    def _stream_task(self, asked: _Asked, exchange: Exchange, pulse: Pulse) -> StreamTask:
+    def _stream_task(self, asked: _Asked, exchange: Exchange, pulse: Pulse) -> StreamSpec:
         served, task = asked.served, asked.task
         intake = _intake(asked)
 
-        def note(outputs: Outputs, run: Asked) -> None:
+        def note(outputs: Outputs, run: GraphRequest) -> None:
             self._note_run(outputs, run, served, exchange)
 
-        return StreamTask(
+        return StreamSpec(
             task=task,
-            facts=served.facts,
-            intake=intake,
-            outlet=_outlet(asked, intake),
+            bundle_info=served.bundle_info,
+            reader=intake,
+            writer=_outlet(asked, intake),
             run=runner(self._core.engine, served, asked.terms, pulse, note),
-            elsewhere=self._core.engine.call,
+            run_in_idle=self._core.engine.call,
             rows=lambda form: _rows(task, form, served),
-            ahead=_ahead(task, served),
-            most_targets=self._core.settings.max_targets,
+            max_pending=_ahead(task, served),
+            max_targets=self._core.settings.max_targets,
         )
 
-    def _note_run(self, outputs: Outputs, run: Asked, served: Served, exchange: Exchange) -> None:
+    def _note_run(
+        self, outputs: Outputs, run: GraphRequest, served: Served, exchange: Exchange
+    ) -> None:
         if not exchange.status:
             exchange.queued, exchange.computed = outputs.queued, outputs.computed
         rows, metrics = len(run.hidden), self._core.metrics
@@ -161,7 +163,7 @@ class ScoreEndpoint:
             opened = outputs.arrays[names.index("blocks")]
             metrics.blocks_opened(served.name, int(opened.sum()))
 
-    def _note(self, totals: Totals, exchange: Exchange) -> None:
+    def _note(self, totals: StreamTotals, exchange: Exchange) -> None:
         exchange.rows = totals.rows
         scored, failed = totals.rows - totals.failed, totals.failed
         self._core.metrics.streamed(exchange.model, scored, failed)
@@ -177,10 +179,10 @@ class ScoreEndpoint:
 
 async def _answer(
     inflow: Inflow,
-    stream: StreamTask,
+    stream: StreamSpec,
     outflow: Outflow,
     exchange: Exchange,
-    totals: Totals,
+    totals: StreamTotals,
 ) -> None:
     """All records and the summary; or, once some are out, why there are no more and no end."""
     try:
@@ -191,7 +193,7 @@ async def _answer(
             raise error from None
         exchange.code = error.code
         said = {"error": str(error), "code": error.code, "request_id": exchange.request_id}
-        await outflow.put(stream.outlet.failure(said))
+        await outflow.put(stream.writer.failure(said))
         await outflow.empty()
         if not isinstance(error, SlowBody):
             await inflow.let_pass()
@@ -219,30 +221,30 @@ async def _beside(main: Any, *others: Any) -> None:  # noqa: ANN401  coroutines
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _rows(task: Task, form: Form, served: Served) -> int:
+def _rows(task: Task, form: TargetShape, served: Served) -> int:
     """Of a chunk, so that its records are written in a millisecond or so."""
-    values = values_per_row(task, form, served.facts)
+    values = values_per_row(task, form, served.bundle_info)
     return max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // values))
 
 
 def _ahead(task: Task, served: Served) -> int:
     """How many chunks, so that their answers are bounded; one row's may be as large as it is."""
-    most = max(values_per_row(task, form, served.facts) for form in _FORMS)
+    most = max(values_per_row(task, form, served.bundle_info) for form in _FORMS)
     return max(1, min(_MOST_AHEAD, _VALUES_AHEAD // max(_CHUNK_VALUES, most)))
 
 
-def _intake(asked: _Asked) -> Intake:
+def _intake(asked: _Asked) -> StreamReader:
     if asked.form is StreamForm.LINES:
-        return LineIntake()
-    from hsoftmax.scoring.stream.arrow import ArrowIntake  # pyarrow is large, and an extra
+        return LineStreamReader()
+    from hsoftmax.scoring.stream.arrow import ArrowStreamReader  # pyarrow is large, and an extra
 
-    return ArrowIntake(asked.served.facts)
+    return ArrowStreamReader(asked.served.bundle_info)
 
 
-def _outlet(asked: _Asked, intake: Intake) -> Outlet:
+def _outlet(asked: _Asked, intake: StreamReader) -> StreamWriter:
     if asked.wanted is StreamForm.LINES:
-        return LineOutlet(asked.task, asked.served.facts)
-    from hsoftmax.scoring.stream.arrow import ArrowOutlet
+        return LineStreamWriter(asked.task, asked.served.bundle_info)
+    from hsoftmax.scoring.stream.arrow import ArrowStreamWriter
 
     told: Mapping[str, str] = {"model": asked.served.name, "version": asked.served.version}
-    return ArrowOutlet(asked.task, asked.served.facts, intake, told)
+    return ArrowStreamWriter(asked.task, asked.served.bundle_info, intake, told)

@@ -1,7 +1,7 @@
 """Rows that the scoring core asks a graph about, as one call of the engine."""
 
 from hsoftmax.runtime.sessions import Feeds
-from hsoftmax.scoring import Asked
+from hsoftmax.scoring import GraphRequest
 from hsoftmax.service.engine import Call
 from hsoftmax.service.http.request_options import Terms
 from hsoftmax.service.repository.loaded_bundle import Served
@@ -10,7 +10,7 @@ from .cost import full_work, path_work
 
 
 def chunk_call(
-    asked: Asked, served: Served, feeds: Feeds, terms: Terms, *, apart: bool = False
+    asked: GraphRequest, served: Served, feeds: Feeds, terms: Terms, *, apart: bool = False
 ) -> Call:
     """One run of the bundle's graph on these feeds, with what it costs."""
     work, values = cost_of(asked, served)
@@ -26,7 +26,7 @@ def chunk_call(
     )
 
 
-def cost_of(asked: Asked, served: Served) -> tuple[int, int]:
+def cost_of(asked: GraphRequest, served: Served) -> tuple[int, int]:
     """(multiply-adds, numbers in the answer), about."""
     rows, task = len(asked.hidden), asked.task
     match asked.graph:

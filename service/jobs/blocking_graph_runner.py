@@ -10,7 +10,7 @@ from concurrent.futures import wait
 from time import sleep
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring import Asked, feeds
+from hsoftmax.scoring import GraphRequest, graph_inputs
 from hsoftmax.service.engine import Call, Engine, Outputs, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from hsoftmax.service.http.request_options import Terms
@@ -39,7 +39,7 @@ class EngineRun:
         self._loop = loop
         self._look_up = look_up
 
-    def __call__(self, asked: Asked) -> list[Array]:
+    def __call__(self, asked: GraphRequest) -> list[Array]:
         """Raises Interrupted as the job is, and Failure if the graph fails."""
         call = call_of(asked, self._served)
         while True:
@@ -71,7 +71,7 @@ class EngineRun:
         return outputs.arrays
 
 
-def call_of(asked: Asked, served: Served) -> Call:
+def call_of(asked: GraphRequest, served: Served) -> Call:
     """What is asked as a call of low priority."""
-    inputs = feeds(asked, served.session(asked.graph).graph)
+    inputs = graph_inputs(asked, served.session(asked.graph).graph)
     return chunk_call(asked, served, inputs, _TERMS, apart=True)

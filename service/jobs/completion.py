@@ -11,7 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from hsoftmax.scoring import ScoringError, SpoiledShard, conclude, errors_of, sequences_of
+from hsoftmax.scoring import (
+    CorruptShard,
+    ScoringError,
+    errors_path,
+    finalize_partial,
+    sequences_path,
+)
 
 from .batch_store import Change, Ending, Job, decide, end
 from .file_store import StoredFile
@@ -58,8 +64,10 @@ def _concluded(job: Job, place: Place) -> dict[str, Any] | None:
     """The summary of what is finished; None if nothing is."""
     output = place.output(job.id, job.spec.output)
     while True:
-        with suppress(SpoiledShard):  # each time there is one shard less
-            return conclude(delivery_of(job.spec, output)) if output.parent.exists() else None
+        with suppress(CorruptShard):  # each time there is one shard less
+            return (
+                finalize_partial(delivery_of(job.spec, output)) if output.parent.exists() else None
+            )
 
 
 def _publish(job: Job, shop: Shop, how: Change, summary: dict[str, Any] | None, owed: bool) -> None:
@@ -108,8 +116,8 @@ def _files(job: Job, place: Place, now: int) -> dict[str, StoredFile]:
     output = place.output(job.id, job.spec.output)
     paths = {
         "output_file_id": (output, f"{job.id}_output{output.suffix}"),
-        "error_file_id": (errors_of(output), f"{job.id}_errors.ndjson"),
-        "sequences_file_id": (sequences_of(output), f"{job.id}_sequences.ndjson"),
+        "error_file_id": (errors_path(output), f"{job.id}_errors.ndjson"),
+        "sequences_file_id": (sequences_path(output), f"{job.id}_sequences.ndjson"),
     }
     return {
         field: _file(f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, place, now)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring import (
-    Order,
-    Source,
-    SpoiledShard,
-    Survey,
+    CorruptShard,
+    DuplicateIds,
+    JobSpec,
+    RowReader,
+    find_duplicate_ids,
     fingerprint,
-    make_survey,
-    read_survey,
+    read_duplicate_ids,
     run_job,
 )
 from hsoftmax.service.errors import NotFound, ServiceError
@@ -101,28 +101,28 @@ def _done(job: Job, shop: Shop) -> dict[str, Any]:
 def _scored(
     job: Job, shop: Shop, served: Served, files: tuple[Path, ...], watch: Watch
 ) -> dict[str, Any]:
-    facts, spec = facts_of(served), job.spec
+    bundle_info, spec = facts_of(served), job.spec
     output = shop.place.output(job.id, spec.output)
     output.parent.mkdir(exist_ok=True)
-    source, columns = open_source(spec, files, facts)
+    source, columns = open_source(spec, files, bundle_info)
     with closing(source):
         seen = _surveyed(job, shop, source, watch)
-        order = order_of(spec, output, source, columns, facts, seen.repeated)
+        order = order_of(spec, output, source, columns, bundle_info, seen.duplicates)
         _begin(job, shop, seen)
         run = EngineRun(served, shop.engine, shop.loop, watch)
         return _run(order, run, Progress(job, shop, seen.rows, watch))
 
 
-def _run(order: Order, run: EngineRun, progress: Progress) -> dict[str, Any]:
+def _run(order: JobSpec, run: EngineRun, progress: Progress) -> dict[str, Any]:
     for _ in range(_TRIES):
-        with suppress(SpoiledShard):
+        with suppress(CorruptShard):
             return run_job(
                 order,
                 run,
                 resume=True,
                 threads=_AT_ONCE,
                 progress=progress,
-                finishing=progress.finishing,
+                on_all_scored=progress.finishing,
             )
     raise Failure("storage_failed", "disk: expected what was written to it, got something else")
 
@@ -158,12 +158,12 @@ def _files(job: Job, shop: Shop) -> tuple[Path, ...]:
     return files
 
 
-def _surveyed(job: Job, shop: Shop, source: Source, watch: Watch) -> Survey:
+def _surveyed(job: Job, shop: Shop, source: RowReader, watch: Watch) -> DuplicateIds:
     path = shop.place.survey(job.id)
-    return read_survey(path) if path.exists() else make_survey(source, path, watch)
+    return read_duplicate_ids(path) if path.exists() else find_duplicate_ids(source, path, watch)
 
 
-def _begin(job: Job, shop: Shop, seen: Survey) -> None:
+def _begin(job: Job, shop: Shop, seen: DuplicateIds) -> None:
     def begun(batch: BatchObject) -> BatchObject:
         counts = batch.request_counts.model_copy(update={"total": seen.rows})
         changed: dict[str, Any] = {"request_counts": counts}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from hsoftmax.scoring import EXTENSIONS, CallError, Name, ScoringError, Task, fingerprint
+from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
 from hsoftmax.service.repository.loaded_bundle import Served
@@ -27,7 +27,7 @@ from .state_dir import Place
 from .stored_spec import Spec, facts_of, open_source, order_of
 
 _ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
-_TASK_OF: dict[str, Name] = {"probabilities": "probabilities", "topk": "top_k"}
+_TASK_OF: dict[str, TaskName] = {"probabilities": "probabilities", "topk": "top_k"}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Numbers are made of text in one go, in which nobody else has the interpreter: some milliseconds.
@@ -123,13 +123,13 @@ def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
 
 def _fitted(spec: Spec, desk: Desk, served: Served, files: tuple[Path, ...]) -> Spec:
     """The spec with the layout of its output: whatever can be known to be wrong is found here."""
-    facts, root = facts_of(served), desk.settings.input_root
+    bundle_info, root = facts_of(served), desk.settings.input_root
     try:
-        source, columns = open_source(spec, files, facts)
+        source, columns = open_source(spec, files, bundle_info)
         with closing(source):
-            order = order_of(spec, Path(f"output{spec.output}"), source, columns, facts)
-            most = max(_LEAST_ROWS, _PARSED_VALUES // facts.hidden_size)
-            return replace(spec, layout=order.layout, batch=min(order.batch, most))
+            order = order_of(spec, Path(f"output{spec.output}"), source, columns, bundle_info)
+            most = max(_LEAST_ROWS, _PARSED_VALUES // bundle_info.hidden_size)
+            return replace(spec, layout=order.record_schema, batch=min(order.batch, most))
     except CallError as error:
         raise InvalidQuery(told(error, spec, files, desk.place, root)) from None
     except ScoringError as error:  # what reads the format is not installed

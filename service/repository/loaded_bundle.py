@@ -11,7 +11,7 @@ from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
-from hsoftmax.scoring import Facts
+from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
 
@@ -58,9 +58,9 @@ class Served:
         return list(dict.fromkeys(provider for providers in got for provider in providers))
 
     @cached_property
-    def facts(self) -> Facts:
+    def bundle_info(self) -> BundleInfo:
         """What must be known of it to read rows for it."""
-        return Facts(
+        return BundleInfo(
             name=self.name,
             digest=self.manifest.digest,
             hidden_size=self.hidden_size,
@@ -71,7 +71,7 @@ class Served:
 
     @property
     def target_of_label(self) -> Mapping[str, int]:
-        return self.facts.target_of_label
+        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.sampling import noise
-from hsoftmax.scoring import LARGEST_SEED
+from hsoftmax.scoring import MAX_SEED
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import path_work
 from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
@@ -28,7 +28,7 @@ class SampleQuery(Query, frozen=True, kw_only=True):
         int | None,
         Meta(
             description="makes the draw repeatable; absent takes one by chance, and says which",
-            extra_json_schema={"minimum": 0, "maximum": LARGEST_SEED},
+            extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None
 
@@ -72,9 +72,9 @@ def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
 
 def _seed(seed: int | None) -> int:
     if seed is None:
-        return secrets.randbelow(LARGEST_SEED + 1)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InvalidQuery(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
+        return secrets.randbelow(MAX_SEED + 1)
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidQuery(f"seed: expected 0 to {MAX_SEED}, got {seed}")
     return seed
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hsoftmax.runtime.devices import ON_CPU
-from hsoftmax.scoring import Asked, Task
+from hsoftmax.scoring import GraphRequest, Task
 from hsoftmax.service.engine import Priority
 from hsoftmax.service.engine.batching import key
 from hsoftmax.service.jobs.blocking_graph_runner import EngineRun, call_of
@@ -20,8 +20,8 @@ def served(repository):
     return open_served("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
 
 
-def asked(graph: str, rows: int = 3) -> Asked:
-    return Asked(
+def asked(graph: str, rows: int = 3) -> GraphRequest:
+    return GraphRequest(
         graph=graph,
         task=Task("top_k", k=2, num_samples=4),
         positions=np.arange(rows),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.demo.sample_model import NAME, find_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, find_sample
 from hsoftmax.runtime.sessions import Session
 from hsoftmax.scoring.job import workspace
 from hsoftmax.service.context import core_of
@@ -442,7 +442,7 @@ def test_several_workers_share_the_jobs(start, tmp_path):
 
 def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
     sample = find_sample()
-    to = tmp_path / "repository" / NAME
+    to = tmp_path / "repository" / SAMPLE_NAME
     source = [str(sample.folder / "weights.npz"), "--labels", str(sample.folder / "labels.txt")]
     subprocess.run(  # elsewhere, as the service's threads are all there are in this process
         [sys.executable, "-m", "hsoftmax", "export", *source, "--to", str(to)],
@@ -455,7 +455,7 @@ def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
          "sequence": i // 100}
         for i, (hidden, target) in enumerate(zip(*sample.heldout, strict=True))
     ]  # fmt: skip
-    endpoint = f"/v1/models/{NAME}/score"
+    endpoint = f"/v1/models/{SAMPLE_NAME}/score"
     with serving_jobs(tmp_path / "repository", tmp_path / "state", job_shard_rows=700) as jobs:
         batch = jobs.done(rows, endpoint=endpoint, task="perplexity")
     corpus = batch["summary"]["corpus"]
