@@ -26,23 +26,23 @@ from .api import (
     bundle_routes,
     file_routes,
     health_routes,
+    operation_endpoints,
     page_routes,
-    question_endpoints,
 )
 from .api.dispatch import Dispatcher
 from .api.methods import Methods
 from .api.openapi import document
-from .context import Core, build_context, core_of
+from .context import AppContext, build_context, context_of
 from .control import answer_peer, keep
 from .logging import Log, json_log
-from .middleware.authentication import Gate
-from .middleware.compression import Compression
-from .middleware.request_log import Rim
-from .middleware.tracing import Traced
+from .middleware.authentication import AuthenticationMiddleware
+from .middleware.compression import CompressionMiddleware
+from .middleware.request_log import RequestLogMiddleware
+from .middleware.tracing import TracingMiddleware
 from .repository.polling import watch
-from .resources import keep_for_good
+from .resources import freeze_gc
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 
 _ROUTERS = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
@@ -71,24 +71,24 @@ class Application:
 
 
 def create_app(
-    settings: Settings, *, log: Log | None = None, peers: Peers | None = None
+    settings: Settings, *, log: Log | None = None, peers: WorkerChannel | None = None
 ) -> Application:
     """Build the service over a repository; it loads the bundles once the app has started.
 
     Raises:
         StartError: no such repository, or a device that is not there.
     """
-    core = build_context(settings, log or json_log(settings.log_level), peers)
+    context = build_context(settings, log or json_log(settings.log_level), peers)
     endpoints: dict[str, Endpoint | ScoreEndpoint] = {
-        **question_endpoints(core),
-        "score": ScoreEndpoint(core),
+        **operation_endpoints(context),
+        "score": ScoreEndpoint(context),
     }
-    api, routes = _api(core, endpoints)
-    return Application(api, _layers(Methods(api, routes), endpoints, core))
+    api, routes = _api(context, endpoints)
+    return Application(api, _layers(Methods(api, routes), endpoints, context))
 
 
 def _api(
-    core: Core, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
+    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
 ) -> tuple[FastAPI, list[BaseRoute]]:
     """FastAPI, and all of its routes: its own, and the endpoints that are raw ASGI."""
     api = FastAPI(
@@ -101,7 +101,7 @@ def _api(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looked up at each request
         lifespan=_lifespan,
     )
-    api.state.core = core
+    api.state.context = context
     for name, endpoint in endpoints.items():
         api.router.routes.append(Route(endpoint.path, endpoint, methods=["POST"], name=name))
     for router in _ROUTERS:
@@ -112,39 +112,39 @@ def _api(
     return api, routes
 
 
-def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:
+def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], context: AppContext) -> ASGIApp:
     """The layers around FastAPI, from the inside out."""
     app = Dispatcher(app, endpoints)
-    app = Compression(app, core.settings.compress_above)
-    if core.keys.closed:
-        app = Gate(app, core.keys)
-    if core.traces is not None:
-        app = Traced(app, core.traces)
-    return Rim(app, core.metrics, core.log, core.health)
+    app = CompressionMiddleware(app, context.settings.compress_above)
+    if context.keys.closed:
+        app = AuthenticationMiddleware(app, context.keys)
+    if context.traces is not None:
+        app = TracingMiddleware(app, context.traces)
+    return RequestLogMiddleware(app, context.metrics, context.log, context.health)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    core = core_of(app)
-    if core.peers is not None:
-        await core.peers.listen(partial(answer_peer, core))
-    following = asyncio.create_task(_follow(core))
-    core.jobs.start(asyncio.get_running_loop())
+    context = context_of(app)
+    if context.peers is not None:
+        await context.peers.listen(partial(answer_peer, context))
+    following = asyncio.create_task(_follow(context))
+    context.jobs.start(asyncio.get_running_loop())
     yield
-    await asyncio.to_thread(core.jobs.stop)
-    if core.peers is not None:
-        keep(core)
-        core.peers.close()
-    core.engine.close()
-    if core.traces is not None:
-        await asyncio.to_thread(core.traces.close)
+    await asyncio.to_thread(context.jobs.stop)
+    if context.peers is not None:
+        keep(context)
+        context.peers.close()
+    context.engine.close()
+    if context.traces is not None:
+        await asyncio.to_thread(context.traces.close)
     following.cancel()
     await asyncio.wait([following])
 
 
-async def _follow(core: Core) -> None:
+async def _follow(context: AppContext) -> None:
     """Load the repository, then keep up with it."""
-    await asyncio.to_thread(core.load)
-    keep_for_good()
-    if core.settings.watch:
-        await watch(core.repository, core.log, core.health.recover)
+    await asyncio.to_thread(context.load)
+    freeze_gc()
+    if context.settings.watch:
+        await watch(context.repository, context.log, context.health.recover)

@@ -9,33 +9,33 @@ from starlette.datastructures import State
 from hsoftmax.runtime.devices import Device, DeviceError
 from hsoftmax.runtime.sessions import choose_device
 
-from .engine import INLINE_WORK, Bounds, Engine
+from .engine import INLINE_MAX_COST, Engine, QueueLimits
 from .errors import StartError
 from .health import Health
 from .jobs import Jobs
 from .logging import Log
 from .metrics import Metrics
-from .middleware.api_keys import Keys
-from .middleware.tracing import Traces, open_traces
+from .middleware.api_keys import ApiKeys
+from .middleware.tracing import Tracer, open_tracer
 from .repository.repository import Repository
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
+class AppContext:
     """The parts with a lifetime, and the settings they were made from."""
 
     settings: Settings
     repository: Repository
     engine: Engine
     health: Health
-    keys: Keys
+    keys: ApiKeys
     metrics: Metrics
     log: Log
     jobs: Jobs
-    peers: Peers | None = None
-    traces: Traces | None = None
+    peers: WorkerChannel | None = None
+    traces: Tracer | None = None
 
     def load(self) -> None:
         """Load the repository, and say how it went; nothing that happens here stops the process."""
@@ -55,7 +55,7 @@ class Core:
         )
 
 
-def build_context(settings: Settings, log: Log, peers: Peers | None) -> Core:
+def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> AppContext:
     """Everything with a lifetime, built from the settings. Raises StartError."""
     device = _device(settings)
     metrics, health = Metrics(), Health()
@@ -67,17 +67,17 @@ def build_context(settings: Settings, log: Log, peers: Peers | None) -> Core:
         unloaded=frozenset() if peers is None else peers.unloaded,
     )
     engine = _engine(settings, log, metrics)
-    return Core(
+    return AppContext(
         settings=settings,
         repository=repository,
         engine=engine,
         health=health,
-        keys=Keys(settings, log),
+        keys=ApiKeys(settings, log),
         metrics=metrics,
         log=log,
         jobs=Jobs(settings, repository, engine, health, metrics, log),
         peers=peers,
-        traces=open_traces(log),
+        traces=open_tracer(log),
     )
 
 
@@ -93,11 +93,11 @@ def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
         settings.threads,
         log,
         metrics,
-        bounds=Bounds(
+        bounds=QueueLimits(
             settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
         ),
         timeout=settings.timeout,
-        inline_work=INLINE_WORK,
+        inline_work=INLINE_MAX_COST,
         batching=settings.batching,
     )
 
@@ -109,7 +109,7 @@ class HasState(Protocol):
     def state(self) -> State: ...
 
 
-def core_of(app: HasState) -> Core:
+def context_of(app: HasState) -> AppContext:
     """The context of which `create_app` made the app."""
-    core: Core = app.state.core
-    return core
+    context: AppContext = app.state.context
+    return context

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from hsoftmax.service.errors import InvalidQuery, ServiceError
-from hsoftmax.service.http.responses import UNFORESEEN, error_response, of_status
+from hsoftmax.service.http.responses import UNEXPECTED, error_response, of_status
 
 from .methods import allow_header
 
@@ -33,7 +33,7 @@ def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @api.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return error_response(UNFORESEEN, request.scope)
+        return error_response(UNEXPECTED, request.scope)
 
     @api.exception_handler(RequestValidationError)
     async def parameter_error(request: Request, error: RequestValidationError) -> Response:

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.api.dispatch import Dispatcher
 from hsoftmax.service.api.openapi import error_codes
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.errors import Internal, ServiceError
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import HIDDEN, expect_error, serving
@@ -110,7 +110,7 @@ class BrokenRuntime:
 
 def test_a_graph_that_stops_fails_its_own_request_and_tells_nothing(repository):
     with serving(repository) as client:
-        served = core_of(client.app).repository.find("words")
+        served = context_of(client.app).repository.find("words")
         object.__setattr__(served.sessions["target_log_prob"], "runtime", BrokenRuntime())
         expect_error(client.post(URL, json=QUERY), 500, "inference_failed", "could not be run")
         del QUERY_FULL["targets"]
@@ -166,7 +166,7 @@ def test_every_kind_of_error_has_a_status_and_a_code_of_its_own():
 def test_a_request_is_one_line_of_the_log(repository):
     stream = io.BytesIO()
     app = create_app(Settings(repository=repository), log=json_log("info", stream))
-    core_of(app).load()
+    context_of(app).load()
     with TestClient(app) as client:
         answer = client.post(URL, json=QUERY)
         client.get("/healthz/live")
