@@ -17,7 +17,7 @@ from .app import Application, create_app
 from .context import context_of
 from .errors import StartError
 from .health import Health
-from .http.protocol import Protocol
+from .http.protocol import BoundedProtocol
 from .logging import Log, forward, json_log
 from .settings import Settings
 from .workers.channel import WorkerChannel
@@ -80,7 +80,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=BoundedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

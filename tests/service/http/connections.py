@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from hsoftmax.service.context import context_of
-from hsoftmax.service.http.protocol import Protocol
+from hsoftmax.service.http.protocol import BoundedProtocol
 from tests.service.conftest import HIDDEN
 from tests.service.engine.conftest import PATIENCE
 
@@ -83,10 +83,10 @@ class Line:
     state: ServerState = field(default_factory=ServerState)
 
     def __post_init__(self) -> None:
-        config = uvicorn.Config(self.app, http=Protocol, access_log=False, log_config=None)
+        config = uvicorn.Config(self.app, http=BoundedProtocol, access_log=False, log_config=None)
         config.load()
         self.wire = Wire()
-        self.protocol = Protocol(config, self.state, {}, asyncio.get_running_loop())
+        self.protocol = BoundedProtocol(config, self.state, {}, asyncio.get_running_loop())
         self.protocol.connection_made(self.wire)
 
     @property
