@@ -30,6 +30,7 @@ from .api.dispatch import Shortcut
 from .api.openapi import document
 from .context import Core, core_of
 from .control import answer_peer, keep
+from .daemon_thread import in_daemon_thread
 from .engine import INLINE_WORK, Bounds, Engine
 from .errors import InvalidQuery, ServiceError, StartError
 from .health import Health
@@ -179,7 +180,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _follow(core: Core) -> None:
     """Load the repository, then keep up with it."""
-    await asyncio.to_thread(core.load)
+    await in_daemon_thread(core.load)
     keep_for_good()
     if core.settings.watch:
         await watch(core.repository, core.log, core.health.recover)

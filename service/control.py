@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .context import Core
+from .daemon_thread import in_daemon_thread
 from .errors import NotAlive
 from .resources import resident_bytes
 from .workers.metrics_aggregation import Snapshot, page, snapshot
@@ -12,7 +13,7 @@ from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 async def reload(core: Core, name: str) -> Mapping[str, str]:
     """Reload a bundle everywhere; what was refused anywhere."""
-    refused = dict(await asyncio.to_thread(core.repository.reload, name))
+    refused = dict(await in_daemon_thread(core.repository.reload, name))
     if core.peers is not None:
         core.peers.remember(core.repository.unloaded)
         for told in await core.peers.tell({"do": "reload", "name": name}):
@@ -22,7 +23,7 @@ async def reload(core: Core, name: str) -> Mapping[str, str]:
 
 async def unload(core: Core, name: str) -> None:
     """Unload a bundle everywhere. Raises UnknownBundle if it is not served here."""
-    await asyncio.to_thread(core.repository.unload, name)
+    await in_daemon_thread(core.repository.unload, name)
     if core.peers is not None:
         core.peers.remember(core.repository.unloaded)
         await core.peers.tell({"do": "unload", "name": name})
@@ -53,11 +54,11 @@ async def answer_peer(core: Core, question: dict[str, Any]) -> dict[str, Any]:
         case "live":
             return {"alive": _is_alive(core)}
         case "reload":
-            refused = await asyncio.to_thread(core.repository.reload, name)
+            refused = await in_daemon_thread(core.repository.reload, name)
             return {"refused": dict(refused)}
         case "unload":
             if name in core.repository.names():
-                await asyncio.to_thread(core.repository.unload, name)
+                await in_daemon_thread(core.repository.unload, name)
     return {}
 
 

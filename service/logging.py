@@ -1,144 +1,80 @@
-"""Events as JSON lines on stderr. Nothing is configured globally: a log is made and passed on."""
+"""The log of a process: structlog, without anything global. A log is made and passed on.
 
-import asyncio
-import atexit
+    json_log     one JSON object a line, into any stream
+    stderr_log   the same on stderr, but readable lines if stderr is a terminal
+
+`log.info("event", key=value)` writes an event, `log.bind(key=value)` makes a log that adds the
+fields to every event, `log.exception("event")` adds the traceback of the exception that is handled.
+"""
+
 import json
-import logging
+import os
 import sys
-import traceback
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from time import time
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger
 
+from .log_writer import Event, LogWriter, Render
 from .settings import LogLevel
 
-_DELAY = 0.05  # seconds
-_PIPE = 4096  # bytes, PIPE_BUF on Linux
-_SEVERITY: dict[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-Fields = Mapping[str, object]
-Line = tuple[float, LogLevel, str, Fields, Fields]  # when, how severe, what, and the fields
+Log = FilteringBoundLogger
 
 
-def json_log(level: LogLevel, stream: BinaryIO | None = None) -> "Log":
+def json_log(level: LogLevel, stream: BinaryIO | None = None) -> Log:
     """A log that writes one JSON object a line."""
-    return Log(Lines(sys.stderr.buffer if stream is None else stream), level)
+    return _log(level, sys.stderr.buffer if stream is None else stream, _as_json)
 
 
-class Log:
-    """Events by name with their fields; those below the level cost next to nothing."""
+def stderr_log(level: LogLevel) -> Log:
+    """A log on what is stderr now, even if file descriptor 2 is replaced later.
 
-    def __init__(self, lines: "Lines", level: LogLevel, **always: object) -> None:
-        self._lines = lines
-        self._level = level
-        self._least = _SEVERITY[level]
-        self._always = always
-
-    def bind(self, **always: object) -> "Log":
-        """The same with these fields in every event."""
-        return Log(self._lines, self._level, **self._always, **always)
-
-    def debug(self, event: str, **fields: object) -> None:
-        if self._least <= 10:
-            self._lines.add((time(), "debug", event, self._always, fields))
-
-    def info(self, event: str, **fields: object) -> None:
-        if self._least <= 20:
-            self._lines.add((time(), "info", event, self._always, fields))
-
-    def warning(self, event: str, **fields: object) -> None:
-        if self._least <= 30:
-            self._lines.add((time(), "warning", event, self._always, fields))
-
-    def error(self, event: str, error: BaseException | None = None, /, **fields: object) -> None:
-        """What went wrong, with the traceback of the exception if one is given."""
-        if error is not None:
-            fields["exception"] = "".join(traceback.format_exception(error))
-        self._lines.add((time(), "error", event, self._always, fields))
-
-    def exception(self, event: str, **fields: object) -> None:
-        """What went wrong, with the traceback of the exception that is being handled."""
-        self.error(event, sys.exception(), **fields)
-
-
-class Lines:
-    """Writes lines: at once, but from an event loop a little later and many in one go.
-
-    The loop has requests to answer, and a line that is made between two of them takes several
-    times as long as one that is made after another line. Fields must not change meanwhile.
+    The stream is unbuffered: a thread that waits in a buffer's lock would end the process badly.
     """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._waiting: deque[Line] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        atexit.register(self.flush)
-
-    def add(self, line: Line) -> None:
-        self._waiting.append(line)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a thread of its own may as well wait
-            return self.flush()
-        if loop is not self._loop:  # which will flush, unless it has ended before
-            self._loop = loop
-            loop.call_later(_DELAY, self.flush)
-
-    def flush(self) -> None:
-        """Write what waits."""
-        self._loop = None
-        lines = []
-        while self._waiting:
-            lines.append(_encoded(*self._waiting.popleft()))
-        if not self._stream.closed:
-            for chunk in _chunks(lines):
-                self._stream.write(chunk)
-                self._stream.flush()
+    stream = os.fdopen(os.dup(2), "wb", buffering=0)
+    return _log(level, stream, _as_text() if stream.isatty() else _as_json)
 
 
-def _encoded(seconds: float, level: LogLevel, event: str, always: Fields, fields: Fields) -> bytes:
-    now = datetime.fromtimestamp(seconds, UTC)
-    line = {"timestamp": now, "level": level, "event": event, **always, **fields}
+def _log(level: LogLevel, stream: BinaryIO, render: Render) -> Log:
+    log: Log = structlog.wrap_logger(
+        LogWriter(stream, render),
+        processors=[_hand_on],  # one, as each costs a request part of a microsecond
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    return log
+
+
+def _hand_on(
+    logger: object, level: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
+    """The arguments of `LogWriter.add`, which renders the event later."""
+    event["timestamp"] = time()
+    event["level"] = level
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, level, event)
+    return (event,), {}
+
+
+def _as_json(event: Event) -> bytes:
+    now = datetime.fromtimestamp(event.pop("timestamp"), UTC)
+    line = {"timestamp": now, "level": event.pop("level"), "event": event.pop("event"), **event}
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
     except TypeError:  # text that is no UTF-8, of which no line before it must be lost
         return json.dumps(line, default=str).encode()
 
 
-def _chunks(lines: list[bytes]) -> Iterator[bytes]:
-    """Whole lines, as many as a pipe takes without mixing them with another process's."""
-    chunk = b""
-    for line in lines:
-        if chunk and len(chunk) + len(line) >= _PIPE:
-            yield chunk
-            chunk = b""
-        chunk += line + b"\n"
-    if chunk:
-        yield chunk
+def _as_text() -> Render:
+    """Readable lines, with colours unless the environment says NO_COLOR."""
+    console = structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
 
+    def render(event: Event) -> bytes:
+        event["timestamp"] = f"{datetime.fromtimestamp(event['timestamp']):%H:%M:%S.%f}"[:-3]
+        return console(None, event["level"], event).encode(errors="backslashreplace")
 
-def forward(logger: str, log: Log) -> None:
-    """Send what a standard library logger says to `log`, and nowhere else."""
-    source = logging.getLogger(logger)
-    source.handlers = [_Forward(log)]
-    source.propagate = False
-    source.setLevel(logging.INFO)
-
-
-class _Forward(logging.Handler):
-    def __init__(self, log: Log) -> None:
-        super().__init__()
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if record.levelno >= logging.ERROR or error is not None:
-            self._log.error(record.getMessage(), error)
-        elif record.levelno >= logging.WARNING:
-            self._log.warning(record.getMessage())
-        else:
-            self._log.info(record.getMessage())
+    return render

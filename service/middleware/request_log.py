@@ -48,7 +48,7 @@ class Rim:
     async def _last_resort(
         self, error: Exception, exchange: Exchange, scope: Scope, send: Send
     ) -> None:
-        self._log.error("internal_error", error, request_id=exchange.request_id)
+        self._log.error("internal_error", exc_info=error, request_id=exchange.request_id)
         if not exchange.status:
             await send_error(send, UNFORESEEN, scope)
 

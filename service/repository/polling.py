@@ -7,6 +7,7 @@ included, where notifications do not arrive.
 import asyncio
 from collections.abc import Callable
 
+from hsoftmax.service.daemon_thread import in_daemon_thread
 from hsoftmax.service.logging import Log
 
 from .repository import Repository
@@ -25,7 +26,7 @@ async def watch(
     while True:
         await asyncio.sleep(interval)
         try:
-            await asyncio.to_thread(repository.load)
+            await in_daemon_thread(repository.load)
         except Exception:
             if not failing:  # once is enough
                 log.exception("watch_failed")

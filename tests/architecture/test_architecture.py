@@ -68,9 +68,10 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("export",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources"),
+        ("daemon_thread", "errors", "log_writer", "metrics", "page", "resources"),
         ("codecs", "settings"),
         ("logging",),
+        ("log_capture",),
         ("engine", "repository", "workers"),
         ("health", "http"),
         ("inference",),
