@@ -12,11 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax import exporter
-from tests.scoring.conftest import LABELS, make_model, make_rows, write
+from tests.scoring.conftest import make_rows, write
 from tests.service.processes import Process
 
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from hsoftmax.cli import main; main()"]
+EXPORT = """
+import pathlib, sys
+from hsoftmax import exporter
+from tests.scoring.conftest import LABELS, make_model
+exporter.export_model(make_model(), exporter.destination(pathlib.Path(sys.argv[1])), labels=LABELS)
+"""
 BARE = "import onnxruntime; onnxruntime.get_available_providers()"
 
 
@@ -34,9 +40,10 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
+    """Exported in a process of its own: this one may have chosen a device for the service."""
     repository = tmp_path_factory.mktemp("telemetry")
-    to = exporter.destination(repository / "words" / "1")
-    exporter.export_model(make_model(), to, labels=LABELS)
+    command = [sys.executable, "-c", EXPORT, repository / "words" / "1"]
+    subprocess.run(command, check=True, cwd=ROOT)
     return repository
 
 
