@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,12 @@ def test_a_manifest_that_is_not_json_is_refused(made, content):
     (made.path / bundle.MANIFEST).write_bytes(content)
     with pytest.raises(bundle.BundleError, match=r"bundle.json"):
         bundle.open_bundle(made.path)
+
+
+def test_a_manifest_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / bundle.MANIFEST)
+    with pytest.raises(bundle.BundleError, match=r"bundle.json: expected a regular file, got none"):
+        bundle.open_bundle(tmp_path)
 
 
 def test_a_directory_without_a_manifest_is_no_bundle(tmp_path):
