@@ -36,10 +36,10 @@ from hsoftmax.score_request import Call, open_order
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.jobs import submission
 from hsoftmax.service.jobs.blocking_graph_runner import EngineRun
+from tests.data import MODIFIED
 from tests.models.adaptive import adaptive
 from tests.models.trees import random_huffman
 
-MODIFIED = 1_700_000_000  # seconds: the time of change of every input
 YEAR_2100 = 4_102_444_800
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 4, 4, 3, 11
 LABELS = (*(f"word{i}" for i in range(TARGETS - 1)), "étoile")
