@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import os
 import re
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ def open_bundle(path: Path) -> Bundle:
         BundleError: not a bundle, a manifest that does not fit, a missing or short file.
     """
     try:
+        if not stat.S_ISREG((path / MANIFEST).stat().st_mode):  # a device may have no end
+            raise BundleError(f"{path / MANIFEST}: expected a regular file, got none")
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(

@@ -98,6 +98,13 @@ def test_a_linked_manifest_is_checked_as_any_other(linked, tmp_path):
         bundle.open_bundle(linked)
 
 
+def test_a_manifest_without_end_is_refused(linked):
+    (linked / bundle.MANIFEST).unlink()
+    (linked / bundle.MANIFEST).symlink_to("/dev/zero")
+    with pytest.raises(bundle.BundleError, match=r"bundle.json: expected a regular file, got none"):
+        bundle.open_bundle(linked)
+
+
 @pytest.mark.parametrize("dangling", [True, False])
 def test_no_export_is_written_through_a_link(tmp_path, dangling):
     """A link in the place of a version is a version, and what it leads to stays as it is."""
