@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from hsoftmax import bundle, scoring
-from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.demo.sample_model import export_sample, find_sample
 from hsoftmax.models.arrays import Array
-from hsoftmax.runners.local import LocalRun
-from hsoftmax.scoring.graph_request import ask
-from hsoftmax.scoring.row_batch import Rows
+from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.scoring.graph_request import build_graph_request
+from hsoftmax.scoring.row_batch import RowBatch
 
 from .measure import report
 
@@ -39,7 +39,7 @@ _AT_ONCE = 50_000
 def main() -> None:
     told = _options()
     with tempfile.TemporaryDirectory(dir=told.folder) as folder:
-        opened = exported(find_sample(), Path(folder) / "repository")
+        opened = export_sample(find_sample(), Path(folder) / "repository")
         source = _generate(Path(folder), told.rows, told.of, opened)
         os.sync()  # or the rows would still be on their way to the disk
         before = _bare(opened)
@@ -106,9 +106,9 @@ def _write_parquet(path: Path, rows: int, width: int, chunks: Iterator[tuple[Arr
 
 def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     """By batch size: rows a second of the graph alone, and CPU µs that a row takes."""
-    run, facts = LocalRun(opened), scoring.Facts.of(opened)
+    run, bundle_info = LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
     cores = len(os.sched_getaffinity(0))
-    ((_, hidden, target),) = _chunks(_POOL // 2, facts.hidden_size, facts.num_targets)
+    ((_, hidden, target),) = _chunks(_POOL // 2, bundle_info.hidden_size, bundle_info.num_targets)
     found = {}
     with ThreadPoolExecutor(cores) as pool:
         for batch in _BATCHES:
@@ -122,8 +122,8 @@ def _asked(hidden: Array, target: Array) -> scoring.Asked:
     rows = len(hidden)
     nothing = [None] * rows
     one, bare = np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
-    made = Rows(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
-    asked = ask(made, scoring.Task("target_log_prob"), "one", 0)
+    made = RowBatch(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
+    asked = build_graph_request(made, scoring.Task("target_log_prob"), "one", 0)
     assert asked is not None
     return asked
 

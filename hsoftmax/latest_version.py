@@ -5,7 +5,7 @@ from pathlib import Path
 from hsoftmax import bundle
 
 
-def newest(path: Path) -> Path:
+def latest_version(path: Path) -> Path:
     """`path` itself where it is a bundle, else its highest version."""
     found = bundle.versions(path)
     return path / str(found[-1]) if found else path

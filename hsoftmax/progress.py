@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 _STEPS = 1_000_000  # of the bar: inputs are measured in bytes or in rows
 
 
-class Bar:
+class ProgressBar:
     """The bar, and what it knows of the rate; a job taken up begins in the middle."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from ray.serve import Application
 from starlette.types import ASGIApp
 
 from .service import Settings, create_app
-from .service.context import core_of
+from .service.context import context_of
 
 
 @serve.ingress()
@@ -26,7 +26,7 @@ class Replica:
 
     async def check_health(self) -> None:
         """Raises NotAlive or NotReady; asked before the first request, and then again and again."""
-        core = core_of(self._service)
+        core = context_of(self._service)
         while not core.repository.loaded and core.health.failure is None:
             await asyncio.sleep(0.1)
         core.health.expect_alive(core.engine)

@@ -7,7 +7,7 @@ from hsoftmax import scoring
 
 
 @dataclass(frozen=True)
-class Call:
+class ScoreRequest:
     """The parts of an order that can be sent; what None stands for follows from the bundle."""
 
     input: Path
@@ -19,17 +19,17 @@ class Call:
     shard_rows: int | None = None
 
 
-def open_order(call: Call, facts: scoring.Facts) -> scoring.Order:
+def open_job_spec(call: ScoreRequest, bundle_info: scoring.BundleInfo) -> scoring.JobSpec:
     """The order, whose source is to be closed. Raises CallError."""
     files = scoring.find_inputs(call.input)
     format = scoring.find_format(call.output if call.output.suffix else files[0])
-    source = scoring.open_inputs(files, call.columns, facts, labelled=call.labelled)
+    reader = scoring.open_inputs(files, call.columns, bundle_info, labelled=call.labelled)
     try:
-        return scoring.make_order(
-            source, call.output, format, facts, call.task,
+        return scoring.build_job_spec(
+            reader, call.output, format, bundle_info, call.task,
             columns=call.columns, labelled=call.labelled,
             batch=call.batch, shard_rows=call.shard_rows,
         )  # fmt: skip
     except scoring.CallError:
-        source.close()
+        reader.close()
         raise

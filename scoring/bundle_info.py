@@ -14,7 +14,7 @@ from .errors import CallError
 
 
 @dataclass(frozen=True)
-class Facts:
+class BundleInfo:
     """A softmax as seen from outside; `digest` says which one beyond doubt."""
 
     name: str

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from hsoftmax.models import UserError
 
 # The service answers with the same codes where the same thing is wrong with a request.
-Code = Literal[
+ErrorCode = Literal[
     "invalid_json",
     "invalid_query",
     "target_out_of_range",
@@ -48,7 +48,7 @@ class BrokenInput(ScoringError):
     """A stream that is not in the format that it says, or not to its end."""
 
 
-class SpoiledShard(ScoringError):
+class CorruptShard(ScoringError):
     """A shard that is forgotten, so that the job need only be taken up again."""
 
     def __init__(self, number: int, sentence: str) -> None:
@@ -56,9 +56,9 @@ class SpoiledShard(ScoringError):
         self.number = number
 
 
-class Flaw(ScoringError):
+class RowError(ScoringError):
     """What is wrong with one row: a sentence and the service's code for it."""
 
-    def __init__(self, code: Code, sentence: str) -> None:
+    def __init__(self, code: ErrorCode, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code

@@ -12,12 +12,12 @@ from hsoftmax.bundle import Graph
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.sampling import noise
 
-from .row_batch import Rows
-from .task import LARGEST_SEED, Form, Task, graph_of
+from .row_batch import RowBatch
+from .task import MAX_SEED, TargetShape, Task, graph_for_task
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GraphRequest:
     """One run of a bundle's graph; `positions` are the chunk's rows that it is about."""
 
     graph: str
@@ -29,21 +29,23 @@ class Asked:
     seed: int
 
 
-Run = Callable[[Asked], list[Array]]
+GraphRunner = Callable[[GraphRequest], list[Array]]
 
 
-def ask(rows: Rows, task: Task, form: Form, first_row: int) -> Asked | None:
+def build_graph_request(
+    rows: RowBatch, task: Task, target_shape: TargetShape, first_row: int
+) -> GraphRequest | None:
     """What to run for a chunk whose first row is number `first_row`; None if there is nothing."""
-    graph = graph_of(task, form)
-    answered = np.ones(len(rows), dtype=np.bool_)
-    answered[list(rows.flaws)] = False
+    graph = graph_for_task(task, target_shape)
+    answerable = np.ones(len(rows), dtype=np.bool_)
+    answerable[list(rows.row_errors)] = False
     if graph == "target_log_prob":
-        answered &= rows.counts > 0
-    if not answered.any():
+        answerable &= rows.counts > 0
+    if not answerable.any():
         return None
     # Every row takes its share of the noise, so that a draw does not depend on others' flaws.
-    kept = np.flatnonzero(answered) if graph != "sample" else np.arange(len(rows))
-    return Asked(
+    kept = np.flatnonzero(answerable) if graph != "sample" else np.arange(len(rows))
+    return GraphRequest(
         graph=graph,
         task=task,
         positions=kept,
@@ -54,25 +56,25 @@ def ask(rows: Rows, task: Task, form: Form, first_row: int) -> Asked | None:
     )
 
 
-def feeds(asked: Asked, graph: Graph) -> dict[str, Array]:
+def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
     """The inputs of the bundle's graph."""
-    task, hidden = asked.task, asked.hidden
-    match asked.graph:
+    task, hidden = request.task, request.hidden
+    match request.graph:
         case "target_log_prob":
-            return {"hidden": hidden, "row": asked.row, "target": asked.target}
+            return {"hidden": hidden, "row": request.row, "target": request.target}
         case "top_k":
             limit = np.array([task.max_blocks])
             return {"hidden": hidden, "k": np.array([task.k]), "max_blocks": limit}
         case "sample":
             shape = (len(hidden), task.num_samples, graph.noise_per_sample)
-            return {"hidden": hidden, "noise": noise(asked.seed, *shape)}
+            return {"hidden": hidden, "noise": noise(request.seed, *shape)}
         case _:
             return {"hidden": hidden}
 
 
-def by_name(outputs: list[Array], asked: Asked) -> Mapping[str, Array]:
+def outputs_by_name(outputs: list[Array], request: GraphRequest) -> Mapping[str, Array]:
     """A graph's outputs by name."""
-    return dict(zip(_OUTPUTS[asked.graph], outputs, strict=True))
+    return dict(zip(_OUTPUTS[request.graph], outputs, strict=True))
 
 
 _OUTPUTS: Mapping[str, tuple[str, ...]] = {
@@ -86,4 +88,4 @@ _OUTPUTS: Mapping[str, tuple[str, ...]] = {
 def _seed(seed: int, first_row: int) -> int:
     """A chunk's own seed: the service draws the same targets from it."""
     mixed = np.random.SeedSequence([seed, first_row]).generate_state(1, np.uint64)[0]
-    return int(mixed) & LARGEST_SEED
+    return int(mixed) & MAX_SEED

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .results import Records
-from .row_batch import Id, Rows
+from .results import RowResults
+from .row_batch import RowBatch, RowId
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,15 @@ class Tally:
         }
 
 
-def tallies(rows: Rows, records: Records, log_base: float | None) -> dict[Id, Tally]:
+def tallies(rows: RowBatch, results: RowResults, log_base: float | None) -> dict[RowId, Tally]:
     """The sums of each sequence in a chunk, in the order of their first rows."""
     unit = 1.0 if log_base is None else math.log(log_base)
     log_prob = np.full(len(rows), np.nan)
-    if len(records.scored):
-        log_prob[records.scored] = np.asarray(records.columns["log_prob"], dtype=np.float64) * unit
-    found: dict[Id, Tally] = {}
+    if len(results.scored):
+        log_prob[results.scored] = np.asarray(results.columns["log_prob"], dtype=np.float64) * unit
+    found: dict[RowId, Tally] = {}
     for i, (sequence, value) in enumerate(zip(rows.sequences, log_prob.tolist(), strict=True)):
-        if i in records.flaws:
+        if i in results.row_errors:
             one = Tally(failed=1)
         elif i in rows.oov:
             one = Tally(oov=1)

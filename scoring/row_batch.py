@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from hsoftmax.models.arrays import Array, Float32, Int64
 
-from .bundle_info import Facts
-from .errors import Flaw
-from .task import Oov, Task, needs_target, reads_target
+from .bundle_info import BundleInfo
+from .errors import RowError
+from .task import OovPolicy, Task, needs_target, reads_target
 
 Bool = NDArray[np.bool_]
-Id = str | int | None
-Target = int | str
+RowId = str | int | None
+TargetOrLabel = int | str
 
 # "any": one or a list; "maybe": or none; "absent": it would be a mistake; "ignored": no matter
-Wanted = Literal["one", "any", "absent", "ignored"]
+TargetRule = Literal["one", "any", "absent", "ignored"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Integers(Sequence[int]):
+class IntegerIds(Sequence[int]):
     """Ids that stay an array until one of them is asked for: most formats want no more."""
 
     array: Int64
@@ -50,7 +50,7 @@ class Integers(Sequence[int]):
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowBatch:
     """A chunk of rows in their order.
 
     Attributes:
@@ -64,64 +64,66 @@ class Rows:
     """
 
     lines: Sequence[int]
-    ids: Sequence[Id]
+    ids: Sequence[RowId]
     hidden: Float32
     target: Int64
     counts: Int64
     listed: Bool
-    sequences: Sequence[Id]
+    sequences: Sequence[RowId]
     oov: frozenset[int]
-    flaws: Mapping[int, Flaw]
+    row_errors: Mapping[int, RowError]
 
     def __len__(self) -> int:
         return len(self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RowRequirements:
     """What rows are read for."""
 
-    facts: Facts
-    targets: Wanted
-    oov: Oov = "error"
+    bundle_info: BundleInfo
+    targets: TargetRule
+    oov: OovPolicy = "error"
 
 
 @dataclass(slots=True)
-class Parsed:
+class ParsedRow:
     """One row of a text format, before its numbers are checked."""
 
-    id: Id
+    id: RowId
     input: Sequence[float]
-    targets: Sequence[Target] | None = None
+    targets: Sequence[TargetOrLabel] | None = None
     listed: bool = False
-    sequence: Id = None
-    flaw: Flaw | None = None
+    sequence: RowId = None
+    row_error: RowError | None = None
 
 
-def reading(task: Task, full: bool, facts: Facts) -> Reading:
+def row_requirements(task: Task, full: bool, bundle_info: BundleInfo) -> RowRequirements:
     """What `task` wants of a row; `full` where it asks for whole distributions."""
     if not reads_target(task):
-        return Reading(facts, "ignored")
+        return RowRequirements(bundle_info, "ignored")
     if full and not needs_target(task):
-        return Reading(facts, "absent")
+        return RowRequirements(bundle_info, "absent")
     if task.name == "perplexity":
-        return Reading(facts, "one", task.oov)
-    return Reading(facts, "any")
+        return RowRequirements(bundle_info, "one", task.oov)
+    return RowRequirements(bundle_info, "any")
 
 
-def flawed(flaw: Flaw, id: Id = None) -> Parsed:
+def failed_row(row_error: RowError, id: RowId = None) -> ParsedRow:
     """The row that could not be read."""
-    return Parsed(id, (), flaw=flaw)
+    return ParsedRow(id, (), row_error=row_error)
 
 
-def gather(parsed: Sequence[Parsed], first_line: int, reading: Reading) -> Rows:
+def build_row_batch(
+    parsed: Sequence[ParsedRow], first_line: int, requirements: RowRequirements
+) -> RowBatch:
     """Rows of a text format, checked."""
-    flaws = {i: row.flaw for i, row in enumerate(parsed) if row.flaw is not None}
-    hidden = _matrix(parsed, flaws, reading.facts.hidden_size)
-    entries = [None if i in flaws else row.targets for i, row in enumerate(parsed)]
+    row_errors = {i: row.row_error for i, row in enumerate(parsed) if row.row_error is not None}
+    hidden = _matrix(parsed, row_errors, requirements.bundle_info.hidden_size)
+    entries = [None if i in row_errors else row.targets for i, row in enumerate(parsed)]
     listed = np.fromiter((row.listed for row in parsed), dtype=np.bool_, count=len(parsed))
-    target, counts, oov = resolve(entries, listed, flaws, reading)
-    return Rows(
+    target, counts, oov = resolve(entries, listed, row_errors, requirements)
+    return RowBatch(
         lines=range(first_line, first_line + len(parsed)),
         ids=[row.id for row in parsed],
         hidden=hidden,
@@ -130,31 +132,31 @@ def gather(parsed: Sequence[Parsed], first_line: int, reading: Reading) -> Rows:
         listed=listed,
         sequences=[row.sequence for row in parsed],
         oov=oov,
-        flaws=flaws,
+        row_errors=row_errors,
     )
 
 
-def _matrix(parsed: Sequence[Parsed], flaws: dict[int, Flaw], width: int) -> Float32:
+def _matrix(parsed: Sequence[ParsedRow], row_errors: dict[int, RowError], width: int) -> Float32:
     """[rows, width] of what is well-formed; the rest becomes a flaw."""
     good = []
     for i, row in enumerate(parsed):
-        if i in flaws:
+        if i in row_errors:
             continue
         if len(row.input) == width:
             good.append(i)
         else:
-            flaws[i] = wrong_width(width, len(row.input))
+            row_errors[i] = wrong_width(width, len(row.input))
     hidden = np.zeros((len(parsed), width), dtype=np.float32)
     if good:
         numbers = np.array([parsed[i].input for i in good], dtype=np.float64)
         with np.errstate(over="ignore"):
             hidden[good] = numbers.astype(np.float32)
-    expect_finite(hidden, flaws)
+    expect_finite(hidden, row_errors)
     return hidden
 
 
-def wrong_width(wanted: int, got: int) -> Flaw:
-    return Flaw("invalid_query", f"input: expected {wanted} numbers, got {got}")
+def wrong_width(wanted: int, got: int) -> RowError:
+    return RowError("invalid_query", f"input: expected {wanted} numbers, got {got}")
 
 
 def sums_of(hidden: Float32) -> Float32:
@@ -164,14 +166,16 @@ def sums_of(hidden: Float32) -> Float32:
     return sums
 
 
-def expect_finite(hidden: Float32, flaws: dict[int, Flaw], sums: Float32 | None = None) -> None:
+def expect_finite(
+    hidden: Float32, row_errors: dict[int, RowError], sums: Float32 | None = None
+) -> None:
     """Rows with NaN, or infinity in float32, become flaws and zeros; in place."""
     suspects = np.flatnonzero(~np.isfinite(sums_of(hidden) if sums is None else sums))
     for i in map(int, suspects):
         wrong = np.flatnonzero(~np.isfinite(hidden[i]))
         if not len(wrong):
             continue  # finite numbers whose sum is not
-        flaws[i] = Flaw(
+        row_errors[i] = RowError(
             "invalid_query",
             f"input position {wrong[0]}: expected a finite number within float32, "
             f"got {hidden[i, wrong[0]]}",
@@ -180,25 +184,25 @@ def expect_finite(hidden: Float32, flaws: dict[int, Flaw], sums: Float32 | None 
 
 
 def resolve(
-    entries: Sequence[Sequence[Target] | None],
+    entries: Sequence[Sequence[TargetOrLabel] | None],
     listed: Array,
-    flaws: dict[int, Flaw],
-    reading: Reading,
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
 ) -> tuple[Int64, Int64, frozenset[int]]:
     """(targets of all rows, how many each has, rows out of vocabulary); the rest becomes flaws."""
     counts = np.zeros(len(entries), dtype=np.int64)
     numbers: list[int] = []
     oov = set()
     for i, entry in enumerate(entries):
-        if i in flaws or reading.targets == "ignored":
+        if i in row_errors or requirements.targets == "ignored":
             continue
         try:
-            found = _numbers(entry, bool(listed[i]), reading)
-        except Flaw as flaw:
-            if flaw.code == "unknown_label" and reading.oov == "exclude":
+            found = _numbers(entry, bool(listed[i]), requirements)
+        except RowError as row_error:
+            if row_error.code == "unknown_label" and requirements.oov == "exclude":
                 oov.add(i)
             else:
-                flaws[i] = flaw
+                row_errors[i] = row_error
             continue
         counts[i] = len(found)
         numbers += found
@@ -206,54 +210,59 @@ def resolve(
 
 
 def resolve_numbers(
-    target: Int64, present: Bool, flaws: dict[int, Flaw], reading: Reading
+    target: Int64, present: Bool, row_errors: dict[int, RowError], requirements: RowRequirements
 ) -> tuple[Int64, Int64]:
     """As `resolve`, of one number a row: (targets of all rows, how many each has)."""
-    if reading.targets in ("ignored", "absent"):
+    if requirements.targets in ("ignored", "absent"):
         return np.empty(0, dtype=np.int64), np.zeros(len(target), dtype=np.int64)
     counts = np.ones(len(target), dtype=np.int64)
     for i in map(int, np.flatnonzero(~present)):
-        flaws.setdefault(i, Flaw("invalid_query", "target: expected a value, got none"))
-    wrong = (target < 0) | (target >= reading.facts.num_targets)
+        row_errors.setdefault(i, RowError("invalid_query", "target: expected a value, got none"))
+    wrong = (target < 0) | (target >= requirements.bundle_info.num_targets)
     for i in map(int, np.flatnonzero(wrong & present)):
-        flaws.setdefault(i, out_of_range(int(target[i]), reading.facts))
-    counts[list(flaws)] = 0
+        row_errors.setdefault(i, out_of_range(int(target[i]), requirements.bundle_info))
+    counts[list(row_errors)] = 0
     return target[counts > 0], counts
 
 
-def _numbers(entry: Sequence[Target] | None, listed: bool, reading: Reading) -> list[int]:
+def _numbers(
+    entry: Sequence[TargetOrLabel] | None, listed: bool, requirements: RowRequirements
+) -> list[int]:
     """A row's targets, in range. Raises Flaw."""
-    if reading.targets == "absent":
+    if requirements.targets == "absent":
         if entry is not None:
-            raise Flaw("invalid_query", "target: expected none, as in the first row, got one")
+            raise RowError("invalid_query", "target: expected none, as in the first row, got one")
         return []
     if entry is None:
-        raise Flaw("invalid_query", "target: expected a value, got none")
-    if listed and reading.targets == "one":
-        raise Flaw("invalid_query", "targets: expected one `target` in each row, got a list")
-    return [_number(target, reading.facts) for target in entry]
+        raise RowError("invalid_query", "target: expected a value, got none")
+    if listed and requirements.targets == "one":
+        raise RowError("invalid_query", "targets: expected one `target` in each row, got a list")
+    return [_number(target, requirements.bundle_info) for target in entry]
 
 
-def _number(target: Target, facts: Facts) -> int:
+def _number(target: TargetOrLabel, bundle_info: BundleInfo) -> int:
     if isinstance(target, str):
-        return _labelled(target, facts)
-    if not 0 <= target < facts.num_targets:
-        raise out_of_range(target, facts)
+        return _labelled(target, bundle_info)
+    if not 0 <= target < bundle_info.num_targets:
+        raise out_of_range(target, bundle_info)
     return target
 
 
-def out_of_range(target: int, facts: Facts) -> Flaw:
-    return Flaw(
-        "target_out_of_range", f"target: expected 0 to {facts.num_targets - 1}, got {target}"
+def out_of_range(target: int, bundle_info: BundleInfo) -> RowError:
+    return RowError(
+        "target_out_of_range", f"target: expected 0 to {bundle_info.num_targets - 1}, got {target}"
     )
 
 
-def _labelled(label: str, facts: Facts) -> int:
-    if facts.labels is None:
-        raise Flaw(
-            "unknown_label", f"target: expected an integer, as {facts.name} has no labels, got text"
+def _labelled(label: str, bundle_info: BundleInfo) -> int:
+    if bundle_info.labels is None:
+        raise RowError(
+            "unknown_label",
+            f"target: expected an integer, as {bundle_info.name} has no labels, got text",
         )
     try:
-        return facts.target_of_label[label]
+        return bundle_info.target_of_label[label]
     except KeyError:
-        raise Flaw("unknown_label", f"target: no label {label[:60]!r} in {facts.name}") from None
+        raise RowError(
+            "unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}"
+        ) from None

@@ -10,15 +10,15 @@ from hsoftmax import bundle, models
 from hsoftmax.client import Client
 from hsoftmax.models.arrays import Float64
 
-from .sample_model import NAME, Sample
+from .sample_model import SAMPLE_NAME, Sample
 
 _SHOWN = 3
 _ROWS_AT_ONCE = 256
-_ROUTE = f"/v1/models/{NAME}"
+_ROUTE = f"/v1/models/{SAMPLE_NAME}"
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampleAnswer:
     """The five likeliest next words of one context, and the word that truly came next."""
 
     context: str
@@ -42,7 +42,7 @@ class Comparison:
         return abs(self.got - self.wanted) <= self.tolerance
 
 
-def ask(client: Client, sample: Sample, made: bundle.Bundle) -> list[Answer]:
+def query_sample(client: Client, sample: Sample, made: bundle.Bundle) -> list[SampleAnswer]:
     """Ask about the first few held-out positions."""
     hidden, target = (array[:_SHOWN] for array in sample.heldout)
     labels = bundle.read_labels(made)
@@ -53,7 +53,9 @@ def ask(client: Client, sample: Sample, made: bundle.Bundle) -> list[Answer]:
         f"{_ROUTE}/probabilities", {"inputs": hidden.tolist(), "targets": true_words}
     )["probabilities"]
     return [
-        Answer(context, tuple(best["labels"]), tuple(best["probabilities"]), word, probability)
+        SampleAnswer(
+            context, tuple(best["labels"]), tuple(best["probabilities"]), word, probability
+        )
         for context, best, word, probability in zip(
             sample.contexts, likeliest, true_words, true, strict=False
         )
@@ -61,7 +63,7 @@ def ask(client: Client, sample: Sample, made: bundle.Bundle) -> list[Answer]:
 
 
 def compare(
-    client: Client, sample: Sample, made: bundle.Bundle, answers: list[Answer]
+    client: Client, sample: Sample, made: bundle.Bundle, answers: list[SampleAnswer]
 ) -> Iterator[Comparison]:
     """Everything that was answered, and the perplexity of all held-out positions, checked."""
     model = models.from_tensors(
@@ -78,7 +80,7 @@ def compare(
 
 
 def _compare_answer(
-    answer: Answer, probs: Float64, labels: tuple[str, ...]
+    answer: SampleAnswer, probs: Float64, labels: tuple[str, ...]
 ) -> Iterator[Comparison]:
     where = {label: target for target, label in enumerate(labels)}
     best = -np.sort(-probs)

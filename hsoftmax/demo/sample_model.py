@@ -12,7 +12,7 @@ import numpy as np
 from hsoftmax import bundle, exporter
 from hsoftmax.models.arrays import Float32, Int64
 
-NAME = "state_of_the_union"
+SAMPLE_NAME = "state_of_the_union"
 _FOLDER = Path(__file__).parents[1] / "sample_files"
 
 
@@ -52,7 +52,7 @@ def default_repository() -> Path:
     return Path(cache) / "hsoftmax" / "demo"
 
 
-def exported(sample: Sample, repository: Path) -> bundle.Bundle:
+def export_sample(sample: Sample, repository: Path) -> bundle.Bundle:
     """The sample's bundle; made once, and again when its weights or the exporter have changed."""
     weights = sample.folder / "weights.npz"
     wanted = bundle.Source(
@@ -60,15 +60,15 @@ def exported(sample: Sample, repository: Path) -> bundle.Bundle:
         files={weights.name: bundle.sha256(weights)},
         exporter=exporter.signature(),
     )
-    taken = bundle.versions(repository / NAME)
+    taken = bundle.versions(repository / SAMPLE_NAME)
     if taken:
         with suppress(bundle.BundleError):  # what is no bundle is made anew as well
-            made = bundle.open_bundle(repository / NAME / str(taken[-1]))
+            made = bundle.open_bundle(repository / SAMPLE_NAME / str(taken[-1]))
             if made.manifest.source == wanted:
                 return made
     return exporter.export_file(
         weights,
-        repository / NAME / str(max(taken, default=0) + 1),
+        repository / SAMPLE_NAME / str(max(taken, default=0) + 1),
         source="theano",
         labels=sample.folder / "labels.txt",
     )

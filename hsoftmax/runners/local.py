@@ -11,10 +11,10 @@ from onnxruntime import InferenceSession
 from hsoftmax.bundle import Bundle
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import open_single_thread_session
-from hsoftmax.scoring import Asked, ScoringError, feeds
+from hsoftmax.scoring import GraphRequest, ScoringError, graph_inputs
 
 
-class LocalRun:
+class LocalGraphRunner:
     """Sessions of the graphs that are asked for, opened when they first are."""
 
     def __init__(self, opened: Bundle) -> None:
@@ -22,15 +22,15 @@ class LocalRun:
         self._sessions: dict[str, InferenceSession] = {}
         self._opening = Lock()
 
-    def __call__(self, asked: Asked) -> list[Array]:
-        graph = self._bundle.manifest.tasks[asked.graph]
+    def __call__(self, request: GraphRequest) -> list[Array]:
+        graph = self._bundle.manifest.tasks[request.graph]
         names = [port.name for port in graph.outputs]
-        session = self._session(asked.graph)
+        session = self._session(request.graph)
         try:
-            outputs: list[Array] = session.run(names, feeds(asked, graph))
+            outputs: list[Array] = session.run(names, graph_inputs(request, graph))
         except Exception as error:
             reason = str(error).splitlines()[0]
-            raise ScoringError(f"{asked.graph}: the graph could not be run: {reason}") from None
+            raise ScoringError(f"{request.graph}: the graph could not be run: {reason}") from None
         return outputs
 
     def _session(self, task: str) -> InferenceSession:

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from hsoftmax.models.arrays import Array, Float32
-from hsoftmax.scoring import Asked, Facts, ScoringError
+from hsoftmax.scoring import BundleInfo, GraphRequest, ScoringError
 
 _SECONDS = 120
 _TRIES = 20
@@ -23,41 +23,48 @@ _TASKS = {"target_log_prob", "log_probs", "top_k", "sample"}
 
 
 @dataclass(frozen=True)
-class RemoteRun:
+class RemoteGraphRunner:
     """A bundle of a server, in one version; every answer must come of the same digest."""
 
     base: str  # such as http://127.0.0.1:8000
-    facts: Facts
+    bundle_info: BundleInfo
     version: str
     key: str | None = None
 
-    def __call__(self, asked: Asked) -> list[Array]:
-        inputs = {"inputs": asked.hidden, "version": self.version, "log": True}
-        match asked.graph:
+    def __call__(self, request: GraphRequest) -> list[Array]:
+        inputs = {"inputs": request.hidden, "version": self.version, "log": True}
+        match request.graph:
             case "target_log_prob":
-                counts = np.bincount(asked.row, minlength=len(asked.hidden))
-                targets = np.split(asked.target, np.cumsum(counts)[:-1])
+                counts = np.bincount(request.row, minlength=len(request.hidden))
+                targets = np.split(request.target, np.cumsum(counts)[:-1])
                 lists = self._ask("probabilities", {**inputs, "targets": targets})
                 return [_floats([p for row in lists["log_probabilities"] for p in row])]
             case "log_probs":
                 answer = self._ask("probabilities", inputs)
                 return [np.array([_floats(row) for row in answer["log_probabilities"]])]
             case "top_k":
-                task = asked.task
+                task = request.task
                 rows = self._ask("topk", {**inputs, "k": task.k, "max_blocks": task.max_blocks})
                 return _found(rows["results"], task.k)
             case _:
-                drawn = {"num_samples": asked.task.num_samples, "seed": asked.seed}
+                drawn = {"num_samples": request.task.num_samples, "seed": request.seed}
                 rows = self._ask("sample", {**inputs, **drawn})["results"]
-                return [np.array([row["targets"] for row in rows]),
-                        np.array([_floats(row["log_probabilities"]) for row in rows])]  # fmt: skip
+                return [
+                    np.array([row["targets"] for row in rows]),
+                    np.array([_floats(row["log_probabilities"]) for row in rows]),
+                ]
 
     def _ask(self, question: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  the answer's JSON
-        return ask(self.base, f"/v1/models/{quote(self.facts.name, safe='')}/{question}", body,
-                   key=self.key, digest=self.facts.digest)  # fmt: skip
+        return ask(
+            self.base,
+            f"/v1/models/{quote(self.bundle_info.name, safe='')}/{question}",
+            body,
+            key=self.key,
+            digest=self.bundle_info.digest,
+        )
 
 
-def connect(base: str, bundle: str, key: str | None) -> RemoteRun:
+def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
     """The server's bundle `NAME` or `NAME/VERSION`, and what must be known of it.
 
     Raises:
@@ -67,18 +74,32 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteRun:
     query = f"?version={quote(version, safe='')}" if version else ""
     path = f"/v1/models/{quote(name, safe='')}"
     info = ask(base, path + query, None, key=key)
-    facts = Facts(name, info["digest"], info["hidden_size"] or 0, info["num_targets"] or 0,
-                  frozenset(info["tasks"]) & _TASKS)  # fmt: skip
+    bundle_info = BundleInfo(
+        name,
+        info["digest"],
+        info["hidden_size"] or 0,
+        info["num_targets"] or 0,
+        frozenset(info["tasks"]) & _TASKS,
+    )
     if not info["labels"]:
-        return RemoteRun(base, facts, info["version"], key)
+        return RemoteGraphRunner(base, bundle_info, info["version"], key)
     # There is no list of labels to ask for, but the likeliest of all targets are all of them.
-    every = {"inputs": [[0.0] * facts.hidden_size], "k": facts.num_targets,
-             "version": info["version"]}  # fmt: skip
+    every = {
+        "inputs": [[0.0] * bundle_info.hidden_size],
+        "k": bundle_info.num_targets,
+        "version": info["version"],
+    }
     (answer,) = ask(base, f"{path}/topk", every, key=key)["results"]
     labels = dict(zip(answer["targets"], answer["labels"], strict=True))
-    named = Facts(name, facts.digest, facts.hidden_size, facts.num_targets, facts.graphs,
-                  tuple(labels[i] for i in range(facts.num_targets)))  # fmt: skip
-    return RemoteRun(base, named, info["version"], key)
+    named = BundleInfo(
+        name,
+        bundle_info.digest,
+        bundle_info.hidden_size,
+        bundle_info.num_targets,
+        bundle_info.graphs,
+        tuple(labels[i] for i in range(bundle_info.num_targets)),
+    )
+    return RemoteGraphRunner(base, named, info["version"], key)
 
 
 def ask(

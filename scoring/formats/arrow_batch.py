@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from hsoftmax.models.arrays import Float32, Int64
-from hsoftmax.scoring.errors import Flaw
+from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
     Bool,
-    Id,
-    Integers,
-    Reading,
-    Rows,
-    Target,
+    IntegerIds,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    TargetOrLabel,
     expect_finite,
     resolve,
     resolve_numbers,
@@ -26,31 +26,31 @@ from .columns import Columns
 Arrow = Any  # any of pyarrow's own: it has no types to check against
 
 
-def rows_of(
+def parse_batch(
     batch: Arrow,
     columns: Columns,
     inputs: Sequence[str],
     first_line: int,
-    reading: Reading,
-) -> Rows:
-    count, width = batch.num_rows, reading.facts.hidden_size
-    flaws: dict[int, Flaw] = {}
+    requirements: RowRequirements,
+) -> RowBatch:
+    count, width = batch.num_rows, requirements.bundle_info.hidden_size
+    row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
-        hidden = _from_lists(batch.column(inputs[0]), width, flaws)
+        hidden = _from_lists(batch.column(inputs[0]), width, row_errors)
     else:
         hidden = np.column_stack([_numbers(batch.column(name)) for name in inputs])
-    expect_finite(hidden, flaws)
-    target, counts, listed, oov = _targets(batch, columns, flaws, reading)
-    return Rows(
+    expect_finite(hidden, row_errors)
+    target, counts, listed, oov = _targets(batch, columns, row_errors, requirements)
+    return RowBatch(
         lines=range(first_line, first_line + count),
-        ids=names_of(batch, columns.id),
+        ids=id_column(batch, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=names_of(batch, columns.sequence),
+        sequences=id_column(batch, columns.sequence),
         oov=oov,
-        flaws=flaws,
+        row_errors=row_errors,
     )
 
 
@@ -59,7 +59,7 @@ def is_list(kind: Arrow) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _from_lists(column: Arrow, width: int, flaws: dict[int, Flaw]) -> Float32:
+def _from_lists(column: Arrow, width: int, row_errors: dict[int, RowError]) -> Float32:
     """[rows, width]; nulls and lists of another length become flaws."""
     count = len(column)
     if pa.types.is_fixed_size_list(column.type):
@@ -71,7 +71,7 @@ def _from_lists(column: Arrow, width: int, flaws: dict[int, Flaw]) -> Float32:
     present = column.is_valid().to_numpy(zero_copy_only=False)
     good = present & (widths == width)
     for i in map(int, np.flatnonzero(~good)):
-        flaws[i] = wrong_width(width, int(widths[i])) if present[i] else Flaw(
+        row_errors[i] = wrong_width(width, int(widths[i])) if present[i] else RowError(
             "invalid_query", "input: expected a value, got none")  # fmt: skip
     if good.all() and count:
         flat = _numbers(column.values.slice(int(starts[0]), count * width))
@@ -94,8 +94,8 @@ def _numbers(values: Arrow) -> Float32:
 def _targets(
     batch: Arrow,
     columns: Columns,
-    flaws: dict[int, Flaw],
-    reading: Reading,
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
 ) -> tuple[Int64, Int64, Bool, frozenset[int]]:
     """(targets of all rows, how many each has, which rows gave a list, out of vocabulary)."""
     names, count = batch.schema.names, batch.num_rows
@@ -103,14 +103,14 @@ def _targets(
     listed = np.full(count, not one and columns.targets in names)
     if one and (numbers := _integers(batch.column(columns.target))) is not None:
         present = batch.column(columns.target).is_valid().to_numpy(zero_copy_only=False)
-        return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
-    entries: list[Sequence[Target] | None] = [None] * count
+        return *resolve_numbers(numbers, present, row_errors, requirements), listed, frozenset()
+    entries: list[Sequence[TargetOrLabel] | None] = [None] * count
     if one:
         found = batch.column(columns.target).to_pylist()
         entries = [None if target is None else (target,) for target in found]
     elif columns.targets in names:
         entries = [_entry(entry) for entry in batch.column(columns.targets).to_pylist()]
-    target, counts, oov = resolve(entries, listed, flaws, reading)
+    target, counts, oov = resolve(entries, listed, row_errors, requirements)
     return target, counts, listed, oov
 
 
@@ -130,12 +130,12 @@ def _integers(column: Arrow) -> Int64 | None:
     return found
 
 
-def names_of(batch: Arrow, name: str) -> Sequence[Id]:
+def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     """The values of a column of ids or sequences, all None where there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
     column = batch.column(name)
     if not column.null_count and (numbers := _integers(column)) is not None:
-        return Integers(numbers)
-    found: list[Id] = column.to_pylist()
+        return IntegerIds(numbers)
+    found: list[RowId] = column.to_pylist()
     return found

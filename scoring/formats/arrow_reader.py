@@ -10,28 +10,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.row_batch import Id, Reading, Rows
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, is_list, names_of, rows_of
-from .columns import Columns, input_columns, standing_for_id
-from .reader import Block, Position, named, skip_rows
+from .arrow_batch import Arrow, id_column, is_list, parse_batch
+from .columns import Columns, id_fallback_column, input_columns
+from .reader import Position, RawBatch, skip_rows, target_shape_of
 
 _BUFFER = 2**20
 _BATCH_BYTES = 16 * 2**20  # of hidden states decoded at once
 
 
 @dataclass
-class ArrowSource:
+class ArrowReader:
     """Files of record batches; one is read at a time, from wherever the position says."""
 
     files: tuple[Path, ...]
     columns: Columns
     inputs: tuple[str, ...]
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
     total: int | None
     _rows_at_once: int
     _at: Position | None = None
@@ -41,14 +41,14 @@ class ArrowSource:
     def begin(self) -> Position:
         return Position(0, 0, 1)
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         while True:
             batch = self._take(position, count)
             if batch is not None:
                 rows = batch.num_rows
                 end = Position(position.file, position.offset + rows, position.line + rows)
                 self._at = end
-                return Block(position, end, rows, batch)
+                return RawBatch(position, end, rows, batch)
             if position.file + 1 == len(self.files):
                 return None
             position = Position(position.file + 1, 0, 1)
@@ -61,15 +61,17 @@ class ArrowSource:
         """How many rows each file has."""
         return [_count(path) for path in self.files]
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        return rows_of(block.content, self.columns, self.inputs, block.start.line, reading)
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        return parse_batch(
+            raw_batch.content, self.columns, self.inputs, raw_batch.start.line, requirements
+        )
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         alone = [self.columns.id]
         for path in self.files:
             try:
                 for batch in _batches_from(path, 0, alone, self._rows_at_once):
-                    yield names_of(batch, self.columns.id)
+                    yield id_column(batch, self.columns.id)
             except (pa.ArrowException, OSError) as error:
                 raise ScoringError(f"{path}: could not be read: {_first(error)}") from None
 
@@ -108,25 +110,25 @@ class ArrowSource:
             raise ScoringError(f"{self.files[at]}: could not be read on: {_first(error)}") from None
 
 
-def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowSource:
+def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> ArrowReader:
     """Raises CallError where a file is not what its name says, or lacks what is needed."""
     opened = [_open(path) for path in files]
     schemas = [schema for schema, _ in opened]
-    inputs = [input_columns(columns, schema.names, facts.hidden_size) for schema in schemas]
+    inputs = [input_columns(columns, schema.names, bundle_info.hidden_size) for schema in schemas]
     for path, schema, names in zip(files, schemas, inputs, strict=True):
-        expect_types(path, schema, columns, names, facts.hidden_size)
+        expect_types(path, schema, columns, names, bundle_info.hidden_size)
     if any(names != inputs[0] for names in inputs):
         raise CallError("input: expected the same columns in every file, got different ones")
     counts = [rows for _, rows in opened]
     integral = all(_is_integral(schema, columns.id) for schema in schemas)
-    return ArrowSource(
+    return ArrowReader(
         files=tuple(files),
         columns=columns,
         inputs=inputs[0],
-        form=named(schemas[0].names, columns.target, columns.targets),
+        target_shape=target_shape_of(schemas[0].names, columns.target, columns.targets),
         id_kind="int64" if integral else "string",
         total=None if None in counts else sum(count or 0 for count in counts),
-        _rows_at_once=max(1, min(65_536, _BATCH_BYTES // (4 * facts.hidden_size))),
+        _rows_at_once=max(1, min(65_536, _BATCH_BYTES // (4 * bundle_info.hidden_size))),
     )
 
 
@@ -136,9 +138,9 @@ def _is_integral(schema: Arrow, id: str) -> bool:
     return bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind)) if kind else False
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
+def detect_columns(path: Path, columns: Columns) -> Columns:
     """`custom_id` for the id, if there is a column of that name."""
-    return standing_for_id(columns, _open(path)[0].names)
+    return id_fallback_column(columns, _open(path)[0].names)
 
 
 def _open(path: Path) -> tuple[Arrow, int | None]:

@@ -63,7 +63,7 @@ def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[s
     return wanted
 
 
-def standing_for_id(columns: Columns, names: Container[str]) -> Columns:
+def id_fallback_column(columns: Columns, names: Container[str]) -> Columns:
     """The columns with `custom_id` for the id, if that is there and the other is not."""
     if CUSTOM_ID in names and columns.id not in names:
         return replace(columns, id=CUSTOM_ID)

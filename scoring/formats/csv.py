@@ -14,19 +14,27 @@ from typing import Any, BinaryIO
 import msgspec
 import orjson
 
-from hsoftmax.scoring.bundle_info import Facts
-from hsoftmax.scoring.errors import CallError, Flaw
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Id, Parsed, Reading, Rows, Target, flawed, gather
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.bundle_info import BundleInfo
+from hsoftmax.scoring.errors import CallError, RowError
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import (
+    ParsedRow,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    TargetOrLabel,
+    build_row_batch,
+    failed_row,
+)
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
-from .columns import Columns, input_columns, standing_for_id
-from .line_reader import Line, Lined, LineReader, all_lines
-from .reader import Block, named
-from .record_schema import Layout, values
+from .columns import Columns, id_fallback_column, input_columns
+from .line_reader import Line, LineBasedReader, LineReader, all_lines
+from .reader import RawBatch, target_shape_of
+from .record_schema import RecordSchema, values
 
-BLANK = Flaw("invalid_query", "expected a row, got a blank line")
+BLANK = RowError("invalid_query", "expected a row, got a blank line")
 
 _NUMBERS = msgspec.json.Decoder(list[float])
 _TARGETS = msgspec.json.Decoder(list[int | str])
@@ -48,41 +56,41 @@ class Header:
 
 
 @dataclass
-class CsvSource(Lined):
+class CsvReader(LineBasedReader):
     """CSV files, each with its own header; `labelled` where targets are labels, even "17"."""
 
     files: tuple[Path, ...]
     lines: LineReader
     headers: Sequence[Header]
-    form: Form
+    target_shape: TargetShape
     labelled: bool
-    id_kind: Kind = "string"
+    id_kind: ValueKind = "string"
     total: int | None = None
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        header = self.headers[block.start.file]
-        parsed = [_row(line, header, self.labelled) for line in block.content]
-        return gather(parsed, block.start.line, reading)
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        header = self.headers[raw_batch.start.file]
+        parsed = [_row(line, header, self.labelled) for line in raw_batch.content]
+        return build_row_batch(parsed, raw_batch.start.line, requirements)
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         for file, header in zip(self.files, self.headers, strict=True):
             for lines in all_lines([file], headers=1):
                 yield [_id(line, header) for line in lines]
 
 
-def open_source(
-    files: Sequence[Path], columns: Columns, facts: Facts, *, labelled: bool = False
-) -> CsvSource:
+def open_reader(
+    files: Sequence[Path], columns: Columns, bundle_info: BundleInfo, *, labelled: bool = False
+) -> CsvReader:
     """Raises CallError where a file has no header, or no column for the input."""
     names = [_names(path) for path in files]
-    headers = [_header(found, columns, facts.hidden_size) for found in names]
-    form = named(names[0], columns.target, columns.targets)
-    return CsvSource(tuple(files), LineReader(files, headers=1), headers, form, labelled)
+    headers = [_header(found, columns, bundle_info.hidden_size) for found in names]
+    target_shape = target_shape_of(names[0], columns.target, columns.targets)
+    return CsvReader(tuple(files), LineReader(files, headers=1), headers, target_shape, labelled)
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
+def detect_columns(path: Path, columns: Columns) -> Columns:
     """`custom_id` for the id, if that is what the header has."""
-    return standing_for_id(columns, _names(path))
+    return id_fallback_column(columns, _names(path))
 
 
 def _names(path: Path) -> list[str]:
@@ -90,8 +98,8 @@ def _names(path: Path) -> list[str]:
         line = file.readline().removeprefix(b"\xef\xbb\xbf")
     try:
         names = _cells(line.rstrip(b"\r\n"))
-    except Flaw as flaw:
-        raise CallError(f"{path}: header: {flaw}") from None
+    except RowError as row_error:
+        raise CallError(f"{path}: header: {row_error}") from None
     if not any(names):
         raise CallError(f"{path}: expected a header, got none")
     return names
@@ -111,26 +119,26 @@ def _header(names: Sequence[str], columns: Columns, width: int) -> Header:
     )
 
 
-def _row(line: Line, header: Header, labelled: bool) -> Parsed:
+def _row(line: Line, header: Header, labelled: bool) -> ParsedRow:
     if not line:
-        return flawed(BLANK if line is not None else ndjson.TOO_LONG)
+        return failed_row(BLANK if line is not None else ndjson.TOO_LONG)
     id = None
     try:
         cells = _cells(line)
         if len(cells) != header.width:
-            raise Flaw("invalid_query", f"expected {header.width} cells, got {len(cells)}")
+            raise RowError("invalid_query", f"expected {header.width} cells, got {len(cells)}")
         id = cells[header.id] if header.id is not None else None
         targets, listed = _row_targets(cells, header, labelled)
         sequence = cells[header.sequence] if header.sequence is not None else None
-        return Parsed(id, _row_input(cells, header), targets, listed, sequence)
-    except Flaw as flaw:
-        return flawed(flaw, id)
+        return ParsedRow(id, _row_input(cells, header), targets, listed, sequence)
+    except RowError as row_error:
+        return failed_row(row_error, id)
 
 
-def _id(line: Line, header: Header) -> Id:
+def _id(line: Line, header: Header) -> RowId:
     try:
         cells = _cells(line or b"")
-    except Flaw:
+    except RowError:
         return None
     return cells[header.id] if header.id is not None and len(cells) == header.width else None
 
@@ -139,13 +147,15 @@ def _cells(line: bytes) -> list[str]:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Flaw("invalid_query", f"expected UTF-8, got byte {error.start} that is not") from None
+        raise RowError(
+            "invalid_query", f"expected UTF-8, got byte {error.start} that is not"
+        ) from None
     if '"' not in text:
         return text.split(",")
     try:
         return next(csv.reader([text], strict=True))
     except (csv.Error, StopIteration) as error:
-        raise Flaw("invalid_query", f"expected cells of CSV, got: {error}") from None
+        raise RowError("invalid_query", f"expected cells of CSV, got: {error}") from None
 
 
 def _row_input(cells: Sequence[str], header: Header) -> Sequence[float]:
@@ -153,16 +163,16 @@ def _row_input(cells: Sequence[str], header: Header) -> Sequence[float]:
         try:
             return _NUMBERS.decode(cells[header.input[0]])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise Flaw("invalid_query", f"input: expected a list of numbers: {error}") from None
+            raise RowError("invalid_query", f"input: expected a list of numbers: {error}") from None
     try:
         return [float(cells[i]) for i in header.input]
     except ValueError as error:
-        raise Flaw("invalid_query", f"input: expected numbers: {error}") from None
+        raise RowError("invalid_query", f"input: expected numbers: {error}") from None
 
 
 def _row_targets(
     cells: Sequence[str], header: Header, labelled: bool
-) -> tuple[Sequence[Target] | None, bool]:
+) -> tuple[Sequence[TargetOrLabel] | None, bool]:
     if header.target is not None:
         cell = cells[header.target]
         return (None if cell == "" else (_target(cell, labelled),)), False
@@ -171,10 +181,10 @@ def _row_targets(
     try:
         return _TARGETS.decode(cells[header.targets]), True
     except (msgspec.DecodeError, RecursionError):
-        raise Flaw("invalid_query", "targets: expected a JSON list in the cell") from None
+        raise RowError("invalid_query", "targets: expected a JSON list in the cell") from None
 
 
-def _target(cell: str, labelled: bool) -> Target:
+def _target(cell: str, labelled: bool) -> TargetOrLabel:
     if labelled or len(cell) > 18:
         return cell
     try:
@@ -186,29 +196,29 @@ def _target(cell: str, labelled: bool) -> Target:
 # --- out ----------------------------------------------------------------------------------------
 
 
-def encode(records: Records, layout: Layout) -> bytes:
+def encode(results: RowResults, record_schema: RecordSchema) -> bytes:
     """One line a record, without the header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    columns = (map(_cell, values(records.columns[f.name])) for f in layout.fields)
-    scored = zip(records.scored.tolist(), *columns, strict=True) if records.columns else iter(())
-    blanks = [""] * len(layout.fields)
-    for i in range(len(records)):
-        id = _cell(records.ids[i])
-        if (flaw := records.flaws.get(i)) is not None:
-            writer.writerow([id, *blanks, records.lines[i], str(flaw), flaw.code])
+    columns = (map(_cell, values(results.columns[f.name])) for f in record_schema.fields)
+    scored = zip(results.scored.tolist(), *columns, strict=True) if results.columns else iter(())
+    blanks = [""] * len(record_schema.fields)
+    for i in range(len(results)):
+        id = _cell(results.ids[i])
+        if (row_error := results.row_errors.get(i)) is not None:
+            writer.writerow([id, *blanks, results.lines[i], str(row_error), row_error.code])
         else:
             _, *cells = next(scored)
-            writer.writerow([id, *cells, *[""] * 3 * layout.faults])
+            writer.writerow([id, *cells, *[""] * 3 * record_schema.faults])
     return text.getvalue().encode("utf-8", "replace")
 
 
-def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
+def assemble(shards: Iterable[Path], to: BinaryIO, record_schema: RecordSchema) -> None:
     """The header, and the shards one after another."""
-    faults = ["line", "error", "code"] if layout.faults else []
-    names = chain([layout.id_name], (f.name for f in layout.fields), faults)
+    faults = ["line", "error", "code"] if record_schema.faults else []
+    names = chain([record_schema.id_name], (f.name for f in record_schema.fields), faults)
     to.write(",".join(names).encode() + b"\n")
-    ndjson.assemble(shards, to, layout)
+    ndjson.assemble(shards, to, record_schema)
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401  whatever a column holds

@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from .reader import Block, Position
+from .reader import Position, RawBatch
 
-LONGEST_LINE = 16 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
 _LARGEST_BLOCK = 32 * 2**20  # bytes: what several blocks at once may cost in memory
 
 _AT_ONCE = 4096
@@ -36,13 +36,13 @@ class LineReader:
             read_line(stream)
         return Position(file, stream.tell(), self._headers + 1)
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         """At most `count` lines, and not many more bytes than a block may have."""
         while True:
             lines, size = self._lines(position, count)
             if lines:
                 end = Position(position.file, position.offset + size, position.line + len(lines))
-                return Block(position, end, len(lines), lines)
+                return RawBatch(position, end, len(lines), lines)
             if position.file + 1 == len(self._files):
                 return None
             position = self.begin(position.file + 1)
@@ -100,7 +100,7 @@ class LineReader:
         return self._open[1]
 
 
-class Lined:
+class LineBasedReader:
     """What every source whose rows are lines leaves to its reader."""
 
     lines: LineReader
@@ -108,7 +108,7 @@ class Lined:
     def begin(self) -> Position:
         return self.lines.begin()
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         return self.lines.read(position, count)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
@@ -125,19 +125,19 @@ def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
     """Every line that is a row, some at a time."""
     with closing(LineReader(files, headers=headers)) as lines:
         position = lines.begin()
-        while (block := lines.read(position, _AT_ONCE)) is not None:
-            yield block.content
-            position = block.end
+        while (raw_batch := lines.read(position, _AT_ONCE)) is not None:
+            yield raw_batch.content
+            position = raw_batch.end
 
 
 def read_line(stream: BinaryIO) -> tuple[Line, int]:
     """The next line without its end, and the bytes it took: none at the end of the file."""
-    line = stream.readline(LONGEST_LINE)
-    if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+    line = stream.readline(MAX_LINE_BYTES)
+    if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
         return line.rstrip(b"\r\n"), len(line)
     taken = len(line)
     while True:
-        rest = stream.readline(LONGEST_LINE)
+        rest = stream.readline(MAX_LINE_BYTES)
         taken += len(rest)
-        if len(rest) < LONGEST_LINE or rest.endswith(b"\n"):
+        if len(rest) < MAX_LINE_BYTES or rest.endswith(b"\n"):
             return None, taken

@@ -12,20 +12,27 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import orjson
 
-from hsoftmax.scoring.bundle_info import Facts
-from hsoftmax.scoring.errors import Flaw
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Id, Parsed, Reading, Rows, flawed, gather
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.bundle_info import BundleInfo
+from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import (
+    ParsedRow,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    build_row_batch,
+    failed_row,
+)
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .columns import Columns, standing_for_id
-from .line_reader import LONGEST_LINE, Line, Lined, LineReader, all_lines
-from .reader import Block
-from .record_schema import Layout, values
+from .columns import Columns, id_fallback_column
+from .line_reader import MAX_LINE_BYTES, Line, LineBasedReader, LineReader, all_lines
+from .reader import RawBatch
+from .record_schema import RecordSchema, values
 
-BLANK = Flaw("invalid_json", "expected a JSON object, got a blank line")
-TOO_DEEP = Flaw("invalid_json", "expected a JSON object, got one that is nested too deeply")
-TOO_LONG = Flaw("too_large", f"expected a line of at most {LONGEST_LINE} bytes, got more")
+BLANK = RowError("invalid_json", "expected a JSON object, got a blank line")
+TOO_DEEP = RowError("invalid_json", "expected a JSON object, got one that is nested too deeply")
+TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} bytes, got more")
 
 _MARK = b"\xef\xbb\xbf"  # of byte order, which some programs write before UTF-8
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
@@ -41,32 +48,32 @@ _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
 
 
 @dataclass
-class NdjsonSource(Lined):
+class NdjsonReader(LineBasedReader):
     """Files of JSON lines."""
 
     files: tuple[Path, ...]
     lines: LineReader
     decoder: "Decoder"
-    form: Form
-    id_kind: Kind = "string"
+    target_shape: TargetShape
+    id_kind: ValueKind = "string"
     total: int | None = None
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        return self.decoder.rows(block.content, block.start.line, reading)
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        return self.decoder.rows(raw_batch.content, raw_batch.start.line, requirements)
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         for lines in all_lines(self.files, headers=0):
             yield [self.decoder.id(line) for line in lines]
 
 
-def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NdjsonSource:
+def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NdjsonReader:
     lines, decoder = LineReader(files, headers=0), Decoder(columns)
     first = lines.read(lines.begin(), _FIRST_ROWS)
-    form = decoder.form([] if first is None else first.content)
-    return NdjsonSource(tuple(files), lines, decoder, form)
+    target_shape = decoder.target_shape([] if first is None else first.content)
+    return NdjsonReader(tuple(files), lines, decoder, target_shape)
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
+def detect_columns(path: Path, columns: Columns) -> Columns:
     """`custom_id` for the id, alone or beside a `body`, if that is what the first row has."""
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _FIRST_ROWS)
@@ -77,7 +84,7 @@ def recognised(path: Path, columns: Columns) -> Columns:
             continue
         if isinstance(row, dict):
             body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
-            return replace(standing_for_id(columns, row), body=body)
+            return replace(id_fallback_column(columns, row), body=body)
     return columns
 
 
@@ -123,34 +130,36 @@ class Decoder:
         object.__setattr__(self, "_typed", msgspec.json.Decoder(row))
         object.__setattr__(self, "_id", msgspec.json.Decoder(alone))
 
-    def id(self, line: Line) -> Id:
+    def id(self, line: Line) -> RowId:
         """Of one line, without a look at what else is in it."""
         try:
-            found: Id = self._id.decode((line or b"").removeprefix(_MARK)).id
+            found: RowId = self._id.decode((line or b"").removeprefix(_MARK)).id
         except (msgspec.DecodeError, RecursionError):
             found = self._row((line or b"").removeprefix(_MARK)).id
         return found
 
-    def rows(self, lines: Sequence[Line], first_line: int, reading: Reading) -> Rows:
+    def rows(
+        self, lines: Sequence[Line], first_line: int, requirements: RowRequirements
+    ) -> RowBatch:
         """The checked rows of these lines."""
         if first_line == 1 and lines and lines[0] is not None:
             lines = [lines[0].removeprefix(_MARK), *lines[1:]]
-        return gather([self._row(line) for line in lines], first_line, reading)
+        return build_row_batch([self._row(line) for line in lines], first_line, requirements)
 
-    def form(self, lines: Sequence[Line]) -> Form:
+    def target_shape(self, lines: Sequence[Line]) -> TargetShape:
         """As the first row that can be read shows it."""
         return self.first_form(lines) or "one"
 
-    def first_form(self, lines: Sequence[Line]) -> Form | None:
+    def first_form(self, lines: Sequence[Line]) -> TargetShape | None:
         """The same; None if none can be read."""
         for row in map(self._row, lines):
-            if row.flaw is None:
+            if row.row_error is None:
                 return "none" if row.targets is None else "many" if row.listed else "one"
         return None
 
-    def _row(self, line: Line) -> Parsed:
+    def _row(self, line: Line) -> ParsedRow:
         if not line:
-            return flawed(BLANK if line is not None else TOO_LONG)
+            return failed_row(BLANK if line is not None else TOO_LONG)
         try:
             found = self._typed.decode(line)
             if self.columns.body:
@@ -162,52 +171,52 @@ class Decoder:
         except (msgspec.DecodeError, RecursionError):
             return self._flawed(line, None)
 
-    def _flawed(self, line: bytes, sentence: str | None) -> Parsed:
+    def _flawed(self, line: bytes, sentence: str | None) -> ParsedRow:
         """The wrong line's error, with its id where that can be read."""
         try:
             row = msgspec.json.decode(line)
         except msgspec.DecodeError as error:
             return _unreadable(line, str(error), self.columns.id)
         except RecursionError:
-            return flawed(TOO_DEEP)
+            return failed_row(TOO_DEEP)
         id = row.get(self.columns.id) if isinstance(row, dict) else None
-        return flawed(Flaw("invalid_query", sentence or "expected a row"), known_id(id))
+        return failed_row(RowError("invalid_query", sentence or "expected a row"), known_id(id))
 
 
-def known_id(id: object) -> Id:
+def known_id(id: object) -> RowId:
     """The id, if it is one that could be given back."""
     if isinstance(id, int):
         return id if not isinstance(id, bool) and abs(id) <= _LARGEST else None
     return id if isinstance(id, str) else None
 
 
-def _parsed(row: Any, width: int) -> Parsed:  # noqa: ANN401  a struct made at run time
+def _parsed(row: Any, width: int) -> ParsedRow:  # noqa: ANN401  a struct made at run time
     numbers = row.input0 if width <= 1 else [getattr(row, f"input{i}") for i in range(width)]
     if row.target is None:
-        return Parsed(row.id, numbers, row.targets, row.targets is not None, row.sequence)
+        return ParsedRow(row.id, numbers, row.targets, row.targets is not None, row.sequence)
     if row.targets is not None:
-        return flawed(Flaw("invalid_query", "expected target or targets, got both"), row.id)
-    return Parsed(row.id, numbers, (row.target,), False, row.sequence)
+        return failed_row(RowError("invalid_query", "expected target or targets, got both"), row.id)
+    return ParsedRow(row.id, numbers, (row.target,), False, row.sequence)
 
 
-def _unreadable(line: bytes, reason: str, id_field: str) -> Parsed:
+def _unreadable(line: bytes, reason: str, id_field: str) -> ParsedRow:
     """Not JSON; or JSON but for NaN and infinity, which many programs write."""
     if not line.strip():
-        return flawed(BLANK)
+        return failed_row(BLANK)
     if _NOT_FINITE.search(line) or "out of range" in reason:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
-            flaw = Flaw(
+            row_error = RowError(
                 "invalid_query",
                 "input: expected finite numbers, got NaN, infinity or one too large",
             )
-            return flawed(flaw, known_id(row.get(id_field)))
+            return failed_row(row_error, known_id(row.get(id_field)))
     reason = reason.removeprefix("JSON is malformed: ")
     reason = "it breaks off" if reason == "Input data was truncated" else reason
-    return flawed(Flaw("invalid_json", f"expected JSON, which this is not: {reason}"))
+    return failed_row(RowError("invalid_json", f"expected JSON, which this is not: {reason}"))
 
 
 def _sentence(message: str) -> str:
@@ -228,38 +237,38 @@ def _sentence(message: str) -> str:
 # --- out ----------------------------------------------------------------------------------------
 
 
-def encode(records: Records, layout: Layout) -> bytes:
+def encode(results: RowResults, record_schema: RecordSchema) -> bytes:
     """One line a record."""
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    name, ids = layout.id_name, records.ids
-    flaws = flaw_lines(records, name) if records.flaws else {}
-    lines = list(map(flaws.get, range(len(records)))) if flaws else None
-    columns = [values(column) for column in records.columns.values()]
-    names = list(records.columns)
+    name, ids = record_schema.id_name, results.ids
+    row_errors = error_lines(results, name) if results.row_errors else {}
+    lines = list(map(row_errors.get, range(len(results)))) if row_errors else None
+    columns = [values(column) for column in results.columns.values()]
+    names = list(results.columns)
     made = (
         orjson.dumps({name: ids[i], **dict(zip(names, values, strict=True))}, option=option)
-        for i, *values in zip(records.scored.tolist(), *columns, strict=True)
+        for i, *values in zip(results.scored.tolist(), *columns, strict=True)
     )
     if lines is None:
         return b"".join(made)
     return b"".join(next(made) if line is None else line for line in lines)
 
 
-def flaw_lines(records: Records, id_name: str = "id") -> dict[int, bytes]:
+def error_lines(results: RowResults, id_name: str = "id") -> dict[int, bytes]:
     """The line of each flawed row, by position."""
     return {
-        i: orjson.dumps(flaw_record(records, i, id_name), option=orjson.OPT_APPEND_NEWLINE)
-        for i in records.flaws
+        i: orjson.dumps(error_record(results, i, id_name), option=orjson.OPT_APPEND_NEWLINE)
+        for i in results.row_errors
     }
 
 
-def flaw_record(records: Records, position: int, id_name: str = "id") -> dict[str, object]:
-    flaw = records.flaws[position]
-    return {"line": records.lines[position], id_name: records.ids[position],
-            "error": str(flaw), "code": flaw.code}  # fmt: skip
+def error_record(results: RowResults, position: int, id_name: str = "id") -> dict[str, object]:
+    row_error = results.row_errors[position]
+    return {"line": results.lines[position], id_name: results.ids[position],
+            "error": str(row_error), "code": row_error.code}  # fmt: skip
 
 
-def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
+def assemble(shards: Iterable[Path], to: BinaryIO, record_schema: RecordSchema) -> None:
     """The shards one after another."""
     for shard in shards:
         with shard.open("rb") as part:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hsoftmax.scoring.row_batch import Id, Reading, Rows
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RawBatch:
     """Some rows of one file as they were read; `end` is where the next ones begin."""
 
     start: Position
@@ -32,7 +32,7 @@ class Block:
     content: Any  # the format's own
 
 
-class Source(Protocol):
+class RowReader(Protocol):
     """An input that is read once, in order, perhaps from the middle.
 
     Attributes:
@@ -43,21 +43,21 @@ class Source(Protocol):
     """
 
     files: tuple[Path, ...]
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
     total: int | None
 
     def begin(self) -> Position: ...
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         """At most `count` rows, all of one file; None at the end of the last file."""
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
         """The position after at most `count` rows, and how many they were: 0 at the end."""
 
-    def parse(self, block: Block, reading: Reading) -> Rows: ...
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch: ...
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         """The ids of all rows in order, some at a time, at the least cost; it reads on its own."""
 
     def fraction(self, position: Position) -> float:
@@ -66,7 +66,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def named(form_of: Sequence[str], target: str, targets: str) -> Form:
+def target_shape_of(form_of: Sequence[str], target: str, targets: str) -> TargetShape:
     """The form of an input with these columns."""
     if target in form_of:
         return "one"

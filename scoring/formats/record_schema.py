@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from hsoftmax.scoring.results import Column, Ragged
-from hsoftmax.scoring.task import Field, Kind
+from hsoftmax.scoring.results import Column, RaggedColumn
+from hsoftmax.scoring.task import RecordField, ValueKind
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordSchema:
     """What is written.
 
     Attributes:
@@ -22,8 +22,8 @@ class Layout:
         faults: whether a record has room for what is wrong with its row
     """
 
-    fields: tuple[Field, ...]
-    id_kind: Kind
+    fields: tuple[RecordField, ...]
+    id_kind: ValueKind
     width: int
     id_name: str = "id"
     faults: bool = True
@@ -31,7 +31,7 @@ class Layout:
 
 def values(column: Column) -> Sequence[Any]:
     """A column row by row: bare values, arrays or, of text, lists."""
-    if isinstance(column, Ragged):
+    if isinstance(column, RaggedColumn):
         ends = np.cumsum(column.counts)
         cut = zip((ends - column.counts).tolist(), ends.tolist(), column.listed.tolist(),
                   strict=True)  # fmt: skip

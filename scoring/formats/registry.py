@@ -6,17 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.results import RowResults
 
 from . import csv, ndjson, npy
 from .columns import Columns
-from .reader import Source
-from .record_schema import Layout
+from .reader import RowReader
+from .record_schema import RecordSchema
 
-Encode = Callable[[Records, Layout], bytes]
-Assemble = Callable[[Iterable[Path], BinaryIO, Layout], None]
+Encode = Callable[[RowResults, RecordSchema], bytes]
+Assemble = Callable[[Iterable[Path], BinaryIO, RecordSchema], None]
 
 EXTENSIONS = {
     ".ndjson": "ndjson",
@@ -29,7 +29,7 @@ EXTENSIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class OutputFormat:
     """How records are written: a chunk's bytes, and shards put together.
 
     Attributes:
@@ -44,22 +44,22 @@ class Format:
     mute: bool = False
 
 
-def find_format(path: Path) -> Format:
+def find_format(path: Path) -> OutputFormat:
     """The format of an output. Raises CallError for an extension that is none."""
     match _name(path):
         case "ndjson":
-            return Format("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
+            return OutputFormat("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
         case "csv":
-            return Format("csv", csv.encode, csv.assemble)
+            return OutputFormat("csv", csv.encode, csv.assemble)
         case "npy":
-            return Format("npy", npy.encode, npy.assemble, mute=True)
+            return OutputFormat("npy", npy.encode, npy.assemble, mute=True)
         case name:
             expect_arrow(name)
             from . import arrow_writer
 
             parquet = name == "parquet"
             put = arrow_writer.assemble_parquet if parquet else arrow_writer.assemble_arrow
-            return Format(name, arrow_writer.encode, put)
+            return OutputFormat(name, arrow_writer.encode, put)
 
 
 def find_inputs(path: Path) -> tuple[Path, ...]:
@@ -78,40 +78,40 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
 
 
 def open_inputs(
-    files: Sequence[Path], columns: Columns, facts: Facts, *, labelled: bool = False
-) -> Source:
+    files: Sequence[Path], columns: Columns, bundle_info: BundleInfo, *, labelled: bool = False
+) -> RowReader:
     """The source of rows. Raises CallError where a file does not fit its name or the bundle."""
     match name := _name(files[0]):
         case "ndjson":
-            return ndjson.open_source(files, columns, facts)
+            return ndjson.open_reader(files, columns, bundle_info)
         case "csv":
-            return csv.open_source(files, columns, facts, labelled=labelled)
+            return csv.open_reader(files, columns, bundle_info, labelled=labelled)
         case "npy":
-            return npy.open_source(files, columns, facts)
+            return npy.open_reader(files, columns, bundle_info)
         case _:
             expect_arrow(name)
             from . import arrow_reader
 
-            return arrow_reader.open_source(files, columns, facts)
+            return arrow_reader.open_reader(files, columns, bundle_info)
 
 
-def recognise(files: Sequence[Path], columns: Columns) -> Columns:
+def detect_columns(files: Sequence[Path], columns: Columns) -> Columns:
     """The columns where rows may be named by `custom_id`, or be requests with a `body`.
 
     Raises CallError where the first file is not what its name says.
     """
     match name := _name(files[0]):
         case "ndjson":
-            return ndjson.recognised(files[0], columns)
+            return ndjson.detect_columns(files[0], columns)
         case "csv":
-            return csv.recognised(files[0], columns)
+            return csv.detect_columns(files[0], columns)
         case "npy":
-            return npy.recognised(files[0], columns)
+            return npy.detect_columns(files[0], columns)
         case _:
             expect_arrow(name)
             from . import arrow_reader
 
-            return arrow_reader.recognised(files[0], columns)
+            return arrow_reader.detect_columns(files[0], columns)
 
 
 def expect_arrow(name: str) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from hsoftmax.scoring.errors import ScoringError, SpoiledShard
+from hsoftmax.scoring.errors import CorruptShard, ScoringError
 
 from .checkpoint import Shard
-from .output import Delivery
+from .output import OutputSpec
 from .workspace import Workspace, sync, sync_folder
 
 _LOOK = 0.1  # seconds
@@ -40,18 +40,18 @@ class _Seen(io.BufferedWriter):
         return super().write(data)
 
 
-class Assembly:
+class Assembler:
     """Takes shards in order as they are finished; what stopped it is raised at the next one.
 
     Left before its result is asked for, it stops where it is.
     """
 
-    def __init__(self, delivery: Delivery, workspace: Workspace) -> None:
+    def __init__(self, output_spec: OutputSpec, workspace: Workspace) -> None:
         self._shards: SimpleQueue[Shard | None] = SimpleQueue()
         self._left = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assemble")
         self._sha256 = self._thread.submit(
-            put_together, delivery, workspace, self._taken(), self._expect_wanted
+            assemble_output, output_spec, workspace, self._taken(), self._expect_wanted
         )
 
     def add(self, shard: Shard) -> None:
@@ -89,8 +89,8 @@ class Assembly:
         self._thread.shutdown(wait=True)
 
 
-def put_together(
-    delivery: Delivery,
+def assemble_output(
+    output_spec: OutputSpec,
     workspace: Workspace,
     shards: Iterable[Shard],
     expect_wanted: Callable[[], None] = lambda: None,
@@ -108,24 +108,24 @@ def put_together(
         expect_wanted()
         digest.update(data)
 
-    write = partial(_write, delivery, see)
+    write = partial(_write, output_spec, see)
     paths = (_checked(workspace, shard) for shard in shards)
     aside = workspace.aside_of_assembled
-    if not delivery.folder:
+    if not output_spec.folder:
         write(paths, aside)
         return digest.hexdigest()
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     for i, shard in enumerate(chain([next(paths, None)], paths)):
-        part = aside / f"part-{i:05}.{delivery.format.name}"
+        part = aside / f"part-{i:05}.{output_spec.format.name}"
         write([shard] if shard else [], part)
     sync_folder(aside)
     return digest.hexdigest()
 
 
-def _write(delivery: Delivery, see: See, shards: Iterable[Path], path: Path) -> None:
+def _write(output_spec: OutputSpec, see: See, shards: Iterable[Path], path: Path) -> None:
     with _Seen(path, see) as file:
-        delivery.format.assemble(shards, file, delivery.layout)
+        output_spec.format.assemble(shards, file, output_spec.record_schema)
         file.flush()
         sync(file.fileno())
 
@@ -135,7 +135,7 @@ def _checked(workspace: Workspace, shard: Shard) -> Path:
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != shard.sha256:
-        raise SpoiledShard(
+        raise CorruptShard(
             shard.number,
             f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
             "run again with --resume",

@@ -15,7 +15,7 @@ from typing import Any
 from hsoftmax.scoring.formats import Position
 from hsoftmax.scoring.migrations import Migrations, open_database
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.row_batch import RowId
 
 MIGRATIONS: Migrations = [
     [
@@ -45,7 +45,7 @@ class Shard:
     end: Position
 
 
-class Ledger:
+class CheckpointStore:
     """One job's; used by one thread at a time.
 
     Raises:
@@ -73,7 +73,7 @@ class Ledger:
         rows = self._db.execute(f"SELECT {_SHARD_COLUMNS} FROM shards ORDER BY number")
         return [_shard(*row) for row in rows]
 
-    def record(self, shard: Shard, tallies: Mapping[Id, Tally], flaws: Iterable[str]) -> None:
+    def record(self, shard: Shard, tallies: Mapping[RowId, Tally], flaws: Iterable[str]) -> None:
         """Say that a shard is finished."""
         number, end = shard.number, shard.end
         self._db.execute("BEGIN")
@@ -101,7 +101,7 @@ class Ledger:
         self._db.execute("DELETE FROM assembled")
         self._db.execute("COMMIT")
 
-    def sequences(self) -> Iterator[tuple[Id, Tally]]:
+    def sequences(self) -> Iterator[tuple[RowId, Tally]]:
         """The sums of each sequence, in the order of their first rows."""
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS totals (first INTEGER PRIMARY KEY, sequence,"

@@ -11,43 +11,45 @@ from types import TracebackType
 from typing import Self
 
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.row_batch import RowId
 
-from .checkpoint import Ledger, Shard
-from .workspace import Workspace, settle
+from .checkpoint import CheckpointStore, Shard
+from .workspace import Workspace, sync_and_rename
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenShard:
     """A shard whose file lies aside, and what goes into the ledger with it."""
 
     aside: Path
     shard: Shard
-    tallies: Mapping[Id, Tally]
-    flaws: Sequence[str]
+    tallies: Mapping[RowId, Tally]
+    error_records: Sequence[str]
 
 
-class Settling:
+class Committer:
     """Holds the ledger until it is left; what fails is raised at the next shard, or on leaving.
 
     `then` is called on its thread with each shard that is settled.
     """
 
-    def __init__(self, workspace: Workspace, ledger: Ledger, then: Callable[[Shard], None]) -> None:
+    def __init__(
+        self, workspace: Workspace, checkpoint: CheckpointStore, then: Callable[[Shard], None]
+    ) -> None:
         self._workspace = workspace
-        self._ledger = ledger
+        self._checkpoint = checkpoint
         self._then = then
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="settle")
         self._last: Future[None] | None = None
 
-    def settle(self, written: Written) -> None:
+    def commit(self, written: WrittenShard) -> None:
         """Begin with this shard as soon as the one before is settled."""
         self._wait()
-        self._last = self._thread.submit(self._settle, written)
+        self._last = self._thread.submit(self._commit, written)
 
-    def _settle(self, written: Written) -> None:
-        settle(written.aside, self._workspace.shard(written.shard.number))
-        self._ledger.record(written.shard, written.tallies, written.flaws)
+    def _commit(self, written: WrittenShard) -> None:
+        sync_and_rename(written.aside, self._workspace.shard(written.shard.number))
+        self._checkpoint.record(written.shard, written.tallies, written.error_records)
         self._then(written.shard)
 
     def _wait(self) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Int64
-from hsoftmax.scoring.errors import Flaw
-from hsoftmax.scoring.formats import Source
-from hsoftmax.scoring.row_batch import Id, Rows
+from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.formats import RowReader
+from hsoftmax.scoring.row_batch import RowBatch, RowId
 
 from .workspace import place, sync
 
@@ -26,65 +26,73 @@ _READ_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
-class Survey:
+class DuplicateIds:
     """What was seen; `repeated` has the number of each such row, and of the first of its id."""
 
     rows: int
-    repeated: Int64
+    duplicates: Int64
 
 
-def make_survey(source: Source, path: Path, look_up: Callable[[], None]) -> Survey:
-    """Look at all rows, and keep what is seen at `path`; `look_up` is called again and again."""
+def find_duplicate_ids(
+    reader: RowReader, path: Path, check_cancelled: Callable[[], None]
+) -> DuplicateIds:
+    """Look at all rows, and keep what is seen at `path`; `check_cancelled` is called often."""
     spill, aside = path.with_suffix(".ids"), path.with_suffix(".tmp")
     rows = 0
     with spill.open("wb") as file:
-        for ids in source.ids():
+        for ids in reader.ids():
             file.write(b"".join(map(_digest, ids)))
             rows += len(ids)
-            look_up()
-    found = [_repeated(spill, part, of, look_up) for of in [_parts(rows)] for part in range(of)]
-    repeated = np.concatenate(found)
+            check_cancelled()
+    found = [
+        _duplicates_in_part(spill, part, of, check_cancelled)
+        for of in [_parts(rows)]
+        for part in range(of)
+    ]
+    duplicates = np.concatenate(found)
     with aside.open("wb") as file:
-        np.save(file, np.vstack([[rows, 0], repeated[np.argsort(repeated[:, 0])]]))
+        np.save(file, np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]]))
         file.flush()
         sync(file.fileno())
     place(aside, path)
     spill.unlink()
-    return read_survey(path)
+    return read_duplicate_ids(path)
 
 
-def read_survey(path: Path) -> Survey:
+def read_duplicate_ids(path: Path) -> DuplicateIds:
     """What `make_survey` has kept; the repeats stay on disk."""
     kept: Int64 = np.load(path, mmap_mode="r")
-    return Survey(int(kept[0, 0]), kept[1:])
+    return DuplicateIds(int(kept[0, 0]), kept[1:])
 
 
-def without_repeats(rows: Rows, first_row: int, repeated: Int64) -> Rows:
+def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBatch:
     """The rows with a flaw in each that repeats an id; `first_row` is the first one's number."""
-    start, stop = np.searchsorted(repeated[:, 0], [first_row, first_row + len(rows)])
+    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(rows)])
     if start == stop:
         return rows
-    flaws = {
-        row - first_row: _flaw(rows.ids[row - first_row], first)
-        for row, first in repeated[start:stop].tolist()
+    row_errors = {
+        row - first_row: _duplicate_error(rows.ids[row - first_row], first)
+        for row, first in duplicates[start:stop].tolist()
     }
     kept = np.ones(len(rows), dtype=np.bool_)
-    kept[list(flaws)] = False
+    kept[list(row_errors)] = False
     return replace(
         rows,
         target=rows.target[np.repeat(kept, rows.counts)],
         counts=np.where(kept, rows.counts, 0),
-        oov=rows.oov - flaws.keys(),
-        flaws={**flaws, **rows.flaws},
+        oov=rows.oov - row_errors.keys(),
+        row_errors={**row_errors, **rows.row_errors},
     )
 
 
-def _flaw(id: Id, first: int) -> Flaw:
+def _duplicate_error(id: RowId, first: int) -> RowError:
     shown = repr(id if not isinstance(id, str) or len(id) <= 60 else id[:60] + "…")
-    return Flaw("duplicate_id", f"id: expected each once, got {shown} again, as in row {first + 1}")
+    return RowError(
+        "duplicate_id", f"id: expected each once, got {shown} again, as in row {first + 1}"
+    )
 
 
-def _digest(id: Id) -> bytes:
+def _digest(id: RowId) -> bytes:
     """An integer is not the text that looks like it."""
     if id is None:
         return _NONE
@@ -96,14 +104,16 @@ def _parts(rows: int) -> int:
     return max(1, -(-rows // _SORTED_AT_ONCE))
 
 
-def _repeated(spill: Path, part: int, of: int, look_up: Callable[[], None]) -> Int64:
+def _duplicates_in_part(
+    spill: Path, part: int, of: int, check_cancelled: Callable[[], None]
+) -> Int64:
     """[repeats, 2] of the ids that belong to this part of them."""
     numbers, words = [np.empty(0, np.int64)], [np.empty((0, _WORDS), np.uint64)]
     for first, some in _read(spill):
         mine = np.flatnonzero((some[:, 0] % of == part) & some.any(axis=1))
         numbers.append(first + mine)
         words.append(some[mine])
-        look_up()
+        check_cancelled()
     number, word = np.concatenate(numbers), np.concatenate(words)
     order = np.lexsort((number, word[:, 1], word[:, 0]))
     number, word = number[order], word[order]

@@ -12,47 +12,58 @@ from typing import Any
 
 import orjson
 
-from hsoftmax.scoring.errors import InputChanged, ScoringError, SpoiledShard
+from hsoftmax.scoring.errors import CorruptShard, InputChanged, ScoringError
 from hsoftmax.scoring.perplexity import Tally
 
-from .assembly import put_together
-from .checkpoint import Ledger, Shard
-from .output import Delivery
-from .spec import Order, expect_same, fingerprint
-from .workspace import Workspace, hold, place, remove, whole, workspace_of
+from .assembly import assemble_output
+from .checkpoint import CheckpointStore, Shard
+from .output import OutputSpec
+from .spec import JobSpec, expect_same_job, fingerprint
+from .workspace import (
+    Workspace,
+    intact_shards,
+    lock_workspace,
+    place,
+    remove_workspace,
+    workspace_path,
+)
 
 Put = Callable[[], str]  # all finished shards aside as the output; its SHA-256
 
 
-def summary_of(output: Path) -> Path:
+def summary_path(output: Path) -> Path:
     return output.with_name(output.name + ".summary.json")
 
 
-def sequences_of(output: Path) -> Path:
+def sequences_path(output: Path) -> Path:
     return output.with_name(output.name + ".sequences.ndjson")
 
 
-def errors_of(output: Path) -> Path:
+def errors_path(output: Path) -> Path:
     return output.with_name(output.name + ".errors.ndjson")
 
 
-def is_complete(output: Path, workspace: Workspace, ledger: Ledger) -> bool:
+def is_assembled(output: Path, workspace: Workspace, checkpoint: CheckpointStore) -> bool:
     """Whether only the sweeping up is left."""
-    summary = ledger.summary()
+    summary = checkpoint.summary()
     return summary is not None and (workspace.assembled.exists() or _is(output, summary))
 
 
-def record(
-    order: Order, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
+def commit_output(
+    spec: JobSpec,
+    workspace: Workspace,
+    checkpoint: CheckpointStore,
+    identity: dict[str, Any],
+    put: Put,
 ) -> None:
     """Let the ledger say that the output is put together, with all rows of an unchanged input."""
-    if fingerprint(order.source.files) != identity["input"]:
+    if fingerprint(spec.reader.files) != identity["input"]:
         raise InputChanged("input: expected it to stay as it was, got a change while it was read")
-    _expect_all_rows(order, ledger.shards())
-    _record(order.delivery, workspace, ledger, identity, put)
+    _expect_all_rows(spec, checkpoint.shards())
+    _record(spec.output_spec, workspace, checkpoint, identity, put)
 
 
-def conclude(delivery: Delivery) -> dict[str, Any] | None:
+def finalize_partial(output_spec: OutputSpec) -> dict[str, Any] | None:
     """Put in its place what is finished of a job that will not go on; None if nothing is.
 
     It needs neither the input nor the bundle, and may be called again if it stopped in here.
@@ -61,74 +72,87 @@ def conclude(delivery: Delivery) -> dict[str, Any] | None:
         SpoiledShard: there is one shard less now; call it again.
         ScoringError, OSError: it stopped; what is finished is kept.
     """
-    output = delivery.output
-    if not workspace_of(output).exists():
+    output = output_spec.output
+    if not workspace_path(output).exists():
         return _left(output)
-    with hold(output) as workspace:
+    with lock_workspace(output) as workspace:
         try:
-            with closing(Ledger(workspace.ledger)) as ledger, forgetting(ledger):
-                return _concluded(delivery, workspace, ledger)
+            with (
+                closing(CheckpointStore(workspace.checkpoint_path)) as checkpoint,
+                forget_corrupt_shard(checkpoint),
+            ):
+                return _concluded(output_spec, workspace, checkpoint)
         except sqlite3.Error as error:
-            raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
+            raise ScoringError(
+                f"{workspace.checkpoint_path}: expected a ledger, got: {error}"
+            ) from None
 
 
 @contextmanager
-def forgetting(ledger: Ledger) -> Iterator[None]:
+def forget_corrupt_shard(checkpoint: CheckpointStore) -> Iterator[None]:
     """A shard that the disk spoilt is no longer finished."""
     try:
         yield
-    except SpoiledShard as spoiled:
-        ledger.forget(spoiled.number)
+    except CorruptShard as corrupt:
+        checkpoint.forget(corrupt.number)
         raise
 
 
-def _concluded(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any] | None:
-    identity = ledger.identity()
+def _concluded(
+    output_spec: OutputSpec, workspace: Workspace, checkpoint: CheckpointStore
+) -> dict[str, Any] | None:
+    identity = checkpoint.identity()
     if identity is None:
-        return _left(delivery.output)
-    if not is_complete(delivery.output, workspace, ledger):
-        if not (shards := whole(workspace, ledger)):
-            return _left(delivery.output)
-        put = partial(put_together, delivery, workspace, shards)
-        _record(delivery, workspace, ledger, identity, put)
-    return deliver(delivery, workspace, ledger)
+        return _left(output_spec.output)
+    if not is_assembled(output_spec.output, workspace, checkpoint):
+        if not (shards := intact_shards(workspace, checkpoint)):
+            return _left(output_spec.output)
+        put = partial(assemble_output, output_spec, workspace, shards)
+        _record(output_spec, workspace, checkpoint, identity, put)
+    return publish(output_spec, workspace, checkpoint)
 
 
 def _record(
-    delivery: Delivery, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
+    output_spec: OutputSpec,
+    workspace: Workspace,
+    checkpoint: CheckpointStore,
+    identity: dict[str, Any],
+    put: Put,
 ) -> None:
-    shards = ledger.shards()
+    shards = checkpoint.shards()
     _expect_sums(shards)
     sha256 = put()
-    if delivery.folder:  # no folder can be renamed onto another
+    if output_spec.folder:  # no folder can be renamed onto another
         shutil.rmtree(workspace.assembled, ignore_errors=True)
     place(workspace.aside_of_assembled, workspace.assembled)
-    ledger.assembled(_summary(delivery, workspace, ledger, shards, identity, sha256))
+    checkpoint.assembled(_summary(output_spec, workspace, checkpoint, shards, identity, sha256))
 
 
-def deliver(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any]:
+def publish(
+    output_spec: OutputSpec, workspace: Workspace, checkpoint: CheckpointStore
+) -> dict[str, Any]:
     """Put what is put together in its place; may be called again for a job that stopped in here."""
-    summary = ledger.summary()
+    summary = checkpoint.summary()
     if summary is None:
-        raise ScoringError(f"{workspace.ledger}: expected the output's summary, got none")
+        raise ScoringError(f"{workspace.checkpoint_path}: expected the output's summary, got none")
     if workspace.assembled.exists():
-        _write_beside(delivery, ledger, summary)
-        place(workspace.assembled, delivery.output)
-    remove(workspace)
+        _write_beside(output_spec, checkpoint, summary)
+        place(workspace.assembled, output_spec.output)
+    remove_workspace(workspace)
     return summary
 
 
-def finished(order: Order, identity: dict[str, Any]) -> dict[str, Any] | None:
+def finished_summary(spec: JobSpec, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The summary of the very job that left this output, None where there is none or it is gone.
 
     Raises:
         CallError: it was another job that left it.
     """
-    summary = _summary_beside(order.output)
-    if summary is None or not order.output.exists():
+    summary = _summary_beside(spec.output)
+    if summary is None or not spec.output.exists():
         return None
-    expect_same(identity, summary["job"])
-    return summary if _is(order.output, summary) else None
+    expect_same_job(identity, summary["job"])
+    return summary if _is(spec.output, summary) else None
 
 
 def _left(output: Path) -> dict[str, Any] | None:
@@ -139,7 +163,7 @@ def _left(output: Path) -> dict[str, Any] | None:
 
 def _summary_beside(output: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(summary_of(output).read_text("utf-8")))
+        return dict(json.loads(summary_path(output).read_text("utf-8")))
     except (OSError, ValueError):
         return None
 
@@ -156,11 +180,11 @@ def _size(output: Path) -> int:
     return sum(path.stat().st_size for path in _files(output))
 
 
-def _expect_all_rows(order: Order, shards: list[Shard]) -> None:
+def _expect_all_rows(spec: JobSpec, shards: list[Shard]) -> None:
     """Every row is accounted for, as the input counts them."""
     rows = sum(shard.rows for shard in shards)
-    if order.source.total not in (None, rows):
-        raise ScoringError(f"input: expected {order.source.total} rows, got {rows}")
+    if spec.reader.total not in (None, rows):
+        raise ScoringError(f"input: expected {spec.reader.total} rows, got {rows}")
 
 
 def _expect_sums(shards: list[Shard]) -> None:
@@ -172,9 +196,9 @@ def _expect_sums(shards: list[Shard]) -> None:
 
 
 def _summary(
-    delivery: Delivery,
+    output_spec: OutputSpec,
     workspace: Workspace,
-    ledger: Ledger,
+    checkpoint: CheckpointStore,
     shards: list[Shard],
     identity: dict[str, Any],
     sha256: str,
@@ -185,33 +209,38 @@ def _summary(
         "failed": sum(shard.failed for shard in shards),
         "size": _size(workspace.assembled),
         "sha256": sha256,
-        "model": delivery.model,
-        "task": delivery.task.name,
+        "model": output_spec.model,
+        "task": output_spec.task.name,
         "job": identity,
     }
-    if delivery.task.name == "perplexity":
+    if output_spec.task.name == "perplexity":
         corpus, count = Tally(), 0
-        for _, tally in ledger.sequences():
+        for _, tally in checkpoint.sequences():
             corpus, count = corpus + tally, count + 1
-        base = delivery.task.log_base
+        base = output_spec.task.log_base
         unit = {"log_base": "e" if base is None else base, "sequences": count}
         summary |= {"corpus": {**corpus.report(base), **unit}}
     return summary
 
 
-def _write_beside(delivery: Delivery, ledger: Ledger, summary: dict[str, Any]) -> None:
+def _write_beside(
+    output_spec: OutputSpec, checkpoint: CheckpointStore, summary: dict[str, Any]
+) -> None:
     """The summary, and what the output has no place for."""
-    if delivery.task.name == "perplexity":
-        _write(sequences_of(delivery.output), _sequence_lines(delivery, ledger))
-    errors_of(delivery.output).unlink(missing_ok=True)
-    if delivery.errors_beside and summary["failed"]:
-        _write(errors_of(delivery.output), (flaw.encode() for flaw in ledger.flaws()))
-    _write(summary_of(delivery.output), [json.dumps(summary, indent=1).encode() + b"\n"])
+    if output_spec.task.name == "perplexity":
+        _write(sequences_path(output_spec.output), _sequence_lines(output_spec, checkpoint))
+    errors_path(output_spec.output).unlink(missing_ok=True)
+    if output_spec.has_error_file and summary["failed"]:
+        _write(
+            errors_path(output_spec.output),
+            (row_error.encode() for row_error in checkpoint.flaws()),
+        )
+    _write(summary_path(output_spec.output), [json.dumps(summary, indent=1).encode() + b"\n"])
 
 
-def _sequence_lines(delivery: Delivery, ledger: Ledger) -> Iterator[bytes]:
-    for name, tally in ledger.sequences():
-        record = {"sequence": name, **tally.report(delivery.task.log_base)}
+def _sequence_lines(output_spec: OutputSpec, checkpoint: CheckpointStore) -> Iterator[bytes]:
+    for name, tally in checkpoint.sequences():
+        record = {"sequence": name, **tally.report(output_spec.task.log_base)}
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsoftmax.scoring.formats import Format, Layout
+from hsoftmax.scoring.formats import OutputFormat, RecordSchema
 from hsoftmax.scoring.task import Task
 
 
 @dataclass(frozen=True)
-class Delivery:
+class OutputSpec:
     """Where finished shards go, and as what.
 
     Attributes:
@@ -17,11 +17,11 @@ class Delivery:
     """
 
     output: Path
-    format: Format
-    layout: Layout
+    format: OutputFormat
+    record_schema: RecordSchema
     task: Task
     model: str
-    apart: bool = False
+    separate_errors: bool = False
 
     @property
     def folder(self) -> bool:
@@ -29,5 +29,5 @@ class Delivery:
         return not self.output.suffix
 
     @property
-    def errors_beside(self) -> bool:
-        return self.apart or self.format.mute
+    def has_error_file(self) -> bool:
+        return self.separate_errors or self.format.mute

@@ -17,78 +17,90 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.formats import Block, Position
-from hsoftmax.scoring.formats.ndjson import flaw_lines
-from hsoftmax.scoring.graph_request import Run
+from hsoftmax.scoring.formats import Position, RawBatch
+from hsoftmax.scoring.formats.ndjson import error_lines
+from hsoftmax.scoring.graph_request import GraphRunner
 from hsoftmax.scoring.perplexity import Tally, tallies
-from hsoftmax.scoring.results import score, without_flaws
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.results import score_rows, without_errors
+from hsoftmax.scoring.row_batch import RowId
 
-from .assembly import Assembly
-from .checkpoint import Ledger, Shard
-from .committer import Settling, Written
-from .duplicate_ids import without_repeats
-from .finalize import deliver, finished, forgetting, is_complete, record
+from .assembly import Assembler
+from .checkpoint import CheckpointStore, Shard
+from .committer import Committer, WrittenShard
+from .duplicate_ids import mark_duplicates
+from .finalize import commit_output, finished_summary, forget_corrupt_shard, is_assembled, publish
 from .ordered_map import ordered_map
-from .shards import Cut, Start
-from .spec import Order, expect_same
-from .workspace import Workspace, hold, remove, sync_file, whole, workspace_of, write_aside
+from .shards import ShardRange, ShardStart
+from .spec import JobSpec, expect_same_job
+from .workspace import (
+    Workspace,
+    intact_shards,
+    lock_workspace,
+    remove_workspace,
+    sync_file,
+    workspace_path,
+    write_aside,
+)
 
 # Called with the rows that are finished, those of them that failed, and the part of the input read.
-Progress = Callable[[int, int, float], None]
+ProgressCallback = Callable[[int, int, float], None]
 
 # Called once all rows are in shards.
-Finishing = Callable[[], None]
+ScoredCallback = Callable[[], None]
 
 # Called with the rows of this run that are finished and failed, and where in the input it is.
-Report = Callable[[int, int, Position], None]
+PositionCallback = Callable[[int, int, Position], None]
 
 
 # Whoever makes the shards from here to the end: written aside, in order.
-Make = Callable[[Order, Workspace, Start, Report], Generator[Written, None, None]]
+ShardProducer = Callable[
+    [JobSpec, Workspace, ShardStart, PositionCallback], Generator[WrittenShard, None, None]
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ShardPart:
     """A block of a shard; `first_row` counts from 0 over the whole input."""
 
     shard: int
     first_row: int
-    block: Block
+    raw_batch: RawBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredPart:
     """A piece's records as bytes, and what there is to know of them."""
 
-    piece: Piece
+    part: ShardPart
     content: bytes
     failed: int
-    tallies: dict[Id, Tally]
-    flaws: list[str]
+    tallies: dict[RowId, Tally]
+    row_errors: list[str]
 
 
 def run_job(
-    order: Order,
-    run: Run,
+    spec: JobSpec,
+    run: GraphRunner,
     *,
     resume: bool,
     threads: int,
-    progress: Progress,
-    finishing: Finishing = lambda: None,
+    progress: ProgressCallback,
+    on_all_scored: ScoredCallback = lambda: None,
 ) -> dict[str, Any]:
     """Do what is left of the job on threads of this process; its summary. Raises as `carry_out`."""
-    make = partial(_make_here, run, threads)
-    return carry_out(order, make, resume=resume, progress=progress, finishing=finishing)
+    produce_shards = partial(_make_here, run, threads)
+    return run_job_with(
+        spec, produce_shards, resume=resume, progress=progress, on_all_scored=on_all_scored
+    )
 
 
-def carry_out(
-    order: Order,
-    make: Make,
+def run_job_with(
+    spec: JobSpec,
+    produce_shards: ShardProducer,
     *,
     resume: bool,
-    progress: Progress,
-    finishing: Finishing = lambda: None,
+    progress: ProgressCallback,
+    on_all_scored: ScoredCallback = lambda: None,
 ) -> dict[str, Any]:
     """Do what is left of the job, whoever makes its shards; its summary.
 
@@ -96,96 +108,110 @@ def carry_out(
         CallError: there is an output already, or what is to be resumed is another job.
         ScoringError, OSError: it stopped; what is finished is kept.
     """
-    if order.output.exists() and not resume:
-        raise CallError(f"{order.output}: expected no such file, got one: remove it, or --resume")
-    identity = order.identity()
-    if resume and (done := finished(order, identity)) is not None:
-        _clear_up(order.output)
+    if spec.output.exists() and not resume:
+        raise CallError(f"{spec.output}: expected no such file, got one: remove it, or --resume")
+    identity = spec.identity()
+    if resume and (done := finished_summary(spec, identity)) is not None:
+        _clear_up(spec.output)
         return done
-    if order.output.is_dir() and not workspace_of(order.output).exists():
+    if spec.output.is_dir() and not workspace_path(spec.output).exists():
         # A file is replaced, but who knows what is in a folder.
-        raise CallError(f"{order.output}: expected no such folder, got one: remove it")
-    with hold(order.output) as workspace:
+        raise CallError(f"{spec.output}: expected no such folder, got one: remove it")
+    with lock_workspace(spec.output) as workspace:
         try:
-            with closing(_open_ledger(workspace, identity, resume)) as ledger, forgetting(ledger):
-                if not is_complete(order.output, workspace, ledger):
-                    with Assembly(order.delivery, workspace) as assembly:
-                        made = _make_rest(order, make, workspace, ledger, assembly, progress)
-                        finishing()
-                        put = partial(assembly.result, partial(progress, *made, 1.0))
-                        record(order, workspace, ledger, identity, put)
-                return deliver(order.delivery, workspace, ledger)
+            with (
+                closing(_open_checkpoint(workspace, identity, resume)) as checkpoint,
+                forget_corrupt_shard(checkpoint),
+            ):
+                if not is_assembled(spec.output, workspace, checkpoint):
+                    with Assembler(spec.output_spec, workspace) as assembler:
+                        made = _make_rest(
+                            spec, produce_shards, workspace, checkpoint, assembler, progress
+                        )
+                        on_all_scored()
+                        put = partial(assembler.result, partial(progress, *made, 1.0))
+                        commit_output(spec, workspace, checkpoint, identity, put)
+                return publish(spec.output_spec, workspace, checkpoint)
         except sqlite3.Error as error:
-            raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
+            raise ScoringError(
+                f"{workspace.checkpoint_path}: expected a ledger, got: {error}"
+            ) from None
 
 
 def _clear_up(output: Path) -> None:
     """What a job left that stopped when all but this was done."""
-    if workspace_of(output).exists():
-        with hold(output) as workspace:
-            remove(workspace)
+    if workspace_path(output).exists():
+        with lock_workspace(output) as workspace:
+            remove_workspace(workspace)
 
 
-def _open_ledger(workspace: Workspace, identity: dict[str, Any], resume: bool) -> Ledger:
+def _open_checkpoint(
+    workspace: Workspace, identity: dict[str, Any], resume: bool
+) -> CheckpointStore:
     """The ledger of this job, taken up or begun."""
     if resume:
-        ledger = Ledger(workspace.ledger)
+        checkpoint = CheckpointStore(workspace.checkpoint_path)
         try:
-            if (begun := ledger.identity()) is not None:
-                expect_same(identity, begun)
-                return ledger
+            if (begun := checkpoint.identity()) is not None:
+                expect_same_job(identity, begun)
+                return checkpoint
         except (CallError, sqlite3.Error):
-            ledger.close()
+            checkpoint.close()
             raise
-        ledger.close()
+        checkpoint.close()
     workspace.clear()
-    ledger = Ledger(workspace.ledger)
-    ledger.begin(identity)
-    return ledger
+    checkpoint = CheckpointStore(workspace.checkpoint_path)
+    checkpoint.begin(identity)
+    return checkpoint
 
 
 def _make_rest(
-    order: Order,
-    make: Make,
+    spec: JobSpec,
+    produce_shards: ShardProducer,
     workspace: Workspace,
-    ledger: Ledger,
-    assembly: Assembly,
-    progress: Progress,
+    checkpoint: CheckpointStore,
+    assembler: Assembler,
+    progress: ProgressCallback,
 ) -> tuple[int, int]:
     """(rows, failed) of all shards."""
-    done = whole(workspace, ledger)
+    done = intact_shards(workspace, checkpoint)
     for shard in done:
-        assembly.add(shard)
-    position = done[-1].end if done else order.source.begin()
+        assembler.add(shard)
+    position = done[-1].end if done else spec.reader.begin()
     rows, failed = sum(s.rows for s in done), sum(s.failed for s in done)
 
     def report(more_rows: int, more_failed: int, end: Position) -> None:
-        progress(rows + more_rows, failed + more_failed, order.source.fraction(end))
+        progress(rows + more_rows, failed + more_failed, spec.reader.fraction(end))
 
     report(0, 0, position)
-    made = make(order, workspace, Start(len(done), rows, position), report)
-    with closing(made), Settling(workspace, ledger, assembly.add) as settling:
+    made = produce_shards(spec, workspace, ShardStart(len(done), rows, position), report)
+    with closing(made), Committer(workspace, checkpoint, assembler.add) as committer:
         for written in made:
-            settling.settle(written)
+            committer.commit(written)
             rows, failed = rows + written.shard.rows, failed + written.shard.failed
     return rows, failed
 
 
 def _make_here(
-    run: Run, threads: int, order: Order, workspace: Workspace, start: Start, report: Report
-) -> Generator[Written, None, None]:
+    run: GraphRunner,
+    threads: int,
+    spec: JobSpec,
+    workspace: Workspace,
+    start: ShardStart,
+    report: PositionCallback,
+) -> Generator[WrittenShard, None, None]:
     results = ordered_map(
-        lambda piece: _score(piece, order, run), _pieces(order, start), threads=threads
+        lambda part: _score(part, spec, run), _pieces(spec, start), threads=threads
     )
     with closing(results):
-        for number, scored in groupby(results, key=lambda result: result.piece.shard):
+        for number, scored in groupby(results, key=lambda result: result.part.shard):
             yield _write(workspace.aside(number), number, scored, report)
 
 
-def make_shard(order: Order, run: Run, cut: Cut, aside: Path) -> Written:
+def make_shard(spec: JobSpec, run: GraphRunner, cut: ShardRange, aside: Path) -> WrittenShard:
     """One shard on this thread alone, its bytes on the disk. Raises ScoringError, OSError."""
-    pieces = _pieces(order, cut.start, cut.start.first_row + order.shard_rows)
-    scored = (_score(piece, order, run) for piece in pieces)
+    pieces = _pieces(spec, cut.start, cut.start.first_row + spec.shard_rows)
+    scored = (_score(part, spec, run) for part in pieces)
     written = _write(aside, cut.start.shard, scored, lambda rows, failed, end: None)
     if written.shard.rows != cut.rows:
         raise ScoringError(f"shard {cut.start.shard}: expected {cut.rows} rows, "
@@ -194,47 +220,51 @@ def make_shard(order: Order, run: Run, cut: Cut, aside: Path) -> Written:
     return written
 
 
-def _pieces(order: Order, start: Start, end: float = inf) -> Iterator[Piece]:
+def _pieces(spec: JobSpec, start: ShardStart, end: float = inf) -> Iterator[ShardPart]:
     """Blocks from here to that row, or to the last; none of them across two shards."""
     row, position = start.first_row, start.position
     while row < end:
-        room = order.shard_rows - row % order.shard_rows
-        block = order.source.read(position, min(order.batch, room))
-        if block is None:
+        room = spec.shard_rows - row % spec.shard_rows
+        raw_batch = spec.reader.read(position, min(spec.batch, room))
+        if raw_batch is None:
             return
-        yield Piece(row // order.shard_rows, row, block)
-        row, position = row + block.rows, block.end
+        yield ShardPart(row // spec.shard_rows, row, raw_batch)
+        row, position = row + raw_batch.rows, raw_batch.end
 
 
-def _score(piece: Piece, order: Order, run: Run) -> Scored:
-    rows = order.source.parse(piece.block, order.reading)
-    if order.repeated is not None:
-        rows = without_repeats(rows, piece.first_row, order.repeated)
-    records = score(rows, order.task, order.form, order.facts, first_row=piece.first_row, run=run)
-    sums, layout = order.task.name == "perplexity", order.layout
-    beside = flaw_lines(records, layout.id_name) if order.delivery.errors_beside else {}
-    written = without_flaws(records) if order.apart and not order.format.mute else records
-    return Scored(
-        piece=piece,
-        content=order.format.encode(written, layout),
-        failed=len(records.flaws),
-        tallies=tallies(rows, records, order.task.log_base) if sums else {},
-        flaws=[line.decode() for _, line in sorted(beside.items())],
+def _score(part: ShardPart, spec: JobSpec, run: GraphRunner) -> ScoredPart:
+    rows = spec.reader.parse(part.raw_batch, spec.requirements)
+    if spec.duplicates is not None:
+        rows = mark_duplicates(rows, part.first_row, spec.duplicates)
+    results = score_rows(
+        rows, spec.task, spec.target_shape, spec.bundle_info, first_row=part.first_row, run=run
+    )
+    sums, record_schema = spec.task.name == "perplexity", spec.record_schema
+    beside = error_lines(results, record_schema.id_name) if spec.output_spec.has_error_file else {}
+    written = without_errors(results) if spec.separate_errors and not spec.format.mute else results
+    return ScoredPart(
+        part=part,
+        content=spec.format.encode(written, record_schema),
+        failed=len(results.row_errors),
+        tallies=tallies(rows, results, spec.task.log_base) if sums else {},
+        row_errors=[line.decode() for _, line in sorted(beside.items())],
     )
 
 
-def _write(aside: Path, number: int, scored: Iterable[Scored], report: Report) -> Written:
+def _write(
+    aside: Path, number: int, scored: Iterable[ScoredPart], report: PositionCallback
+) -> WrittenShard:
     """A shard's file, still aside, and what the ledger will say of it."""
     rows, failed, end = 0, 0, Position(0, 0, 1)
-    sums: dict[Id, Tally] = {}
-    flaws: list[str] = []
+    sums: dict[RowId, Tally] = {}
+    row_errors: list[str] = []
 
     def contents() -> Iterator[bytes]:
         nonlocal rows, failed, end
         for one in scored:
-            rows, failed = rows + one.piece.block.rows, failed + one.failed
-            end = one.piece.block.end
-            flaws.extend(one.flaws)
+            rows, failed = rows + one.part.raw_batch.rows, failed + one.failed
+            end = one.part.raw_batch.end
+            row_errors.extend(one.row_errors)
             for name, tally in one.tallies.items():
                 sums[name] = sums.get(name, Tally()) + tally
             yield one.content
@@ -242,4 +272,4 @@ def _write(aside: Path, number: int, scored: Iterable[Scored], report: Report) -
 
     size, sha256 = write_aside(aside, contents())
     shard = Shard(number, rows, rows - failed, failed, size, sha256, end)
-    return Written(aside, shard, sums, flaws)
+    return WrittenShard(aside, shard, sums, row_errors)

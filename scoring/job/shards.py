@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from hsoftmax.scoring.formats import Position
 
-from .spec import Order
+from .spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ShardStart:
     """The beginning of a shard; `first_row` counts from 0 over the whole input."""
 
     shard: int
@@ -18,18 +18,18 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ShardRange:
     """One shard as it is to be made."""
 
-    start: Start
+    start: ShardStart
     rows: int
 
 
-def cuts(order: Order, start: Start) -> Iterator[Cut]:
+def shard_ranges(spec: JobSpec, start: ShardStart) -> Iterator[ShardRange]:
     """The shards from here to the end."""
     while True:
-        end, rows = order.source.skip(start.position, order.shard_rows)
+        end, rows = spec.reader.skip(start.position, spec.shard_rows)
         if not rows:
             return
-        yield Cut(start, rows)
-        start = Start(start.shard + 1, start.first_row + rows, end)
+        yield ShardRange(start, rows)
+        start = ShardStart(start.shard + 1, start.first_row + rows, end)

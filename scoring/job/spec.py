@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.models.arrays import Int64
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError
-from hsoftmax.scoring.formats import CUSTOM_ID, Columns, Format, Layout, Source
-from hsoftmax.scoring.row_batch import Reading, reading
-from hsoftmax.scoring.task import Field, Form, Task, check, fields, needs_target, values_per_row
+from hsoftmax.scoring.formats import CUSTOM_ID, Columns, OutputFormat, RecordSchema, RowReader
+from hsoftmax.scoring.row_batch import RowRequirements, row_requirements
+from hsoftmax.scoring.task import (
+    RecordField,
+    TargetShape,
+    Task,
+    check_task,
+    fields,
+    needs_target,
+    values_per_row,
+)
 
-from .output import Delivery
+from .output import OutputSpec
 
 _RECORDS = 1  # raised when records change, so that no output has two kinds
 _SHARD_ROWS = 65_536
@@ -22,7 +30,7 @@ _BATCH_VALUES = 2**21  # numbers in a batch's answers, and in its hidden states
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """One job: the rows of `source`, to be answered by `facts`' bundle, into `output`.
 
     An output whose name has no extension is a folder, with a file for each shard.
@@ -33,57 +41,62 @@ class Order:
     """
 
     output: Path
-    source: Source
-    format: Format
-    facts: Facts
+    reader: RowReader
+    format: OutputFormat
+    bundle_info: BundleInfo
     task: Task
-    form: Form
+    target_shape: TargetShape
     columns: Columns
     labelled: bool
     batch: int
     shard_rows: int
-    apart: bool = False
-    repeated: Int64 | None = None
+    separate_errors: bool = False
+    duplicates: Int64 | None = None
 
     @property
-    def delivery(self) -> Delivery:
+    def output_spec(self) -> OutputSpec:
         """All that its end needs."""
-        return Delivery(
-            self.output, self.format, self.layout, self.task, self.facts.name, self.apart
+        return OutputSpec(
+            self.output,
+            self.format,
+            self.record_schema,
+            self.task,
+            self.bundle_info.name,
+            self.separate_errors,
         )
 
     @property
-    def layout(self) -> Layout:
+    def record_schema(self) -> RecordSchema:
         """The shape of the output's records."""
-        width = values_per_row(self.task, self.form, self.facts)
+        width = values_per_row(self.task, self.target_shape, self.bundle_info)
         listed = {"top_k": self.task.k, "sample": self.task.num_samples}.get(self.task.name, width)
         id_name = CUSTOM_ID if self.columns.id == CUSTOM_ID else "id"
-        faults = not self.apart
-        return Layout(self._fields, self.source.id_kind, listed, id_name, faults)
+        faults = not self.separate_errors
+        return RecordSchema(self._fields, self.reader.id_kind, listed, id_name, faults)
 
     @property
-    def reading(self) -> Reading:
+    def requirements(self) -> RowRequirements:
         """What rows are read for; in columns, one row's target is a list only if all are."""
-        wanted = reading(self.task, self.form == "none", self.facts)
-        if wanted.targets == "any" and self.form == "one" and self.format.columnar:
-            return Reading(self.facts, "one")
+        wanted = row_requirements(self.task, self.target_shape == "none", self.bundle_info)
+        if wanted.targets == "any" and self.target_shape == "one" and self.format.columnar:
+            return RowRequirements(self.bundle_info, "one")
         return wanted
 
     @property
-    def _fields(self) -> tuple[Field, ...]:
-        return fields(self.task, self.form, self.facts)
+    def _fields(self) -> tuple[RecordField, ...]:
+        return fields(self.task, self.target_shape, self.bundle_info)
 
     def identity(self) -> dict[str, Any]:
         """All that the output's bytes depend on."""
         return {
             "records": _RECORDS,
-            "bundle": self.facts.digest,
-            "input": fingerprint(self.source.files),
+            "bundle": self.bundle_info.digest,
+            "input": fingerprint(self.reader.files),
             "options": {
                 **asdict(self.task),
                 "columns": {k: list(v) if isinstance(v, tuple) else v
                             for k, v in asdict(self.columns).items() if v != ""},
-                **({"apart": True} if self.apart else {}),
+                **({"apart": True} if self.separate_errors else {}),
                 "labelled": self.labelled,
                 "format": self.format.name,
                 "batch": self.batch,
@@ -92,41 +105,45 @@ class Order:
         }  # fmt: skip
 
 
-def make_order(
-    source: Source,
+def build_job_spec(
+    reader: RowReader,
     output: Path,
-    format: Format,
-    facts: Facts,
+    format: OutputFormat,
+    bundle_info: BundleInfo,
     task: Task,
     *,
     columns: Columns,
     labelled: bool = False,
     batch: int | None = None,
     shard_rows: int | None = None,
-    apart: bool = False,
-    repeated: Int64 | None = None,
-) -> Order:
+    separate_errors: bool = False,
+    duplicates: Int64 | None = None,
+) -> JobSpec:
     """A checked order. Raises CallError where the bundle, the rows or the format do not do."""
-    form = "one" if source.form == "none" and needs_target(task) else source.form
-    check(task, form, facts)
-    if format.name == "npy" and form == "many" and needs_target(task):
+    target_shape = (
+        "one" if reader.target_shape == "none" and needs_target(task) else reader.target_shape
+    )
+    check_task(task, target_shape, bundle_info)
+    if format.name == "npy" and target_shape == "many" and needs_target(task):
         raise CallError("npy: expected one target in each row, got lists: an array has one width")
-    each = max(values_per_row(task, form, facts), facts.hidden_size)
+    each = max(values_per_row(task, target_shape, bundle_info), bundle_info.hidden_size)
     size = batch or max(1, min(_BATCH_ROWS, _BATCH_VALUES // each))
-    wanted = max(1, min(_SHARD_ROWS, _SHARD_VALUES // values_per_row(task, form, facts)))
-    return Order(
+    wanted = max(
+        1, min(_SHARD_ROWS, _SHARD_VALUES // values_per_row(task, target_shape, bundle_info))
+    )
+    return JobSpec(
         output=output,
-        source=source,
+        reader=reader,
         format=format,
-        facts=facts,
+        bundle_info=bundle_info,
         task=task,
-        form=form,
+        target_shape=target_shape,
         columns=columns,
         labelled=labelled,
         batch=size,
         shard_rows=shard_rows or -(-wanted // size) * size,
-        apart=apart,
-        repeated=repeated,
+        separate_errors=separate_errors,
+        duplicates=duplicates,
     )
 
 
@@ -136,7 +153,7 @@ def fingerprint(files: Sequence[Path]) -> list[list[Any]]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def expect_same(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
+def expect_same_job(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
     """Raise CallError unless a job begun as `got` may be taken up as `wanted`."""
     if wanted["records"] != got["records"]:
         raise CallError("resume: expected a job of this version of hsoftmax, got another one's")

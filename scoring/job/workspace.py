@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hsoftmax.scoring.errors import CallError
 
-from .checkpoint import Ledger, Shard
+from .checkpoint import CheckpointStore, Shard
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Workspace:
     path: Path
 
     @property
-    def ledger(self) -> Path:
+    def checkpoint_path(self) -> Path:
         return self.path / "ledger.sqlite"
 
     @property
@@ -60,14 +60,14 @@ class Workspace:
                 path.unlink()
 
 
-def workspace_of(output: Path) -> Path:
+def workspace_path(output: Path) -> Path:
     return output.with_name(output.name + ".parts")
 
 
 @contextmanager
-def hold(output: Path) -> Iterator[Workspace]:
+def lock_workspace(output: Path) -> Iterator[Workspace]:
     """The output's workspace. Raises CallError if another process is at it."""
-    path = workspace_of(output)
+    path = workspace_path(output)
     path.mkdir(exist_ok=True)
     with (path / "lock").open("w") as lock:
         try:
@@ -77,7 +77,7 @@ def hold(output: Path) -> Iterator[Workspace]:
         yield Workspace(path)
 
 
-def remove(workspace: Workspace) -> None:
+def remove_workspace(workspace: Workspace) -> None:
     """All of it, of a job that is finished: its output says so, whatever is left here."""
     with ThreadPoolExecutor() as pool:  # what is freed is freed on the thread that asked for it
         list(pool.map(Path.unlink, workspace.path.glob("shard-*")))
@@ -95,7 +95,7 @@ def write_aside(aside: Path, parts: Iterable[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def settle(aside: Path, path: Path) -> None:
+def sync_and_rename(aside: Path, path: Path) -> None:
     """Let what was written aside be in place, and on the disk."""
     sync_file(aside)
     place(aside, path)
@@ -106,13 +106,13 @@ def sync_file(path: Path) -> None:
         sync(file.fileno())
 
 
-def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
+def intact_shards(workspace: Workspace, checkpoint: CheckpointStore) -> list[Shard]:
     """The finished shards up to the first whose file is not there; that and the rest are undone."""
-    shards = ledger.shards()
+    shards = checkpoint.shards()
     for shard in shards:
         path = workspace.shard(shard.number)
         if not path.is_file() or path.stat().st_size != shard.size:
-            ledger.forget(shard.number)
+            checkpoint.forget(shard.number)
             return shards[: shard.number]
     return shards
 

@@ -1,17 +1,17 @@
 """Rows in, records out, as they come: order kept, memory bounded, an end that says so."""
 
-from .ndjson import LineIntake, LineOutlet, LineSplitter
-from .pipeline import Intake, Outlet, RunAsync, StreamTask, score_stream
-from .summary import Totals
+from .ndjson import LineSplitter, LineStreamReader, LineStreamWriter
+from .pipeline import AsyncGraphRunner, StreamReader, StreamSpec, StreamWriter, score_stream
+from .summary import StreamTotals
 
 __all__ = [
-    "Intake",
-    "LineIntake",
-    "LineOutlet",
+    "AsyncGraphRunner",
     "LineSplitter",
-    "Outlet",
-    "RunAsync",
-    "StreamTask",
-    "Totals",
+    "LineStreamReader",
+    "LineStreamWriter",
+    "StreamReader",
+    "StreamSpec",
+    "StreamTotals",
+    "StreamWriter",
     "score_stream",
 ]

@@ -8,20 +8,20 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
-from hsoftmax.scoring.formats.arrow_batch import Arrow, rows_of
+from hsoftmax.scoring.formats.arrow_batch import Arrow, parse_batch
 from hsoftmax.scoring.formats.arrow_reader import expect_types
-from hsoftmax.scoring.formats.arrow_writer import arrays_of, schema_of
+from hsoftmax.scoring.formats.arrow_writer import arrow_arrays, arrow_schema
 from hsoftmax.scoring.formats.columns import Columns, input_columns
-from hsoftmax.scoring.formats.reader import named
-from hsoftmax.scoring.formats.record_schema import Layout
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Reading, Rows
-from hsoftmax.scoring.task import Form, Kind, Task, fields
+from hsoftmax.scoring.formats.reader import target_shape_of
+from hsoftmax.scoring.formats.record_schema import RecordSchema
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
+from hsoftmax.scoring.task import TargetShape, Task, ValueKind, fields
 
-from .arrow_framing import LARGEST_MESSAGE, NOT_ARROW, Framer, Message
-from .pipeline import Intake
+from .arrow_framing import MAX_MESSAGE_BYTES, NOT_ARROW, ArrowFramer, ArrowMessage
+from .pipeline import StreamReader
 
 _CHUNK_BYTES = 2**19  # of columns that are looked at in one go: a millisecond or two
 _COLUMNS = Columns()
@@ -33,22 +33,22 @@ class _Opened:
 
     raw: bytes
     inputs: tuple[str, ...]
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
 
 
-class ArrowIntake:
+class ArrowStreamReader:
     """Chunks of rows, none of them across two batches."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, bundle_info: BundleInfo) -> None:
         self.rows = 1
-        self._framer = Framer()
-        self._facts = facts
+        self._framer = ArrowFramer()
+        self._facts = bundle_info
         self._opened: _Opened | None = None
         self._dictionaries: dict[int, list[bytes]] = {}
 
     @property
-    def id_kind(self) -> Kind:
+    def id_kind(self) -> ValueKind:
         return "string" if self._opened is None else self._opened.id_kind
 
     def feed(self, data: bytes) -> Iterator[Arrow]:
@@ -66,13 +66,13 @@ class ArrowIntake:
         self._framer.end()
         return iter(())
 
-    def form(self, chunk: Arrow) -> Form | None:
-        return self._expect_opened().form
+    def target_shape(self, chunk: Arrow) -> TargetShape | None:
+        return self._expect_opened().target_shape
 
-    def parse(self, chunk: Arrow, first_line: int, reading: Reading) -> Rows:
-        return rows_of(chunk, _COLUMNS, self._expect_opened().inputs, first_line, reading)
+    def parse(self, chunk: Arrow, first_line: int, requirements: RowRequirements) -> RowBatch:
+        return parse_batch(chunk, _COLUMNS, self._expect_opened().inputs, first_line, requirements)
 
-    def _batch(self, message: Message) -> Arrow:
+    def _batch(self, message: ArrowMessage) -> Arrow:
         """The batch, read as if it were a stream of its own."""
         before = [raw for raws in self._dictionaries.values() for raw in raws]
         content = b"".join([self._expect_opened().raw, *before, message.raw])
@@ -91,13 +91,13 @@ class ArrowIntake:
             start += chunk.num_rows
             yield chunk
 
-    def _keep(self, message: Message) -> None:
+    def _keep(self, message: ArrowMessage) -> None:
         kept = self._dictionaries.get(message.dictionary, []) if message.delta else []
         self._dictionaries[message.dictionary] = [*kept, message.raw]
         held = sum(len(raw) for raws in self._dictionaries.values() for raw in raws)
-        if held > LARGEST_MESSAGE:
+        if held > MAX_MESSAGE_BYTES:
             raise BrokenInput(
-                f"body: expected dictionaries of at most {LARGEST_MESSAGE} bytes in all, got more"
+                f"body: expected dictionaries of at most {MAX_MESSAGE_BYTES} bytes in all, got more"
             )
 
     def _expect_opened(self) -> _Opened:
@@ -106,7 +106,7 @@ class ArrowIntake:
         return self._opened
 
 
-class ArrowOutlet:
+class ArrowStreamWriter:
     """A batch a chunk, all of one schema; `told` is the schema's metadata.
 
     What is no record is metadata of a batch without rows: `sequences` and `summary` as JSON;
@@ -115,19 +115,21 @@ class ArrowOutlet:
 
     columnar = True
 
-    def __init__(self, task: Task, facts: Facts, intake: Intake, told: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: Task, bundle_info: BundleInfo, reader: StreamReader, told: Mapping[str, str]
+    ) -> None:
         self._task = task
-        self._facts = facts
-        self._intake = intake
+        self._facts = bundle_info
+        self._intake = reader
         self._told = dict(told)
         self._sink = BytesIO()
         self._writer: Any = None
-        self._layout: Layout | None = None
+        self._layout: RecordSchema | None = None
 
-    def records(self, records: Records, form: Form) -> Iterator[bytes]:
-        schema = self._begin(form)
+    def encode_rows(self, results: RowResults, target_shape: TargetShape) -> Iterator[bytes]:
+        schema = self._begin(target_shape)
         assert self._layout is not None
-        batch = pa.record_batch(arrays_of(records, self._layout), schema=schema)
+        batch = pa.record_batch(arrow_arrays(results, self._layout), schema=schema)
         self._writer.write_batch(batch)
         yield self._taken()
 
@@ -150,14 +152,14 @@ class ArrowOutlet:
         self._writer.write_batch(nothing, custom_metadata=dict(metadata))
         return self._taken()
 
-    def _begin(self, form: Form) -> Arrow:
+    def _begin(self, target_shape: TargetShape) -> Arrow:
         """The schema, as the first records decide it."""
         if self._layout is None:
             kind = self._intake.id_kind
-            self._layout = Layout(fields(self._task, form, self._facts), kind, 0)
-            schema = schema_of(self._layout).with_metadata(self._told)
+            self._layout = RecordSchema(fields(self._task, target_shape, self._facts), kind, 0)
+            schema = arrow_schema(self._layout).with_metadata(self._told)
             self._writer = pa.ipc.new_stream(self._sink, schema)
-        return schema_of(self._layout).with_metadata(self._told)
+        return arrow_schema(self._layout).with_metadata(self._told)
 
     def _taken(self) -> bytes:
         taken = self._sink.getvalue()
@@ -166,7 +168,7 @@ class ArrowOutlet:
         return taken
 
 
-def _open(raw: bytes, facts: Facts) -> _Opened:
+def _open(raw: bytes, bundle_info: BundleInfo) -> _Opened:
     """Raises BrokenInput, or CallError where columns are missing or of types that cannot be."""
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(raw))
@@ -175,10 +177,10 @@ def _open(raw: bytes, facts: Facts) -> _Opened:
         raise BrokenInput(NOT_ARROW) from None
     if len(set(names)) < len(names):
         raise CallError("columns: expected each once, got one twice")
-    inputs = input_columns(_COLUMNS, names, facts.hidden_size)
-    expect_types("body", schema, _COLUMNS, inputs, facts.hidden_size)
+    inputs = input_columns(_COLUMNS, names, bundle_info.hidden_size)
+    expect_types("body", schema, _COLUMNS, inputs, bundle_info.hidden_size)
     id = _COLUMNS.id
     kind = schema.field(id).type if id in names else None
     integral = kind is not None and pa.types.is_integer(kind) and kind != pa.uint64()
-    form = named(names, _COLUMNS.target, _COLUMNS.targets)
-    return _Opened(raw, inputs, form, "int64" if integral else "string")
+    target_shape = target_shape_of(names, _COLUMNS.target, _COLUMNS.targets)
+    return _Opened(raw, inputs, target_shape, "int64" if integral else "string")

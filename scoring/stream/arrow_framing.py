@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hsoftmax.scoring.errors import BrokenInput
 
-LARGEST_MESSAGE = 16 * 2**20  # bytes
+MAX_MESSAGE_BYTES = 16 * 2**20  # bytes
 
 NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
 _CONTINUATION = 0xFFFFFFFF
@@ -18,7 +18,7 @@ _KINDS = {1: "schema", 2: "dictionary", 3: "record batch"}
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ArrowMessage:
     """One message, as it came; `dictionary` is the number of the one that it is of."""
 
     kind: str
@@ -27,7 +27,7 @@ class Message:
     delta: bool = False
 
 
-class Framer:
+class ArrowFramer:
     """Messages out of bytes; holds one unfinished message, never a larger one."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Framer:
         self._needed = _PREFIX
         self._ended = False
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes) -> Iterator[ArrowMessage]:
         """The messages that end within these bytes. Raises BrokenInput."""
         self._buffer += data
         while len(self._buffer) >= self._needed:
@@ -53,7 +53,7 @@ class Framer:
         if not self._ended or self._buffer:
             raise BrokenInput("body: expected an Arrow IPC stream, got one that is cut short")
 
-    def _next(self) -> Message | None:
+    def _next(self) -> ArrowMessage | None:
         """The next message; None if more of it is needed, or none follows."""
         marker, length = struct.unpack_from("<Ii", self._buffer)
         if marker != _CONTINUATION or length < 0 or self._ended:
@@ -75,9 +75,9 @@ class Framer:
 
     def _wait_for(self, size: int) -> bool:
         """Whether so many bytes are not there yet. Raises BrokenInput if they are too many."""
-        if size > LARGEST_MESSAGE:
+        if size > MAX_MESSAGE_BYTES:
             raise BrokenInput(
-                f"body: expected record batches of at most {LARGEST_MESSAGE} bytes, got a larger "
+                f"body: expected record batches of at most {MAX_MESSAGE_BYTES} bytes, got a larger "
                 "one: write fewer rows in each"
             )
         self._needed = size
@@ -110,7 +110,7 @@ def field(buffer: bytes, table: int, index: int) -> int:
     return offset
 
 
-def _message(metadata: bytes, raw: bytes) -> Message:
+def _message(metadata: bytes, raw: bytes) -> ArrowMessage:
     root: int = struct.unpack_from("<I", metadata, 0)[0]
     kind = _KINDS[_number(metadata, root, 1, "<B")]
     if is_compressed(metadata, kind):
@@ -118,10 +118,10 @@ def _message(metadata: bytes, raw: bytes) -> Message:
             "body: expected plain buffers; compress the body (content-encoding) instead"
         )
     if kind != "dictionary":
-        return Message(kind, raw)
+        return ArrowMessage(kind, raw)
     header = _follow(metadata, root + field(metadata, root, 2))
     number, delta = _number(metadata, header, 0, "<q"), _number(metadata, header, 2, "<B")
-    return Message(kind, raw, number, bool(delta))
+    return ArrowMessage(kind, raw, number, bool(delta))
 
 
 def _body_length(metadata: bytes) -> int:

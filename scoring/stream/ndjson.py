@@ -7,14 +7,14 @@ import numpy as np
 import orjson
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.formats.columns import Columns
-from hsoftmax.scoring.formats.line_reader import LONGEST_LINE, Line
+from hsoftmax.scoring.formats.line_reader import MAX_LINE_BYTES, Line
 from hsoftmax.scoring.formats.ndjson import Decoder, encode
-from hsoftmax.scoring.formats.record_schema import Layout, values
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Reading, Rows
-from hsoftmax.scoring.task import Form, Kind, Task, fields
+from hsoftmax.scoring.formats.record_schema import RecordSchema, values
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
+from hsoftmax.scoring.task import TargetShape, Task, ValueKind, fields
 
 _MARK = b"\xef\xbb\xbf"  # of byte order, which some programs write before UTF-8
 _CHUNK_BYTES = 2**17  # of lines that are parsed in one go: a millisecond or two
@@ -22,12 +22,12 @@ _NUMBERS = 2**15  # that are written in one go
 _OPTION = orjson.OPT_SERIALIZE_NUMPY
 
 
-class LineIntake:
+class LineStreamReader:
     """Chunks of lines; a line that is too long costs only itself."""
 
-    id_kind: Kind = "string"
+    id_kind: ValueKind = "string"
 
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, longest: int = MAX_LINE_BYTES) -> None:
         self.rows = 1
         self._splitter = LineSplitter(longest)
         self._decoder = Decoder(Columns())
@@ -43,11 +43,13 @@ class LineIntake:
     def end(self) -> Iterator[list[Line]]:
         return self._cut(self._splitter.end())
 
-    def form(self, chunk: Sequence[Line]) -> Form | None:
+    def target_shape(self, chunk: Sequence[Line]) -> TargetShape | None:
         return self._decoder.first_form(chunk)
 
-    def parse(self, chunk: Sequence[Line], first_line: int, reading: Reading) -> Rows:
-        return self._decoder.rows(chunk, first_line, reading)
+    def parse(
+        self, chunk: Sequence[Line], first_line: int, requirements: RowRequirements
+    ) -> RowBatch:
+        return self._decoder.rows(chunk, first_line, requirements)
 
     def _cut(self, lines: Sequence[Line]) -> Iterator[list[Line]]:
         """Chunks of not many more bytes than a chunk may have."""
@@ -63,19 +65,26 @@ class LineIntake:
             yield chunk
 
 
-class LineOutlet:
+class LineStreamWriter:
     """A line a record; a very long one in pieces."""
 
     columnar = False
 
-    def __init__(self, task: Task, facts: Facts) -> None:
+    def __init__(self, task: Task, bundle_info: BundleInfo) -> None:
         self._task = task
-        self._facts = facts
+        self._facts = bundle_info
 
-    def records(self, records: Records, form: Form) -> Iterator[bytes]:
-        if len(records) == 1 and len(records.scored) and _width(records) > _NUMBERS:
-            return _long_line(records)
-        return iter((encode(records, Layout(fields(self._task, form, self._facts), "string", 0)),))
+    def encode_rows(self, results: RowResults, target_shape: TargetShape) -> Iterator[bytes]:
+        if len(results) == 1 and len(results.scored) and _width(results) > _NUMBERS:
+            return _long_line(results)
+        return iter(
+            (
+                encode(
+                    results,
+                    RecordSchema(fields(self._task, target_shape, self._facts), "string", 0),
+                ),
+            )
+        )
 
     def opening(self) -> bytes:
         return b""
@@ -93,7 +102,7 @@ class LineOutlet:
 class LineSplitter:
     """Lines out of bytes that come in any pieces; holds one unfinished line, never a longer one."""
 
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, longest: int = MAX_LINE_BYTES) -> None:
         self._longest = longest
         self._rest = bytearray()
         self._too_long = False
@@ -124,15 +133,15 @@ class LineSplitter:
             self._rest += part
 
 
-def _width(records: Records) -> int:
-    columns = records.columns.values()
+def _width(results: RowResults) -> int:
+    columns = results.columns.values()
     return max((column.size for column in columns if isinstance(column, np.ndarray)), default=0)
 
 
-def _long_line(records: Records) -> Iterator[bytes]:
+def _long_line(results: RowResults) -> Iterator[bytes]:
     """The line of a chunk's only row, as `encode` writes it."""
-    yield orjson.dumps({"id": records.ids[0]})[:-1]
-    for name, column in records.columns.items():
+    yield orjson.dumps({"id": results.ids[0]})[:-1]
+    for name, column in results.columns.items():
         yield b"," + orjson.dumps(name) + b":"
         (value,) = values(column)
         if isinstance(value, np.ndarray):

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsoftmax.scoring.perplexity import Tally, tallies
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Id, Rows
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import RowBatch, RowId
 from hsoftmax.scoring.task import Task
 
 _MOST_SEQUENCES = 10_000  # whose sums are held
 
 
 @dataclass
-class Totals:
+class StreamTotals:
     """Rows, failures, a hash of what was given, and the sums of perplexity.
 
     Of more sequences than are held, the one that began first is said to have ended. If a row of it
@@ -25,7 +25,7 @@ class Totals:
     summed_up: bool = False
     corpus: Tally = field(default_factory=Tally)
     most_sequences: int = _MOST_SEQUENCES
-    _sequences: dict[Id, Tally] = field(default_factory=dict)
+    _sequences: dict[RowId, Tally] = field(default_factory=dict)
     _log_base: float | None = None
     _digest: Any = field(default_factory=hashlib.sha256)
 
@@ -33,13 +33,13 @@ class Totals:
         """Take note of bytes that are given."""
         self._digest.update(piece)
 
-    def add(self, rows: Rows, records: Records, task: Task) -> None:
+    def add(self, rows: RowBatch, results: RowResults, task: Task) -> None:
         self.rows += len(rows)
-        self.failed += len(records.flaws)
+        self.failed += len(results.row_errors)
         if task.name != "perplexity":
             return
         self._log_base = task.log_base
-        for name, tally in tallies(rows, records, task.log_base).items():
+        for name, tally in tallies(rows, results, task.log_base).items():
             self._sequences[name] = self._sequences.get(name, Tally()) + tally
             self.corpus += tally
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from hsoftmax import models
-from hsoftmax.demo.queries import Comparison, ask, compare
-from hsoftmax.demo.sample_model import NAME, exported, find_sample
+from hsoftmax.demo.queries import Comparison, compare, query_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, export_sample, find_sample
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return exported(find_sample(), tmp_path_factory.mktemp("repository"))
+    return export_sample(find_sample(), tmp_path_factory.mktemp("repository"))
 
 
 def faithfully(route, answer):
@@ -63,7 +63,7 @@ class Fake:
 
 def comparisons(fake: Fake) -> list[Comparison]:
     sample = find_sample()
-    return list(compare(fake, sample, fake.made, ask(fake, sample, fake.made)))
+    return list(compare(fake, sample, fake.made, query_sample(fake, sample, fake.made)))
 
 
 def test_the_reference_passes_its_own_check(made):
@@ -101,6 +101,6 @@ def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there
 
 
 def test_what_is_no_bundle_in_its_place_is_made_anew(tmp_path):
-    (tmp_path / NAME / "1").mkdir(parents=True)
-    (tmp_path / NAME / "1" / "bundle.json").write_text("{}")
-    assert exported(find_sample(), tmp_path).path == tmp_path / NAME / "2"
+    (tmp_path / SAMPLE_NAME / "1").mkdir(parents=True)
+    (tmp_path / SAMPLE_NAME / "1" / "bundle.json").write_text("{}")
+    assert export_sample(find_sample(), tmp_path).path == tmp_path / SAMPLE_NAME / "2"

@@ -10,7 +10,7 @@ import pytest
 
 from hsoftmax import models
 from hsoftmax.cli import run
-from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.demo.sample_model import export_sample, find_sample
 from tests.scoring.conftest import (
     FORMATS,
     HIDDEN,
@@ -248,7 +248,7 @@ def test_arrow_streams_are_read_too(score, tmp_path):
 
 
 def test_a_line_too_long_to_hold_costs_itself(score, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.LONGEST_LINE", 4096)
+    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.MAX_LINE_BYTES", 4096)
     good = json.dumps(make_rows(1)[0])
     path = tmp_path / "in.ndjson"
     path.write_text("\n".join([good, good + " " * 10_000, good]))
@@ -264,7 +264,7 @@ def sample():
 
 
 def test_the_held_out_perplexity_is_the_trainers(sample, tmp_path, capsys):
-    made = exported(sample, tmp_path / "repository")
+    made = export_sample(sample, tmp_path / "repository")
     hidden, target = sample.heldout
     array = np.zeros(len(target), [("input", "f4", hidden.shape[1]), ("target", "i8")])
     array["input"], array["target"] = hidden, target

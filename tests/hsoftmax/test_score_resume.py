@@ -16,7 +16,7 @@ import pytest
 from hsoftmax import exporter
 from hsoftmax.cli import run
 from hsoftmax.scoring import CallError
-from hsoftmax.scoring.job.workspace import hold
+from hsoftmax.scoring.job.workspace import lock_workspace
 from tests.scoring.conftest import FORMATS, HIDDEN, LABELS, TARGETS, make_model, make_rows, write
 
 from .conftest import write_flawed
@@ -240,7 +240,7 @@ def test_nothing_to_resume_begins_anew(made, rows, tmp_path):
 def test_a_finished_job_is_not_done_again(made, rows, tmp_path, monkeypatch):
     output = tmp_path / "out.ndjson"
     assert run(call(made, rows, output)) == 0
-    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
+    monkeypatch.setattr("hsoftmax.runners.local.LocalGraphRunner.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
 
 
@@ -249,9 +249,9 @@ def test_a_job_that_was_killed_while_it_cleared_up_is_not_done_again(
 ):
     output = tmp_path / "out.ndjson"
     assert run(call(made, rows, output)) == 0
-    with hold(output) as left:
+    with lock_workspace(output) as left:
         (left.path / "ledger.sqlite-wal").write_bytes(b"of a ledger that is gone")
-    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
+    monkeypatch.setattr("hsoftmax.runners.local.LocalGraphRunner.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
     assert not left.path.exists()
 
@@ -288,10 +288,10 @@ def test_a_ledger_that_is_none_is_one_line(made, rows, stopped, capsys):
 
 
 def test_two_runs_do_not_share_an_output(made, rows, tmp_path, capsys):
-    with hold(tmp_path / "out.ndjson"):
+    with lock_workspace(tmp_path / "out.ndjson"):
         assert run(call(made, rows, tmp_path / "out.ndjson")) == 2
     assert "expected no other run at it" in one_line(capsys)
-    with pytest.raises(CallError), hold(tmp_path / "b"), hold(tmp_path / "b"):
+    with pytest.raises(CallError), lock_workspace(tmp_path / "b"), lock_workspace(tmp_path / "b"):
         pass
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring import Asked, Facts
+from hsoftmax.scoring import BundleInfo, GraphRequest
 from tests.exporter.conftest import theano_arrays
 
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 6, 4, 3, 11
@@ -34,15 +34,15 @@ def model() -> models.HierarchicalSoftmax:
 
 
 @pytest.fixture(scope="session")
-def facts() -> Facts:
-    return Facts("words", "d" * 64, HIDDEN, TARGETS, GRAPHS, LABELS)
+def bundle_info() -> BundleInfo:
+    return BundleInfo("words", "d" * 64, HIDDEN, TARGETS, GRAPHS, LABELS)
 
 
 @pytest.fixture(scope="session")
 def reference(model):
     """A `Run` that is the oracle itself."""
 
-    def run(asked: Asked) -> list[Array]:
+    def run(asked: GraphRequest) -> list[Array]:
         match asked.graph:
             case "target_log_prob":
                 return [models.hierarchical_softmax.target_log_prob(

@@ -7,7 +7,10 @@ No row goes through Ray, only where a shard begins and what became of it. The dr
 shard its name and records it, so that it is one job, wherever its shards were made.
 """
 
-from .driver import Cluster
-from .messages import Work
+from .driver import RayShardProducer
+from .messages import RayJob
 
-__all__ = ["Cluster", "Work"]
+__all__ = [
+    "RayJob",
+    "RayShardProducer",
+]

@@ -11,42 +11,42 @@ import ray
 
 from hsoftmax import bundle
 from hsoftmax.models import UserError
-from hsoftmax.runners.local import LocalRun
-from hsoftmax.score_request import open_order
+from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.score_request import open_job_spec
 from hsoftmax.scoring import (
-    Cut,
-    Facts,
-    Order,
+    BundleInfo,
+    JobSpec,
     ScoringError,
-    Start,
+    ShardRange,
+    ShardStart,
     Workspace,
     make_shard,
-    workspace_of,
+    workspace_path,
 )
-from hsoftmax.scoring import cuts as cuts_of
+from hsoftmax.scoring import shard_ranges as cuts_of
 
-from .messages import Made, Outcome, Work, cut_of, table
+from .messages import MadeShard, RayJob, ShardOutcome, message_table, range_of
 
 _ATTEMPTS = 5  # at a shard: Ray would go on for ever
 
 
 # What is wrong is told, not raised: Ray would try it again, or wrap it up in its own words.
-def find_cuts(nothing: pa.Table, work: Work, start: Start) -> Iterator[pa.Table]:
+def find_shard_ranges(nothing: pa.Table, work: RayJob, start: ShardStart) -> Iterator[pa.Table]:
     """One cut a table, so that the first shards are made while the last ones are looked for."""
     try:
-        order = open_order(work.call, Facts.of(bundle.open_bundle(work.bundle)))
-        with closing(order.source):
-            for cut in cuts_of(order, start):
-                yield table(cut=cut)
+        spec = open_job_spec(work.call, BundleInfo.of(bundle.open_bundle(work.bundle)))
+        with closing(spec.reader):
+            for shard_range in cuts_of(spec, start):
+                yield message_table(shard_range=shard_range)
     except (UserError, OSError) as error:
-        yield table(outcome=_failure(error))
+        yield message_table(outcome=_failure(error))
 
 
-def _failure(error: UserError | OSError) -> Outcome:
+def _failure(error: UserError | OSError) -> ShardOutcome:
     node = ray.util.get_node_ip_address()
     if isinstance(error, UserError):
-        return Outcome(node, error=str(error), exit_code=error.exit_code)
-    return Outcome(node, error=f"{error.filename or 'system'}: {error.strerror or error}")
+        return ShardOutcome(node, error=str(error), exit_code=error.exit_code)
+    return ShardOutcome(node, error=f"{error.filename or 'system'}: {error.strerror or error}")
 
 
 def _attempt(workspace: Workspace, shard: int) -> Path:
@@ -61,55 +61,55 @@ def _attempt(workspace: Workspace, shard: int) -> Path:
     return workspace.aside(shard, f"-{uuid4().hex}")
 
 
-class Node:
+class ShardActor:
     """One bundle, mapped once, for as many shards at a time as there are threads."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: RayJob) -> None:
         self._work = work
         self._opening = Lock()
-        self._opened: tuple[LocalRun, Facts] | None = None
+        self._opened: tuple[LocalGraphRunner, BundleInfo] | None = None
         self._thread = local()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The table of a cut to that of what became of it."""
-        cut = cut_of(batch)
-        return batch if cut is None else table(outcome=self._outcome(cut))
+        shard_range = range_of(batch)
+        return batch if shard_range is None else message_table(outcome=self._outcome(shard_range))
 
-    def _outcome(self, cut: Cut) -> Outcome:
+    def _outcome(self, shard_range: ShardRange) -> ShardOutcome:
         try:
-            return Outcome(ray.util.get_node_ip_address(), self._make(cut))
+            return ShardOutcome(ray.util.get_node_ip_address(), self._make(shard_range))
         except (UserError, OSError) as error:
             return _failure(error)
 
-    def _make(self, cut: Cut) -> Made:
-        path = workspace_of(self._work.call.output)
+    def _make(self, shard_range: ShardRange) -> MadeShard:
+        path = workspace_path(self._work.call.output)
         if not path.is_dir():
             raise ScoringError(f"{path}: expected the folder of the job's shards, got none: "
                                "OUTPUT has to be where every node sees it")  # fmt: skip
-        run, facts = self._open()
-        aside = _attempt(Workspace(path), cut.start.shard)
-        return Made.of(make_shard(self._order(facts), run, cut, aside))
+        run, bundle_info = self._open()
+        aside = _attempt(Workspace(path), shard_range.start.shard)
+        return MadeShard.of(make_shard(self._order(bundle_info), run, shard_range, aside))
 
-    def _open(self) -> tuple[LocalRun, Facts]:
+    def _open(self) -> tuple[LocalGraphRunner, BundleInfo]:
         with self._opening:
             if self._opened is None:
                 opened = bundle.open_bundle(self._work.bundle)
-                self._opened = LocalRun(opened), Facts.of(opened)
+                self._opened = LocalGraphRunner(opened), BundleInfo.of(opened)
             return self._opened
 
-    def _order(self, facts: Facts) -> Order:
+    def _order(self, bundle_info: BundleInfo) -> JobSpec:
         """This thread's own: an open input has one position."""
         if not hasattr(self._thread, "order"):
-            self._thread.order = self._expected(open_order(self._work.call, facts))
-        order: Order = self._thread.order
-        return order
+            self._thread.spec = self._expected(open_job_spec(self._work.call, bundle_info))
+        spec: JobSpec = self._thread.spec
+        return spec
 
-    def _expected(self, order: Order) -> Order:
-        wanted, got = self._work.identity, order.identity()
+    def _expected(self, spec: JobSpec) -> JobSpec:
+        wanted, got = self._work.identity, spec.identity()
         if got["bundle"] != wanted["bundle"]:
             raise ScoringError(f"{self._work.bundle}: expected digest {wanted['bundle'][:12]}, "
                                f"got {got['bundle'][:12]}")  # fmt: skip
         if got != wanted:
             raise ScoringError(f"{self._work.call.input}: expected the files that the run was "
                                "given, got others: INPUT has to be where all see it")  # fmt: skip
-        return order
+        return spec

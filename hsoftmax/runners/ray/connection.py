@@ -17,7 +17,7 @@ _PATIENCE = 10  # seconds, for a cluster to answer
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
+def join_cluster(address: str | None) -> Iterator[None]:
     """Of the cluster at `address`; of the one that there is, or a new one, where it is None.
 
     Raises:

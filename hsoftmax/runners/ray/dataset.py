@@ -5,13 +5,15 @@ from collections.abc import Generator
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, from_items
 
-from hsoftmax.scoring import ScoringError, Start
+from hsoftmax.scoring import ScoringError, ShardStart
 
-from .actor import Node, find_cuts
-from .messages import Outcome, Work, outcomes_of
+from .actor import ShardActor, find_shard_ranges
+from .messages import RayJob, ShardOutcome, outcomes_of
 
 
-def outcomes(work: Work, start: Start, threads: int | None) -> Generator[Outcome, None, None]:
+def shard_outcomes(
+    work: RayJob, start: ShardStart, threads: int | None
+) -> Generator[ShardOutcome, None, None]:
     """What becomes of each shard from here to the end, as it comes; `threads` are a node's."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -22,10 +24,10 @@ def outcomes(work: Work, start: Start, threads: int | None) -> Generator[Outcome
         yield from outcomes_of(rows)
 
 
-def _found(work: Work, start: Start) -> Dataset:
+def _found(work: RayJob, start: ShardStart) -> Dataset:
     """The cuts, found on this machine, which has the input open already."""
     return from_items([0]).map_batches(
-        find_cuts,
+        find_shard_ranges,
         fn_kwargs={"work": work, "start": start},
         batch_size=None,
         batch_format="pyarrow",
@@ -34,12 +36,12 @@ def _found(work: Work, start: Start) -> Dataset:
     )
 
 
-def _made(cuts: Dataset, work: Work, threads: int | None) -> Dataset:
+def _made(shard_ranges: Dataset, work: RayJob, threads: int | None) -> Dataset:
     """An actor on each node, which makes a shard at a time on each of its threads."""
     nodes = _cpus()
     at_once = threads or max(1, int(min(nodes)))
-    return cuts.map_batches(
-        Node,
+    return shard_ranges.map_batches(
+        ShardActor,
         fn_constructor_args=(work,),
         batch_size=1,
         batch_format="pyarrow",

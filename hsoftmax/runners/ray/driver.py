@@ -6,51 +6,54 @@ from dataclasses import dataclass
 
 from hsoftmax.scoring import (
     CallError,
-    Order,
+    JobSpec,
     Position,
-    Report,
+    PositionCallback,
     ScoringError,
-    Start,
+    ShardStart,
     Workspace,
-    Written,
+    WrittenShard,
 )
 
-from .connection import joined
-from .dataset import outcomes
-from .messages import Outcome, Work
+from .connection import join_cluster
+from .dataset import shard_outcomes
+from .messages import RayJob, ShardOutcome
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayShardProducer:
     """A `Make` on all nodes of the cluster at `address`, with `threads` on each."""
 
-    work: Work
+    work: RayJob
     address: str | None = None
     threads: int | None = None
 
     def __call__(
-        self, order: Order, workspace: Workspace, start: Start, report: Report
-    ) -> Generator[Written, None, None]:
+        self, spec: JobSpec, workspace: Workspace, start: ShardStart, report: PositionCallback
+    ) -> Generator[WrittenShard, None, None]:
         """Raises ScoringError where the cluster, or one of its nodes, cannot do the work."""
         for path in workspace.attempts():  # of a run that was killed
             path.unlink(missing_ok=True)
-        with joined(self.address), closing(outcomes(self.work, start, self.threads)) as came:
+        with (
+            join_cluster(self.address),
+            closing(shard_outcomes(self.work, start, self.threads)) as came,
+        ):
             made = (_written(outcome, workspace) for outcome in came)
             end = start.position
             for written in _in_order(made, start.shard, report):
                 end = written.shard.end
                 yield written
-        _expect_end(order, end)
+        _expect_end(spec, end)
 
 
-def _expect_end(order: Order, end: Position) -> None:
+def _expect_end(spec: JobSpec, end: Position) -> None:
     """However many machines were at it, the last row that came is the input's last."""
-    if order.source.skip(end, 1)[1]:
+    if spec.reader.skip(end, 1)[1]:
         raise ScoringError(f"input: expected all rows back, got those before line {end.line} of "
-                           f"{order.source.files[end.file]}")  # fmt: skip
+                           f"{spec.reader.files[end.file]}")  # fmt: skip
 
 
-def _written(outcome: Outcome, workspace: Workspace) -> Written:
+def _written(outcome: ShardOutcome, workspace: Workspace) -> WrittenShard:
     """What a node has made, once its file is seen from here."""
     if outcome.made is None:
         kind = CallError if outcome.exit_code == CallError.exit_code else ScoringError
@@ -65,9 +68,11 @@ def _written(outcome: Outcome, workspace: Workspace) -> Written:
     return written
 
 
-def _in_order(made: Iterable[Written], first: int, report: Report) -> Iterator[Written]:
+def _in_order(
+    made: Iterable[WrittenShard], first: int, report: PositionCallback
+) -> Iterator[WrittenShard]:
     """Shards as the ledger takes them; those that are early wait, and are reported all the same."""
-    waiting: dict[int, Written] = {}
+    waiting: dict[int, WrittenShard] = {}
     for written in made:
         waiting[written.shard.number] = written
         shards = [one.shard for one in waiting.values()]

@@ -9,64 +9,71 @@ import msgspec
 import pyarrow as pa
 
 from hsoftmax import scoring
-from hsoftmax.score_request import Call
-from hsoftmax.scoring import Cut, Id, Shard, Tally, Written
+from hsoftmax.score_request import ScoreRequest
+from hsoftmax.scoring import RowId, Shard, ShardRange, Tally, WrittenShard
 
 
 @dataclass(frozen=True)
-class Work:
+class RayJob:
     """All that a node has to know of the job; `identity` is what its own order has to be."""
 
     bundle: Path
-    call: Call
+    call: ScoreRequest
     identity: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadeShard:
     """A shard that a node has written, apart from the name of its file's folder."""
 
     aside: str
     shard: Shard
-    tallies: list[tuple[Id, Tally]]
-    flaws: list[str]
+    tallies: list[tuple[RowId, Tally]]
+    error_records: list[str]
 
     @classmethod
-    def of(cls, written: Written) -> "Made":
+    def of(cls, written: WrittenShard) -> "MadeShard":
         return cls(
-            written.aside.name, written.shard, list(written.tallies.items()), list(written.flaws)
+            written.aside.name,
+            written.shard,
+            list(written.tallies.items()),
+            list(written.error_records),
         )
 
-    def written(self, workspace: scoring.Workspace) -> Written:
-        return Written(workspace.path / self.aside, self.shard, dict(self.tallies), self.flaws)
+    def written(self, workspace: scoring.Workspace) -> WrittenShard:
+        return WrittenShard(
+            workspace.path / self.aside, self.shard, dict(self.tallies), self.error_records
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ShardOutcome:
     """What became of a cut: what was made of it, or why it could not be."""
 
     node: str
-    made: Made | None = None
+    made: MadeShard | None = None
     error: str = ""
     exit_code: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_cut = msgspec.msgpack.Decoder(Cut | None)
-_outcome = msgspec.msgpack.Decoder(Outcome | None)
+_cut = msgspec.msgpack.Decoder(ShardRange | None)
+_outcome = msgspec.msgpack.Decoder(ShardOutcome | None)
 
 
-def table(cut: Cut | None = None, outcome: Outcome | None = None) -> pa.Table:
+def message_table(
+    shard_range: ShardRange | None = None, outcome: ShardOutcome | None = None
+) -> pa.Table:
     """One row, as it travels: what is to be done, or what became of it."""
-    return pa.table({"cut": [_encode(cut)], "outcome": [_encode(outcome)]})
+    return pa.table({"cut": [_encode(shard_range)], "outcome": [_encode(outcome)]})
 
 
-def cut_of(row: pa.Table) -> Cut | None:
-    cut: Cut | None = _cut.decode(row["cut"][0].as_py())
-    return cut
+def range_of(row: pa.Table) -> ShardRange | None:
+    shard_range: ShardRange | None = _cut.decode(row["cut"][0].as_py())
+    return shard_range
 
 
-def outcomes_of(rows: pa.Table) -> list[Outcome]:
+def outcomes_of(rows: pa.Table) -> list[ShardOutcome]:
     """Of rows that have come back, each with its outcome."""
     found = map(_outcome.decode, rows["outcome"].to_pylist())
     return [outcome for outcome in found if outcome is not None]

@@ -15,7 +15,15 @@ import pytest
 
 from hsoftmax import bundle, exporter
 from hsoftmax.cli import run
-from hsoftmax.scoring import Columns, Facts, ScoringError, Start, Task, Workspace, cuts
+from hsoftmax.scoring import (
+    BundleInfo,
+    Columns,
+    ScoringError,
+    ShardStart,
+    Task,
+    Workspace,
+    shard_ranges,
+)
 from tests.hsoftmax.conftest import write_flawed
 from tests.hsoftmax.test_score_docs import PAGE, ROOT
 from tests.scoring.conftest import LABELS, make_model, make_rows, write
@@ -239,9 +247,9 @@ def elsewhere(monkeypatch):
 
             return replace(really(bundle, call, identity), **changed)
 
-        monkeypatch.setattr(ray, "Work", work)
+        monkeypatch.setattr(ray, "RayJob", work)
 
-    really = ray.Work
+    really = ray.RayJob
     return elsewhere
 
 
@@ -272,68 +280,70 @@ def test_a_node_with_another_bundle_says_so(made, cluster, tmp_path, capsys, els
 @pytest.fixture
 def work(made, tmp_path):
     """What a node is told of a job over thirty rows, and its first cut."""
-    from hsoftmax.runners.ray import Work
-    from hsoftmax.score_request import Call, open_order
+    from hsoftmax.runners.ray import RayJob
+    from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     source = write(tmp_path / "in.ndjson", make_rows(30))
-    wanted = Call(source, tmp_path / "out.ndjson", Task("perplexity"), Columns(), shard_rows=10)
-    order = open_order(wanted, Facts.of(bundle.open_bundle(made / "1")))
-    with closing(order.source):
-        first = next(cuts(order, Start(0, 0, order.source.begin())))
-        return Work(made / "1", wanted, order.identity()), first
+    wanted = ScoreRequest(
+        source, tmp_path / "out.ndjson", Task("perplexity"), Columns(), shard_rows=10
+    )
+    order = open_job_spec(wanted, BundleInfo.of(bundle.open_bundle(made / "1")))
+    with closing(order.reader):
+        first = next(shard_ranges(order, ShardStart(0, 0, order.reader.begin())))
+        return RayJob(made / "1", wanted, order.identity()), first
 
 
 def test_a_node_that_does_not_see_the_output_says_so(work):
-    from hsoftmax.runners.ray.actor import Node
-    from hsoftmax.runners.ray.messages import outcomes_of, table
+    from hsoftmax.runners.ray.actor import ShardActor
+    from hsoftmax.runners.ray.messages import message_table, outcomes_of
 
-    (outcome,) = outcomes_of(Node(work[0])(table(cut=work[1])))
+    (outcome,) = outcomes_of(ShardActor(work[0])(message_table(shard_range=work[1])))
     assert "out.ndjson.parts: expected the folder of the job's shards, got none" in outcome.error
 
 
 def test_a_shard_that_the_driver_does_not_see_ends_the_job(work, tmp_path):
-    from hsoftmax.runners.ray.actor import Node
+    from hsoftmax.runners.ray.actor import ShardActor
     from hsoftmax.runners.ray.driver import _written
-    from hsoftmax.runners.ray.messages import outcomes_of, table
+    from hsoftmax.runners.ray.messages import message_table, outcomes_of
 
     (tmp_path / "out.ndjson.parts").mkdir()
-    (outcome,) = outcomes_of(Node(work[0])(table(cut=work[1])))
+    (outcome,) = outcomes_of(ShardActor(work[0])(message_table(shard_range=work[1])))
     assert _written(outcome, Workspace(tmp_path / "out.ndjson.parts")).shard.rows == 10
     with pytest.raises(ScoringError, match="OUTPUT has to be where every node sees it"):
         _written(outcome, Workspace(tmp_path / "elsewhere.parts"))
 
 
 def test_a_shard_at_which_processes_die_ends_the_job(work, tmp_path):
-    from hsoftmax.runners.ray.actor import Node
-    from hsoftmax.runners.ray.messages import outcomes_of, table
+    from hsoftmax.runners.ray.actor import ShardActor
+    from hsoftmax.runners.ray.messages import message_table, outcomes_of
 
     (tmp_path / "out.ndjson.parts").mkdir()
     for i in range(5):
         Workspace(tmp_path / "out.ndjson.parts").aside(0, f"-{i}").touch()
-    (outcome,) = outcomes_of(Node(work[0])(table(cut=work[1])))
+    (outcome,) = outcomes_of(ShardActor(work[0])(message_table(shard_range=work[1])))
     assert "shard 0: expected it to be made, got 5 processes that died at it" in outcome.error
 
 
 def test_a_node_with_another_input_says_so(work, tmp_path):
-    from hsoftmax.runners.ray.actor import Node
-    from hsoftmax.runners.ray.messages import outcomes_of, table
+    from hsoftmax.runners.ray.actor import ShardActor
+    from hsoftmax.runners.ray.messages import message_table, outcomes_of
 
     (tmp_path / "out.ndjson.parts").mkdir()
     write(tmp_path / "in.ndjson", make_rows(31))
-    (outcome,) = outcomes_of(Node(work[0])(table(cut=work[1])))
+    (outcome,) = outcomes_of(ShardActor(work[0])(message_table(shard_range=work[1])))
     assert "INPUT has to be where all see it" in outcome.error
 
 
 def test_rows_that_do_not_come_back_are_noticed(work, tmp_path):
     from hsoftmax.runners.ray.driver import _expect_end
-    from hsoftmax.score_request import open_order
+    from hsoftmax.score_request import open_job_spec
 
     told, first = work
-    order = open_order(told.call, Facts.of(bundle.open_bundle(told.bundle)))
-    with closing(order.source):
-        end, _ = order.source.skip(first.start.position, 30)
+    order = open_job_spec(told.call, BundleInfo.of(bundle.open_bundle(told.bundle)))
+    with closing(order.reader):
+        end, _ = order.reader.skip(first.start.position, 30)
         _expect_end(order, end)
-        short, _ = order.source.skip(first.start.position, 20)
+        short, _ = order.reader.skip(first.start.position, 20)
         with pytest.raises(ScoringError, match="expected all rows back, got those before line 21"):
             _expect_end(order, short)
 

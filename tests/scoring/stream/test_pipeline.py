@@ -11,18 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hsoftmax.scoring import Asked, CallError, Task
+from hsoftmax.scoring import CallError, GraphRequest, Task
 from hsoftmax.scoring.errors import BrokenInput
-from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.results import RowResults
 from hsoftmax.scoring.stream import (
-    LineIntake,
-    LineOutlet,
     LineSplitter,
-    StreamTask,
-    Totals,
+    LineStreamReader,
+    LineStreamWriter,
+    StreamSpec,
+    StreamTotals,
     score_stream,
 )
-from hsoftmax.scoring.stream.arrow import ArrowIntake, ArrowOutlet
+from hsoftmax.scoring.stream.arrow import ArrowStreamReader, ArrowStreamWriter
 from tests.scoring.conftest import make_rows, table
 
 
@@ -40,24 +40,24 @@ async def at_once(function):
 
 
 @pytest.fixture
-def asked(facts, reference) -> Callable[..., StreamTask]:
+def asked(bundle_info, reference) -> Callable[..., StreamSpec]:
     """What is asked of a stream of lines, answered by the oracle."""
 
-    async def run(question: Asked, first_row: int):
+    async def run(question: GraphRequest, first_row: int):
         await asyncio.sleep(0)
         return reference(question)
 
-    def asked(task=Task("target_log_prob"), rows=7, **changed) -> StreamTask:  # noqa: B008  frozen
-        return StreamTask(**{
-            "task": task, "facts": facts, "intake": LineIntake(),
-            "outlet": LineOutlet(task, facts), "run": run, "elsewhere": at_once,
-            "rows": lambda form: rows, "ahead": 3, "most_targets": 100, **changed,
+    def asked(task=Task("target_log_prob"), rows=7, **changed) -> StreamSpec:  # noqa: B008  frozen
+        return StreamSpec(**{
+            "task": task, "bundle_info": bundle_info, "reader": LineStreamReader(),
+            "writer": LineStreamWriter(task, bundle_info), "run": run, "run_in_idle": at_once,
+            "rows": lambda target_shape: rows, "max_pending": 3, "max_targets": 100, **changed,
         })  # fmt: skip
 
     return asked
 
 
-def collect(parts: Iterable[bytes], asked: StreamTask, totals: Totals | None = None) -> bytes:
+def collect(parts: Iterable[bytes], asked: StreamSpec, totals: StreamTotals | None = None) -> bytes:
     """All that a stream of these parts gives."""
     given = []
 
@@ -68,7 +68,7 @@ def collect(parts: Iterable[bytes], asked: StreamTask, totals: Totals | None = N
     async def give(piece: bytes) -> None:
         given.append(piece)
 
-    asyncio.run(score_stream(sent(), asked, give, totals or Totals()))
+    asyncio.run(score_stream(sent(), asked, give, totals or StreamTotals()))
     return b"".join(given)
 
 
@@ -92,8 +92,8 @@ def test_however_the_bytes_come_the_records_are_the_same(asked):
 
 
 def test_the_summary_counts_and_hashes_what_came_before_it(asked):
-    *records, last = collect(pieces(body(), 0), asked()).splitlines(keepends=True)
-    sha256 = hashlib.sha256(b"".join(records)).hexdigest()
+    *results, last = collect(pieces(body(), 0), asked()).splitlines(keepends=True)
+    sha256 = hashlib.sha256(b"".join(results)).hexdigest()
     wanted = {"rows_in": 40, "scored": 38, "failed": 2, "sha256": sha256}
     assert json.loads(last) == {"summary": wanted}
 
@@ -125,7 +125,7 @@ def test_sequences_are_told_once_they_are_more_than_are_held(asked, most):
     rows = make_rows(30)
     rows.append({**rows[0], "id": 30})  # of a sequence that has ended long ago
     data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    totals = Totals(most_sequences=most)
+    totals = StreamTotals(most_sequences=most)
     found = collect([data], asked(Task("perplexity"), rows=2), totals).splitlines()
     told = [json.loads(line) for line in found]
     reports = [one["sequence_summary"] for one in told if "sequence_summary" in one]
@@ -156,7 +156,7 @@ def test_what_a_source_raises_comes_after_what_it_gave(asked):
         given.append(piece)
 
     with pytest.raises(BrokenInput):
-        asyncio.run(score_stream(sent(), asked(), give, Totals()))
+        asyncio.run(score_stream(sent(), asked(), give, StreamTotals()))
     assert len(b"".join(given).splitlines()) == 40
 
 
@@ -174,7 +174,9 @@ def test_no_more_is_read_than_may_be_on_its_way(asked):
         async def give(piece: bytes) -> None:
             await taken.acquire()
 
-        task = asyncio.create_task(score_stream(sent(), asked(Task("log_probs")), give, Totals()))
+        task = asyncio.create_task(
+            score_stream(sent(), asked(Task("log_probs")), give, StreamTotals())
+        )
         await asyncio.sleep(0.2)
         assert len(read) <= 3 + 3 + 3  # given, on their way, and in hands
         task.cancel()
@@ -194,17 +196,17 @@ def test_a_line_too_long_to_hold_is_not_held():
     assert splitter.end() == []
 
 
-def test_a_long_record_is_written_in_pieces_and_the_same(facts, monkeypatch):
+def test_a_long_record_is_written_in_pieces_and_the_same(bundle_info, monkeypatch):
     columns = {
         "targets": np.arange(50)[None],
         "labels": np.array([["é"] * 50], dtype=object),
         "probabilities": np.random.default_rng(0).random((1, 50)),
     }
-    records = Records([1], ["é"], np.array([0]), columns, {})
-    outlet = LineOutlet(Task("top_k"), facts)
-    (whole,) = outlet.records(records, "one")
+    results = RowResults([1], ["é"], np.array([0]), columns, {})
+    writer = LineStreamWriter(Task("top_k"), bundle_info)
+    (whole,) = writer.encode_rows(results, "one")
     monkeypatch.setattr("hsoftmax.scoring.stream.ndjson._NUMBERS", 7)
-    parts = list(outlet.records(records, "one"))
+    parts = list(writer.encode_rows(results, "one"))
     assert len(parts) > 10
     assert b"".join(parts) == whole
 
@@ -227,17 +229,18 @@ def stream(rows, size: int = 6, dictionary: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("dictionary", [False, True])
-def test_arrow_in_any_pieces_is_the_same(asked, facts, dictionary):
+def test_arrow_in_any_pieces_is_the_same(asked, bundle_info, dictionary):
     data = stream(make_rows(40), dictionary=dictionary)
     found = {
-        collect(pieces(data, seed), asked(rows=1, intake=ArrowIntake(facts))) for seed in range(4)
+        collect(pieces(data, seed), asked(rows=1, reader=ArrowStreamReader(bundle_info)))
+        for seed in range(4)
     }
     (one,) = found
     assert len(one.splitlines()) == 41
     assert json.loads(one.splitlines()[-1])["summary"]["failed"] == 0
 
 
-def test_whatever_is_cut_or_changed_is_said_or_harmless(asked, facts):
+def test_whatever_is_cut_or_changed_is_said_or_harmless(asked, bundle_info):
     """No byte of an Arrow stream can cost more than the stream, nor end it as if it were whole."""
     rows = make_rows(12)
     data = stream(rows)
@@ -245,22 +248,22 @@ def test_whatever_is_cut_or_changed_is_said_or_harmless(asked, facts):
     cut = [data[: rng.randrange(len(data))] for _ in range(60)]
     for broken in cut:
         with pytest.raises(BrokenInput):
-            collect([broken], asked(intake=ArrowIntake(facts)))
+            collect([broken], asked(reader=ArrowStreamReader(bundle_info)))
     for _ in range(300):
         changed = bytearray(data)
         changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         try:
-            given = collect([bytes(changed)], asked(intake=ArrowIntake(facts)))
+            given = collect([bytes(changed)], asked(reader=ArrowStreamReader(bundle_info)))
         except (BrokenInput, CallError):
             continue
         assert json.loads(given.splitlines()[-1])["summary"]["rows_in"] <= len(rows)
 
 
-def test_arrow_out_reads_as_one_table(asked, facts):
+def test_arrow_out_reads_as_one_table(asked, bundle_info):
     task = Task("top_k", k=2)
-    intake = LineIntake()
-    outlet = ArrowOutlet(task, facts, intake, {"model": "words"})
-    given = collect([body()], asked(task, intake=intake, outlet=outlet))
+    reader = LineStreamReader()
+    writer = ArrowStreamWriter(task, bundle_info, reader, {"model": "words"})
+    given = collect([body()], asked(task, reader=reader, writer=writer))
     found = pa.ipc.open_stream(given).read_all()
     assert found.num_rows == 40
     assert found.column("code").to_pylist().count("invalid_json") == 2

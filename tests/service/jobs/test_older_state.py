@@ -20,7 +20,8 @@ ADDED = ["ALTER TABLE batches ADD COLUMN tenant TEXT", "CREATE INDEX by_tenant O
 
 
 @pytest.fixture
-def state(tmp_path) -> Path:
+def state(exported, tmp_path) -> Path:
+    """After all exports of other tests, as a process that has served opens no session for one."""
     return copy_of("state", tmp_path / "state")
 
 
