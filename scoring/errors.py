@@ -2,6 +2,7 @@
 
 ScoringError        the work failed; one line
 ├── CallError       the call was wrong: it cannot be carried out as it stands
+├── NewerSchema     a newer version of hsoftmax wrote the database
 ├── InputChanged    the input is not what it was when the job began
 ├── BrokenInput     what comes cannot be read on
 ├── SpoiledShard    what the disk gives back is not what was written; it will be made again
@@ -33,6 +34,10 @@ class CallError(ScoringError):
     """A job that was asked for wrongly."""
 
     exit_code: ClassVar[int] = 2
+
+
+class NewerSchema(ScoringError):
+    """A database with a schema that this version does not know."""
 
 
 class InputChanged(ScoringError):

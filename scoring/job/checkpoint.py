@@ -1,11 +1,11 @@
 """The ledger of a job: which shards are finished, and what it was that they are shards of.
 
 SQLite, write-ahead, synced at every commit. A shard is recorded after its file is in place, in one
-transaction with its sums and its errors: what the ledger says is finished, is.
+transaction with its sums and its errors: what the ledger says is finished, is. A ledger of an older
+schema is brought up to date when it is opened.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring.formats import Position
+from hsoftmax.scoring.migrations import Migrations, open_database
 from hsoftmax.scoring.perplexity import Tally
 from hsoftmax.scoring.row_batch import RowId
 
-_SCHEMA = """
-CREATE TABLE job (identity TEXT NOT NULL);
-CREATE TABLE shards (number INTEGER PRIMARY KEY, rows INTEGER, scored INTEGER, failed INTEGER,
-    size INTEGER, sha256 TEXT, file INTEGER, "offset" INTEGER, line INTEGER);
-CREATE TABLE tallies (shard INTEGER, sequence, words INTEGER, oov INTEGER, failed INTEGER,
-    log_prob REAL);
-CREATE TABLE flaws (shard INTEGER, record TEXT);
-CREATE TABLE assembled (summary TEXT NOT NULL);
-"""
+MIGRATIONS: Migrations = [
+    [
+        "CREATE TABLE IF NOT EXISTS job (identity TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, rows INTEGER,"
+        " scored INTEGER, failed INTEGER, size INTEGER, sha256 TEXT, file INTEGER,"
+        ' "offset" INTEGER, line INTEGER)',
+        "CREATE TABLE IF NOT EXISTS tallies (shard INTEGER, sequence, words INTEGER, oov INTEGER,"
+        " failed INTEGER, log_prob REAL)",
+        "CREATE TABLE IF NOT EXISTS flaws (shard INTEGER, record TEXT)",
+        "CREATE TABLE IF NOT EXISTS assembled (summary TEXT NOT NULL)",
+    ],
+]
+_SHARD_COLUMNS = 'number, rows, scored, failed, size, sha256, file, "offset", line'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +46,31 @@ class Shard:
 
 
 class CheckpointStore:
-    """One job's; used by one thread at a time."""
+    """One job's; used by one thread at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error:
-            self._db.close()
-            raise
+    Raises:
+        sqlite3.Error: the file is no database, or cannot be written.
+        NewerSchema: a newer version of hsoftmax wrote it.
+    """
+
+    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
+        self._db = open_database(path, migrations, str(path))
 
     def close(self) -> None:
         self._db.close()
 
     def identity(self) -> dict[str, Any] | None:
         """What the job was, None where none has begun."""
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
-            return None
         found = self._db.execute("SELECT identity FROM job").fetchone()
         return None if found is None else dict(json.loads(found[0]))
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """A new job, in a new file."""
-        self._db.execute("BEGIN")
-        for statement in _SCHEMA.split(";"):
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO job VALUES (?)", [json.dumps(identity)])
-        self._db.execute("COMMIT")
+        self._db.execute("INSERT INTO job (identity) VALUES (?)", [json.dumps(identity)])
 
     def shards(self) -> list[Shard]:
         """Those that are finished, in order, from the first one on without a gap."""
-        rows = self._db.execute("SELECT * FROM shards ORDER BY number")
+        rows = self._db.execute(f"SELECT {_SHARD_COLUMNS} FROM shards ORDER BY number")
         return [_shard(*row) for row in rows]
 
     def record(self, shard: Shard, tallies: Mapping[RowId, Tally], flaws: Iterable[str]) -> None:
@@ -80,15 +78,18 @@ class CheckpointStore:
         number, end = shard.number, shard.end
         self._db.execute("BEGIN")
         self._db.execute(
-            "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO shards ({_SHARD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [number, shard.rows, shard.scored, shard.failed, shard.size, shard.sha256,
              end.file, end.offset, end.line],
         )  # fmt: skip
         self._db.executemany(
-            "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tallies (shard, sequence, words, oov, failed, log_prob)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             [(number, name, t.words, t.oov, t.failed, t.log_prob) for name, t in tallies.items()],
         )
-        self._db.executemany("INSERT INTO flaws VALUES (?, ?)", [(number, f) for f in flaws])
+        self._db.executemany(
+            "INSERT INTO flaws (shard, record) VALUES (?, ?)", [(number, f) for f in flaws]
+        )
         self._db.execute("COMMIT")
 
     def forget(self, number: int) -> None:
@@ -123,7 +124,7 @@ class CheckpointStore:
 
     def assembled(self, summary: Mapping[str, Any]) -> None:
         self._db.execute("DELETE FROM assembled")
-        self._db.execute("INSERT INTO assembled VALUES (?)", [json.dumps(summary)])
+        self._db.execute("INSERT INTO assembled (summary) VALUES (?)", [json.dumps(summary)])
 
     def _totals(self) -> Iterator[tuple[Any, ...]]:
         rows = self._db.execute(

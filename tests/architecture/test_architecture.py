@@ -54,7 +54,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (("devices",), ("sessions",)),
     "scoring": (
         ("errors",),
-        ("bundle_info",),
+        ("bundle_info", "migrations"),
         ("task",),
         ("row_batch",),
         ("graph_request",),
