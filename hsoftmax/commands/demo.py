@@ -85,10 +85,10 @@ def _report(console: Console, comparisons: list[Comparison]) -> None:
     wrong = [c for c in comparisons if not c.passed]
     if wrong:
         raise models.UserError(
-            f"{wrong[0].what}: expected {wrong[0].wanted} by the reference, got {wrong[0].got}"
+            f"{wrong[0].name}: expected {wrong[0].expected} by the reference, got {wrong[0].got}"
         )
     for comparison in comparisons[-2:]:
-        console.print(f"{comparison.what}: {comparison.got:.6g}")
+        console.print(f"{comparison.name}: {comparison.got:.6g}")
     console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
 
 

@@ -138,7 +138,7 @@ def test_files_of_several_formats_are_refused(score, tmp_path):
 
 
 def test_without_pyarrow_one_line_names_the_extra(score, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.scoring.formats.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("hsoftmax.scoring.formats.registry.has_pyarrow", lambda: False)
     score(make_rows(2), "parquet", expect=1)
     assert "pip install 'hsoftmax[arrow]'" in score.said
 

@@ -17,12 +17,12 @@ from hsoftmax.scoring import (
     Task,
     row_requirements,
     score_rows,
-    tallies,
+    tally_sequences,
 )
 from hsoftmax.scoring.formats.columns import Columns
-from hsoftmax.scoring.formats.ndjson import Decoder, encode
+from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
-from hsoftmax.scoring.task import check_task, fields
+from hsoftmax.scoring.task import check_task, record_fields
 
 from .conftest import HIDDEN, LABELS, TARGETS, make_rows
 
@@ -35,11 +35,13 @@ def results(bundle_info, reference):
 
     def results(rows, task: Task, target_shape="one"):
         lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows]
-        read = Decoder(Columns()).rows(
+        read = RowDecoder(Columns()).decode(
             lines, 1, row_requirements(task, target_shape == "none", bundle_info)
         )
-        scored = score_rows(read, task, target_shape, bundle_info, first_row=0, run=reference)
-        record_schema = RecordSchema(fields(task, target_shape, bundle_info), "string", TARGETS)
+        scored = score_rows(read, task, target_shape, bundle_info, first_row=0, run_graph=reference)
+        record_schema = RecordSchema(
+            record_fields(task, target_shape, bundle_info), "string", TARGETS
+        )
         return [json.loads(line) for line in encode(scored, record_schema).splitlines()]
 
     return results
@@ -110,9 +112,9 @@ def test_a_search_cut_short_has_fewer(bundle_info, results, reference):
 
     rows = [json.dumps(row).encode() for row in make_rows(2)]
     task = Task("top_k", k=3, max_blocks=1)
-    read = Decoder(Columns()).rows(rows, 1, row_requirements(task, True, bundle_info))
-    made = score_rows(read, task, "none", bundle_info, first_row=0, run=cut)
-    record_schema = RecordSchema(fields(task, "none", bundle_info), "string", 3)
+    read = RowDecoder(Columns()).decode(rows, 1, row_requirements(task, True, bundle_info))
+    made = score_rows(read, task, "none", bundle_info, first_row=0, run_graph=cut)
+    record_schema = RecordSchema(record_fields(task, "none", bundle_info), "string", 3)
     got = [json.loads(line) for line in encode(made, record_schema).splitlines()]
     assert [len(record["targets"]) for record in got] == [2, 3]
     assert [len(record["labels"]) for record in got] == [2, 3]
@@ -176,8 +178,8 @@ def test_a_result_that_is_no_number_fails_its_row_alone(bundle_info, reference):
 
     lines = [json.dumps(row).encode() for row in make_rows(3)]
     task = Task("target_log_prob")
-    read = Decoder(Columns()).rows(lines, 1, row_requirements(task, False, bundle_info))
-    made = score_rows(read, task, "one", bundle_info, first_row=0, run=spoil)
+    read = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    made = score_rows(read, task, "one", bundle_info, first_row=0, run_graph=spoil)
     assert {i: row_error.code for i, row_error in made.row_errors.items()} == {
         1: "inference_failed"
     }
@@ -190,9 +192,9 @@ def test_perplexity_by_sequence_and_what_is_out_of_vocabulary(bundle_info, refer
     rows[1]["target"] = "unheard"
     task = Task("perplexity", oov=oov)
     lines = [json.dumps(row).encode() for row in rows]
-    read = Decoder(Columns()).rows(lines, 1, row_requirements(task, False, bundle_info))
-    made = score_rows(read, task, "one", bundle_info, first_row=0, run=reference)
-    sums = tallies(read, made, None)
+    read = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    made = score_rows(read, task, "one", bundle_info, first_row=0, run_graph=reference)
+    sums = tally_sequences(read, made, None)
     full = HIERARCHICAL.log_probs(model, hidden(rows))
     log_prob = [full[i, rows[i]["target"]] for i in (0, 2, 3, 4, 5)]
     assert list(sums) == ["s0", "s1"]

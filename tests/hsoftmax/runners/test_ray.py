@@ -319,7 +319,7 @@ def test_a_shard_at_which_processes_die_ends_the_job(work, tmp_path):
 
     (tmp_path / "out.ndjson.parts").mkdir()
     for i in range(5):
-        Workspace(tmp_path / "out.ndjson.parts").aside(0, f"-{i}").touch()
+        Workspace(tmp_path / "out.ndjson.parts").temp_shard(0, f"-{i}").touch()
     (outcome,) = outcomes_of(ShardActor(work[0])(message_table(shard_range=work[1])))
     assert "shard 0: expected it to be made, got 5 processes that died at it" in outcome.error
 
@@ -339,7 +339,7 @@ def test_rows_that_do_not_come_back_are_noticed(work, tmp_path):
     from hsoftmax.score_request import open_job_spec
 
     told, first = work
-    order = open_job_spec(told.call, BundleInfo.of(bundle.open_bundle(told.bundle)))
+    order = open_job_spec(told.request, BundleInfo.of(bundle.open_bundle(told.bundle)))
     with closing(order.reader):
         end, _ = order.reader.skip(first.start.position, 30)
         _expect_end(order, end)

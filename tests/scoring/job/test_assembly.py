@@ -27,7 +27,7 @@ def output_spec(request, tmp_path):
 
 @pytest.fixture
 def workspace(output_spec):
-    with lock_workspace(output_spec.output) as workspace:
+    with lock_workspace(output_spec.path) as workspace:
         yield workspace
 
 
@@ -40,7 +40,7 @@ def shard(workspace, number):
 
 def content(output_spec):
     """What lies aside, of a folder that of its files one after another."""
-    aside = workspace_path(output_spec.output) / "assembled.tmp"
+    aside = workspace_path(output_spec.path) / "assembled.tmp"
     files = sorted(aside.iterdir()) if aside.is_dir() else [aside]
     return b"".join(path.read_bytes() for path in files)
 

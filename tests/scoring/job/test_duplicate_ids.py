@@ -46,8 +46,8 @@ IDS = st.lists(st.none() | st.integers(-3, 3) | st.sampled_from(TEXTS))
 def test_repeats_are_what_a_dictionary_finds(tmp_path_factory, ids, at_once, sorted_at_once):
     path = tmp_path_factory.mktemp("survey") / "survey.npy"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(duplicate_ids, "_SORTED_AT_ONCE", sorted_at_once)
-        patched.setattr(duplicate_ids, "_READ_AT_ONCE", at_once)
+        patched.setattr(duplicate_ids, "_MAX_SORTED_IDS", sorted_at_once)
+        patched.setattr(duplicate_ids, "_MAX_READ_IDS", at_once)
         seen = find_duplicate_ids(Ids(ids, at_once), path, lambda: None)
     assert seen.rows == len(ids)
     assert seen.duplicates.tolist() == repeats(ids)

@@ -50,7 +50,7 @@ def asked(bundle_info, reference) -> Callable[..., StreamSpec]:
     def asked(task=Task("target_log_prob"), rows=7, **changed) -> StreamSpec:  # noqa: B008  frozen
         return StreamSpec(**{
             "task": task, "bundle_info": bundle_info, "reader": LineStreamReader(),
-            "writer": LineStreamWriter(task, bundle_info), "run": run, "run_in_idle": at_once,
+            "writer": LineStreamWriter(task, bundle_info), "run_graph": run, "run_in_idle": at_once,
             "rows": lambda target_shape: rows, "max_pending": 3, "max_targets": 100, **changed,
         })  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_sequences_are_told_once_they_are_more_than_are_held(asked, most):
     rows = make_rows(30)
     rows.append({**rows[0], "id": 30})  # of a sequence that has ended long ago
     data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    totals = StreamTotals(most_sequences=most)
+    totals = StreamTotals(max_sequences=most)
     found = collect([data], asked(Task("perplexity"), rows=2), totals).splitlines()
     told = [json.loads(line) for line in found]
     reports = [one["sequence_summary"] for one in told if "sequence_summary" in one]
@@ -205,7 +205,7 @@ def test_a_long_record_is_written_in_pieces_and_the_same(bundle_info, monkeypatc
     results = RowResults([1], ["é"], np.array([0]), columns, {})
     writer = LineStreamWriter(Task("top_k"), bundle_info)
     (whole,) = writer.encode_rows(results, "one")
-    monkeypatch.setattr("hsoftmax.scoring.stream.ndjson._NUMBERS", 7)
+    monkeypatch.setattr("hsoftmax.scoring.stream.ndjson._MAX_NUMBERS", 7)
     parts = list(writer.encode_rows(results, "one"))
     assert len(parts) > 10
     assert b"".join(parts) == whole
