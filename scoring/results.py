@@ -12,7 +12,7 @@ from hsoftmax.models.probability import to_probability
 from .bundle_info import BundleInfo
 from .errors import RowError
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
-from .row_batch import Bool, RowBatch, RowId
+from .row_batch import BoolArray, RowBatch, RowId
 from .task import TargetShape, Task
 
 
@@ -28,7 +28,7 @@ class RaggedColumn:
 
     values: Array
     counts: Int64
-    listed: Bool
+    listed: BoolArray
 
 
 Column = Array | RaggedColumn

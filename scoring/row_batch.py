@@ -17,7 +17,7 @@ from .bundle_info import BundleInfo
 from .errors import RowError
 from .task import OovPolicy, Task, needs_target, reads_target
 
-Bool = NDArray[np.bool_]
+BoolArray = NDArray[np.bool_]
 RowId = str | int | None
 TargetOrLabel = int | str
 
@@ -72,7 +72,7 @@ class RowBatch:
     hidden: Float32
     target: Int64
     counts: Int64
-    listed: Bool
+    listed: BoolArray
     sequences: Sequence[RowId]
     oov: frozenset[int]
     row_errors: Mapping[int, RowError]
@@ -226,7 +226,10 @@ def resolve_targets(
 
 
 def resolve_target_column(
-    target: Int64, present: Bool, row_errors: dict[int, RowError], requirements: RowRequirements
+    target: Int64,
+    present: BoolArray,
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
 ) -> tuple[Int64, Int64]:
     """Does the same as `resolve_targets` for a column of one number for each row.
 

@@ -18,7 +18,7 @@ _ROUTE = f"/v1/models/{SAMPLE_NAME}"
 
 
 @dataclass(frozen=True)
-class SampleAnswer:
+class WordPrediction:
     """The five likeliest next words of one context, and the word that truly came next."""
 
     context: str
@@ -42,7 +42,7 @@ class Comparison:
         return abs(self.got - self.expected) <= self.tolerance
 
 
-def query_sample(client: Client, sample: Sample, opened: bundle.Bundle) -> list[SampleAnswer]:
+def query_sample(client: Client, sample: Sample, opened: bundle.Bundle) -> list[WordPrediction]:
     """Queries the service for the first few held-out positions."""
     hidden, target = (array[:_SHOWN_ROWS] for array in sample.heldout)
     labels = bundle.read_labels(opened)
@@ -53,7 +53,7 @@ def query_sample(client: Client, sample: Sample, opened: bundle.Bundle) -> list[
         f"{_ROUTE}/probabilities", {"inputs": hidden.tolist(), "targets": true_words}
     )["probabilities"]
     return [
-        SampleAnswer(
+        WordPrediction(
             context, tuple(best["labels"]), tuple(best["probabilities"]), word, probability
         )
         for context, best, word, probability in zip(
@@ -63,7 +63,7 @@ def query_sample(client: Client, sample: Sample, opened: bundle.Bundle) -> list[
 
 
 def compare(
-    client: Client, sample: Sample, opened: bundle.Bundle, answers: list[SampleAnswer]
+    client: Client, sample: Sample, opened: bundle.Bundle, answers: list[WordPrediction]
 ) -> Iterator[Comparison]:
     """Yields a comparison for each figure served, and for the perplexity of all held-out rows."""
     model = models.from_tensors(
@@ -80,7 +80,7 @@ def compare(
 
 
 def _compare_answer(
-    answer: SampleAnswer, probs: Float64, labels: tuple[str, ...]
+    answer: WordPrediction, probs: Float64, labels: tuple[str, ...]
 ) -> Iterator[Comparison]:
     target_of_label = {label: target for target, label in enumerate(labels)}
     best = -np.sort(-probs)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hsoftmax.models.arrays import Float32, Int64
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
-    Bool,
+    BoolArray,
     IntegerIds,
     RowBatch,
     RowId,
@@ -100,7 +100,7 @@ def _targets(
     columns: Columns,
     row_errors: dict[int, RowError],
     requirements: RowRequirements,
-) -> tuple[Int64, Int64, Bool, frozenset[int]]:
+) -> tuple[Int64, Int64, BoolArray, frozenset[int]]:
     """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
     names, count = batch.schema.names, batch.num_rows
     has_target = columns.target in names

@@ -30,7 +30,7 @@ from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
 from .columns import Columns, id_fallback_column, input_columns
-from .line_reader import Line, LineBasedReader, LineReader, all_lines
+from .line_reader import LineBasedReader, LineReader, RawLine, all_lines
 from .reader import RawBatch, target_shape_of
 from .record_schema import RecordSchema, values
 
@@ -45,7 +45,7 @@ _TARGETS = msgspec.json.Decoder(list[int | str])
 
 
 @dataclass(frozen=True)
-class Header:
+class CsvHeader:
     """The index of each column in a file's rows, None for a column that is missing."""
 
     width: int
@@ -66,7 +66,7 @@ class CsvReader(LineBasedReader):
 
     files: tuple[Path, ...]
     lines: LineReader
-    headers: Sequence[Header]
+    headers: Sequence[CsvHeader]
     target_shape: TargetShape
     labelled: bool
     id_kind: ValueKind = "string"
@@ -115,11 +115,11 @@ def _read_names(path: Path) -> list[str]:
     return names
 
 
-def _header(names: Sequence[str], columns: Columns, width: int) -> Header:
+def _header(names: Sequence[str], columns: Columns, width: int) -> CsvHeader:
     def index(name: str) -> int | None:
         return names.index(name) if name in names else None
 
-    return Header(
+    return CsvHeader(
         width=len(names),
         input=tuple(names.index(name) for name in input_columns(columns, names, width)),
         id=index(columns.id),
@@ -129,7 +129,7 @@ def _header(names: Sequence[str], columns: Columns, width: int) -> Header:
     )
 
 
-def _parse_row(line: Line, header: Header, labelled: bool) -> ParsedRow:
+def _parse_row(line: RawLine, header: CsvHeader, labelled: bool) -> ParsedRow:
     if not line:
         return failed_row(BLANK if line is not None else ndjson.TOO_LONG)
     id = None
@@ -145,7 +145,7 @@ def _parse_row(line: Line, header: Header, labelled: bool) -> ParsedRow:
         return failed_row(row_error, id)
 
 
-def _parse_id(line: Line, header: Header) -> RowId:
+def _parse_id(line: RawLine, header: CsvHeader) -> RowId:
     try:
         cells = _split_cells(line or b"")
     except RowError:
@@ -169,7 +169,7 @@ def _split_cells(line: bytes) -> list[str]:
         raise RowError("invalid_query", f"expected cells of CSV, got: {error}") from None
 
 
-def _parse_input(cells: Sequence[str], header: Header) -> Sequence[float]:
+def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
     """Returns the numbers of a row's input. Raises RowError."""
     if len(header.input) == 1 and cells[header.input[0]].lstrip().startswith("["):
         try:
@@ -183,7 +183,7 @@ def _parse_input(cells: Sequence[str], header: Header) -> Sequence[float]:
 
 
 def _parse_targets(
-    cells: Sequence[str], header: Header, labelled: bool
+    cells: Sequence[str], header: CsvHeader, labelled: bool
 ) -> tuple[Sequence[TargetOrLabel] | None, bool]:
     """Returns (targets, True if they are a list). Raises RowError."""
     if header.target is not None:

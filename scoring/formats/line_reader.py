@@ -15,7 +15,7 @@ _MAX_BATCH_BYTES = 32 * 2**20  # several threads hold a batch each
 
 _ID_BATCH_ROWS = 4096
 
-Line = bytes | None  # None stands for a line that is too long
+RawLine = bytes | None  # None stands for a line that is too long
 
 
 class LineReader:
@@ -78,10 +78,10 @@ class LineReader:
             lines, size = lines + 1, size + line_size
         return lines, size
 
-    def _lines(self, position: Position, count: int) -> tuple[list[Line], int]:
+    def _lines(self, position: Position, count: int) -> tuple[list[RawLine], int]:
         """Returns (lines, their bytes), all of the position's file."""
         stream = self._seek(position)
-        lines: list[Line] = []
+        lines: list[RawLine] = []
         size = 0
         while len(lines) < count and size < _MAX_BATCH_BYTES:
             line, line_size = read_line(stream)
@@ -125,7 +125,7 @@ class LineBasedReader:
         self.lines.close()
 
 
-def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
+def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[RawLine]]:
     """Yields every line that is a row, in batches."""
     with closing(LineReader(files, headers=headers)) as lines:
         position = lines.begin()
@@ -134,7 +134,7 @@ def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
             position = raw_batch.end
 
 
-def read_line(stream: BinaryIO) -> tuple[Line, int]:
+def read_line(stream: BinaryIO) -> tuple[RawLine, int]:
     """Returns (the next line without its end, the bytes it takes); 0 at the end of the file."""
     line = stream.readline(MAX_LINE_BYTES)
     if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):

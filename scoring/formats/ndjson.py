@@ -26,7 +26,7 @@ from hsoftmax.scoring.row_batch import (
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .columns import Columns, id_fallback_column
-from .line_reader import MAX_LINE_BYTES, Line, LineBasedReader, LineReader, all_lines
+from .line_reader import MAX_LINE_BYTES, LineBasedReader, LineReader, RawLine, all_lines
 from .reader import RawBatch
 from .record_schema import RecordSchema, values
 
@@ -133,14 +133,14 @@ class RowDecoder:
         object.__setattr__(self, "_id_decoder", msgspec.json.Decoder(identified))
 
     def decode(
-        self, lines: Sequence[Line], first_line: int, requirements: RowRequirements
+        self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
     ) -> RowBatch:
         """Decodes and checks lines, of which the first has the number `first_line`."""
         if first_line == 1 and lines and lines[0] is not None:
             lines = [lines[0].removeprefix(BYTE_ORDER_MARK), *lines[1:]]
         return build_row_batch([self._row(line) for line in lines], first_line, requirements)
 
-    def decode_id(self, line: Line) -> RowId:
+    def decode_id(self, line: RawLine) -> RowId:
         """Decodes the id of a line, without decoding the rest of it unless that fails."""
         content = (line or b"").removeprefix(BYTE_ORDER_MARK)
         try:
@@ -149,14 +149,14 @@ class RowDecoder:
             id = self._row(content).id
         return id
 
-    def target_shape(self, lines: Sequence[Line]) -> TargetShape | None:
+    def target_shape(self, lines: Sequence[RawLine]) -> TargetShape | None:
         """Returns the target shape of the first readable row, or None if there is no such row."""
         for row in map(self._row, lines):
             if row.row_error is None:
                 return "none" if row.targets is None else "many" if row.listed else "one"
         return None
 
-    def _row(self, line: Line) -> ParsedRow:
+    def _row(self, line: RawLine) -> ParsedRow:
         if not line:
             return failed_row(BLANK if line is not None else TOO_LONG)
         try:

@@ -16,7 +16,7 @@ from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
 from hsoftmax.scoring.row_batch import (
-    Bool,
+    BoolArray,
     IntegerIds,
     RowBatch,
     RowId,
@@ -238,7 +238,7 @@ def _targets(
     columns: Columns,
     row_errors: dict[int, RowError],
     requirements: RowRequirements,
-) -> tuple[Int64, Int64, Bool, frozenset[int]]:
+) -> tuple[Int64, Int64, BoolArray, frozenset[int]]:
     """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
     target = fields.get(columns.target)
     listed = np.full(count, target is None and columns.targets in fields)

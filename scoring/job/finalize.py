@@ -23,7 +23,7 @@ from .spec import JobSpec, expect_same_job, fingerprint
 from .workspace import intact_shards, remove_workspace, rename_durably, workspace_path
 
 # Writes all finished shards as one temporary output. Returns its SHA-256.
-Assemble = Callable[[], str]
+AssembleOutput = Callable[[], str]
 
 
 def summary_path(output: Path) -> Path:
@@ -46,7 +46,7 @@ def is_assembled(run: JobRun) -> bool:
     return run.workspace.assembled.exists() or _is_whole(run.output.path, summary)
 
 
-def commit_output(spec: JobSpec, run: JobRun, assemble: Assemble) -> None:
+def commit_output(spec: JobSpec, run: JobRun, assemble: AssembleOutput) -> None:
     """Assembles the output and records its summary.
 
     Raises:
@@ -85,7 +85,7 @@ def _finalize(run: JobRun) -> dict[str, Any] | None:
     return publish(run)
 
 
-def _commit_assembled(run: JobRun, assemble: Assemble) -> None:
+def _commit_assembled(run: JobRun, assemble: AssembleOutput) -> None:
     shards = run.checkpoint.shards()
     _expect_sums(shards)
     sha256 = assemble()

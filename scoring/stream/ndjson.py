@@ -9,7 +9,7 @@ import orjson
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.formats.columns import Columns
-from hsoftmax.scoring.formats.line_reader import MAX_LINE_BYTES, Line
+from hsoftmax.scoring.formats.line_reader import MAX_LINE_BYTES, RawLine
 from hsoftmax.scoring.formats.ndjson import BYTE_ORDER_MARK, RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema, values
 from hsoftmax.scoring.results import RowResults
@@ -32,27 +32,27 @@ class LineStreamReader:
         self._decoder = RowDecoder(Columns())
         self._begun = False
 
-    def feed(self, data: bytes) -> Iterator[list[Line]]:
+    def feed(self, data: bytes) -> Iterator[list[RawLine]]:
         lines = self._splitter.feed(data)
         if lines and not self._begun:
             self._begun = True
             lines[0] = lines[0] and lines[0].removeprefix(BYTE_ORDER_MARK)
         return self._chunks(lines)
 
-    def end(self) -> Iterator[list[Line]]:
+    def end(self) -> Iterator[list[RawLine]]:
         return self._chunks(self._splitter.end())
 
-    def target_shape(self, chunk: Sequence[Line]) -> TargetShape | None:
+    def target_shape(self, chunk: Sequence[RawLine]) -> TargetShape | None:
         return self._decoder.target_shape(chunk)
 
     def parse(
-        self, chunk: Sequence[Line], first_line: int, requirements: RowRequirements
+        self, chunk: Sequence[RawLine], first_line: int, requirements: RowRequirements
     ) -> RowBatch:
         return self._decoder.decode(chunk, first_line, requirements)
 
-    def _chunks(self, lines: Sequence[Line]) -> Iterator[list[Line]]:
+    def _chunks(self, lines: Sequence[RawLine]) -> Iterator[list[RawLine]]:
         """Yields chunks of at most `rows` lines, each cut soon after the byte limit."""
-        chunk: list[Line] = []
+        chunk: list[RawLine] = []
         size = 0
         for line in lines:
             chunk.append(line)
@@ -103,18 +103,18 @@ class LineSplitter:
         self._rest = bytearray()
         self._too_long = False
 
-    def feed(self, data: bytes) -> list[Line]:
+    def feed(self, data: bytes) -> list[RawLine]:
         """Returns the lines that end within these bytes."""
         *ended, rest = data.split(b"\n")
         lines = [self._end_line(part) for part in ended]
         self._add(rest)
         return lines
 
-    def end(self) -> list[Line]:
+    def end(self) -> list[RawLine]:
         """Returns the last line, if no newline ends it."""
         return [self._end_line(b"")] if self._rest or self._too_long else []
 
-    def _end_line(self, part: bytes) -> Line:
+    def _end_line(self, part: bytes) -> RawLine:
         self._add(part)
         line = None if self._too_long else bytes(self._rest).rstrip(b"\r")
         self._rest.clear()
