@@ -11,7 +11,7 @@ from ray.serve import Application
 from starlette.types import ASGIApp
 
 from .service import Settings, create_app
-from .service.context import core_of
+from .service.context import context_of
 
 _LOADING_INTERVAL_S = 0.1
 
@@ -28,7 +28,7 @@ class Replica:
 
     async def check_health(self) -> None:
         """Raises NotAlive or NotReady. Ray calls it before the first request, then regularly."""
-        core = core_of(self._service)
+        core = context_of(self._service)
         while not core.repository.loaded and core.health.failure is None:
             await asyncio.sleep(_LOADING_INTERVAL_S)
         core.health.expect_alive(core.engine)

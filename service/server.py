@@ -12,16 +12,15 @@ from time import monotonic
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
-from .app import create_app
-from .context import core_of
+from .app import Application, create_app
+from .context import context_of
 from .errors import StartError
 from .health import Health
-from .http.protocol import Protocol
+from .http.protocol import BoundedProtocol
 from .logging import Log, forward, json_log
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 from .workers.supervisor import Supervisor
 
 _KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
@@ -50,9 +49,9 @@ def serve_as_worker(
 ) -> None:
     """One of several processes that serve together; the others may be serving already."""
     log = json_log(settings.log_level).bind(worker=slot)
-    app = create_app(settings, log=log, peers=Peers(folder, slot, settings.workers))
+    app = create_app(settings, log=log, peers=WorkerChannel(folder, slot, settings.workers))
     if generation > 0:  # others take the connections that this one is not ready for
-        core_of(app).repository.load()
+        context_of(app).repository.load()
     _run(app, _config(app, settings), listener, log)
 
 
@@ -70,18 +69,18 @@ def _shared_out(settings: Settings) -> Settings:
     return settings.model_copy(update={"threads": threads})
 
 
-def _run(app: FastAPI, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
+def _run(app: Application, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
     forward("uvicorn", log)
-    core = core_of(app)
-    DrainingServer(config, core.health, core.settings.drain_delay).run(sockets=[listener])
+    context = context_of(app)
+    DrainingServer(config, context.health, context.settings.drain_delay).run(sockets=[listener])
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _config(app: Application, settings: Settings) -> uvicorn.Config:
     if settings.tls_keyfile is not None and settings.tls_certfile is None:
         raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=BoundedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from hsoftmax.service.http.request_context import current
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 
-from .dependencies import AppCore
+from .dependencies import Context
 
 
 class ModelDescription(BaseModel):
@@ -44,24 +44,24 @@ bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
 
 @bundle_routes.get("", summary="Every bundle that is served")
-async def list_bundles(core: AppCore) -> BundleList:
-    served = (core.repository.find(name) for name in core.repository.names())
-    return BundleList(models=[describe(one, core.repository) for one in served])
+async def list_bundles(context: Context) -> BundleList:
+    served = (context.repository.find(name) for name in context.repository.names())
+    return BundleList(models=[describe(one, context.repository) for one in served])
 
 
 @bundle_routes.get("/{name}", summary="One bundle")
 async def describe_bundle(
-    core: AppCore,
+    context: Context,
     request: Request,
     name: str,
     version: Annotated[str | None, Query(description="the highest by default")] = None,
 ) -> ModelDescription:
-    served = core.repository.find(name, version)
+    served = context.repository.find(name, version)
     current(request.scope).serve(served)
-    return describe(served, core.repository)
+    return describe(served, context.repository)
 
 
-def describe(served: Served, repository: Repository) -> ModelDescription:
+def describe(served: LoadedBundle, repository: Repository) -> ModelDescription:
     """One version, as it is now."""
     manifest = served.manifest
     return ModelDescription(

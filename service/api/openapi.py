@@ -11,10 +11,10 @@ from hsoftmax.scoring import TASK_NAMES
 from hsoftmax.service.errors import ServiceError
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
-from hsoftmax.service.inference.operations import QUESTIONS, Question
+from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.streaming.media_types import StreamForm
 
-from . import SCORE_PATH, question_path
+from . import SCORE_PATH, operation_path
 
 Json = dict[str, Any]
 
@@ -78,14 +78,14 @@ def error_codes() -> list[str]:
 
 
 def _add_questions(made: Json) -> None:
-    forms = [form for question in QUESTIONS for form in (question.query, question.answer)]
+    forms = [form for question in OPERATIONS for form in (question.query, question.answer)]
     _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
     made["components"]["schemas"] |= schemas
-    for question in QUESTIONS:
-        made["paths"][question_path(question)] = {"post": _operation(question)}
+    for question in OPERATIONS:
+        made["paths"][operation_path(question)] = {"post": _operation(question)}
 
 
-def _operation(question: Question) -> Json:
+def _operation(question: Operation) -> Json:
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     query = _content(_reference(question.query)) | {"required": True}
     query["content"]["application/json"]["example"] = question.example

@@ -21,25 +21,25 @@ from hsoftmax.scoring.stream import (
 )
 from hsoftmax.scoring.task import values_per_row
 from hsoftmax.service.codecs.arrow import expect_arrow, expect_readable
-from hsoftmax.service.context import Core
-from hsoftmax.service.engine import Outputs, Priority
+from hsoftmax.service.context import AppContext
+from hsoftmax.service.engine import GraphResult, Priority
 from hsoftmax.service.errors import InvalidQuery, Overloaded, ServiceError, SlowBody, Unreadable
-from hsoftmax.service.http.request_context import Exchange, current
-from hsoftmax.service.http.request_options import Terms, terms
+from hsoftmax.service.http.request_context import RequestContext, current
+from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error
 from hsoftmax.service.inference.scoring_task import known_name, task_of
-from hsoftmax.service.repository.loaded_bundle import Served
-from hsoftmax.service.streaming.activity import Pulse
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
+from hsoftmax.service.streaming.activity import Activity
 from hsoftmax.service.streaming.async_graph_runner import runner
 from hsoftmax.service.streaming.media_types import StreamForm, form_of_answer, form_of_body
 from hsoftmax.service.streaming.query import expect_answerable, query_of
-from hsoftmax.service.streaming.request_reader import Inflow
-from hsoftmax.service.streaming.response_sender import Outflow, SlowReaderError
+from hsoftmax.service.streaming.request_reader import RequestReader
+from hsoftmax.service.streaming.response_sender import ResponseSender, SlowReaderError
 from hsoftmax.service.streaming.spool import Spool
 
 SCORE_PATH = "/v1/models/{name}/score"
 
-_USUAL = Terms(priority=Priority.BATCH)
+_USUAL = RequestOptions(priority=Priority.BATCH)
 _CHUNK_ROWS = 512
 _CHUNK_VALUES = 2**15  # numbers in a chunk's records
 _VALUES_AHEAD = 2**21  # in all chunks that are on their way
@@ -52,11 +52,11 @@ _RETRY_AFTER = 5  # seconds; nobody knows how long streams last
 class _Asked:
     """A request that can be answered."""
 
-    served: Served
+    served: LoadedBundle
     task: Task
     form: StreamForm
     wanted: StreamForm
-    terms: Terms
+    options: RequestOptions
 
 
 class ScoreEndpoint:
@@ -64,22 +64,22 @@ class ScoreEndpoint:
 
     path = SCORE_PATH
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, context: AppContext) -> None:
+        self._core = context
         self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = current(scope)
+        request_context = current(scope)
         try:
-            asked = self._asked(scope, exchange)
+            asked = self._asked(scope, request_context)
             with self._one_more():
-                await self._stream(asked, exchange, receive, send)
+                await self._stream(asked, request_context, receive, send)
         except ServiceError as error:  # before anything of the answer
             await send_error(send, error, scope)
         except ClientDisconnect:
-            exchange.code = "client_left"
+            request_context.code = "client_left"
         except SlowReaderError:
-            exchange.code = "slow_reader"
+            request_context.code = "slow_reader"
 
     @contextmanager
     def _one_more(self) -> Iterator[None]:
@@ -92,10 +92,10 @@ class ScoreEndpoint:
         finally:
             self._streams -= 1
 
-    def _asked(self, scope: Scope, exchange: Exchange) -> _Asked:
+    def _asked(self, scope: Scope, request_context: RequestContext) -> _Asked:
         """Raises ServiceError for all that can be seen to be wrong before the body is read."""
-        headers = exchange.asked
-        on_terms = terms(headers, _USUAL)
+        headers = request_context.asked
+        on_terms = parse_request_options(headers, _USUAL)
         form = form_of_body(headers.get(b"content-type", b""))
         wanted = form_of_answer(headers.get(b"accept", b""), form)
         if form is StreamForm.ARROW:
@@ -104,47 +104,49 @@ class ScoreEndpoint:
             expect_arrow()
         name = scope["path_params"]["name"]
         served = self._core.repository.find(name)  # an unknown name comes before a bad query
-        exchange.serve(served)
+        request_context.serve(served)
         query = query_of(scope["query_string"])
         task = task_of(known_name(query.task), query)
         if query.version is not None:
             served = self._core.repository.find(name, str(query.version))
-            exchange.serve(served)
+            request_context.serve(served)
         expect_answerable(task, served)
         return _Asked(served, task, form, wanted, on_terms)
 
     async def _stream(
-        self, asked: _Asked, exchange: Exchange, receive: Receive, send: Send
+        self, asked: _Asked, request_context: RequestContext, receive: Receive, send: Send
     ) -> None:
-        settings, pulse, totals = self._core.settings, Pulse(), StreamTotals()
+        settings, pulse, totals = self._core.settings, Activity(), StreamTotals()
         spool = Spool(settings.stream_spool_bytes)
         patience = settings.stream_timeout
-        inflow = Inflow(exchange.asked, receive, pulse, patience)
-        outflow = Outflow(send, spool, pulse, patience, asked.wanted.encode())
-        stream = self._stream_task(asked, exchange, pulse)
+        inflow = RequestReader(request_context.asked, receive, pulse, patience)
+        outflow = ResponseSender(send, spool, pulse, patience, asked.wanted.encode())
+        stream = self._stream_task(asked, request_context, pulse)
         try:
             await _beside(
-                _answer(inflow, stream, outflow, exchange, totals),
+                _answer(inflow, stream, outflow, request_context, totals),
                 inflow.read(),
                 outflow.send(),
             )
         finally:
             spool.close()
-            self._note(totals, exchange)
+            self._note(totals, request_context)
 
-    def _stream_task(self, asked: _Asked, exchange: Exchange, pulse: Pulse) -> StreamSpec:
+    def _stream_task(
+        self, asked: _Asked, request_context: RequestContext, pulse: Activity
+    ) -> StreamSpec:
         served, task = asked.served, asked.task
         intake = _intake(asked)
 
-        def note(outputs: Outputs, run: GraphRequest) -> None:
-            self._note_run(outputs, run, served, exchange)
+        def note(outputs: GraphResult, run: GraphRequest) -> None:
+            self._note_run(outputs, run, served, request_context)
 
         return StreamSpec(
             task=task,
             bundle_info=served.bundle_info,
             reader=intake,
             writer=_outlet(asked, intake),
-            run_graph=runner(self._core.engine, served, asked.terms, pulse, note),
+            run_graph=runner(self._core.engine, served, asked.options, pulse, note),
             run_in_idle=self._core.engine.call,
             rows=lambda form: _rows(task, form, served),
             max_pending=_ahead(task, served),
@@ -152,10 +154,14 @@ class ScoreEndpoint:
         )
 
     def _note_run(
-        self, outputs: Outputs, run: GraphRequest, served: Served, exchange: Exchange
+        self,
+        outputs: GraphResult,
+        run: GraphRequest,
+        served: LoadedBundle,
+        request_context: RequestContext,
     ) -> None:
-        if not exchange.status:
-            exchange.queued, exchange.computed = outputs.queued, outputs.computed
+        if not request_context.status:
+            request_context.queued, request_context.computed = outputs.queued, outputs.computed
         rows, metrics = len(run.hidden), self._core.metrics
         metrics.computed(self.path, served.name, rows, outputs.queued, outputs.computed)
         names = served.session(run.graph).output_names
@@ -163,14 +169,14 @@ class ScoreEndpoint:
             opened = outputs.arrays[names.index("blocks")]
             metrics.blocks_opened(served.name, int(opened.sum()))
 
-    def _note(self, totals: StreamTotals, exchange: Exchange) -> None:
-        exchange.rows = totals.rows
+    def _note(self, totals: StreamTotals, request_context: RequestContext) -> None:
+        request_context.rows = totals.rows
         scored, failed = totals.rows - totals.failed, totals.failed
-        self._core.metrics.streamed(exchange.model, scored, failed)
+        self._core.metrics.streamed(request_context.model, scored, failed)
         self._core.log.info(
             "stream",
-            request_id=exchange.request_id,
-            model=exchange.model,
+            request_id=request_context.request_id,
+            model=request_context.model,
             scored=scored,
             failed=failed,
             summed_up=totals.has_summary,
@@ -178,10 +184,10 @@ class ScoreEndpoint:
 
 
 async def _answer(
-    inflow: Inflow,
+    inflow: RequestReader,
     stream: StreamSpec,
-    outflow: Outflow,
-    exchange: Exchange,
+    outflow: ResponseSender,
+    request_context: RequestContext,
     totals: StreamTotals,
 ) -> None:
     """All records and the summary; or, once some are out, why there are no more and no end."""
@@ -191,12 +197,12 @@ async def _answer(
         error = _error(raised)
         if not outflow.begun:
             raise error from None
-        exchange.code = error.code
-        said = {"error": str(error), "code": error.code, "request_id": exchange.request_id}
+        request_context.code = error.code
+        said = {"error": str(error), "code": error.code, "request_id": request_context.request_id}
         await outflow.put(stream.writer.failure(said))
         await outflow.empty()
         if not isinstance(error, SlowBody):
-            await inflow.let_pass()
+            await inflow.drain()
     else:
         await outflow.end()
 
@@ -221,13 +227,13 @@ async def _beside(main: Any, *others: Any) -> None:  # noqa: ANN401  coroutines
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _rows(task: Task, form: TargetShape, served: Served) -> int:
+def _rows(task: Task, form: TargetShape, served: LoadedBundle) -> int:
     """Of a chunk, so that its records are written in a millisecond or so."""
     values = values_per_row(task, form, served.bundle_info)
     return max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // values))
 
 
-def _ahead(task: Task, served: Served) -> int:
+def _ahead(task: Task, served: LoadedBundle) -> int:
     """How many chunks, so that their answers are bounded; one row's may be as large as it is."""
     most = max(values_per_row(task, form, served.bundle_info) for form in _FORMS)
     return max(1, min(_MOST_AHEAD, _VALUES_AHEAD // max(_CHUNK_VALUES, most)))

@@ -11,15 +11,15 @@ from time import sleep
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring import GraphRequest, graph_inputs
-from hsoftmax.service.engine import Call, Engine, Outputs, Priority
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Failure, Interrupted
 
-_TERMS = Terms(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
+_TERMS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
 _LOOK = 0.2  # seconds between looks whether the job goes on
 _PAUSE = 0.2  # seconds before what found no room is asked again
 
@@ -29,7 +29,7 @@ class EngineRun:
 
     def __init__(
         self,
-        served: Served,
+        served: LoadedBundle,
         engine: Engine,
         loop: asyncio.AbstractEventLoop,
         look_up: Callable[[], None],
@@ -55,7 +55,7 @@ class EngineRun:
             except InferenceFailed as error:
                 raise Failure("inference_failed", f"{asked.graph}: {error}") from None
 
-    def _outputs(self, call: Call) -> list[Array]:
+    def _outputs(self, call: GraphCall) -> list[Array]:
         """The engine's answer; given up, and the run with it, if the job is to stop."""
         answer = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
         try:
@@ -66,12 +66,12 @@ class EngineRun:
             raise
         return answer.result()
 
-    async def _submit(self, call: Call) -> list[Array]:
-        outputs: Outputs = await self._engine.submit(call)
+    async def _submit(self, call: GraphCall) -> list[Array]:
+        outputs: GraphResult = await self._engine.submit(call)
         return outputs.arrays
 
 
-def call_of(asked: GraphRequest, served: Served) -> Call:
+def call_of(asked: GraphRequest, served: LoadedBundle) -> GraphCall:
     """What is asked as a call of low priority."""
     inputs = graph_inputs(asked, served.session(asked.graph).graph)
     return chunk_call(asked, served, inputs, _TERMS, apart=True)

@@ -22,7 +22,7 @@ from hsoftmax.scoring import (
     parse_columns,
 )
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def decoded(spec: bytes) -> Spec:
     return msgspec.json.decode(spec, type=Spec)
 
 
-def facts_of(served: Served) -> BundleInfo:
+def facts_of(served: LoadedBundle) -> BundleInfo:
     """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
     manifest = served.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:

@@ -14,7 +14,7 @@ import msgspec
 from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
@@ -23,7 +23,7 @@ from .database import Database
 from .file_store import find_file
 from .input_files import input_files, told
 from .schemas import BatchObject
-from .state_dir import Place
+from .state_dir import StateDir
 from .stored_spec import Spec, facts_of, open_source, order_of
 
 _ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
@@ -57,16 +57,16 @@ class BatchQuery(TaskQuery, frozen=True):
 
 
 @dataclass(frozen=True)
-class Desk:
+class SubmissionContext:
     """What a query is checked against."""
 
-    place: Place
+    place: StateDir
     database: Database
     repository: Repository
     settings: Settings
 
 
-def make_job(query: BatchQuery, desk: Desk) -> Job:
+def make_job(query: BatchQuery, desk: SubmissionContext) -> Job:
     """The job, as yet nowhere but here. It opens the input, but reads none of its rows to the end.
 
     Raises:
@@ -96,7 +96,7 @@ def make_job(query: BatchQuery, desk: Desk) -> Job:
     return Job(batch, spec)
 
 
-def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
+def _spec(query: BatchQuery, desk: SubmissionContext, served: LoadedBundle, task: Task) -> Spec:
     if (query.input_file_id is None) == (query.input_path is None):
         got = "none" if query.input_path is None else "both"
         raise InvalidQuery(f"input: expected input_file_id or input_path, got {got}")
@@ -121,7 +121,9 @@ def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
     return _fitted(spec, desk, served, files)
 
 
-def _fitted(spec: Spec, desk: Desk, served: Served, files: tuple[Path, ...]) -> Spec:
+def _fitted(
+    spec: Spec, desk: SubmissionContext, served: LoadedBundle, files: tuple[Path, ...]
+) -> Spec:
     """The spec with the layout of its output: whatever can be known to be wrong is found here."""
     bundle_info, root = facts_of(served), desk.settings.input_root
     try:

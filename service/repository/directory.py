@@ -10,7 +10,7 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VersionDir:
     """A version's folder; equal to another find of it as long as no file in it has changed."""
 
     name: str
@@ -23,17 +23,17 @@ class Found:
         return f"{self.name}/{self.version}"
 
 
-def look(repository: Path) -> list[Found]:
+def look(repository: Path) -> list[VersionDir]:
     """Every version of every bundle, in order. What vanishes meanwhile is not there."""
     return list(_versions(repository))
 
 
-def look_at(name: str, version: int, path: Path) -> Found:
+def look_at(name: str, version: int, path: Path) -> VersionDir:
     """One version's folder, whether or not it is there."""
-    return Found(name, version, path, _files(path))
+    return VersionDir(name, version, path, _files(path))
 
 
-def _versions(repository: Path) -> Iterator[Found]:
+def _versions(repository: Path) -> Iterator[VersionDir]:
     for folder in sorted(repository.iterdir()):
         if folder.name.startswith(".") or not folder.is_dir():
             continue

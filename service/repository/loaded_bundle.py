@@ -16,7 +16,7 @@ from hsoftmax.service.errors import UnknownTask
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedBundle:
     """One version of a bundle with its sessions and labels.
 
     Whoever holds one may go on asking it, whatever becomes of the repository; its memory returns
@@ -84,9 +84,9 @@ class Served:
             ) from None
 
 
-def open_served(
+def load_bundle(
     name: str, version: int, path: Path, *, device: Device, check_hashes: bool
-) -> Served:
+) -> LoadedBundle:
     """Everything a version needs to answer its first request as fast as its second.
 
     Raises:
@@ -95,7 +95,9 @@ def open_served(
     opened = bundle.open_bundle(path)
     with _checked(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
+        served = LoadedBundle(
+            name, str(version), opened, device, open_sessions(opened, device), labels
+        )
         _ = served.target_of_label  # else the first request with a label would wait for it
     return served
 

@@ -8,32 +8,32 @@ from hsoftmax.models.sampling import noise
 from hsoftmax.runtime.sessions import Feeds, Session
 from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
 from hsoftmax.scoring.stream import AsyncGraphRunner
-from hsoftmax.service.engine import Call, Engine, Outputs
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .activity import Pulse
+from .activity import Activity
 
 _SOON, _LATER = 0.02, 0.25  # seconds until a full lane is tried again
 
-Note = Callable[[Outputs, GraphRequest], None]
+Note = Callable[[GraphResult, GraphRequest], None]
 
 
 def runner(
-    engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Note
+    engine: Engine, served: LoadedBundle, options: RequestOptions, pulse: Activity, note: Note
 ) -> AsyncGraphRunner:
     """Runs what is asked on these terms; `note` is told of every run."""
     turn = asyncio.Lock()  # who came first is the next that a full lane takes
 
     async def run(asked: GraphRequest, first_row: int) -> list[Array]:
         inputs = _feeds(asked, first_row, served.session(asked.graph))
-        call = chunk_call(asked, served, inputs, terms)
+        call = chunk_call(asked, served, inputs, options)
         pulse.working += 1
         try:
-            if engine.is_tiny(call):
-                outputs = engine.run_now(call)
+            if engine.is_small(call):
+                outputs = engine.run_inline(call)
             else:
                 outputs = await (await _admitted(engine, call, turn))
         except (InferenceFailed, DeadlineExceeded) as error:
@@ -47,7 +47,9 @@ def runner(
     return run
 
 
-async def _admitted(engine: Engine, call: Call, turn: asyncio.Lock) -> asyncio.Future[Outputs]:
+async def _admitted(
+    engine: Engine, call: GraphCall, turn: asyncio.Lock
+) -> asyncio.Future[GraphResult]:
     """The call's future, once there is room for it."""
     wait = _SOON
     async with turn:

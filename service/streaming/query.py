@@ -9,7 +9,7 @@ from hsoftmax.scoring.task import check_task, graph_for_task
 from hsoftmax.service.codecs.json import sentence
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.scoring_task import TaskQuery
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 _MOST = 100  # parameters
 
@@ -41,7 +41,7 @@ def query_of(query_string: bytes) -> ScoreQuery:
         raise InvalidQuery(_with_text(sentence(str(error), ScoreQuery), fields)) from None
 
 
-def expect_answerable(task: Task, served: Served) -> None:
+def expect_answerable(task: Task, served: LoadedBundle) -> None:
     """Raise UnknownTask, or InvalidQuery, unless rows of some form can be asked this."""
     forms: tuple[TargetShape, ...] = ("one", "none") if task.name == "probabilities" else ("one",)
     graphs = [graph_for_task(task, form) for form in forms]

@@ -11,10 +11,10 @@ from hsoftmax.models.sampling import noise
 from hsoftmax.scoring import MAX_SEED
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
+from hsoftmax.service.inference.operation import Fields, Operation, OperationResponse, Plan, Query
 from hsoftmax.service.inference.output_values import listed, numbers
 from hsoftmax.service.inference.validation import expect_values, hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
@@ -42,14 +42,14 @@ class Drawn(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_probabilities: list[float] | None = None
 
 
-class SampleAnswer(Answer, kw_only=True):
+class SampleAnswer(OperationResponse, kw_only=True):
     """One result for each row, and the seed that gives the same again."""
 
     seed: int
     results: list[Drawn]
 
 
-def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: SampleQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """num_samples walks from the root for each row."""
     session = served.session("sample")
     states = hidden(query.inputs, served, limits)
@@ -78,14 +78,14 @@ def _seed(seed: int | None) -> int:
     return seed
 
 
-def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
+def _results(outputs: list[Array], served: LoadedBundle, log: bool) -> Fields:
     target, log_prob = outputs
     values = numbers(log_prob, log)
     rows = zip(target, values, strict=True)
     return {"results": [listed(t, v, served.labels, log) for t, v in rows]}
 
 
-SAMPLE = Question(
+SAMPLE = Operation(
     name="sample",
     summary="Targets drawn as likely as they are",
     query=SampleQuery,

@@ -9,8 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from hsoftmax.service.context import core_of
-from hsoftmax.service.http.protocol import Protocol
+from hsoftmax.service.context import context_of
+from hsoftmax.service.http.protocol import BoundedProtocol
 from tests.service.conftest import HIDDEN
 from tests.service.engine.conftest import PATIENCE
 
@@ -52,7 +52,7 @@ class Wire(asyncio.Transport):
 
 
 @dataclass
-class Answer:
+class OperationResponse:
     """One response."""
 
     status: int
@@ -83,10 +83,10 @@ class Line:
     state: ServerState = field(default_factory=ServerState)
 
     def __post_init__(self) -> None:
-        config = uvicorn.Config(self.app, http=Protocol, access_log=False, log_config=None)
+        config = uvicorn.Config(self.app, http=BoundedProtocol, access_log=False, log_config=None)
         config.load()
         self.wire = Wire()
-        self.protocol = Protocol(config, self.state, {}, asyncio.get_running_loop())
+        self.protocol = BoundedProtocol(config, self.state, {}, asyncio.get_running_loop())
         self.protocol.connection_made(self.wire)
 
     @property
@@ -101,7 +101,7 @@ class Line:
         self.wire.closed = True
         self.protocol.connection_lost(None)
 
-    async def answers(self, number: int = 1) -> list[Answer]:
+    async def answers(self, number: int = 1) -> list[OperationResponse]:
         """Wait for so many, and take them off the wire."""
         async with asyncio.timeout(PATIENCE):
             while len(found := parsed(self.wire.taken)) < number:
@@ -109,7 +109,7 @@ class Line:
         self.wire.taken = b""
         return found
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes) -> OperationResponse:
         self.send(request)
         (answer,) = await self.answers()
         return answer
@@ -117,11 +117,11 @@ class Line:
 
 def flushed(app: FastAPI, log: io.BytesIO) -> bytes:
     """All that the app has logged."""
-    core_of(app).log._lines.flush()
+    context_of(app).log._lines.flush()
     return log.getvalue()
 
 
-def parsed(data: bytes) -> list[Answer]:
+def parsed(data: bytes) -> list[OperationResponse]:
     """All answers that are whole."""
     found = []
     while b"\r\n\r\n" in data:
@@ -136,7 +136,7 @@ def parsed(data: bytes) -> list[Answer]:
             body, ended, data = unchunked(rest)
             if not ended:
                 break
-        found.append(Answer(int(first.split()[1]), headers, body))
+        found.append(OperationResponse(int(first.split()[1]), headers, body))
     return found
 
 

@@ -11,13 +11,13 @@ from hsoftmax.service.engine import Priority
 from hsoftmax.service.engine.batching import key
 from hsoftmax.service.jobs.blocking_graph_runner import EngineRun, call_of
 from hsoftmax.service.jobs.errors import Interrupted
-from hsoftmax.service.repository.loaded_bundle import open_served
+from hsoftmax.service.repository.loaded_bundle import load_bundle
 from tests.service.conftest import HIDDEN
 
 
 @pytest.fixture
 def served(repository):
-    return open_served("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
+    return load_bundle("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
 
 
 def asked(graph: str, rows: int = 3) -> GraphRequest:

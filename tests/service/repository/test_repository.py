@@ -140,7 +140,7 @@ def test_a_repository_that_is_not_there_is_an_error_at_start(tmp_path):
 
 def test_a_task_that_the_bundle_lacks_is_not_found(repository):
     with serving(repository) as client:
-        served = client.app.state.core.repository.find("words")
+        served = client.app.state.context.repository.find("words")
         del served.sessions["sample"]
         answer = client.post("/v1/models/words/sample", json={"inputs": QUERY["inputs"]})
         expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
@@ -151,8 +151,8 @@ def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
         def load(self) -> None:
             raise PermissionError(str(tmp_path))
 
-    core = create_app(Settings(repository=tmp_path)).state.core
-    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=core.log)
-    object.__setattr__(core, "repository", broken)
-    core.load()
-    assert core.health.failure == "the repository could not be read"
+    context = create_app(Settings(repository=tmp_path)).state.context
+    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=context.log)
+    object.__setattr__(context, "repository", broken)
+    context.load()
+    assert context.health.failure == "the repository could not be read"

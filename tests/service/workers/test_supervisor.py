@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _shared_out
-from hsoftmax.service.workers.channel import Peers, ask_whether_alive
+from hsoftmax.service.workers.channel import WorkerChannel, ask_whether_alive
 from hsoftmax.service.workers.metrics_aggregation import Snapshot, added, carried, page, snapshot
 from tests.service.conftest import HIDDEN
 from tests.service.processes import Process
@@ -199,17 +199,17 @@ def test_counts_of_workers_are_added_by_their_meaning():
 
 
 def test_a_successor_counts_on(tmp_path):
-    first = Peers(tmp_path, 0, 1)
+    first = WorkerChannel(tmp_path, 0, 1)
     first.keep(counted(3, 1, 100))
     first.remember(frozenset({"words"}))
-    second = Peers(tmp_path, 0, 1)
+    second = WorkerChannel(tmp_path, 0, 1)
     assert second.unloaded == {"words"}
     kept = second.keep(counted(2, 0, 50))
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
     second.remember(frozenset())
-    assert Peers(tmp_path, 1, 2).unloaded == frozenset()
+    assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
 
 
 def test_who_does_not_answer_is_not_called_alive(tmp_path):
