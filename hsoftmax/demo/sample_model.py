@@ -58,7 +58,7 @@ def exported(sample: Sample, repository: Path) -> bundle.Bundle:
     wanted = bundle.Source(
         format="theano",
         files={weights.name: bundle.sha256(weights)},
-        exporter=exporter.signature(),
+        exporter=exporter.exporter_version(),
     )
     taken = bundle.versions(repository / NAME)
     if taken:
