@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from hsoftmax import bundle, scoring
-from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.demo.sample_model import export_sample, find_sample
 from hsoftmax.models.arrays import Array
-from hsoftmax.runners.local import LocalRun
-from hsoftmax.scoring.graph_request import ask
-from hsoftmax.scoring.row_batch import Rows
+from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.scoring.graph_request import build_graph_request
+from hsoftmax.scoring.row_batch import RowBatch
 
 from .measure import report
 
@@ -39,7 +39,7 @@ _MAX_ROWS_PER_CHUNK = 50_000
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        opened = exported(find_sample(), Path(folder) / "repository")
+        opened = export_sample(find_sample(), Path(folder) / "repository")
         source = _generate(Path(folder), options.rows, options.of, opened)
         os.sync()  # otherwise writing the rows to disk would disturb the measurement
         before = _bare(opened)
@@ -106,9 +106,10 @@ def _write_parquet(path: Path, rows: int, width: int, chunks: Iterator[tuple[Arr
 
 def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     """By batch size: rows a second of the graph alone, and CPU µs that a row takes."""
-    run, facts = LocalRun(opened), scoring.Facts.of(opened)
+    run, bundle_info = LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
     cores = len(os.sched_getaffinity(0))
-    ((_, hidden, target),) = _chunks(_POOL_ROWS // 2, facts.hidden_size, facts.num_targets)
+    sizes = bundle_info.hidden_size, bundle_info.num_targets
+    ((_, hidden, target),) = _chunks(_POOL_ROWS // 2, *sizes)
     found = {}
     with ThreadPoolExecutor(cores) as pool:
         for batch in _BATCHES:
@@ -118,18 +119,21 @@ def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     return found
 
 
-def _asked(hidden: Array, target: Array) -> scoring.Asked:
+def _asked(hidden: Array, target: Array) -> scoring.GraphRequest:
     rows = len(hidden)
     nothing = [None] * rows
     one, bare = np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
-    made = Rows(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
-    asked = ask(made, scoring.Task("target_log_prob"), "one", 0)
+    made = RowBatch(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
+    asked = build_graph_request(made, scoring.Task("target_log_prob"), "one", 0)
     assert asked is not None
     return asked
 
 
 def _rate(
-    pool: ThreadPoolExecutor, run: scoring.Run, asked: list[scoring.Asked], cores: int
+    pool: ThreadPoolExecutor,
+    run: scoring.GraphRunner,
+    asked: list[scoring.GraphRequest],
+    cores: int,
 ) -> tuple[float, float]:
     list(pool.map(run, asked[:cores]))
     done, started, used = 0, time.perf_counter(), time.process_time()

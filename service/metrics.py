@@ -65,7 +65,7 @@ _MANY = 64  # notes that are added up together
 Labels = tuple[object, ...]
 
 
-class Spread:
+class Histogram:
     """How many values fell at or below each bound and above the one before, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
@@ -79,7 +79,7 @@ class Spread:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def merge(self, other: "Spread") -> None:
+    def merge(self, other: "Histogram") -> None:
         """Add another process's, which has the same bounds."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
@@ -93,7 +93,7 @@ class Metrics:
             name: defaultdict(float) for name in _COUNTERS
         }
         self.gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
-        self.spreads: dict[str, dict[Labels, Spread]] = {name: {} for name in _SPREADS}
+        self.spreads: dict[str, dict[Labels, Histogram]] = {name: {} for name in _SPREADS}
         self._answered: list[tuple[str, str, int, str, float]] = []
         self._runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
@@ -195,10 +195,10 @@ class Metrics:
             self._spread("queue_seconds", (route, model)).add(queue)
             self._spread("compute_seconds", (route, model)).add(compute)
 
-    def _spread(self, name: str, labels: Labels) -> Spread:
+    def _spread(self, name: str, labels: Labels) -> Histogram:
         found = self.spreads[name].get(labels)
         if found is None:
-            found = self.spreads[name][labels] = Spread(_SPREADS[name][2])
+            found = self.spreads[name][labels] = Histogram(_SPREADS[name][2])
         return found
 
 
@@ -210,7 +210,7 @@ def _bound(bound: float) -> str:
     return "+Inf" if bound == math.inf else repr(bound)
 
 
-def _buckets(spread: Spread) -> list[tuple[str, float]]:
+def _buckets(spread: Histogram) -> list[tuple[str, float]]:
     """Upper bounds with how many values are at or below each."""
     cumulative, buckets = 0, []
     for bound, count in zip((*spread.bounds, math.inf), spread.counts, strict=True):

@@ -22,13 +22,13 @@ def resident_bytes() -> dict[str, int]:
     }
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Let the allocator return free pages, which it would otherwise keep for later."""
     with suppress(OSError, AttributeError):  # glibc's; others have no such thing
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def keep_for_good() -> None:
+def freeze_gc() -> None:
     """Spare the collector what is there now; to look through it takes tens of milliseconds."""
     gc.collect()
     gc.freeze()

@@ -43,7 +43,10 @@ class SoftmaxCase:
 
 
 def softmax_cases(
-    model: models.Softmax, precision: bundle.Precision, uniforms: int, rng: np.random.Generator
+    model: models.Softmax,
+    precision: bundle.StoredPrecision,
+    uniforms: int,
+    rng: np.random.Generator,
 ) -> Iterator[SoftmaxCase]:
     """Yield every case for a model; `precision` is that of the stored weights."""
     hidden = rng.standard_normal((_NUM_ROWS, model.hidden_size)).astype(np.float32)

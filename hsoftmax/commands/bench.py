@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hsoftmax import bundle, service
 from hsoftmax.benchmark import Measurement, measure
-from hsoftmax.latest_version import newest
+from hsoftmax.latest_version import latest_version
 from hsoftmax.runtime.sessions import choose_device, open_sessions
 
 
@@ -32,7 +32,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Time every task of BUNDLE, on random rows with one random target each."""
-    opened = bundle.open_bundle(newest(path))
+    opened = bundle.open_bundle(latest_version(path))
     settings = service.Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )

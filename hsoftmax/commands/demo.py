@@ -13,8 +13,8 @@ from rich.table import Table
 
 from hsoftmax import models, service
 from hsoftmax.client import Client
-from hsoftmax.demo.queries import Answer, Comparison, ask, compare
-from hsoftmax.demo.sample_model import NAME, default_repository, exported, find_sample
+from hsoftmax.demo.queries import Comparison, WordPrediction, compare, query_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, default_repository, export_sample, find_sample
 
 _SECONDS_TO_START = 60
 
@@ -27,7 +27,7 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
     """Serve a trained language model's softmax and ask it for likely next words."""
     console = Console()
     sample = find_sample()
-    made = exported(sample, repository or default_repository())
+    made = export_sample(sample, repository or default_repository())
     console.print(f"bundle  {made.path}", soft_wrap=True)
     settings = service.Settings(
         repository=made.path.parent.parent,
@@ -38,8 +38,8 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
 
     def converse() -> None:
         client.wait_until_ready(_SECONDS_TO_START)
-        console.print(f"serving {client.base}/v1/models/{NAME}\n", soft_wrap=True)
-        answers = ask(client, sample, made)
+        console.print(f"serving {client.base}/v1/models/{SAMPLE_NAME}\n", soft_wrap=True)
+        answers = query_sample(client, sample, made)
         for answer in answers:
             console.print(_shown(answer), "")
         if check:
@@ -70,7 +70,7 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
     return 0
 
 
-def _shown(answer: Answer) -> Table:
+def _shown(answer: WordPrediction) -> Table:
     table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
     table.add_column("next word")
     table.add_column("probability", justify="right")
@@ -85,10 +85,10 @@ def _report(console: Console, comparisons: list[Comparison]) -> None:
     wrong = [c for c in comparisons if not c.passed]
     if wrong:
         raise models.UserError(
-            f"{wrong[0].what}: expected {wrong[0].wanted} by the reference, got {wrong[0].got}"
+            f"{wrong[0].name}: expected {wrong[0].expected} by the reference, got {wrong[0].got}"
         )
     for comparison in comparisons[-2:]:
-        console.print(f"{comparison.what}: {comparison.got:.6g}")
+        console.print(f"{comparison.name}: {comparison.got:.6g}")
     console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
 
 

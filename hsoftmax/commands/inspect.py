@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hsoftmax import bundle
-from hsoftmax.latest_version import newest
+from hsoftmax.latest_version import latest_version
 
 
 @click.command("inspect")
@@ -16,7 +16,7 @@ from hsoftmax.latest_version import newest
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 def command(path: Path, as_json: bool) -> None:
     """Say what the BUNDLE directory holds."""
-    opened = bundle.open_bundle(newest(path))
+    opened = bundle.open_bundle(latest_version(path))
     if as_json:
         click.echo(opened.manifest.to_json(), nl=False)
         return

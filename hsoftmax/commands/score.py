@@ -10,10 +10,10 @@ from typing import Any, get_args
 import click
 
 from hsoftmax import bundle, scoring
-from hsoftmax.latest_version import newest
+from hsoftmax.latest_version import latest_version
 from hsoftmax.options import choice
-from hsoftmax.progress import Bar
-from hsoftmax.score_request import Call, open_order
+from hsoftmax.progress import ProgressBar
+from hsoftmax.score_request import ScoreRequest, open_job_spec
 
 _REMOTE_ROWS = 256  # in one request
 _COUNT = click.IntRange(min=1)
@@ -23,7 +23,7 @@ _COUNT = click.IntRange(min=1)
 @click.argument("path", metavar="BUNDLE")
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--task", "name", type=click.Choice(scoring.NAMES), required=True)
+@click.option("--task", "name", type=click.Choice(scoring.TASK_NAMES), required=True)
 @click.option("--k", type=_COUNT, default=10, show_default=True, help="top_k: targets a row.")
 @click.option(
     "--max-blocks",
@@ -34,14 +34,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
-    type=click.IntRange(0, scoring.LARGEST_SEED),
+    type=click.IntRange(0, scoring.MAX_SEED),
     default=0,
     show_default=True,
     help="sample: the same seed draws the same.",
 )
 @choice(
     "--oov",
-    among=get_args(scoring.Oov),
+    among=get_args(scoring.OovPolicy),
     help="perplexity: a label that the bundle has not is an error, or is left out.",
 )
 @click.option("--log-base", type=float, help="perplexity: of the log-probabilities. Default: e.")
@@ -68,7 +68,7 @@ def command(
     path: str,
     input: Path,
     output: Path,
-    name: scoring.Name,
+    name: scoring.TaskName,
     columns: tuple[str, ...],
     labelled: bool,
     resume: bool,
@@ -88,46 +88,46 @@ def command(
     extension is a folder of files in the format of INPUT.
     """
     _expect_one_way(engine, address, url)
-    run, facts = _remote(url, path, key) if url else _local(Path(path))
+    run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
     _expect_apart(input, output)
-    call = Call(
+    call = ScoreRequest(
         input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
         labelled, batch or (_REMOTE_ROWS if url else None), shard_rows,
     )  # fmt: skip
-    order = open_order(call, facts)
-    with closing(order.source), Bar() as bar:
+    spec = open_job_spec(call, bundle_info)
+    with closing(spec.reader), ProgressBar() as bar:
         if engine == "ray":
-            make = _cluster(Path(path), call, order, address, threads)
-            summary = scoring.carry_out(order, make, resume=resume, progress=bar.update)
+            make = _cluster(Path(path), call, spec, address, threads)
+            summary = scoring.run_job_with(spec, make, resume=resume, progress=bar.update)
         else:
             cores = threads or len(os.sched_getaffinity(0))
-            summary = scoring.run_job(order, run, resume=resume, threads=cores, progress=bar.update)
+            summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
 
 
-def _local(path: Path) -> tuple[scoring.Run, scoring.Facts]:
-    from hsoftmax.runners.local import LocalRun
+def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
+    from hsoftmax.runners.local import LocalGraphRunner
 
-    opened = bundle.open_bundle(newest(path))
-    return LocalRun(opened), scoring.Facts.of(opened)
+    opened = bundle.open_bundle(latest_version(path))
+    return LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
 
 
-def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.Facts]:
+def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
-    return run, run.facts
+    return run, run.bundle_info
 
 
 def _cluster(
-    path: Path, call: Call, order: scoring.Order, address: str | None, threads: int | None
-) -> scoring.Make:
-    from hsoftmax.runners.ray import Cluster, Work
+    path: Path, call: ScoreRequest, spec: scoring.JobSpec, address: str | None, threads: int | None
+) -> scoring.ShardProducer:
+    from hsoftmax.runners.ray import RayJob, RayShardProducer
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
     call = replace(call, input=call.input.resolve(), output=call.output.resolve())
-    work = Work(newest(path).resolve(), call, order.identity())
-    return Cluster(work, address, threads)
+    work = RayJob(latest_version(path).resolve(), call, spec.identity())
+    return RayShardProducer(work, address, threads)
 
 
 def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:

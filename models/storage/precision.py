@@ -2,6 +2,7 @@
 
     fp32   weight float32
     fp16   weight float16
+    bf16   weight bfloat16, whose bits NumPy reads as uint16: the upper half of a float32
     int8   weight int8, scale [rows] float32: row r represents scale[r] * weight[r]
 
 An int8 level also has zero [rows] int32, which only the graphs use.
@@ -19,6 +20,8 @@ def dequantise(rows: Array, scale: Array | None) -> Float32:
 
     `scale` is the scale tensor of an int8 weight, else None.
     """
+    if rows.dtype == np.uint16:
+        return (rows.astype(np.uint32, order="C") << 16).view(np.float32)
     floats = rows.astype(np.float32, order="C", copy=False)
     if scale is not None:
         floats *= scale.reshape(*rows.shape[:-1], 1)

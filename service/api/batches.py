@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from hsoftmax.service.codecs.json import decode
-from hsoftmax.service.context import Core
+from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import current
@@ -24,9 +24,9 @@ from hsoftmax.service.jobs.batch_store import (
 )
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.schemas import BatchList, BatchObject
-from hsoftmax.service.jobs.submission import BatchQuery, Desk, make_job
+from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, make_job
 
-from .dependencies import AppCore
+from .dependencies import Context
 from .disconnect_route import LeavingRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -55,28 +55,28 @@ batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=Leavin
 
 
 @batch_routes.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
-async def create(core: AppCore, request: Request) -> BatchObject:
-    exchange = current(request.scope)
-    body = await read_body(exchange.asked, request.receive, core.settings)
+async def create(context: Context, request: Request) -> BatchObject:
+    request_context = current(request.scope)
+    body = await read_body(request_context.asked, request.receive, context.settings)
     query = decode(_DECODER, body)
-    batch = await core.jobs.ask(_made, query, _key(request, query), core)
-    exchange.model, exchange.digest = batch.model, batch.digest
-    core.jobs.wake()
+    batch = await context.jobs.ask(_made, query, _key(request, query), context)
+    request_context.model, request_context.digest = batch.model, batch.digest
+    context.jobs.wake()
     return batch
 
 
 @batch_routes.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
 async def batches(
-    core: AppCore,
+    context: Context,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="the id of the last one known")] = None,
 ) -> BatchList:
-    return BatchList.of(*await core.jobs.ask(list_batches, limit, after))
+    return BatchList.of(*await context.jobs.ask(list_batches, limit, after))
 
 
 @batch_routes.get("/{id}", summary="One job, as it is now", responses=_ONE)
-async def batch(core: AppCore, id: str) -> BatchObject:
-    return await core.jobs.ask(find_batch, id)
+async def batch(context: Context, id: str) -> BatchObject:
+    return await context.jobs.ask(find_batch, id)
 
 
 @batch_routes.post(
@@ -84,17 +84,19 @@ async def batch(core: AppCore, id: str) -> BatchObject:
     summary="Stop a job; what it has finished stays",
     responses={**_ONE, 409: {}},
 )
-async def cancel_batch(core: AppCore, id: str) -> BatchObject:
-    cancelled = await core.jobs.ask(cancel, id, int(time.time()))
-    core.jobs.wake()
+async def cancel_batch(context: Context, id: str) -> BatchObject:
+    cancelled = await context.jobs.ask(cancel, id, int(time.time()))
+    context.jobs.wake()
     return cancelled
 
 
-def _made(database: Database, query: BatchQuery, key: Key | None, core: Core) -> BatchObject:
+def _made(
+    database: Database, query: BatchQuery, key: Key | None, context: AppContext
+) -> BatchObject:
     if key is not None and (before := made_before(database, key)) is not None:
         return before
-    desk = Desk(core.jobs.place, database, core.repository, core.settings)
-    return add_batch(database, make_job(query, desk), key, core.settings.max_jobs)
+    desk = SubmissionContext(context.jobs.place, database, context.repository, context.settings)
+    return add_batch(database, make_job(query, desk), key, context.settings.max_jobs)
 
 
 def _key(request: Request, query: BatchQuery) -> Key | None:

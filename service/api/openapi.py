@@ -7,14 +7,14 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from hsoftmax.scoring import NAMES
+from hsoftmax.scoring import TASK_NAMES
 from hsoftmax.service.errors import ServiceError
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
-from hsoftmax.service.inference.operations import QUESTIONS, Question
+from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.streaming.media_types import StreamForm
 
-from . import SCORE_PATH, question_path
+from . import SCORE_PATH, operation_path
 
 Json = dict[str, Any]
 
@@ -78,14 +78,14 @@ def error_codes() -> list[str]:
 
 
 def _add_questions(made: Json) -> None:
-    forms = [form for question in QUESTIONS for form in (question.query, question.answer)]
+    forms = [form for question in OPERATIONS for form in (question.query, question.answer)]
     _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
     made["components"]["schemas"] |= schemas
-    for question in QUESTIONS:
-        made["paths"][question_path(question)] = {"post": _operation(question)}
+    for question in OPERATIONS:
+        made["paths"][operation_path(question)] = {"post": _operation(question)}
 
 
-def _operation(question: Question) -> Json:
+def _operation(question: Operation) -> Json:
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     query = _content(_reference(question.query)) | {"required": True}
     query["content"]["application/json"]["example"] = question.example
@@ -150,7 +150,7 @@ def _descendants(kind: type[ServiceError]) -> list[type[ServiceError]]:
 _ANSWERS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503)
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "task": ("what is asked of every row",
-             {"type": "string", "enum": list(NAMES), "default": NAMES[0]}),
+             {"type": "string", "enum": list(TASK_NAMES), "default": TASK_NAMES[0]}),
     "k": ("of `top_k`: how many targets", {"type": "integer", "minimum": 1, "default": 10}),
     "max_blocks": ("of `top_k`: most blocks to open for a row; 0 is no limit",
                    {"type": "integer", "minimum": 0, "default": 0}),

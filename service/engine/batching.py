@@ -13,17 +13,17 @@ from hsoftmax.bundle import Port
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds, Session
 
-from .call import Call, Key, Slice
+from .call import GraphCall, Key, Slice
 
 _ROW = "row"  # of `hidden`, for each pair
 
 
-def count_units(call: Call) -> int:
+def count_units(call: GraphCall) -> int:
     """Pairs where the graph has pairs, else rows."""
     return len(call.feeds[_ROW]) if _ROW in call.feeds else call.rows
 
 
-def key(call: Call) -> Key:
+def key(call: GraphCall) -> Key:
     """Calls of equal keys can be merged."""
     if call.apart:
         return (id(call.session), id(call))
@@ -33,7 +33,7 @@ def key(call: Call) -> Key:
 
 def merged(slices: Sequence[Slice]) -> Feeds:
     """The feeds of all slices, one after the other."""
-    return _joined([_cut(one) for one in slices], slices[0].job.call.session)
+    return _joined([_cut(one) for one in slices], slices[0].item.call.session)
 
 
 def _joined(parts: list[dict[str, Array]], session: Session) -> Feeds:
@@ -69,27 +69,27 @@ def _parted(outputs: Sequence[Array], counts: Sequence[int]) -> Iterator[list[Ar
 
 
 def _store(one: Slice, parts: list[Array]) -> None:
-    job = one.job
-    if one.stop - one.start == job.units:
-        job.arrays = parts
+    item = one.item
+    if one.stop - one.start == item.units:
+        item.arrays = parts
         return
-    if not job.arrays:
-        job.arrays = [np.empty((job.units, *part.shape[1:]), part.dtype) for part in parts]
-    for whole, part in zip(job.arrays, parts, strict=True):
+    if not item.arrays:
+        item.arrays = [np.empty((item.units, *part.shape[1:]), part.dtype) for part in parts]
+    for whole, part in zip(item.arrays, parts, strict=True):
         whole[one.start : one.stop] = part
 
 
 def _cut(one: Slice) -> dict[str, Array]:
     """The slice's own feeds, with only those rows that it points at."""
-    feeds = dict(one.job.call.feeds)
-    if one.stop - one.start == one.job.units:
+    feeds = dict(one.item.call.feeds)
+    if one.stop - one.start == one.item.units:
         return feeds
     units = slice(one.start, one.stop)
     rows = units
     if _ROW in feeds:
         pointed = feeds[_ROW][units]
         rows = slice(int(pointed.min()), int(pointed.max()) + 1)
-    for port in one.job.call.session.graph.inputs:
+    for port in one.item.call.session.graph.inputs:
         if _is_counted(port):
             of_rows = port.shape[0] == "batch"
             feeds[port.name] = feeds[port.name][rows if of_rows else units]

@@ -37,7 +37,7 @@ def lane_of(task: str) -> Lane:
     return _LANES.get(task, Lane.TARGET)
 
 
-class Call(msgspec.Struct, frozen=True):
+class GraphCall(msgspec.Struct, frozen=True):
     """One run of a graph.
 
     Attributes:
@@ -66,7 +66,7 @@ class Call(msgspec.Struct, frozen=True):
         return sum(array.nbytes for array in self.feeds.values()) + 4 * self.values
 
 
-class Outputs(msgspec.Struct, frozen=True):
+class GraphResult(msgspec.Struct, frozen=True):
     """A graph's outputs, and the seconds they waited and took."""
 
     arrays: list[Array]
@@ -75,7 +75,7 @@ class Outputs(msgspec.Struct, frozen=True):
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class WorkItem:
     """A call on its way: all of it waits, or some slices of it have been taken.
 
     Attributes:
@@ -85,12 +85,12 @@ class Job:
         batches: the batches that run slices of it
     """
 
-    call: Call
+    call: GraphCall
     lane: Lane
     key: Key
     units: int
     timeout: float
-    future: asyncio.Future[Outputs]
+    future: asyncio.Future[GraphResult]
     submitted: float
     num_bytes: int
     started: float = 0.0
@@ -114,13 +114,13 @@ class Job:
 class Slice:
     """Units `start` to `stop` of a job."""
 
-    job: Job
+    item: WorkItem
     start: int
     stop: int
 
     @property
     def work(self) -> float:
-        return self.job.work_of_a_unit * (self.stop - self.start)
+        return self.item.work_of_a_unit * (self.stop - self.start)
 
 
 @dataclass(eq=False, slots=True)
@@ -132,16 +132,16 @@ class Batch:
 
     @property
     def lane(self) -> Lane:
-        return self.slices[0].job.lane
+        return self.slices[0].item.lane
 
     @property
     def session(self) -> Session:
-        return self.slices[0].job.call.session
+        return self.slices[0].item.call.session
 
     @property
     def rows(self) -> int:
         """Rows of the calls that it has slices of."""
-        return sum(one.job.call.rows for one in self.slices)
+        return sum(one.item.call.rows for one in self.slices)
 
     @property
     def work(self) -> float:
@@ -150,4 +150,4 @@ class Batch:
     @property
     def wanted(self) -> bool:
         """Whether anybody still waits for some of it."""
-        return not all(one.job.dropped for one in self.slices)
+        return not all(one.item.dropped for one in self.slices)

@@ -6,7 +6,7 @@ _GUESS = 3e-10  # seconds a multiply-add on one core that waits for memory; unti
 _NEWEST = 0.2  # of the mean
 
 
-class Pace:
+class CostModel:
     """Changed by compute threads; a torn update would only be a worse estimate."""
 
     def __init__(self) -> None:

@@ -17,14 +17,14 @@ from hsoftmax.service.errors import (
 from hsoftmax.service.logging import Log
 
 from .batching import count_units, key
-from .call import Call, Job, Lane, Outputs, lane_of
-from .cost_model import Pace
-from .executor import Ran, Workers
-from .scheduler import Bounds, Queue
-from .serializer import Writers
+from .call import GraphCall, GraphResult, Lane, WorkItem, lane_of
+from .cost_model import CostModel
+from .executor import BatchResult, Workers
+from .scheduler import Queue, QueueLimits
+from .serializer import Serializer
 
 # Multiply-adds that cost less than handing them to a thread and back: some 0.2 ms.
-INLINE_WORK = 2**20
+INLINE_MAX_COST = 2**20
 
 _STOPPING = "not ready: the service is stopping"
 _PATIENCE = 5.0  # seconds for threads to end
@@ -32,7 +32,7 @@ _PATIENCE = 5.0  # seconds for threads to end
 T = TypeVar("T")
 
 
-class Tally(Protocol):
+class EngineMetrics(Protocol):
     """What is counted of the engine, in the event loop's thread."""
 
     def batch(self, lane: str, rows: int, requests: int) -> None:
@@ -49,11 +49,11 @@ class Engine:
         self,
         threads: int,
         log: Log,
-        tally: Tally,
+        tally: EngineMetrics,
         *,
-        bounds: Bounds,
+        bounds: QueueLimits,
         timeout: float,
-        inline_work: int = INLINE_WORK,
+        inline_work: int = INLINE_MAX_COST,
         batching: bool = True,
     ) -> None:
         self._log = log
@@ -61,14 +61,14 @@ class Engine:
         self._timeout = timeout
         self._inline_work = inline_work
         self._closed = False
-        self._writers = Writers()
-        pace = Pace()
+        self._writers = Serializer()
+        pace = CostModel()
         self._queue = Queue(bounds, pace, self._writers, threads=threads, batching=batching)
         self._workers = Workers(
             self._queue, pace, log, threads=threads, timeout=timeout, report=self._ran
         )
 
-    async def run(self, call: Call) -> Outputs:
+    async def run(self, call: GraphCall) -> GraphResult:
         """Run a graph once, at once or in a batch.
 
         Raises:
@@ -77,15 +77,15 @@ class Engine:
             InferenceFailed: the graph stopped; the log says why.
             NotReady: the service is stopping.
         """
-        return self.run_now(call) if self.is_tiny(call) else await self.submit(call)
+        return self.run_inline(call) if self.is_small(call) else await self.submit(call)
 
-    def is_tiny(self, call: Call) -> bool:
+    def is_small(self, call: GraphCall) -> bool:
         """Whether to run it here is less work than to hand it to a thread, and its turn is now."""
         lane = lane_of(call.session.task)
         tiny = call.work <= self._inline_work and call.session.on_cpu
         return tiny and not self._queue.waiting(lane)
 
-    def run_now(self, call: Call) -> Outputs:
+    def run_inline(self, call: GraphCall) -> GraphResult:
         """Run a graph here and now. Raises InferenceFailed."""
         session = call.session
         started = perf_counter()
@@ -93,7 +93,7 @@ class Engine:
             arrays = session.run(call.feeds)
         except Exception as error:
             raise self._failure(session.task, error) from None
-        return Outputs(arrays, 0.0, perf_counter() - started)
+        return GraphResult(arrays, 0.0, perf_counter() - started)
 
     def admit(self, task: str) -> None:
         """Raise Overloaded, and count it, if the lane of this task has no room for any call.
@@ -105,20 +105,20 @@ class Engine:
             self._tally.given_up(lane, "rejected")
             raise Overloaded(*self._queue.reason(lane))
 
-    def submit(self, call: Call) -> asyncio.Future[Outputs]:
+    def submit(self, call: GraphCall) -> asyncio.Future[GraphResult]:
         """Let a call wait for a thread; to cancel the future is to give the call up."""
         if self._closed:
             raise NotReady(_STOPPING)
         loop = asyncio.get_running_loop()
-        job = self._job(call, loop.create_future())
+        item = self._job(call, loop.create_future())
         try:
-            self._queue.put(job)
+            self._queue.put(item)
         except Overloaded:
-            self._tally.given_up(job.lane, "rejected")
+            self._tally.given_up(item.lane, "rejected")
             raise
-        timer = loop.call_later(job.timeout, self._expire, job)
-        job.future.add_done_callback(partial(self._settled, job, timer))
-        return job.future
+        timer = loop.call_later(item.timeout, self._expire, item)
+        item.future.add_done_callback(partial(self._settled, item, timer))
+        return item.future
 
     async def call(self, function: Callable[[], T], *, num_bytes: int = 0) -> T:
         """Run something long that is no graph, and holds so many bytes, when it is its turn."""
@@ -127,7 +127,7 @@ class Engine:
         finally:
             self._queue.look_again()
 
-    async def call_each(self, steps: Iterator[T], *, num_bytes: int = 0) -> list[T]:
+    async def run_steps(self, steps: Iterator[T], *, num_bytes: int = 0) -> list[T]:
         """The same in steps, between which others get on; what they give."""
         try:
             return await self._writers.run_each(steps, num_bytes)
@@ -145,12 +145,12 @@ class Engine:
     def close(self) -> None:
         """Give up what waits, stop what runs between two nodes of its graph, take no more."""
         self._closed = True
-        for job in self._queue.close():
-            _fail(job, NotReady(_STOPPING))
+        for item in self._queue.close():
+            _fail(item, NotReady(_STOPPING))
         self._workers.close(_PATIENCE)
 
-    def _job(self, call: Call, future: asyncio.Future[Outputs]) -> Job:
-        return Job(
+    def _job(self, call: GraphCall, future: asyncio.Future[GraphResult]) -> WorkItem:
+        return WorkItem(
             call=call,
             lane=lane_of(call.session.task),
             key=key(call),
@@ -161,22 +161,22 @@ class Engine:
             num_bytes=call.num_bytes,
         )
 
-    def _expire(self, job: Job) -> None:
-        if not job.future.done():
-            self._tally.given_up(job.lane, "expired")
-            waited = f"{job.timeout:g} s"
-            _fail(job, DeadlineExceeded(f"the answer took longer than the {waited} it had"))
+    def _expire(self, item: WorkItem) -> None:
+        if not item.future.done():
+            self._tally.given_up(item.lane, "expired")
+            waited = f"{item.timeout:g} s"
+            _fail(item, DeadlineExceeded(f"the answer took longer than the {waited} it had"))
 
     def _settled(
-        self, job: Job, timer: asyncio.TimerHandle, future: asyncio.Future[Outputs]
+        self, item: WorkItem, timer: asyncio.TimerHandle, future: asyncio.Future[GraphResult]
     ) -> None:
         timer.cancel()
         if future.cancelled():
-            self._tally.given_up(job.lane, "cancelled")
-        if job.done < job.units:
-            self._queue.drop(job)
+            self._tally.given_up(item.lane, "cancelled")
+        if item.done < item.units:
+            self._queue.drop(item)
 
-    def _ran(self, ran: Ran) -> None:
+    def _ran(self, ran: BatchResult) -> None:
         """Called by the thread that ran it."""
         batch = ran.batch
         failed = ran.error is not None
@@ -186,7 +186,7 @@ class Engine:
         if ran.error is not None and batch.wanted:  # else it was stopped for that reason
             failure = self._failure(batch.session.task, ran.error)
         with suppress(RuntimeError):  # the loop has ended, and all who waited with it
-            loop = batch.slices[0].job.future.get_loop()
+            loop = batch.slices[0].item.future.get_loop()
             loop.call_soon_threadsafe(self._settle, ran, failure)
 
     def _say_batch(
@@ -202,20 +202,20 @@ class Engine:
             ms=round(seconds * 1e3, 3),
         )
 
-    def _settle(self, ran: Ran, failure: ServiceError | None) -> None:
+    def _settle(self, ran: BatchResult, failure: ServiceError | None) -> None:
         """Answer those whose last slice this was."""
         self._tally.batch(ran.batch.lane, ran.batch.rows, len(ran.batch.slices))
         for one in ran.batch.slices:
-            job = one.job
+            item = one.item
             if failure is not None:
-                _fail(job, failure)
+                _fail(item, failure)
                 continue
-            job.started = job.started or ran.started
-            job.computed += ran.seconds
-            job.done += one.stop - one.start
-            if job.done == job.units and not job.future.done():
-                queued = job.started - job.submitted
-                job.future.set_result(Outputs(job.arrays, queued, job.computed))
+            item.started = item.started or ran.started
+            item.computed += ran.seconds
+            item.done += one.stop - one.start
+            if item.done == item.units and not item.future.done():
+                queued = item.started - item.submitted
+                item.future.set_result(GraphResult(item.arrays, queued, item.computed))
 
     def _failure(self, task: str, error: BaseException) -> ServiceError:
         if self._closed:
@@ -224,6 +224,6 @@ class Engine:
         return InferenceFailed("the graph could not be run on this input")
 
 
-def _fail(job: Job, error: ServiceError) -> None:
-    if not job.future.done():
-        job.future.set_exception(error)
+def _fail(item: WorkItem, error: ServiceError) -> None:
+    if not item.future.done():
+        item.future.set_exception(error)

@@ -15,14 +15,14 @@ from hsoftmax.service.logging import Log
 
 from .batching import merged, store
 from .call import Batch
-from .cost_model import Pace
+from .cost_model import CostModel
 from .scheduler import Queue
 
 _STUCK = 2  # a run is stuck when it takes so many times longer than anyone waits for it
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class BatchResult:
     """A batch that was run: when, for how many seconds, and why it failed, if it did."""
 
     batch: Batch
@@ -31,7 +31,7 @@ class Ran:
     seconds: float
 
 
-Report = Callable[[Ran], None]
+Report = Callable[[BatchResult], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -51,7 +51,7 @@ class Workers:
     def __init__(
         self,
         queue: Queue,
-        pace: Pace,
+        pace: CostModel,
         log: Log,
         *,
         threads: int,
@@ -112,21 +112,21 @@ class Workers:
         return True
 
     def _replace(self, worker: _Worker, batch: Batch, error: BaseException) -> None:
-        self._log.error("compute_thread_died", error)
+        self._log.error("compute_thread_died", exc_info=error)
         if not self._closed:
             self._workers[self._workers.index(worker)] = self._start()
-        self._report(Ran(batch, error, perf_counter(), 0.0))
+        self._report(BatchResult(batch, error, perf_counter(), 0.0))
 
     def _run(self, batch: Batch, worker: _Worker) -> None:
         ran = self._run_once(batch, worker)
         if ran.error is None or len(batch.slices) == 1 or self._closed:
             return self._report(ran)
         for one in batch.slices:  # whoever spoilt it spoils only its own
-            if not one.job.dropped:
+            if not one.item.dropped:
                 self._report(self._run_once(self._queue.alone(one), worker))
 
-    def _run_once(self, batch: Batch, worker: _Worker) -> Ran:
-        longest = max(self._timeout, *(one.job.timeout for one in batch.slices))
+    def _run_once(self, batch: Batch, worker: _Worker) -> BatchResult:
+        longest = max(self._timeout, *(one.item.timeout for one in batch.slices))
         worker.limit, worker.batch = monotonic() + _STUCK * longest, batch
         if self._closed:  # since the batch was taken
             batch.options.terminate = True
@@ -143,4 +143,4 @@ class Workers:
         seconds = perf_counter() - started
         if error is None:
             self._pace.learn(batch.lane, batch.work, seconds)
-        return Ran(batch, error, started, seconds)
+        return BatchResult(batch, error, started, seconds)

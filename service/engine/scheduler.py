@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from hsoftmax.service.errors import Overloaded
 
-from .call import Batch, Job, Key, Lane, Priority, Slice
-from .cost_model import Pace
-from .serializer import Writers
+from .call import Batch, Key, Lane, Priority, Slice, WorkItem
+from .cost_model import CostModel
+from .serializer import Serializer
 
 # Multiply-adds in a batch: tens of milliseconds, which is how long others may have to wait. The
 # work of a top-k search is an upper bound, and usually a hundred times what it takes.
@@ -29,7 +29,7 @@ _LONGEST_WAIT = 60  # seconds; nobody should trust an estimate beyond it
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueueLimits:
     """How much may wait in one lane; work of low priority may take half of it."""
 
     requests: int
@@ -45,25 +45,25 @@ class _Held:
     rows: int = 0
     num_bytes: int = 0
 
-    def add(self, job: Job, sign: int) -> None:
+    def add(self, item: WorkItem, sign: int) -> None:
         self.requests += sign
-        self.rows += sign * job.call.rows
-        self.num_bytes += sign * job.num_bytes
+        self.rows += sign * item.call.rows
+        self.num_bytes += sign * item.num_bytes
 
-    def has_room(self, job: Job, bounds: Bounds, writers: Writers) -> bool:
+    def has_room(self, item: WorkItem, bounds: QueueLimits, writers: Serializer) -> bool:
         """Whatever its size, a job that finds nobody waiting may wait.
 
         Answers that wait to be written count as if they still waited to be computed: else they
         would pile up behind a slower pen. Those of pairs are short.
         """
-        share = 1 if job.call.priority is Priority.INTERACTIVE else 2
+        share = 1 if item.call.priority is Priority.INTERACTIVE else 2
         requests, num_bytes = self.requests, self.num_bytes
-        if job.lane is not Lane.TARGET:
+        if item.lane is not Lane.TARGET:
             requests, num_bytes = requests + writers.pending, num_bytes + writers.num_bytes
         return requests == 0 or (
             (requests + 1) * share <= bounds.requests
-            and (self.rows + job.call.rows) * share <= bounds.rows
-            and (num_bytes + job.num_bytes) * share <= bounds.num_bytes
+            and (self.rows + item.call.rows) * share <= bounds.rows
+            and (num_bytes + item.num_bytes) * share <= bounds.num_bytes
         )
 
 
@@ -75,14 +75,20 @@ class _Line:
     weight: int
     clock: float = 0.0
     work: float = 0.0
-    jobs: dict[Key, dict[Job, None]] = field(default_factory=dict)
+    items: dict[Key, dict[WorkItem, None]] = field(default_factory=dict)
 
 
 class Queue:
     """Shared by the event loop, which puts and drops, and the compute threads, which take."""
 
     def __init__(
-        self, bounds: Bounds, pace: Pace, writers: Writers, *, threads: int, batching: bool
+        self,
+        bounds: QueueLimits,
+        pace: CostModel,
+        writers: Serializer,
+        *,
+        threads: int,
+        batching: bool,
     ) -> None:
         self._bounds = bounds
         self._writers = writers
@@ -114,17 +120,17 @@ class Queue:
         """Why there is no room, and in how many seconds there may be."""
         return f"{lane}: too much is waiting already", self._retry_after
 
-    def put(self, job: Job) -> None:
+    def put(self, item: WorkItem) -> None:
         """Let a job wait. Raises Overloaded if there is no room in its lane."""
         with self._changed:
-            if not self._held[job.lane].has_room(job, self._bounds, self._writers):
-                raise Overloaded(*self.reason(job.lane))
-            line = self._line(job)
-            if not line.jobs:
+            if not self._held[item.lane].has_room(item, self._bounds, self._writers):
+                raise Overloaded(*self.reason(item.lane))
+            line = self._line(item)
+            if not line.items:
                 line.clock = max(line.clock, self._now)
-            line.jobs.setdefault(job.key, {})[job] = None
-            line.work += job.call.work
-            self._held[job.lane].add(job, +1)
+            line.items.setdefault(item.key, {})[item] = None
+            line.work += item.call.work
+            self._held[item.lane].add(item, +1)
             self._retry_after = self._wait()
             self._changed.notify()
 
@@ -146,7 +152,7 @@ class Queue:
         with self._changed:
             self._running[batch.lane] -= 1
             for one in batch.slices:
-                one.job.batches.discard(batch)
+                one.item.batches.discard(batch)
             self._changed.notify()
 
     def alone(self, one: Slice) -> Batch:
@@ -156,28 +162,28 @@ class Queue:
             self._start(batch)
         return batch
 
-    def drop(self, job: Job) -> None:
+    def drop(self, item: WorkItem) -> None:
         """Nobody wants it: forget what waits, and stop what runs if nobody shares it."""
         with self._changed:
-            job.dropped = True
-            line = self._line(job)
-            if job in line.jobs.get(job.key, ()):
-                line.work -= job.work_left
-                self._leave(job)
-            for batch in job.batches:
+            item.dropped = True
+            line = self._line(item)
+            if item in line.items.get(item.key, ()):
+                line.work -= item.work_left
+                self._leave(item)
+            for batch in item.batches:
                 if not batch.wanted:
                     batch.options.terminate = True
 
-    def close(self) -> list[Job]:
+    def close(self) -> list[WorkItem]:
         """Take no more; the jobs that were waiting."""
         with self._changed:
             self._closed = True
             lines = self._lines.values()
-            jobs = [job for line in lines for same in line.jobs.values() for job in same]
-            for job in jobs:
-                self._leave(job)
+            items = [item for line in lines for same in line.items.values() for item in same]
+            for item in items:
+                self._leave(item)
             self._changed.notify_all()
-        return jobs
+        return items
 
     def look_again(self) -> None:
         """An answer has been written, for which a full distribution may have waited."""
@@ -189,7 +195,7 @@ class Queue:
         return [
             line
             for line in self._lines.values()
-            if line.jobs and (line.lane is not Lane.FULL or self._full_may_run(line))
+            if line.items and (line.lane is not Lane.FULL or self._full_may_run(line))
         ]
 
     def _full_may_run(self, line: _Line) -> bool:
@@ -205,53 +211,53 @@ class Queue:
 
     def _fill(self, line: _Line) -> Batch:
         """A batch from the line's first key, topped up with what is of the other priority."""
-        key, same = next(iter(line.jobs.items()))
+        key, same = next(iter(line.items.items()))
         each = next(iter(same)).work_of_a_unit
         room = max(float(_BUDGET[line.lane]), each * _LEAST_UNITS[line.lane])
         others = [one for one in self._lines.values() if one.lane is line.lane and one is not line]
         slices: list[Slice] = []
         for source in (line, *others):
-            while key in source.jobs and (one := self._cut(source, key, room, first=not slices)):
+            while key in source.items and (one := self._cut(source, key, room, first=not slices)):
                 slices.append(one)
                 room = room - one.work if self._batching else 0.0
-        if key in line.jobs:  # what is left of it goes behind the other keys
-            line.jobs[key] = line.jobs.pop(key)
+        if key in line.items:  # what is left of it goes behind the other keys
+            line.items[key] = line.items.pop(key)
         batch = Batch(slices)
         self._start(batch)
         return batch
 
     def _cut(self, line: _Line, key: Key, room: float, *, first: bool) -> Slice | None:
         """As much of the next job as there is room for; the first always gets some."""
-        job = next(iter(line.jobs[key]))
-        left = job.units - job.taken
-        fits = left if job.work_of_a_unit * left <= room else int(room / job.work_of_a_unit)
+        item = next(iter(line.items[key]))
+        left = item.units - item.taken
+        fits = left if item.work_of_a_unit * left <= room else int(room / item.work_of_a_unit)
         count = max(fits, 1) if first else fits
         if count <= 0:
             return None
-        one = Slice(job, job.taken, job.taken + count)
-        job.taken += count
+        one = Slice(item, item.taken, item.taken + count)
+        item.taken += count
         line.work -= one.work
         line.clock += self._pace.seconds(line.lane, one.work) / line.weight
-        if job.taken == job.units:
-            self._leave(job)
+        if item.taken == item.units:
+            self._leave(item)
         else:  # nobody waits for all slices of the job before
-            line.jobs[key][job] = line.jobs[key].pop(job)
+            line.items[key][item] = line.items[key].pop(item)
         return one
 
     def _start(self, batch: Batch) -> None:
         for one in batch.slices:
-            one.job.batches.add(batch)
+            one.item.batches.add(batch)
 
-    def _leave(self, job: Job) -> None:
-        line = self._line(job)
-        same = line.jobs[job.key]
-        del same[job]
+    def _leave(self, item: WorkItem) -> None:
+        line = self._line(item)
+        same = line.items[item.key]
+        del same[item]
         if not same:
-            del line.jobs[job.key]
-        self._held[job.lane].add(job, -1)
+            del line.items[item.key]
+        self._held[item.lane].add(item, -1)
 
-    def _line(self, job: Job) -> _Line:
-        return self._lines[job.lane, job.call.priority]
+    def _line(self, item: WorkItem) -> _Line:
+        return self._lines[item.lane, item.call.priority]
 
     def _wait(self) -> int:
         """Whole seconds until what waits now has been computed, as far as one can tell."""

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _NEWEST = 0.2  # of the running mean
 
 
-class Writers:
+class Serializer:
     """How much is to be written, how long that will take, and whose turn it is."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.responses import begin_answer
 
-from .encoders import Sheet
+from .encoders import Encoder
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Elsewhere(Protocol):
 
 
 async def stream(
-    sheet: Sheet,
+    sheet: Encoder,
     form: Format,
     slices: AsyncIterator[Array],
     send: Send,

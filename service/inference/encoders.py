@@ -17,7 +17,7 @@ from hsoftmax.service.codecs.npy import npy_bytes, npy_header
 from hsoftmax.service.errors import NotAcceptable
 from hsoftmax.service.http.content_types import Format
 
-from .operations import Matrix
+from .operations import MatrixResult
 from .output_values import numbers
 
 PIECE = 2**15  # numbers, which are written in about a millisecond
@@ -25,7 +25,7 @@ PIECE = 2**15  # numbers, which are written in about a millisecond
 Fields = Mapping[str, Any]
 
 
-class Sheet(Protocol):
+class Encoder(Protocol):
     """A matrix on its way out."""
 
     def length(self) -> int | None:
@@ -41,7 +41,7 @@ class Sheet(Protocol):
         """What comes after them."""
 
 
-def sheet(form: Format, answer: Mapping[str, str], matrix: Matrix, rows: int) -> Sheet:
+def sheet(form: Format, answer: Mapping[str, str], matrix: MatrixResult, rows: int) -> Encoder:
     """An empty sheet for so many rows; `answer` is what the rows stand beside."""
     if form is Format.NPY:
         return NpySheet(matrix, rows)
@@ -62,7 +62,7 @@ def written(form: Format, answer: Mapping[str, str], fields: Fields) -> bytes:
 class JsonSheet:
     """Lists of numbers in the field of an object."""
 
-    def __init__(self, matrix: Matrix, answer: Mapping[str, str]) -> None:
+    def __init__(self, matrix: MatrixResult, answer: Mapping[str, str]) -> None:
         self._matrix = matrix
         self._before = encode(answer)[:-1] + f',"{matrix.field}":['.encode()
         self._comma = b""
@@ -100,7 +100,7 @@ class JsonSheet:
 class NpySheet:
     """float32, row after row."""
 
-    def __init__(self, matrix: Matrix, rows: int) -> None:
+    def __init__(self, matrix: MatrixResult, rows: int) -> None:
         self._log = matrix.log
         self._header = npy_header((rows, matrix.width))
         self._length = len(self._header) + 4 * rows * matrix.width
@@ -123,7 +123,7 @@ class NpySheet:
 class ArrowSheet:
     """A column of lists of one length; a slice is a record batch."""
 
-    def __init__(self, matrix: Matrix, answer: Mapping[str, str]) -> None:
+    def __init__(self, matrix: MatrixResult, answer: Mapping[str, str]) -> None:
         self._matrix = matrix
         self._writer = ArrowWriter(answer)
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds, Session
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 Fields = dict[str, object]
@@ -39,7 +39,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     log: Log = False
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+class OperationResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What every answer has."""
 
     model: str
@@ -47,7 +47,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class MatrixResult:
     """An answer that is `width` log-probabilities for each row, whatever the other rows are.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     work: int
     values: int
     finish: Callable[[list[Array]], Fields]
-    matrix: Matrix | None = None
+    matrix: MatrixResult | None = None
     also: "Plan | None" = None
     apart: bool = False
 
@@ -92,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Question:
+class Operation:
     """One route: its name in the path, its forms, and its planner.
 
     Attributes:
@@ -105,5 +105,5 @@ class Question:
     query: type[Any]
     answer: type[Any]
     example: Mapping[str, object]
-    plan: Callable[[Any, Served, Settings], Plan]
+    plan: Callable[[Any, LoadedBundle, Settings], Plan]
     task: Callable[[bytes], str]

@@ -5,22 +5,22 @@ from collections.abc import Mapping
 import msgspec
 
 from hsoftmax.service.http.content_types import Format
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 
 from .operations import Plan
 
 
-class Order(msgspec.Struct):
+class PreparedRequest(msgspec.Struct):
     """Made once for a request.
 
     Attributes:
-        terms: how long the client waits, and before whom
+        options: how long the client waits, and before whom
         wanted: the format of the answer
         plan: what is to be run
         answer: what the answer says beside the numbers
     """
 
-    terms: Terms
+    options: RequestOptions
     wanted: Format
     plan: Plan
     answer: Mapping[str, str]

@@ -1,32 +1,37 @@
 """Rows that the scoring core asks a graph about, as one call of the engine."""
 
 from hsoftmax.runtime.sessions import Feeds
-from hsoftmax.scoring import Asked
-from hsoftmax.service.engine import Call
-from hsoftmax.service.http.request_options import Terms
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.scoring import GraphRequest
+from hsoftmax.service.engine import GraphCall
+from hsoftmax.service.http.request_options import RequestOptions
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .cost import full_work, path_work
 
 
 def chunk_call(
-    asked: Asked, served: Served, feeds: Feeds, terms: Terms, *, apart: bool = False
-) -> Call:
+    asked: GraphRequest,
+    served: LoadedBundle,
+    feeds: Feeds,
+    options: RequestOptions,
+    *,
+    apart: bool = False,
+) -> GraphCall:
     """One run of the bundle's graph on these feeds, with what it costs."""
     work, values = cost_of(asked, served)
-    return Call(
+    return GraphCall(
         session=served.session(asked.graph),
         feeds=feeds,
         rows=len(asked.hidden),
         work=work,
         values=values,
-        priority=terms.priority,
-        timeout=terms.timeout,
+        priority=options.priority,
+        timeout=options.timeout,
         apart=apart,
     )
 
 
-def cost_of(asked: Asked, served: Served) -> tuple[int, int]:
+def cost_of(asked: GraphRequest, served: LoadedBundle) -> tuple[int, int]:
     """(multiply-adds, numbers in the answer), about."""
     rows, task = len(asked.hidden), asked.task
     match asked.graph:

@@ -4,10 +4,10 @@ from typing import get_args
 
 import msgspec
 
-from hsoftmax.scoring import NAMES, Name, Oov, Task
+from hsoftmax.scoring import TASK_NAMES, OovPolicy, Task, TaskName
 from hsoftmax.service.errors import InvalidQuery
 
-_OOVS: tuple[Oov, ...] = get_args(Oov)
+_OOVS: tuple[OovPolicy, ...] = get_args(OovPolicy)
 
 
 class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -22,15 +22,15 @@ class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     version: int | str | None = None
 
 
-def known_name(name: str) -> Name:
+def known_name(name: str) -> TaskName:
     """The task's name. Raises InvalidQuery if there is none such."""
-    for known in NAMES:
+    for known in TASK_NAMES:
         if name == known:
             return known
-    raise InvalidQuery(f"task: expected one of {', '.join(NAMES)}, got {name[:60]!r}")
+    raise InvalidQuery(f"task: expected one of {', '.join(TASK_NAMES)}, got {name[:60]!r}")
 
 
-def task_of(name: Name, query: TaskQuery) -> Task:
+def task_of(name: TaskName, query: TaskQuery) -> Task:
     """The task with the query's parameters, of which a bundle may yet set bounds.
 
     Raises:
@@ -47,7 +47,7 @@ def task_of(name: Name, query: TaskQuery) -> Task:
     )
 
 
-def _known_oov(oov: str) -> Oov:
+def _known_oov(oov: str) -> OovPolicy:
     for known in _OOVS:
         if oov == known:
             return known

@@ -13,7 +13,7 @@ import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, UnknownLabel
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 Inputs = list[list[float]]
@@ -29,7 +29,7 @@ class Pairs(msgspec.Struct, frozen=True):
     counts: tuple[int, ...] | None
 
 
-def hidden(inputs: Inputs | Array, served: Served, limits: Settings) -> Float32:
+def hidden(inputs: Inputs | Array, served: LoadedBundle, limits: Settings) -> Float32:
     """[batch, hidden_size], finite. Raises InvalidQuery naming the row, or TooLarge."""
     if isinstance(inputs, np.ndarray):
         return _matrix(inputs, served, limits)
@@ -55,7 +55,7 @@ def _packed(inputs: Inputs, width: int) -> Float32:
     return np.ndarray((len(inputs), width), "<f4", b"".join(packed))
 
 
-def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
+def _matrix(inputs: Array, served: LoadedBundle, limits: Settings) -> Float32:
     """The same of an array, which may hold what JSON cannot."""
     if inputs.ndim != 2 or inputs.shape[1] != served.hidden_size or not len(inputs):
         wanted = f"rows of {served.hidden_size} numbers"
@@ -75,7 +75,7 @@ def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
     return states
 
 
-def pairs(targets: Targets, rows: int, served: Served, limits: Settings) -> Pairs:
+def pairs(targets: Targets, rows: int, served: LoadedBundle, limits: Settings) -> Pairs:
     """The (row, target) pairs that were asked for.
 
     Raises:
@@ -107,7 +107,7 @@ def _numbered(rows: int) -> Int64:
     return numbers
 
 
-def expect_k(k: int, served: Served) -> int:
+def expect_k(k: int, served: LoadedBundle) -> int:
     """k in 1..N. Raises InvalidQuery."""
     if not 1 <= k <= served.num_targets:
         raise InvalidQuery(f"k: expected 1 to {served.num_targets}, got {k}")
@@ -128,7 +128,7 @@ def _overflow(inputs: Inputs) -> InvalidQuery:
     )
 
 
-def _checked(targets: Sequence[Target], counts: Sequence[int], served: Served) -> Int64:
+def _checked(targets: Sequence[Target], counts: Sequence[int], served: LoadedBundle) -> Int64:
     """[pairs]: labels looked up, every target in range."""
     numbers = [t if isinstance(t, int) else _labelled(t, served) for t in targets]
     last = served.num_targets - 1
@@ -139,7 +139,7 @@ def _checked(targets: Sequence[Target], counts: Sequence[int], served: Served) -
     return np.array(numbers, dtype=np.int64)
 
 
-def _labelled(label: str, served: Served) -> int:
+def _labelled(label: str, served: LoadedBundle) -> int:
     if served.labels is None:
         raise UnknownLabel(f"targets: expected integers, as {served.name} has no labels, got text")
     try:

@@ -22,7 +22,7 @@ Change = Callable[[BatchObject], BatchObject]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Completion:
     """How a job that will not be completed ends, and why if it failed."""
 
     outcome: Literal["failed", "cancelled", "expired"]
@@ -40,7 +40,7 @@ class Job:
 
     batch: BatchObject
     spec: Spec
-    ending: Ending | None = None
+    ending: Completion | None = None
     tries: int = 1
 
     @property
@@ -188,7 +188,7 @@ def change(database: Database, id: str, how: Change) -> BatchObject:
         return changed
 
 
-def decide(database: Database, id: str, ending: Ending) -> None:
+def decide(database: Database, id: str, ending: Completion) -> None:
     """Let it be known how the job ends, before anything is done that only an end does."""
     failure = ending.failure and ending.failure.model_dump()
     with database.transaction() as db:
@@ -252,12 +252,12 @@ def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  a column
     return BatchObject.model_validate_json(stored)
 
 
-def _ending(stored: Any) -> Ending | None:  # noqa: ANN401  a column
+def _ending(stored: Any) -> Completion | None:  # noqa: ANN401  a column
     if stored is None:
         return None
     told = json.loads(stored)
     failure = told["failure"] and BatchError.model_validate(told["failure"])
-    return Ending(told["outcome"], failure)
+    return Completion(told["outcome"], failure)
 
 
 def _unknown(id: str) -> UnknownBatch:

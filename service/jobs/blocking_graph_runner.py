@@ -10,26 +10,26 @@ from concurrent.futures import wait
 from time import sleep
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring import Asked, feeds
-from hsoftmax.service.engine import Call, Engine, Outputs, Priority
+from hsoftmax.scoring import GraphRequest, graph_inputs
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Failure, Interrupted
 
-_TERMS = Terms(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
+_TERMS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
 _LOOK = 0.2  # seconds between looks whether the job goes on
 _PAUSE = 0.2  # seconds before what found no room is asked again
 
 
 class EngineRun:
-    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+    """A `scoring.GraphRunner` on threads of its own, for the engine of an event loop elsewhere."""
 
     def __init__(
         self,
-        served: Served,
+        served: LoadedBundle,
         engine: Engine,
         loop: asyncio.AbstractEventLoop,
         look_up: Callable[[], None],
@@ -39,7 +39,7 @@ class EngineRun:
         self._loop = loop
         self._look_up = look_up
 
-    def __call__(self, asked: Asked) -> list[Array]:
+    def __call__(self, asked: GraphRequest) -> list[Array]:
         """Raises Interrupted as the job is, and Failure if the graph fails."""
         call = call_of(asked, self._served)
         while True:
@@ -55,7 +55,7 @@ class EngineRun:
             except InferenceFailed as error:
                 raise Failure("inference_failed", f"{asked.graph}: {error}") from None
 
-    def _outputs(self, call: Call) -> list[Array]:
+    def _outputs(self, call: GraphCall) -> list[Array]:
         """The engine's answer; given up, and the run with it, if the job is to stop."""
         answer = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
         try:
@@ -66,12 +66,12 @@ class EngineRun:
             raise
         return answer.result()
 
-    async def _submit(self, call: Call) -> list[Array]:
-        outputs: Outputs = await self._engine.submit(call)
+    async def _submit(self, call: GraphCall) -> list[Array]:
+        outputs: GraphResult = await self._engine.submit(call)
         return outputs.arrays
 
 
-def call_of(asked: Asked, served: Served) -> Call:
+def call_of(asked: GraphRequest, served: LoadedBundle) -> GraphCall:
     """What is asked as a call of low priority."""
-    inputs = feeds(asked, served.session(asked.graph).graph)
+    inputs = graph_inputs(asked, served.session(asked.graph).graph)
     return chunk_call(asked, served, inputs, _TERMS, apart=True)

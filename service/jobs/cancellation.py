@@ -5,15 +5,15 @@ import time
 
 from .batch_store import Job, expire_waiting, is_cancelled
 from .errors import Interrupted
-from .job_context import Shop
+from .job_context import JobContext
 
 _LOOK = 0.2  # seconds between looks at the database
 
 
-class Watch:
+class CancellationCheck:
     """One job's."""
 
-    def __init__(self, job: Job, shop: Shop) -> None:
+    def __init__(self, job: Job, shop: JobContext) -> None:
         self._job = job
         self._shop = shop
         self._looking = threading.Lock()

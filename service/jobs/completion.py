@@ -11,13 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from hsoftmax.scoring import ScoringError, SpoiledShard, conclude, errors_of, sequences_of
+from hsoftmax.scoring import (
+    CorruptShard,
+    ScoringError,
+    errors_path,
+    finalize_partial,
+    sequences_path,
+)
 
-from .batch_store import Change, Ending, Job, decide, end
+from .batch_store import Change, Completion, Job, decide, end
 from .file_store import StoredFile
-from .job_context import Shop
+from .job_context import JobContext
 from .schemas import BatchError, BatchErrors, BatchObject, RequestCounts
-from .state_dir import Place
+from .state_dir import StateDir
 from .stored_spec import delivery_of
 
 Outcome = Literal["completed", "failed", "cancelled", "expired"]
@@ -26,12 +32,12 @@ Outcome = Literal["completed", "failed", "cancelled", "expired"]
 _INNER = frozenset({"job", "model", "task", "size", "sha256"})
 
 
-def complete(job: Job, shop: Shop, summary: dict[str, Any]) -> None:
+def complete(job: Job, shop: JobContext, summary: dict[str, Any]) -> None:
     """Let the job have ended with all of its rows."""
     _publish(job, shop, _how("completed", None, summary), summary, owed=False)
 
 
-def end_early(job: Job, shop: Shop, ending: Ending) -> None:
+def end_early(job: Job, shop: JobContext, ending: Completion) -> None:
     """Let the job have ended with what is finished. It may be called again if it stopped in here.
 
     What was decided comes first: once its shards are given out, a job can no longer go on.
@@ -47,22 +53,26 @@ def end_early(job: Job, shop: Shop, ending: Ending) -> None:
     _publish(job, shop, _how(ending.outcome, ending.failure, summary), summary, owed)
 
 
-def give_what_is_owed(job: Job, shop: Shop) -> None:
+def give_what_is_owed(job: Job, shop: JobContext) -> None:
     """Try once more to give out what a job had finished."""
     with suppress(ScoringError, OSError):
         summary = _concluded(job, shop.place)
         _publish(job, shop, _counted(summary), summary, owed=False)
 
 
-def _concluded(job: Job, place: Place) -> dict[str, Any] | None:
+def _concluded(job: Job, place: StateDir) -> dict[str, Any] | None:
     """The summary of what is finished; None if nothing is."""
     output = place.output(job.id, job.spec.output)
     while True:
-        with suppress(SpoiledShard):  # each time there is one shard less
-            return conclude(delivery_of(job.spec, output)) if output.parent.exists() else None
+        with suppress(CorruptShard):  # each time there is one shard less
+            return (
+                finalize_partial(delivery_of(job.spec, output)) if output.parent.exists() else None
+            )
 
 
-def _publish(job: Job, shop: Shop, how: Change, summary: dict[str, Any] | None, owed: bool) -> None:
+def _publish(
+    job: Job, shop: JobContext, how: Change, summary: dict[str, Any] | None, owed: bool
+) -> None:
     now = int(time.time())
     files = {} if summary is None else _files(job, shop.place, now)
     named = {field: file.id for field, file in files.items()}
@@ -103,13 +113,13 @@ def _counted(summary: dict[str, Any] | None) -> Change:
     return counted
 
 
-def _files(job: Job, place: Place, now: int) -> dict[str, StoredFile]:
+def _files(job: Job, place: StateDir, now: int) -> dict[str, StoredFile]:
     """The files that are there, by the batch's fields for them."""
     output = place.output(job.id, job.spec.output)
     paths = {
         "output_file_id": (output, f"{job.id}_output{output.suffix}"),
-        "error_file_id": (errors_of(output), f"{job.id}_errors.ndjson"),
-        "sequences_file_id": (sequences_of(output), f"{job.id}_sequences.ndjson"),
+        "error_file_id": (errors_path(output), f"{job.id}_errors.ndjson"),
+        "sequences_file_id": (sequences_path(output), f"{job.id}_sequences.ndjson"),
     }
     return {
         field: _file(f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, place, now)
@@ -118,12 +128,12 @@ def _files(job: Job, place: Place, now: int) -> dict[str, StoredFile]:
     }
 
 
-def _file(id: str, path: Path, name: str, place: Place, now: int) -> StoredFile:
+def _file(id: str, path: Path, name: str, place: StateDir, now: int) -> StoredFile:
     relative = str(path.relative_to(place.folder))
     return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative)
 
 
-def _tidy(job: Job, place: Place) -> None:
+def _tidy(job: Job, place: StateDir) -> None:
     """What nobody needs any more; what is left of it goes with the job."""
     output = place.output(job.id, job.spec.output)
     with suppress(OSError, sqlite3.Error):

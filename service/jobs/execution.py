@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring import (
-    Order,
-    Source,
-    SpoiledShard,
-    Survey,
+    CorruptShard,
+    DuplicateIds,
+    JobSpec,
+    RowReader,
+    find_duplicate_ids,
     fingerprint,
-    make_survey,
-    read_survey,
+    read_duplicate_ids,
     run_job,
 )
 from hsoftmax.service.errors import NotFound, ServiceError
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .batch_store import Ending, Job, change, put_back
+from .batch_store import Completion, Job, change, put_back
 from .blocking_graph_runner import EngineRun
-from .cancellation import Watch
+from .cancellation import CancellationCheck
 from .completion import complete, end_early
 from .errors import Failure, Interrupted, failure_of
 from .input_files import input_files, told
-from .job_context import Shop
+from .job_context import JobContext
 from .progress import Progress
 from .schemas import BatchError, BatchObject
 from .stored_spec import facts_of, open_source, order_of
@@ -39,7 +39,7 @@ _TRIES = 3  # at what the disk spoilt
 _MOST_TRIES = 10  # at a job that does not get on
 
 
-def carry_out(job: Job, shop: Shop) -> None:
+def carry_out(job: Job, shop: JobContext) -> None:
     """Do what is left of the job, and say how it ended; nothing if this process is ending."""
     ending = job.ending or _given_up(job) or _carried_out(job, shop)
     if ending is not None:
@@ -48,17 +48,17 @@ def carry_out(job: Job, shop: Shop) -> None:
         shop.log.info("job_ended", batch=job.id, status=ending.outcome, code=code)
 
 
-def _given_up(job: Job) -> Ending | None:
+def _given_up(job: Job) -> Completion | None:
     """A job at which one process after another dies must not take the next one along, too."""
     if job.tries <= _MOST_TRIES:
         return None
     said = (
         f"job: expected it to get on, got {_MOST_TRIES} processes that ended without a shard more"
     )
-    return Ending("failed", BatchError(code="gave_up", message=said))
+    return Completion("failed", BatchError(code="gave_up", message=said))
 
 
-def _carried_out(job: Job, shop: Shop) -> Ending | None:
+def _carried_out(job: Job, shop: JobContext) -> Completion | None:
     """None if it is completed, or will be by whoever takes it up."""
     try:
         complete(job, shop, _done(job, shop))
@@ -66,7 +66,7 @@ def _carried_out(job: Job, shop: Shop) -> Ending | None:
         return None
     except Interrupted as stop:
         if stop.reason != "stopping":
-            return Ending(stop.reason)
+            return Completion(stop.reason)
         put_back(shop.database, job.id)
         return None
     except sqlite3.Error:
@@ -76,14 +76,14 @@ def _carried_out(job: Job, shop: Shop) -> Ending | None:
             return None
         failure = failure_of(raised)
         if failure is None:
-            shop.log.error("job_failed", raised, batch=job.id)
+            shop.log.error("job_failed", exc_info=raised, batch=job.id)
             failure = Failure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
-        return Ending("failed", error)
+        return Completion("failed", error)
 
 
-def _done(job: Job, shop: Shop) -> dict[str, Any]:
-    watch = Watch(job, shop)
+def _done(job: Job, shop: JobContext) -> dict[str, Any]:
+    watch = CancellationCheck(job, shop)
     watch()
     served = _pinned(job, shop)
     files = _files(job, shop)
@@ -99,35 +99,39 @@ def _done(job: Job, shop: Shop) -> dict[str, Any]:
 
 
 def _scored(
-    job: Job, shop: Shop, served: Served, files: tuple[Path, ...], watch: Watch
+    job: Job,
+    shop: JobContext,
+    served: LoadedBundle,
+    files: tuple[Path, ...],
+    watch: CancellationCheck,
 ) -> dict[str, Any]:
-    facts, spec = facts_of(served), job.spec
+    bundle_info, spec = facts_of(served), job.spec
     output = shop.place.output(job.id, spec.output)
     output.parent.mkdir(exist_ok=True)
-    source, columns = open_source(spec, files, facts)
+    source, columns = open_source(spec, files, bundle_info)
     with closing(source):
         seen = _surveyed(job, shop, source, watch)
-        order = order_of(spec, output, source, columns, facts, seen.repeated)
+        order = order_of(spec, output, source, columns, bundle_info, seen.duplicates)
         _begin(job, shop, seen)
         run = EngineRun(served, shop.engine, shop.loop, watch)
         return _run(order, run, Progress(job, shop, seen.rows, watch))
 
 
-def _run(order: Order, run: EngineRun, progress: Progress) -> dict[str, Any]:
+def _run(order: JobSpec, run: EngineRun, progress: Progress) -> dict[str, Any]:
     for _ in range(_TRIES):
-        with suppress(SpoiledShard):
+        with suppress(CorruptShard):
             return run_job(
                 order,
                 run,
                 resume=True,
                 threads=_AT_ONCE,
                 progress=progress,
-                finishing=progress.finishing,
+                on_all_scored=progress.finishing,
             )
     raise Failure("storage_failed", "disk: expected what was written to it, got something else")
 
 
-def _pinned(job: Job, shop: Shop) -> Served:
+def _pinned(job: Job, shop: JobContext) -> LoadedBundle:
     """The bundle that the job began with, under whatever version it is served now."""
     for served in shop.repository:
         if served.name == job.spec.model and served.manifest.digest == job.spec.digest:
@@ -140,7 +144,7 @@ def _pinned(job: Job, shop: Shop) -> Served:
     )
 
 
-def _files(job: Job, shop: Shop) -> tuple[Path, ...]:
+def _files(job: Job, shop: JobContext) -> tuple[Path, ...]:
     """The input, as it was when the job was made."""
     param = "input_file_id" if job.spec.path is None else "input_path"
     try:
@@ -158,12 +162,14 @@ def _files(job: Job, shop: Shop) -> tuple[Path, ...]:
     return files
 
 
-def _surveyed(job: Job, shop: Shop, source: Source, watch: Watch) -> Survey:
+def _surveyed(
+    job: Job, shop: JobContext, source: RowReader, watch: CancellationCheck
+) -> DuplicateIds:
     path = shop.place.survey(job.id)
-    return read_survey(path) if path.exists() else make_survey(source, path, watch)
+    return read_duplicate_ids(path) if path.exists() else find_duplicate_ids(source, path, watch)
 
 
-def _begin(job: Job, shop: Shop, seen: Survey) -> None:
+def _begin(job: Job, shop: JobContext, seen: DuplicateIds) -> None:
     def begun(batch: BatchObject) -> BatchObject:
         counts = batch.request_counts.model_copy(update={"total": seen.rows})
         changed: dict[str, Any] = {"request_counts": counts}

@@ -10,7 +10,7 @@ from hsoftmax.service.errors import FileInUse, InvalidQuery, StorageFull, Unknow
 
 from .database import ACTIVE, Connection, Database
 from .schemas import FileObject, Purpose
-from .state_dir import Place
+from .state_dir import StateDir
 
 _COLUMNS = "id, purpose, filename, bytes, created_at, path"
 
@@ -89,7 +89,7 @@ def list_files(
     return [StoredFile(*row) for row in found[:limit]], len(found) > limit
 
 
-def delete_file(database: Database, place: Place, id: str) -> None:
+def delete_file(database: Database, place: StateDir, id: str) -> None:
     """Raises UnknownFile, or FileInUse while a job has yet to read it."""
     with database.transaction() as db:
         found = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
@@ -104,11 +104,11 @@ def delete_file(database: Database, place: Place, id: str) -> None:
     unlink(place, found[0])
 
 
-def unlink(place: Place, path: str) -> None:
+def unlink(place: StateDir, path: str) -> None:
     (place.folder / path).unlink(missing_ok=True)
 
 
-def path_of(place: Place, file: StoredFile) -> Path:
+def path_of(place: StateDir, file: StoredFile) -> Path:
     """Where it lies. Raises UnknownFile if somebody took it away."""
     path = place.folder / file.path
     if not path.is_file():

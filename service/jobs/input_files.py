@@ -5,11 +5,11 @@ from pathlib import Path
 from hsoftmax.scoring import CallError, find_inputs
 from hsoftmax.service.errors import Forbidden, InvalidQuery, UnknownFile
 
-from .state_dir import Place
+from .state_dir import StateDir
 from .stored_spec import Spec
 
 
-def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]:
+def input_files(spec: Spec, place: StateDir, root: Path | None) -> tuple[Path, ...]:
     """The input's files, none of which is elsewhere by whatever link.
 
     Raises:
@@ -24,7 +24,7 @@ def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]
     return _in_place(spec.path, root.resolve())
 
 
-def _uploaded(spec: Spec, place: Place) -> Path:
+def _uploaded(spec: Spec, place: StateDir) -> Path:
     path = place.folder / (spec.file or "")
     if not path.is_file():
         raise UnknownFile("input: expected the file that was uploaded, got none")
@@ -45,7 +45,7 @@ def _in_place(asked: str, inside: Path) -> tuple[Path, ...]:
 
 
 def told(
-    error: Exception, spec: Spec, files: tuple[Path, ...], place: Place, root: Path | None
+    error: Exception, spec: Spec, files: tuple[Path, ...], place: StateDir, root: Path | None
 ) -> str:
     """What the scoring core says, with names that its client knows."""
     said = str(error)

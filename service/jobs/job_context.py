@@ -10,11 +10,11 @@ from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
 from .database import Database
-from .state_dir import Place
+from .state_dir import StateDir
 
 
 @dataclass(frozen=True)
-class Shop:
+class JobContext:
     """Where jobs are done.
 
     Attributes:
@@ -23,7 +23,7 @@ class Shop:
         recount: counts the jobs that there are
     """
 
-    place: Place
+    place: StateDir
     database: Database
     repository: Repository
     engine: Engine

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from .batch_store import expire_waiting, next_job, owing
 from .completion import give_what_is_owed
 from .execution import carry_out
-from .job_context import Shop
+from .job_context import JobContext
 from .retention import sweep
 
 _LOOK = 0.5  # seconds between looks for what is to be done
@@ -24,7 +24,7 @@ _AFTER_FAILURE = 5.0  # seconds before the next try
 class Runner:
     """Runs until it is stopped; `open_shop` gives None while there is nothing to be done."""
 
-    def __init__(self, open_shop: Callable[[], Shop | None]) -> None:
+    def __init__(self, open_shop: Callable[[], JobContext | None]) -> None:
         self._open_shop = open_shop
         self._wake = threading.Event()
         self.stopped = False
@@ -62,18 +62,18 @@ class Runner:
                 return self._work(shop)
         except Exception as error:  # the next round may go better
             if shop is not None and not shop.stopping():
-                shop.log.error("jobs_failed", error)
+                shop.log.error("jobs_failed", exc_info=error)
             return _AFTER_FAILURE
         return _LOOK
 
-    def _work(self, shop: Shop) -> float:
+    def _work(self, shop: JobContext) -> float:
         self._keep_house(shop)
         if (job := next_job(shop.database)) is None:
             return _LOOK
         carry_out(job, shop)
         return 0.0
 
-    def _keep_house(self, shop: Shop) -> None:
+    def _keep_house(self, shop: JobContext) -> None:
         expire_waiting(shop.database, int(time.time()))
         if time.monotonic() < self._sweep_at:
             return
@@ -82,7 +82,7 @@ class Runner:
             give_what_is_owed(job, shop)
         sweep(shop.database, shop.place, shop.settings.job_retention)
 
-    def _hold(self, shop: Shop) -> bool:
+    def _hold(self, shop: JobContext) -> bool:
         """Whether this process is the one; once it is, it is until it lets go."""
         if self._lock is not None:
             return True

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hsoftmax.scoring.errors import NewerSchema
 from hsoftmax.service.engine import Engine
 from hsoftmax.service.errors import JobsUnavailable
 from hsoftmax.service.health import Health
@@ -16,9 +17,9 @@ from hsoftmax.service.settings import Settings
 
 from .batch_store import count_by_status
 from .database import Database
-from .job_context import Shop
+from .job_context import JobContext
 from .job_thread import Runner
-from .state_dir import Place, is_writable, place_of
+from .state_dir import StateDir, is_writable, place_of
 
 _PATIENCE = 10.0  # seconds for the piece that runs
 
@@ -38,7 +39,7 @@ class Jobs:
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self.place: Place = place_of(settings)
+        self.place: StateDir = place_of(settings)
         self._settings = settings
         self._repository = repository
         self._engine = engine
@@ -75,6 +76,9 @@ class Jobs:
                 try:
                     self.place.make()
                     self._database = Database(self.place.database)
+                except NewerSchema as error:
+                    self._warn(str(error))
+                    raise JobsUnavailable(str(error)) from None
                 except (OSError, sqlite3.Error) as error:
                     self._warn(str(error))
                     raise JobsUnavailable(
@@ -101,14 +105,14 @@ class Jobs:
         """Say to the metrics how many jobs there were half a second ago; waits for no disk."""
         self._metrics.jobs(self._by_status)
 
-    def _shop(self) -> Shop | None:
+    def _shop(self) -> JobContext | None:
         """None until there is a state, and bundles to score with."""
         if self._loop is None or not self._repository.loaded:
             return None
         if self._database is None and not self.place.database.exists():
             return None
         self._recount()
-        return Shop(
+        return JobContext(
             place=self.place,
             database=self.database(),
             repository=self._repository,

@@ -3,8 +3,8 @@
 import time
 
 from .batch_store import Job, change, got_on
-from .cancellation import Watch
-from .job_context import Shop
+from .cancellation import CancellationCheck
+from .job_context import JobContext
 from .schemas import BatchObject, RequestCounts
 
 _SAY = 1.0  # seconds between what is said to the client
@@ -13,7 +13,7 @@ _SAY = 1.0  # seconds between what is said to the client
 class Progress:
     """Says how far a job is, to its client and to the metrics; and stops it when it is to stop."""
 
-    def __init__(self, job: Job, shop: Shop, total: int, watch: Watch) -> None:
+    def __init__(self, job: Job, shop: JobContext, total: int, watch: CancellationCheck) -> None:
         self._job = job
         self._shop = shop
         self._total = total

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from .database import ACTIVE, Database
-from .state_dir import Place
+from .state_dir import StateDir
 
 _ARRIVING = 3600.0  # seconds that a file may lie without a row, as its upload may be going on
 
 
-def sweep(database: Database, place: Place, retention: float) -> None:
+def sweep(database: Database, place: StateDir, retention: float) -> None:
     """Remove what has ended, and files, older than `retention` s; and what is nobody's."""
     before = time.time() - retention
     for old in _forgotten(database, int(before)):
@@ -44,7 +44,7 @@ def _forgotten(database: Database, before: int) -> list[str]:
     return paths
 
 
-def _remove_unknown_jobs(database: Database, place: Place) -> None:
+def _remove_unknown_jobs(database: Database, place: StateDir) -> None:
     """Folders of jobs that are no more, with no file that still is."""
     known = {id for (id,) in database.rows("SELECT id FROM batches")}
     files = {Path(path).parts[1] for (path,) in database.rows("SELECT path FROM files")}

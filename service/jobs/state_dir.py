@@ -16,7 +16,7 @@ from hsoftmax.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Place:
+class StateDir:
     """Paths; a file is known by its path from here."""
 
     folder: Path
@@ -58,17 +58,17 @@ class Place:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def place_of(settings: Settings) -> Place:
+def place_of(settings: Settings) -> StateDir:
     """The folder that is set, or one for the repository where a user's state belongs."""
     if settings.state is not None:
-        return Place(settings.state)
+        return StateDir(settings.state)
     told = os.environ.get("XDG_STATE_HOME", "")
     home = Path(told) if Path(told).is_absolute() else Path("~/.local/state").expanduser()
     name = hashlib.sha256(str(settings.repository.resolve()).encode()).hexdigest()[:16]
-    return Place(home / "hsoftmax" / name)
+    return StateDir(home / "hsoftmax" / name)
 
 
-def is_writable(place: Place) -> bool:
+def is_writable(place: StateDir) -> bool:
     """Whether the folder is, or could be made, here."""
     folder = place.folder.absolute()
     nearest = next(one for one in (folder, *folder.parents) if one.exists())

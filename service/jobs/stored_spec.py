@@ -8,21 +8,21 @@ import msgspec
 
 from hsoftmax.models.arrays import Int64
 from hsoftmax.scoring import (
+    BundleInfo,
     Columns,
-    Delivery,
-    Facts,
-    Layout,
-    Order,
-    Source,
+    JobSpec,
+    OutputSpec,
+    RecordSchema,
+    RowReader,
     Task,
+    build_job_spec,
+    detect_columns,
     find_format,
-    make_order,
     open_inputs,
     parse_columns,
-    recognise,
 )
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Spec:
     shard_rows: int | None
     batch: int | None = None
     fingerprint: list[list[Any]] = field(default_factory=list)
-    layout: Layout | None = None
+    layout: RecordSchema | None = None
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self)
@@ -62,45 +62,49 @@ def decoded(spec: bytes) -> Spec:
     return msgspec.json.decode(spec, type=Spec)
 
 
-def facts_of(served: Served) -> Facts:
+def facts_of(served: LoadedBundle) -> BundleInfo:
     """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
     manifest = served.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
         raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
-    return served.facts
+    return served.bundle_info
 
 
-def open_source(spec: Spec, files: tuple[Path, ...], facts: Facts) -> tuple[Source, Columns]:
+def open_source(
+    spec: Spec, files: tuple[Path, ...], bundle_info: BundleInfo
+) -> tuple[RowReader, Columns]:
     """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
-    columns = recognise(files, parse_columns(spec.columns))
-    return open_inputs(files, columns, facts, labelled=spec.labelled), columns
+    columns = detect_columns(files, parse_columns(spec.columns))
+    return open_inputs(files, columns, bundle_info, labelled=spec.labelled), columns
 
 
 def order_of(
     spec: Spec,
     output: Path,
-    source: Source,
+    source: RowReader,
     columns: Columns,
-    facts: Facts,
-    repeated: Int64 | None = None,
-) -> Order:
+    bundle_info: BundleInfo,
+    duplicates: Int64 | None = None,
+) -> JobSpec:
     """What the scoring core is told. Raises CallError where the bundle cannot do it."""
-    return make_order(
+    return build_job_spec(
         source,
         output,
         find_format(output),
-        facts,
+        bundle_info,
         spec.task,
         columns=columns,
         labelled=spec.labelled,
         batch=spec.batch,
         shard_rows=spec.shard_rows,
-        apart=True,
-        repeated=repeated,
+        separate_errors=True,
+        duplicates=duplicates,
     )
 
 
-def delivery_of(spec: Spec, output: Path) -> Delivery:
+def delivery_of(spec: Spec, output: Path) -> OutputSpec:
     """All that is needed to give out what is finished."""
     assert spec.layout is not None
-    return Delivery(output, find_format(output), spec.layout, spec.task, spec.model, apart=True)
+    return OutputSpec(
+        output, find_format(output), spec.layout, spec.task, spec.model, separate_errors=True
+    )

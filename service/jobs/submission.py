@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from hsoftmax.scoring import EXTENSIONS, CallError, Name, ScoringError, Task, fingerprint
+from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
@@ -23,11 +23,11 @@ from .database import Database
 from .file_store import find_file
 from .input_files import input_files, told
 from .schemas import BatchObject
-from .state_dir import Place
+from .state_dir import StateDir
 from .stored_spec import Spec, facts_of, open_source, order_of
 
 _ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
-_TASK_OF: dict[str, Name] = {"probabilities": "probabilities", "topk": "top_k"}
+_TASK_OF: dict[str, TaskName] = {"probabilities": "probabilities", "topk": "top_k"}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Numbers are made of text in one go, in which nobody else has the interpreter: some milliseconds.
@@ -57,16 +57,16 @@ class BatchQuery(TaskQuery, frozen=True):
 
 
 @dataclass(frozen=True)
-class Desk:
+class SubmissionContext:
     """What a query is checked against."""
 
-    place: Place
+    place: StateDir
     database: Database
     repository: Repository
     settings: Settings
 
 
-def make_job(query: BatchQuery, desk: Desk) -> Job:
+def make_job(query: BatchQuery, desk: SubmissionContext) -> Job:
     """The job, as yet nowhere but here. It opens the input, but reads none of its rows to the end.
 
     Raises:
@@ -96,7 +96,7 @@ def make_job(query: BatchQuery, desk: Desk) -> Job:
     return Job(batch, spec)
 
 
-def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
+def _spec(query: BatchQuery, desk: SubmissionContext, served: LoadedBundle, task: Task) -> Spec:
     if (query.input_file_id is None) == (query.input_path is None):
         got = "none" if query.input_path is None else "both"
         raise InvalidQuery(f"input: expected input_file_id or input_path, got {got}")
@@ -121,15 +121,17 @@ def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
     return _fitted(spec, desk, served, files)
 
 
-def _fitted(spec: Spec, desk: Desk, served: Served, files: tuple[Path, ...]) -> Spec:
+def _fitted(
+    spec: Spec, desk: SubmissionContext, served: LoadedBundle, files: tuple[Path, ...]
+) -> Spec:
     """The spec with the layout of its output: whatever can be known to be wrong is found here."""
-    facts, root = facts_of(served), desk.settings.input_root
+    bundle_info, root = facts_of(served), desk.settings.input_root
     try:
-        source, columns = open_source(spec, files, facts)
+        source, columns = open_source(spec, files, bundle_info)
         with closing(source):
-            order = order_of(spec, Path(f"output{spec.output}"), source, columns, facts)
-            most = max(_LEAST_ROWS, _PARSED_VALUES // facts.hidden_size)
-            return replace(spec, layout=order.layout, batch=min(order.batch, most))
+            order = order_of(spec, Path(f"output{spec.output}"), source, columns, bundle_info)
+            most = max(_LEAST_ROWS, _PARSED_VALUES // bundle_info.hidden_size)
+            return replace(spec, layout=order.record_schema, batch=min(order.batch, most))
     except CallError as error:
         raise InvalidQuery(told(error, spec, files, desk.place, root)) from None
     except ScoringError as error:  # what reads the format is not installed

@@ -29,7 +29,7 @@ from hsoftmax.service.errors import (
 )
 
 from .file_store import StoredFile
-from .state_dir import Place
+from .state_dir import StateDir
 
 AROUND = 2**16  # bytes of a body that are not its file's
 
@@ -137,7 +137,7 @@ class Upload:
 async def receive_file(
     body: AsyncIterator[bytes],
     content_type: str,
-    place: Place,
+    place: StateDir,
     *,
     most_bytes: int,
     patience: float,

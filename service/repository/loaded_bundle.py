@@ -11,12 +11,12 @@ from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
-from hsoftmax.scoring import Facts
+from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedBundle:
     """One version of a bundle with its sessions and labels.
 
     Whoever holds one may go on asking it, whatever becomes of the repository; its memory returns
@@ -58,9 +58,9 @@ class Served:
         return list(dict.fromkeys(provider for providers in got for provider in providers))
 
     @cached_property
-    def facts(self) -> Facts:
+    def bundle_info(self) -> BundleInfo:
         """What must be known of it to read rows for it."""
-        return Facts(
+        return BundleInfo(
             name=self.name,
             digest=self.manifest.digest,
             hidden_size=self.hidden_size,
@@ -71,7 +71,7 @@ class Served:
 
     @property
     def target_of_label(self) -> Mapping[str, int]:
-        return self.facts.target_of_label
+        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -84,9 +84,9 @@ class Served:
             ) from None
 
 
-def open_served(
+def load_bundle(
     name: str, version: int, path: Path, *, device: Device, check_hashes: bool
-) -> Served:
+) -> LoadedBundle:
     """Everything a version needs to answer its first request as fast as its second.
 
     Raises:
@@ -95,7 +95,9 @@ def open_served(
     opened = bundle.open_bundle(path)
     with _checked(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
+        served = LoadedBundle(
+            name, str(version), opened, device, open_sessions(opened, device), labels
+        )
         _ = served.target_of_label  # else the first request with a label would wait for it
     return served
 

@@ -18,20 +18,20 @@ from hsoftmax.bundle import BundleError
 from hsoftmax.runtime.devices import Device
 from hsoftmax.service.errors import NotReady, StartError, UnknownBundle, UnknownVersion
 from hsoftmax.service.logging import Log
-from hsoftmax.service.resources import give_back
+from hsoftmax.service.resources import trim_heap
 
-from .directory import VERSION, Found, look, look_at
-from .loaded_bundle import Served, open_served
+from .directory import VERSION, VersionDir, look, look_at
+from .loaded_bundle import LoadedBundle, load_bundle
 
-Versions = Mapping[int, Served]
+Versions = Mapping[int, LoadedBundle]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What became of a find: served, refused, or refused while an older find is still served."""
 
-    found: Found
-    served: Served | None = None
+    found: VersionDir
+    served: LoadedBundle | None = None
     refusal: str | None = None
 
 
@@ -57,7 +57,7 @@ class Repository:
         self._entries: Mapping[str, Entry] = {}
         self._unloaded = unloaded
         self._served: Mapping[str, Versions] | None = None
-        self._leaving: list[weakref.ref[Served]] = []
+        self._leaving: list[weakref.ref[LoadedBundle]] = []
 
     @property
     def loaded(self) -> bool:
@@ -106,7 +106,7 @@ class Repository:
             self._adopt([], _without(self._entries, name))
             self._trim()
 
-    def find(self, name: str, version: str | None = None) -> Served:
+    def find(self, name: str, version: str | None = None) -> LoadedBundle:
         """The version asked for, or else the highest.
 
         Raises:
@@ -134,7 +134,7 @@ class Repository:
         """The bundles that are served; empty while nothing is loaded."""
         return sorted(self._served or {})
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[LoadedBundle]:
         """Every version of every bundle."""
         for versions in (self._served or {}).values():
             yield from versions.values()
@@ -151,7 +151,7 @@ class Repository:
             f"bundle {_quoted(name)} {'was unloaded' if name in self._unloaded else why}"
         )
 
-    def _adopt(self, found: Iterable[Found], kept: Mapping[str, Entry]) -> None:
+    def _adopt(self, found: Iterable[VersionDir], kept: Mapping[str, Entry]) -> None:
         """Make the finds, and what is kept of before, what there is."""
         wanted = [one for one in found if one.name not in self._unloaded]
         entries = {**kept, **{one.key: self._consider(one) for one in wanted}}
@@ -159,7 +159,7 @@ class Repository:
         self._entries = entries
         self._served = _by_name(entries.values())
 
-    def _consider(self, found: Found) -> Entry:
+    def _consider(self, found: VersionDir) -> Entry:
         before = self._entries.get(found.key)
         if before is not None and before.found == found:
             return before
@@ -174,8 +174,8 @@ class Repository:
         self._log_served(served)
         return Entry(found, served)
 
-    def _open(self, found: Found) -> Served:
-        served = open_served(
+    def _open(self, found: VersionDir) -> LoadedBundle:
+        served = load_bundle(
             found.name,
             found.version,
             found.path,
@@ -199,10 +199,10 @@ class Repository:
         """Give memory back once those that were let go are gone."""
         still = [reference for reference in self._leaving if reference() is not None]
         if len(still) < len(self._leaving):
-            give_back()
+            trim_heap()
         self._leaving = still
 
-    def _log_served(self, served: Served) -> None:
+    def _log_served(self, served: LoadedBundle) -> None:
         self._log.info(
             "bundle_served",
             model=served.name,
@@ -216,7 +216,7 @@ class Repository:
 
 def _by_name(entries: Iterable[Entry]) -> Mapping[str, Versions]:
     """Each bundle's versions, lowest first."""
-    served: dict[str, dict[int, Served]] = {}
+    served: dict[str, dict[int, LoadedBundle]] = {}
     for entry in sorted(entries, key=lambda entry: entry.found.version):
         if entry.served is not None:
             served.setdefault(entry.found.name, {})[entry.found.version] = entry.served

@@ -5,7 +5,7 @@ from time import monotonic
 
 
 @dataclass(slots=True)
-class Pulse:
+class Activity:
     """When a byte last came or went, and how much of what came is not answered yet."""
 
     last: float = field(default_factory=monotonic)

@@ -6,36 +6,38 @@ from collections.abc import Callable
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.sampling import noise
 from hsoftmax.runtime.sessions import Feeds, Session
-from hsoftmax.scoring import Asked, Flaw, feeds
-from hsoftmax.scoring.stream import RunAsync
-from hsoftmax.service.engine import Call, Engine, Outputs
+from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
+from hsoftmax.scoring.stream import AsyncGraphRunner
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .activity import Pulse
+from .activity import Activity
 
 _SOON, _LATER = 0.02, 0.25  # seconds until a full lane is tried again
 
-Note = Callable[[Outputs, Asked], None]
+Note = Callable[[GraphResult, GraphRequest], None]
 
 
-def runner(engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Note) -> RunAsync:
+def runner(
+    engine: Engine, served: LoadedBundle, options: RequestOptions, pulse: Activity, note: Note
+) -> AsyncGraphRunner:
     """Runs what is asked on these terms; `note` is told of every run."""
     turn = asyncio.Lock()  # who came first is the next that a full lane takes
 
-    async def run(asked: Asked, first_row: int) -> list[Array]:
+    async def run(asked: GraphRequest, first_row: int) -> list[Array]:
         inputs = _feeds(asked, first_row, served.session(asked.graph))
-        call = chunk_call(asked, served, inputs, terms)
+        call = chunk_call(asked, served, inputs, options)
         pulse.working += 1
         try:
-            if engine.is_tiny(call):
-                outputs = engine.run_now(call)
+            if engine.is_small(call):
+                outputs = engine.run_inline(call)
             else:
                 outputs = await (await _admitted(engine, call, turn))
         except (InferenceFailed, DeadlineExceeded) as error:
-            raise Flaw(error.code, str(error)) from None  # type: ignore[arg-type]
+            raise RowError(error.code, str(error)) from None  # type: ignore[arg-type]
         finally:
             pulse.working -= 1
             pulse.beat()
@@ -45,7 +47,9 @@ def runner(engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Not
     return run
 
 
-async def _admitted(engine: Engine, call: Call, turn: asyncio.Lock) -> asyncio.Future[Outputs]:
+async def _admitted(
+    engine: Engine, call: GraphCall, turn: asyncio.Lock
+) -> asyncio.Future[GraphResult]:
     """The call's future, once there is room for it."""
     wait = _SOON
     async with turn:
@@ -57,14 +61,14 @@ async def _admitted(engine: Engine, call: Call, turn: asyncio.Lock) -> asyncio.F
                 wait = min(2 * wait, _LATER)
 
 
-def _feeds(asked: Asked, first_row: int, session: Session) -> Feeds:
+def _feeds(asked: GraphRequest, first_row: int, session: Session) -> Feeds:
     if asked.graph != "sample":
-        return feeds(asked, session.graph)
+        return graph_inputs(asked, session.graph)
     per_sample = session.graph.noise_per_sample
     return {"hidden": asked.hidden, "noise": _noise(asked, first_row, per_sample)}
 
 
-def _noise(asked: Asked, first_row: int, per_sample: int) -> Float32:
+def _noise(asked: GraphRequest, first_row: int, per_sample: int) -> Float32:
     """The rows' part of the noise that one query of all rows would get for this seed.
 
     So that a draw depends on the seed and on the row's number, not on how the bytes came.

@@ -4,12 +4,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from hsoftmax.scoring import CallError, Form, Task
-from hsoftmax.scoring.task import check, graph_of
+from hsoftmax.scoring import CallError, TargetShape, Task
+from hsoftmax.scoring.task import check_task, graph_for_task
 from hsoftmax.service.codecs.json import sentence
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.scoring_task import TaskQuery
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 _MOST = 100  # parameters
 
@@ -41,14 +41,14 @@ def query_of(query_string: bytes) -> ScoreQuery:
         raise InvalidQuery(_with_text(sentence(str(error), ScoreQuery), fields)) from None
 
 
-def expect_answerable(task: Task, served: Served) -> None:
+def expect_answerable(task: Task, served: LoadedBundle) -> None:
     """Raise UnknownTask, or InvalidQuery, unless rows of some form can be asked this."""
-    forms: tuple[Form, ...] = ("one", "none") if task.name == "probabilities" else ("one",)
-    graphs = [graph_of(task, form) for form in forms]
+    forms: tuple[TargetShape, ...] = ("one", "none") if task.name == "probabilities" else ("one",)
+    graphs = [graph_for_task(task, form) for form in forms]
     found = next((i for i, graph in enumerate(graphs) if graph in served.sessions), 0)
     served.session(graphs[found])
     try:
-        check(task, forms[found], served.facts)
+        check_task(task, forms[found], served.bundle_info)
     except CallError as error:
         raise InvalidQuery(str(error)) from None
 

@@ -10,19 +10,19 @@ from starlette.types import Receive
 from hsoftmax.service.errors import SlowBody
 from hsoftmax.service.http.decompression import Expander
 
-from .activity import Pulse
+from .activity import Activity
 
 _LINGER = 5.0  # seconds
 
 
-class Inflow:
+class RequestReader:
     """The body's pieces; `read` must run beside whoever takes them.
 
     The next piece is asked for when this one has been taken, so that a slow taker slows the sender.
     """
 
     def __init__(
-        self, headers: Mapping[bytes, bytes], receive: Receive, pulse: Pulse, patience: float
+        self, headers: Mapping[bytes, bytes], receive: Receive, pulse: Activity, patience: float
     ) -> None:
         encoding = headers.get(b"content-encoding", b"")
         name = encoding.decode("latin-1").strip().lower()
@@ -67,7 +67,7 @@ class Inflow:
         if self._expander is not None:
             self._expander.end()
 
-    async def let_pass(self) -> None:
+    async def drain(self) -> None:
         """Take what still comes, for a while: who is cut off while it sends may read nothing."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):

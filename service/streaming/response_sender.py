@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import Send
 
-from .activity import Pulse
+from .activity import Activity
 from .spool import Spool
 
 _PIECE = 2**18  # of what is sent in one go
@@ -14,11 +14,11 @@ class SlowReaderError(Exception):
     """A client that does not take its answer."""
 
 
-class Outflow:
+class ResponseSender:
     """One answer; `send` must run beside whoever puts pieces into it."""
 
     def __init__(
-        self, send: Send, spool: Spool, pulse: Pulse, patience: float, content_type: bytes
+        self, send: Send, spool: Spool, pulse: Activity, patience: float, content_type: bytes
     ) -> None:
         self._send = send
         self._spool = spool

@@ -21,10 +21,10 @@ _PATIENCE = 5.0  # seconds for an answer
 _CHANGING = 600.0  # and for one to a change, which may load a bundle
 _LINE = 2**26  # bytes
 
-Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+OperationResponse = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class Peers:
+class WorkerChannel:
     """One worker's place among the others."""
 
     def __init__(self, folder: Path, slot: int, workers: int) -> None:
@@ -47,7 +47,7 @@ class Peers:
         """Let workers that are yet to come know what they need not load."""
         _replace(self._unloaded, json.dumps(sorted(unloaded)).encode())
 
-    async def listen(self, answer: Answer) -> None:
+    async def listen(self, answer: OperationResponse) -> None:
         """Answer the others until `close`."""
         path = _socket(self._folder, self.slot)
         path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from hsoftmax import exporter, models
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
 
 from .processes import Process, Start
@@ -151,10 +151,10 @@ def app(repository) -> Iterator[Callable[..., FastAPI]]:
     def app(log: io.BytesIO | None = None, **settings) -> FastAPI:
         told = Settings(repository=repository, threads=1, **settings)
         made = create_app(told, log=json_log("error" if log is None else "info", log))
-        cores.append(core_of(made))
+        cores.append(context_of(made))
         cores[-1].load()
         return made
 
     yield app
-    for core in cores:
-        core.engine.close()
+    for context in cores:
+        context.engine.close()

@@ -11,9 +11,9 @@ from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.sparse_block_dot import BlockSizes, expect_query
 from hsoftmax.service.errors import InferenceFailed, InvalidQuery, TooLarge
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Question, Version
+from hsoftmax.service.inference.operation import Fields, Operation, OperationResponse, Plan, Version
 from hsoftmax.service.inference.validation import expect_values
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 Indices = Annotated[
@@ -35,13 +35,13 @@ class BlockDotQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     version: Version = None
 
 
-class BlockDotAnswer(Answer, kw_only=True):
+class BlockDotAnswer(OperationResponse, kw_only=True):
     """For each row one list of numbers for each output block asked for."""
 
     output: list[list[list[float]]]
 
 
-def plan(query: BlockDotQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: BlockDotQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """One product for each pair of an input and an output block of a row."""
     session = served.session("block_dot")
     sizes = BlockSizes(**served.manifest.attributes)
@@ -104,7 +104,7 @@ def _finish(outputs: list[Array]) -> Fields:
     return {"output": outputs[0]}
 
 
-BLOCK_DOT = Question(
+BLOCK_DOT = Operation(
     name="block_dot",
     summary="What a block-sparse layer gives",
     query=BlockDotQuery,

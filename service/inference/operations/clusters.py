@@ -1,10 +1,16 @@
 """How likely is each cluster, whatever the target in it? The marginals of level 0."""
 
 from hsoftmax.service.inference.cost import cluster_work
-from hsoftmax.service.inference.operation import Answer, Matrix, Plan, Query, Question
+from hsoftmax.service.inference.operation import (
+    MatrixResult,
+    Operation,
+    OperationResponse,
+    Plan,
+    Query,
+)
 from hsoftmax.service.inference.output_values import field, numbers
 from hsoftmax.service.inference.validation import hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
@@ -12,14 +18,14 @@ class ClustersQuery(Query, frozen=True, kw_only=True):
     """Rows, and nothing besides."""
 
 
-class ClustersAnswer(Answer, kw_only=True, omit_defaults=True):
+class ClustersAnswer(OperationResponse, kw_only=True, omit_defaults=True):
     """num_clusters numbers for each row."""
 
     probabilities: list[list[float | None]] | None = None
     log_probabilities: list[list[float | None]] | None = None
 
 
-def plan(query: ClustersQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: ClustersQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """Level 0 for each row."""
     session = served.session("cluster_log_probs")
     states = hidden(query.inputs, served, limits)
@@ -32,11 +38,11 @@ def plan(query: ClustersQuery, served: Served, limits: Settings) -> Plan:
         work=cluster_work(served, rows),
         values=rows * clusters,
         finish=lambda outputs: {field(log): numbers(outputs[0], log)},
-        matrix=Matrix(field(log), log, clusters),
+        matrix=MatrixResult(field(log), log, clusters),
     )
 
 
-CLUSTERS = Question(
+CLUSTERS = Operation(
     name="clusters",
     summary="How likely each cluster is",
     query=ClustersQuery,

@@ -9,10 +9,17 @@ from msgspec import Meta
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import cluster_work, full_work, path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Matrix, Plan, Query, Question
+from hsoftmax.service.inference.operation import (
+    Fields,
+    MatrixResult,
+    Operation,
+    OperationResponse,
+    Plan,
+    Query,
+)
 from hsoftmax.service.inference.output_values import field, numbers
 from hsoftmax.service.inference.validation import Pairs, Targets, hidden, pairs
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
@@ -35,7 +42,7 @@ class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
 Values = list[float | list[float | None] | None]
 
 
-class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
+class ProbabilitiesAnswer(OperationResponse, kw_only=True, omit_defaults=True):
     """Numbers in the form of `targets`; all num_targets of each row where that was absent."""
 
     probabilities: Values | None = None
@@ -44,7 +51,7 @@ class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
     cluster_log_probabilities: list[list[float | None]] | None = None
 
 
-def plan(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: ProbabilitiesQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """One path for each pair, or the full distribution."""
     if query.targets is None:
         if query.clusters:
@@ -53,7 +60,7 @@ def plan(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
     return _plan_pairs(query, query.targets, served, limits)
 
 
-def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
+def _plan_full(query: ProbabilitiesQuery, served: LoadedBundle, limits: Settings) -> Plan:
     session = served.session("log_probs")
     states = hidden(query.inputs, served, limits)
     rows, log = len(states), query.log
@@ -64,12 +71,12 @@ def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> P
         work=full_work(served, rows),
         values=rows * served.num_targets,
         finish=lambda outputs: {field(log): numbers(outputs[0], log)},
-        matrix=Matrix(field(log), log, served.num_targets),
+        matrix=MatrixResult(field(log), log, served.num_targets),
     )
 
 
 def _plan_pairs(
-    query: ProbabilitiesQuery, targets: Targets, served: Served, limits: Settings
+    query: ProbabilitiesQuery, targets: Targets, served: LoadedBundle, limits: Settings
 ) -> Plan:
     session = served.session("target_log_prob")
     states = hidden(query.inputs, served, limits)
@@ -86,7 +93,7 @@ def _plan_pairs(
     )
 
 
-def _plan_clusters(states: Float32, served: Served, log: bool) -> Plan:
+def _plan_clusters(states: Float32, served: LoadedBundle, log: bool) -> Plan:
     clusters = served.manifest.num_clusters or 0
     return Plan(
         session=served.session("cluster_log_probs"),
@@ -112,7 +119,7 @@ def _task(body: bytes) -> str:
     return "target_log_prob" if body.rfind(b'"targets"') >= 0 else "log_probs"
 
 
-PROBABILITIES = Question(
+PROBABILITIES = Operation(
     name="probabilities",
     summary="How likely each target is, or the full distribution",
     query=ProbabilitiesQuery,

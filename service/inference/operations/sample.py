@@ -8,13 +8,13 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.sampling import noise
-from hsoftmax.scoring import LARGEST_SEED
+from hsoftmax.scoring import MAX_SEED
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
+from hsoftmax.service.inference.operation import Fields, Operation, OperationResponse, Plan, Query
 from hsoftmax.service.inference.output_values import listed, numbers
 from hsoftmax.service.inference.validation import expect_values, hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
@@ -28,7 +28,7 @@ class SampleQuery(Query, frozen=True, kw_only=True):
         int | None,
         Meta(
             description="makes the draw repeatable; absent takes one by chance, and says which",
-            extra_json_schema={"minimum": 0, "maximum": LARGEST_SEED},
+            extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None
 
@@ -42,14 +42,14 @@ class Drawn(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_probabilities: list[float] | None = None
 
 
-class SampleAnswer(Answer, kw_only=True):
+class SampleAnswer(OperationResponse, kw_only=True):
     """One result for each row, and the seed that gives the same again."""
 
     seed: int
     results: list[Drawn]
 
 
-def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: SampleQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """num_samples walks from the root for each row."""
     session = served.session("sample")
     states = hidden(query.inputs, served, limits)
@@ -72,20 +72,20 @@ def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
 
 def _seed(seed: int | None) -> int:
     if seed is None:
-        return secrets.randbelow(LARGEST_SEED + 1)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InvalidQuery(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
+        return secrets.randbelow(MAX_SEED + 1)
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidQuery(f"seed: expected 0 to {MAX_SEED}, got {seed}")
     return seed
 
 
-def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
+def _results(outputs: list[Array], served: LoadedBundle, log: bool) -> Fields:
     target, log_prob = outputs
     values = numbers(log_prob, log)
     rows = zip(target, values, strict=True)
     return {"results": [listed(t, v, served.labels, log) for t, v in rows]}
 
 
-SAMPLE = Question(
+SAMPLE = Operation(
     name="sample",
     summary="Targets drawn as likely as they are",
     query=SampleQuery,

@@ -9,10 +9,10 @@ from msgspec import Meta
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import full_work, path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
+from hsoftmax.service.inference.operation import Fields, Operation, OperationResponse, Plan, Query
 from hsoftmax.service.inference.output_values import listed, numbers
 from hsoftmax.service.inference.validation import expect_k, expect_values, hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 _MOST_BLOCKS = 2**31  # more than there can be: the graph's int64 is never overflowed
@@ -45,13 +45,13 @@ class Likeliest(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_probabilities: list[float] | None = None
 
 
-class TopKAnswer(Answer, kw_only=True):
+class TopKAnswer(OperationResponse, kw_only=True):
     """One result for each row."""
 
     results: list[Likeliest]
 
 
-def plan(query: TopKQuery, served: Served, limits: Settings) -> Plan:
+def plan(query: TopKQuery, served: LoadedBundle, limits: Settings) -> Plan:
     """One search for each row."""
     session = served.session("top_k")
     states = hidden(query.inputs, served, limits)
@@ -71,7 +71,7 @@ def plan(query: TopKQuery, served: Served, limits: Settings) -> Plan:
     )
 
 
-def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
+def _results(outputs: list[Array], served: LoadedBundle, log: bool) -> Fields:
     log_prob, target, blocks, exact = outputs
     values = numbers(log_prob, log)
     # A search that was cut short may have found fewer than k: the rest has no probability.
@@ -85,7 +85,7 @@ def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
     }
 
 
-TOPK = Question(
+TOPK = Operation(
     name="topk",
     summary="The k likeliest targets",
     query=TopKQuery,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hsoftmax.service.api.openapi import error_codes
-from hsoftmax.service.inference.operations import QUESTIONS
+from hsoftmax.service.inference.operations import OPERATIONS
 from tests.service.conftest import HIDDEN
 
 ROW = [0.5] * HIDDEN
@@ -24,7 +24,7 @@ def document(client):
 
 
 def test_the_document_has_every_route(document):
-    questions = {f"/v1/models/{{name}}/{question.name}": {"post"} for question in QUESTIONS}
+    questions = {f"/v1/models/{{name}}/{question.name}": {"post"} for question in OPERATIONS}
     looks = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
     wanted = questions | {path: {"get"} for path in looks}
     wanted |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
@@ -57,7 +57,7 @@ def test_every_reference_in_the_document_leads_somewhere(document):
 
 
 @pytest.mark.parametrize(
-    "question", [q for q in QUESTIONS if q.name in QUERIES], ids=lambda question: question.name
+    "question", [q for q in OPERATIONS if q.name in QUERIES], ids=lambda question: question.name
 )
 def test_answers_are_as_documented(ask, question):
     for query in QUERIES[question.name]:
@@ -66,7 +66,7 @@ def test_answers_are_as_documented(ask, question):
         assert msgspec.to_builtins(told) == answer
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+@pytest.mark.parametrize("question", OPERATIONS, ids=lambda question: question.name)
 def test_examples_are_valid_queries(question):
     assert msgspec.convert(question.example, question.query)
 

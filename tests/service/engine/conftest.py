@@ -12,7 +12,7 @@ import pytest
 from hsoftmax.bundle import Graph, Port
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Session
-from hsoftmax.service.engine import Bounds, Call, Engine, Outputs, Priority
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority, QueueLimits
 from hsoftmax.service.logging import json_log
 
 PATIENCE = 10  # seconds that a test waits before it fails
@@ -99,19 +99,19 @@ def held(task: str = "log_probs") -> Session:
     return Session(task, graph, Held(task))
 
 
-def rows(session: Session, *values: float, work: int = 2**22, **told) -> Call:
+def rows(session: Session, *values: float, work: int = 2**22, **told) -> GraphCall:
     """A row of [value, 0] for each value."""
     hidden = np.array([[value, 0] for value in values], dtype=np.float32)
     feeds = {"hidden": hidden, **{name: told.pop(name) for name in ("k",) if name in told}}
-    return Call(session, feeds, len(values), work * len(values), **told)
+    return GraphCall(session, feeds, len(values), work * len(values), **told)
 
 
-def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> Call:
+def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> GraphCall:
     feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
-    return Call(session, feeds, len(values), work * len(row), **told)
+    return GraphCall(session, feeds, len(values), work * len(row), **told)
 
 
-async def begun(engine: Engine, call: Call) -> "asyncio.Future[Outputs]":
+async def begun(engine: Engine, call: GraphCall) -> "asyncio.Future[GraphResult]":
     """The call, which runs now and is held, so that what comes after it waits."""
     call.session.runtime.hold()
     running = engine.submit(call)
@@ -134,7 +134,7 @@ def start(tally) -> Callable[..., Engine]:
 
     def start(
         threads: int = 1,
-        bounds: Bounds = Bounds(1000, 10**6, 10**9),  # noqa: B008  it is frozen
+        bounds: QueueLimits = QueueLimits(1000, 10**6, 10**9),  # noqa: B008  it is frozen
         timeout: float = 60.0,
         **told,
     ) -> Engine:

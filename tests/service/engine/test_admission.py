@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hsoftmax.service.engine import Bounds
+from hsoftmax.service.engine import QueueLimits
 from hsoftmax.service.errors import DeadlineExceeded, Overloaded
 
 from .conftest import begun, held, pairs, rows, urgent
@@ -33,10 +33,10 @@ def filled(engine, session, number: int, call) -> tuple[int, list[Overloaded]]:
 @pytest.mark.parametrize(
     ("bounds", "admitted"),
     [
-        (Bounds(4, MANY, MANY), 4),
-        (Bounds(MANY, 7, MANY), 3),
-        (Bounds(MANY, MANY, 100), 6),  # 16 bytes each: two rows of two floats
-        (Bounds(1, 1, 1), 1),
+        (QueueLimits(4, MANY, MANY), 4),
+        (QueueLimits(MANY, 7, MANY), 3),
+        (QueueLimits(MANY, MANY, 100), 6),  # 16 bytes each: two rows of two floats
+        (QueueLimits(1, 1, 1), 1),
     ],
 )
 def test_a_lane_is_bounded_in_requests_rows_and_bytes(start, tally, bounds, admitted):
@@ -49,24 +49,24 @@ def test_a_lane_is_bounded_in_requests_rows_and_bytes(start, tally, bounds, admi
 
 def test_the_answer_s_size_counts_too(start):
     session = held()
-    engine = start(bounds=Bounds(MANY, MANY, 1000))
+    engine = start(bounds=QueueLimits(MANY, MANY, 1000))
     assert filled(engine, session, 10, rows(session, 1, values=100))[0] == 2
 
 
 def test_low_priority_may_fill_half_a_lane(start):
     session = held()
-    engine = start(bounds=Bounds(10, MANY, MANY))
+    engine = start(bounds=QueueLimits(10, MANY, MANY))
     assert filled(engine, session, 20, rows(session, 1, **urgent(True)))[0] == 5
 
 
 def test_what_is_larger_than_the_bounds_may_wait_alone(start):
     session = held()
-    got, _ = filled(start(bounds=Bounds(1, 1, 1)), session, 2, rows(session, *range(100)))
+    got, _ = filled(start(bounds=QueueLimits(1, 1, 1)), session, 2, rows(session, *range(100)))
     assert got == 1
 
 
 def test_a_full_lane_does_not_close_another(start):
-    engine = start(bounds=Bounds(1, MANY, MANY))
+    engine = start(bounds=QueueLimits(1, MANY, MANY))
     full, target = held(), held("target_log_prob")
 
     async def main() -> None:
@@ -83,7 +83,7 @@ def test_a_full_lane_does_not_close_another(start):
 
 def test_retry_after_is_the_time_that_the_queue_takes(start):
     session = held()
-    engine = start(bounds=Bounds(3, MANY, MANY))
+    engine = start(bounds=QueueLimits(3, MANY, MANY))
     # 2**34 multiply-adds at the 0.3 ns that is assumed before any is measured: 5.2 s each.
     _, refusals = filled(engine, session, 4, rows(session, 1, work=2**34))
     assert refusals[0].retry_after == 16
@@ -91,7 +91,7 @@ def test_retry_after_is_the_time_that_the_queue_takes(start):
 
 def test_retry_after_shrinks_with_more_threads(start):
     session = held("target_log_prob")
-    engine = start(2, bounds=Bounds(3, MANY, MANY))
+    engine = start(2, bounds=QueueLimits(3, MANY, MANY))
 
     async def main() -> Overloaded:
         session.runtime.hold()
@@ -143,7 +143,7 @@ def test_a_deadline_that_passes_while_it_runs_stops_the_run(start, tally):
 
 
 def test_answers_that_wait_to_be_written_take_room(start):
-    engine = start(bounds=Bounds(3, MANY, 10_000))
+    engine = start(bounds=QueueLimits(3, MANY, 10_000))
     session = held()
 
     async def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from hsoftmax.bundle import open_bundle
 from hsoftmax.runtime.sessions import choose_device, open_sessions
-from hsoftmax.service.engine import Call
+from hsoftmax.service.engine import GraphCall
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE
 
 
@@ -16,7 +16,7 @@ def sessions(repository):
     return open_sessions(open_bundle(repository / "words" / "2"), choose_device("cpu", 1))
 
 
-def _call(session, rng, rows: int) -> Call:
+def _call(session, rng, rows: int) -> GraphCall:
     hidden = (rng.normal(size=(rows, HIDDEN)) * rng.choice([0.1, 1, 30])).astype(np.float32)
     count = int(rng.integers(1, 6))
     more = {
@@ -28,7 +28,9 @@ def _call(session, rng, rows: int) -> Call:
         "sample": {"noise": rng.random((rows, 4, 2), dtype=np.float32)},
     }
     feeds = {"hidden": hidden, **more.get(session.task, {})}
-    return Call(session, feeds, rows, work=2**23 * rows)  # some fit in a batch, some are sliced
+    return GraphCall(
+        session, feeds, rows, work=2**23 * rows
+    )  # some fit in a batch, some are sliced
 
 
 @pytest.mark.parametrize(

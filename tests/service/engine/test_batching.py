@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hsoftmax.service.engine import INLINE_WORK
+from hsoftmax.service.engine import INLINE_MAX_COST
 from hsoftmax.service.engine.call import Lane
 from hsoftmax.service.errors import InferenceFailed
 
@@ -140,7 +140,7 @@ def test_without_batching_every_call_is_alone(start, tally):
 
 def test_tiny_work_runs_in_place(engine):
     session = held()
-    outputs = asyncio.run(engine.run(rows(session, 1, work=INLINE_WORK)))
+    outputs = asyncio.run(engine.run(rows(session, 1, work=INLINE_MAX_COST)))
     assert session.runtime.threads == [threading.current_thread().name]
     assert outputs.queued == 0
     assert outputs.computed > 0
@@ -153,7 +153,7 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
         futures = [await begun(engine, rows(session, 0.0))]
         futures.append(engine.submit(rows(session, 1)))
         tiny = rows(session, 2, work=1)
-        assert not engine.is_tiny(tiny)
+        assert not engine.is_small(tiny)
         futures.append(engine.submit(tiny))
         session.runtime.let_all_go()
         return await asyncio.gather(*futures)
@@ -163,8 +163,8 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
 
 def test_a_device_runs_nothing_in_place(start):
     session = held()
-    assert start().is_tiny(rows(session, 1, work=1))
-    assert not start().is_tiny(rows(replace(session, on_cpu=False), 1, work=1))
+    assert start().is_small(rows(session, 1, work=1))
+    assert not start().is_small(rows(replace(session, on_cpu=False), 1, work=1))
 
 
 @pytest.mark.parametrize("threads", [1, 4])

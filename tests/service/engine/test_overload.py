@@ -9,7 +9,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import Core, core_of
+from hsoftmax.service.context import AppContext, context_of
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import HIDDEN
 
@@ -71,7 +71,7 @@ class Scene:
     """An app whose full distributions are held."""
 
     app: ASGIApp
-    core: Core
+    context: AppContext
     runtime: Held
 
     def client(self) -> Client:
@@ -96,30 +96,30 @@ class Scene:
 
     async def waiting(self, number: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.core.engine.waiting()["full"] != number:
+            while self.context.engine.waiting()["full"] != number:
                 await asyncio.sleep(0)
 
 
 @pytest.fixture
 def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_MAX_COST", 0)
     cores = []
 
     def stage(**settings) -> Scene:
         told = Settings(repository=repository, threads=1, **settings)
         app = create_app(told, log=json_log("error"))
-        core = core_of(app)
-        cores.append(core)
-        core.load()
+        context = context_of(app)
+        cores.append(context)
+        context.load()
         runtime = _Whole("log_probs")
         runtime.hold()
-        session = core.repository.find("words").sessions["log_probs"]
+        session = context.repository.find("words").sessions["log_probs"]
         object.__setattr__(session, "runtime", runtime)
-        return Scene(app, core, runtime)
+        return Scene(app, context, runtime)
 
     yield stage
-    for core in cores:
-        core.engine.close()
+    for context in cores:
+        context.engine.close()
 
 
 class _Whole(Held):
@@ -249,7 +249,7 @@ def test_a_client_that_leaves_takes_its_work_along(stage):
         await scene.waiting(1)
         second.left.set()
         await waiting
-        assert scene.core.engine.waiting()["full"] == 0
+        assert scene.context.engine.waiting()["full"] == 0
         first.left.set()
         await running
         assert await asyncio.to_thread(scene.runtime.terminated.wait, PATIENCE)
@@ -291,7 +291,7 @@ def test_a_slow_reader_holds_up_nobody(stage):
         for _ in range(20):
             assert (await scene.client().ask(QUERY)).status == 200
         assert not stalled.done()
-        assert sum(scene.core.engine.waiting().values()) == 0
+        assert sum(scene.context.engine.waiting().values()) == 0
         stalled.cancel()
 
     asyncio.run(main())

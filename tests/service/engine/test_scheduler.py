@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hsoftmax.service.engine.cost_model import Pace
+from hsoftmax.service.engine.cost_model import CostModel
 
 from .conftest import begun, held, pairs, rows, urgent
 
@@ -13,7 +13,7 @@ from .conftest import begun, held, pairs, rows, urgent
 @pytest.fixture(autouse=True)
 def _steady_pace(monkeypatch) -> None:
     """Fakes take no time: let work take what the engine first assumes."""
-    monkeypatch.setattr(Pace, "learn", lambda *_: None)
+    monkeypatch.setattr(CostModel, "learn", lambda *_: None)
 
 
 def turns(engine, fill) -> list[str]:
@@ -174,7 +174,7 @@ def test_others_get_on_between_the_steps_of_an_answer(start):
 
     async def main() -> None:
         steps = (seen.append(step) for step in range(3))
-        writing = asyncio.create_task(engine.call_each(steps))
+        writing = asyncio.create_task(engine.run_steps(steps))
         while not writing.done():
             seen.append("other")
             await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from hsoftmax.service.http.content_types import Format, format_of_answer
 from hsoftmax.service.inference.chunked_response import TruncatedError
 from hsoftmax.service.inference.chunked_response import stream as send_slices
 from hsoftmax.service.inference.encoders import sheet
-from hsoftmax.service.inference.operations import Matrix
+from hsoftmax.service.inference.operations import MatrixResult
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE, expect_error, serving
 
 URL = "/v1/models/words/"
@@ -224,7 +224,7 @@ def test_a_client_that_stops_reading_is_cut_off():
     async def here(function):
         return function()
 
-    page = sheet(Format.JSON, {}, Matrix("probabilities", False, 3), 1000)
+    page = sheet(Format.JSON, {}, MatrixResult("probabilities", False, 3), 1000)
     sending = send_slices(page, Format.JSON, slices(), nobody_reads, elsewhere=here, patience=0.05)
     with pytest.raises(TruncatedError, match="stopped reading"):
         asyncio.run(asyncio.wait_for(sending, 5))

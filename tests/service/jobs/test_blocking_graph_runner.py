@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from hsoftmax.runtime.devices import ON_CPU
-from hsoftmax.scoring import Asked, Task
+from hsoftmax.scoring import GraphRequest, Task
 from hsoftmax.service.engine import Priority
 from hsoftmax.service.engine.batching import key
 from hsoftmax.service.jobs.blocking_graph_runner import EngineRun, call_of
 from hsoftmax.service.jobs.errors import Interrupted
-from hsoftmax.service.repository.loaded_bundle import open_served
+from hsoftmax.service.repository.loaded_bundle import load_bundle
 from tests.service.conftest import HIDDEN
 
 
 @pytest.fixture
 def served(repository):
-    return open_served("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
+    return load_bundle("words", 2, repository / "words" / "2", device=ON_CPU, check_hashes=False)
 
 
-def asked(graph: str, rows: int = 3) -> Asked:
-    return Asked(
+def asked(graph: str, rows: int = 3) -> GraphRequest:
+    return GraphRequest(
         graph=graph,
         task=Task("top_k", k=2, num_samples=4),
         positions=np.arange(rows),

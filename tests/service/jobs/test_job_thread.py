@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.demo.sample_model import NAME, find_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, find_sample
 from hsoftmax.runtime.sessions import Session
 from hsoftmax.scoring.job import workspace
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.engine import Engine, Priority
 from hsoftmax.service.jobs import completion, job_thread
 from tests.service.conftest import HIDDEN, serving
@@ -156,7 +156,7 @@ def test_interactive_requests_go_first(repository, tmp_path, monkeypatch):
         return run(session, feeds, options)
 
     with serving_jobs(repository, tmp_path) as jobs:
-        core_of(jobs.http.app).engine._inline_work = 0  # nothing goes past the queue
+        context_of(jobs.http.app).engine._inline_work = 0  # nothing goes past the queue
         monkeypatch.setattr(Engine, "submit", submitted)
         monkeypatch.setattr(Session, "run", ran)
         made = jobs.start(make_rows(600))
@@ -178,7 +178,7 @@ def test_a_reload_never_mixes_versions(copy, spare, tmp_path, valve, undisturbed
         eventually(lambda: valve.passed > 4)
         shutil.rmtree(copy / "words" / "2")
         spare.rename(copy / "words" / "3")
-        core_of(jobs.http.app).repository.load()
+        context_of(jobs.http.app).repository.load()
         answer = jobs.http.post(URL, json=QUERY)
         assert answer.json()["version"] == "3"
         valve.open()
@@ -401,7 +401,7 @@ def test_one_process_at_a_time_does_the_work(repository, tmp_path, valve):
             valve.passed, valve.passing = 0, 2
             made = second.start(rows)
             eventually(lambda: valve.passed > 2)
-            first.http.app.state.core.jobs.stop()
+            first.http.app.state.context.jobs.stop()
             valve.open()
             batch = second.until(made["id"])
             assert batch["status"] == "completed"
@@ -442,7 +442,7 @@ def test_several_workers_share_the_jobs(start, tmp_path):
 
 def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
     sample = find_sample()
-    to = tmp_path / "repository" / NAME
+    to = tmp_path / "repository" / SAMPLE_NAME
     source = [str(sample.folder / "weights.npz"), "--labels", str(sample.folder / "labels.txt")]
     subprocess.run(  # elsewhere, as the service's threads are all there are in this process
         [sys.executable, "-m", "hsoftmax", "export", *source, "--to", str(to)],
@@ -455,7 +455,7 @@ def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
          "sequence": i // 100}
         for i, (hidden, target) in enumerate(zip(*sample.heldout, strict=True))
     ]  # fmt: skip
-    endpoint = f"/v1/models/{NAME}/score"
+    endpoint = f"/v1/models/{SAMPLE_NAME}/score"
     with serving_jobs(tmp_path / "repository", tmp_path / "state", job_shard_rows=700) as jobs:
         batch = jobs.done(rows, endpoint=endpoint, task="perplexity")
     corpus = batch["summary"]["corpus"]

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.health import Health
 from hsoftmax.service.repository.polling import watch
 from tests.service.conftest import CLUSTERS, HIDDEN, expect_error, serving
@@ -68,13 +69,23 @@ def test_a_bad_new_version_is_refused_and_the_old_goes_on(copy, spare):
         assert version(client) == "2"
 
 
+def test_a_manifest_that_is_a_pipe_stops_no_other_bundle(copy, spare):
+    with serving(copy) as client:
+        (copy / "aaa" / "1").mkdir(parents=True)
+        os.mkfifo(copy / "aaa" / "1" / "bundle.json")
+        spare.rename(copy / "words" / "3")
+        eventually(lambda: version(client) == "3")
+        refused = client.get("/healthz/ready").json()["refused"]
+    assert refused == {"aaa/1": "aaa/1/bundle.json: expected a regular file, got none"}
+
+
 def test_a_version_replaced_by_a_bad_one_stays_as_it_was(copy, spare):
     spoil(spare / "top_k.onnx")
     with serving(copy) as client:
         digest = client.get("/v1/models/words").json()["digest"]
         (copy / "words" / "2").rename(copy / "old")
         spare.rename(copy / "words" / "2")
-        core_of(client.app).repository.load()
+        context_of(client.app).repository.load()
         about = client.get("/v1/models/words").json()
         assert (about["digest"], list(about["refused"])) == (digest, ["2"])
         assert client.post(URL, json=QUERY).status_code == 200
@@ -83,7 +94,7 @@ def test_a_version_replaced_by_a_bad_one_stays_as_it_was(copy, spare):
 def test_a_version_that_is_copied_slowly_is_served_once_it_is_whole(copy, spare):
     to = copy / "words" / "3"
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         for file in sorted(spare.iterdir(), reverse=True):
             to.mkdir(exist_ok=True)
             shutil.copy(file, to)
@@ -95,7 +106,7 @@ def test_a_version_that_is_copied_slowly_is_served_once_it_is_whole(copy, spare)
 def test_what_has_not_changed_is_not_opened_again(copy):
     spoil(copy / "words" / "2" / "weights.bin")
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         before, refused = list(repository), repository.refused
         repository._open = None  # which it would stumble over
         repository.load()
@@ -107,7 +118,7 @@ def test_removed_versions_and_bundles_are_gone(copy):
     with serving(copy, watch=False) as client:
         shutil.rmtree(copy / "words" / "2")
         shutil.rmtree(copy / "plain")
-        core_of(client.app).repository.load()
+        context_of(client.app).repository.load()
         assert version(client) == "1"
         expect_error(client.get("/v1/models/plain"), 404, "unknown_bundle", "is not served here")
         assert 'version="2"' not in client.get("/metrics").text
@@ -125,12 +136,14 @@ def test_watching_survives_a_folder_that_cannot_be_read(copy):
     said = []
     repository, health = Flaky(), Health()
     health.failure = "the repository could not be read"
-    core = SimpleNamespace(
+    context = SimpleNamespace(
         repository=repository, health=health, log=SimpleNamespace(exception=said.append)
     )
 
     async def main() -> None:
-        watching = asyncio.create_task(watch(core.repository, core.log, core.health.recover, 0.01))
+        watching = asyncio.create_task(
+            watch(context.repository, context.log, context.health.recover, 0.01)
+        )
         while health.failure:
             await asyncio.sleep(0.01)
         watching.cancel()
@@ -147,7 +160,7 @@ def test_unload_and_reload(copy, spare):
         again = client.post("/v1/models/words/unload", headers=ADMIN)
         expect_error(again, 404, "unknown_bundle", "was unloaded")
         assert client.get("/healthz/ready").json()["models"] == ["plain"]
-        core_of(client.app).repository.load()  # as the watch does
+        context_of(client.app).repository.load()  # as the watch does
         assert client.get("/v1/models/words").status_code == 404
         spare.rename(copy / "words" / "3")
         back = client.post("/v1/models/words/reload", headers=ADMIN)
@@ -172,7 +185,7 @@ def test_a_reload_of_something_bad_says_so_and_retries_when_told(copy, spare):
 
 def test_who_found_a_version_may_go_on_asking_it(copy):
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         served = repository.find("words")
         repository.unload("words")
         session = served.session("cluster_log_probs")

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message
 
 from hsoftmax.models.hierarchical_softmax import target_log_prob
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import Core, core_of
+from hsoftmax.service.context import AppContext, context_of
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import SERVED, TOLERANCE
 from tests.service.engine.conftest import PATIENCE, Held
@@ -101,7 +101,7 @@ class Scene:
     """An app, whose target queries can be held."""
 
     app: ASGIApp
-    core: Core
+    context: AppContext
     runtime: "_Graph"
 
     def client(self, query: str = "", **headers: str) -> Client:
@@ -122,23 +122,23 @@ class _Graph(Held):
 
 @pytest.fixture
 def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_MAX_COST", 0)
     cores = []
 
     def stage(repository=repository, **settings) -> Scene:
         told = Settings(repository=repository, threads=1, **settings)
         app = create_app(told, log=json_log("error"))
-        core = core_of(app)
-        cores.append(core)
-        core.load()
-        session = core.repository.find("words").sessions["target_log_prob"]
+        context = context_of(app)
+        cores.append(context)
+        context.load()
+        session = context.repository.find("words").sessions["target_log_prob"]
         runtime = _Graph(session.runtime)
         object.__setattr__(session, "runtime", runtime)
-        return Scene(app, core, runtime)
+        return Scene(app, context, runtime)
 
     yield stage
-    for core in cores:
-        core.engine.close()
+    for context in cores:
+        context.engine.close()
 
 
 def expect_right(records: list[dict], rows: list[dict]) -> None:
@@ -325,7 +325,7 @@ def test_a_full_lane_makes_rows_wait_and_none_fail(stage):
                 client.send([row])
             client.end()
         async with asyncio.timeout(PATIENCE):
-            while not scene.core.metrics.counters["rejected"]:
+            while not scene.context.metrics.counters["rejected"]:
                 await asyncio.sleep(0.01)
         scene.runtime.let_all_go()
         for client in clients:
@@ -380,8 +380,8 @@ def test_streams_go_after_what_is_interactive_unless_told(stage):
 
     async def main() -> None:
         scene = stage()
-        submit = scene.core.engine.submit
-        scene.core.engine.submit = lambda call: (seen.append(call.priority), submit(call))[1]
+        submit = scene.context.engine.submit
+        scene.context.engine.submit = lambda call: (seen.append(call.priority), submit(call))[1]
         for headers in ({}, {"x_hsoftmax_priority": "interactive"}):
             client = scene.client(**headers)
             client.send(make_rows(2))
@@ -400,8 +400,8 @@ def test_a_stream_keeps_its_version_when_another_comes(stage, copy, spare):
         client.send(rows[:3])
         await client.got(3)
         spare.rename(copy / "words" / "3")
-        scene.core.repository.load()
-        assert scene.core.repository.find("words").version == "3"
+        scene.context.repository.load()
+        assert scene.context.repository.find("words").version == "3"
         client.send(rows[3:])
         client.end()
         await client.done()
@@ -431,7 +431,7 @@ def test_what_a_stream_did_is_counted(stage):
         client.send([*make_rows(3), b"{"])
         client.end()
         await client.done()
-        counted = scene.core.metrics.counters["streamed_rows"]
+        counted = scene.context.metrics.counters["streamed_rows"]
         assert counted == {("words", "scored"): 3, ("words", "failed"): 1}
 
     run(main)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _shared_out
-from hsoftmax.service.workers.channel import Peers, ask_whether_alive
+from hsoftmax.service.workers.channel import WorkerChannel, ask_whether_alive
 from hsoftmax.service.workers.metrics_aggregation import Snapshot, added, carried, page, snapshot
 from tests.service.conftest import HIDDEN
 from tests.service.processes import Process
@@ -134,6 +134,30 @@ def test_sigterm_drains_all_workers_under_load(start):
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def test_sighup_stops_neither_the_workers_nor_the_process_above_them(pair):
+    before = workers_of(pair)
+    for pid in [pair.process.pid, *before]:
+        os.kill(pid, signal.SIGHUP)
+    told = [pair.until("sighup_ignored") for _ in range(3)]
+    assert {one.get("worker") for one in told} == {None, 0, 1}
+    assert {ask(pair) for _ in range(10)} == {200}
+    assert workers_of(pair) == before
+    pair.process.send_signal(signal.SIGTERM)
+    assert pair.process.wait(timeout=20) == 0
+    assert all(json.loads(line)["event"] for line in pair.said().splitlines())
+
+
+def test_sighup_does_not_end_a_worker_that_is_only_starting(start):
+    server = start(waits_for="serving", workers=2)
+    eventually(lambda: len(workers_of(server)) == 2)
+    before = workers_of(server)
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    server.until("loaded")
+    server.until("loaded")
+    assert workers_of(server) == before
+
+
 IMPATIENT = """
 from hsoftmax import service
 from hsoftmax.service.workers import channel, supervisor
@@ -199,17 +223,17 @@ def test_counts_of_workers_are_added_by_their_meaning():
 
 
 def test_a_successor_counts_on(tmp_path):
-    first = Peers(tmp_path, 0, 1)
+    first = WorkerChannel(tmp_path, 0, 1)
     first.keep(counted(3, 1, 100))
     first.remember(frozenset({"words"}))
-    second = Peers(tmp_path, 0, 1)
+    second = WorkerChannel(tmp_path, 0, 1)
     assert second.unloaded == {"words"}
     kept = second.keep(counted(2, 0, 50))
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
     second.remember(frozenset())
-    assert Peers(tmp_path, 1, 2).unloaded == frozenset()
+    assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
 
 
 def test_who_does_not_answer_is_not_called_alive(tmp_path):
