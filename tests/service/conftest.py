@@ -52,7 +52,7 @@ SPARE = model(5)
 
 def export(repository: Path) -> Path:
     for (name, version), one in SERVED.items():
-        to = exporter.destination(repository / name / str(version))
+        to = exporter.parse_destination(repository / name / str(version))
         exporter.export_model(one, to, labels=LABELS if name == "words" else None)
     return repository
 
@@ -61,7 +61,7 @@ def export(repository: Path) -> Path:
 def exported(tmp_path_factory) -> Path:
     """All that is exported, and first: afterwards the service's threads are all there are."""
     folder = tmp_path_factory.mktemp("service")
-    exporter.export_model(SPARE, exporter.destination(folder / "spare" / "3"))
+    exporter.export_model(SPARE, exporter.parse_destination(folder / "spare" / "3"))
     export(folder / "repository")
     return folder
 
