@@ -14,11 +14,11 @@ from hsoftmax.service.errors import BatchEnded, InvalidQuery, KeyReused, TooMany
 from .database import ACTIVE, Connection, Database
 from .file_store import StoredFile, expect_file, insert_file
 from .schemas import ENDED, BatchError, BatchObject
-from .stored_spec import Spec, decoded
+from .stored_spec import StoredJobSpec, decode_spec
 
-_ASK_AGAIN = 60  # seconds: jobs take long
+_RETRY_AFTER_S = 60  # seconds: jobs take long
 
-Change = Callable[[BatchObject], BatchObject]
+BatchUpdate = Callable[[BatchObject], BatchObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Job:
+class StoredJob:
     """A batch with what it was told.
 
     Attributes:
@@ -39,9 +39,9 @@ class Job:
     """
 
     batch: BatchObject
-    spec: Spec
-    ending: Completion | None = None
-    tries: int = 1
+    spec: StoredJobSpec
+    completion: Completion | None = None
+    attempts: int = 1
 
     @property
     def id(self) -> str:
@@ -49,14 +49,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """An idempotency key, and the hash of the body that it came with."""
 
     key: str
-    body: str
+    body_hash: str
 
 
-def add_batch(database: Database, job: Job, key: Key | None, most: int) -> BatchObject:
+def add_batch(
+    database: Database, job: StoredJob, key: IdempotencyKey | None, max_jobs: int
+) -> BatchObject:
     """The batch; or the one that the key made before.
 
     Raises:
@@ -66,31 +68,31 @@ def add_batch(database: Database, job: Job, key: Key | None, most: int) -> Batch
     """
     batch, spec = job.batch, job.spec
     with database.transaction() as db:
-        if key is not None and (before := _of_key(db, key)) is not None:
+        if key is not None and (before := _find_by_key(db, key)) is not None:
             return before
-        _expect_fewer(db, most)
+        _expect_room(db, max_jobs)
         if batch.input_file_id is not None:
             expect_file(db, batch.input_file_id)
         db.execute(
             "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [batch.id, batch.status, batch.expires_at, batch.input_file_id,
-             key and key.key, key and key.body, spec.encoded(), batch.model_dump_json()],
+             key and key.key, key and key.body_hash, spec.encode(), batch.model_dump_json()],
         )  # fmt: skip
     return batch
 
 
-def made_before(database: Database, key: Key) -> BatchObject | None:
+def find_batch_by_key(database: Database, key: IdempotencyKey) -> BatchObject | None:
     """The batch that the key made, if any. Raises KeyReused."""
     with database.transaction() as db:
-        return _of_key(db, key)
+        return _find_by_key(db, key)
 
 
 def find_batch(database: Database, id: str) -> BatchObject:
     """Raises UnknownBatch."""
     found = database.rows("SELECT object FROM batches WHERE id = ?", id)
     if not found:
-        raise _unknown(id)
+        raise _unknown_batch(id)
     return _batch(found[0][0])
 
 
@@ -100,10 +102,10 @@ def list_batches(
     """At most `limit`, the newest first, of those before `after`; and whether there are more."""
     start = None
     if after is not None:
-        numbers = database.rows("SELECT number FROM batches WHERE id = ?", after)
-        if not numbers:
+        start_rows = database.rows("SELECT number FROM batches WHERE id = ?", after)
+        if not start_rows:
             raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
-        start = numbers[0][0]
+        start = start_rows[0][0]
     found = database.rows(
         "SELECT object FROM batches WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT ?",
         start,
@@ -118,7 +120,7 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
     with database.transaction() as db:
         found = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
         if found is None:
-            raise _unknown(id)
+            raise _unknown_batch(id)
         batch, begun = _batch(found[0]), found[1]
         if batch.status in ("cancelling", "cancelled"):
             return batch
@@ -135,16 +137,16 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
 def expire_waiting(database: Database, now: int) -> None:
     """Those whose time is over before they have begun."""
-    late = f"{ACTIVE} AND NOT begun AND deadline <= ?"
-    if not database.rows(f"SELECT 1 FROM batches WHERE {late}", now):
+    condition = f"{ACTIVE} AND NOT begun AND deadline <= ?"
+    if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now):
         return
     with database.transaction() as db:
-        for (row,) in db.execute(f"SELECT object FROM batches WHERE {late}", [now]).fetchall():
+        for (row,) in db.execute(f"SELECT object FROM batches WHERE {condition}", [now]).fetchall():
             expired = {"status": "expired", "expired_at": now}
             _store(db, _batch(row).model_copy(update=expired), now)
 
 
-def next_job(database: Database) -> Job | None:
+def claim_next_job(database: Database) -> StoredJob | None:
     """The oldest that has not ended, which has begun from now on."""
     query = (
         "SELECT object, spec, ending, begun + 1 FROM batches "
@@ -156,12 +158,14 @@ def next_job(database: Database) -> Job | None:
         found = db.execute(query).fetchone()
         if found is None:
             return None
-        job = Job(_batch(found[0]), decoded(found[1]), _ending(found[2]), found[3])
-        db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.tries, job.id])
+        job = StoredJob(
+            _batch(found[0]), decode_spec(found[1]), _decode_completion(found[2]), found[3]
+        )
+        db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.attempts, job.id])
         return job
 
 
-def got_on(database: Database, id: str, finished: int) -> None:
+def record_progress(database: Database, id: str, finished: int) -> None:
     """So many rows were finished when it was begun: if they are more now, it is no longer stuck."""
     with database.transaction() as db:
         db.execute(
@@ -170,7 +174,7 @@ def got_on(database: Database, id: str, finished: int) -> None:
         )
 
 
-def put_back(database: Database, id: str) -> None:
+def release_job(database: Database, id: str) -> None:
     """It was stopped on purpose, which does not count as a try."""
     with database.transaction() as db:
         db.execute("UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?", [id])
@@ -180,49 +184,55 @@ def is_cancelled(database: Database, id: str) -> bool:
     return database.rows("SELECT status FROM batches WHERE id = ?", id) == [("cancelling",)]
 
 
-def change(database: Database, id: str, how: Change) -> BatchObject:
+def update_batch(database: Database, id: str, update: BatchUpdate) -> BatchObject:
     """Change a job that has not ended; what it is now."""
     with database.transaction() as db:
-        changed = how(_read(db, id))
+        changed = update(_read(db, id))
         _store(db, changed, None)
         return changed
 
 
-def decide(database: Database, id: str, ending: Completion) -> None:
+def record_decision(database: Database, id: str, completion: Completion) -> None:
     """Let it be known how the job ends, before anything is done that only an end does."""
-    failure = ending.failure and ending.failure.model_dump()
+    failure = completion.failure and completion.failure.model_dump()
     with database.transaction() as db:
-        told = json.dumps({"outcome": ending.outcome, "failure": failure})
-        db.execute("UPDATE batches SET ending = ? WHERE id = ?", [told, id])
+        decision = json.dumps({"outcome": completion.outcome, "failure": failure})
+        db.execute("UPDATE batches SET ending = ? WHERE id = ?", [decision, id])
 
 
-def end(
-    database: Database, id: str, how: Change, files: list[StoredFile], *, now: int, owed: bool
+def finish(
+    database: Database,
+    id: str,
+    update: BatchUpdate,
+    files: list[StoredFile],
+    *,
+    now: int,
+    outputs_pending: bool,
 ) -> BatchObject:
     """Let a job have ended, with its files; `owed` if some are yet to come."""
     with database.transaction() as db:
-        changed = how(_read(db, id))
+        changed = update(_read(db, id))
         for file in files:
             insert_file(db, file)
         _store(db, changed, now)
-        db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(owed), id])
+        db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(outputs_pending), id])
         return changed
 
 
-def owing(database: Database) -> list[Job]:
+def pending_outputs(database: Database) -> list[StoredJob]:
     """Jobs that ended with shards which could not be given out."""
     found = database.rows("SELECT object, spec FROM batches WHERE owed")
-    return [Job(_batch(batch), decoded(spec)) for batch, spec in found]
+    return [StoredJob(_batch(batch), decode_spec(spec)) for batch, spec in found]
 
 
 def count_by_status(database: Database) -> dict[str, int]:
     return dict(database.rows("SELECT status, count(*) FROM batches GROUP BY status"))
 
 
-def _expect_fewer(db: Connection, most: int) -> None:
+def _expect_room(db: Connection, max_jobs: int) -> None:
     (active,) = db.execute(f"SELECT count(*) FROM batches WHERE {ACTIVE}").fetchone()
-    if active >= most:
-        raise TooManyJobs(f"jobs: expected at most {most} that wait or run", _ASK_AGAIN)
+    if active >= max_jobs:
+        raise TooManyJobs(f"jobs: expected at most {max_jobs} that wait or run", _RETRY_AFTER_S)
 
 
 def _read(db: Connection, id: str) -> BatchObject:
@@ -239,11 +249,11 @@ def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
     )
 
 
-def _of_key(db: Connection, key: Key) -> BatchObject | None:
+def _find_by_key(db: Connection, key: IdempotencyKey) -> BatchObject | None:
     found = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.key]).fetchone()
     if found is None:
         return None
-    if found[1] != key.body:
+    if found[1] != key.body_hash:
         raise KeyReused("idempotency-key: expected the body that it came with before, got another")
     return _batch(found[0])
 
@@ -252,13 +262,13 @@ def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  a column
     return BatchObject.model_validate_json(stored)
 
 
-def _ending(stored: Any) -> Completion | None:  # noqa: ANN401  a column
+def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  a column
     if stored is None:
         return None
-    told = json.loads(stored)
-    failure = told["failure"] and BatchError.model_validate(told["failure"])
-    return Completion(told["outcome"], failure)
+    decision = json.loads(stored)
+    failure = decision["failure"] and BatchError.model_validate(decision["failure"])
+    return Completion(decision["outcome"], failure)
 
 
-def _unknown(id: str) -> UnknownBatch:
+def _unknown_batch(id: str) -> UnknownBatch:
     return UnknownBatch(f"batch {id[:60]!r}: expected one that is here, got none of that id")

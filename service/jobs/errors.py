@@ -19,7 +19,7 @@ class Interrupted(Exception):
         self.reason: Reason = reason
 
 
-class Failure(Exception):
+class JobFailure(Exception):
     """A job that cannot go on: a code for programs, and a sentence."""
 
     def __init__(self, code: str, sentence: str, param: str | None = None) -> None:
@@ -28,26 +28,26 @@ class Failure(Exception):
         self.param = param
 
 
-def failure_of(error: Exception) -> Failure | None:
+def failure_of(error: Exception) -> JobFailure | None:
     """What a job that ended with this failed of; None for what nobody foresaw."""
     match error:
-        case Failure():
+        case JobFailure():
             return error
         case InputChanged():
-            return Failure("input_changed", str(error))
+            return JobFailure("input_changed", str(error))
         case CallError():
-            return Failure("invalid_input", str(error))
+            return JobFailure("invalid_input", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
             return _of_storage(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
         case ScoringError():
-            return Failure("input_unreadable", str(error))
+            return JobFailure("input_unreadable", str(error))
         case OSError():
             return _of_storage(error.errno in _FULL)
         case _:
             return None
 
 
-def _of_storage(full: bool) -> Failure:
+def _of_storage(full: bool) -> JobFailure:
     if full:
-        return Failure("disk_full", "disk: expected room for what is scored, got none")
-    return Failure("storage_failed", "disk: expected to read and write there, got a failure")
+        return JobFailure("disk_full", "disk: expected room for what is scored, got none")
+    return JobFailure("storage_failed", "disk: expected to read and write there, got a failure")

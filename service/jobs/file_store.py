@@ -26,7 +26,7 @@ class StoredFile:
     created_at: int
     path: str
 
-    def shown(self, retention: float) -> FileObject:
+    def to_object(self, retention: float) -> FileObject:
         return FileObject(
             id=self.id,
             bytes=self.bytes,
@@ -37,10 +37,10 @@ class StoredFile:
         )
 
 
-def add_upload(database: Database, file: StoredFile, most_bytes: int) -> None:
+def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
     """Raises StorageFull if there are too many bytes with it."""
     with database.transaction() as db:
-        _expect_room(_used(db) + file.bytes, most_bytes)
+        _expect_room(_used(db) + file.bytes, max_bytes)
         insert_file(db, file)
 
 
@@ -57,10 +57,10 @@ def expect_file(db: Connection, id: str) -> None:
         raise unknown_file(id)
 
 
-def expect_room(database: Database, more: int, most_bytes: int) -> None:
+def expect_room(database: Database, extra_bytes: int, max_bytes: int) -> None:
     """Raise StorageFull unless there is room for so many bytes more."""
     with database.transaction() as db:
-        _expect_room(_used(db) + more, most_bytes)
+        _expect_room(_used(db) + extra_bytes, max_bytes)
 
 
 def find_file(database: Database, id: str) -> StoredFile:
@@ -75,7 +75,7 @@ def list_files(
     database: Database, purpose: str | None, limit: int, after: str | None, newest_first: bool
 ) -> tuple[list[StoredFile], bool]:
     """At most `limit` files from `after` on, and whether there are more."""
-    start = _number(database, after) if after is not None else None
+    start = _row_number(database, after) if after is not None else None
     sign, order = ("<", "DESC") if newest_first else (">", "ASC")
     found = database.rows(
         f"SELECT {_COLUMNS} FROM files WHERE (? IS NULL OR purpose = ?)"
@@ -89,28 +89,28 @@ def list_files(
     return [StoredFile(*row) for row in found[:limit]], len(found) > limit
 
 
-def delete_file(database: Database, place: StateDir, id: str) -> None:
+def delete_file(database: Database, state_dir: StateDir, id: str) -> None:
     """Raises UnknownFile, or FileInUse while a job has yet to read it."""
     with database.transaction() as db:
         found = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
         if found is None:
             raise unknown_file(id)
-        user = db.execute(
+        reader = db.execute(
             f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
         ).fetchone()
-        if user is not None:
-            raise FileInUse(f"file {id}: expected no job that reads it, got {user[0]}")
+        if reader is not None:
+            raise FileInUse(f"file {id}: expected no job that reads it, got {reader[0]}")
         db.execute("DELETE FROM files WHERE id = ?", [id])
-    unlink(place, found[0])
+    unlink(state_dir, found[0])
 
 
-def unlink(place: StateDir, path: str) -> None:
-    (place.folder / path).unlink(missing_ok=True)
+def unlink(state_dir: StateDir, path: str) -> None:
+    (state_dir.folder / path).unlink(missing_ok=True)
 
 
-def path_of(place: StateDir, file: StoredFile) -> Path:
+def path_of(state_dir: StateDir, file: StoredFile) -> Path:
     """Where it lies. Raises UnknownFile if somebody took it away."""
-    path = place.folder / file.path
+    path = state_dir.folder / file.path
     if not path.is_file():
         raise unknown_file(file.id)
     return path
@@ -120,7 +120,7 @@ def unknown_file(id: str) -> UnknownFile:
     return UnknownFile(f"file {id[:60]!r}: expected one that is here, got none of that id")
 
 
-def _number(database: Database, id: str) -> int:
+def _row_number(database: Database, id: str) -> int:
     found = database.rows("SELECT number FROM files WHERE id = ?", id)
     if not found:
         raise InvalidQuery(f"after: expected the id of a file, got {id[:60]!r}")
@@ -131,6 +131,8 @@ def _used(db: Connection) -> int:
     return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()[0])
 
 
-def _expect_room(wanted: int, most: int) -> None:
-    if wanted > most:
-        raise StorageFull(f"files: expected at most {most} bytes in all, got {wanted} with this")
+def _expect_room(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise StorageFull(
+            f"files: expected at most {max_bytes} bytes in all, got {num_bytes} with this"
+        )

@@ -23,7 +23,7 @@ class JobContext:
         recount: counts the jobs that there are
     """
 
-    place: StateDir
+    state_dir: StateDir
     database: Database
     repository: Repository
     engine: Engine
@@ -31,5 +31,5 @@ class JobContext:
     settings: Settings
     log: Log
     stopping: Callable[[], bool]
-    count: Callable[[str, int, int], None]
-    recount: Callable[[], None]
+    count_rows: Callable[[str, int, int], None]
+    refresh_counts: Callable[[], None]

@@ -41,15 +41,15 @@ class StateDir:
     def jobs(self) -> Path:
         return self.folder / "jobs"
 
-    def of_job(self, id: str) -> Path:
+    def job_dir(self, id: str) -> Path:
         return self.jobs / id
 
     def output(self, id: str, extension: str) -> Path:
         """Where a job's output will be."""
-        return self.of_job(id) / f"output{extension}"
+        return self.job_dir(id) / f"output{extension}"
 
-    def survey(self, id: str) -> Path:
-        return self.of_job(id) / "survey.npy"
+    def duplicate_ids(self, id: str) -> Path:
+        return self.job_dir(id) / "survey.npy"
 
     def make(self) -> None:
         """The folders, which only this user may enter."""
@@ -58,18 +58,22 @@ class StateDir:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def place_of(settings: Settings) -> StateDir:
+def find_state_dir(settings: Settings) -> StateDir:
     """The folder that is set, or one for the repository where a user's state belongs."""
     if settings.state is not None:
         return StateDir(settings.state)
-    told = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(told) if Path(told).is_absolute() else Path("~/.local/state").expanduser()
+    xdg_state_home = os.environ.get("XDG_STATE_HOME", "")
+    home = (
+        Path(xdg_state_home)
+        if Path(xdg_state_home).is_absolute()
+        else Path("~/.local/state").expanduser()
+    )
     name = hashlib.sha256(str(settings.repository.resolve()).encode()).hexdigest()[:16]
     return StateDir(home / "hsoftmax" / name)
 
 
-def is_writable(place: StateDir) -> bool:
+def is_writable(state_dir: StateDir) -> bool:
     """Whether the folder is, or could be made, here."""
-    folder = place.folder.absolute()
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    folder = state_dir.folder.absolute()
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

@@ -26,7 +26,7 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 
 @dataclass(frozen=True)
-class Spec:
+class StoredJobSpec:
     """A job's terms.
 
     Attributes:
@@ -54,32 +54,32 @@ class Spec:
     fingerprint: list[list[Any]] = field(default_factory=list)
     layout: RecordSchema | None = None
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         return msgspec.json.encode(self)
 
 
-def decoded(spec: bytes) -> Spec:
-    return msgspec.json.decode(spec, type=Spec)
+def decode_spec(spec: bytes) -> StoredJobSpec:
+    return msgspec.json.decode(spec, type=StoredJobSpec)
 
 
-def facts_of(served: LoadedBundle) -> BundleInfo:
+def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
     """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
-    manifest = served.manifest
+    manifest = loaded.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
-        raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
-    return served.bundle_info
+        raise InvalidQuery(f"{loaded.name}: expected a softmax, got a {manifest.family}")
+    return loaded.bundle_info
 
 
 def open_source(
-    spec: Spec, files: tuple[Path, ...], bundle_info: BundleInfo
+    spec: StoredJobSpec, files: tuple[Path, ...], bundle_info: BundleInfo
 ) -> tuple[RowReader, Columns]:
     """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
     columns = detect_columns(files, parse_columns(spec.columns))
     return open_inputs(files, columns, bundle_info, labelled=spec.labelled), columns
 
 
-def order_of(
-    spec: Spec,
+def job_spec_of(
+    spec: StoredJobSpec,
     output: Path,
     source: RowReader,
     columns: Columns,
@@ -102,7 +102,7 @@ def order_of(
     )
 
 
-def delivery_of(spec: Spec, output: Path) -> OutputSpec:
+def output_spec_of(spec: StoredJobSpec, output: Path) -> OutputSpec:
     """All that is needed to give out what is finished."""
     assert spec.layout is not None
     return OutputSpec(

@@ -31,11 +31,11 @@ from hsoftmax.service.errors import (
 from .file_store import StoredFile
 from .state_dir import StateDir
 
-AROUND = 2**16  # bytes of a body that are not its file's
+MAX_FORM_OVERHEAD_BYTES = 2**16  # bytes of a body that are not its file's
 
-_AT_ONCE = 2**20  # bytes that are written together
-_LONGEST_FIELD = 1024
-_LONGEST_NAME = 200
+_WRITE_BYTES = 2**20  # bytes that are written together
+_MAX_FIELD_BYTES = 1024
+_MAX_NAME_CHARS = 200
 
 
 @dataclass(slots=True)
@@ -48,29 +48,29 @@ class _Part:
     value: bytearray = field(default_factory=bytearray)
 
 
-class Upload:
+class UploadParser:
     """One body: fields in memory, the one file at `path`; closed once."""
 
-    def __init__(self, boundary: bytes, path: Path, most_bytes: int) -> None:
+    def __init__(self, boundary: bytes, path: Path, max_bytes: int) -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.size = 0
-        self._whole = False
-        self._most = most_bytes
+        self._complete = False
+        self._max_bytes = max_bytes
         self._file: BinaryIO = path.open("xb")
         self._part = _Part()
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
+                "on_part_begin": self._on_part_begin,
                 "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
                 "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_end,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._all,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
         )
 
@@ -81,12 +81,12 @@ class Upload:
         except FormParserError:
             raise Unreadable("body: expected multipart/form-data, which this is not") from None
 
-    def expect_whole(self) -> None:
+    def expect_complete(self) -> None:
         """Raise Unreadable if the body ended too early."""
-        if not self._whole:
+        if not self._complete:
             raise Unreadable("body: expected its closing boundary, got its end before that")
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Let all of it be on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -94,16 +94,16 @@ class Upload:
     def close(self) -> None:
         self._file.close()
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._part = _Part()
 
-    def _header_end(self) -> None:
+    def _on_header_end(self) -> None:
         name, value = self._header
         if bytes(name).lower() == b"content-disposition":
             self._part.disposition = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _headers_end(self) -> None:
+    def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._part.disposition)
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
@@ -115,32 +115,34 @@ class Upload:
                 raise InvalidQuery("file: expected one, got several")
             self.filename = safe_name(self._part.filename or "")
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._part.name == "file":
             self.size += end - start
-            if self.size > self._most:
-                raise TooLarge(f"file: expected at most {self._most} bytes, got more")
+            if self.size > self._max_bytes:
+                raise TooLarge(f"file: expected at most {self._max_bytes} bytes, got more")
             self._file.write(data[start:end])
-        elif len(self._part.value) + end - start > _LONGEST_FIELD:
-            raise TooLarge(f"{self._part.name}: expected at most {_LONGEST_FIELD} bytes, got more")
+        elif len(self._part.value) + end - start > _MAX_FIELD_BYTES:
+            raise TooLarge(
+                f"{self._part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got more"
+            )
         else:
             self._part.value += data[start:end]
 
-    def _end(self) -> None:
+    def _on_part_end(self) -> None:
         if self._part.name != "file":
             self.fields[self._part.name] = self._part.value.decode("utf-8", "replace")
 
-    def _all(self) -> None:
-        self._whole = True
+    def _on_end(self) -> None:
+        self._complete = True
 
 
 async def receive_file(
     body: AsyncIterator[bytes],
     content_type: str,
-    place: StateDir,
+    state_dir: StateDir,
     *,
-    most_bytes: int,
-    patience: float,
+    max_bytes: int,
+    timeout: float,
 ) -> StoredFile:
     """The file, in its place and on the disk, but as yet in no row.
 
@@ -149,21 +151,21 @@ async def receive_file(
         TooLarge, StorageFull, SlowBody, Unreadable, InvalidQuery: what is wrong with it.
     """
     id = f"file-{secrets.token_hex(12)}"
-    aside = place.uploads / id
-    upload = Upload(_boundary(content_type), aside, most_bytes)
-    with _room_expected(), _aside(upload, aside):
-        await _fill(upload, body, patience, most_bytes + AROUND)
-        upload.expect_whole()
+    temporary = state_dir.uploads / id
+    upload = UploadParser(_boundary(content_type), temporary, max_bytes)
+    with _disk_full_is_storage_full(), _temporary_upload(upload, temporary):
+        await _receive(upload, body, timeout, max_bytes + MAX_FORM_OVERHEAD_BYTES)
+        upload.expect_complete()
         filename = _expect_batch(upload)
-        await asyncio.to_thread(upload.settle)
-        path = place.files / f"{id}{PurePosixPath(filename).suffix}"
-        await asyncio.to_thread(_put, aside, path)
-    relative = str(path.relative_to(place.folder))
+        await asyncio.to_thread(upload.sync)
+        path = state_dir.files / f"{id}{PurePosixPath(filename).suffix}"
+        await asyncio.to_thread(_move_into_place, temporary, path)
+    relative = str(path.relative_to(state_dir.folder))
     return StoredFile(id, "batch", filename, upload.size, int(time.time()), relative)
 
 
 @contextmanager
-def _room_expected() -> Iterator[None]:
+def _disk_full_is_storage_full() -> Iterator[None]:
     """Raises StorageFull where the disk says that it is."""
     try:
         yield
@@ -174,7 +176,7 @@ def _room_expected() -> Iterator[None]:
 
 
 @contextmanager
-def _aside(upload: Upload, path: Path) -> Iterator[None]:
+def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
     """While it arrives; what has not found its place by then is gone."""
     try:
         yield
@@ -190,40 +192,40 @@ def safe_name(name: str) -> str:
 
     Raises InvalidQuery where there is none.
     """
-    last = name.replace("\\", "/").rpartition("/")[2]
-    kept = "".join(c for c in last if c.isprintable()).strip()
-    extension = PurePosixPath(kept).suffix
-    stem = kept.removesuffix(extension)
+    basename = name.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(c for c in basename if c.isprintable()).strip()
+    extension = PurePosixPath(printable).suffix
+    stem = printable.removesuffix(extension)
     if extension.lower() not in EXTENSIONS:
         known = ", ".join(EXTENSIONS)
         raise InvalidQuery(f"file: expected a name ending in {known}, got {name[-60:]!r}")
-    return stem[:_LONGEST_NAME] + extension.lower()
+    return stem[:_MAX_NAME_CHARS] + extension.lower()
 
 
-async def _fill(
-    upload: Upload, body: AsyncIterator[bytes], patience: float, most_bytes: int
+async def _receive(
+    upload: UploadParser, body: AsyncIterator[bytes], timeout: float, max_bytes: int
 ) -> None:
-    waiting, size = bytearray(), 0
-    while (piece := await _next(body, patience)) is not None:
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLarge(f"body: expected at most {most_bytes} bytes, got more")
-        waiting += piece
-        if len(waiting) >= _AT_ONCE:
-            await asyncio.to_thread(upload.write, bytes(waiting))
-            waiting.clear()
-    await asyncio.to_thread(upload.write, bytes(waiting))
+    buffer, size = bytearray(), 0
+    while (chunk := await _next_chunk(body, timeout)) is not None:
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(f"body: expected at most {max_bytes} bytes, got more")
+        buffer += chunk
+        if len(buffer) >= _WRITE_BYTES:
+            await asyncio.to_thread(upload.write, bytes(buffer))
+            buffer.clear()
+    await asyncio.to_thread(upload.write, bytes(buffer))
 
 
-async def _next(body: AsyncIterator[bytes], patience: float) -> bytes | None:
+async def _next_chunk(body: AsyncIterator[bytes], timeout: float) -> bytes | None:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await anext(body, None)
     except TimeoutError:
-        raise SlowBody(f"body: expected more of it within {patience:g} s") from None
+        raise SlowBody(f"body: expected more of it within {timeout:g} s") from None
 
 
-def _expect_batch(upload: Upload) -> str:
+def _expect_batch(upload: UploadParser) -> str:
     """The file's name. Raises InvalidQuery unless there is one, for that purpose."""
     if upload.filename is None:
         raise InvalidQuery("file: expected a file, got none")
@@ -235,17 +237,17 @@ def _expect_batch(upload: Upload) -> str:
 
 
 def _boundary(content_type: str) -> bytes:
-    kind, options = parse_options_header(content_type)
+    media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 256:
+    if media_type != b"multipart/form-data" or not 0 < len(boundary) <= 256:
         raise UnsupportedMediaType(
             f"content-type: expected multipart/form-data with a boundary, got {content_type[:60]!r}"
         )
     return boundary
 
 
-def _put(aside: Path, path: Path) -> None:
-    aside.rename(path)
+def _move_into_place(temporary: Path, path: Path) -> None:
+    temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -8,12 +8,12 @@ from time import monotonic
 class Activity:
     """When a byte last came or went, and how much of what came is not answered yet."""
 
-    last: float = field(default_factory=monotonic)
-    working: int = 0
+    last_touched: float = field(default_factory=monotonic)
+    pending_calls: int = 0
 
-    def beat(self) -> None:
-        self.last = monotonic()
+    def touch(self) -> None:
+        self.last_touched = monotonic()
 
-    def quiet(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since anything happened; none while the service itself is at work."""
-        return 0.0 if self.working else monotonic() - self.last
+        return 0.0 if self.pending_calls else monotonic() - self.last_touched

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from hsoftmax.service.jobs.blocking_graph_runner import EngineRun
+from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner
 from tests.service.conftest import HIDDEN, TARGETS, serving
 
 ENDED = ("completed", "failed", "cancelled", "expired")
@@ -131,18 +131,18 @@ class Valve:
         self.passing: float = float("inf")
         self.passed = 0
         self._counting = threading.Lock()
-        really = EngineRun.__call__
+        really = BlockingGraphRunner.__call__
 
-        def held(run: EngineRun, asked: Any) -> Any:
+        def held(run: BlockingGraphRunner, asked: Any) -> Any:
             with self._counting:
                 self.passed += 1
                 number = self.passed
             while number > self.passing:
-                run._look_up()  # as the run itself does before it asks again
+                run._check()  # as the run itself does before it asks again
                 time.sleep(0.005)
             return really(run, asked)
 
-        monkeypatch.setattr(EngineRun, "__call__", held)
+        monkeypatch.setattr(BlockingGraphRunner, "__call__", held)
 
     def open(self) -> None:
         self.passing = float("inf")

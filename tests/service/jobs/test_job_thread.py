@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_and_what_is_finished_is_given_out_once_there_is_roo
             raise OSError(errno.ENOSPC, "No space left on device")
         really(descriptor)
 
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.3)
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.3)
     with serving_jobs(repository, tmp_path) as jobs:
         with monkeypatch.context() as patched:
             file = jobs.upload(ndjson(make_rows(200)))["id"]
@@ -278,7 +278,7 @@ def test_a_full_disk_is_said_and_what_is_finished_is_given_out_once_there_is_roo
 
 def test_an_end_that_was_decided_is_not_taken_back(rooted, monkeypatch, valve):
     """It stops after its shards were given out, and before anybody was told of it."""
-    really, tried = completion.end, []
+    really, tried = completion.finish, []
 
     def stopped_once(*args, **kwargs):
         tried.append(args)
@@ -286,8 +286,8 @@ def test_an_end_that_was_decided_is_not_taken_back(rooted, monkeypatch, valve):
             raise sqlite3.OperationalError("database or disk is full")
         return really(*args, **kwargs)
 
-    monkeypatch.setattr(completion, "end", stopped_once)
-    monkeypatch.setattr(job_thread, "_AFTER_FAILURE", 0.1)
+    monkeypatch.setattr(completion, "finish", stopped_once)
+    monkeypatch.setattr(job_thread, "_RETRY_INTERVAL_S", 0.1)
     valve.passing = 5
     made = rooted.stopped(valve)
     elsewhere = rooted.rows.rename(rooted.rows.with_name("elsewhere.ndjson"))
@@ -359,7 +359,7 @@ def test_a_graph_that_fails_fails_the_job_alone(jobs, monkeypatch):
 def test_what_nobody_foresaw_fails_the_job_alone(repository, tmp_path, monkeypatch, capfd):
     with serving_jobs(repository, tmp_path) as jobs:
         with monkeypatch.context() as patched:
-            patched.setattr("hsoftmax.service.jobs.execution.order_of", lambda *args: 1 / 0)
+            patched.setattr("hsoftmax.service.jobs.execution.job_spec_of", lambda *args: 1 / 0)
             batch = jobs.done(make_rows(20))
         assert batch["errors"]["data"][0]["code"] == "internal"
         assert jobs.done(make_rows(20))["status"] == "completed"
@@ -367,7 +367,7 @@ def test_what_nobody_foresaw_fails_the_job_alone(repository, tmp_path, monkeypat
 
 
 def test_what_is_old_is_removed_and_what_is_nobodys(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.2)
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.2)
     with serving_jobs(repository, tmp_path, job_retention=1.5) as jobs:
         orphan = tmp_path / "files" / "file-lost.csv"
         batch = jobs.done(make_rows(20))
@@ -381,7 +381,7 @@ def test_what_is_old_is_removed_and_what_is_nobodys(repository, tmp_path, monkey
 
 
 def test_what_a_job_will_read_is_not_old(repository, tmp_path, monkeypatch, valve):
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.1)
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.1)
     valve.passing = 0
     with serving_jobs(repository, tmp_path, job_retention=1.0) as jobs:
         first, second = (jobs.start(make_rows(20)) for _ in range(2))

@@ -144,10 +144,10 @@ def test_parquet_without_what_reads_it_names_the_extra(jobs, monkeypatch):
 
 
 def test_a_layer_has_nothing_to_score(jobs, monkeypatch):
-    def none(served):
+    def none(loaded):
         raise submission.InvalidQuery("words: expected a softmax, got a SparseBlockDot")
 
-    monkeypatch.setattr(submission, "facts_of", none)
+    monkeypatch.setattr(submission, "bundle_info_of", none)
     file = jobs.upload(ndjson(make_rows(3)))["id"]
     assert jobs.create(input_file_id=file, expect=422)["code"] == "invalid_query"
 
