@@ -1,4 +1,6 @@
-"""Batches as rows, and every change to one as a transaction: several processes make them.
+"""Stores batches as rows of the database. The routes, the job thread and its steps call it.
+
+Every change is one transaction, because several processes change batches. The states:
 
 validating ─> in_progress ─> finalizing ─> completed
      └──────────────┴─> cancelling ─> cancelled         any of these ─> failed, expired
@@ -16,14 +18,14 @@ from .file_store import StoredFile, expect_file, insert_file
 from .schemas import ENDED, BatchError, BatchObject
 from .stored_spec import StoredJobSpec, decode_spec
 
-_RETRY_AFTER_S = 60  # seconds: jobs take long
+_RETRY_AFTER_S = 60  # jobs take long
 
 BatchUpdate = Callable[[BatchObject], BatchObject]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """How a job that will not be completed ends, and why if it failed."""
+    """Final status of a job that ends without all of its rows, and the error if it failed."""
 
     outcome: Literal["failed", "cancelled", "expired"]
     failure: BatchError | None = None
@@ -31,11 +33,11 @@ class Completion:
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A batch with what it was told.
+    """A batch together with its stored specification.
 
     Attributes:
-        ending: once it has been decided
-        tries: how often it was begun since it last got on, this time included
+        completion: final status, set as soon as it is decided
+        attempts: number of starts since the last finished shard, this start included
     """
 
     batch: BatchObject
@@ -50,21 +52,21 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An idempotency key, and the hash of the body that it came with."""
+    """Value of the Idempotency-Key header, and the hash of the request body sent with it."""
 
-    key: str
+    value: str
     body_hash: str
 
 
 def add_batch(
     database: Database, job: StoredJob, key: IdempotencyKey | None, max_jobs: int
 ) -> BatchObject:
-    """The batch; or the one that the key made before.
+    """Insert the batch and return it. Return the earlier batch if the key was used before.
 
     Raises:
-        KeyReused: the key came with another body.
-        TooManyJobs: as many wait as may.
-        UnknownFile: the input is gone.
+        KeyReused: the key was used before with another body.
+        TooManyJobs: `max_jobs` jobs wait or run already.
+        UnknownFile: the input file no longer exists.
     """
     batch, spec = job.batch, job.spec
     with database.transaction() as db:
@@ -77,56 +79,59 @@ def add_batch(
             "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [batch.id, batch.status, batch.expires_at, batch.input_file_id,
-             key and key.key, key and key.body_hash, spec.encode(), batch.model_dump_json()],
+             key and key.value, key and key.body_hash, spec.encode(), batch.model_dump_json()],
         )  # fmt: skip
     return batch
 
 
 def find_batch_by_key(database: Database, key: IdempotencyKey) -> BatchObject | None:
-    """The batch that the key made, if any. Raises KeyReused."""
+    """Return the batch that was created with this key, or None. Raises KeyReused."""
     with database.transaction() as db:
         return _find_by_key(db, key)
 
 
 def find_batch(database: Database, id: str) -> BatchObject:
-    """Raises UnknownBatch."""
-    found = database.rows("SELECT object FROM batches WHERE id = ?", id)
-    if not found:
+    """Return the batch with this id. Raises UnknownBatch."""
+    rows = database.rows("SELECT object FROM batches WHERE id = ?", id)
+    if not rows:
         raise _unknown_batch(id)
-    return _batch(found[0][0])
+    return _batch(rows[0][0])
 
 
 def list_batches(
     database: Database, limit: int, after: str | None
 ) -> tuple[list[BatchObject], bool]:
-    """At most `limit`, the newest first, of those before `after`; and whether there are more."""
+    """Return (batches, has_more): at most `limit` batches older than `after`, newest first."""
     start = None
     if after is not None:
         start_rows = database.rows("SELECT number FROM batches WHERE id = ?", after)
         if not start_rows:
             raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
         start = start_rows[0][0]
-    found = database.rows(
+    rows = database.rows(
         "SELECT object FROM batches WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT ?",
         start,
         start,
         limit + 1,
     )
-    return [_batch(row[0]) for row in found[:limit]], len(found) > limit
+    return [_batch(row[0]) for row in rows[:limit]], len(rows) > limit
 
 
 def cancel(database: Database, id: str, now: int) -> BatchObject:
-    """A job that waits is cancelled, one that runs will be. Raises UnknownBatch, BatchEnded."""
+    """Cancel a waiting job at once, or ask a running job to stop. Raises UnknownBatch, BatchEnded.
+
+    A job that is cancelled already is returned as it is.
+    """
     with database.transaction() as db:
-        found = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
-        if found is None:
+        row = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
+        if row is None:
             raise _unknown_batch(id)
-        batch, begun = _batch(found[0]), found[1]
+        batch, attempts = _batch(row[0]), row[1]
         if batch.status in ("cancelling", "cancelled"):
             return batch
         if batch.status in ENDED:
             raise BatchEnded(f"batch {id}: expected one that waits or runs, got one {batch.status}")
-        if begun:
+        if attempts:
             changed = batch.model_copy(update={"status": "cancelling", "cancelling_at": now})
         else:
             times = {"cancelling_at": now, "cancelled_at": now}
@@ -136,7 +141,7 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
 
 def expire_waiting(database: Database, now: int) -> None:
-    """Those whose time is over before they have begun."""
+    """Set the status `expired` on jobs that have not started before their deadline."""
     condition = f"{ACTIVE} AND NOT begun AND deadline <= ?"
     if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now):
         return
@@ -147,7 +152,7 @@ def expire_waiting(database: Database, now: int) -> None:
 
 
 def claim_next_job(database: Database) -> StoredJob | None:
-    """The oldest that has not ended, which has begun from now on."""
+    """Return the oldest job that has not ended and count one more start of it. None if none is."""
     query = (
         "SELECT object, spec, ending, begun + 1 FROM batches "
         f"WHERE {ACTIVE} ORDER BY number LIMIT 1"
@@ -155,18 +160,17 @@ def claim_next_job(database: Database) -> StoredJob | None:
     if not database.rows(query):
         return None
     with database.transaction() as db:
-        found = db.execute(query).fetchone()
-        if found is None:
+        row = db.execute(query).fetchone()
+        if row is None:
             return None
-        job = StoredJob(
-            _batch(found[0]), decode_spec(found[1]), _decode_completion(found[2]), found[3]
-        )
+        batch, spec, decision, attempts = row
+        job = StoredJob(_batch(batch), decode_spec(spec), _decode_completion(decision), attempts)
         db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.attempts, job.id])
         return job
 
 
 def record_progress(database: Database, id: str, finished: int) -> None:
-    """So many rows were finished when it was begun: if they are more now, it is no longer stuck."""
+    """Reset the number of starts to one if more rows are finished than at any start before."""
     with database.transaction() as db:
         db.execute(
             "UPDATE batches SET begun = 1, finished = ? WHERE id = ? AND finished < ?",
@@ -175,17 +179,18 @@ def record_progress(database: Database, id: str, finished: int) -> None:
 
 
 def release_job(database: Database, id: str) -> None:
-    """It was stopped on purpose, which does not count as a try."""
+    """Undo the count of the current start: this process stopped the job on purpose."""
     with database.transaction() as db:
         db.execute("UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?", [id])
 
 
 def is_cancelled(database: Database, id: str) -> bool:
+    """True if a client asked to cancel the job."""
     return database.rows("SELECT status FROM batches WHERE id = ?", id) == [("cancelling",)]
 
 
 def update_batch(database: Database, id: str, update: BatchUpdate) -> BatchObject:
-    """Change a job that has not ended; what it is now."""
+    """Apply `update` to a batch that has not ended, and return the changed batch."""
     with database.transaction() as db:
         changed = update(_read(db, id))
         _store(db, changed, None)
@@ -193,7 +198,10 @@ def update_batch(database: Database, id: str, update: BatchUpdate) -> BatchObjec
 
 
 def record_decision(database: Database, id: str, completion: Completion) -> None:
-    """Let it be known how the job ends, before anything is done that only an end does."""
+    """Store the final status of the job, before any of the steps that end it.
+
+    A process that takes the job over then ends it in the same way.
+    """
     failure = completion.failure and completion.failure.model_dump()
     with database.transaction() as db:
         decision = json.dumps({"outcome": completion.outcome, "failure": failure})
@@ -209,7 +217,10 @@ def finish(
     now: int,
     outputs_pending: bool,
 ) -> BatchObject:
-    """Let a job have ended, with its files; `owed` if some are yet to come."""
+    """Apply `update`, the final change of a batch, and insert its files, in one transaction.
+
+    `outputs_pending` marks a batch whose output files could not be written yet.
+    """
     with database.transaction() as db:
         changed = update(_read(db, id))
         for file in files:
@@ -220,9 +231,9 @@ def finish(
 
 
 def pending_outputs(database: Database) -> list[StoredJob]:
-    """Jobs that ended with shards which could not be given out."""
-    found = database.rows("SELECT object, spec FROM batches WHERE owed")
-    return [StoredJob(_batch(batch), decode_spec(spec)) for batch, spec in found]
+    """Return the jobs that have ended but whose output files could not be written."""
+    rows = database.rows("SELECT object, spec FROM batches WHERE owed")
+    return [StoredJob(_batch(batch), decode_spec(spec)) for batch, spec in rows]
 
 
 def count_by_status(database: Database) -> dict[str, int]:
@@ -236,7 +247,7 @@ def _expect_room(db: Connection, max_jobs: int) -> None:
 
 
 def _read(db: Connection, id: str) -> BatchObject:
-    """A batch that is there for as long as its job is worked at."""
+    """Read a batch that must exist: rows of jobs that have not ended are never deleted."""
     (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
     return _batch(row)
 
@@ -250,19 +261,19 @@ def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
 
 
 def _find_by_key(db: Connection, key: IdempotencyKey) -> BatchObject | None:
-    found = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.key]).fetchone()
-    if found is None:
+    row = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.value]).fetchone()
+    if row is None:
         return None
-    if found[1] != key.body_hash:
+    if row[1] != key.body_hash:
         raise KeyReused("idempotency-key: expected the body that it came with before, got another")
-    return _batch(found[0])
+    return _batch(row[0])
 
 
-def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  a column
+def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  column value
     return BatchObject.model_validate_json(stored)
 
 
-def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  a column
+def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  column value
     if stored is None:
         return None
     decision = json.loads(stored)

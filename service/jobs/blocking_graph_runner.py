@@ -1,7 +1,8 @@
-"""The engine as one who runs graphs for a job: after all that is interactive, and by itself.
+"""Runs the graphs of a job on the service's engine, from the threads of the job.
 
-By itself, as what shares a batch may differ in the last bit from what was computed alone, and a
-job that was stopped must give the bytes that it would have given.
+The calls have batch priority, so interactive requests go first. They never share a batch with other
+calls: a batched row may differ in its last bit from a row computed alone, and a job that was
+interrupted must produce the same bytes as one that was not.
 """
 
 import asyncio
@@ -19,13 +20,16 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Interrupted, JobFailure
 
-_OPTIONS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
-_CHECK_INTERVAL_S = 0.2  # seconds between looks whether the job goes on
-_RETRY_INTERVAL_S = 0.2  # seconds before what found no room is asked again
+_OPTIONS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # retried after the timeout
+_CHECK_INTERVAL_S = 0.2  # between checks that the job has not been stopped
+_RETRY_INTERVAL_S = 0.2  # before a call that found its queue full is submitted again
 
 
 class BlockingGraphRunner:
-    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+    """A `scoring.GraphRunner` for threads outside the event loop on which the engine runs.
+
+    `check` raises Interrupted when the job must stop.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class BlockingGraphRunner:
         self._check = check
 
     def __call__(self, request: GraphRequest) -> list[Array]:
-        """Raises Interrupted as the job is, and Failure if the graph fails."""
+        """Return the graph's outputs. Raises Interrupted, and JobFailure if the graph fails."""
         call = build_graph_call(request, self._loaded)
         while True:
             self._check()
@@ -56,7 +60,7 @@ class BlockingGraphRunner:
                 raise JobFailure("inference_failed", f"{request.graph}: {error}") from None
 
     def _outputs(self, call: GraphCall) -> list[Array]:
-        """The engine's answer; given up, and the run with it, if the job is to stop."""
+        """Wait for the engine's result; cancel the call if the job must stop meanwhile."""
         future = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
         try:
             while not wait([future], _CHECK_INTERVAL_S).done:
@@ -72,6 +76,6 @@ class BlockingGraphRunner:
 
 
 def build_graph_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
-    """What is asked as a call of low priority."""
+    """Build the engine call of a graph request: batch priority, never batched with others."""
     inputs = graph_inputs(request, loaded.session(request.graph).graph)
     return chunk_call(request, loaded, inputs, _OPTIONS, apart=True)

@@ -1,4 +1,4 @@
-"""Whether a job should go on, asked by all threads that work at it, many times a second."""
+"""Checks if a job must stop. All threads of the job call the check many times a second."""
 
 import threading
 import time
@@ -7,11 +7,11 @@ from .batch_store import StoredJob, expire_waiting, is_cancelled
 from .errors import Interrupted
 from .job_context import JobContext
 
-_POLL_INTERVAL_S = 0.2  # seconds between looks at the database
+_POLL_INTERVAL_S = 0.2  # between reads of the database
 
 
 class CancellationCheck:
-    """One job's."""
+    """Check of one job. It reads the database at most five times a second, on one thread."""
 
     def __init__(self, job: StoredJob, context: JobContext) -> None:
         self._job = job
@@ -21,7 +21,7 @@ class CancellationCheck:
         self._cancelled = False
 
     def __call__(self) -> None:
-        """Raise Interrupted if the job is to stop."""
+        """Raise Interrupted if the job must stop."""
         if self._context.stopping():
             raise Interrupted("stopping")
         if time.monotonic() >= self._next_poll and self._poll_lock.acquire(blocking=False):
@@ -37,5 +37,5 @@ class CancellationCheck:
 
     def _poll(self) -> None:
         self._cancelled = is_cancelled(self._context.database, self._job.id)
-        expire_waiting(self._context.database, int(time.time()))  # of those behind this one
+        expire_waiting(self._context.database, int(time.time()))  # jobs that wait behind this one
         self._context.refresh_counts()

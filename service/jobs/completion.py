@@ -1,7 +1,7 @@
-"""How a job ends: what is finished becomes files, and in the same transaction the job has ended.
+"""Ends jobs: publishes the finished rows as files and sets the final status in one transaction.
 
-Where the disk has no room for the outputs the job ends all the same; its shards are kept, and given
-out as soon as there is room.
+If the disk has no room for the output files, the job ends without them. Its shards are kept, and
+the output files are written as soon as there is room.
 """
 
 import shutil
@@ -28,21 +28,21 @@ from .stored_spec import output_spec_of
 
 FinalStatus = Literal["completed", "failed", "cancelled", "expired"]
 
-# What a summary says that belongs to the core's own going on, and not to a client.
+# Fields of a summary that only the scoring code uses. Clients do not see them.
 _INTERNAL_FIELDS = frozenset({"job", "model", "task", "size", "sha256"})
 
 
 def complete_job(job: StoredJob, context: JobContext, summary: dict[str, Any]) -> None:
-    """Let the job have ended with all of its rows."""
+    """End a job whose rows are all scored."""
     _publish(
         job, context, _final_update("completed", None, summary), summary, outputs_pending=False
     )
 
 
 def finish_early(job: StoredJob, context: JobContext, completion: Completion) -> None:
-    """Let the job have ended with what is finished. It may be called again if it stopped in here.
+    """End a job with the rows that are finished. Safe to call again after a crash inside it.
 
-    What was decided comes first: once its shards are given out, a job can no longer go on.
+    The decision is stored first: a job whose shards have become output files cannot be resumed.
     """
     if job.completion is None:
         record_decision(context.database, job.id, completion)
@@ -62,17 +62,20 @@ def finish_early(job: StoredJob, context: JobContext, completion: Completion) ->
 
 
 def publish_pending_outputs(job: StoredJob, context: JobContext) -> None:
-    """Try once more to give out what a job had finished."""
+    """Try again to publish the output files of a job that has ended."""
     with suppress(ScoringError, OSError):
         summary = _finalize_outputs(job, context.state_dir)
         _publish(job, context, _counts_update(summary), summary, outputs_pending=False)
 
 
 def _finalize_outputs(job: StoredJob, state_dir: StateDir) -> dict[str, Any] | None:
-    """The summary of what is finished; None if nothing is."""
+    """Write the output files from the finished shards and return their summary.
+
+    Returns None if the job has no folder: it ended before its first step.
+    """
     output = state_dir.output(job.id, job.spec.output)
     while True:
-        with suppress(CorruptShard):  # each time there is one shard less
+        with suppress(CorruptShard):  # each attempt drops the corrupt shard
             return (
                 finalize_partial(output_spec_of(job.spec, output))
                 if output.parent.exists()
@@ -115,7 +118,7 @@ def _final_update(
 
 
 def _counts_update(summary: dict[str, Any] | None) -> BatchUpdate:
-    """The batch with the counts of what was given out."""
+    """Return an update that sets the row counts, the progress and the summary of a batch."""
 
     def with_counts(batch: BatchObject) -> BatchObject:
         totals = summary or {"rows_in": 0, "scored": 0, "failed": 0}
@@ -134,7 +137,7 @@ def _counts_update(summary: dict[str, Any] | None) -> BatchUpdate:
 
 
 def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, StoredFile]:
-    """The files that are there, by the batch's fields for them."""
+    """Return the output files that exist, by the name of the batch field with their id."""
     output = state_dir.output(job.id, job.spec.output)
     paths = {
         "output_file_id": (output, f"{job.id}_output{output.suffix}"),
@@ -156,7 +159,7 @@ def _stored_file(id: str, path: Path, name: str, state_dir: StateDir, now: int) 
 
 
 def _remove_work_files(job: StoredJob, state_dir: StateDir) -> None:
-    """What nobody needs any more; what is left of it goes with the job."""
+    """Remove the shards and the duplicate ids. Retention removes anything that is left here."""
     output = state_dir.output(job.id, job.spec.output)
     with suppress(OSError, sqlite3.Error):
         shutil.rmtree(output.with_name(output.name + ".parts"), ignore_errors=True)

@@ -47,7 +47,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """All of what is done in it, or nothing; nobody else writes meanwhile."""
+        """Run the block as one transaction, rolled back on any exception. One writer at a time."""
         with self._turn:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -58,6 +58,6 @@ class Database:
             self._db.execute("COMMIT")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the query finds, at once."""
+        """Return all rows of a query."""
         with self._turn:
             return self._db.execute(query, values).fetchall()

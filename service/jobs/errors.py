@@ -1,4 +1,4 @@
-"""Why a job stops, and what is said of it."""
+"""Exceptions that stop a job, and the mapping of other exceptions to them."""
 
 import errno
 import sqlite3
@@ -8,11 +8,11 @@ from hsoftmax.scoring import CallError, InputChanged, ScoringError
 
 Reason = Literal["stopping", "cancelled", "expired"]
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Interrupted(Exception):
-    """Somebody wants the job to stop: this process ends, a client cancelled, its time is over."""
+    """The job must stop: this process is stopping, a client cancelled it, or it has expired."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -20,7 +20,7 @@ class Interrupted(Exception):
 
 
 class JobFailure(Exception):
-    """A job that cannot go on: a code for programs, and a sentence."""
+    """The job cannot continue. `code` is for programs, the message is one sentence for people."""
 
     def __init__(self, code: str, sentence: str, param: str | None = None) -> None:
         super().__init__(sentence)
@@ -29,7 +29,7 @@ class JobFailure(Exception):
 
 
 def failure_of(error: Exception) -> JobFailure | None:
-    """What a job that ended with this failed of; None for what nobody foresaw."""
+    """Return the failure that this exception means for a job, or None if it is unexpected."""
     match error:
         case JobFailure():
             return error
@@ -38,16 +38,16 @@ def failure_of(error: Exception) -> JobFailure | None:
         case CallError():
             return JobFailure("invalid_input", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
-            return _of_storage(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
+            return _storage_failure(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
         case ScoringError():
             return JobFailure("input_unreadable", str(error))
         case OSError():
-            return _of_storage(error.errno in _FULL)
+            return _storage_failure(error.errno in _DISK_FULL)
         case _:
             return None
 
 
-def _of_storage(full: bool) -> JobFailure:
+def _storage_failure(full: bool) -> JobFailure:
     if full:
         return JobFailure("disk_full", "disk: expected room for what is scored, got none")
     return JobFailure("storage_failed", "disk: expected to read and write there, got a failure")

@@ -1,7 +1,7 @@
-"""Carrying out one job, from wherever it stopped: survey, shards, outputs.
+"""Executes one job, from where it stopped: find duplicate ids, score shards, write the outputs.
 
-Each step may be the last: what a step leaves is either whole, under its own name and known to the
-next one, or made again. An interruption by the end of the process changes nothing at all.
+The job thread calls it. The process may end at any step: the result of a step is either complete,
+under its final name, or made again. A process that stops on purpose leaves the job as it is.
 """
 
 import sqlite3
@@ -34,13 +34,16 @@ from .progress import ProgressReporter
 from .schemas import BatchError, BatchObject
 from .stored_spec import bundle_info_of, job_spec_of, open_source
 
-_NUM_THREADS = 2  # blocks: one is parsed or written while another is in the engine
-_MAX_CORRUPT_SHARD_ATTEMPTS = 3  # at what the disk spoilt
-_MAX_ATTEMPTS = 10  # at a job that does not get on
+_NUM_THREADS = 2  # one parses or writes a block while the other waits for the engine
+_MAX_CORRUPT_SHARD_ATTEMPTS = 3  # runs, each of which may find one corrupt shard
+_MAX_ATTEMPTS = 10  # starts of a job without one more finished shard
 
 
 def execute_job(job: StoredJob, context: JobContext) -> None:
-    """Do what is left of the job, and say how it ended; nothing if this process is ending."""
+    """Execute the rest of the job, end it, and log its status. Called by the job thread.
+
+    The job stays as it is if this process is stopping.
+    """
     completion = job.completion or _too_many_attempts(job) or _execute(job, context)
     if completion is not None:
         finish_early(job, context, completion)
@@ -49,7 +52,7 @@ def execute_job(job: StoredJob, context: JobContext) -> None:
 
 
 def _too_many_attempts(job: StoredJob) -> Completion | None:
-    """A job at which one process after another dies must not take the next one along, too."""
+    """Fail a job after 10 starts that ended without one more shard, e.g. because memory ran out."""
     if job.attempts <= _MAX_ATTEMPTS:
         return None
     message = (
@@ -59,7 +62,10 @@ def _too_many_attempts(job: StoredJob) -> Completion | None:
 
 
 def _execute(job: StoredJob, context: JobContext) -> Completion | None:
-    """None if it is completed, or will be by whoever takes it up."""
+    """Score the job and complete it. Return how it ends if it cannot be completed.
+
+    Returns None if the job is complete, or if this process is stopping and another one resumes it.
+    """
     try:
         complete_job(job, context, _score(job, context))
         context.log.info("job_ended", batch=job.id, status="completed")
@@ -70,9 +76,9 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
         release_job(context.database, job.id)
         return None
     except sqlite3.Error:
-        raise  # what cannot be said cannot be ended: it is taken up again
+        raise  # the end cannot be stored: the job thread tries again
     except Exception as raised:
-        if context.stopping():  # which is why
+        if context.stopping():  # the error is a consequence of the shutdown
             return None
         failure = failure_of(raised)
         if failure is None:
@@ -138,7 +144,7 @@ def _run_with_retries(
 
 
 def _find_bundle(job: StoredJob, context: JobContext) -> LoadedBundle:
-    """The bundle that the job began with, under whatever version it is served now."""
+    """Return the bundle with the job's digest, under any version. Raises JobFailure if none is."""
     for loaded in context.repository:
         if loaded.name == job.spec.model and loaded.manifest.digest == job.spec.digest:
             return loaded
@@ -151,7 +157,7 @@ def _find_bundle(job: StoredJob, context: JobContext) -> LoadedBundle:
 
 
 def _unchanged_inputs(job: StoredJob, context: JobContext) -> tuple[Path, ...]:
-    """The input, as it was when the job was made."""
+    """Return the input files. Raises JobFailure if they changed since the job was created."""
     param = "input_file_id" if job.spec.path is None else "input_path"
     try:
         files = input_files(job.spec, context.state_dir, context.settings.input_root)

@@ -1,4 +1,7 @@
-"""Which files a job reads: one that was uploaded, or what a path under the input root names."""
+"""Finds the input files of a job: one uploaded file, or the files at a path under the input root.
+
+Submission and execution call it. No path can lead out of the input root, by no link either.
+"""
 
 from pathlib import Path
 
@@ -10,12 +13,12 @@ from .stored_spec import StoredJobSpec
 
 
 def input_files(spec: StoredJobSpec, state_dir: StateDir, root: Path | None) -> tuple[Path, ...]:
-    """The input's files, none of which is elsewhere by whatever link.
+    """Return the input files of a job, with all links resolved.
 
     Raises:
-        Forbidden: a path, where there is no input root.
-        InvalidQuery: a path that leads out of it, to no file of a known format, or cannot be read.
-        UnknownFile: no such file.
+        Forbidden: the job names a path, but the service has no input root.
+        InvalidQuery: the path leads out of the root, is unreadable, or has no known format.
+        UnknownFile: the file does not exist.
     """
     if spec.path is None:
         return (_uploaded(spec, state_dir),)
@@ -39,7 +42,7 @@ def _files_under_root(requested: str, root: Path) -> tuple[Path, ...]:
         files = find_inputs(path)
     except CallError as error:
         raise InvalidQuery(f"input_path: {_hide_root(str(error), root)}") from None
-    except OSError as error:  # a name too long for any file, a folder closed to us
+    except OSError as error:  # a name that is too long, or a folder without read permission
         raise InvalidQuery(f"input_path: it cannot be read: {error.strerror}") from None
     return tuple(_resolve_within(str(file.relative_to(root)), requested, root) for file in files)
 
@@ -51,7 +54,7 @@ def client_message(
     state_dir: StateDir,
     root: Path | None,
 ) -> str:
-    """What the scoring core says, with names that its client knows."""
+    """Return the error's message with the file names that the client knows, and no server path."""
     message = str(error)
     if spec.path is None:
         for file in files:
@@ -67,7 +70,7 @@ def _resolve_within(path: str, requested: str, root: Path) -> Path:
         raise _outside_root(requested)
     try:
         resolved = (root / path).resolve()
-    except (OSError, RuntimeError):  # links that lead in circles
+    except (OSError, RuntimeError):  # a loop of links
         raise _outside_root(requested) from None
     if not resolved.is_relative_to(root):
         raise _outside_root(requested)

@@ -1,7 +1,8 @@
-"""The thread that carries out jobs, one after another, in one process for each state folder.
+"""Thread that executes jobs one after another, in one process for each state folder.
 
-Every process has such a thread, and whichever has the lock does the work; the lock goes with its
-process, whatever way that ends, and the next one takes up what was left.
+`JobManager` starts one in every process. Only the process that holds the file lock executes jobs.
+The operating system releases the lock when that process ends, however it ends, and another process
+then resumes the jobs.
 """
 
 import fcntl
@@ -16,13 +17,13 @@ from .execution import execute_job
 from .job_context import JobContext
 from .retention import sweep
 
-_POLL_INTERVAL_S = 0.5  # seconds between looks for what is to be done
-_SWEEP_INTERVAL_S = 60.0  # seconds between sweeps
-_RETRY_INTERVAL_S = 5.0  # seconds before the next try
+_POLL_INTERVAL_S = 0.5  # between looks for a job in the database
+_SWEEP_INTERVAL_S = 60.0  # between removals of expired files and jobs
+_RETRY_INTERVAL_S = 5.0  # after an unexpected error
 
 
 class JobThread:
-    """Runs until it is stopped; `open_shop` gives None while there is nothing to be done."""
+    """The thread, started at once. `build_context` returns None while no job can be executed."""
 
     def __init__(self, build_context: Callable[[], JobContext | None]) -> None:
         self._build_context = build_context
@@ -34,11 +35,11 @@ class JobThread:
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to be done now."""
+        """Look for a job now instead of at the next poll."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """Stop after what runs; what is left is taken up again by whoever has the lock next."""
+        """Stop the thread. The next process with the lock resumes an unfinished job."""
         self.stopped = True
         self._wake.set()
         self._thread.join(timeout)
@@ -52,7 +53,7 @@ class JobThread:
         self._release_lock()
 
     def _step(self) -> float:
-        """Do what there is to do; the seconds until it is worth looking again."""
+        """Execute at most one job. Return the seconds to wait before the next step."""
         context = None
         try:
             context = self._build_context()
@@ -60,7 +61,7 @@ class JobThread:
                 self._release_lock()
             elif self._acquire_lock(context):
                 return self._run_next(context)
-        except Exception as error:  # the next round may go better
+        except Exception as error:  # the next step may succeed
             if context is not None and not context.stopping():
                 context.log.error("jobs_failed", error)
             return _RETRY_INTERVAL_S
@@ -83,7 +84,7 @@ class JobThread:
         sweep(context.database, context.state_dir, context.settings.job_retention)
 
     def _acquire_lock(self, context: JobContext) -> bool:
-        """Whether this process is the one; once it is, it is until it lets go."""
+        """Return True if this process holds the lock; it then holds it until `_release_lock`."""
         if self._lock_descriptor is not None:
             return True
         descriptor = os.open(context.state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,7 @@
-"""Files and jobs of one app: nothing is on the disk before somebody wants something of them."""
+"""Job subsystem of one app: state folder, database and job thread. Routes and the app call it.
+
+The state folder is created on first use.
+"""
 
 import asyncio
 import sqlite3
@@ -20,14 +23,14 @@ from .job_context import JobContext
 from .job_thread import JobThread
 from .state_dir import StateDir, find_state_dir, is_writable
 
-_STOP_TIMEOUT_S = 10.0  # seconds for the piece that runs
+_STOP_TIMEOUT_S = 10.0  # for the graph run in progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class JobManager:
-    """Started and stopped with the app."""
+    """Owns the database and the job thread. The app starts and stops it."""
 
     def __init__(
         self,
@@ -53,14 +56,14 @@ class JobManager:
         self._warned = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take up what was left; calls of graphs go through this loop."""
+        """Start the job thread, which resumes unfinished jobs. The engine runs on `loop`."""
         self._loop = loop
         if not is_writable(self.state_dir):
             self._warn("the folder cannot be written")
         self._thread = JobThread(self._build_context)
 
     def stop(self) -> None:
-        """Let go of everything; no job is lost."""
+        """Stop the job thread and close the database. Unfinished jobs stay in the state folder."""
         if self._thread is not None:
             self._thread.stop(_STOP_TIMEOUT_S)
         with self._lock:
@@ -69,7 +72,7 @@ class JobManager:
                 self._database = None
 
     def database(self) -> Database:
-        """Made when it is first needed. Raises JobsUnavailable where it cannot be."""
+        """Return the database, created on first use. Raises JobsUnavailable if it cannot be."""
         with self._lock:
             if self._database is None:
                 try:
@@ -89,20 +92,20 @@ class JobManager:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """What the function says of the database, on a thread. Raises as it and `database` do."""
+        """Run `function(database, ...)` on a thread. Raises as the function and `database` do."""
         return await asyncio.to_thread(lambda: function(self.database(), *args, **kwargs))
 
     def wake(self) -> None:
-        """There is a new job, or one less."""
+        """Tell the job thread that a job was created or cancelled."""
         if self._thread is not None:
             self._thread.wake()
 
     def update_metrics(self) -> None:
-        """Say to the metrics how many jobs there were half a second ago; waits for no disk."""
+        """Set the job gauges from the job thread's last count, without reading the disk."""
         self._metrics.jobs(self._by_status)
 
     def _build_context(self) -> JobContext | None:
-        """None until there is a state, and bundles to score with."""
+        """Return the job thread's dependencies, or None while there is no database or no bundle."""
         if self._loop is None or not self._repository.loaded:
             return None
         if self._database is None and not self.state_dir.database.exists():
@@ -125,7 +128,7 @@ class JobManager:
         return self._health.draining or (self._thread is not None and self._thread.stopped)
 
     def _count_rows(self, model: str, scored: int, failed: int) -> None:
-        """Metrics are the event loop's own."""
+        """Add to the row metrics, on the event loop: only its thread may change them."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._metrics.job_rows, model, scored, failed)
 

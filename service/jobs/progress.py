@@ -1,4 +1,4 @@
-"""How far a job is: for its client, for the metrics, and for whoever must know that it gets on."""
+"""Reports the progress of a job to its client, to the metrics and to the count of its starts."""
 
 import time
 
@@ -7,11 +7,11 @@ from .cancellation import CancellationCheck
 from .job_context import JobContext
 from .schemas import BatchObject, RequestCounts
 
-_REPORT_INTERVAL_S = 1.0  # seconds between what is said to the client
+_REPORT_INTERVAL_S = 1.0  # between updates of the batch that the client reads
 
 
 class ProgressReporter:
-    """Says how far a job is, to its client and to the metrics; and stops it when it is to stop."""
+    """Progress callback of one job. It also raises Interrupted when the job must stop."""
 
     def __init__(
         self, job: StoredJob, context: JobContext, total: int, check: CancellationCheck
@@ -21,7 +21,7 @@ class ProgressReporter:
         self._total = total
         self._check = check
         self._reported_at = 0.0
-        self._counted: tuple[int, int] | None = None
+        self._last: tuple[int, int] | None = None  # rows and failed rows of the call before
 
     def __call__(self, rows: int, failed: int, fraction: float) -> None:
         self._check()
@@ -31,6 +31,8 @@ class ProgressReporter:
             self._report(rows, failed)
 
     def on_all_scored(self) -> None:
+        """Set the status `finalizing`: all rows are scored and the outputs are being written."""
+
         def finalizing(batch: BatchObject) -> BatchObject:
             if batch.status != "in_progress":
                 return batch
@@ -40,13 +42,13 @@ class ProgressReporter:
         update_batch(self._context.database, self._job.id, finalizing)
 
     def _count_rows(self, rows: int, failed: int) -> None:
-        if self._counted is None:  # these were finished before
+        if self._last is None:  # rows that earlier starts of the job finished
             record_progress(self._context.database, self._job.id, rows)
         else:
-            before, failed_before = self._counted
-            scored = rows - failed - (before - failed_before)
+            rows_before, failed_before = self._last
+            scored = rows - failed - (rows_before - failed_before)
             self._context.count_rows(self._job.spec.model, scored, failed - failed_before)
-        self._counted = rows, failed
+        self._last = rows, failed
 
     def _report(self, rows: int, failed: int) -> None:
         counts = RequestCounts(total=self._total, completed=rows - failed, failed=failed)

@@ -1,7 +1,7 @@
-"""Keeping house: what is old goes, and what no row knows of.
+"""Removes expired files and jobs, and files on the disk that have no row. The job thread calls it.
 
-Rows go first: a process that ends in between leaves files without rows, which are found here the
-next time.
+Rows are deleted before their files. A process that ends between the two leaves files without rows,
+which the next sweep removes.
 """
 
 import shutil
@@ -12,14 +12,14 @@ from pathlib import Path
 from .database import ACTIVE, Database
 from .state_dir import StateDir
 
-_UPLOAD_GRACE_S = 3600.0  # seconds that a file may lie without a row, as its upload may be going on
+_UPLOAD_GRACE_S = 3600.0  # age below which a file without a row may be an upload in progress
 
 
 def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
-    """Remove what has ended, and files, older than `retention` s; and what is nobody's."""
+    """Remove jobs and files older than `retention` seconds, and files and folders without a row."""
     cutoff = time.time() - retention
-    for old in _delete_expired_rows(database, int(cutoff)):
-        (state_dir.folder / old).unlink(missing_ok=True)
+    for expired in _delete_expired_rows(database, int(cutoff)):
+        (state_dir.folder / expired).unlink(missing_ok=True)
     _remove_unknown_jobs(database, state_dir)
     known = {path for (path,) in database.rows("SELECT path FROM files")}
     for path in (*_entries(state_dir.files), *_entries(state_dir.uploads)):
@@ -28,7 +28,7 @@ def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
 
 
 def _delete_expired_rows(database: Database, cutoff: int) -> list[str]:
-    """Forget what is old; the paths of its files."""
+    """Delete the rows older than the cutoff. Return the paths of the deleted files."""
     used = f"SELECT input_file FROM batches WHERE {ACTIVE} AND input_file IS NOT NULL"
     old = f"created_at <= ? AND id NOT IN ({used})"
     if not database.rows(
@@ -45,7 +45,7 @@ def _delete_expired_rows(database: Database, cutoff: int) -> list[str]:
 
 
 def _remove_unknown_jobs(database: Database, state_dir: StateDir) -> None:
-    """Folders of jobs that are no more, with no file that still is."""
+    """Remove the folders of deleted jobs, unless a file in them still has a row."""
     known = {id for (id,) in database.rows("SELECT id FROM batches")}
     files = {Path(path).parts[1] for (path,) in database.rows("SELECT path FROM files")}
     for folder in _entries(state_dir.jobs):

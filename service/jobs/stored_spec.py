@@ -1,4 +1,4 @@
-"""What a job was told, fixed when it was made: enough to take it up again in any process."""
+"""Stored specification of a job, written once at submission, from which any process resumes it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +27,16 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 @dataclass(frozen=True)
 class StoredJobSpec:
-    """A job's terms.
+    """Everything that a job needs to run, stored as JSON in the database.
 
     Attributes:
-        digest: of the bundle that scores all of it, under whatever version
-        file, filename: of an uploaded input: its path in the state folder, and its own name
-        path: of an input that is read in place, from the input root
-        fingerprint: of the input as it was then
-        output: the output's extension
-        batch: rows in one run of the graph
-        layout: of its records, for when input and bundle are gone
+        digest: digest of the bundle that scores all rows, also if its version changes
+        file, filename: uploaded input: its path in the state folder, and the client's name for it
+        path: input that is read in place, relative to the input root
+        fingerprint: names, sizes and modification times of the input files at submission
+        output: extension of the output file
+        batch: rows in one graph run
+        layout: schema of the output records, needed when input and bundle no longer exist
     """
 
     model: str
@@ -63,7 +63,7 @@ def decode_spec(spec: bytes) -> StoredJobSpec:
 
 
 def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
-    """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
+    """Return the bundle info that row readers need. Raises InvalidQuery if it is no softmax."""
     manifest = loaded.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
         raise InvalidQuery(f"{loaded.name}: expected a softmax, got a {manifest.family}")
@@ -73,7 +73,7 @@ def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
 def open_source(
     spec: StoredJobSpec, files: tuple[Path, ...], bundle_info: BundleInfo
 ) -> tuple[RowReader, Columns]:
-    """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
+    """Open the input and find its columns. Raises CallError if it does not fit the bundle."""
     columns = detect_columns(files, parse_columns(spec.columns))
     return open_inputs(files, columns, bundle_info, labelled=spec.labelled), columns
 
@@ -86,7 +86,7 @@ def job_spec_of(
     bundle_info: BundleInfo,
     duplicates: Int64 | None = None,
 ) -> JobSpec:
-    """What the scoring core is told. Raises CallError where the bundle cannot do it."""
+    """Build the `scoring.JobSpec` of the job. Raises CallError if the bundle lacks the task."""
     return build_job_spec(
         source,
         output,
@@ -103,7 +103,7 @@ def job_spec_of(
 
 
 def output_spec_of(spec: StoredJobSpec, output: Path) -> OutputSpec:
-    """All that is needed to give out what is finished."""
+    """Build the `scoring.OutputSpec` with which finished shards become output files."""
     assert spec.layout is not None
     return OutputSpec(
         output, find_format(output), spec.layout, spec.task, spec.model, separate_errors=True

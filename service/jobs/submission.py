@@ -1,4 +1,7 @@
-"""POST /v1/batches: from what is asked to a job that can be carried out, or one clear error now."""
+"""Builds a job from the body of POST /v1/batches, and rejects a query that cannot succeed.
+
+The route for batches calls it. Every error that is visible before the rows are read is raised here.
+"""
 
 import hashlib
 import json
@@ -30,15 +33,15 @@ _ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
 _TASK_OF_ROUTE: dict[str, TaskName] = {"probabilities": "probabilities", "topk": "top_k"}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# Numbers are made of text in one go, in which nobody else has the interpreter: some milliseconds.
+# Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
 _MAX_BATCH_VALUES = 2**16
-_MIN_BATCH_ROWS = 16  # a full distribution reads all weights for each batch
-_MAX_WINDOW_S = 30 * 86_400  # seconds
+_MIN_BATCH_ROWS = 16  # a full distribution reads all weights once for each batch
+_MAX_WINDOW_S = 30 * 86_400
 _MAX_METADATA_ITEMS, _MAX_NAME_CHARS, _MAX_VALUE_CHARS = 16, 64, 512
 
 
 class BatchQuery(TaskQuery, frozen=True):
-    """What to score, and how; after `metadata` come the fields that are ours."""
+    """JSON body of POST /v1/batches. The fields after `metadata` are not part of OpenAI's API."""
 
     endpoint: str
     completion_window: str = "24h"
@@ -51,14 +54,14 @@ class BatchQuery(TaskQuery, frozen=True):
     output_format: str | None = None
 
     def digest(self) -> str:
-        """The same for the same question, however it is written."""
+        """Return a SHA-256 that does not depend on the order of fields or on white space."""
         plain = json.dumps(msgspec.to_builtins(self), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SubmissionContext:
-    """What a query is checked against."""
+    """The services and settings against which a query is checked."""
 
     state_dir: StateDir
     database: Database
@@ -67,11 +70,11 @@ class SubmissionContext:
 
 
 def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
-    """The job, as yet nowhere but here. It opens the input, but reads none of its rows to the end.
+    """Build the job without storing it. It opens the input, but does not read all of its rows.
 
     Raises:
-        UnknownBundle, UnknownVersion, UnknownFile: it is not here.
-        InvalidQuery, UnsupportedMediaType, Forbidden: it cannot be done; the sentence says why.
+        UnknownBundle, UnknownVersion, UnknownFile: the service does not have it.
+        InvalidQuery, UnsupportedMediaType, Forbidden: the job is impossible; the message says why.
     """
     window, metadata = _parse_window(query.completion_window), _check_metadata(query.metadata)
     name, task = _parse_endpoint(query)
@@ -126,7 +129,7 @@ def _stored_spec(
 def _with_record_schema(
     spec: StoredJobSpec, context: SubmissionContext, loaded: LoadedBundle, files: tuple[Path, ...]
 ) -> StoredJobSpec:
-    """The spec with the layout of its output: whatever can be known to be wrong is found here."""
+    """Return the spec with its record schema and batch size. It opens the input to check it."""
     bundle_info, root = bundle_info_of(loaded), context.settings.input_root
     try:
         source, columns = open_source(spec, files, bundle_info)
@@ -136,7 +139,7 @@ def _with_record_schema(
             return replace(spec, layout=job_spec.record_schema, batch=min(job_spec.batch, max_rows))
     except CallError as error:
         raise InvalidQuery(client_message(error, spec, files, context.state_dir, root)) from None
-    except ScoringError as error:  # what reads the format is not installed
+    except ScoringError as error:  # the library that reads the format is not installed
         raise UnsupportedMediaType(
             client_message(error, spec, files, context.state_dir, root)
         ) from None
@@ -145,7 +148,7 @@ def _with_record_schema(
 
 
 def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
-    """The bundle's name, and the task with its parameters."""
+    """Return the bundle's name, and the task with its parameters."""
     match = _ENDPOINT.fullmatch(query.endpoint)
     if match is None:
         raise InvalidQuery(
@@ -161,7 +164,7 @@ def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
 
 
 def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
-    """The output's extension."""
+    """Return the extension of the output file."""
     if query.output_format is None:
         return files[0].suffix
     extension = "." + query.output_format.removeprefix(".").lower()
@@ -174,7 +177,7 @@ def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
 
 
 def _parse_window(text: str) -> int:
-    """Seconds."""
+    """Return the completion window in seconds."""
     match = _WINDOW.fullmatch(text)
     seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
     if not 0 < seconds <= _MAX_WINDOW_S:

@@ -1,7 +1,7 @@
-"""POST /v1/files: a multipart body as it arrives, its file straight onto the disk.
+"""Parses the multipart body of POST /v1/files while it arrives, and writes its file to the disk.
 
-No more than a megabyte is held, the file is bounded while it is counted, and it is synced before
-anybody can know of it.
+The route for files calls `receive_file`. At most a megabyte is in memory, the size limits hold
+while the body arrives, and the file is synced to the disk before it gets a row.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from hsoftmax.service.errors import (
 from .file_store import StoredFile
 from .state_dir import StateDir
 
-MAX_FORM_OVERHEAD_BYTES = 2**16  # bytes of a body that are not its file's
+MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
 
-_WRITE_BYTES = 2**20  # bytes that are written together
+_WRITE_BYTES = 2**20  # collected before one write
 _MAX_FIELD_BYTES = 1024
 _MAX_NAME_CHARS = 200
 
 
 @dataclass(slots=True)
 class _Part:
-    """One part of the body, on its way."""
+    """The part of the body that is being parsed."""
 
     disposition: bytes = b""
     name: str = ""
@@ -49,7 +49,7 @@ class _Part:
 
 
 class UploadParser:
-    """One body: fields in memory, the one file at `path`; closed once."""
+    """Parser of one body. It keeps the fields in memory and writes the file to `path`."""
 
     def __init__(self, boundary: bytes, path: Path, max_bytes: int) -> None:
         self.fields: dict[str, str] = {}
@@ -75,19 +75,19 @@ class UploadParser:
         )
 
     def write(self, content: bytes) -> None:
-        """Some more of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError."""
+        """Parse the next bytes of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError."""
         try:
             self._parser.write(content)
         except FormParserError:
             raise Unreadable("body: expected multipart/form-data, which this is not") from None
 
     def expect_complete(self) -> None:
-        """Raise Unreadable if the body ended too early."""
+        """Raise Unreadable if the body ended before its closing boundary."""
         if not self._complete:
             raise Unreadable("body: expected its closing boundary, got its end before that")
 
     def sync(self) -> None:
-        """Let all of it be on the disk."""
+        """Flush the file and sync it to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -144,11 +144,11 @@ async def receive_file(
     max_bytes: int,
     timeout: float,
 ) -> StoredFile:
-    """The file, in its place and on the disk, but as yet in no row.
+    """Receive the body and store its file on the disk. The caller inserts the row.
 
     Raises:
-        UnsupportedMediaType: another kind of body.
-        TooLarge, StorageFull, SlowBody, Unreadable, InvalidQuery: what is wrong with it.
+        UnsupportedMediaType: the body is not multipart/form-data.
+        TooLarge, StorageFull, SlowBody, Unreadable, InvalidQuery: the body was refused.
     """
     id = f"file-{secrets.token_hex(12)}"
     temporary = state_dir.uploads / id
@@ -166,7 +166,7 @@ async def receive_file(
 
 @contextmanager
 def _disk_full_is_storage_full() -> Iterator[None]:
-    """Raises StorageFull where the disk says that it is."""
+    """Turn the operating system's "disk full" errors into StorageFull."""
     try:
         yield
     except OSError as error:
@@ -177,20 +177,21 @@ def _disk_full_is_storage_full() -> Iterator[None]:
 
 @contextmanager
 def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
-    """While it arrives; what has not found its place by then is gone."""
+    """Close the upload and remove its temporary file, unless it was moved into place."""
     try:
         yield
     finally:
         try:
             path.unlink(missing_ok=True)
         finally:
-            upload.close()  # which says once more that the disk is full
+            upload.close()  # this may report a full disk a second time
 
 
 def safe_name(name: str) -> str:
-    """The last part of what may be a path, with a known extension in lower case.
+    """Return the last part of a file name or path, with its extension in lower case.
 
-    Raises InvalidQuery where there is none.
+    Raises:
+        InvalidQuery: the extension is not one of the known formats.
     """
     basename = name.replace("\\", "/").rpartition("/")[2]
     printable = "".join(c for c in basename if c.isprintable()).strip()
@@ -226,7 +227,7 @@ async def _next_chunk(body: AsyncIterator[bytes], timeout: float) -> bytes | Non
 
 
 def _expect_batch(upload: UploadParser) -> str:
-    """The file's name. Raises InvalidQuery unless there is one, for that purpose."""
+    """Return the file's name. Raises InvalidQuery without a file or the purpose `batch`."""
     if upload.filename is None:
         raise InvalidQuery("file: expected a file, got none")
     purpose = upload.fields.get("purpose")

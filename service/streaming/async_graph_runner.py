@@ -1,4 +1,4 @@
-"""A stream's chunks through the engine: a lane that is full makes them wait, not fail."""
+"""Runs the graphs of a stream on the engine. A full queue makes its calls wait, not fail."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,10 +16,9 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .activity import Activity
 
-_MIN_RETRY_INTERVAL_S, _MAX_RETRY_INTERVAL_S = (
-    0.02,
-    0.25,
-)  # seconds until a full lane is tried again
+# Before a call that found its lane full is submitted again; doubled after each attempt.
+_MIN_RETRY_INTERVAL_S = 0.02
+_MAX_RETRY_INTERVAL_S = 0.25
 
 GraphResultCallback = Callable[[GraphResult, GraphRequest], None]
 
@@ -31,8 +30,11 @@ def build_graph_runner(
     activity: Activity,
     on_result: GraphResultCallback,
 ) -> AsyncGraphRunner:
-    """Runs what is asked on these terms; `note` is told of every run."""
-    admission = asyncio.Lock()  # who came first is the next that a full lane takes
+    """Build the graph runner of one stream.
+
+    It submits every call with `options`, and passes each result to `on_result`.
+    """
+    admission = asyncio.Lock()  # a full lane admits waiting calls in order
 
     async def run(request: GraphRequest, first_row: int) -> list[Array]:
         inputs = _feeds(request, first_row, loaded.session(request.graph))
@@ -57,7 +59,7 @@ def build_graph_runner(
 async def _submit_when_admitted(
     engine: Engine, call: GraphCall, admission: asyncio.Lock
 ) -> asyncio.Future[GraphResult]:
-    """The call's future, once there is room for it."""
+    """Submit the call, again and again while its lane is full. Return its future."""
     interval = _MIN_RETRY_INTERVAL_S
     async with admission:
         while True:
@@ -76,9 +78,9 @@ def _feeds(request: GraphRequest, first_row: int, session: Session) -> Feeds:
 
 
 def _noise(request: GraphRequest, first_row: int, per_sample: int) -> Float32:
-    """The rows' part of the noise that one query of all rows would get for this seed.
+    """Return the rows' part of the noise that a single query of all rows would use.
 
-    So that a draw depends on the seed and on the row's number, not on how the bytes came.
+    A draw therefore depends on the seed and the row's number, not on how the body was split.
     """
     task = request.task
     values_per_row = task.num_samples * per_sample

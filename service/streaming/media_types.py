@@ -1,4 +1,4 @@
-"""The two forms of a stream, and which of them a request has and wants."""
+"""Media types of streams, and their negotiation by content-type and accept headers."""
 
 from enum import StrEnum
 
@@ -7,13 +7,13 @@ from hsoftmax.service.http.content_types import UNSAID, kind_of, liked_best
 
 
 class StreamMediaType(StrEnum):
-    """What rows and records travel as."""
+    """Media type of a stream of rows or records."""
 
     LINES = "application/x-ndjson"
     ARROW = "application/vnd.apache.arrow.stream"
 
 
-# JSON as well: one row is a line of it.
+# application/json too: one row is one line of JSON.
 _LINES = (
     "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
     "application/jsonlines", "application/x-jsonlines", "application/json-lines",
@@ -27,7 +27,7 @@ _ANY = ("*/*", "application/*")
 
 
 def request_type_of(content_type: bytes) -> StreamMediaType:
-    """By its content type, lines if that says nothing. Raises UnsupportedMediaType."""
+    """Return the media type of the body, lines by default. Raises UnsupportedMediaType."""
     media_type = kind_of(content_type)
     if media_type in UNSAID:
         return StreamMediaType.LINES
@@ -38,7 +38,7 @@ def request_type_of(content_type: bytes) -> StreamMediaType:
 
 
 def response_type_of(accept: bytes, request_type: StreamMediaType) -> StreamMediaType:
-    """The one that is liked best, the body's if none is. Raises NotAcceptable."""
+    """Return the type that the client prefers, by default the request's. Raises NotAcceptable."""
     if not accept:
         return request_type
     return liked_best(accept, {**_KNOWN, **dict.fromkeys(_ANY, request_type)}, StreamMediaType)

@@ -1,4 +1,4 @@
-"""What a stream's URL asks: the task and its parameters, each of its type and given once."""
+"""Parses the query parameters of the score route: the task and its parameters, each given once."""
 
 from urllib.parse import parse_qsl
 
@@ -11,20 +11,20 @@ from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.scoring_task import TaskQuery
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-_MAX_PARAMETERS = 100  # parameters
+_MAX_PARAMETERS = 100
 
 
 class ScoreQuery(TaskQuery, frozen=True):
-    """The task, and its parameters."""
+    """Query parameters of the score route: the task and its parameters."""
 
     task: str = "target_log_prob"
 
 
 def parse_query(query_string: bytes) -> ScoreQuery:
-    """The parameters.
+    """Parse the query string.
 
     Raises:
-        InvalidQuery: one that is not known, given twice, or no such value.
+        InvalidQuery: a parameter is unknown, given twice, or has an invalid value.
     """
     fields: dict[str, str] = {}
     try:
@@ -42,7 +42,7 @@ def parse_query(query_string: bytes) -> ScoreQuery:
 
 
 def expect_answerable(task: Task, loaded: LoadedBundle) -> None:
-    """Raise UnknownTask, or InvalidQuery, unless rows of some form can be asked this."""
+    """Raise UnknownTask or InvalidQuery if the bundle cannot do the task for any target shape."""
     shapes: tuple[TargetShape, ...] = ("one", "none") if task.name == "probabilities" else ("one",)
     graphs = [graph_for_task(task, shape) for shape in shapes]
     supported = next((i for i, graph in enumerate(graphs) if graph in loaded.sessions), 0)
@@ -54,6 +54,6 @@ def expect_answerable(task: Task, loaded: LoadedBundle) -> None:
 
 
 def _quote_text(message: str, fields: dict[str, str]) -> str:
-    """What was got as it stands in the URL, where every value is text."""
+    """Quote the value from the URL in the message, as every value there is a string."""
     got = fields.get(message.partition(":")[0], "")
     return message.replace("got a string", f"got {got[:60]!r}")

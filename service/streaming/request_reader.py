@@ -1,4 +1,4 @@
-"""A request's body as it comes: one piece ahead, expanded, and never waited for without end."""
+"""Reads a request body while it arrives: one chunk ahead, decompressed, with a timeout."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -12,13 +12,14 @@ from hsoftmax.service.http.decompression import Expander
 
 from .activity import Activity
 
-_DRAIN_TIMEOUT_S = 5.0  # seconds
+_DRAIN_TIMEOUT_S = 5.0
 
 
 class RequestReader:
-    """The body's pieces; `read` must run beside whoever takes them.
+    """Reader of one body. `read` must run as a task of its own beside the consumer of `pieces`.
 
-    The next piece is asked for when this one has been taken, so that a slow taker slows the sender.
+    It requests the next chunk only when the last one has been consumed, so a slow consumer slows
+    the sender down.
     """
 
     def __init__(
@@ -34,10 +35,10 @@ class RequestReader:
         self._ended = False
 
     async def read(self) -> None:
-        """Ask for pieces, and then wait for the client to leave.
+        """Receive the body, then wait until the client disconnects.
 
         Raises:
-            ClientDisconnect: it left.
+            ClientDisconnect: the client disconnected.
         """
         more = True
         while (message := await self._receive())["type"] != "http.disconnect":
@@ -51,11 +52,11 @@ class RequestReader:
         raise ClientDisconnect
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, expanded.
+        """Yield the decompressed body.
 
         Raises:
-            SlowBody: for too long nothing came, although all that had come was answered.
-            Unreadable, TooLarge: not compressed as it says, or not to its end, or far too well.
+            SlowBody: nothing arrived for the timeout, although every row before was answered.
+            Unreadable, TooLarge: the compression is broken, cut short, or expands beyond its bound.
         """
         while (chunk := await self._next()) is not None:
             if self._expander is None:
@@ -68,7 +69,10 @@ class RequestReader:
             self._expander.end()
 
     async def drain(self) -> None:
-        """Take what still comes, for a while: who is cut off while it sends may read nothing."""
+        """Discard the rest of the body, for a few seconds at most.
+
+        A client whose connection is closed while it sends may not read the response.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 while not self._ended:

@@ -1,4 +1,4 @@
-"""An answer as it goes: what its client does not take yet waits, up to a bound."""
+"""Sends a response body while it is produced. Bytes that the client does not read yet wait."""
 
 import asyncio
 
@@ -7,15 +7,15 @@ from starlette.types import Send
 from .activity import Activity
 from .spool import Spool
 
-_MAX_SEND_BYTES = 2**18  # of what is sent in one go
+_MAX_SEND_BYTES = 2**18  # in one ASGI message
 
 
 class SlowReaderError(Exception):
-    """A client that does not take its answer."""
+    """The client does not read its response."""
 
 
 class ResponseSender:
-    """One answer; `send` must run beside whoever puts pieces into it."""
+    """Sender of one response. `send` must run as a task of its own beside the producer."""
 
     def __init__(
         self, send: Send, spool: Spool, activity: Activity, timeout: float, content_type: bytes
@@ -31,7 +31,7 @@ class ResponseSender:
         self.started = False
 
     async def put(self, piece: bytes) -> None:
-        """Let a piece wait for its turn. Raises SlowReaderError if there is no room for it."""
+        """Add a piece to the spool. Raises SlowReaderError if it stays full for the timeout."""
         if not piece:
             return
         self.started = True
@@ -40,17 +40,17 @@ class ResponseSender:
         self._data_added.set()
 
     async def flush(self) -> None:
-        """Wait until all has been sent. Raises SlowReaderError."""
+        """Wait until everything is sent. Raises SlowReaderError."""
         while len(self._spool) or self._sending:
             await self._wait_for_progress()
 
     async def finish(self) -> None:
-        """Wait until all has been sent, and say that nothing follows. Raises SlowReaderError."""
+        """Wait until everything is sent, then end the response. Raises SlowReaderError."""
         await self.flush()
         await self._send({"type": "http.response.body", "body": b""})
 
     async def send(self) -> None:
-        """Send what waits, for ever; the status goes with the first piece."""
+        """Send spooled bytes until cancelled. The first piece sends the status and headers."""
         await self._data_added.wait()
         headers = [(b"content-type", self._content_type)]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -72,7 +72,7 @@ class ResponseSender:
             self._data_sent.set()
 
     async def _wait_for_progress(self) -> None:
-        """Wait until something was sent. Raises SlowReaderError if nothing is."""
+        """Wait until something is sent. Raises SlowReaderError if nothing is for the timeout."""
         if not len(self._spool) and not self._sending:
             return
         self._data_sent.clear()

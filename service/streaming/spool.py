@@ -1,6 +1,6 @@
-"""Bytes that wait to be taken: some in memory, more in a file, and then no more.
+"""Bounded queue of bytes: a first part in memory, the rest in a temporary file.
 
-A client that sends all of its body before it reads needs somewhere for its answers to be; see
+The response sender keeps records in it for a client that sends its whole body before it reads; see
 docs/decisions/0021-answers-wait-on-disk.md.
 """
 
@@ -15,24 +15,23 @@ _MAX_READ_BYTES = 2**18
 
 
 class Spool:
-    """First in, first out, for one who puts and one who takes; closed by `close`."""
+    """Queue of bytes for one producer and one consumer. The file is a ring buffer."""
 
     def __init__(self, max_disk_bytes: int) -> None:
         self._capacity = max_disk_bytes
-        self._max_disk_bytes = max_disk_bytes  # less than that where the disk has no more
+        self._max_disk_bytes = max_disk_bytes  # lowered when the disk is full
         self._memory: deque[bytes] = deque()
-        self._memory_bytes = 0  # bytes in memory
+        self._memory_bytes = 0
         self._file: IO[bytes] | None = None
-        self._read_position = self._write_position = (
-            0  # of what is in the file, which goes round and round
-        )
+        # Total bytes read from and written to the file. Modulo the capacity they are offsets in it.
+        self._read_position = self._write_position = 0
 
     def __len__(self) -> int:
-        """How many bytes wait."""
+        """Number of bytes in the queue."""
         return self._memory_bytes + self._write_position - self._read_position
 
     async def put(self, data: bytes) -> bool:
-        """Whether there was room; an empty spool takes anything."""
+        """Add the bytes. Return False if there is no room; an empty spool has room for any size."""
         on_disk = self._write_position - self._read_position
         if not on_disk and (
             not self._memory_bytes or self._memory_bytes + len(data) <= _MAX_MEMORY_BYTES
@@ -44,14 +43,14 @@ class Spool:
             return False
         try:
             await asyncio.to_thread(self._write, data)
-        except OSError:  # the disk is full, or there is none: what is there must do
+        except OSError:  # the disk is full or missing: use what is written already
             self._max_disk_bytes = self._write_position - self._read_position
             return False
         self._write_position += len(data)
         return True
 
     async def take(self) -> bytes:
-        """Some of what waits; nothing if nothing does."""
+        """Remove and return the next bytes, or b"" if the spool is empty."""
         if self._memory:
             data = self._memory.popleft()
             self._memory_bytes -= len(data)
