@@ -45,7 +45,7 @@ class BlockingGraphRunner:
 
     def __call__(self, request: GraphRequest) -> list[Array]:
         """Return the graph's outputs. Raises Interrupted, and JobFailure if the graph fails."""
-        call = build_graph_call(request, self._loaded)
+        call = build_job_call(request, self._loaded)
         while True:
             self._check()
             try:
@@ -75,7 +75,7 @@ class BlockingGraphRunner:
         return outputs.arrays
 
 
-def build_graph_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
+def build_job_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
     """Build the engine call of a graph request: batch priority, never batched with others."""
     inputs = graph_inputs(request, loaded.session(request.graph).graph)
     return chunk_call(request, loaded, inputs, _OPTIONS, apart=True)

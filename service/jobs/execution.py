@@ -157,7 +157,7 @@ def _find_bundle(job: StoredJob, context: JobContext) -> LoadedBundle:
 
 
 def _unchanged_inputs(job: StoredJob, context: JobContext) -> tuple[Path, ...]:
-    """Return the input files. Raises JobFailure if they changed since the job was created."""
+    """Return the input files. Raises JobFailure if they are gone or changed since submission."""
     param = "input_file_id" if job.spec.path is None else "input_path"
     try:
         files = input_files(job.spec, context.state_dir, context.settings.input_root)

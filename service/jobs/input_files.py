@@ -1,6 +1,6 @@
 """Finds the input files of a job: one uploaded file, or the files at a path under the input root.
 
-Submission and execution call it. No path can lead out of the input root, by no link either.
+Submission and execution call it. A path cannot lead out of the input root, also not by a link.
 """
 
 from pathlib import Path

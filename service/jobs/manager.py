@@ -105,7 +105,7 @@ class JobManager:
         self._metrics.jobs(self._by_status)
 
     def _build_context(self) -> JobContext | None:
-        """Return the job thread's dependencies, or None while there is no database or no bundle."""
+        """Return the job thread's dependencies, or None before the first job or bundle."""
         if self._loop is None or not self._repository.loaded:
             return None
         if self._database is None and not self.state_dir.database.exists():

@@ -63,7 +63,7 @@ def decode_spec(spec: bytes) -> StoredJobSpec:
 
 
 def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
-    """Return the bundle info that row readers need. Raises InvalidQuery if it is no softmax."""
+    """Return the bundle info that row readers need. Raises InvalidQuery for a layer bundle."""
     manifest = loaded.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
         raise InvalidQuery(f"{loaded.name}: expected a softmax, got a {manifest.family}")

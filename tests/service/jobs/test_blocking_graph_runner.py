@@ -9,7 +9,7 @@ from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.scoring import GraphRequest, Task
 from hsoftmax.service.engine import Priority
 from hsoftmax.service.engine.batching import key
-from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner, build_graph_call
+from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner, build_job_call
 from hsoftmax.service.jobs.errors import Interrupted
 from hsoftmax.service.repository.loaded_bundle import load_bundle
 from tests.service.conftest import HIDDEN
@@ -34,7 +34,7 @@ def make_request(graph: str, rows: int = 3) -> GraphRequest:
 
 @pytest.mark.parametrize("graph", ["target_log_prob", "log_probs", "top_k", "sample"])
 def test_calls_have_batch_priority_and_are_never_batched(loaded, graph):
-    one, other = (build_graph_call(make_request(graph), loaded) for _ in range(2))
+    one, other = (build_job_call(make_request(graph), loaded) for _ in range(2))
     assert one.priority is Priority.BATCH
     assert one.work > 0
     assert one.values >= 3
@@ -70,6 +70,6 @@ def test_a_stopped_job_cancels_its_running_call(loaded):
 
 def test_the_cost_grows_with_the_rows(loaded):
     for graph in ("target_log_prob", "log_probs", "top_k", "sample"):
-        few, many = (build_graph_call(make_request(graph, rows), loaded) for rows in (2, 20))
+        few, many = (build_job_call(make_request(graph, rows), loaded) for rows in (2, 20))
         assert many.work == 10 * few.work
         assert (many.rows, many.values) == (20, 10 * few.values)

@@ -62,7 +62,7 @@ class KilledServers:
             self.kills_during_a_job += before not in ("completed", "failed")
 
     def results(self) -> list[tuple[dict, bytes, bytes]]:
-        """Let a last server finish all jobs, and return their batches and files."""
+        """Wait until a last server has finished all jobs, and return their batches and files."""
         server = Process(self.repository, **self.settings)
         try:
             deadline = time.monotonic() + 120
