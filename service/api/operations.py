@@ -21,6 +21,7 @@ from hsoftmax.service.http.disconnect import cancel_on_disconnect
 from hsoftmax.service.http.request_context import RequestContext, current
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_answer, send_error
+from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import sheet, written
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
@@ -78,6 +79,7 @@ class Endpoint:
         request_context.serve(served)
         if form is Format.JSON:  # of others, only reading them tells the task
             self._core.engine.admit(self._question.task(body))
+            check_body_shape(body, served, self._settings)
         query = self._query(form, body, scope["query_string"])
         if query.version is not None:
             served = self._core.repository.find(served.name, str(query.version))

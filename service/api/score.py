@@ -150,7 +150,7 @@ class ScoreEndpoint:
             bundle_info=served.bundle_info,
             reader=intake,
             writer=_outlet(asked, intake),
-            run=build_graph_runner(self._core.engine, served, asked.options, pulse, note),
+            run_graph=build_graph_runner(self._core.engine, served, asked.options, pulse, note),
             run_in_idle=self._core.engine.call,
             rows=lambda form: _rows(task, form, served),
             max_pending=_ahead(task, served),
@@ -183,7 +183,7 @@ class ScoreEndpoint:
             model=request_context.model,
             scored=scored,
             failed=failed,
-            summed_up=totals.summed_up,
+            summed_up=totals.has_summary,
         )
 
 

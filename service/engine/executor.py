@@ -112,7 +112,7 @@ class Workers:
         return True
 
     def _replace(self, worker: _Worker, batch: Batch, error: BaseException) -> None:
-        self._log.error("compute_thread_died", error)
+        self._log.error("compute_thread_died", exc_info=error)
         if not self._closed:
             self._workers[self._workers.index(worker)] = self._start()
         self._report(BatchResult(batch, error, perf_counter(), 0.0))

@@ -5,6 +5,7 @@ import sqlite3
 from typing import Literal
 
 from hsoftmax.scoring import CallError, InputChanged, ScoringError
+from hsoftmax.scoring.errors import NewerSchema
 
 Reason = Literal["stopping", "cancelled", "expired"]
 
@@ -37,6 +38,8 @@ def failure_of(error: Exception) -> JobFailure | None:
             return JobFailure("input_changed", str(error))
         case CallError():
             return JobFailure("invalid_input", str(error))
+        case NewerSchema():
+            return JobFailure("storage_failed", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
             return _storage_failure(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
         case ScoringError():

@@ -82,7 +82,7 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
             return None
         failure = failure_of(raised)
         if failure is None:
-            context.log.error("job_failed", raised, batch=job.id)
+            context.log.error("job_failed", exc_info=raised, batch=job.id)
             failure = JobFailure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
         return Completion("failed", error)

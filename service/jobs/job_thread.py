@@ -63,7 +63,7 @@ class JobThread:
                 return self._run_next(context)
         except Exception as error:  # the next step may succeed
             if context is not None and not context.stopping():
-                context.log.error("jobs_failed", error)
+                context.log.error("jobs_failed", exc_info=error)
             return _RETRY_INTERVAL_S
         return _POLL_INTERVAL_S
 

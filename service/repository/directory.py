@@ -51,7 +51,15 @@ def _numbers(folder: Path) -> list[int]:
 def _files(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Name, inode, size and time of each file: what a copy, a rename or a write changes."""
     try:
-        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(path)]
+        stats = [(entry.name, _stat(entry)) for entry in os.scandir(path)]
     except OSError:
         return ()
     return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats))
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of the file that a link leads to, as that may change without the link; else of the link."""
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from hsoftmax.service.logging import Log
 
+from .daemon_thread import in_daemon_thread
 from .repository import Repository
 
 INTERVAL = 1.0  # seconds
@@ -25,7 +26,7 @@ async def watch(
     while True:
         await asyncio.sleep(interval)
         try:
-            await asyncio.to_thread(repository.load)
+            await in_daemon_thread(repository.load)
         except Exception:
             if not failing:  # once is enough
                 log.exception("watch_failed")

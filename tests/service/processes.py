@@ -18,7 +18,9 @@ RUN = "from hsoftmax import service; service.serve(service.Settings())"
 class Process:
     """A service process, from its start until `end`. The log is read from its standard error."""
 
-    def __init__(self, repository: Path, run: str = RUN, **settings: object) -> None:
+    def __init__(
+        self, repository: Path, run: str = RUN, waits_for: str = "loaded", **settings: object
+    ) -> None:
         variables = {"repository": repository, "port": 0, "threads": 1, **settings}
         environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in variables.items()}
         # A file, as a pipe that is not read would fill up and block the service.
@@ -30,7 +32,8 @@ class Process:
         self.connections: list[http.client.HTTPConnection] = []
         self.url = urlsplit(self.until("serving")["url"])
         self.address = self.url.netloc
-        self.until("loaded")
+        if waits_for != "serving":
+            self.until(waits_for)
 
     def until(self, event: str, seconds: float = 60) -> dict:
         """Read the log up to the next line of this event, and return that line."""
