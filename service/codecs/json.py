@@ -18,7 +18,7 @@ from hsoftmax.service.errors import InvalidQuery, Malformed
 
 T = TypeVar("T")
 
-_KINDS = {
+_TYPE_NAMES = {
     "float": "a number",
     "int": "an integer",
     "str": "a string",
@@ -28,7 +28,7 @@ _KINDS = {
     "null": "null",
 }
 _ANY_JSON = msgspec.json.Decoder(msgspec.Raw)
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<wanted>[^`]+)`, got `(?P<got>[^`]+)`")
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 
@@ -44,7 +44,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         _expect_json(body)  # the decoder stopped where the form was wrong
-        raise InvalidQuery(sentence(str(error), decoder.type)) from None
+        raise InvalidQuery(error_message(str(error), decoder.type)) from None
     except (msgspec.DecodeError, RecursionError):
         _expect_json(body)
         raise Malformed("body: expected JSON, got something else") from None
@@ -60,7 +60,7 @@ def encode_array(values: Array) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def place(path: str) -> str:
+def json_path_in_words(path: str) -> str:
     """msgspec's path in words: `.inputs[0][2]` is "inputs row 0, position 2"."""
     name, *indices = re.split(r"\[|\]\[|\]", path.lstrip("."))
     words = [f"{word} {index}" for word, index in zip(("row", "position"), indices, strict=False)]
@@ -68,22 +68,22 @@ def place(path: str) -> str:
     return " ".join([name, ", ".join(shown)]).strip() or "body"
 
 
-def sentence(message: str, wanted: Any) -> str:  # noqa: ANN401  a type, as msgspec holds it
+def error_message(message: str, expected_type: Any) -> str:  # noqa: ANN401  a type, as msgspec holds it
     """What msgspec says of a value that is not as `wanted`, in our words."""
-    match = _PLACE.fullmatch(message)
-    what, path = (match["what"], match["path"] or "") if match else (message, "")
-    if expected := _EXPECTED.search(what):
-        kinds = [_KINDS.get(kind, kind) for kind in expected["wanted"].split(" | ")]
-        got = _KINDS.get(expected["got"], expected["got"])
-        return f"{place(path)}: expected {' or '.join(kinds)}, got {got}"
-    if missing := re.search(r"missing required field `([^`]+)`", what):
+    match = _MESSAGE.fullmatch(message)
+    problem, path = (match["what"], match["path"] or "") if match else (message, "")
+    if expected := _EXPECTED.search(problem):
+        expected_types = [_TYPE_NAMES.get(name, name) for name in expected["wanted"].split(" | ")]
+        got = _TYPE_NAMES.get(expected["got"], expected["got"])
+        return f"{json_path_in_words(path)}: expected {' or '.join(expected_types)}, got {got}"
+    if missing := re.search(r"missing required field `([^`]+)`", problem):
         return f"{missing[1]}: expected a value, got none"
-    if unknown := re.search(r"unknown field `([^`]*)`", what):
-        fields = ", ".join(field.encode_name for field in msgspec.structs.fields(wanted))
+    if unknown := re.search(r"unknown field `([^`]*)`", problem):
+        fields = ", ".join(field.encode_name for field in msgspec.structs.fields(expected_type))
         return f"unknown field {unknown[1][:60]!r}: expected {fields}"
-    if what == "Number out of range":
-        return f"{place(path)}: expected a finite number, got one beyond float64"
-    return f"{place(path)}: {what[:1].lower()}{what[1:]}"
+    if problem == "Number out of range":
+        return f"{json_path_in_words(path)}: expected a finite number, got one beyond float64"
+    return f"{json_path_in_words(path)}: {problem[:1].lower()}{problem[1:]}"
 
 
 def _expect_json(body: bytes) -> None:
@@ -114,5 +114,5 @@ def _first_not_finite(query: object) -> str:
     for i, row in enumerate(rows if isinstance(rows, list) else []):
         for j, value in enumerate(row if isinstance(row, list) else []):
             if isinstance(value, float) and not math.isfinite(value):
-                return place(f".inputs[{i}][{j}]")
+                return json_path_in_words(f".inputs[{i}][{j}]")
     return "body"

@@ -14,7 +14,7 @@ from hsoftmax.scoring import GraphRequest, graph_inputs
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from hsoftmax.service.http.request_options import RequestOptions
-from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Failure, Interrupted
@@ -74,4 +74,4 @@ class EngineRun:
 def call_of(asked: GraphRequest, served: LoadedBundle) -> GraphCall:
     """What is asked as a call of low priority."""
     inputs = graph_inputs(asked, served.session(asked.graph).graph)
-    return chunk_call(asked, served, inputs, _TERMS, apart=True)
+    return build_graph_call(asked, served, inputs, _TERMS, isolated=True)

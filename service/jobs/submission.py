@@ -13,7 +13,7 @@ import msgspec
 
 from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
-from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
+from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
@@ -150,10 +150,10 @@ def _endpoint(query: BatchQuery) -> tuple[str, Task]:
         )
     name, question = found[1], found[2]
     usual = _TASK_OF.get(question, "target_log_prob")
-    asked = usual if query.task is None else known_name(query.task)
+    asked = usual if query.task is None else parse_task_name(query.task)
     if question in _TASK_OF and asked != _TASK_OF[question]:
         raise InvalidQuery(f"task: expected {_TASK_OF[question]} at {question}, got {asked}")
-    return name, task_of(asked, query)
+    return name, build_task(asked, query)
 
 
 def _output(query: BatchQuery, files: tuple[Path, ...]) -> str:

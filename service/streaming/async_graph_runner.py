@@ -11,7 +11,7 @@ from hsoftmax.scoring.stream import AsyncGraphRunner
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from hsoftmax.service.http.request_options import RequestOptions
-from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .activity import Activity
@@ -29,7 +29,7 @@ def runner(
 
     async def run(asked: GraphRequest, first_row: int) -> list[Array]:
         inputs = _feeds(asked, first_row, served.session(asked.graph))
-        call = chunk_call(asked, served, inputs, options)
+        call = build_graph_call(asked, served, inputs, options)
         pulse.working += 1
         try:
             if engine.is_small(call):

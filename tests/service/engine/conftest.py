@@ -80,7 +80,7 @@ class Held:
         await asyncio.to_thread(self.started.get, True, PATIENCE)
 
 
-class Tallied:
+class FakeMetrics:
     """What an engine counted."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Tallied:
     def batch(self, lane: str, rows: int, requests: int) -> None:
         self.batches.append((str(lane), rows, requests))
 
-    def given_up(self, lane: str, why: str) -> None:
+    def unanswered(self, lane: str, why: str) -> None:
         self.why[why] += 1
 
 
@@ -99,16 +99,16 @@ def held(task: str = "log_probs") -> Session:
     return Session(task, graph, Held(task))
 
 
-def rows(session: Session, *values: float, work: int = 2**22, **told) -> GraphCall:
+def rows(session: Session, *values: float, cost: int = 2**22, **told) -> GraphCall:
     """A row of [value, 0] for each value."""
     hidden = np.array([[value, 0] for value in values], dtype=np.float32)
     feeds = {"hidden": hidden, **{name: told.pop(name) for name in ("k",) if name in told}}
-    return GraphCall(session, feeds, len(values), work * len(values), **told)
+    return GraphCall(session, feeds, len(values), cost * len(values), **told)
 
 
-def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> GraphCall:
+def pairs(session: Session, values, row, target, cost: int = 2**22, **told) -> GraphCall:
     feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
-    return GraphCall(session, feeds, len(values), work * len(row), **told)
+    return GraphCall(session, feeds, len(values), cost * len(row), **told)
 
 
 async def begun(engine: Engine, call: GraphCall) -> "asyncio.Future[GraphResult]":
@@ -124,22 +124,22 @@ def urgent(low: bool = False) -> dict[str, Priority]:
 
 
 @pytest.fixture
-def tally() -> Tallied:
-    return Tallied()
+def metrics() -> FakeMetrics:
+    return FakeMetrics()
 
 
 @pytest.fixture
-def start(tally) -> Callable[..., Engine]:
+def start(metrics) -> Callable[..., Engine]:
     engines = []
 
     def start(
         threads: int = 1,
-        bounds: QueueLimits = QueueLimits(1000, 10**6, 10**9),  # noqa: B008  it is frozen
+        limits: QueueLimits = QueueLimits(1000, 10**6, 10**9),  # noqa: B008  it is frozen
         timeout: float = 60.0,
         **told,
     ) -> Engine:
         log = json_log("error")
-        engines.append(Engine(threads, log, tally, bounds=bounds, timeout=timeout, **told))
+        engines.append(Engine(threads, log, metrics, limits=limits, timeout=timeout, **told))
         return engines[-1]
 
     yield start

@@ -47,7 +47,7 @@ def test_tiny_work_that_fails_in_place_fails_alike(engine):
     session = held()
     session.runtime.poison = 1
     with pytest.raises(InferenceFailed):
-        asyncio.run(engine.run(rows(session, 1, work=1)))
+        asyncio.run(engine.run(rows(session, 1, cost=1)))
 
 
 def test_a_thread_that_dies_is_replaced_and_its_requests_answered(engine):
@@ -69,8 +69,8 @@ def test_a_thread_that_ends_for_good_is_told_of(start, monkeypatch):
     session = held()
     session.runtime.poison, session.runtime.error = 1, SystemExit
     engine = start()
-    (thread,) = (worker.thread for worker in engine._workers._workers)
-    monkeypatch.setattr(engine._workers, "_replace", lambda *_: None)
+    (thread,) = (one.thread for one in engine._executor._threads)
+    monkeypatch.setattr(engine._executor, "_replace", lambda *_: None)
     asyncio.run(_abandoned(engine, session))
     thread.join(PATIENCE)
     assert engine.fault() == "a compute thread has ended"
@@ -119,7 +119,7 @@ def test_an_idle_engine_closes_at_once(start):
     started = time.monotonic()
     engine.close()
     assert time.monotonic() - started < 2
-    assert not any(worker.thread.is_alive() for worker in engine._workers._workers)
+    assert not any(one.thread.is_alive() for one in engine._executor._threads)
 
 
 def test_a_busy_engine_stops_what_runs_and_answers_what_waits(start):

@@ -15,7 +15,7 @@ from hsoftmax.service.api import operations
 from hsoftmax.service.http.content_types import Format, format_of_answer
 from hsoftmax.service.inference.chunked_response import TruncatedError
 from hsoftmax.service.inference.chunked_response import stream as send_slices
-from hsoftmax.service.inference.encoders import sheet
+from hsoftmax.service.inference.encoders import matrix_encoder
 from hsoftmax.service.inference.operations import MatrixResult
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE, expect_error, serving
 
@@ -148,7 +148,7 @@ def test_answers_travel_as_arrow(client, ask, hidden):
 def slicing(repository, monkeypatch):
     """A client of a service that sends everything in slices of two rows, and small pieces."""
     monkeypatch.setattr(operations, "_WHOLE_VALUES", 0)
-    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE", 4)
+    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 4)
     with serving(repository, slice_bytes=2 * 4 * TARGETS) as client:
         yield client
 
@@ -224,8 +224,8 @@ def test_a_client_that_stops_reading_is_cut_off():
     async def here(function):
         return function()
 
-    page = sheet(Format.JSON, {}, MatrixResult("probabilities", False, 3), 1000)
-    sending = send_slices(page, Format.JSON, slices(), nobody_reads, elsewhere=here, patience=0.05)
+    page = matrix_encoder(Format.JSON, {}, MatrixResult("probabilities", False, 3), 1000)
+    sending = send_slices(page, Format.JSON, slices(), nobody_reads, run_in_idle=here, timeout=0.05)
     with pytest.raises(TruncatedError, match="stopped reading"):
         asyncio.run(asyncio.wait_for(sending, 5))
 
