@@ -27,7 +27,7 @@ class Replica:
     async def check_health(self) -> None:
         """Raises NotAlive or NotReady; asked before the first request, and then again and again."""
         core = context_of(self._service)
-        while not core.repository.loaded and core.health.failure is None:
+        while not core.repository.is_loaded and core.health.failure is None:
             await asyncio.sleep(0.1)
         core.health.expect_alive(core.engine)
         core.health.expect_ready(core.repository)

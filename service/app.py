@@ -39,7 +39,7 @@ from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
 from .middleware.request_log import RequestLogMiddleware
 from .middleware.tracing import TracingMiddleware
-from .repository.polling import watch
+from .repository.polling import poll
 from .resources import freeze_gc
 from .settings import Settings
 from .workers.channel import WorkerChannel
@@ -147,4 +147,4 @@ async def _follow(context: AppContext) -> None:
     await asyncio.to_thread(context.load)
     freeze_gc()
     if context.settings.watch:
-        await watch(context.repository, context.log, context.health.recover)
+        await poll(context.repository, context.log, context.health.recover)

@@ -103,7 +103,7 @@ class Jobs:
 
     def _shop(self) -> JobContext | None:
         """None until there is a state, and bundles to score with."""
-        if self._loop is None or not self._repository.loaded:
+        if self._loop is None or not self._repository.is_loaded:
             return None
         if self._database is None and not self.place.database.exists():
             return None

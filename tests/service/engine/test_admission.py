@@ -31,7 +31,7 @@ def filled(engine, session, number: int, call) -> tuple[int, list[Overloaded]]:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "admitted"),
+    ("limits", "admitted"),
     [
         (QueueLimits(4, MANY, MANY), 4),
         (QueueLimits(MANY, 7, MANY), 3),

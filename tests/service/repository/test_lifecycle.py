@@ -17,7 +17,7 @@ import pytest
 
 from hsoftmax.service.context import context_of
 from hsoftmax.service.health import Health
-from hsoftmax.service.repository.polling import watch
+from hsoftmax.service.repository.polling import poll
 from tests.service.conftest import CLUSTERS, HIDDEN, expect_error, serving
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -131,7 +131,7 @@ def test_watching_survives_a_folder_that_cannot_be_read(copy):
 
     async def main() -> None:
         watching = asyncio.create_task(
-            watch(context.repository, context.log, context.health.recover, 0.01)
+            poll(context.repository, context.log, context.health.recover, 0.01)
         )
         while health.failure:
             await asyncio.sleep(0.01)

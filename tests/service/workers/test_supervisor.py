@@ -14,8 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _shared_out
-from hsoftmax.service.workers.channel import WorkerChannel, ask_whether_alive
-from hsoftmax.service.workers.metrics_aggregation import Snapshot, added, carried, page, snapshot
+from hsoftmax.service.workers.channel import WorkerChannel, request_liveness
+from hsoftmax.service.workers.metrics_aggregation import (
+    Snapshot,
+    aggregate,
+    page,
+    snapshot,
+    without_gauges,
+)
 from tests.service.conftest import HIDDEN
 from tests.service.processes import Process
 
@@ -138,7 +144,8 @@ IMPATIENT = """
 from hsoftmax import service
 from hsoftmax.service.workers import channel, supervisor
 
-channel._PATIENCE, supervisor._LOOK, supervisor._SILENCE, supervisor._GRACE = 0.3, 0.2, 1.0, 0.2
+channel._REQUEST_TIMEOUT_S, supervisor._GRACE_S = 0.3, 0.2
+supervisor._PROBE_INTERVAL_S, supervisor._SILENCE_TIMEOUT_S = 0.2, 1.0
 service.serve(service.Settings())
 """
 
@@ -186,7 +193,7 @@ def counted(requests: float, depth: float, resident: float) -> Snapshot:
 
 
 def test_counts_of_workers_are_added_by_their_meaning():
-    text = page(added({"0": counted(3, 1, 100), "1": counted(4, 9, 200)})).decode()
+    text = page(aggregate({"0": counted(3, 1, 100), "1": counted(4, 9, 200)})).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
         'hsoftmax_requests_total{model="words"} 7.0',
@@ -195,22 +202,24 @@ def test_counts_of_workers_are_added_by_their_meaning():
         'process_resident_memory_bytes{worker="0"} 100.0',
         'process_resident_memory_bytes{worker="1"} 200.0',
     ]
-    assert [family.name for family in carried(counted(1, 1, 1)).families] == ["hsoftmax_requests"]
+    assert [family.name for family in without_gauges(counted(1, 1, 1)).families] == [
+        "hsoftmax_requests"
+    ]
 
 
 def test_a_successor_counts_on(tmp_path):
     first = WorkerChannel(tmp_path, 0, 1)
-    first.keep(counted(3, 1, 100))
-    first.remember(frozenset({"words"}))
+    first.persist(counted(3, 1, 100))
+    first.persist_unloaded(frozenset({"words"}))
     second = WorkerChannel(tmp_path, 0, 1)
     assert second.unloaded == {"words"}
-    kept = second.keep(counted(2, 0, 50))
+    kept = second.persist(counted(2, 0, 50))
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
-    second.remember(frozenset())
+    second.persist_unloaded(frozenset())
     assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
 
 
 def test_who_does_not_answer_is_not_called_alive(tmp_path):
-    assert ask_whether_alive(tmp_path, 0) is None
+    assert request_liveness(tmp_path, 0) is None
