@@ -27,6 +27,7 @@ from .api import (
     file_routes,
     health_routes,
     operation_endpoints,
+    operation_path,
     page_routes,
 )
 from .api.dispatch import Dispatcher
@@ -103,7 +104,8 @@ def _api(
     )
     api.state.context = context
     for name, endpoint in endpoints.items():
-        api.router.routes.append(Route(endpoint.path, endpoint, methods=["POST"], name=name))
+        path = operation_path(name)
+        api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
     for router in _ROUTERS:
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]

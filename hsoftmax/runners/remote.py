@@ -44,7 +44,7 @@ class RemoteGraphRunner:
                 return [np.array([_floats(row) for row in answer["log_probabilities"]])]
             case "top_k":
                 task = request.task
-                rows = self._ask("topk", {**inputs, "k": task.k, "max_blocks": task.max_blocks})
+                rows = self._ask("top_k", {**inputs, "k": task.k, "max_blocks": task.max_blocks})
                 return _found(rows["results"], task.k)
             case _:
                 drawn = {"num_samples": request.task.num_samples, "seed": request.seed}
@@ -89,7 +89,7 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
         "k": bundle_info.num_targets,
         "version": info["version"],
     }
-    (answer,) = ask(base, f"{path}/topk", every, key=key)["results"]
+    (answer,) = ask(base, f"{path}/top_k", every, key=key)["results"]
     labels = dict(zip(answer["targets"], answer["labels"], strict=True))
     named = BundleInfo(
         name,

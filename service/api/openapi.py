@@ -82,10 +82,13 @@ def _add_questions(made: Json) -> None:
     _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
     made["components"]["schemas"] |= schemas
     for operation in OPERATIONS:
-        made["paths"][operation_path(operation)] = {"post": _operation(operation)}
+        for name in (operation.name, *operation.aliases):
+            made["paths"][operation_path(name)] = {"post": _operation(operation, name)}
 
 
-def _operation(operation: Operation) -> Json:
+def _operation(operation: Operation, route_name: str) -> Json:
+    """One route of an operation; the route of an alias is deprecated."""
+    alias = {"deprecated": True, "summary": f"Deprecated alias of {operation.name}"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     query = _content(_reference(operation.query)) | {"required": True}
     query["content"]["application/json"]["example"] = operation.example
@@ -96,7 +99,8 @@ def _operation(operation: Operation) -> Json:
     return {
         "tags": ["questions"],
         "summary": operation.summary,
-        "operationId": operation.name,
+        "operationId": route_name,
+        **(alias if route_name in operation.aliases else {}),
         "parameters": [name],
         "requestBody": query,
         "responses": {"200": answer, **{str(s): {} for s in _QUESTION_ERRORS}},

@@ -34,12 +34,17 @@ _WHOLE_VALUES = 2**18  # numbers that are computed, written and sent in one go: 
 
 
 def operation_endpoints(context: AppContext) -> dict[str, "Endpoint"]:
-    """The endpoint of each operation by its name."""
-    return {operation.name: Endpoint(operation, context) for operation in OPERATIONS}
+    """The endpoint of each operation, by its name and by its aliases."""
+    endpoints: dict[str, Endpoint] = {}
+    for operation in OPERATIONS:
+        endpoint = Endpoint(operation, context)
+        endpoints |= dict.fromkeys((operation.name, *operation.aliases), endpoint)
+    return endpoints
 
 
-def operation_path(operation: Operation) -> str:
-    return f"/v1/models/{{name}}/{operation.name}"
+def operation_path(name: str) -> str:
+    """The route of the operation, or of its alias."""
+    return f"/v1/models/{{name}}/{name}"
 
 
 class Endpoint:
@@ -49,7 +54,7 @@ class Endpoint:
         self._operation = operation
         self._core = context
         self._settings = context.settings
-        self.path = operation_path(operation)
+        self.path = operation_path(operation.name)  # the one label of metrics and logs
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(operation.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.errors import InvalidQuery, Malformed
+from hsoftmax.service.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -79,8 +80,9 @@ def error_message(message: str, expected_type: Any) -> str:  # noqa: ANN401  a t
     if missing := re.search(r"missing required field `([^`]+)`", problem):
         return f"{missing[1]}: expected a value, got none"
     if unknown := re.search(r"unknown field `([^`]*)`", problem):
-        fields = ", ".join(field.encode_name for field in msgspec.structs.fields(expected_type))
-        return f"unknown field {unknown[1][:60]!r}: expected {fields}"
+        fields = [field.encode_name for field in msgspec.structs.fields(expected_type)]
+        hint = did_you_mean(unknown[1], fields)
+        return f"unknown field {unknown[1][:60]!r}: expected {', '.join(fields)}{hint}"
     if problem == "Number out of range":
         return f"{json_path_in_words(path)}: expected a finite number, got one beyond float64"
     return f"{json_path_in_words(path)}: {problem[:1].lower()}{problem[1:]}"

@@ -97,6 +97,7 @@ class Operation:
 
     Attributes:
         name: the last part of the route
+        aliases: deprecated names, which are routes to the same endpoint
         query: msgspec type of the JSON query
         response: msgspec type of the JSON response
         plan: builds the plan of a query for a bundle
@@ -111,3 +112,4 @@ class Operation:
     example: Mapping[str, object]
     plan: Callable[[Any, LoadedBundle, Settings], Plan]
     guess_task: Callable[[bytes], str]
+    aliases: tuple[str, ...] = ()

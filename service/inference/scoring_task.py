@@ -6,6 +6,7 @@ import msgspec
 
 from hsoftmax.scoring import TASK_NAMES, OovPolicy, Task, TaskName
 from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.suggestions import did_you_mean
 
 _OOV_POLICIES: tuple[OovPolicy, ...] = get_args(OovPolicy)
 
@@ -27,7 +28,8 @@ def parse_task_name(name: str) -> TaskName:
     for known in TASK_NAMES:
         if name == known:
             return known
-    raise InvalidQuery(f"task: expected one of {', '.join(TASK_NAMES)}, got {name[:60]!r}")
+    hint = did_you_mean(name, TASK_NAMES)
+    raise InvalidQuery(f"task: expected one of {', '.join(TASK_NAMES)}, got {name[:60]!r}{hint}")
 
 
 def build_task(name: TaskName, query: TaskQuery) -> Task:

@@ -26,8 +26,12 @@ from .schemas import BatchObject
 from .state_dir import StateDir
 from .stored_spec import Spec, facts_of, open_source, order_of
 
-_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
-_TASK_OF: dict[str, TaskName] = {"probabilities": "probabilities", "topk": "top_k"}
+_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|top_k|topk)")
+_TASK_OF: dict[str, TaskName] = {
+    "probabilities": "probabilities",
+    "top_k": "top_k",
+    "topk": "top_k",  # the deprecated alias of the route
+}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Numbers are made of text in one go, in which nobody else has the interpreter: some milliseconds.
@@ -145,7 +149,7 @@ def _endpoint(query: BatchQuery) -> tuple[str, Task]:
     found = _ENDPOINT.fullmatch(query.endpoint)
     if found is None:
         raise InvalidQuery(
-            "endpoint: expected /v1/models/{name}/score, /probabilities or /topk, "
+            "endpoint: expected /v1/models/{name}/score, /probabilities or /top_k, "
             f"got {query.endpoint[:100]!r}"
         )
     name, question = found[1], found[2]

@@ -68,7 +68,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("export",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources"),
+        ("errors", "metrics", "page", "resources", "suggestions"),
         ("codecs", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),

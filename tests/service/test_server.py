@@ -140,12 +140,12 @@ def test_a_second_sigterm_ends_the_delay(start):
 def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
     server = start(max_body_bytes=1000)
     connection = server.connect()
-    connection.request("POST", "/v1/models/words/topk", b" " * 2_000_000)
+    connection.request("POST", "/v1/models/words/top_k", b" " * 2_000_000)
     answer = connection.getresponse()
     assert answer.status == 413
     assert json.loads(answer.read())["code"] == "too_large"
     ask(connection)
-    connection.request("POST", "/v1/models/words/topk", iter([b" " * 900] * 1000))
+    connection.request("POST", "/v1/models/words/top_k", iter([b" " * 900] * 1000))
     answer = connection.getresponse()
     assert answer.status == 413
     answer.read()

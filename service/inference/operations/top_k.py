@@ -91,8 +91,9 @@ def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseF
 
 
 TOP_K = Operation(
-    name="topk",
-    summary="The k likeliest targets",
+    name="top_k",
+    aliases=("topk",),
+    summary="The k most likely targets",
     query=TopKQuery,
     response=TopKAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "k": 5},

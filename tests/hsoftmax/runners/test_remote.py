@@ -30,7 +30,7 @@ def answer(question: str, body: dict[str, Any]) -> dict[str, Any]:
         targets = body.get("targets") or [range(TARGETS)] * len(full)
         rows = [[full[i, t] for t in row] for i, row in enumerate(targets)]
         return {"log_probabilities": rows}
-    if question == "topk":
+    if question == "top_k":
         order = np.argsort(-full, axis=1)[:, : body["k"]]
     else:
         rng = np.random.default_rng(body["seed"])

@@ -152,7 +152,7 @@ def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage
         unreadable = {"inputs": "no rows"}
         assert (await scene.client().ask(unreadable)).status == 429
         assert (await scene.client().ask(unreadable | {"targets": [1]})).status == 422
-        assert (await scene.client().ask(unreadable, path=URL[:-13] + "topk")).status == 422
+        assert (await scene.client().ask(unreadable, path=URL[:-13] + "top_k")).status == 422
         for path in ("nothing", "words"):
             url = f"/v1/models/{path}/probabilities"
             assert (await scene.client().ask(unreadable, path=url)).status in (404, 429)

@@ -85,8 +85,8 @@ def test_an_arrow_table_asks_as_its_numbers_do(client, ask, hidden):
     inputs = hidden.tolist()
     lists = pa.array(inputs, pa.list_(pa.float64()))
     for column in (rows(hidden), lists):
-        wanted = ask("topk", inputs=inputs, k=3)
-        assert post(client, "topk", stream({"inputs": column}), ARROW, k="3").json() == wanted
+        wanted = ask("top_k", inputs=inputs, k=3)
+        assert post(client, "top_k", stream({"inputs": column}), ARROW, k="3").json() == wanted
     for targets in (
         [3, 5, 0],
         [[3, 5], [], [1]],
@@ -123,7 +123,7 @@ def test_answers_travel_as_arrow(client, ask, hidden):
         ("probabilities", {"targets": [1, 2, 3]}),
         ("probabilities", {"targets": [[1, 2], [], [5]], "log": True}),
         ("clusters", {}),
-        ("topk", {"k": 3}),
+        ("top_k", {"k": 3}),
         ("sample", {"num_samples": 2, "seed": 7}),
     ]:
         query["inputs"] = hidden.tolist()
@@ -250,9 +250,9 @@ def test_the_format_liked_best_is_taken(accept, form):
 @pytest.mark.parametrize(
     ("question", "query", "accept", "sentence"),
     [
-        ("topk", {}, NPY, "a .npy holds one array"),
+        ("top_k", {}, NPY, "a .npy holds one array"),
         ("probabilities", {"targets": [[1], [1, 2], []]}, NPY, "rows of one length"),
-        ("topk", {}, "text/html", "accept: expected one of application/json"),
+        ("top_k", {}, "text/html", "accept: expected one of application/json"),
     ],
 )
 def test_what_a_format_cannot_hold_is_not_acceptable(
@@ -265,9 +265,9 @@ def test_what_a_format_cannot_hold_is_not_acceptable(
 
 def test_without_pyarrow_the_extra_is_named(client, hidden, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    body = client.post(URL + "topk", content=b"", headers={"content-type": ARROW})
+    body = client.post(URL + "top_k", content=b"", headers={"content-type": ARROW})
     expect_error(body, 415, "unsupported_media_type", "the extra `arrow`")
-    answer = client.post(URL + "topk", json={}, headers={"accept": ARROW})
+    answer = client.post(URL + "top_k", json={}, headers={"accept": ARROW})
     expect_error(answer, 406, "not_acceptable", "the extra `arrow`")
 
 
@@ -312,7 +312,7 @@ BAD_URLS = {
 
 @pytest.mark.parametrize("url", BAD_URLS)
 def test_a_bad_parameter_is_refused(client, url):
-    answer = client.post(f"{URL}topk?{url}", content=npy(GOOD), headers={"content-type": NPY})
+    answer = client.post(f"{URL}top_k?{url}", content=npy(GOOD), headers={"content-type": NPY})
     expect_error(answer, 422, "invalid_query", BAD_URLS[url])
 
 

@@ -66,7 +66,7 @@ def test_nothing_is_answered_before_the_bundles_are_loaded(repository):
 
     client = TestClient(create_app(Settings(repository=repository)))  # never started
     for answer in (
-        client.post("/v1/models/words/topk", json=QUERY),
+        client.post("/v1/models/words/top_k", json=QUERY),
         client.get("/v1/models/words"),
         client.get("/healthz/ready"),
     ):
@@ -95,7 +95,7 @@ def test_when_all_are_refused_readiness_says_why(copy):
     with serving(copy) as client:
         answer = client.get("/healthz/ready")
         expect_error(answer, 503, "not_ready", "words/1/weights.bin: expected SHA-256")
-        answer = client.post("/v1/models/words/topk", json=QUERY)
+        answer = client.post("/v1/models/words/top_k", json=QUERY)
         expect_error(answer, 404, "unknown_bundle", "was refused")
 
 
