@@ -1,4 +1,4 @@
-"""Queues are bounded, and say when to come again."""
+"""Lanes are bounded, and a rejection names the seconds after which to try again."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ MANY = 10**9
 
 
 def filled(engine, session, number: int, call) -> tuple[int, list[Overloaded]]:
-    """How many of the same calls are admitted behind one that runs, and the refusals."""
+    """Submit the call many times behind one that runs; the number admitted, and the rejections."""
 
     async def main() -> tuple[int, list[Overloaded]]:
         futures = [await begun(engine, rows(session, 0.0))]
@@ -47,7 +47,7 @@ def test_a_lane_is_bounded_in_requests_rows_and_bytes(start, metrics, limits, ad
     assert all(error.retry_after == 1 for error in refusals)
 
 
-def test_the_answer_s_size_counts_too(start):
+def test_the_size_of_the_result_counts_too(start):
     session = held()
     engine = start(limits=QueueLimits(MANY, MANY, 1000))
     assert filled(engine, session, 10, rows(session, 1, values=100))[0] == 2
@@ -59,7 +59,7 @@ def test_low_priority_may_fill_half_a_lane(start):
     assert filled(engine, session, 20, rows(session, 1, **urgent(True)))[0] == 5
 
 
-def test_what_is_larger_than_the_bounds_may_wait_alone(start):
+def test_a_call_larger_than_the_limits_may_wait_alone(start):
     session = held()
     got, _ = filled(start(limits=QueueLimits(1, 1, 1)), session, 2, rows(session, *range(100)))
     assert got == 1
@@ -142,7 +142,7 @@ def test_a_deadline_that_passes_while_it_runs_stops_the_run(start, metrics):
     assert metrics.why == {"expired": 1}
 
 
-def test_answers_that_wait_to_be_written_take_room(start):
+def test_responses_that_wait_for_encoding_take_room(start):
     engine = start(limits=QueueLimits(3, MANY, 10_000))
     session = held()
 

@@ -1,4 +1,4 @@
-"""Answers of a real bundle do not depend on the batch that they rode in."""
+"""The results of a real bundle do not depend on the batch that a call is in."""
 
 import asyncio
 
@@ -28,9 +28,8 @@ def _call(session, rng, rows: int) -> GraphCall:
         "sample": {"noise": rng.random((rows, 4, 2), dtype=np.float32)},
     }
     feeds = {"hidden": hidden, **more.get(session.task, {})}
-    return GraphCall(
-        session, feeds, rows, cost=2**23 * rows
-    )  # some fit in a batch, some are sliced
+    # Some fit in a batch, some are sliced.
+    return GraphCall(session, feeds, rows, cost=2**23 * rows)
 
 
 @pytest.mark.parametrize(

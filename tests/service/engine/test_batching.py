@@ -1,4 +1,4 @@
-"""What waits together is computed together, and nobody can tell from the answer."""
+"""Waiting calls run together, and the results are those of single runs."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ def answers(outputs) -> list[list[float]]:
 
 
 def behind_one(engine, session, calls) -> list:
-    """The outputs of calls that all waited while one other ran."""
+    """The results of calls that all wait while one other call runs."""
 
     async def main() -> list:
         first = await begun(engine, calls[0])
@@ -31,7 +31,7 @@ def behind_one(engine, session, calls) -> list:
     return asyncio.run(main())
 
 
-def test_what_queued_while_a_batch_ran_is_the_next_batch(engine, metrics):
+def test_calls_that_queued_while_a_batch_ran_are_the_next_batch(engine, metrics):
     session = held()
     outputs = behind_one(engine, session, [rows(session, 1, 2), rows(session, 3), rows(session, 4)])
     assert answers(outputs) == [[1, 2], [3], [4]]
@@ -80,7 +80,7 @@ def test_calls_of_two_sessions_are_not_merged(engine, metrics):
     assert len(other.runtime.ran) == 1
 
 
-def test_a_batch_has_a_budget_of_work(engine, metrics):
+def test_a_batch_has_a_maximum_cost(engine, metrics):
     session = held()
     calls = [rows(session, v, cost=2**27) for v in range(1, 21)]
     outputs = behind_one(engine, session, calls)
@@ -96,7 +96,7 @@ def test_an_oversized_request_is_sliced_and_answered_whole(engine):
     assert [len(feeds["hidden"]) for feeds in session.runtime.ran] == [8] * 12 + [4]
 
 
-def test_one_unit_larger_than_any_budget_is_still_computed(engine):
+def test_one_item_larger_than_any_batch_is_still_computed(engine):
     session = held("target_log_prob")
     call = pairs(session, [1, 2], [0, 1], [3, 4], cost=2**40)
     (output,) = asyncio.run(_gather(engine, [call]))
@@ -138,7 +138,7 @@ def test_without_batching_every_call_is_alone(start, metrics):
     assert [requests for _, _, requests in metrics.batches] == [1] * 4
 
 
-def test_tiny_work_runs_in_place(engine):
+def test_a_small_call_runs_inline(engine):
     session = held()
     outputs = asyncio.run(engine.run(rows(session, 1, cost=INLINE_MAX_COST)))
     assert session.runtime.threads == [threading.current_thread().name]
@@ -146,7 +146,7 @@ def test_tiny_work_runs_in_place(engine):
     assert outputs.computed > 0
 
 
-def test_tiny_work_waits_its_turn_where_others_wait(engine):
+def test_a_small_call_waits_where_others_wait(engine):
     session = held()
 
     async def main() -> list:
@@ -161,14 +161,14 @@ def test_tiny_work_waits_its_turn_where_others_wait(engine):
     assert answers(asyncio.run(main())) == [[0], [1], [2]]
 
 
-def test_a_device_runs_nothing_in_place(start):
+def test_a_device_runs_nothing_inline(start):
     session = held()
     assert start().is_small(rows(session, 1, cost=1))
     assert not start().is_small(rows(replace(session, on_cpu=False), 1, cost=1))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_large_work_leaves_the_event_loop_free(start, threads):
+def test_a_large_call_leaves_the_event_loop_free(start, threads):
     session = held()
     engine = start(threads)
 
@@ -183,14 +183,14 @@ def test_large_work_leaves_the_event_loop_free(start, threads):
     asyncio.run(main())
 
 
-def test_a_graph_that_gives_too_few_fails_its_own_request(engine):
+def test_a_graph_with_too_few_outputs_fails_its_own_request(engine):
     session = held()
     session.runtime._result = lambda feeds: np.zeros(7)
     with pytest.raises(InferenceFailed):
         asyncio.run(engine.run(rows(session, 1)))
 
 
-def test_depth_is_told_by_lane(engine):
+def test_waiting_requests_are_counted_by_lane(engine):
     session = held()
 
     async def main() -> dict:

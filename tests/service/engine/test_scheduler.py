@@ -1,4 +1,4 @@
-"""Whose turn it is."""
+"""The order in which waiting calls run."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from .conftest import begun, held, pairs, rows, urgent
 
 @pytest.fixture(autouse=True)
 def _steady_pace(monkeypatch) -> None:
-    """Fakes take no time: let work take what the engine first assumes."""
+    """Keep the initial estimates of cost, because fake graphs take no time."""
     monkeypatch.setattr(CostModel, "observe", lambda *_: None)
 
 
 def turns(engine, fill) -> list[str]:
-    """The order in which jobs finish that `fill` submits, given (submit, first)."""
+    """The order in which the calls end that `fill` submits; it gets the function to submit with."""
     order: list[str] = []
     first = held()
 
@@ -79,7 +79,7 @@ def test_neither_lane_starves_when_both_are_full(engine):
     assert longest <= 8
 
 
-def test_what_is_interactive_goes_before_what_is_not(engine):
+def test_interactive_calls_go_before_others(engine):
     session = held("target_log_prob")
 
     def fill(submit) -> None:
@@ -133,7 +133,7 @@ def test_full_distributions_leave_a_thread_to_the_others(start):
     asyncio.run(main())
 
 
-def test_a_bundle_asked_seldom_does_not_wait_for_one_asked_often(engine):
+def test_a_bundle_with_few_calls_does_not_wait_for_one_with_many(engine):
     often, seldom = held(), held()
 
     def fill(submit) -> None:
@@ -144,13 +144,13 @@ def test_a_bundle_asked_seldom_does_not_wait_for_one_asked_often(engine):
     assert turns(engine, fill).index("seldom") <= 3
 
 
-def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
-    """Else it would be computed in small batches, each of which reads all weights."""
+def test_a_full_distribution_waits_while_responses_wait_for_encoding(start):
+    """An early batch would be small, and each batch reads all weights."""
     engine = start()
     session, small = held(), held("target_log_prob")
 
     async def main() -> None:
-        for _ in range(8):  # it takes a while to write an answer, and none to compute one
+        for _ in range(8):  # encoding takes a while, computing takes no time
             await engine.run_in_idle(lambda: time.sleep(0.02))
             await engine.submit(rows(session, 1))
         ran = len(session.runtime.ran)
@@ -159,7 +159,7 @@ def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
         ]
         await asyncio.sleep(0)
         later = [engine.submit(rows(session, value)) for value in (1, 2, 3)]
-        await engine.submit(pairs(small, [1], [0], [0]))  # which nothing holds up
+        await engine.submit(pairs(small, [1], [0], [0]))  # not delayed
         assert not any(task.done() for task in writing[1:])
         assert len(session.runtime.ran) == ran
         await asyncio.gather(*later)
@@ -170,7 +170,7 @@ def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
     asyncio.run(main())
 
 
-def test_others_get_on_between_the_steps_of_an_answer(start):
+def test_other_callbacks_run_between_the_steps_of_an_encoding(start):
     engine = start()
     seen = []
 

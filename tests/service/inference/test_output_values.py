@@ -1,4 +1,4 @@
-"""Few values go through Python, many through NumPy: to the same numbers."""
+"""The conversions of few values in Python and of many in NumPy give the same numbers."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hsoftmax.service.inference.output_values import _MAX_SMALL_VALUES, to_value
 
 @pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("low", [0.0, -5.0, -80.0, -200.0, -800.0])
-def test_few_values_are_as_many(low, log):
+def test_few_values_are_converted_like_many(low, log):
     values = np.linspace(low, 1e-7, _MAX_SMALL_VALUES, dtype=np.float32)
     few = to_values(values, log)
     many = to_values(np.concatenate([values, values]), log)[:_MAX_SMALL_VALUES]

@@ -1,4 +1,4 @@
-"""What cannot be answered is refused with the right status, code and one clear sentence."""
+"""Invalid requests get the right status, code and message."""
 
 import json
 
@@ -88,14 +88,14 @@ def test_k_must_be_from_1_to_n(client, k):
     expect_error(answer, 422, INVALID, f"k: expected 1 to 11, got {k}")
 
 
-@pytest.mark.parametrize("question", ["top_k", "clusters", "sample"])
-def test_every_question_checks_its_inputs(client, question):
-    answer = client.post(f"/v1/models/words/{question}", json={"inputs": [ROW[1:]]})
+@pytest.mark.parametrize("operation", ["top_k", "clusters", "sample"])
+def test_every_operation_checks_its_inputs(client, operation):
+    answer = client.post(f"/v1/models/words/{operation}", json={"inputs": [ROW[1:]]})
     expect_error(answer, 422, INVALID, "inputs row 0: expected 8 numbers, got 7")
 
 
 @pytest.mark.parametrize(
-    ("question", "query", "sentence"),
+    ("operation", "query", "sentence"),
     [
         ("top_k", {"max_blocks": -1}, "max_blocks: expected 0 or more, got -1"),
         ("sample", {"num_samples": 0}, "num_samples: expected at least 1, got 0"),
@@ -103,8 +103,8 @@ def test_every_question_checks_its_inputs(client, question):
         ("clusters", {"k": 3}, "unknown field 'k': expected inputs, version, log"),
     ],
 )
-def test_other_fields_are_checked_too(client, question, query, sentence):
-    answer = client.post(f"/v1/models/words/{question}", json={"inputs": [ROW], **query})
+def test_other_fields_are_checked_too(client, operation, query, sentence):
+    answer = client.post(f"/v1/models/words/{operation}", json={"inputs": [ROW], **query})
     expect_error(answer, 422, INVALID, sentence)
 
 
@@ -146,7 +146,7 @@ def test_a_name_is_never_a_path(client, name):
 
 
 @pytest.mark.parametrize("kind", ["text/html", "multipart/form-data; boundary=x", "image/png"])
-def test_what_says_that_it_is_not_json_is_refused(client, kind):
+def test_a_content_type_other_than_json_is_refused(client, kind):
     answer = client.post("/v1/models/words/top_k", content=b"{}", headers={"content-type": kind})
     expect_error(answer, 415, "unsupported_media_type", "content-type: expected application/json")
 
@@ -154,7 +154,7 @@ def test_what_says_that_it_is_not_json_is_refused(client, kind):
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-8", "application/vnd.api+json", ""]
 )
-def test_what_may_be_json_is_read(client, kind):
+def test_a_content_type_that_may_be_json_is_read(client, kind):
     query = json.dumps({"inputs": [ROW]})
     answer = client.post("/v1/models/words/top_k", content=query, headers={"content-type": kind})
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Which bundles are served, which are refused, and what readiness says of it."""
+"""Served and refused bundles, and their effect on readiness."""
 
 import shutil
 
@@ -18,7 +18,7 @@ def spoil(path) -> None:
     path.write_bytes(content)
 
 
-def test_what_is_served_is_listed(client):
+def test_served_bundles_are_listed(client):
     models = client.get("/v1/models").json()["models"]
     assert [m["name"] for m in models] == ["plain", "words"]
     words = client.get("/v1/models/words").json()
@@ -44,7 +44,7 @@ def test_what_is_served_is_listed(client):
     assert client.get("/v1/models/words?version=1").json()["version"] == "1"
 
 
-def test_ready_says_what_is_served(client):
+def test_readiness_names_the_served_bundles(client):
     answer = client.get("/healthz/ready")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "models": ["plain", "words"], "refused": {}}
@@ -146,7 +146,7 @@ def test_a_task_that_the_bundle_lacks_is_not_found(repository):
         expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
 
 
-def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
+def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
     class Unreadable(Repository):
         def load(self) -> None:
             raise PermissionError(str(tmp_path))

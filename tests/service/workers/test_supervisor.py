@@ -1,4 +1,4 @@
-"""Several processes behind one port: replaced when killed, counted together, weights held once."""
+"""Several workers behind one port: replaced when killed, with common metrics and weights."""
 
 import json
 import os
@@ -31,7 +31,7 @@ ADMIN = {"authorization": "Bearer root"}
 
 
 def workers_of(server: Process) -> list[int]:
-    """Process ids of the workers, and of nothing else below the supervisor."""
+    """The process ids of the workers, without other children of the supervisor."""
     below = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return [pid for pid in map(int, below.split()) if b"spawn_main" in command(pid)]
 
@@ -63,7 +63,7 @@ def numbers(server: Process) -> dict[tuple[str, tuple], float]:
 
 
 def answered(found: dict) -> float:
-    """Requests to the question that were answered, by all workers."""
+    """Answered requests to the operation, of all workers."""
     return sum(
         value
         for (name, labels), value in found.items()
@@ -94,7 +94,7 @@ def test_workers_serve_together_are_replaced_and_counted_as_one(pair):
     os.kill(before[0], signal.SIGKILL)
     assert pair.until("worker_ended")["code"] == -signal.SIGKILL
     for _ in range(20):
-        assert ask(pair) == 200  # by the one that is left
+        assert ask(pair) == 200  # the other worker answers
     eventually(lambda: len(workers_of(pair)) == 2)
     pair.until("loaded")
     assert answered(numbers(pair)) == 60
@@ -153,7 +153,7 @@ service.serve(service.Settings())
 def test_a_worker_that_has_long_been_silent_is_replaced(start):
     server = start(run=IMPATIENT, workers=2, drain_timeout=0.2)
     server.until("loaded")
-    time.sleep(1)  # until it has said once that it is alive
+    time.sleep(1)  # until it has answered one probe
     stopped = workers_of(server)[1]
     os.kill(stopped, signal.SIGSTOP)
     assert server.until("worker_stuck")["silent"] is True
@@ -163,7 +163,7 @@ def test_a_worker_that_has_long_been_silent_is_replaced(start):
     assert stopped not in workers_of(server)
 
 
-def test_workers_end_when_the_process_above_them_is_killed(start):
+def test_workers_end_when_the_supervisor_is_killed(start):
     server = start(workers=2)
     server.until("loaded")
     pids = workers_of(server)
@@ -176,7 +176,7 @@ def test_workers_that_cannot_start_are_an_error_at_start(tmp_path):
         serve(Settings(repository=tmp_path / "nowhere", port=0, workers=2, log_level="error"))
 
 
-def test_threads_are_shared_out_among_workers_unless_told(tmp_path):
+def test_threads_are_divided_among_workers_unless_set(tmp_path):
     settings = Settings(repository=tmp_path, workers=2, threads=5)
     assert _shared_out(settings).threads == 5
     settings = Settings(repository=tmp_path, workers=4)
@@ -207,7 +207,7 @@ def test_counts_of_workers_are_added_by_their_meaning():
     ]
 
 
-def test_a_successor_counts_on(tmp_path):
+def test_a_successor_continues_the_counts(tmp_path):
     first = WorkerChannel(tmp_path, 0, 1)
     first.persist(counted(3, 1, 100))
     first.persist_unloaded(frozenset({"words"}))
@@ -221,5 +221,5 @@ def test_a_successor_counts_on(tmp_path):
     assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
 
 
-def test_who_does_not_answer_is_not_called_alive(tmp_path):
+def test_a_worker_that_does_not_answer_is_not_alive(tmp_path):
     assert request_liveness(tmp_path, 0) is None

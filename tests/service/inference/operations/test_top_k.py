@@ -28,7 +28,7 @@ def test_it_gives_the_k_likeliest_in_order(ask, hidden, k):
         assert 1 <= result["blocks"] <= CLUSTERS
 
 
-def test_k_is_ten_unless_said(ask, hidden):
+def test_k_is_ten_by_default(ask, hidden):
     answer = ask("top_k", inputs=hidden[:1].tolist())
     assert len(answer["results"][0]["targets"]) == 10
 
