@@ -63,7 +63,7 @@ _HISTOGRAMS = {
 
 _MAX_PENDING = 64  # records that are added to the counts together
 
-Labels = tuple[object, ...]
+LabelValues = tuple[object, ...]
 
 
 class Histogram:
@@ -97,11 +97,13 @@ class Metrics:
     """Counters, gauges and histograms by name and labels, as plain values."""
 
     def __init__(self) -> None:
-        self.counters: dict[str, defaultdict[Labels, float]] = {
+        self.counters: dict[str, defaultdict[LabelValues, float]] = {
             name: defaultdict(float) for name in _COUNTERS
         }
-        self.gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
-        self.histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in _HISTOGRAMS}
+        self.gauges: dict[str, dict[LabelValues, float]] = {name: {} for name in _GAUGES}
+        self.histograms: dict[str, dict[LabelValues, Histogram]] = {
+            name: {} for name in _HISTOGRAMS
+        }
         self._pending_requests: list[tuple[str, str, int, str, float]] = []
         self._pending_runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
@@ -147,7 +149,7 @@ class Metrics:
         for lane, number in requests.items():
             self.gauges["queue_depth"][lane,] = number
 
-    def bundles(self, loaded: Iterable[Labels]) -> None:
+    def bundles(self, loaded: Iterable[LabelValues]) -> None:
         """Set the loaded bundles, each by the labels of `bundle_info`."""
         self.gauges["bundle_info"] = dict.fromkeys(loaded, 1.0)
 
@@ -204,14 +206,14 @@ class Metrics:
             self._histogram("queue_seconds", (route, model)).add(queue)
             self._histogram("compute_seconds", (route, model)).add(compute)
 
-    def _histogram(self, name: str, labels: Labels) -> Histogram:
+    def _histogram(self, name: str, labels: LabelValues) -> Histogram:
         found = self.histograms[name].get(labels)
         if found is None:
             found = self.histograms[name][labels] = Histogram(_HISTOGRAMS[name][2])
         return found
 
 
-def _label_values(values: Labels) -> list[str]:
+def _label_values(values: LabelValues) -> list[str]:
     return [str(value) for value in values]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hsoftmax import models, service
 from hsoftmax.client import Client
-from hsoftmax.demo.queries import Comparison, SampleAnswer, compare, query_sample
+from hsoftmax.demo.queries import Comparison, ContextAnswer, compare, query_sample
 from hsoftmax.demo.sample_model import SAMPLE_NAME, default_repository, export_sample, find_sample
 
 _SECONDS_TO_START = 60
@@ -70,7 +70,7 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
     return 0
 
 
-def _shown(answer: SampleAnswer) -> Table:
+def _shown(answer: ContextAnswer) -> Table:
     table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
     table.add_column("next word")
     table.add_column("probability", justify="right")

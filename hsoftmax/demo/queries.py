@@ -18,7 +18,7 @@ _ROUTE = f"/v1/models/{SAMPLE_NAME}"
 
 
 @dataclass(frozen=True)
-class SampleAnswer:
+class ContextAnswer:
     """The five likeliest next words of one context, and the word that truly came next."""
 
     context: str
@@ -42,7 +42,7 @@ class Comparison:
         return abs(self.got - self.wanted) <= self.tolerance
 
 
-def query_sample(client: Client, sample: Sample, made: bundle.Bundle) -> list[SampleAnswer]:
+def query_sample(client: Client, sample: Sample, made: bundle.Bundle) -> list[ContextAnswer]:
     """Ask about the first few held-out positions."""
     hidden, target = (array[:_SHOWN] for array in sample.heldout)
     labels = bundle.read_labels(made)
@@ -53,7 +53,7 @@ def query_sample(client: Client, sample: Sample, made: bundle.Bundle) -> list[Sa
         f"{_ROUTE}/probabilities", {"inputs": hidden.tolist(), "targets": true_words}
     )["probabilities"]
     return [
-        SampleAnswer(
+        ContextAnswer(
             context, tuple(best["labels"]), tuple(best["probabilities"]), word, probability
         )
         for context, best, word, probability in zip(
@@ -63,7 +63,7 @@ def query_sample(client: Client, sample: Sample, made: bundle.Bundle) -> list[Sa
 
 
 def compare(
-    client: Client, sample: Sample, made: bundle.Bundle, answers: list[SampleAnswer]
+    client: Client, sample: Sample, made: bundle.Bundle, answers: list[ContextAnswer]
 ) -> Iterator[Comparison]:
     """Everything that was answered, and the perplexity of all held-out positions, checked."""
     model = models.from_tensors(
@@ -80,7 +80,7 @@ def compare(
 
 
 def _compare_answer(
-    answer: SampleAnswer, probs: Float64, labels: tuple[str, ...]
+    answer: ContextAnswer, probs: Float64, labels: tuple[str, ...]
 ) -> Iterator[Comparison]:
     where = {label: target for target, label in enumerate(labels)}
     best = -np.sort(-probs)
