@@ -30,7 +30,8 @@ def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers = {"allow": allow_header(routes, request.scope)}
-        suggestion = closest_path(request.scope["path"], templates)
+        missing = error.status_code == 404
+        suggestion = closest_path(request.scope["path"], templates) if missing else None
         refusal = of_status(error.status_code, headers.get("allow"), suggestion)
         return error_response(refusal, request.scope, headers)
 
@@ -46,10 +47,10 @@ def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
         return error_response(InvalidQuery(sentence), request.scope)
 
 
-def _route_templates(routes: Sequence[BaseRoute]) -> set[str]:
-    """The paths of the routes; an alias counts as the path of its endpoint."""
+def _route_templates(routes: Sequence[BaseRoute]) -> list[str]:
+    """The paths of the routes in order; an alias counts as the path of its endpoint."""
     templates = set()
     for route in routes:
         endpoint = getattr(route, "endpoint", None)
         templates.add(getattr(endpoint, "path", getattr(route, "path", "")))
-    return templates
+    return sorted(templates)
