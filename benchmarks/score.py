@@ -118,7 +118,7 @@ def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     return found
 
 
-def _asked(hidden: Array, target: Array) -> scoring.Asked:
+def _asked(hidden: Array, target: Array) -> scoring.GraphRequest:
     rows = len(hidden)
     nothing = [None] * rows
     one, bare = np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
@@ -129,7 +129,10 @@ def _asked(hidden: Array, target: Array) -> scoring.Asked:
 
 
 def _rate(
-    pool: ThreadPoolExecutor, run: scoring.Run, asked: list[scoring.Asked], cores: int
+    pool: ThreadPoolExecutor,
+    run: scoring.GraphRunner,
+    asked: list[scoring.GraphRequest],
+    cores: int,
 ) -> tuple[float, float]:
     list(pool.map(run, asked[:cores]))
     done, started, used = 0, time.perf_counter(), time.process_time()

@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import os
 import re
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,9 +40,11 @@ def open_bundle(path: Path) -> Bundle:
     """Read and check the manifest, and that every file is there with its size.
 
     Raises:
-        BundleError: not a bundle, a manifest that does not fit, a missing, short or linked file.
+        BundleError: not a bundle, a manifest that does not fit, a missing or short file.
     """
     try:
+        if not stat.S_ISREG((path / MANIFEST).stat().st_mode):  # a pipe or a device has no end
+            raise BundleError(f"{path / MANIFEST}: expected a regular file, got none")
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(
@@ -80,12 +83,12 @@ def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
 
 
 def load_tensors(bundle: Bundle) -> dict[str, models.arrays.Array]:
-    """Every tensor by name, as read-only views of the mapped `weights.bin`."""
+    """Every tensor by name, as read-only views of the mapped `weights.bin`; bfloat16 as uint16."""
     if not bundle.manifest.tensors:
         return {}
     mapped = np.memmap(bundle.file(WEIGHTS), dtype=np.uint8, mode="r")
     return {
-        t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
+        t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.stored_dtype).reshape(t.shape)
         for t in bundle.manifest.tensors
     }
 
@@ -135,7 +138,11 @@ def sha256(path: Path) -> str:
 
 
 def _expect_file(path: Path, wanted: File) -> None:
-    if path.is_symlink() or not path.is_file():
+    """Raise BundleError unless it is a file of that size, or a link to one.
+
+    Model hubs and mounted volumes make links; the hash of the content says if it is the right one.
+    """
+    if not path.is_file():
         raise BundleError(f"{path}: expected a regular file, got none")
     size = path.stat().st_size
     if size != wanted.size:

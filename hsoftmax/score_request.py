@@ -1,4 +1,4 @@
-"""What `hsoftmax score` is asked to do, in words that any machine of a cluster understands."""
+"""The request of `hsoftmax score`, in a form that can be sent to any machine of a cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from hsoftmax import scoring
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The parts of an order that can be sent; what None stands for follows from the bundle."""
+    """The parts of a job's specification that can be sent; None lets the bundle decide."""
 
     input: Path
     output: Path
@@ -19,16 +19,20 @@ class ScoreRequest:
     shard_rows: int | None = None
 
 
-def open_job_spec(call: ScoreRequest, bundle_info: scoring.BundleInfo) -> scoring.JobSpec:
-    """The order, whose source is to be closed. Raises CallError."""
-    files = scoring.find_inputs(call.input)
-    format = scoring.find_format(call.output if call.output.suffix else files[0])
-    reader = scoring.open_inputs(files, call.columns, bundle_info, labelled=call.labelled)
+def open_job_spec(request: ScoreRequest, bundle_info: scoring.BundleInfo) -> scoring.JobSpec:
+    """Opens the input and builds the job's specification; the caller closes its reader.
+
+    Raises:
+        CallError: the input, the output or the bundle does not fit the task.
+    """
+    files = scoring.find_inputs(request.input)
+    format = scoring.find_format(request.output if request.output.suffix else files[0])
+    reader = scoring.open_inputs(files, request.columns, bundle_info, labelled=request.labelled)
     try:
         return scoring.build_job_spec(
-            reader, call.output, format, bundle_info, call.task,
-            columns=call.columns, labelled=call.labelled,
-            batch=call.batch, shard_rows=call.shard_rows,
+            reader, request.output, format, bundle_info, request.task,
+            columns=request.columns, labelled=request.labelled,
+            batch=request.batch, shard_rows=request.shard_rows,
         )  # fmt: skip
     except scoring.CallError:
         reader.close()

@@ -127,7 +127,7 @@ def _open_graph(
     path: Path, options: ort.SessionOptions, providers: Sequence[Any]
 ) -> ort.InferenceSession:
     options.add_session_config_entry("session.disable_prepacking", "1")  # weights stay mapped
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error is raised, too, and reported by its handler
     try:
         return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Many rows at once: from a hidden matrix and targets to one record a row, and files of them."""
+"""Scores many rows: streams, and files of them as jobs that can be resumed."""
 
 from .bundle_info import BundleInfo
 from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
@@ -31,7 +31,7 @@ from .job.runner import (
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
 from .job.workspace import Workspace, workspace_path
-from .perplexity import Tally, tallies
+from .perplexity import Tally, tally_sequences
 from .results import RowResults, score_rows
 from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
 from .task import MAX_SEED, TASK_NAMES, OovPolicy, TargetShape, Task, TaskName
@@ -92,6 +92,6 @@ __all__ = [
     "score_rows",
     "sequences_path",
     "shard_ranges",
-    "tallies",
+    "tally_sequences",
     "workspace_path",
 ]

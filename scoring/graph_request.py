@@ -1,6 +1,7 @@
-"""From rows to one run of a graph: what is asked, apart from who answers it.
+"""Turns a batch of rows into one run of a graph.
 
-Whoever runs graphs is a `Run`: sessions of one's own, an engine, or a server elsewhere.
+A `GraphRunner` runs it: ONNX Runtime sessions of this process, the service's engine, or a remote
+server.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,12 @@ from .task import MAX_SEED, TargetShape, Task, graph_for_task
 
 @dataclass(frozen=True, slots=True)
 class GraphRequest:
-    """One run of a bundle's graph; `positions` are the chunk's rows that it is about."""
+    """One run of a bundle's graph.
+
+    Attributes:
+        positions: positions in the batch of the rows that are in `hidden`
+        row, target: the pairs of `target_log_prob`, with `row` an index into `hidden`
+    """
 
     graph: str
     task: Task
@@ -35,16 +41,19 @@ GraphRunner = Callable[[GraphRequest], list[Array]]
 def build_graph_request(
     rows: RowBatch, task: Task, target_shape: TargetShape, first_row: int
 ) -> GraphRequest | None:
-    """What to run for a chunk whose first row is number `first_row`; None if there is nothing."""
+    """Builds the request for a batch whose first row has the number `first_row`.
+
+    Returns None if no row needs the graph.
+    """
     graph = graph_for_task(task, target_shape)
-    answerable = np.ones(len(rows), dtype=np.bool_)
-    answerable[list(rows.row_errors)] = False
+    needed = np.ones(len(rows), dtype=np.bool_)
+    needed[list(rows.row_errors)] = False
     if graph == "target_log_prob":
-        answerable &= rows.counts > 0
-    if not answerable.any():
+        needed &= rows.counts > 0
+    if not needed.any():
         return None
-    # Every row takes its share of the noise, so that a draw does not depend on others' flaws.
-    kept = np.flatnonzero(answerable) if graph != "sample" else np.arange(len(rows))
+    # Every row takes its share of the noise, so a row's draw does not depend on others' errors.
+    kept = np.flatnonzero(needed) if graph != "sample" else np.arange(len(rows))
     return GraphRequest(
         graph=graph,
         task=task,
@@ -52,12 +61,12 @@ def build_graph_request(
         hidden=rows.hidden if len(kept) == len(rows) else rows.hidden[kept],
         row=np.repeat(np.arange(len(kept)), rows.counts[kept]),
         target=rows.target,
-        seed=_seed(task.seed, first_row),
+        seed=_batch_seed(task.seed, first_row),
     )
 
 
 def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
-    """The inputs of the bundle's graph."""
+    """Returns the graph's inputs by name."""
     task, hidden = request.task, request.hidden
     match request.graph:
         case "target_log_prob":
@@ -73,7 +82,7 @@ def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
 
 
 def outputs_by_name(outputs: list[Array], request: GraphRequest) -> Mapping[str, Array]:
-    """A graph's outputs by name."""
+    """Returns a graph's outputs by name."""
     return dict(zip(_OUTPUTS[request.graph], outputs, strict=True))
 
 
@@ -85,7 +94,7 @@ _OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _seed(seed: int, first_row: int) -> int:
-    """A chunk's own seed: the service draws the same targets from it."""
+def _batch_seed(seed: int, first_row: int) -> int:
+    """Derives a batch's own seed. The service derives the same one, and draws the same targets."""
     mixed = np.random.SeedSequence([seed, first_row]).generate_state(1, np.uint64)[0]
     return int(mixed) & MAX_SEED

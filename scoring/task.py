@@ -1,4 +1,4 @@
-"""What is asked of each row, and the fields that its record will have."""
+"""Tasks: the computation for each row, its parameters, and the fields of the resulting records."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +10,24 @@ from .errors import CallError
 TaskName = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
-# How rows name what they ask about: one target, a list of them, or none at all.
+# How rows name their targets: one target each, a list each, or none.
 TargetShape = Literal["one", "many", "none"]
 OovPolicy = Literal["error", "exclude"]
 ValueKind = Literal["float32", "float64", "int64", "bool", "string"]
 
-MAX_SEED = 2**53 - 1  # what JSON carries through every client unharmed
+MAX_SEED = 2**53 - 1  # the largest integer that JSON clients read exactly
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The question, and its parameters; each says nothing to tasks that have no use for it.
+    """A task and its parameters. A task ignores the parameters of other tasks.
 
     Attributes:
-        k, max_blocks: top_k: how many targets; most blocks to open for a row, 0 for no limit
+        k, max_blocks: top_k: the number of targets; the most blocks to open for a row, 0 for no
+            limit
         num_samples, seed: sample
-        oov, log_base: perplexity: what an unknown label does; the unit of log-probabilities
+        oov, log_base: perplexity: whether an unknown label is an error or is left out; the base of
+            log-probabilities, None for e
     """
 
     name: TaskName
@@ -34,12 +36,12 @@ class Task:
     num_samples: int = 1
     seed: int = 0
     oov: OovPolicy = "error"
-    log_base: float | None = None  # None is e
+    log_base: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordField:
-    """One field of a record; `listed` where it is a list of that kind."""
+    """One field of a record; `listed` if its values are lists of that kind."""
 
     name: str
     kind: ValueKind
@@ -47,17 +49,17 @@ class RecordField:
 
 
 def needs_target(task: Task) -> bool:
-    """Whether a row without a target is wrong."""
+    """True if a row without a target is an error."""
     return task.name in ("target_log_prob", "perplexity")
 
 
 def reads_target(task: Task) -> bool:
-    """Whether a row's target is looked at."""
+    """True if the task reads a row's target."""
     return needs_target(task) or task.name == "probabilities"
 
 
 def graph_for_task(task: Task, target_shape: TargetShape) -> str:
-    """The bundle's graph that answers."""
+    """Returns the name of the bundle's graph that the task runs."""
     match task.name:
         case "target_log_prob" | "perplexity":
             return "target_log_prob"
@@ -67,12 +69,12 @@ def graph_for_task(task: Task, target_shape: TargetShape) -> str:
             return task.name
 
 
-def fields(
+def record_fields(
     task: Task, target_shape: TargetShape, bundle_info: BundleInfo
 ) -> tuple[RecordField, ...]:
-    """What a record holds beside `id`, in order."""
+    """Returns the fields of a record except `id`, in order."""
     labels = () if bundle_info.labels is None else (RecordField("labels", "string", True),)
-    drawn = (
+    targets = (
         RecordField("targets", "int64", True),
         *labels,
         RecordField("probabilities", "float64", True),
@@ -85,9 +87,9 @@ def fields(
         case "log_probs":
             return (RecordField("log_probs", "float32", True),)
         case "top_k":
-            return (*drawn, RecordField("exact", "bool"), RecordField("blocks", "int64"))
+            return (*targets, RecordField("exact", "bool"), RecordField("blocks", "int64"))
         case "sample":
-            return drawn
+            return targets
         case "perplexity":
             return (
                 RecordField("sequence", "string"),
@@ -97,28 +99,28 @@ def fields(
 
 
 def values_per_row(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -> int:
-    """About how many numbers a row's record holds: what bounds a batch in memory."""
+    """Estimates how many numbers a row's record holds, to bound the memory of a batch."""
     if graph_for_task(task, target_shape) == "log_probs":
         return bundle_info.num_targets
     return {"top_k": 2 * task.k, "sample": 4 * task.num_samples}.get(task.name, 1)
 
 
 def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -> None:
-    """Raise CallError unless this bundle can answer this task."""
+    """Raises CallError unless the bundle supports the task with these parameters."""
     graph = graph_for_task(task, target_shape)
     if graph not in bundle_info.graphs:
         raise CallError(
             f"task {task.name}: expected a bundle with {graph}, got {bundle_info.name} with "
             f"{', '.join(sorted(bundle_info.graphs)) or 'none'}"
         )
-    _within("k", task.k if task.name == "top_k" else 1, 1, bundle_info.num_targets)
-    _within("num_samples", task.num_samples, 1, 2**20)
-    _within("seed", task.seed, 0, MAX_SEED)
-    _within("max_blocks", task.max_blocks, 0, 2**31)
+    _expect_range("k", task.k if task.name == "top_k" else 1, 1, bundle_info.num_targets)
+    _expect_range("num_samples", task.num_samples, 1, 2**20)
+    _expect_range("seed", task.seed, 0, MAX_SEED)
+    _expect_range("max_blocks", task.max_blocks, 0, 2**31)
     if task.log_base is not None and not (0 < task.log_base < math.inf and task.log_base != 1):
         raise CallError(f"log_base: expected a positive number that is not 1, got {task.log_base}")
 
 
-def _within(name: str, got: int, least: int, most: int) -> None:
-    if not least <= got <= most:
-        raise CallError(f"{name}: expected {least} to {most}, got {got}")
+def _expect_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise CallError(f"{name}: expected {low} to {high}, got {value}")

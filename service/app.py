@@ -40,6 +40,7 @@ from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
 from .middleware.request_log import RequestLogMiddleware
 from .middleware.tracing import TracingMiddleware
+from .repository.daemon_thread import in_daemon_thread
 from .repository.polling import poll
 from .resources import freeze_gc
 from .settings import Settings
@@ -146,7 +147,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _follow(context: AppContext) -> None:
     """Load the repository, then keep up with it."""
-    await asyncio.to_thread(context.load)
+    await in_daemon_thread(context.load)
     freeze_gc()
     if context.settings.watch:
         await poll(context.repository, context.log, context.health.recover)

@@ -46,10 +46,12 @@ class AppContext:
             self.health.failure = "the repository could not be read"
             self.log.exception("load_failed")
             return
-        self.log.info(
+        bundles = self.repository.names()
+        say = self.log.info if bundles else self.log.warning
+        say(
             "loaded",
-            bundles=self.repository.names(),
-            refused=list(self.repository.refused),
+            bundles=bundles,
+            refused=dict(self.repository.refused),
             device=self.repository.device.name,
             ms=round((perf_counter() - started) * 1e3, 1),
         )

@@ -6,13 +6,14 @@ from typing import Any
 
 from .context import AppContext
 from .errors import NotAlive
+from .repository.daemon_thread import in_daemon_thread
 from .resources import resident_bytes
 from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 
 async def reload(context: AppContext, name: str) -> Mapping[str, str]:
     """Reload a bundle everywhere; what was refused anywhere."""
-    refused = dict(await asyncio.to_thread(context.repository.reload, name))
+    refused = dict(await in_daemon_thread(context.repository.reload, name))
     if context.peers is not None:
         context.peers.persist_unloaded(context.repository.unloaded)
         for told in await context.peers.broadcast({"do": "reload", "name": name}):
@@ -22,7 +23,7 @@ async def reload(context: AppContext, name: str) -> Mapping[str, str]:
 
 async def unload(context: AppContext, name: str) -> None:
     """Unload a bundle everywhere. Raises UnknownBundle if it is not served here."""
-    await asyncio.to_thread(context.repository.unload, name)
+    await in_daemon_thread(context.repository.unload, name)
     if context.peers is not None:
         context.peers.persist_unloaded(context.repository.unloaded)
         await context.peers.broadcast({"do": "unload", "name": name})
@@ -53,11 +54,11 @@ async def answer_peer(context: AppContext, question: dict[str, Any]) -> dict[str
         case "live":
             return {"alive": _is_alive(context)}
         case "reload":
-            refused = await asyncio.to_thread(context.repository.reload, name)
+            refused = await in_daemon_thread(context.repository.reload, name)
             return {"refused": dict(refused)}
         case "unload":
             if name in context.repository.names():
-                await asyncio.to_thread(context.repository.unload, name)
+                await in_daemon_thread(context.repository.unload, name)
     return {}
 
 

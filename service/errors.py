@@ -20,6 +20,7 @@
     ├── KeyReused                       409  idempotency_key_reused
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
+    ├── UrlTooLong                      414  url_too_long
     ├── UnsupportedMediaType            415  unsupported_media_type
     ├── RangeNotSatisfiable             416  range_not_satisfiable
     ├── InvalidQuery                    422  invalid_query
@@ -28,8 +29,10 @@
     │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
+    ├── HeadTooLarge                    431  head_too_large
     ├── Internal                        500  internal
     │   └── InferenceFailed                  inference_failed
+    ├── NotSupported                    501  not_supported
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
@@ -135,6 +138,18 @@ class BatchEnded(ServiceError, status=409, code="batch_ended"):
 
 class TooLarge(ServiceError, status=413, code="too_large"):
     """The body, the number of rows or the response exceeds a limit."""
+
+
+class UrlTooLong(ServiceError, status=414, code="url_too_long"):
+    """The URL of a request is longer than the service reads."""
+
+
+class HeadTooLarge(ServiceError, status=431, code="head_too_large"):
+    """The headers of a request, or its trailers, are more than the service reads."""
+
+
+class NotSupported(ServiceError, status=501, code="not_supported"):
+    """A method or a transfer coding of HTTP that the service does not have."""
 
 
 class UnsupportedMediaType(ServiceError, status=415, code="unsupported_media_type"):

@@ -42,7 +42,10 @@ class Case:
 
 
 def cases(
-    model: models.Softmax, precision: bundle.Precision, uniforms: int, rng: np.random.Generator
+    model: models.Softmax,
+    precision: bundle.StoredPrecision,
+    uniforms: int,
+    rng: np.random.Generator,
 ) -> Iterator[Case]:
     """Every case for a model that is stored so; what its weights stand for is the model's."""
     drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)

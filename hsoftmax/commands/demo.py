@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hsoftmax import models, service
 from hsoftmax.client import Client
-from hsoftmax.demo.queries import Comparison, ContextAnswer, compare, query_sample
+from hsoftmax.demo.queries import Comparison, WordPrediction, compare, query_sample
 from hsoftmax.demo.sample_model import SAMPLE_NAME, default_repository, export_sample, find_sample
 
 _SECONDS_TO_START = 60
@@ -70,7 +70,7 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
     return 0
 
 
-def _shown(answer: ContextAnswer) -> Table:
+def _shown(answer: WordPrediction) -> Table:
     table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
     table.add_column("next word")
     table.add_column("probability", justify="right")
@@ -85,10 +85,10 @@ def _report(console: Console, comparisons: list[Comparison]) -> None:
     wrong = [c for c in comparisons if not c.passed]
     if wrong:
         raise models.UserError(
-            f"{wrong[0].what}: expected {wrong[0].wanted} by the reference, got {wrong[0].got}"
+            f"{wrong[0].name}: expected {wrong[0].expected} by the reference, got {wrong[0].got}"
         )
     for comparison in comparisons[-2:]:
-        console.print(f"{comparison.what}: {comparison.got:.6g}")
+        console.print(f"{comparison.name}: {comparison.got:.6g}")
     console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
 
 

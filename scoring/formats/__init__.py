@@ -1,4 +1,4 @@
-"""Formats by extension: rows in, records out."""
+"""File formats, chosen by extension: they read rows and write records."""
 
 from .columns import CUSTOM_ID, Columns, parse_columns
 from .reader import Position, RawBatch, RowReader

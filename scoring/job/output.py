@@ -1,4 +1,7 @@
-"""What the end of a job needs to know, apart from rows and bundle: both may be gone by then."""
+"""The output of a job: its path, format and schema.
+
+The end of a job needs no more than this. Its rows and its bundle may be gone by then.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +12,15 @@ from hsoftmax.scoring.task import Task
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Where finished shards go, and as what.
+    """The destination of finished shards, and the form of their records.
 
     Attributes:
-        model: the bundle's name
-        apart: error records are in the ledger, and go into a file beside the output
+        path: a file; without an extension, a folder with a file for each shard
+        model: the bundle's name, for the summary
+        separate_errors: error records go into a file beside the output
     """
 
-    output: Path
+    path: Path
     format: OutputFormat
     record_schema: RecordSchema
     task: Task
@@ -24,10 +28,11 @@ class OutputSpec:
     separate_errors: bool = False
 
     @property
-    def folder(self) -> bool:
-        """An output whose name has no extension."""
-        return not self.output.suffix
+    def is_folder(self) -> bool:
+        """True if the output's name has no extension."""
+        return not self.path.suffix
 
     @property
     def has_error_file(self) -> bool:
-        return self.separate_errors or self.format.mute
+        """True if error records go into a file beside the output."""
+        return self.separate_errors or not self.format.holds_errors

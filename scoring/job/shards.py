@@ -1,4 +1,7 @@
-"""Where each shard of a job begins, found without parsing a row: what one machine tells others."""
+"""Finds where each shard of a job begins, without parsing rows.
+
+A cluster's driver sends these ranges to the machines that make the shards.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +22,14 @@ class ShardStart:
 
 @dataclass(frozen=True, slots=True)
 class ShardRange:
-    """One shard as it is to be made."""
+    """The rows of one shard."""
 
     start: ShardStart
     rows: int
 
 
 def shard_ranges(spec: JobSpec, start: ShardStart) -> Iterator[ShardRange]:
-    """The shards from here to the end."""
+    """Yields the shards from `start` to the end of the input."""
     while True:
         end, rows = spec.reader.skip(start.position, spec.shard_rows)
         if not rows:

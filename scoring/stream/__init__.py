@@ -1,7 +1,17 @@
-"""Rows in, records out, as they come: order kept, memory bounded, an end that says so."""
+"""Scores a stream of rows into a stream of records.
+
+Order is kept, memory is bounded, and the last record is a summary that proves the stream is whole.
+"""
 
 from .ndjson import LineSplitter, LineStreamReader, LineStreamWriter
-from .pipeline import AsyncGraphRunner, StreamReader, StreamSpec, StreamWriter, score_stream
+from .pipeline import (
+    AsyncGraphRunner,
+    RunInIdle,
+    StreamReader,
+    StreamSpec,
+    StreamWriter,
+    score_stream,
+)
 from .summary import StreamTotals
 
 __all__ = [
@@ -9,6 +19,7 @@ __all__ = [
     "LineSplitter",
     "LineStreamReader",
     "LineStreamWriter",
+    "RunInIdle",
     "StreamReader",
     "StreamSpec",
     "StreamTotals",

@@ -21,6 +21,7 @@ from hsoftmax.service.http.disconnect import cancel_on_disconnect
 from hsoftmax.service.http.request_context import RequestContext, current
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_answer, send_error
+from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
@@ -83,6 +84,7 @@ class Endpoint:
         request_context.serve(bundle)
         if form is Format.JSON:  # of others, only reading them tells the task
             self._core.engine.admit(self._operation.guess_task(body))
+            check_body_shape(body, bundle, self._settings)
         query = self._query(form, body, scope["query_string"])
         if query.version is not None:
             bundle = self._core.repository.find(bundle.name, str(query.version))

@@ -146,7 +146,7 @@ class ScoreEndpoint:
             bundle_info=served.bundle_info,
             reader=intake,
             writer=_outlet(asked, intake),
-            run=runner(self._core.engine, served, asked.options, pulse, note),
+            run_graph=runner(self._core.engine, served, asked.options, pulse, note),
             run_in_idle=self._core.engine.run_in_idle,
             rows=lambda form: _rows(task, form, served),
             max_pending=_ahead(task, served),
@@ -179,7 +179,7 @@ class ScoreEndpoint:
             model=request_context.model,
             scored=scored,
             failed=failed,
-            summed_up=totals.summed_up,
+            summed_up=totals.has_summary,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.formats.pyarrow_check import has_pyarrow
 from hsoftmax.scoring.stream.arrow_framing import is_compressed
 from hsoftmax.service.errors import (
     InvalidQuery,
@@ -24,18 +25,14 @@ _NO_PYARROW = "Arrow: this service has no pyarrow; its operator may install the 
 
 def expect_arrow() -> None:
     """Raise NotAcceptable, for a response, if pyarrow is not installed."""
-    try:
-        import pyarrow as pa  # noqa: F401
-    except ImportError:
-        raise NotAcceptable(_NO_PYARROW) from None
+    if not has_pyarrow():
+        raise NotAcceptable(_NO_PYARROW)
 
 
 def expect_readable() -> None:
     """Raise UnsupportedMediaType, for a body, if pyarrow is not installed."""
-    try:
-        import pyarrow as pa  # noqa: F401
-    except ImportError:
-        raise UnsupportedMediaType(_NO_PYARROW) from None
+    if not has_pyarrow():
+        raise UnsupportedMediaType(_NO_PYARROW)
 
 
 def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
@@ -46,10 +43,9 @@ def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
         Unreadable: not an Arrow stream.
         InvalidQuery: other columns than these, or of other types.
     """
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise UnsupportedMediaType(_NO_PYARROW) from None
+    expect_readable()
+    import pyarrow as pa
+
     table = _read_table(pa, body)
     if unknown := set(table.column_names) - {"inputs", "targets"}:
         raise InvalidQuery(f"columns: expected inputs, targets, got {min(unknown)[:60]!r}")

@@ -116,7 +116,7 @@ class Executor:
         return True
 
     def _replace(self, this: _ComputeThread, batch: Batch, error: BaseException) -> None:
-        self._log.error("compute_thread_died", error)
+        self._log.error("compute_thread_died", exc_info=error)
         if not self._closed:
             self._threads[self._threads.index(this)] = self._start()
         self._on_batch(BatchResult(batch, error, perf_counter(), 0.0))

@@ -9,7 +9,7 @@ from hsoftmax.service.codecs.json import encode
 from hsoftmax.service.errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
 
 from .content_types import Format
-from .request_context import Headers, RequestContext, current
+from .request_context import REQUEST_ID, Headers, RequestContext, current, new_request_id
 
 _TYPES = {form: (b"content-type", form.encode()) for form in Format}
 
@@ -51,6 +51,15 @@ def error_parts(error: ServiceError, request_context: RequestContext) -> tuple[H
     body = _body(error, request_context)
     headers = answer_headers(Format.JSON, len(body))
     headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
+    return headers, body
+
+
+def connection_error(error: ServiceError) -> tuple[Headers, bytes]:
+    """Headers and body of an error that belongs to no request, and ends its connection."""
+    request_id = new_request_id()
+    body = encode({"error": str(error), "code": error.code, "request_id": request_id})
+    headers = answer_headers(Format.JSON, len(body))
+    headers += [(REQUEST_ID, request_id.encode()), (b"connection", b"close")]
     return headers, body
 
 

@@ -1,20 +1,17 @@
-"""Converts a graph's log-probabilities to the numbers of a response.
-
-`exp` is computed here only.
-"""
+"""Converts a graph's log-probabilities to the numbers of a response."""
 
 import math
 
 import numpy as np
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.probability import few_to_probability, probability_dtype, to_probability
 from hsoftmax.service.errors import InferenceFailed
 
 from .operation import ResponseFields
 
 _MAX_SMALL_VALUES = 16
 _NOT_A_NUMBER = "the graph gave a result that is not a number"
-_MIN_FLOAT32_LOG = math.log(np.finfo(np.float32).tiny)
 
 
 def field_name(log: bool) -> str:
@@ -35,9 +32,7 @@ def to_values(log_probs: Array, log: bool) -> Array:
         return clipped
     # float32 holds the precision of the graph, takes a quarter of the time, and its JSON is a third
     # shorter. Only values below its range need float64.
-    in_range = smallest > _MIN_FLOAT32_LOG
-    result: Array = np.exp(clipped if in_range else clipped.astype(np.float64))
-    return result
+    return to_probability(clipped, probability_dtype(smallest))
 
 
 def _small_to_values(log_probs: list[float], log: bool) -> Array:
@@ -47,8 +42,7 @@ def _small_to_values(log_probs: list[float], log: bool) -> Array:
     clipped = [min(value, 0.0) for value in log_probs]
     if log:
         return np.array(clipped, dtype=np.float32)
-    kind = np.float32 if min(clipped, default=0.0) > _MIN_FLOAT32_LOG else np.float64
-    return np.array([math.exp(value) for value in clipped], dtype=kind)
+    return np.array(few_to_probability(clipped), probability_dtype(min(clipped, default=0.0)))
 
 
 def target_fields(

@@ -25,7 +25,7 @@ _PAUSE = 0.2  # seconds before what found no room is asked again
 
 
 class EngineRun:
-    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+    """A `scoring.GraphRunner` on threads of its own, for the engine of an event loop elsewhere."""
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""Files and batches in SQLite: write-ahead, synced at every commit, shared by all processes."""
+"""Files and batches in SQLite: write-ahead, synced at every commit, shared by all processes.
+
+A database of an older schema is brought up to date by the first process that opens it.
+"""
 
 import sqlite3
 import threading
@@ -7,39 +10,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hsoftmax.scoring.migrations import Migrations, open_database
+
 from .schemas import ENDED
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
-    purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER, path TEXT);
-CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
-    status TEXT, begun INTEGER DEFAULT 0, finished INTEGER DEFAULT 0, owed INTEGER DEFAULT 0,
-    deadline INTEGER, ended_at INTEGER, input_file TEXT, key TEXT UNIQUE, body TEXT, spec BLOB,
-    ending BLOB, object BLOB);
-CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status);
-"""
+MIGRATIONS: Migrations = [
+    [
+        "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT UNIQUE, purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER,"
+        " path TEXT)",
+        "CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT UNIQUE, status TEXT, begun INTEGER DEFAULT 0, finished INTEGER DEFAULT 0,"
+        " owed INTEGER DEFAULT 0, deadline INTEGER, ended_at INTEGER, input_file TEXT,"
+        " key TEXT UNIQUE, body TEXT, spec BLOB, ending BLOB, object BLOB)",
+        "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
+    ],
+]
 ACTIVE = f"status NOT IN {ENDED}"  # SQL writes several strings as Python does
-
-_PATIENCE = 30.0  # seconds for another process to end its transaction
 
 Connection = sqlite3.Connection
 
 
 class Database:
-    """One connection, used by one thread at a time; closed once."""
+    """One connection, used by one thread at a time; closed once.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        sqlite3.Error: the file is no database, or cannot be written.
+        NewerSchema: a newer version of hsoftmax wrote it.
+    """
+
+    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
         self._turn = threading.Lock()
-        self._db = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error:
-            self._db.close()
-            raise
+        self._db = open_database(path, migrations, path.name)
 
     def close(self) -> None:
         with self._turn:

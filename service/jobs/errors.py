@@ -5,6 +5,7 @@ import sqlite3
 from typing import Literal
 
 from hsoftmax.scoring import CallError, InputChanged, ScoringError
+from hsoftmax.scoring.errors import NewerSchema
 
 Reason = Literal["stopping", "cancelled", "expired"]
 
@@ -37,6 +38,8 @@ def failure_of(error: Exception) -> Failure | None:
             return Failure("input_changed", str(error))
         case CallError():
             return Failure("invalid_input", str(error))
+        case NewerSchema():
+            return Failure("storage_failed", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
             return _of_storage(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
         case ScoringError():

@@ -76,7 +76,7 @@ def _carried_out(job: Job, shop: JobContext) -> Completion | None:
             return None
         failure = failure_of(raised)
         if failure is None:
-            shop.log.error("job_failed", raised, batch=job.id)
+            shop.log.error("job_failed", exc_info=raised, batch=job.id)
             failure = Failure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
         return Completion("failed", error)

@@ -62,7 +62,7 @@ class Runner:
                 return self._work(shop)
         except Exception as error:  # the next round may go better
             if shop is not None and not shop.stopping():
-                shop.log.error("jobs_failed", error)
+                shop.log.error("jobs_failed", exc_info=error)
             return _AFTER_FAILURE
         return _LOOK
 

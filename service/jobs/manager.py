@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hsoftmax.scoring.errors import NewerSchema
 from hsoftmax.service.engine import Engine
 from hsoftmax.service.errors import JobsUnavailable
 from hsoftmax.service.health import Health
@@ -75,6 +76,9 @@ class Jobs:
                 try:
                     self.place.make()
                     self._database = Database(self.place.database)
+                except NewerSchema as error:
+                    self._warn(str(error))
+                    raise JobsUnavailable(str(error)) from None
                 except (OSError, sqlite3.Error) as error:
                     self._warn(str(error))
                     raise JobsUnavailable(

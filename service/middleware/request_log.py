@@ -48,7 +48,7 @@ class RequestLogMiddleware:
     async def _last_resort(
         self, error: Exception, request_context: RequestContext, scope: Scope, send: Send
     ) -> None:
-        self._log.error("internal_error", error, request_id=request_context.request_id)
+        self._log.error("internal_error", exc_info=error, request_id=request_context.request_id)
         if not request_context.status:
             await send_error(send, UNEXPECTED, scope)
 

@@ -60,7 +60,18 @@ def _version_numbers(folder: Path) -> list[int]:
 def _stat_files(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Name, inode, size and time of each file: a copy, a rename or a write changes one of them."""
     try:
-        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(path)]
+        stats = [(entry.name, _stat(entry)) for entry in os.scandir(path)]
     except OSError:
         return ()
     return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats))
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """The state of a file; of a link, the state of its target, which may change without the link.
+
+    A link to nothing has a state of its own.
+    """
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from hsoftmax.service.logging import Log
 
+from .daemon_thread import in_daemon_thread
 from .repository import Repository
 
 POLL_INTERVAL_S = 1.0
@@ -28,7 +29,7 @@ async def poll(
     while True:
         await asyncio.sleep(interval_s)
         try:
-            await asyncio.to_thread(repository.load)
+            await in_daemon_thread(repository.load)
         except Exception:
             if not failing:  # one line for each series of failures
                 log.exception("watch_failed")

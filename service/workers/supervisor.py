@@ -14,8 +14,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -110,7 +110,8 @@ class Supervisor:
         worker.process = context.Process(
             target=run_worker, args=(self._run, *arguments), name=f"worker-{worker.slot}"
         )
-        worker.process.start()
+        with _without_hangups():
+            worker.process.start()
         if self._stopping:  # since we looked
             worker.process.terminate()
         worker.started = monotonic()
@@ -166,6 +167,16 @@ class Supervisor:
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def _without_hangups() -> Iterator[None]:
+    """Start a process that ignores SIGHUP until it sets a handler: the child inherits it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def run_worker(

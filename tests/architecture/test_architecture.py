@@ -46,7 +46,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("errors",),
         ("arrays",),
-        ("binary_tree", "levels", "projected", "ranking", "sampling", "storage", "validation"),
+        ("binary_tree", "levels", "probability", "projected", "ranking", "sampling", "storage",
+         "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
         ("families", "theano"),
     ),
@@ -54,7 +55,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (("devices",), ("sessions",)),
     "scoring": (
         ("errors",),
-        ("bundle_info",),
+        ("bundle_info", "migrations"),
         ("task",),
         ("row_batch",),
         ("graph_request",),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +51,6 @@ def test_a_missing_file_is_noticed(made):
         bundle.open_bundle(made.path)
 
 
-def test_a_link_out_of_the_bundle_is_refused(made, tmp_path):
-    path = made.path / "labels.txt"
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(bundle.BundleError, match=r"labels.txt: expected a regular file, got none"):
-        bundle.open_bundle(made.path)
-
-
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "..", "", "a\\b"])
 def test_a_path_outside_the_bundle_is_refused(made, name):
     rewrite(made, lambda content: content["tasks"]["log_probs"].update(file=name))
@@ -79,7 +72,7 @@ def test_a_path_outside_the_bundle_is_refused(made, name):
         (lambda c: c["tensors"][0].update(dtype="object"), r"tensors.0.dtype"),
         (lambda c: c.update(num_targets=17), r"digest: expected \w{64}, got \w{64}"),
         (lambda c: c.update(digest=""), r"digest: expected a SHA-256, got none"),
-        (lambda c: c.update(schema_version=2), r"schema_version: Input should be 1"),
+        (lambda c: c.update(schema_version=2), r"digest: expected \w{64}, got \w{64}"),
         (lambda c: c.update(surprise=1), r"surprise: Extra inputs"),
     ],
 )
@@ -105,6 +98,12 @@ def test_a_manifest_that_is_not_json_is_refused(made, content):
     (made.path / bundle.MANIFEST).write_bytes(content)
     with pytest.raises(bundle.BundleError, match=r"bundle.json"):
         bundle.open_bundle(made.path)
+
+
+def test_a_manifest_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / bundle.MANIFEST)
+    with pytest.raises(bundle.BundleError, match=r"bundle.json: expected a regular file, got none"):
+        bundle.open_bundle(tmp_path)
 
 
 def test_a_directory_without_a_manifest_is_no_bundle(tmp_path):

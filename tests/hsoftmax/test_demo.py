@@ -1,4 +1,4 @@
-"""The demonstration, over real HTTP; and that its check notices a wrong answer."""
+"""The demonstration over HTTP, and its check, which must fail for a wrong answer."""
 
 import os
 import subprocess
@@ -21,16 +21,16 @@ def made(tmp_path_factory):
     return export_sample(find_sample(), tmp_path_factory.mktemp("repository"))
 
 
-def faithfully(route, answer):
+def unchanged(route, answer):
     return answer
 
 
 @dataclass(frozen=True)
-class Fake:
-    """A service that answers with the reference, but for what `spoil` does to it."""
+class FakeClient:
+    """A client whose answers are the reference's, changed by `spoil`."""
 
     made: Any
-    spoil: Callable[[str, Any], Any] = faithfully
+    spoil: Callable[[str, Any], Any] = unchanged
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         from hsoftmax import bundle
@@ -61,13 +61,13 @@ class Fake:
                 (picked if body.get("log") else np.exp(picked)).tolist()}  # fmt: skip
 
 
-def comparisons(fake: Fake) -> list[Comparison]:
+def comparisons(fake: FakeClient) -> list[Comparison]:
     sample = find_sample()
     return list(compare(fake, sample, fake.made, query_sample(fake, sample, fake.made)))
 
 
 def test_the_reference_passes_its_own_check(made):
-    assert all(c.passed for c in comparisons(Fake(made)))
+    assert all(c.passed for c in comparisons(FakeClient(made)))
 
 
 def swap_two_words(route, answer):
@@ -77,19 +77,19 @@ def swap_two_words(route, answer):
     return answer
 
 
-def a_thousandth_more(route, answer):
+def add_a_thousandth(route, answer):
     for name in ("probabilities", "log_probabilities"):
         if route == "probabilities" and name in answer:
             answer[name] = (np.array(answer[name]) * 1.001).tolist()
     return answer
 
 
-@pytest.mark.parametrize("spoil", [swap_two_words, a_thousandth_more])
-def test_a_wrong_answer_is_noticed(made, spoil):
-    assert not all(c.passed for c in comparisons(Fake(made, spoil)))
+@pytest.mark.parametrize("spoil", [swap_two_words, add_a_thousandth])
+def test_a_wrong_answer_fails_the_check(made, spoil):
+    assert not all(c.passed for c in comparisons(FakeClient(made, spoil)))
 
 
-def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there(tmp_path):
+def test_demo_check_passes_and_a_second_start_reuses_the_bundle(tmp_path):
     command = [sys.executable, "-m", "hsoftmax", "demo", "--check"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there
     assert os.listdir(Path(tmp_path, "hsoftmax/demo/state_of_the_union")) == ["1"]
 
 
-def test_what_is_no_bundle_in_its_place_is_made_anew(tmp_path):
+def test_a_broken_bundle_is_exported_again(tmp_path):
     (tmp_path / SAMPLE_NAME / "1").mkdir(parents=True)
     (tmp_path / SAMPLE_NAME / "1" / "bundle.json").write_text("{}")
     assert export_sample(find_sample(), tmp_path).path == tmp_path / SAMPLE_NAME / "2"

@@ -1,4 +1,4 @@
-"""From rows to records: every task against the reference, by the record that a reader sees."""
+"""From rows to records: the records of every task against the NumPy reference."""
 
 import json
 import math
@@ -17,12 +17,12 @@ from hsoftmax.scoring import (
     Task,
     row_requirements,
     score_rows,
-    tallies,
+    tally_sequences,
 )
 from hsoftmax.scoring.formats.columns import Columns
-from hsoftmax.scoring.formats.ndjson import Decoder, encode
+from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
-from hsoftmax.scoring.task import check_task, fields
+from hsoftmax.scoring.task import check_task, record_fields
 
 from .conftest import HIDDEN, LABELS, TARGETS, make_rows
 
@@ -31,15 +31,19 @@ HIERARCHICAL = models.hierarchical_softmax
 
 @pytest.fixture
 def results(bundle_info, reference):
-    """Rows as dictionaries or lines -> the records of a task, as JSON."""
+    """Returns a function from rows (dictionaries or lines) to the records of a task."""
 
     def results(rows, task: Task, target_shape="one"):
         lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows]
-        read = Decoder(Columns()).rows(
+        batch = RowDecoder(Columns()).decode(
             lines, 1, row_requirements(task, target_shape == "none", bundle_info)
         )
-        scored = score_rows(read, task, target_shape, bundle_info, first_row=0, run=reference)
-        record_schema = RecordSchema(fields(task, target_shape, bundle_info), "string", TARGETS)
+        scored = score_rows(
+            batch, task, target_shape, bundle_info, first_row=0, run_graph=reference
+        )
+        record_schema = RecordSchema(
+            record_fields(task, target_shape, bundle_info), "string", TARGETS
+        )
         return [json.loads(line) for line in encode(scored, record_schema).splitlines()]
 
     return results
@@ -49,14 +53,14 @@ def hidden(rows) -> np.ndarray:
     return np.array([row["input"] for row in rows], dtype=np.float32)
 
 
-def test_target_log_prob_is_the_references(results, model):
+def test_target_log_prob_equals_the_reference(results, model):
     rows = make_rows(5)
     full = HIERARCHICAL.log_probs(model, hidden(rows))
     for i, got in enumerate(results(rows, Task("target_log_prob"))):
         assert got == {"id": i, "log_prob": pytest.approx(full[i, rows[i]["target"]])}
 
 
-def test_a_row_with_targets_gets_a_list_even_of_one_or_none(results, model):
+def test_a_row_with_targets_gets_a_list_of_any_length(results, model):
     rows = make_rows(3)
     for row, targets in zip(rows, ([3, "étoile"], [0], []), strict=True):
         del row["target"]
@@ -67,7 +71,7 @@ def test_a_row_with_targets_gets_a_list_even_of_one_or_none(results, model):
                    [pytest.approx(full[1, 0])], []]  # fmt: skip
 
 
-def test_target_and_targets_may_be_mixed(results):
+def test_rows_may_mix_target_and_targets(results):
     one, many = make_rows(2)
     many["targets"] = [many.pop("target")]
     first, second = results([one, many], Task("target_log_prob"))
@@ -86,7 +90,7 @@ def test_probabilities_are_linear(results, model):
     np.testing.assert_allclose(got, probs, rtol=1e-5)
 
 
-def test_log_probs_are_the_whole_distribution(results, model):
+def test_log_probs_are_the_full_distribution(results, model):
     rows = make_rows(2)
     got = [record["log_probs"] for record in results(rows, Task("log_probs"), "none")]
     np.testing.assert_allclose(got, HIERARCHICAL.log_probs(model, hidden(rows)), rtol=1e-5)
@@ -102,33 +106,35 @@ def test_top_k_is_descending_with_labels(results, model):
         assert got["exact"] is True
 
 
-def test_a_search_cut_short_has_fewer(bundle_info, results, reference):
-    def cut(asked):
-        log_prob, *rest = reference(asked)
+def test_an_inexact_search_returns_fewer_targets(bundle_info, reference):
+    def run_truncated(request):
+        log_prob, *rest = reference(request)
         log_prob[0, 2:] = -np.inf
         return [log_prob, *rest]
 
     rows = [json.dumps(row).encode() for row in make_rows(2)]
     task = Task("top_k", k=3, max_blocks=1)
-    read = Decoder(Columns()).rows(rows, 1, row_requirements(task, True, bundle_info))
-    made = score_rows(read, task, "none", bundle_info, first_row=0, run=cut)
-    record_schema = RecordSchema(fields(task, "none", bundle_info), "string", 3)
-    got = [json.loads(line) for line in encode(made, record_schema).splitlines()]
+    batch = RowDecoder(Columns()).decode(rows, 1, row_requirements(task, True, bundle_info))
+    results = score_rows(batch, task, "none", bundle_info, first_row=0, run_graph=run_truncated)
+    record_schema = RecordSchema(record_fields(task, "none", bundle_info), "string", 3)
+    got = [json.loads(line) for line in encode(results, record_schema).splitlines()]
     assert [len(record["targets"]) for record in got] == [2, 3]
     assert [len(record["labels"]) for record in got] == [2, 3]
 
 
-def test_a_seed_draws_the_same_whatever_is_wrong_with_other_rows(results):
+def test_draws_do_not_depend_on_errors_in_other_rows(results):
     rows = make_rows(6)
     task = Task("sample", num_samples=3, seed=7)
     clean = results(rows, task, "none")
-    spoilt = results([rows[0], b"{", *rows[2:]], task, "none")
-    assert spoilt[1]["code"] == "invalid_json"
-    assert [r for i, r in enumerate(spoilt) if i != 1] == [r for i, r in enumerate(clean) if i != 1]
+    with_error = results([rows[0], b"{", *rows[2:]], task, "none")
+    assert with_error[1]["code"] == "invalid_json"
+    assert [r for i, r in enumerate(with_error) if i != 1] == [
+        r for i, r in enumerate(clean) if i != 1
+    ]
     assert clean != results(rows, Task("sample", num_samples=3, seed=8), "none")
 
 
-WRONG = {
+INVALID = {
     b"": ("invalid_json", "got a blank line", None),
     b"{": ("invalid_json", "expected JSON", None),
     b"\xff": ("invalid_json", "expected JSON", None),
@@ -156,56 +162,56 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:60].decode("latin-1"))
-def test_a_wrong_row_is_an_error_in_its_place_and_costs_no_other(results, line):
-    code, sentence, id = WRONG[line]
+@pytest.mark.parametrize("line", INVALID, ids=lambda line: line[:60].decode("latin-1"))
+def test_an_invalid_row_becomes_an_error_in_its_place(results, line):
+    code, message, id = INVALID[line]
     before, after = make_rows(2)
     got = results([before, line, after], Task("target_log_prob"))
     good = results([before, after], Task("target_log_prob"))
     assert [got[0], got[2]] == good
     assert (got[1]["line"], got[1]["id"], got[1]["code"]) == (2, id, code)
-    assert sentence in got[1]["error"]
+    assert message in got[1]["error"]
     assert set(got[1]) == {"line", "id", "error", "code"}
 
 
-def test_a_result_that_is_no_number_fails_its_row_alone(bundle_info, reference):
-    def spoil(asked):
-        (log_prob,) = reference(asked)
+def test_a_nan_result_fails_only_its_row(bundle_info, reference):
+    def run_with_nan(request):
+        (log_prob,) = reference(request)
         log_prob[1] = np.nan
         return [log_prob]
 
     lines = [json.dumps(row).encode() for row in make_rows(3)]
     task = Task("target_log_prob")
-    read = Decoder(Columns()).rows(lines, 1, row_requirements(task, False, bundle_info))
-    made = score_rows(read, task, "one", bundle_info, first_row=0, run=spoil)
-    assert {i: row_error.code for i, row_error in made.row_errors.items()} == {
+    batch = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    results = score_rows(batch, task, "one", bundle_info, first_row=0, run_graph=run_with_nan)
+    assert {i: row_error.code for i, row_error in results.row_errors.items()} == {
         1: "inference_failed"
     }
-    assert made.scored.tolist() == [0, 2]
+    assert results.scored.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("oov", ["error", "exclude"])
-def test_perplexity_by_sequence_and_what_is_out_of_vocabulary(bundle_info, reference, model, oov):
+def test_perplexity_by_sequence_with_a_label_out_of_vocabulary(bundle_info, reference, model, oov):
     rows = make_rows(6)
     rows[1]["target"] = "unheard"
     task = Task("perplexity", oov=oov)
     lines = [json.dumps(row).encode() for row in rows]
-    read = Decoder(Columns()).rows(lines, 1, row_requirements(task, False, bundle_info))
-    made = score_rows(read, task, "one", bundle_info, first_row=0, run=reference)
-    sums = tallies(read, made, None)
+    batch = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    results = score_rows(batch, task, "one", bundle_info, first_row=0, run_graph=reference)
+    tallies = tally_sequences(batch, results, None)
     full = HIERARCHICAL.log_probs(model, hidden(rows))
     log_prob = [full[i, rows[i]["target"]] for i in (0, 2, 3, 4, 5)]
-    assert list(sums) == ["s0", "s1"]
-    assert (sums["s0"].oov, sums["s0"].failed) == ((1, 0) if oov == "exclude" else (0, 1))
-    assert (sums["s0"].words, sums["s1"].words) == (2, 3)
-    assert sums["s0"].log_prob == pytest.approx(sum(log_prob[:2]))
-    total = sums["s0"] + sums["s1"]
+    assert list(tallies) == ["s0", "s1"]
+    assert (tallies["s0"].oov, tallies["s0"].failed) == ((1, 0) if oov == "exclude" else (0, 1))
+    assert (tallies["s0"].words, tallies["s1"].words) == (2, 3)
+    assert tallies["s0"].log_prob == pytest.approx(sum(log_prob[:2]))
+    total = tallies["s0"] + tallies["s1"]
     assert total.perplexity == pytest.approx(math.exp(-sum(log_prob) / 5))
     assert total.report(2.0)["log_prob"] == pytest.approx(sum(log_prob) / math.log(2))
     assert total.report(2.0)["perplexity"] == total.perplexity
 
 
-def test_no_words_have_no_perplexity():
+def test_without_words_there_is_no_perplexity():
     assert Tally(oov=3).perplexity is None
 
 
@@ -217,17 +223,17 @@ def test_no_words_have_no_perplexity():
         (Task("perplexity", log_base=1.0), "log_base: expected a positive number"),
     ],
 )
-def test_a_task_that_cannot_be_is_refused(bundle_info, task, message):
+def test_invalid_task_parameters_are_refused(bundle_info, task, message):
     with pytest.raises(CallError, match=message):
         check_task(task, "none", bundle_info)
 
 
-def test_the_codes_are_the_services():
+def test_error_codes_exist_in_the_service():
     text = (Path(__file__).parents[2] / "service" / "errors.py").read_text()
     assert set(get_args(ErrorCode)) <= set(re.findall(r'code ?= ?"(\w+)"', text))
 
 
-def test_rows_wider_than_the_bundle_do_not_widen_the_matrix(results):
+def test_a_row_wider_than_the_bundle_is_an_error(results):
     row = make_rows(1)[0]
     row["input"] = [*row["input"], 1.0]
     (got,) = results([row], Task("target_log_prob"))

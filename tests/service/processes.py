@@ -18,7 +18,9 @@ RUN = "from hsoftmax import service; service.serve(service.Settings())"
 class Process:
     """`serve` until `end`."""
 
-    def __init__(self, repository: Path, run: str = RUN, **settings: object) -> None:
+    def __init__(
+        self, repository: Path, run: str = RUN, waits_for: str = "loaded", **settings: object
+    ) -> None:
         told = {"repository": repository, "port": 0, "threads": 1, **settings}
         environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in told.items()}
         # A file: nobody reads a pipe all the time, and a full one would stop the service.
@@ -30,7 +32,8 @@ class Process:
         self.connections: list[http.client.HTTPConnection] = []
         self.url = urlsplit(self.until("serving")["url"])
         self.address = self.url.netloc
-        self.until("loaded")
+        if waits_for != "serving":
+            self.until(waits_for)
 
     def until(self, event: str, seconds: float = 60) -> dict:
         """Read the log on, up to this event."""

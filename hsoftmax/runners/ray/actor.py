@@ -1,4 +1,4 @@
-"""What runs on the nodes: one task that finds where shards begin, and an actor that makes them."""
+"""Code for the nodes: a task that finds shard ranges, and an actor that makes shards."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,22 +21,22 @@ from hsoftmax.scoring import (
     ShardStart,
     Workspace,
     make_shard,
+    shard_ranges,
     workspace_path,
 )
-from hsoftmax.scoring import shard_ranges as cuts_of
 
-from .messages import MadeShard, RayJob, ShardOutcome, message_table, range_of
+from .messages import RayJob, ShardMessage, ShardOutcome, message_table, range_of
 
-_ATTEMPTS = 5  # at a shard: Ray would go on for ever
+_MAX_ATTEMPTS = 5  # at one shard: Ray itself would retry without end
 
 
-# What is wrong is told, not raised: Ray would try it again, or wrap it up in its own words.
-def find_shard_ranges(nothing: pa.Table, work: RayJob, start: ShardStart) -> Iterator[pa.Table]:
-    """One cut a table, so that the first shards are made while the last ones are looked for."""
+# Errors are returned, not raised: Ray would retry the call, or wrap the message in its own.
+def find_shard_ranges(empty: pa.Table, job: RayJob, start: ShardStart) -> Iterator[pa.Table]:
+    """Yields a table for each range, so that the first shards are made while it still searches."""
     try:
-        spec = open_job_spec(work.call, BundleInfo.of(bundle.open_bundle(work.bundle)))
+        spec = open_job_spec(job.request, BundleInfo.of(bundle.open_bundle(job.bundle)))
         with closing(spec.reader):
-            for shard_range in cuts_of(spec, start):
+            for shard_range in shard_ranges(spec, start):
                 yield message_table(shard_range=shard_range)
     except (UserError, OSError) as error:
         yield message_table(outcome=_failure(error))
@@ -49,29 +49,32 @@ def _failure(error: UserError | OSError) -> ShardOutcome:
     return ShardOutcome(node, error=f"{error.filename or 'system'}: {error.strerror or error}")
 
 
-def _attempt(workspace: Workspace, shard: int) -> Path:
-    """A file of this attempt's own: a node that was only thought dead may be at the shard, too.
+def _attempt_path(workspace: Workspace, shard: int) -> Path:
+    """Returns a temporary path of this attempt alone.
 
-    Raises ScoringError where so many died at it that another would.
+    A node that Ray believes dead may still be writing the same shard.
+
+    Raises:
+        ScoringError: so many attempts died at this shard that another one would die, too.
     """
     left = len(workspace.attempts(shard))
-    if left >= _ATTEMPTS:
+    if left >= _MAX_ATTEMPTS:
         raise ScoringError(f"shard {shard}: expected it to be made, got {left} processes that "
                            "died at it")  # fmt: skip
-    return workspace.aside(shard, f"-{uuid4().hex}")
+    return workspace.temp_shard(shard, f"-{uuid4().hex}")
 
 
 class ShardActor:
-    """One bundle, mapped once, for as many shards at a time as there are threads."""
+    """Makes shards on one node, on several threads, which share one mapped bundle."""
 
-    def __init__(self, work: RayJob) -> None:
-        self._work = work
-        self._opening = Lock()
+    def __init__(self, job: RayJob) -> None:
+        self._job = job
+        self._lock = Lock()
         self._opened: tuple[LocalGraphRunner, BundleInfo] | None = None
         self._thread = local()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The table of a cut to that of what became of it."""
+        """Makes the shard of a table with a range. Returns a table with its outcome."""
         shard_range = range_of(batch)
         return batch if shard_range is None else message_table(outcome=self._outcome(shard_range))
 
@@ -81,35 +84,37 @@ class ShardActor:
         except (UserError, OSError) as error:
             return _failure(error)
 
-    def _make(self, shard_range: ShardRange) -> MadeShard:
-        path = workspace_path(self._work.call.output)
+    def _make(self, shard_range: ShardRange) -> ShardMessage:
+        path = workspace_path(self._job.request.output)
         if not path.is_dir():
             raise ScoringError(f"{path}: expected the folder of the job's shards, got none: "
                                "OUTPUT has to be where every node sees it")  # fmt: skip
-        run, bundle_info = self._open()
-        aside = _attempt(Workspace(path), shard_range.start.shard)
-        return MadeShard.of(make_shard(self._order(bundle_info), run, shard_range, aside))
+        run_graph, bundle_info = self._open()
+        temp_path = _attempt_path(Workspace(path), shard_range.start.shard)
+        written = make_shard(self._spec(bundle_info), run_graph, shard_range, temp_path)
+        return ShardMessage.of(written)
 
     def _open(self) -> tuple[LocalGraphRunner, BundleInfo]:
-        with self._opening:
+        with self._lock:
             if self._opened is None:
-                opened = bundle.open_bundle(self._work.bundle)
+                opened = bundle.open_bundle(self._job.bundle)
                 self._opened = LocalGraphRunner(opened), BundleInfo.of(opened)
             return self._opened
 
-    def _order(self, bundle_info: BundleInfo) -> JobSpec:
-        """This thread's own: an open input has one position."""
-        if not hasattr(self._thread, "order"):
-            self._thread.spec = self._expected(open_job_spec(self._work.call, bundle_info))
+    def _spec(self, bundle_info: BundleInfo) -> JobSpec:
+        """Returns this thread's own specification, because an open reader has one position."""
+        if not hasattr(self._thread, "spec"):
+            self._thread.spec = self._expect_same(open_job_spec(self._job.request, bundle_info))
         spec: JobSpec = self._thread.spec
         return spec
 
-    def _expected(self, spec: JobSpec) -> JobSpec:
-        wanted, got = self._work.identity, spec.identity()
-        if got["bundle"] != wanted["bundle"]:
-            raise ScoringError(f"{self._work.bundle}: expected digest {wanted['bundle'][:12]}, "
+    def _expect_same(self, spec: JobSpec) -> JobSpec:
+        """Returns the specification. Raises ScoringError unless it is the driver's."""
+        expected, got = self._job.identity, spec.identity()
+        if got["bundle"] != expected["bundle"]:
+            raise ScoringError(f"{self._job.bundle}: expected digest {expected['bundle'][:12]}, "
                                f"got {got['bundle'][:12]}")  # fmt: skip
-        if got != wanted:
-            raise ScoringError(f"{self._work.call.input}: expected the files that the run was "
+        if got != expected:
+            raise ScoringError(f"{self._job.request.input}: expected the files that the run was "
                                "given, got others: INPUT has to be where all see it")  # fmt: skip
         return spec

@@ -1,4 +1,4 @@
-"""What the driver and the nodes tell each other: a row of bytes in a table."""
+"""The messages between the driver and the nodes: bytes in a table of one row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,65 +15,70 @@ from hsoftmax.scoring import RowId, Shard, ShardRange, Tally, WrittenShard
 
 @dataclass(frozen=True)
 class RayJob:
-    """All that a node has to know of the job; `identity` is what its own order has to be."""
+    """A job as a node needs it; the node's own specification must have the same `identity`."""
 
     bundle: Path
-    call: ScoreRequest
+    request: ScoreRequest
     identity: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class MadeShard:
-    """A shard that a node has written, apart from the name of its file's folder."""
+class ShardMessage:
+    """A `WrittenShard` that can be sent: its file's name without the folder."""
 
-    aside: str
+    temp_name: str
     shard: Shard
     tallies: list[tuple[RowId, Tally]]
     error_records: list[str]
 
     @classmethod
-    def of(cls, written: WrittenShard) -> "MadeShard":
+    def of(cls, written: WrittenShard) -> "ShardMessage":
         return cls(
-            written.aside.name,
-            written.shard,
-            list(written.tallies.items()),
-            list(written.error_records),
+            temp_name=written.temp_path.name,
+            shard=written.shard,
+            tallies=list(written.tallies.items()),
+            error_records=list(written.error_records),
         )
 
     def written(self, workspace: scoring.Workspace) -> WrittenShard:
+        """Returns the shard with its path on this machine."""
         return WrittenShard(
-            workspace.path / self.aside, self.shard, dict(self.tallies), self.error_records
+            temp_path=workspace.path / self.temp_name,
+            shard=self.shard,
+            tallies=dict(self.tallies),
+            error_records=self.error_records,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ShardOutcome:
-    """What became of a cut: what was made of it, or why it could not be."""
+    """The outcome of a shard range on a node: a written shard, or an error."""
 
     node: str
-    made: MadeShard | None = None
+    written: ShardMessage | None = None
     error: str = ""
     exit_code: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_cut = msgspec.msgpack.Decoder(ShardRange | None)
-_outcome = msgspec.msgpack.Decoder(ShardOutcome | None)
+_range_decoder = msgspec.msgpack.Decoder(ShardRange | None)
+_outcome_decoder = msgspec.msgpack.Decoder(ShardOutcome | None)
 
 
 def message_table(
     shard_range: ShardRange | None = None, outcome: ShardOutcome | None = None
 ) -> pa.Table:
-    """One row, as it travels: what is to be done, or what became of it."""
-    return pa.table({"cut": [_encode(shard_range)], "outcome": [_encode(outcome)]})
+    """Returns a table of one row: a range to be made, or the outcome of one."""
+    return pa.table({"range": [_encode(shard_range)], "outcome": [_encode(outcome)]})
 
 
 def range_of(row: pa.Table) -> ShardRange | None:
-    shard_range: ShardRange | None = _cut.decode(row["cut"][0].as_py())
+    """Returns the range in a table of one row, or None if it holds an outcome."""
+    shard_range: ShardRange | None = _range_decoder.decode(row["range"][0].as_py())
     return shard_range
 
 
 def outcomes_of(rows: pa.Table) -> list[ShardOutcome]:
-    """Of rows that have come back, each with its outcome."""
-    found = map(_outcome.decode, rows["outcome"].to_pylist())
-    return [outcome for outcome in found if outcome is not None]
+    """Returns the outcomes in a table."""
+    outcomes = map(_outcome_decoder.decode, rows["outcome"].to_pylist())
+    return [outcome for outcome in outcomes if outcome is not None]

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,16 @@ def test_a_bad_new_version_is_refused_and_the_old_goes_on(copy, spare):
         assert about["refused"]["3"].startswith("words/3/weights.bin: expected SHA-256")
         assert "words/3" in client.get("/healthz/ready").json()["refused"]
         assert version(client) == "2"
+
+
+def test_a_manifest_that_is_a_pipe_stops_no_other_bundle(copy, spare):
+    with serving(copy) as client:
+        (copy / "aaa" / "1").mkdir(parents=True)
+        os.mkfifo(copy / "aaa" / "1" / "bundle.json")
+        spare.rename(copy / "words" / "3")
+        eventually(lambda: version(client) == "3")
+        refused = client.get("/healthz/ready").json()["refused"]
+    assert refused == {"aaa/1": "aaa/1/bundle.json: expected a regular file, got none"}
 
 
 def test_a_version_replaced_by_a_bad_one_stays_as_it_was(copy, spare):

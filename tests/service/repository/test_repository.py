@@ -1,11 +1,15 @@
 """Served and refused bundles, and their effect on readiness."""
 
+import io
+import json
 import shutil
 
 import pytest
 
 from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.service import Settings, StartError, create_app
+from hsoftmax.service.context import context_of
+from hsoftmax.service.logging import json_log
 from hsoftmax.service.repository.repository import Repository
 from tests.service.conftest import HIDDEN, expect_error, serving
 
@@ -59,6 +63,33 @@ def test_an_empty_repository_is_alive_but_not_ready(tmp_path):
         assert client.get("/healthz/live").status_code == 200
         assert client.get("/v1/models").json() == {"models": []}
         assert b"hsoftmax_ready 0.0" in client.get("/metrics").content
+
+
+def loaded(repository) -> dict:
+    """The log line of the event `loaded`."""
+    stream = io.BytesIO()
+    context_of(create_app(Settings(repository=repository), log=json_log("info", stream))).load()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return next(line for line in lines if line["event"] == "loaded")
+
+
+def test_the_log_names_what_is_loaded_and_why_the_rest_is_refused(copy):
+    spoil(copy / "words" / "2" / "weights.bin")
+    told = loaded(copy)
+    assert (told["level"], told["bundles"]) == ("info", ["plain", "words"])
+    assert told["refused"].keys() == {"words/2"}
+    assert told["refused"]["words/2"].startswith("words/2/weights.bin: expected SHA-256")
+
+
+def test_a_log_that_has_no_bundle_to_name_is_a_warning(copy, tmp_path):
+    for path in copy.glob("*/*/weights.bin"):
+        spoil(path)
+    told = loaded(copy)
+    assert (told["level"], told["bundles"]) == ("warning", [])
+    assert sorted(told["refused"]) == ["plain/7", "words/1", "words/2"]
+    (tmp_path / "empty").mkdir()
+    told = loaded(tmp_path / "empty")
+    assert (told["level"], told["bundles"], told["refused"]) == ("warning", [], {})
 
 
 def test_nothing_is_answered_before_the_bundles_are_loaded(repository):

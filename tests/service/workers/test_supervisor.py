@@ -140,6 +140,30 @@ def test_sigterm_drains_all_workers_under_load(start):
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def test_sighup_stops_neither_the_workers_nor_the_supervisor(pair):
+    before = workers_of(pair)
+    for pid in [pair.process.pid, *before]:
+        os.kill(pid, signal.SIGHUP)
+    told = [pair.until("sighup_ignored") for _ in range(3)]
+    assert {one.get("worker") for one in told} == {None, 0, 1}
+    assert {ask(pair) for _ in range(10)} == {200}
+    assert workers_of(pair) == before
+    pair.process.send_signal(signal.SIGTERM)
+    assert pair.process.wait(timeout=20) == 0
+    assert all(json.loads(line)["event"] for line in pair.said().splitlines())
+
+
+def test_sighup_does_not_end_a_worker_that_is_only_starting(start):
+    server = start(waits_for="serving", workers=2)
+    eventually(lambda: len(workers_of(server)) == 2)
+    before = workers_of(server)
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    server.until("loaded")
+    server.until("loaded")
+    assert workers_of(server) == before
+
+
 IMPATIENT = """
 from hsoftmax import service
 from hsoftmax.service.workers import channel, supervisor

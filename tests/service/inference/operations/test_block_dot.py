@@ -81,3 +81,9 @@ def test_a_softmax_has_no_block_dot_and_a_layer_no_probabilities(client, layer):
     expect_error(answer, 404, "unknown_task", "plain version 7 has no task block_dot")
     answer = layer.post("/v1/models/layer/probabilities", json={"inputs": [[1.0]]})
     expect_error(answer, 404, "unknown_task", "it has block_dot")
+
+
+def test_more_lists_than_a_query_may_have_are_refused(layer):
+    body = b'{"h":[' + b"[]," * 1_000_000 + b"[]]}"
+    answer = layer.post("/v1/models/layer/block_dot", content=body)
+    expect_error(answer, 413, "too_large", "lists")
