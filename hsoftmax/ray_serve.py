@@ -29,7 +29,7 @@ class Replica:
     async def check_health(self) -> None:
         """Raises NotAlive or NotReady. Ray calls it before the first request, then regularly."""
         core = context_of(self._service)
-        while not core.repository.loaded and core.health.failure is None:
+        while not core.repository.is_loaded and core.health.failure is None:
             await asyncio.sleep(_LOADING_INTERVAL_S)
         core.health.expect_alive(core.engine)
         core.health.expect_ready(core.repository)

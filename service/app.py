@@ -27,6 +27,7 @@ from .api import (
     file_routes,
     health_routes,
     operation_endpoints,
+    operation_path,
     page_routes,
 )
 from .api.dispatch import Dispatcher
@@ -40,7 +41,7 @@ from .middleware.compression import CompressionMiddleware
 from .middleware.request_log import RequestLogMiddleware
 from .middleware.tracing import TracingMiddleware
 from .repository.daemon_thread import in_daemon_thread
-from .repository.polling import watch
+from .repository.polling import poll
 from .resources import freeze_gc
 from .settings import Settings
 from .workers.channel import WorkerChannel
@@ -104,7 +105,8 @@ def _api(
     )
     api.state.context = context
     for name, endpoint in endpoints.items():
-        api.router.routes.append(Route(endpoint.path, endpoint, methods=["POST"], name=name))
+        path = operation_path(name)
+        api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
     for router in _ROUTERS:
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
@@ -148,4 +150,4 @@ async def _follow(context: AppContext) -> None:
     await in_daemon_thread(context.load)
     freeze_gc()
     if context.settings.watch:
-        await watch(context.repository, context.log, context.health.recover)
+        await poll(context.repository, context.log, context.health.recover)

@@ -95,11 +95,11 @@ def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
         settings.threads,
         log,
         metrics,
-        bounds=QueueLimits(
+        limits=QueueLimits(
             settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
         ),
         timeout=settings.timeout,
-        inline_work=INLINE_MAX_COST,
+        inline_max_cost=INLINE_MAX_COST,
         batching=settings.batching,
     )
 

@@ -15,8 +15,8 @@ async def reload(context: AppContext, name: str) -> Mapping[str, str]:
     """Reload a bundle everywhere; what was refused anywhere."""
     refused = dict(await in_daemon_thread(context.repository.reload, name))
     if context.peers is not None:
-        context.peers.remember(context.repository.unloaded)
-        for told in await context.peers.tell({"do": "reload", "name": name}):
+        context.peers.persist_unloaded(context.repository.unloaded)
+        for told in await context.peers.broadcast({"do": "reload", "name": name}):
             refused |= told["refused"]
     return refused
 
@@ -25,8 +25,8 @@ async def unload(context: AppContext, name: str) -> None:
     """Unload a bundle everywhere. Raises UnknownBundle if it is not served here."""
     await in_daemon_thread(context.repository.unload, name)
     if context.peers is not None:
-        context.peers.remember(context.repository.unloaded)
-        await context.peers.tell({"do": "unload", "name": name})
+        context.peers.persist_unloaded(context.repository.unloaded)
+        await context.peers.broadcast({"do": "unload", "name": name})
 
 
 async def metrics_page(context: AppContext) -> bytes:
@@ -34,7 +34,7 @@ async def metrics_page(context: AppContext) -> bytes:
     _look(context)
     if context.peers is None:
         return context.metrics.page()
-    whole = await context.peers.counted(keep(context))
+    whole = await context.peers.collect(keep(context))
     return await asyncio.to_thread(page, whole)
 
 
@@ -42,7 +42,7 @@ def keep(context: AppContext) -> Snapshot:
     """Keep what was counted for a successor."""
     assert context.peers is not None
     _look(context)
-    return context.peers.keep(snapshot(context.metrics.collected()))
+    return context.peers.persist(snapshot(context.metrics.collected()))
 
 
 async def answer_peer(context: AppContext, question: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def query_sample(client: Client, sample: Sample, opened: bundle.Bundle) -> list[
     hidden, target = (array[:_SHOWN_ROWS] for array in sample.heldout)
     labels = bundle.read_labels(opened)
     assert labels is not None
-    likeliest = client.post(f"{_ROUTE}/topk", {"inputs": hidden.tolist(), "k": 5})["results"]
+    likeliest = client.post(f"{_ROUTE}/top_k", {"inputs": hidden.tolist(), "k": 5})["results"]
     true_words = [labels[t] for t in target]
     true = client.post(
         f"{_ROUTE}/probabilities", {"inputs": hidden.tolist(), "targets": true_words}

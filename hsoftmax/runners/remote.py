@@ -41,7 +41,7 @@ class RemoteGraphRunner:
             case "top_k":
                 limits = {"k": request.task.k, "max_blocks": request.task.max_blocks}
                 return _top_k_outputs(
-                    self._post("topk", {**inputs, **limits})["results"], request.task.k
+                    self._post("top_k", {**inputs, **limits})["results"], request.task.k
                 )
             case _:
                 draws = {"num_samples": request.task.num_samples, "seed": request.seed}
@@ -81,7 +81,7 @@ def _read_labels(
 ) -> tuple[str, ...]:
     """Reads all labels, as the top k targets of any row with k = num_targets."""
     body = {"inputs": [[0.0] * hidden_size], "k": num_targets, "version": version}
-    (row,) = client.post(f"{_model_path(name)}/topk", body)["results"]
+    (row,) = client.post(f"{_model_path(name)}/top_k", body)["results"]
     label_of_target = dict(zip(row["targets"], row["labels"], strict=True))
     return tuple(label_of_target[target] for target in range(num_targets))
 

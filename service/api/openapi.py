@@ -78,25 +78,29 @@ def error_codes() -> list[str]:
 
 
 def _add_questions(made: Json) -> None:
-    forms = [form for question in OPERATIONS for form in (question.query, question.answer)]
+    forms = [form for operation in OPERATIONS for form in (operation.query, operation.response)]
     _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
     made["components"]["schemas"] |= schemas
-    for question in OPERATIONS:
-        made["paths"][operation_path(question)] = {"post": _operation(question)}
+    for operation in OPERATIONS:
+        for name in (operation.name, *operation.aliases):
+            made["paths"][operation_path(name)] = {"post": _operation(operation, name)}
 
 
-def _operation(question: Operation) -> Json:
+def _operation(operation: Operation, route_name: str) -> Json:
+    """One route of an operation; the route of an alias is deprecated."""
+    alias = {"deprecated": True, "summary": f"Deprecated alias of {operation.name}"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    query = _content(_reference(question.query)) | {"required": True}
-    query["content"]["application/json"]["example"] = question.example
-    answer = _content(_reference(question.answer)) | {"description": "the answer"}
-    if "inputs" in question.query.__struct_fields__:
+    query = _content(_reference(operation.query)) | {"required": True}
+    query["content"]["application/json"]["example"] = operation.example
+    answer = _content(_reference(operation.response)) | {"description": "the answer"}
+    if "inputs" in operation.query.__struct_fields__:
         query["content"] |= _MATRICES
         answer["content"] |= _MATRICES
     return {
         "tags": ["questions"],
-        "summary": question.summary,
-        "operationId": question.name,
+        "summary": operation.summary,
+        "operationId": route_name,
+        **(alias if route_name in operation.aliases else {}),
         "parameters": [name],
         "requestBody": query,
         "responses": {"200": answer, **{str(s): {} for s in _QUESTION_ERRORS}},

@@ -27,7 +27,7 @@ from hsoftmax.service.errors import InvalidQuery, Overloaded, ServiceError, Slow
 from hsoftmax.service.http.request_context import RequestContext, current
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error
-from hsoftmax.service.inference.scoring_task import known_name, task_of
+from hsoftmax.service.inference.scoring_task import build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.streaming.activity import Activity
 from hsoftmax.service.streaming.async_graph_runner import build_graph_runner
@@ -110,7 +110,7 @@ class ScoreEndpoint:
         served = self._core.repository.find(name)  # an unknown name comes before a bad query
         request_context.serve(served)
         query = parse_query(scope["query_string"])
-        task = task_of(known_name(query.task), query)
+        task = build_task(parse_task_name(query.task), query)
         if query.version is not None:
             served = self._core.repository.find(name, str(query.version))
             request_context.serve(served)
@@ -151,7 +151,7 @@ class ScoreEndpoint:
             reader=intake,
             writer=_outlet(asked, intake),
             run_graph=build_graph_runner(self._core.engine, served, asked.options, pulse, note),
-            run_in_idle=self._core.engine.call,
+            run_in_idle=self._core.engine.run_in_idle,
             rows=lambda form: _rows(task, form, served),
             max_pending=_ahead(task, served),
             max_targets=self._core.settings.max_targets,

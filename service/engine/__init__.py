@@ -1,4 +1,4 @@
-"""Runs graphs: what waits is batched by lane, bounded, cancelled and expired; see `Engine`."""
+"""Runs graphs for the routes, the streams and the jobs: small calls inline, others in batches."""
 
 from .call import GraphCall, GraphResult, Lane, Priority, lane_of
 from .engine import INLINE_MAX_COST, Engine

@@ -83,12 +83,13 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
-def of_status(status: int, allowed: str | None) -> ServiceError:
+def of_status(status: int, allowed: str | None, suggestion: str | None) -> ServiceError:
     """The ServiceError for an error that the framework raised by status alone."""
     match status:
         case MethodNotAllowed.status:
             return MethodNotAllowed(f"method: expected {allowed}, got another one")
         case NotFound.status:
-            return NotFound("there is no such route here: see /docs")
+            hint = "see" if suggestion is None else f"did you mean {suggestion}? See"
+            return NotFound(f"there is no such route here: {hint} /docs")
         case _:
             return Internal(f"the request could not be served (status {status})")

@@ -15,31 +15,31 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
 
 
-def check_body_shape(body: bytes, loaded: LoadedBundle, settings: Settings) -> None:
+def check_body_shape(body: bytes, bundle: LoadedBundle, settings: Settings) -> None:
     """Check that a query within the limits could have so many lists and numbers.
 
     Raises:
         TooLarge: it has more.
     """
-    max_lists, max_numbers = _max_lists_and_numbers(loaded, settings)
+    max_lists, max_numbers = _max_lists_and_numbers(bundle, settings)
     if body.count(b"[") > max_lists or body.count(b",") > max_numbers:
         bare = _STRING.sub(b"", body)  # labels may contain both characters
         _check(bare.count(b"["), max_lists, "lists")
         _check(bare.count(b","), max_numbers, "numbers")
 
 
-def _max_lists_and_numbers(loaded: LoadedBundle, settings: Settings) -> tuple[int, int]:
+def _max_lists_and_numbers(bundle: LoadedBundle, settings: Settings) -> tuple[int, int]:
     rows = settings.max_rows
-    if loaded.manifest.family == "SparseBlockDot":
-        sizes = BlockSizes(**loaded.manifest.attributes)
+    if bundle.manifest.family == "SparseBlockDot":
+        sizes = BlockSizes(**bundle.manifest.attributes)
         lists = rows * (sizes.input_blocks + 3)
         numbers = rows * (sizes.input_blocks * (sizes.input_size + 1) + sizes.output_blocks)
     else:
         lists = 2 * rows
-        numbers = rows * (loaded.hidden_size + 1) + settings.max_targets
+        numbers = rows * (bundle.hidden_size + 1) + settings.max_targets
     return lists + _OTHER_ELEMENTS, numbers + _OTHER_ELEMENTS
 
 
-def _check(count: int, most: int, kind: str) -> None:
-    if count > most:
-        raise TooLarge(f"body: expected at most {most} {kind}, got {count}")
+def _check(count: int, limit: int, kind: str) -> None:
+    if count > limit:
+        raise TooLarge(f"body: expected at most {limit} {kind}, got {count}")

@@ -15,7 +15,7 @@ from hsoftmax.scoring import GraphRequest, graph_inputs
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from hsoftmax.service.http.request_options import RequestOptions
-from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Interrupted, JobFailure
@@ -78,4 +78,4 @@ class BlockingGraphRunner:
 def build_job_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
     """Build the engine call of a graph request: batch priority, never batched with others."""
     inputs = graph_inputs(request, loaded.session(request.graph).graph)
-    return chunk_call(request, loaded, inputs, _OPTIONS, apart=True)
+    return build_graph_call(request, loaded, inputs, _OPTIONS, isolated=True)

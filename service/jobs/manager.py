@@ -110,7 +110,7 @@ class JobManager:
 
     def _build_context(self) -> JobContext | None:
         """Return the job thread's dependencies, or None before the first job or bundle."""
-        if self._loop is None or not self._repository.loaded:
+        if self._loop is None or not self._repository.is_loaded:
             return None
         if self._database is None and not self.state_dir.database.exists():
             return None

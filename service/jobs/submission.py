@@ -16,7 +16,7 @@ import msgspec
 
 from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
-from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
+from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
@@ -29,8 +29,12 @@ from .schemas import BatchObject
 from .state_dir import StateDir
 from .stored_spec import StoredJobSpec, bundle_info_of, job_spec_of, open_source
 
-_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
-_TASK_OF_ROUTE: dict[str, TaskName] = {"probabilities": "probabilities", "topk": "top_k"}
+_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|top_k|topk)")
+_TASK_OF_ROUTE: dict[str, TaskName] = {
+    "probabilities": "probabilities",
+    "top_k": "top_k",
+    "topk": "top_k",  # the deprecated alias of the route
+}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
@@ -152,15 +156,15 @@ def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
     match = _ENDPOINT.fullmatch(query.endpoint)
     if match is None:
         raise InvalidQuery(
-            "endpoint: expected /v1/models/{name}/score, /probabilities or /topk, "
+            "endpoint: expected /v1/models/{name}/score, /probabilities or /top_k, "
             f"got {query.endpoint[:100]!r}"
         )
     name, route = match[1], match[2]
     default = _TASK_OF_ROUTE.get(route, "target_log_prob")
-    task_name = default if query.task is None else known_name(query.task)
+    task_name = default if query.task is None else parse_task_name(query.task)
     if route in _TASK_OF_ROUTE and task_name != _TASK_OF_ROUTE[route]:
         raise InvalidQuery(f"task: expected {_TASK_OF_ROUTE[route]} at {route}, got {task_name}")
-    return name, task_of(task_name, query)
+    return name, build_task(task_name, query)
 
 
 def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:

@@ -1,6 +1,7 @@
-"""Awaits work on a thread that may hang, such as reading files, without keeping the process alive.
+"""Awaits a function that may hang, such as reading files, without keeping the process alive.
 
-`asyncio.to_thread` does not do: the process waits at its end for every thread of the executor.
+`asyncio.to_thread` is no alternative: at its end the process waits for every thread of the
+executor.
 """
 
 import asyncio
@@ -14,9 +15,12 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The function's result, from a daemon thread of its own. If cancelled, the thread goes on."""
+    """Return the function's result, from a daemon thread of its own.
+
+    If the call is cancelled, the thread still runs to its end.
+    """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # it cannot be cancelled any more, only be left
+    future.set_running_or_notify_cancel()  # cancelling the caller does not stop the thread
 
     def run() -> None:
         try:

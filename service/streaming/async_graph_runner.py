@@ -11,7 +11,7 @@ from hsoftmax.scoring.stream import AsyncGraphRunner
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from hsoftmax.service.http.request_options import RequestOptions
-from hsoftmax.service.inference.scoring_calls import chunk_call
+from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .activity import Activity
@@ -38,7 +38,7 @@ def build_graph_runner(
 
     async def run(request: GraphRequest, first_row: int) -> list[Array]:
         inputs = _feeds(request, first_row, loaded.session(request.graph))
-        call = chunk_call(request, loaded, inputs, options)
+        call = build_graph_call(request, loaded, inputs, options)
         activity.pending_calls += 1
         try:
             if engine.is_small(call):

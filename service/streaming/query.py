@@ -6,7 +6,7 @@ import msgspec
 
 from hsoftmax.scoring import CallError, TargetShape, Task
 from hsoftmax.scoring.task import check_task, graph_for_task
-from hsoftmax.service.codecs.json import sentence
+from hsoftmax.service.codecs.json import error_message
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.scoring_task import TaskQuery
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -38,7 +38,7 @@ def parse_query(query_string: bytes) -> ScoreQuery:
     try:
         return msgspec.convert(fields, ScoreQuery, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidQuery(_quote_text(sentence(str(error), ScoreQuery), fields)) from None
+        raise InvalidQuery(_quote_text(error_message(str(error), ScoreQuery), fields)) from None
 
 
 def expect_answerable(task: Task, loaded: LoadedBundle) -> None:

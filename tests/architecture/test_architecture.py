@@ -69,7 +69,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("export",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources"),
+        ("errors", "metrics", "page", "resources", "suggestions"),
         ("codecs", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),

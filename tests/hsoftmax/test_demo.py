@@ -45,7 +45,7 @@ class FakeClient:
         return self.spoil(route, self.answer(route, full, body, bundle.read_labels(self.made)))
 
     def answer(self, route, full, body, labels):
-        if route == "topk":
+        if route == "top_k":
             best = np.argsort(-full, axis=1)[:, : body["k"]]
             return {
                 "results": [
@@ -71,7 +71,7 @@ def test_the_reference_passes_its_own_check(made):
 
 
 def swap_two_words(route, answer):
-    if route == "topk":
+    if route == "top_k":
         words = answer["results"][1]["labels"]
         words[0], words[1] = words[1], words[0]
     return answer

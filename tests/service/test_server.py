@@ -153,14 +153,14 @@ import time
 from hsoftmax import service
 from hsoftmax.service.repository import repository
 
-look = repository.look
+scan = repository.scan
 
-def look_or_hang(path):
+def scan_or_hang(path):
     if (path / "hangs").exists():
         time.sleep(3600)
-    return look(path)
+    return scan(path)
 
-repository.look = look_or_hang
+repository.scan = scan_or_hang
 service.serve(service.Settings())
 """
 
@@ -215,14 +215,14 @@ import ctypes
 from hsoftmax import service
 from hsoftmax.service.repository import repository
 
-look = repository.look
+scan = repository.scan
 
-def look_and_write(path):
-    repository.look = look
+def scan_and_write(path):
+    repository.scan = scan
     ctypes.CDLL(None).dprintf(2, b"from C\\n")
-    return look(path)
+    return scan(path)
 
-repository.look = look_and_write
+repository.scan = scan_and_write
 service.serve(service.Settings())
 """
 
@@ -230,12 +230,12 @@ service.serve(service.Settings())
 def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
     server = start(max_body_bytes=1000)
     connection = server.connect()
-    connection.request("POST", "/v1/models/words/topk", b" " * 2_000_000)
+    connection.request("POST", "/v1/models/words/top_k", b" " * 2_000_000)
     answer = connection.getresponse()
     assert answer.status == 413
     assert json.loads(answer.read())["code"] == "too_large"
     ask(connection)
-    connection.request("POST", "/v1/models/words/topk", iter([b" " * 900] * 1000))
+    connection.request("POST", "/v1/models/words/top_k", iter([b" " * 900] * 1000))
     answer = connection.getresponse()
     assert answer.status == 413
     answer.read()

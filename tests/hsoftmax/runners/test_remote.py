@@ -30,7 +30,7 @@ def answer(route: str, body: dict[str, Any]) -> dict[str, Any]:
         targets = body.get("targets") or [range(TARGETS)] * len(full)
         rows = [[full[i, t] for t in row] for i, row in enumerate(targets)]
         return {"log_probabilities": rows}
-    if route == "topk":
+    if route == "top_k":
         order = np.argsort(-full, axis=1)[:, : body["k"]]
     else:
         rng = np.random.default_rng(body["seed"])

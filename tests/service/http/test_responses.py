@@ -65,7 +65,7 @@ def test_an_unsafe_request_id_is_replaced(client, bad):
         ("GET", "/v1/models/words/"),
         ("GET", "/docs/../secret"),
         ("GET", "/docs/redoc.standalone.js"),
-        ("POST", "/v1/models//topk"),
+        ("POST", "/v1/models//top_k"),
     ],
 )
 def test_what_is_not_there_has_the_error_shape(client, method, url):

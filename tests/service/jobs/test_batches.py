@@ -163,7 +163,7 @@ def decode_rows(content: bytes, file_format: str) -> dict[str, list]:
     ("endpoint", "query", "task", "fields"),
     [
         ("probabilities", {}, "probabilities", {"probabilities"}),
-        ("topk", {"k": 2}, "top_k", {"targets", "labels", "probabilities", "exact", "blocks"}),
+        ("top_k", {"k": 2}, "top_k", {"targets", "labels", "probabilities", "exact", "blocks"}),
         ("score", {"task": "log_probs"}, "log_probs", {"log_probs"}),
         ("score", {"task": "sample", "num_samples": 3, "seed": 5}, "sample",
          {"targets", "labels", "probabilities"}),

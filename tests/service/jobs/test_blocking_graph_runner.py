@@ -8,7 +8,7 @@ import pytest
 from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.scoring import GraphRequest, Task
 from hsoftmax.service.engine import Priority
-from hsoftmax.service.engine.batching import key
+from hsoftmax.service.engine.batching import batch_key
 from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner, build_job_call
 from hsoftmax.service.jobs.errors import Interrupted
 from hsoftmax.service.repository.loaded_bundle import load_bundle
@@ -36,9 +36,9 @@ def make_request(graph: str, rows: int = 3) -> GraphRequest:
 def test_calls_have_batch_priority_and_are_never_batched(loaded, graph):
     one, other = (build_job_call(make_request(graph), loaded) for _ in range(2))
     assert one.priority is Priority.BATCH
-    assert one.work > 0
+    assert one.cost > 0
     assert one.values >= 3
-    assert key(one) != key(other)
+    assert batch_key(one) != batch_key(other)
     outputs = loaded.session(graph).run(one.feeds)
     assert all(len(output) == 3 for output in outputs)
 
@@ -71,5 +71,5 @@ def test_a_stopped_job_cancels_its_running_call(loaded):
 def test_the_cost_grows_with_the_rows(loaded):
     for graph in ("target_log_prob", "log_probs", "top_k", "sample"):
         few, many = (build_job_call(make_request(graph, rows), loaded) for rows in (2, 20))
-        assert many.work == 10 * few.work
+        assert many.cost == 10 * few.cost
         assert (many.rows, many.values) == (20, 10 * few.values)

@@ -156,7 +156,7 @@ def test_interactive_requests_go_first(repository, tmp_path, monkeypatch):
         return run(session, feeds, options)
 
     with serving_jobs(repository, tmp_path) as jobs:
-        context_of(jobs.http.app).engine._inline_work = 0  # all calls go through the queue
+        context_of(jobs.http.app).engine._inline_max_cost = 0  # all calls go through the queue
         monkeypatch.setattr(Engine, "submit", submitted)
         monkeypatch.setattr(Session, "run", ran)
         created = jobs.start(make_rows(600))

@@ -45,7 +45,7 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
         client.get("/metrics")
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
         answer = client.post(URL, json=QUERY, headers=headers)
-        client.post("/v1/models/nonesuch/topk", json=QUERY)
+        client.post("/v1/models/nonesuch/top_k", json=QUERY)
     traces.close()
     queue, compute, request, failed = exporter.get_finished_spans()
     assert (queue.name, compute.name) == ("queue", "compute")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.service.repository.directory import look_at
+from hsoftmax.service.repository.directory import stat_version
 from tests.service.conftest import HIDDEN, serving
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -55,17 +55,17 @@ def test_a_link_whose_target_is_replaced_is_a_change(version, tmp_path):
     target, other = tmp_path / "target", tmp_path / "other"
     target.write_text("before")
     (version / "labels.txt").symlink_to(target)
-    before = look_at("words", 1, version)
-    assert look_at("words", 1, version) == before
+    before = stat_version("words", 1, version)
+    assert stat_version("words", 1, version) == before
     other.write_text("behind")
     other.rename(target)
-    assert look_at("words", 1, version) != before
+    assert stat_version("words", 1, version) != before
 
 
 def test_a_link_to_nothing_hides_no_other_file(version):
     (version / "bundle.json").write_text("{}")
-    before = look_at("words", 1, version)
+    before = stat_version("words", 1, version)
     (version / "labels.txt").symlink_to("gone")
-    after = look_at("words", 1, version)
+    after = stat_version("words", 1, version)
     assert [name for name, *_ in after.files] == ["bundle.json", "labels.txt"]
     assert after.files[0] == before.files[0]

@@ -1,4 +1,4 @@
-"""Which bundles are served, which are refused, and what readiness says of it."""
+"""Served and refused bundles, and their effect on readiness."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def spoil(path) -> None:
     path.write_bytes(content)
 
 
-def test_what_is_served_is_listed(client):
+def test_served_bundles_are_listed(client):
     models = client.get("/v1/models").json()["models"]
     assert [m["name"] for m in models] == ["plain", "words"]
     words = client.get("/v1/models/words").json()
@@ -48,7 +48,7 @@ def test_what_is_served_is_listed(client):
     assert client.get("/v1/models/words?version=1").json()["version"] == "1"
 
 
-def test_ready_says_what_is_served(client):
+def test_readiness_names_the_served_bundles(client):
     answer = client.get("/healthz/ready")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "models": ["plain", "words"], "refused": {}}
@@ -66,7 +66,7 @@ def test_an_empty_repository_is_alive_but_not_ready(tmp_path):
 
 
 def loaded(repository) -> dict:
-    """The line of the log that says so."""
+    """The log line of the event `loaded`."""
     stream = io.BytesIO()
     context_of(create_app(Settings(repository=repository), log=json_log("info", stream))).load()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -97,7 +97,7 @@ def test_nothing_is_answered_before_the_bundles_are_loaded(repository):
 
     client = TestClient(create_app(Settings(repository=repository)))  # never started
     for answer in (
-        client.post("/v1/models/words/topk", json=QUERY),
+        client.post("/v1/models/words/top_k", json=QUERY),
         client.get("/v1/models/words"),
         client.get("/healthz/ready"),
     ):
@@ -126,7 +126,7 @@ def test_when_all_are_refused_readiness_says_why(copy):
     with serving(copy) as client:
         answer = client.get("/healthz/ready")
         expect_error(answer, 503, "not_ready", "words/1/weights.bin: expected SHA-256")
-        answer = client.post("/v1/models/words/topk", json=QUERY)
+        answer = client.post("/v1/models/words/top_k", json=QUERY)
         expect_error(answer, 404, "unknown_bundle", "was refused")
 
 
@@ -177,7 +177,7 @@ def test_a_task_that_the_bundle_lacks_is_not_found(repository):
         expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
 
 
-def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
+def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
     class Unreadable(Repository):
         def load(self) -> None:
             raise PermissionError(str(tmp_path))

@@ -1,4 +1,4 @@
-"""POST /v1/models/{name}/block_dot: a block-sparse layer, and what it refuses."""
+"""POST /v1/models/{name}/block_dot: its results, and the queries that it rejects."""
 
 import subprocess
 import sys
@@ -72,7 +72,7 @@ def test_a_single_row_may_leave_its_axis_out(post):
         ({"inputs": []}, 422, "invalid_query", "unknown field 'inputs'"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(post, change, status, code, sentence):
+def test_an_invalid_query_is_refused(post, change, status, code, sentence):
     expect_error(post({**ONE, **change}), status, code, sentence)
 
 
