@@ -1,4 +1,4 @@
-"""The bundle: what the exporter writes, the service reads, and all they know of each other."""
+"""The bundle format, which the exporter writes and the service reads: manifest and directory."""
 
 from .directory import (
     Bundle,

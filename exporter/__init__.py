@@ -1,9 +1,9 @@
-"""Trained weights in, a verified bundle out."""
+"""Converts trained weights into a verified bundle."""
 
 from .errors import DestinationError, ExportError, SourceError, VerificationError
-from .export import Fidelity, Origin, export_file, export_model, signature
-from .sources import AUTO, SOURCES, ClusterOrder, Options, Recognised, recognise
-from .staging import Destination, destination
+from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
+from .sources import AUTO, SOURCES, ClusterOrder, DetectedSource, SourceOptions, detect_source
+from .staging import Destination, parse_destination
 from .verification.graph_checks import failures, verify
 
 __all__ = [
@@ -12,18 +12,18 @@ __all__ = [
     "ClusterOrder",
     "Destination",
     "DestinationError",
+    "DetectedSource",
     "ExportError",
-    "Fidelity",
-    "Options",
     "Origin",
-    "Recognised",
+    "PrecisionOptions",
     "SourceError",
+    "SourceOptions",
     "VerificationError",
-    "destination",
+    "detect_source",
     "export_file",
     "export_model",
+    "exporter_version",
     "failures",
-    "recognise",
-    "signature",
+    "parse_destination",
     "verify",
 ]

@@ -1,7 +1,11 @@
-"""What each softmax means: frozen arrays, and a NumPy reference that is the oracle for all else."""
+"""Defines each softmax family: frozen dataclasses of arrays and a NumPy reference.
+
+The exporter verifies its ONNX graphs against the reference; the service and the scoring package use
+the types, the checks and the errors.
+"""
 
 from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
-from .adaptive_softmax import AdaptiveSoftmax, Projected
+from .adaptive_softmax import AdaptiveSoftmax, ProjectedLayer
 from .errors import ModelError, QueryError, UserError, WeightsError
 from .families import (
     FAMILIES,
@@ -28,7 +32,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Padding",
-    "Projected",
+    "ProjectedLayer",
     "QueryError",
     "Softmax",
     "SparseBlockDot",

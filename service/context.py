@@ -12,7 +12,7 @@ from hsoftmax.runtime.sessions import choose_device
 from .engine import INLINE_MAX_COST, Engine, QueueLimits
 from .errors import StartError
 from .health import Health
-from .jobs import Jobs
+from .jobs import JobManager
 from .logging import Log
 from .metrics import Metrics
 from .middleware.api_keys import ApiKeys
@@ -33,7 +33,7 @@ class AppContext:
     keys: ApiKeys
     metrics: Metrics
     log: Log
-    jobs: Jobs
+    jobs: JobManager
     peers: WorkerChannel | None = None
     traces: Tracer | None = None
 
@@ -77,7 +77,7 @@ def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> 
         keys=ApiKeys(settings, log),
         metrics=metrics,
         log=log,
-        jobs=Jobs(settings, repository, engine, health, metrics, log),
+        jobs=JobManager(settings, repository, engine, health, metrics, log),
         peers=peers,
         traces=open_tracer(log),
     )

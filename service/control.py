@@ -70,7 +70,7 @@ def _look(context: AppContext) -> None:
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository
     )
-    context.jobs.count()
+    context.jobs.update_metrics()
     context.metrics.memory(resident_bytes())
 
 

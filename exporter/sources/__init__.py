@@ -1,15 +1,15 @@
-"""Sources: each reads one format of trained weights and parses it once into a model."""
+"""Readers of trained weights: each source reads one format and builds a model from it."""
 
-from .registry import AUTO, SOURCES, Recognised, load, recognise
-from .source import ClusterOrder, Loaded, Options
+from .registry import AUTO, SOURCES, DetectedSource, detect_source, load
+from .source import ClusterOrder, SourceModel, SourceOptions
 
 __all__ = [
     "AUTO",
     "SOURCES",
     "ClusterOrder",
-    "Loaded",
-    "Options",
-    "Recognised",
+    "DetectedSource",
+    "SourceModel",
+    "SourceOptions",
+    "detect_source",
     "load",
-    "recognise",
 ]

@@ -58,7 +58,7 @@ def export_sample(sample: Sample, repository: Path) -> bundle.Bundle:
     expected = bundle.Source(
         format="theano",
         files={weights.name: bundle.sha256(weights)},
-        exporter=exporter.signature(),
+        exporter=exporter.exporter_version(),
     )
     versions = bundle.versions(repository / SAMPLE_NAME)
     if versions:

@@ -18,7 +18,7 @@ from hsoftmax.service.jobs.file_store import (
     unlink,
 )
 from hsoftmax.service.jobs.schemas import FileDeleted, FileList, FileObject
-from hsoftmax.service.jobs.upload_parser import AROUND, receive_file
+from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive_file
 
 from .dependencies import Context
 from .disconnect_route import LeavingRoute
@@ -66,11 +66,11 @@ async def upload(context: Context, request: Request) -> FileObject:
     await _expect_room(context, _told_bytes(request))
     file = await _received(context, request)
     try:
-        await context.jobs.ask(add_upload, file, context.settings.max_files_bytes)
+        await context.jobs.run_with_database(add_upload, file, context.settings.max_files_bytes)
     except BaseException:
-        unlink(context.jobs.place, file.path)
+        unlink(context.jobs.state_dir, file.path)
         raise
-    return file.shown(context.settings.job_retention)
+    return file.to_object(context.settings.job_retention)
 
 
 @file_routes.get("", summary="The files that are here", responses={422: {}, 503: {}})
@@ -81,14 +81,16 @@ async def files(
     after: Annotated[str | None, Query(description="the id of the last one known")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:
-    found, more = await context.jobs.ask(list_files, purpose, limit, after, order == "desc")
-    return FileList.of([file.shown(context.settings.job_retention) for file in found], more)
+    found, more = await context.jobs.run_with_database(
+        list_files, purpose, limit, after, order == "desc"
+    )
+    return FileList.of([file.to_object(context.settings.job_retention) for file in found], more)
 
 
 @file_routes.get("/{id}", summary="One file", responses=_ERRORS)
 async def file(context: Context, id: str) -> FileObject:
-    found = await context.jobs.ask(find_file, id)
-    return found.shown(context.settings.job_retention)
+    found = await context.jobs.run_with_database(find_file, id)
+    return found.to_object(context.settings.job_retention)
 
 
 @file_routes.get(
@@ -102,22 +104,22 @@ async def file(context: Context, id: str) -> FileObject:
     },
 )
 async def content(context: Context, id: str) -> Response:
-    found = await context.jobs.ask(find_file, id)
-    path = path_of(context.jobs.place, found)
+    found = await context.jobs.run_with_database(find_file, id)
+    path = path_of(context.jobs.state_dir, found)
     return FileContent(path, media_type=_TYPES[path.suffix], filename=found.filename)
 
 
 @file_routes.delete("/{id}", summary="Remove a file", responses={**_ERRORS, 409: {}})
 async def delete(context: Context, id: str) -> FileDeleted:
-    await context.jobs.ask(delete_file, context.jobs.place, id)
+    await context.jobs.run_with_database(delete_file, context.jobs.state_dir, id)
     return FileDeleted(id=id)
 
 
 async def _expect_room(context: AppContext, told: int | None) -> None:
     """Raise StorageFull or TooLarge for a body that says of itself that it is too large."""
     settings = context.settings
-    await context.jobs.ask(expect_room, told or 0, settings.max_files_bytes)
-    if told is not None and told > settings.max_file_bytes + AROUND:
+    await context.jobs.run_with_database(expect_room, told or 0, settings.max_files_bytes)
+    if told is not None and told > settings.max_file_bytes + MAX_FORM_OVERHEAD_BYTES:
         raise TooLarge(f"file: expected at most {settings.max_file_bytes} bytes, got {told}")
 
 
@@ -125,9 +127,9 @@ async def _received(context: AppContext, request: Request) -> StoredFile:
     return await receive_file(
         request.stream(),
         request.headers.get("content-type", ""),
-        context.jobs.place,
-        most_bytes=context.settings.max_file_bytes,
-        patience=context.settings.body_timeout,
+        context.jobs.state_dir,
+        max_bytes=context.settings.max_file_bytes,
+        timeout=context.settings.body_timeout,
     )
 
 

@@ -12,7 +12,7 @@ from hsoftmax.service.errors import ServiceError
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
 from hsoftmax.service.inference.operations import OPERATIONS, Operation
-from hsoftmax.service.streaming.media_types import StreamForm
+from hsoftmax.service.streaming.media_types import StreamMediaType
 
 from . import SCORE_PATH, operation_path
 
@@ -199,4 +199,4 @@ def _score_content(example: str | None) -> Json:
     if example is not None:
         lines["example"] = example
     arrow = {"schema": {"type": "string", "format": "binary"}}
-    return {StreamForm.LINES.value: lines, StreamForm.ARROW.value: arrow}
+    return {StreamMediaType.LINES.value: lines, StreamMediaType.ARROW.value: arrow}

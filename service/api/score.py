@@ -30,9 +30,13 @@ from hsoftmax.service.http.responses import send_error
 from hsoftmax.service.inference.scoring_task import build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.streaming.activity import Activity
-from hsoftmax.service.streaming.async_graph_runner import runner
-from hsoftmax.service.streaming.media_types import StreamForm, form_of_answer, form_of_body
-from hsoftmax.service.streaming.query import expect_answerable, query_of
+from hsoftmax.service.streaming.async_graph_runner import build_graph_runner
+from hsoftmax.service.streaming.media_types import (
+    StreamMediaType,
+    request_type_of,
+    response_type_of,
+)
+from hsoftmax.service.streaming.query import expect_answerable, parse_query
 from hsoftmax.service.streaming.request_reader import RequestReader
 from hsoftmax.service.streaming.response_sender import ResponseSender, SlowReaderError
 from hsoftmax.service.streaming.spool import Spool
@@ -54,8 +58,8 @@ class _Asked:
 
     served: LoadedBundle
     task: Task
-    form: StreamForm
-    wanted: StreamForm
+    form: StreamMediaType
+    wanted: StreamMediaType
     options: RequestOptions
 
 
@@ -96,16 +100,16 @@ class ScoreEndpoint:
         """Raises ServiceError for all that can be seen to be wrong before the body is read."""
         headers = request_context.asked
         on_terms = parse_request_options(headers, _USUAL)
-        form = form_of_body(headers.get(b"content-type", b""))
-        wanted = form_of_answer(headers.get(b"accept", b""), form)
-        if form is StreamForm.ARROW:
+        form = request_type_of(headers.get(b"content-type", b""))
+        wanted = response_type_of(headers.get(b"accept", b""), form)
+        if form is StreamMediaType.ARROW:
             expect_readable()
-        if wanted is StreamForm.ARROW:
+        if wanted is StreamMediaType.ARROW:
             expect_arrow()
         name = scope["path_params"]["name"]
         served = self._core.repository.find(name)  # an unknown name comes before a bad query
         request_context.serve(served)
-        query = query_of(scope["query_string"])
+        query = parse_query(scope["query_string"])
         task = build_task(parse_task_name(query.task), query)
         if query.version is not None:
             served = self._core.repository.find(name, str(query.version))
@@ -146,7 +150,7 @@ class ScoreEndpoint:
             bundle_info=served.bundle_info,
             reader=intake,
             writer=_outlet(asked, intake),
-            run_graph=runner(self._core.engine, served, asked.options, pulse, note),
+            run_graph=build_graph_runner(self._core.engine, served, asked.options, pulse, note),
             run_in_idle=self._core.engine.run_in_idle,
             rows=lambda form: _rows(task, form, served),
             max_pending=_ahead(task, served),
@@ -195,16 +199,16 @@ async def _answer(
         await score_stream(inflow.pieces(), stream, outflow.put, totals)
     except (ServiceError, ScoringError) as raised:
         error = _error(raised)
-        if not outflow.begun:
+        if not outflow.started:
             raise error from None
         request_context.code = error.code
         said = {"error": str(error), "code": error.code, "request_id": request_context.request_id}
         await outflow.put(stream.writer.failure(said))
-        await outflow.empty()
+        await outflow.flush()
         if not isinstance(error, SlowBody):
             await inflow.drain()
     else:
-        await outflow.end()
+        await outflow.finish()
 
 
 def _error(error: ServiceError | ScoringError) -> ServiceError:
@@ -240,7 +244,7 @@ def _ahead(task: Task, served: LoadedBundle) -> int:
 
 
 def _intake(asked: _Asked) -> StreamReader:
-    if asked.form is StreamForm.LINES:
+    if asked.form is StreamMediaType.LINES:
         return LineStreamReader()
     from hsoftmax.scoring.stream.arrow import ArrowStreamReader  # pyarrow is large, and an extra
 
@@ -248,7 +252,7 @@ def _intake(asked: _Asked) -> StreamReader:
 
 
 def _outlet(asked: _Asked, intake: StreamReader) -> StreamWriter:
-    if asked.wanted is StreamForm.LINES:
+    if asked.wanted is StreamMediaType.LINES:
         return LineStreamWriter(asked.task, asked.served.bundle_info)
     from hsoftmax.scoring.stream.arrow import ArrowStreamWriter
 

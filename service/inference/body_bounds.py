@@ -6,7 +6,7 @@ loop for a second. Counting them takes a few milliseconds. The endpoints call it
 
 import re
 
-from hsoftmax.models.sparse_block_dot import Sizes
+from hsoftmax.models.sparse_block_dot import BlockSizes
 from hsoftmax.service.errors import TooLarge
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -31,7 +31,7 @@ def check_body_shape(body: bytes, bundle: LoadedBundle, settings: Settings) -> N
 def _max_lists_and_numbers(bundle: LoadedBundle, settings: Settings) -> tuple[int, int]:
     rows = settings.max_rows
     if bundle.manifest.family == "SparseBlockDot":
-        sizes = Sizes(**bundle.manifest.attributes)
+        sizes = BlockSizes(**bundle.manifest.attributes)
         lists = rows * (sizes.input_blocks + 3)
         numbers = rows * (sizes.input_blocks * (sizes.input_size + 1) + sizes.output_blocks)
     else:

@@ -4,7 +4,7 @@ The operations, the streams and the jobs use these formulas. The engine uses the
 calls and to size batches.
 """
 
-from hsoftmax.models.sparse_block_dot import Sizes
+from hsoftmax.models.sparse_block_dot import BlockSizes
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 _COST_PER_VALUE = 32  # multiply-adds in the time to normalise and encode one number
@@ -40,6 +40,6 @@ def top_k_cost(bundle: LoadedBundle, rows: int, max_blocks: int) -> int:
     return min(full, path_cost(bundle, rows * max_blocks)) if max_blocks else full
 
 
-def block_dot_cost(sizes: Sizes, pairs: int) -> int:
+def block_dot_cost(sizes: BlockSizes, pairs: int) -> int:
     """Cost of pairs of an input and an output block, one product each."""
     return pairs * sizes.input_size * sizes.output_size

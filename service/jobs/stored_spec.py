@@ -1,4 +1,4 @@
-"""What a job was told, fixed when it was made: enough to take it up again in any process."""
+"""Stored specification of a job, written once at submission, from which any process resumes it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +26,17 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A job's terms.
+class StoredJobSpec:
+    """Everything that a job needs to run, stored as JSON in the database.
 
     Attributes:
-        digest: of the bundle that scores all of it, under whatever version
-        file, filename: of an uploaded input: its path in the state folder, and its own name
-        path: of an input that is read in place, from the input root
-        fingerprint: of the input as it was then
-        output: the output's extension
-        batch: rows in one run of the graph
-        layout: of its records, for when input and bundle are gone
+        digest: digest of the bundle that scores all rows, also if its version changes
+        file, filename: uploaded input: its path in the state folder, and the client's name for it
+        path: input that is read in place, relative to the input root
+        fingerprint: names, sizes and modification times of the input files at submission
+        output: extension of the output file
+        batch: rows in one graph run
+        layout: schema of the output records, needed when input and bundle no longer exist
     """
 
     model: str
@@ -54,39 +54,39 @@ class Spec:
     fingerprint: list[list[Any]] = field(default_factory=list)
     layout: RecordSchema | None = None
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         return msgspec.json.encode(self)
 
 
-def decoded(spec: bytes) -> Spec:
-    return msgspec.json.decode(spec, type=Spec)
+def decode_spec(spec: bytes) -> StoredJobSpec:
+    return msgspec.json.decode(spec, type=StoredJobSpec)
 
 
-def facts_of(served: LoadedBundle) -> BundleInfo:
-    """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
-    manifest = served.manifest
+def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
+    """Return the bundle info that row readers need. Raises InvalidQuery for a layer bundle."""
+    manifest = loaded.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
-        raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
-    return served.bundle_info
+        raise InvalidQuery(f"{loaded.name}: expected a softmax, got a {manifest.family}")
+    return loaded.bundle_info
 
 
 def open_source(
-    spec: Spec, files: tuple[Path, ...], bundle_info: BundleInfo
+    spec: StoredJobSpec, files: tuple[Path, ...], bundle_info: BundleInfo
 ) -> tuple[RowReader, Columns]:
-    """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
+    """Open the input and find its columns. Raises CallError if it does not fit the bundle."""
     columns = detect_columns(files, parse_columns(spec.columns))
     return open_inputs(files, columns, bundle_info, labelled=spec.labelled), columns
 
 
-def order_of(
-    spec: Spec,
+def job_spec_of(
+    spec: StoredJobSpec,
     output: Path,
     source: RowReader,
     columns: Columns,
     bundle_info: BundleInfo,
     duplicates: Int64 | None = None,
 ) -> JobSpec:
-    """What the scoring core is told. Raises CallError where the bundle cannot do it."""
+    """Build the `scoring.JobSpec` of the job. Raises CallError if the bundle lacks the task."""
     return build_job_spec(
         source,
         output,
@@ -102,8 +102,8 @@ def order_of(
     )
 
 
-def delivery_of(spec: Spec, output: Path) -> OutputSpec:
-    """All that is needed to give out what is finished."""
+def output_spec_of(spec: StoredJobSpec, output: Path) -> OutputSpec:
+    """Build the `scoring.OutputSpec` with which finished shards become output files."""
     assert spec.layout is not None
     return OutputSpec(
         output, find_format(output), spec.layout, spec.task, spec.model, separate_errors=True

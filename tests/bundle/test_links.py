@@ -114,7 +114,7 @@ def test_no_export_is_written_through_a_link(tmp_path, dangling):
         elsewhere.mkdir()
     version.symlink_to(elsewhere)
     with pytest.raises(exporter.DestinationError, match="expected a new version"):
-        exporter.export_model(MODEL, exporter.destination(version))
+        exporter.export_model(MODEL, exporter.parse_destination(version))
     assert version.is_symlink()
     assert elsewhere.exists() != dangling
     assert dangling or list(elsewhere.iterdir()) == []
@@ -122,7 +122,7 @@ def test_no_export_is_written_through_a_link(tmp_path, dangling):
 
 def test_a_link_that_comes_in_the_place_of_a_version_meanwhile_is_not_followed(tmp_path):
     elsewhere, version = tmp_path / "elsewhere", tmp_path / "repository" / "words" / "1"
-    to = exporter.destination(version)
+    to = exporter.parse_destination(version)
     elsewhere.mkdir()
     version.parent.mkdir(parents=True)
     version.symlink_to(elsewhere)

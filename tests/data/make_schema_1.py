@@ -35,7 +35,7 @@ from hsoftmax.runners.local import LocalRun
 from hsoftmax.score_request import Call, open_order
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.jobs import submission
-from hsoftmax.service.jobs.blocking_graph_runner import EngineRun
+from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner
 from tests.data import MODIFIED
 from tests.models.adaptive import adaptive
 from tests.models.trees import random_huffman
@@ -152,17 +152,17 @@ def make_state(folder: Path) -> None:
 
 def hold_graphs_when(held: threading.Event, beyond: int) -> None:
     """Once `held` is set, let so many runs of graphs pass, and no more."""
-    really, passed = EngineRun.__call__, 0
+    really, passed = BlockingGraphRunner.__call__, 0
 
-    def run(self: EngineRun, asked: Any) -> Any:
+    def run(self: BlockingGraphRunner, asked: Any) -> Any:
         nonlocal passed
         passed += held.is_set()
         while passed > beyond:
-            self._look_up()  # which ends it when the service stops
+            self._check()  # which ends it when the service stops
             time.sleep(0.005)
         return really(self, asked)
 
-    EngineRun.__call__ = run  # type: ignore[method-assign]
+    BlockingGraphRunner.__call__ = run  # type: ignore[method-assign]
 
 
 def start(http: TestClient, state: Path) -> str:

@@ -17,7 +17,7 @@ SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "2"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     to = tmp_path_factory.mktemp("repository") / "words"
-    exporter.export_model(make_model(), exporter.destination(to / "1"), labels=LABELS)
+    exporter.export_model(make_model(), exporter.parse_destination(to / "1"), labels=LABELS)
     return to
 
 

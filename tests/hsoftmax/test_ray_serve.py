@@ -57,7 +57,7 @@ def written(path: Path, repository: Path, port: int) -> Path:
 def repository(tmp_path_factory) -> Path:
     repository = tmp_path_factory.mktemp("repository")
     exporter.export_model(
-        make_model(), exporter.destination(repository / "words" / "1"), labels=LABELS
+        make_model(), exporter.parse_destination(repository / "words" / "1"), labels=LABELS
     )
     return repository
 

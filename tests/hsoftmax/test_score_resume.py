@@ -215,7 +215,7 @@ def test_a_changed_input_is_refused(made, rows, stopped, capsys):
 
 def test_a_changed_bundle_is_refused(made, rows, stopped, tmp_path, capsys):
     other = tmp_path / "repository" / "words"
-    exporter.export_model(make_model(2), exporter.destination(other / "1"), labels=LABELS)
+    exporter.export_model(make_model(2), exporter.parse_destination(other / "1"), labels=LABELS)
     assert run(call(other, rows, stopped, *SMALL, "--resume")) == 2
     assert "expected the bundle that the job began with" in one_line(capsys)
 
@@ -343,7 +343,7 @@ def test_a_million_rows_take_less_than_a_gigabyte(tmp_path, to):
     rows["target"] = rng.integers(0, TARGETS, len(rows))
     np.save(tmp_path / "in.npy", rows)
     made = tmp_path / "words"
-    exporter.export_model(make_model(), exporter.destination(made / "1"), labels=LABELS)
+    exporter.export_model(make_model(), exporter.parse_destination(made / "1"), labels=LABELS)
     program = (
         "import resource, sys; from hsoftmax.cli import run; code = run(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"

@@ -21,7 +21,8 @@ EXPORT = """
 import pathlib, sys
 from hsoftmax import exporter
 from tests.scoring.conftest import LABELS, make_model
-exporter.export_model(make_model(), exporter.destination(pathlib.Path(sys.argv[1])), labels=LABELS)
+to = exporter.parse_destination(pathlib.Path(sys.argv[1]))
+exporter.export_model(make_model(), to, labels=LABELS)
 """
 BARE = "import onnxruntime; onnxruntime.get_available_providers()"
 

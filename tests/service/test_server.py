@@ -177,7 +177,7 @@ def test_a_first_load_that_hangs_does_not_stop_the_exit(start, copy, sig):
 
 
 def listens(server: Process) -> bool:
-    return "startup complete" in server.said()
+    return "startup complete" in server.read_log()
 
 
 def test_a_later_load_that_hangs_does_not_stop_the_exit(start, copy):
@@ -205,7 +205,7 @@ def test_all_that_a_process_writes_is_json(start, copy):
     server = start(copy, run=WRITES)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
-    told = [json.loads(line) for line in server.said().splitlines()]
+    told = [json.loads(line) for line in server.read_log().splitlines()]
     assert [one["message"] for one in told if one["event"] == "stderr"] == ["from C"]
     assert told[-1]["event"] == "stopped"
 

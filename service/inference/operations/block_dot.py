@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
-from hsoftmax.models.sparse_block_dot import Sizes, expect_query
+from hsoftmax.models.sparse_block_dot import BlockSizes, expect_query
 from hsoftmax.service.errors import InferenceFailed, InvalidQuery, TooLarge
 from hsoftmax.service.inference.cost import block_dot_cost
 from hsoftmax.service.inference.operation import (
@@ -51,7 +51,7 @@ class BlockDotAnswer(OperationResponse, kw_only=True):
 def plan(query: BlockDotQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
     """Plan one product for each pair of an input block and an output block of a row."""
     session = bundle.session("block_dot")
-    sizes = Sizes(**bundle.manifest.attributes)
+    sizes = BlockSizes(**bundle.manifest.attributes)
     feeds = _feeds(query, sizes)
     rows, window = feeds["output_index"].shape
     if rows > settings.max_rows:
@@ -68,7 +68,7 @@ def plan(query: BlockDotQuery, bundle: LoadedBundle, settings: Settings) -> Plan
     )
 
 
-def _feeds(query: BlockDotQuery, sizes: Sizes) -> dict[str, Array]:
+def _feeds(query: BlockDotQuery, sizes: BlockSizes) -> dict[str, Array]:
     h = _h(query.h)
     indices = (_index("input_index", query.input_index), _index("output_index", query.output_index))
     if h.ndim == 2 and indices[0].ndim == indices[1].ndim == 1:

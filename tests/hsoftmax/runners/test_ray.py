@@ -277,7 +277,7 @@ def test_a_node_without_the_bundle_is_an_error(made, cluster, tmp_path, capsys, 
 def test_a_node_with_another_bundle_is_an_error(made, cluster, tmp_path, capsys, node_sees):
     source = write(tmp_path / "in.ndjson", make_rows(30))
     other = tmp_path / "words"
-    exporter.export_model(make_model(2), exporter.destination(other / "1"), labels=LABELS)
+    exporter.export_model(make_model(2), exporter.parse_destination(other / "1"), labels=LABELS)
     node_sees(bundle=other / "1")
     assert run(call(made, source, tmp_path / "out.ndjson", *SMALL, *on(cluster))) == 1
     assert "expected digest" in refusal(capsys)

@@ -261,7 +261,7 @@ normal = lambda *shape: np.random.default_rng(0).normal(size=shape).astype(np.fl
 model = models.from_theano(
     normal(256, 128), normal(128), normal(128, 256, 256), normal(128, 256), num_targets=2**15
 )
-exporter.export_model(model, exporter.destination(pathlib.Path(sys.argv[1])))
+exporter.export_model(model, exporter.parse_destination(pathlib.Path(sys.argv[1])))
 """
 
 

@@ -150,7 +150,7 @@ def test_sighup_stops_neither_the_workers_nor_the_supervisor(pair):
     assert workers_of(pair) == before
     pair.process.send_signal(signal.SIGTERM)
     assert pair.process.wait(timeout=20) == 0
-    assert all(json.loads(line)["event"] for line in pair.said().splitlines())
+    assert all(json.loads(line)["event"] for line in pair.read_log().splitlines())
 
 
 def test_sighup_does_not_end_a_worker_that_is_only_starting(start):
