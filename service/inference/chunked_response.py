@@ -14,7 +14,7 @@ from hsoftmax.scoring.stream.pipeline import RunInIdle
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.responses import begin_answer
 
-from .encoders import Encoder
+from .encoders import MatrixEncoder
 
 
 class TruncatedError(Exception):
@@ -22,7 +22,7 @@ class TruncatedError(Exception):
 
 
 async def stream(
-    encoder: Encoder,
+    encoder: MatrixEncoder,
     response_type: Format,
     slices: AsyncIterator[Array],
     send: Send,

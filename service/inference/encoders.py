@@ -26,7 +26,7 @@ PIECE_VALUES = 2**15  # numbers in a piece, which take about a millisecond to en
 _Fields = Mapping[str, Any]
 
 
-class Encoder(Protocol):
+class MatrixEncoder(Protocol):
     """Encodes one matrix, slice by slice."""
 
     def length(self) -> int | None:
@@ -44,7 +44,7 @@ class Encoder(Protocol):
 
 def matrix_encoder(
     response_type: Format, bundle_fields: Mapping[str, str], matrix: MatrixResult, rows: int
-) -> Encoder:
+) -> MatrixEncoder:
     """The encoder of a matrix with so many rows; `bundle_fields` name the bundle."""
     if response_type is Format.NPY:
         return NpyEncoder(matrix, rows)
