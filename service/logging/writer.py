@@ -40,10 +40,10 @@ class LogWriter:
 
     def add(self, event: Event) -> None:
         """Write the event; on an event loop, a little later."""
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._waiting) < _MAX_WAITING:
+            self._waiting.append(event)
+        else:
             self._lost += 1
-            return
-        self._waiting.append(event)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
