@@ -88,7 +88,7 @@ def test_the_two_commands_of_the_first_screen_exist():
 
 
 def test_every_page_and_file_the_documents_link_to_exists():
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
