@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from hsoftmax.service.http import bounds
+from hsoftmax.service.settings import Settings
+
 from .console import console_commands
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +94,23 @@ def test_every_page_and_file_the_documents_link_to_exists():
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_security_page_names_settings_and_paths_that_exist():
+    page = (ROOT / "SECURITY.md").read_text("utf-8")
+    flags = {flag.replace("-", "_") for flag in re.findall(r"`--([a-z-]+)`", page)}
+    flags |= {name.lower() for name in re.findall(r"`HSOFTMAX_([A-Z_]+)`", page)}
+    assert len(flags) > 10
+    assert flags - {"version"} <= Settings.model_fields.keys()
+    paths = re.findall(r"`([\w]+/[\w./]+)`", page)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_security_page_has_the_bounds_of_a_head():
+    url, head = bounds.MAX_URL_BYTES // 1024, bounds.MAX_HEAD_BYTES // 1024
+    shown = f"the URL ({url} KiB), the head ({head} KiB, {bounds.MAX_HEADERS} headers)"
+    assert shown in (ROOT / "SECURITY.md").read_text("utf-8")
 
 
 def test_the_documents_load_nothing_from_elsewhere_to_show_a_page():
