@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,14 @@ def test_the_two_commands_of_the_first_screen_exist():
     shown = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert shown[:2] == ["demo", "test"]
     assert set(shown) <= set(targets)
+
+
+def test_the_table_of_extras_is_that_of_the_project():
+    page = (ROOT / "README.md").read_text("utf-8").split("## Install")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`[a-z0-9-]+`(?:, )?)+) \|", page, flags=re.MULTILINE)
+    shown = [extra for row in rows for extra in re.findall(r"`([^`]+)`", row)]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert sorted(shown) == sorted(project["optional-dependencies"])
 
 
 def test_every_page_and_file_the_documents_link_to_exists():
