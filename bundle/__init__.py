@@ -1,5 +1,7 @@
 """The bundle: what the exporter writes, the service reads, and all they know of each other."""
 
+from hsoftmax.models.choices import Precision
+
 from .directory import (
     Bundle,
     BundleError,
@@ -24,7 +26,6 @@ from .manifest import (
     Graph,
     Manifest,
     Port,
-    Precision,
     Source,
     Tensor,
 )

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hsoftmax import models
+from hsoftmax.models.arrays import Array
 
 from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
 
@@ -79,7 +80,7 @@ def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
                 raise BundleError(f"{bundle.file(name)}: expected SHA-256 {wanted}, got {got}")
 
 
-def load_tensors(bundle: Bundle) -> dict[str, models.arrays.Array]:
+def load_tensors(bundle: Bundle) -> dict[str, Array]:
     """Every tensor by name, as read-only views of the mapped `weights.bin`."""
     if not bundle.manifest.tensors:
         return {}

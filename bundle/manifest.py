@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from hsoftmax.models.choices import Precision
+
 SCHEMA_VERSION = 1
 ALIGNMENT = 4096
 MANIFEST = "bundle.json"
@@ -30,7 +32,6 @@ def _plain_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Size = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Precision = Literal["fp32", "fp16", "int8"]
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
 
 

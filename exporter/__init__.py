@@ -1,29 +1,17 @@
-"""Trained weights in, a verified bundle out."""
+"""Trained weights in, a verified bundle out.
 
-from .errors import DestinationError, ExportError, SourceError, VerificationError
-from .export import Fidelity, Origin, export_file, export_model, signature
-from .sources import AUTO, SOURCES, ClusterOrder, Options, Recognised, recognise
-from .staging import Destination, destination
-from .verification.graph_checks import failures, verify
+The names of the package are those of `public`, which is imported when the first one is used
+(PEP 562): `choices` alone is imported without the libraries that the rest needs.
+"""
 
-__all__ = [
-    "AUTO",
-    "SOURCES",
-    "ClusterOrder",
-    "Destination",
-    "DestinationError",
-    "ExportError",
-    "Fidelity",
-    "Options",
-    "Origin",
-    "Recognised",
-    "SourceError",
-    "VerificationError",
-    "destination",
-    "export_file",
-    "export_model",
-    "failures",
-    "recognise",
-    "signature",
-    "verify",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

@@ -11,9 +11,10 @@ from hsoftmax import bundle, models
 from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
+from .choices import AUTO
 from .errors import ExportError, VerificationError
 from .graphs import Lowered, bind, lower
-from .sources import AUTO, Options, load, recognise
+from .sources import Options, load, recognise
 from .staging import Destination, destination, staged
 from .storage.precision import expect_offered
 from .storage.tensors import stored_tensors

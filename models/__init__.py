@@ -1,47 +1,17 @@
-"""What each softmax means: frozen arrays, and a NumPy reference that is the oracle for all else."""
+"""What each softmax means: frozen arrays, and a NumPy reference that is the oracle for all else.
 
-from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
-from .adaptive_softmax import AdaptiveSoftmax, Projected
-from .errors import ModelError, QueryError, UserError, WeightsError
-from .families import (
-    FAMILIES,
-    Model,
-    Softmax,
-    attributes,
-    family,
-    from_tensors,
-    reference,
-    to_tensors,
-)
-from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding
-from .huffman_softmax import Compat, HuffmanSoftmax
-from .sparse_block_dot import SparseBlockDot
-from .theano import from_theano
+The names of the package are those of `public`, which is imported when the first one is used
+(PEP 562): `choices` alone is imported without the libraries that the rest needs.
+"""
 
-__all__ = [
-    "FAMILIES",
-    "AdaptiveSoftmax",
-    "Compat",
-    "HierarchicalSoftmax",
-    "HuffmanSoftmax",
-    "Level",
-    "Model",
-    "ModelError",
-    "Padding",
-    "Projected",
-    "QueryError",
-    "Softmax",
-    "SparseBlockDot",
-    "UserError",
-    "WeightsError",
-    "adaptive_softmax",
-    "attributes",
-    "family",
-    "from_tensors",
-    "from_theano",
-    "hierarchical_softmax",
-    "huffman_softmax",
-    "reference",
-    "sparse_block_dot",
-    "to_tensors",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

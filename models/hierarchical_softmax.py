@@ -13,11 +13,12 @@ the graphs, which are checked against them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .arrays import Array, Float64, Int64, expect_hidden, expect_shape, integers
+from .choices import Padding
 from .errors import WeightsError
 from .levels import Level, build_level
 from .ranking import likeliest
@@ -26,7 +27,6 @@ from .validation import expect_pairs
 __all__ = [
     "HierarchicalSoftmax",
     "Level",
-    "Padding",
     "attributes",
     "build",
     "build_level",
@@ -40,7 +40,6 @@ __all__ = [
     "top_k",
 ]
 
-Padding = Literal["mask", "theano"]
 _ROWS_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
 
 

@@ -15,19 +15,19 @@ the graphs, which are checked against them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, floats
 from .binary_tree import Int8, Int32, build_paths, children
+from .choices import Compat
 from .errors import WeightsError
 from .ranking import likeliest
 from .validation import expect_pairs
 
 __all__ = [
     "FASTTEXT_FLOOR",
-    "Compat",
     "HuffmanSoftmax",
     "attributes",
     "build",
@@ -39,7 +39,6 @@ __all__ = [
     "top_k",
 ]
 
-Compat = Literal["exact", "fasttext"]
 FASTTEXT_FLOOR = 1e-5  # what fastText adds to each sigmoid before its logarithm
 _NODES_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
 

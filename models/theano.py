@@ -7,7 +7,8 @@ each target's weight vector is one contiguous row. Reference: `theano.tensor.nne
 import numpy as np
 
 from .arrays import Array, expect_ndim, expect_shape
-from .hierarchical_softmax import HierarchicalSoftmax, Padding, build, build_level
+from .choices import Padding
+from .hierarchical_softmax import HierarchicalSoftmax, build, build_level
 
 
 def from_theano(

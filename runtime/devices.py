@@ -1,9 +1,9 @@
-"""What a device is. It imports no onnxruntime, so that settings and help can name the choices."""
+"""What a device is. It imports no library, so that settings and help can name the choices."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsoftmax.models import UserError
+from hsoftmax.models.errors import UserError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 

@@ -1,90 +1,17 @@
-"""Many rows at once: from a hidden matrix and targets to one record a row, and files of them."""
+"""Many rows at once: from a hidden matrix and targets to one record a row, and files of them.
 
-from .bundle_info import Facts
-from .errors import CallError, Code, Flaw, InputChanged, ScoringError, SpoiledShard
-from .formats import (
-    EXTENSIONS,
-    Columns,
-    Layout,
-    Position,
-    Source,
-    find_format,
-    find_inputs,
-    open_inputs,
-    parse_columns,
-    recognise,
-)
-from .graph_request import Asked, Run, feeds
-from .job.checkpoint import Shard
-from .job.committer import Written
-from .job.duplicate_ids import Survey, make_survey, read_survey
-from .job.finalize import conclude, errors_of, sequences_of
-from .job.output import Delivery
-from .job.runner import Make, Progress, Report, carry_out, make_shard, run_job
-from .job.shards import Cut, Start, cuts
-from .job.spec import Order, fingerprint, make_order
-from .job.workspace import Workspace, workspace_of
-from .perplexity import Tally, tallies
-from .results import Records, score
-from .row_batch import Id, Reading, Rows, reading
-from .task import LARGEST_SEED, NAMES, Form, Name, Oov, Task
+The names of the package are those of `public`, which is imported when the first one is used
+(PEP 562): `choices` alone is imported without the libraries that the rest needs.
+"""
 
-__all__ = [
-    "EXTENSIONS",
-    "LARGEST_SEED",
-    "NAMES",
-    "Asked",
-    "CallError",
-    "Code",
-    "Columns",
-    "Cut",
-    "Delivery",
-    "Facts",
-    "Flaw",
-    "Form",
-    "Id",
-    "InputChanged",
-    "Layout",
-    "Make",
-    "Name",
-    "Oov",
-    "Order",
-    "Position",
-    "Progress",
-    "Reading",
-    "Records",
-    "Report",
-    "Rows",
-    "Run",
-    "ScoringError",
-    "Shard",
-    "Source",
-    "SpoiledShard",
-    "Start",
-    "Survey",
-    "Tally",
-    "Task",
-    "Workspace",
-    "Written",
-    "carry_out",
-    "conclude",
-    "cuts",
-    "errors_of",
-    "feeds",
-    "find_format",
-    "find_inputs",
-    "fingerprint",
-    "make_order",
-    "make_shard",
-    "make_survey",
-    "open_inputs",
-    "parse_columns",
-    "read_survey",
-    "reading",
-    "recognise",
-    "run_job",
-    "score",
-    "sequences_of",
-    "tallies",
-    "workspace_of",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

@@ -12,8 +12,9 @@ from hsoftmax.bundle import Graph
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.sampling import noise
 
+from .choices import LARGEST_SEED
 from .row_batch import Rows
-from .task import LARGEST_SEED, Form, Task, graph_of
+from .task import Form, Task, graph_of
 
 
 @dataclass(frozen=True, slots=True)

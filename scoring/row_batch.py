@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from hsoftmax.models.arrays import Array, Float32, Int64
 
 from .bundle_info import Facts
+from .choices import Oov
 from .errors import Flaw
-from .task import Oov, Task, needs_target, reads_target
+from .task import Task, needs_target, reads_target
 
 Bool = NDArray[np.bool_]
 Id = str | int | None

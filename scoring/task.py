@@ -2,20 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .bundle_info import Facts
+from .choices import LARGEST_SEED, Name, Oov
 from .errors import CallError
-
-Name = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
-NAMES: tuple[Name, ...] = get_args(Name)
 
 # How rows name what they ask about: one target, a list of them, or none at all.
 Form = Literal["one", "many", "none"]
-Oov = Literal["error", "exclude"]
 Kind = Literal["float32", "float64", "int64", "bool", "string"]
-
-LARGEST_SEED = 2**53 - 1  # what JSON carries through every client unharmed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,17 @@
-"""Bundles over HTTP: sessions over a repository, the /v1 routes, health and metrics."""
+"""Bundles over HTTP: sessions over a repository, the /v1 routes, health and metrics.
 
-from .app import create_app
-from .errors import StartError
-from .server import serve
-from .settings import Settings
+The names of the package are those of `public`, which is imported when the first one is used
+(PEP 562): `settings` alone is imported without the libraries that the rest needs.
+"""
 
-__all__ = ["Settings", "StartError", "create_app", "serve"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES
 from hsoftmax.exporter.errors import SourceError
 
 from . import (
@@ -23,7 +24,6 @@ from . import (
 from .detection import article, kind, names
 from .source import Loaded, Options
 
-AUTO = "auto"
 _SHOWN = 8  # names of arrays in a message
 
 
@@ -73,7 +73,7 @@ def load(path: Path, source: str, options: Options) -> Loaded:
     if source == AUTO:
         source = recognise(path).source
     if source not in SOURCES:
-        raise SourceError(f"format: expected one of {', '.join(SOURCES)}, got {source}")
+        raise SourceError(f"format: expected one of {', '.join(SOURCE_NAMES)}, got {source}")
     return SOURCES[source].load(path, options)
 
 
@@ -93,9 +93,8 @@ def recognise(path: Path) -> Recognised:
     if found:
         several = "; ".join(f"{one.source}: {one.saw}" for one in found)
         raise SourceError(f"{path.name}: expected one format, got {several}: say which with --from")
-    raise SourceError(
-        f"{path.name}: expected weights of one of {', '.join(SOURCES)}, got {_description(path)}"
-    )
+    known = ", ".join(SOURCE_NAMES)
+    raise SourceError(f"{path.name}: expected weights of one of {known}, got {_description(path)}")
 
 
 def _description(path: Path) -> str:

@@ -90,8 +90,7 @@ def _load(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds anything
         import torch
     except ModuleNotFoundError:
         raise SourceError(
-            f"{path.name}: expected PyTorch to read it with, got none: "
-            "pip install 'hsoftmax[pytorch]'"
+            f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
         ) from None
     try:
         # fairseq keeps its command line, an argparse.Namespace: plain data, as far as it is data.

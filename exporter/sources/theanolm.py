@@ -47,7 +47,7 @@ def _opened(path: Path) -> Iterator[Any]:
         import h5py
     except ModuleNotFoundError:
         raise SourceError(
-            f"{path.name}: expected h5py to read HDF5 with, got none: pip install 'hsoftmax[hdf5]'"
+            f"{path.name}: expected h5py to read HDF5 with, got none: pip install '.[hdf5]'"
         ) from None
     try:
         with h5py.File(path, "r") as file:

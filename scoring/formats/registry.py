@@ -118,8 +118,7 @@ def expect_arrow(name: str) -> None:
     """Raise ScoringError unless what reads and writes this format is installed."""
     if find_spec("pyarrow") is None:
         raise ScoringError(
-            f"{name}: expected the package pyarrow, which is not installed: "
-            "pip install 'hsoftmax[arrow]'"
+            f"{name}: expected the package pyarrow, which is not installed: pip install '.[arrow]'"
         )
 
 

@@ -28,7 +28,7 @@ def test_without_the_extra_one_line_names_it(refused, monkeypatch):
     monkeypatch.setattr("hsoftmax.commands.score.find_spec", lambda name: None)
     code, said = refused("--engine", "ray")
     assert code == 1
-    assert "pip install 'hsoftmax[ray]'" in said
+    assert "pip install '.[ray]'" in said
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_parquet_without_what_reads_it_names_the_extra(jobs, monkeypatch):
     file = jobs.upload(written(make_rows(3), "parquet"), "rows.parquet")["id"]
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
-    expect_error(answer, 415, "unsupported_media_type", "pip install 'hsoftmax[arrow]'")
+    expect_error(answer, 415, "unsupported_media_type", "pip install '.[arrow]'")
 
 
 def test_a_layer_has_nothing_to_score(jobs, monkeypatch):

@@ -1,0 +1,32 @@
+"""The extra that installs a package, for the error of a command whose package is missing."""
+
+# The names by which the extras' packages are imported.
+PACKAGES = {
+    "export": ("onnx", "safetensors", "spox"),
+    "service": (
+        "fastapi",
+        "fastapi_offline",
+        "msgspec",
+        "onnxruntime",
+        "orjson",
+        "prometheus_client",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+        "zstandard",
+    ),
+    "arrow": ("pyarrow",),
+    "ray": ("ray",),
+    "hdf5": ("h5py",),
+    "pytorch": ("torch",),
+}
+
+
+def missing(module: str) -> str:
+    """The error for a module that cannot be found, with the command that installs it."""
+    package = module.partition(".")[0]
+    extras = [extra for extra, packages in PACKAGES.items() if package in packages]
+    return (
+        f"this command needs the package {package}, which is not installed: "
+        f"pip install '.[{extras[0] if extras else 'export,service'}]'"
+    )
