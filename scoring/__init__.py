@@ -1,7 +1,7 @@
 """Many rows at once: from a hidden matrix and targets to one record a row, and files of them.
 
 The names of the package are those of `public`, which is imported when the first one is used
-(PEP 562): `choices` alone is imported without the libraries that the rest needs.
+(PEP 562). Until then `choices` can be imported without the libraries that the rest needs.
 """
 
 from importlib import import_module

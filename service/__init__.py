@@ -1,7 +1,7 @@
 """Bundles over HTTP: sessions over a repository, the /v1 routes, health and metrics.
 
 The names of the package are those of `public`, which is imported when the first one is used
-(PEP 562): `settings` alone is imported without the libraries that the rest needs.
+(PEP 562). Until then `settings` can be imported without the libraries that the rest needs.
 """
 
 from importlib import import_module

@@ -51,7 +51,7 @@ def _settings(told: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        # Of a setting that is missing, pydantic's input is all others, with the keys among them.
+        # For a missing setting pydantic's input is all other settings, and keys are among them.
         got = "none" if first["type"] == "missing" else repr(first["input"])
         raise click.UsageError(f"{name}: {first['msg']}, got {got}") from None
 
