@@ -173,6 +173,14 @@ def test_a_package_has_its_public_names_and_no_others(package):
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    "module", ["models.families", "exporter.export", "scoring.job.runner", "service.server"]
+)
+def test_a_module_can_be_the_first_that_is_imported_of_its_package(module):
+    program = f"import hsoftmax.{module}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_a_key_is_not_shown_where_the_repository_is_missing(monkeypatch, capsys):
     monkeypatch.setenv("HSOFTMAX_API_KEYS", "s3cret")
     assert run(["serve"]) == 2
