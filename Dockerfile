@@ -35,6 +35,7 @@ COPY --from=build /opt/hsoftmax /opt/hsoftmax
 ENV PATH=/opt/hsoftmax/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     HSOFTMAX_REPOSITORY=/models \
     HSOFTMAX_STATE=/state \
     HSOFTMAX_HOST=0.0.0.0 \

@@ -1,1 +1,1 @@
-"""Measurements, one question a file; each prints ratios first and names the machine."""
+"""Benchmarks: each module measures one thing and prints ratios first, with the machine's name."""

@@ -1,10 +1,10 @@
-"""Adaptive softmax: our graphs against PyTorch's own `forward`, `log_prob` and `predict`.
+"""Compares adaptive softmax graphs with PyTorch's own `forward`, `log_prob` and `predict`.
 
     pip install torch==2.13.0 && python -m benchmarks.adaptive
 
-One thread each, in turns, best of several runs. The vocabulary is WikiText-103's and so are the
-cutoffs; hidden states point at rows of the head, most of them at frequent targets, so that both
-sides see distributions as peaked as those of a trained model.
+Both use one thread and run in turns; the best of several runs counts. The vocabulary and the
+cutoffs are those of WikiText-103. Hidden states select rows of the head, most of them frequent
+targets, so that the distributions are as peaked as those of a trained model.
 """
 
 import argparse
@@ -16,29 +16,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hsoftmax.exporter.sources import Options, load
+from hsoftmax.exporter.sources import SourceOptions, load
 from hsoftmax.models.arrays import Float32, Int64
 
 from .measure import report
-from .synthetic import Written, write
+from .synthetic import WrittenModel, write
 
 _HIDDEN, _TARGETS, _CUTOFFS = 512, 267_735, [20_000, 40_000, 200_000]
 _BATCHES = (1, 64, 256)
-_ROUNDS = 7
-_SHARPNESS = 24.0  # logit of the row that a hidden state points at
+_NUM_ROUNDS = 7
+_SHARPNESS = 24.0  # logit of the row that a hidden state selects
 
-Run = Callable[[], object]
-Softmax = torch.nn.AdaptiveLogSoftmaxWithLoss
+TimedCall = Callable[[], object]
+TorchSoftmax = torch.nn.AdaptiveLogSoftmaxWithLoss
 
 
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    module = Softmax(_HIDDEN, _TARGETS, _CUTOFFS)
+    module = TorchSoftmax(_HIDDEN, _TARGETS, _CUTOFFS)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         torch.save(module.state_dict(), path / "module.pt")
-        written = write(load(path / "module.pt", "pytorch", Options()).model, path)
+        written = write(load(path / "module.pt", "pytorch", SourceOptions()).model, path)
         rows = list(_rows(module, written))
     title = (
         f"adaptive softmax, {_TARGETS:,} targets, cutoffs {_CUTOFFS}, {_HIDDEN} wide, one thread"
@@ -46,10 +46,10 @@ def main() -> None:
     report(f"{title}, PyTorch {torch.__version__}, one thread, ms a batch", rows, _options().json)
 
 
-def _rows(module: Softmax, written: Written) -> Iterator[dict[str, object]]:
+def _rows(module: TorchSoftmax, written: WrittenModel) -> Iterator[dict[str, object]]:
     for batch in _BATCHES:
         for name, theirs, ours in _cases(module, written, batch):
-            a, b = (seconds * 1e3 for seconds in _in_turns(theirs, ours))
+            a, b = (seconds * 1e3 for seconds in _best_times(theirs, ours))
             yield {
                 "question": name,
                 "batch": batch,
@@ -65,45 +65,50 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _cases(module: Softmax, written: Written, batch: int) -> Iterator[tuple[str, Run, Run]]:
+def _cases(
+    module: TorchSoftmax, written: WrittenModel, batch: int
+) -> Iterator[tuple[str, TimedCall, TimedCall]]:
     hidden, target = _hidden(module, batch), _targets(batch)
-    states, wanted = torch.from_numpy(hidden), torch.from_numpy(target)
+    states, targets = torch.from_numpy(hidden), torch.from_numpy(target)
     sessions = {task: written.session(task) for task in ("target_log_prob", "log_probs", "top_k")}
     pairs = {"hidden": hidden, "row": np.arange(batch), "target": target}
     one, ten = (
         {"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([0])} for k in (1, 10)
     )
 
-    def ours(task: str, inputs: dict[str, np.ndarray]) -> Run:
+    def ours(task: str, inputs: dict[str, np.ndarray]) -> TimedCall:
         return lambda: sessions[task].run(None, inputs)
 
-    yield "forward (one target)", lambda: module(states, wanted), ours("target_log_prob", pairs)
+    yield "forward (one target)", lambda: module(states, targets), ours("target_log_prob", pairs)
     yield "predict (top 1)", lambda: module.predict(states), ours("top_k", one)
     yield "top 10", lambda: module.log_prob(states).topk(10), ours("top_k", ten)
     yield "log_prob (all)", lambda: module.log_prob(states), ours("log_probs", {"hidden": hidden})
 
 
-def _hidden(module: Softmax, batch: int, seed: int = 0) -> Float32:
-    """States that each point at one row of the head, drawn by Zipf's law: some at a tail."""
+def _hidden(module: TorchSoftmax, batch: int, seed: int = 0) -> Float32:
+    """Return states that each select one row of the head, a target or a tail, by Zipf's law."""
     rng = np.random.default_rng(seed)
     weight = module.head.weight.detach().numpy()
     rows = np.minimum(rng.zipf(1.2, batch), len(weight)) - 1
-    chosen = weight[rows]
-    noise = rng.standard_normal(chosen.shape, dtype=np.float32)
-    return _SHARPNESS * chosen / (chosen**2).sum(axis=1, keepdims=True) + np.float32(0.5) * noise
+    directions = weight[rows]
+    noise = rng.standard_normal(directions.shape, dtype=np.float32)
+    return (
+        _SHARPNESS * directions / (directions**2).sum(axis=1, keepdims=True)
+        + np.float32(0.5) * noise
+    )
 
 
 def _targets(batch: int, seed: int = 1) -> Int64:
-    """Targets by Zipf's law, as a text has them: most in the shortlist, some in every tail."""
+    """Return targets drawn by Zipf's law, as in text: most in the shortlist, some in every tail."""
     rng = np.random.default_rng(seed)
     return np.minimum(rng.zipf(1.2, batch), _TARGETS) - 1
 
 
-def _in_turns(*runs: Run) -> list[float]:
-    """The best time of each, taken in turns so that a busy moment hits all of them."""
+def _best_times(*runs: TimedCall) -> list[float]:
+    """Return the best time of each call; taking turns spreads disturbances over all of them."""
     best = [float("inf")] * len(runs)
     with torch.no_grad():
-        for _ in range(_ROUNDS):
+        for _ in range(_NUM_ROUNDS):
             for i, run in enumerate(runs):
                 started = time.perf_counter()
                 run()

@@ -1,9 +1,9 @@
-"""What does a GPU give: the graphs on CUDA beside the CPU, and beside PyTorch on the same GPU?
+"""Compares the graphs on CUDA with the CPU, and with PyTorch on the same GPU.
 
     python -m benchmarks.cuda
 
-Arrays come from and go to the host, as in the service. Every task runs on CUDA here; in the service
-only dense ones do (docs/decisions/0026). PyTorch is compared with if the environment has it.
+Arrays come from and go to the host, as in the service. All tasks run on CUDA here; in the service
+only dense tasks do (docs/decisions/0026). PyTorch is included if it is installed.
 """
 
 import argparse
@@ -17,47 +17,53 @@ import onnxruntime
 from hsoftmax.runtime.devices import CUDA, ON_CUDA
 from hsoftmax.runtime.sessions import Feeds
 
-from .measure import medians_of, report
+from .measure import medians_with_inputs, report
 from .options import integers, sizes, two_level_options
-from .synthetic import Written, two_level
+from .synthetic import WrittenModel, two_level
 
-Run = Callable[[Feeds], object]
+TimedRun = Callable[[Feeds], object]
 
 _TASKS = ("log_probs", "target_log_prob", "top_k")
 _K = 10
-_WHOLE = 128  # rows of a full distribution, at most
+_MAX_FULL_ROWS = 128  # log_probs is not measured with more rows
 
 
 def main() -> None:
     options = _options()
     onnxruntime.preload_dlls()
     pytorch = import_module("benchmarks.pytorch_cuda") if find_spec("torch") else None
-    with two_level(options.clusters, options.block, options.hidden) as made:
-        peers = {} if pytorch is None else pytorch.runs(made)
+    with two_level(options.clusters, options.block, options.hidden) as written:
+        other_runs = {} if pytorch is None else pytorch.runs(written)
         for task in options.tasks:
-            peer = {"pytorch": peers[task]} if task in peers else {}
-            runs = _runs(made, task, options.threads) | peer
-            rows = [_measure(made, task, runs, batch, options) for batch in options.batches]
+            other_run = {"pytorch": other_runs[task]} if task in other_runs else {}
+            runs = _runs(written, task, options.threads) | other_run
+            rows = [_measure(written, task, runs, batch, options) for batch in options.batches]
             title = f"{task}: {sizes(options)}, CPU with {options.threads} threads"
             report(f"{title}, us a batch", [row for row in rows if row], None)
 
 
 def _measure(
-    made: Written, task: str, runs: Mapping[str, Run], batch: int, options: argparse.Namespace
+    written: WrittenModel,
+    task: str,
+    runs: Mapping[str, TimedRun],
+    batch: int,
+    options: argparse.Namespace,
 ) -> dict[str, object]:
-    if task == "log_probs" and batch > _WHOLE:
+    if task == "log_probs" and batch > _MAX_FULL_ROWS:
         return {}
     rng = np.random.default_rng(batch)
-    taken = medians_of(runs, lambda: _feeds(made, task, rng, batch), repeats=options.repeats)
-    ratios = {f"x {name}": taken[name] / taken["cuda"] for name in taken if name != "cuda"}
-    return {"rows": batch, **ratios, **taken}
+    times = medians_with_inputs(
+        runs, lambda: _feeds(written, task, rng, batch), repeats=options.repeats
+    )
+    ratios = {f"x {name}": times[name] / times["cuda"] for name in times if name != "cuda"}
+    return {"rows": batch, **ratios, **times}
 
 
-def _feeds(made: Written, task: str, rng: np.random.Generator, batch: int) -> Feeds:
-    hidden = rng.standard_normal((batch, made.model.hidden_size), np.float32)
+def _feeds(written: WrittenModel, task: str, rng: np.random.Generator, batch: int) -> Feeds:
+    hidden = rng.standard_normal((batch, written.model.hidden_size), np.float32)
     match task:
         case "target_log_prob":
-            target = rng.integers(0, made.model.num_targets, batch)
+            target = rng.integers(0, written.model.num_targets, batch)
             return {"hidden": hidden, "row": np.arange(batch), "target": target}
         case "top_k":
             return {"hidden": hidden, "k": np.array([_K]), "max_blocks": np.array([0])}
@@ -65,13 +71,13 @@ def _feeds(made: Written, task: str, rng: np.random.Generator, batch: int) -> Fe
             return {"hidden": hidden}
 
 
-def _runs(made: Written, task: str, threads: int) -> dict[str, Run]:
+def _runs(written: WrittenModel, task: str, threads: int) -> dict[str, TimedRun]:
     sessions = {
-        "cuda": made.session(task, threads, ON_CUDA.providers),
-        "cpu": made.session(task, threads),
+        "cuda": written.session(task, threads, ON_CUDA.providers),
+        "cpu": written.session(task, threads),
     }
-    if (got := sessions["cuda"].get_providers()[0]) != CUDA:
-        raise SystemExit(f"expected {CUDA}, got {got}")
+    if (provider := sessions["cuda"].get_providers()[0]) != CUDA:
+        raise SystemExit(f"expected {CUDA}, got {provider}")
     return {
         name: lambda feeds, session=session: session.run(None, feeds)
         for name, session in sessions.items()

@@ -1,11 +1,11 @@
-"""fastText's hierarchical softmax: our graphs against its own `predict`.
+"""Compares the top_k graph of a Huffman tree with fastText's own `predict`.
 
     python -m benchmarks.fasttext [--labels 300000] [--json FILE]
 
-One thread each, in turns. fastText takes a text of one known word, whose hidden vector costs next
-to nothing; we take that vector. The output matrix is random, scaled so that one label has most of
-the probability ("peaked") or none has ("flat"). fastText drops what it scores below 1e-5, and may
-return fewer labels than were asked for; ours are exact and always k.
+Both use one thread and run in turns. fastText gets a text of one known word, whose hidden vector
+costs almost nothing; the graph gets that vector. The output matrix is random, scaled so that one
+label has most of the probability ("peaked") or none has ("flat"). fastText drops labels with a
+score below 1e-5 and may return fewer than k; the graph always returns exactly k.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from typing import Any
 import fasttext
 import numpy as np
 
-from hsoftmax.exporter.sources import Options, load
+from hsoftmax.exporter.sources import SourceOptions, load
 
 from .measure import medians, report
-from .synthetic import Written, write
+from .synthetic import WrittenModel, write
 
 _HIDDEN = 100
-_SIZES = {"peaked": 1.6, "flat": 0.02}  # of the logits
+_LOGIT_SCALES = {"peaked": 1.6, "flat": 0.02}
 _BATCHES = (1, 64)
 
 
@@ -31,28 +31,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=int, default=300_000)
     parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        rows = list(_rows(chosen.labels, Path(directory)))
-    title = f"fastText, loss hs, {chosen.labels:,} labels, hidden {_HIDDEN}, one thread, µs per row"
-    report(title, rows, chosen.json)
+        rows = list(_rows(options.labels, Path(directory)))
+    title = (
+        f"fastText, loss hs, {options.labels:,} labels, hidden {_HIDDEN}, one thread, µs per row"
+    )
+    report(title, rows, options.json)
 
 
 def _rows(labels: int, directory: Path) -> Iterator[Mapping[str, Any]]:
-    model = _trained(labels, directory)
-    for name, size in _SIZES.items():
-        _randomise(model, size)
+    model = _train(labels, directory)
+    for name, scale in _LOGIT_SCALES.items():
+        _randomise(model, scale)
         model.save_model(str(directory / "model.bin"))
         folder = directory / name
         folder.mkdir()
-        written = write(load(directory / "model.bin", "fasttext", Options()).model, folder)
+        written = write(load(directory / "model.bin", "fasttext", SourceOptions()).model, folder)
         for batch in _BATCHES:
             for k in (1, 10):
                 yield _row(model, written, name, batch, k)
 
 
 def _row(
-    model: fasttext.FastText._FastText, written: Written, name: str, batch: int, k: int
+    model: fasttext.FastText._FastText, written: WrittenModel, name: str, batch: int, k: int
 ) -> Mapping[str, Any]:
     texts = [f"w{i}" for i in range(batch)]
     hidden = np.array([model.get_sentence_vector(text) for text in texts], dtype=np.float32)
@@ -62,7 +64,7 @@ def _row(
         {"theirs": lambda: model.predict(texts, k=k), "ours": lambda: top_k.run(None, feeds)},
         repeats=7,
     )
-    returned = [len(found) for found in model.predict(texts, k=k)[0]]
+    returned = [len(labels) for labels in model.predict(texts, k=k)[0]]
     return {
         "distribution": name,
         "batch": batch,
@@ -74,8 +76,8 @@ def _row(
     }
 
 
-def _trained(labels: int, directory: Path) -> "fasttext.FastText._FastText":
-    """A model with this many labels, frequent as Zipf's law has them; its weights don't matter."""
+def _train(labels: int, directory: Path) -> "fasttext.FastText._FastText":
+    """Train a model with so many labels of Zipf frequencies; its weights do not matter."""
     text = directory / "train.txt"
     with text.open("w") as file:
         for label in range(labels):
@@ -94,11 +96,11 @@ def _trained(labels: int, directory: Path) -> "fasttext.FastText._FastText":
     )
 
 
-def _randomise(model: "fasttext.FastText._FastText", size: float) -> None:
+def _randomise(model: "fasttext.FastText._FastText", scale: float) -> None:
     rng = np.random.default_rng(0)
     matrices = (model.get_input_matrix(), model.get_output_matrix())
-    drawn = [rng.standard_normal(m.shape, dtype=np.float32) for m in matrices]
-    model.set_matrices(drawn[0], drawn[1] * np.float32(size))
+    random_matrices = [rng.standard_normal(m.shape, dtype=np.float32) for m in matrices]
+    model.set_matrices(random_matrices[0], random_matrices[1] * np.float32(scale))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""gensim's hierarchical softmax: our per-target graph against its own `score`.
+"""Compares the target_log_prob graph of a Huffman tree with gensim's own `score`.
 
     python -m benchmarks.gensim [--words 20000] [--json FILE]
 
-One thread each, in turns. `score` sums log p over every (word, context) pair of a sentence, from
-a table that is right to about 0.02 a step; ours are the same pairs, exact.
+Both use one thread and run in turns. `score` sums log p over every (word, context) pair of a
+sentence, from a table with an error of about 0.02 per step; the graph computes the same pairs
+exactly.
 """
 
 import argparse
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 from gensim.models import Word2Vec
 
-from hsoftmax.exporter.sources import Options, load
+from hsoftmax.exporter.sources import SourceOptions, load
 
 from .measure import medians, report
-from .synthetic import Written, write
+from .synthetic import WrittenModel, write
 
 _HIDDEN, _WINDOW, _LENGTH = 100, 5, 20
 _SENTENCES = (1, 8, 64)
@@ -28,21 +29,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--words", type=int, default=20_000)
     parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        model = _trained(chosen.words)
+        model = _train(options.words)
         model.save(f"{directory}/words.model")
-        loaded = load(Path(directory) / "words.model", "gensim", Options())
+        loaded = load(Path(directory) / "words.model", "gensim", SourceOptions())
         rows = list(_rows(model, write(loaded.model, Path(directory))))
     words = len(model.wv)
     report(
         f"gensim, hs=1, {words:,} words, hidden {_HIDDEN}, one thread, µs per pair",
         rows,
-        chosen.json,
+        options.json,
     )
 
 
-def _trained(words: int) -> Word2Vec:
+def _train(words: int) -> Word2Vec:
     model = Word2Vec(
         _sentences(words, 2 * words // _LENGTH), sg=1, hs=1, negative=0, window=_WINDOW,
         vector_size=_HIDDEN, min_count=1, epochs=1, workers=1,
@@ -51,14 +52,14 @@ def _trained(words: int) -> Word2Vec:
 
 
 def _sentences(words: int, count: int) -> list[list[str]]:
-    """By Zipf's law, every word once besides."""
+    """Return sentences drawn by Zipf's law, followed by sentences with every word once."""
     rng = np.random.default_rng(0)
-    drawn = np.minimum(rng.zipf(1.2, (count, _LENGTH)), words) - 1
-    every = np.arange(words - words % _LENGTH).reshape(-1, _LENGTH)
-    return [[f"w{word}" for word in row] for row in np.concatenate([drawn, every])]
+    random_words = np.minimum(rng.zipf(1.2, (count, _LENGTH)), words) - 1
+    all_words = np.arange(words - words % _LENGTH).reshape(-1, _LENGTH)
+    return [[f"w{word}" for word in row] for row in np.concatenate([random_words, all_words])]
 
 
-def _rows(model: Word2Vec, written: Written) -> Iterator[Mapping[str, Any]]:
+def _rows(model: Word2Vec, written: WrittenModel) -> Iterator[Mapping[str, Any]]:
     session = written.session("target_log_prob")
     for count in _SENTENCES:
         sentences = _sentences(len(model.wv), count)[:count]
@@ -81,7 +82,7 @@ def _rows(model: Word2Vec, written: Written) -> Iterator[Mapping[str, Any]]:
 
 
 def _pairs(model: Word2Vec, sentences: list[list[str]]) -> dict[str, np.ndarray]:
-    """Every word with the vectors of the words around it."""
+    """Return every word as a target with the vectors of the words around it."""
     index = [model.wv.key_to_index[word] for sentence in sentences for word in sentence]
     row, target = [], []
     for start in range(0, len(index), _LENGTH):

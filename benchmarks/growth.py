@@ -1,9 +1,9 @@
-"""How does the cost of a target query grow with the number of targets? Two levels of sqrt(N).
+"""Measures how the cost of a target query grows with the number of targets, with two levels.
 
     python -m benchmarks.growth --json growth.json
 
-The fitted exponent is the slope of log(cost) against log(N); a path of two blocks of sqrt(N) rows
-makes it one half, a flat softmax one.
+The fitted exponent is the slope of log(cost) against log(N): one half for a path of two blocks of
+sqrt(N) rows, one for a flat softmax.
 """
 
 import argparse
@@ -27,20 +27,20 @@ def main() -> None:
 
 
 def _measure(side: int, options: argparse.Namespace) -> dict[str, object]:
-    found: dict[str, object] = {"targets": side * side}
-    with two_level(side, side, options.hidden) as made:
-        session = made.session("target_log_prob", options.threads)
+    row: dict[str, object] = {"targets": side * side}
+    with two_level(side, side, options.hidden) as written:
+        session = written.session("target_log_prob", options.threads)
         rng = np.random.default_rng(0)
         for batch in options.batches:
             hidden = rng.standard_normal((batch, options.hidden), dtype=np.float32)
 
-            def ask(hidden: np.ndarray = hidden, batch: int = batch) -> None:
+            def run_query(hidden: np.ndarray = hidden, batch: int = batch) -> None:
                 target = rng.integers(0, side * side, batch)
                 session.run(None, {"hidden": hidden, "row": np.arange(batch), "target": target})
 
-            taken = medians({"ours": ask}, repeats=max(9, 600 // batch))
-            found[f"{batch} rows"] = taken["ours"] / batch
-    return found
+            times = medians({"ours": run_query}, repeats=max(9, 600 // batch))
+            row[f"{batch} rows"] = times["ours"] / batch
+    return row
 
 
 def _exponent(rows: list[dict[str, object]], batch: int) -> float:

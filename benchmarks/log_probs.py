@@ -1,9 +1,8 @@
-"""How fast is the full distribution, against a bare NumPy SGEMM of the same shape?
+"""Compares the full distribution with a bare NumPy SGEMM of the same shape.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.log_probs --batches 1,8,32,128
 
-"sgemm" writes into an array that is already there; "sgemm, new" allocates its answer, as a service
-that hands it out must.
+"sgemm" writes into an existing array; "sgemm, new" allocates its result, as a service must.
 """
 
 import argparse
@@ -13,30 +12,32 @@ import numpy as np
 
 from .measure import medians, report
 from .options import integers, sizes, two_level_options
-from .synthetic import Written, two_level
+from .synthetic import WrittenModel, two_level
 
 
 def main() -> None:
     options = _options()
-    with two_level(options.clusters, options.block, options.hidden, jitter=options.jitter) as made:
-        rows = [_measure(made, batch, options) for batch in options.batches]
+    with two_level(
+        options.clusters, options.block, options.hidden, jitter=options.jitter
+    ) as written:
+        rows = [_measure(written, batch, options) for batch in options.batches]
     title = f"log_probs: {sizes(options)}"
     report(f"{title}, {options.threads} threads, ms a batch", rows, options.json)
 
 
-def _measure(made: Written, batch: int, options: argparse.Namespace) -> dict[str, object]:
-    session = made.session("log_probs", options.threads)
-    weight = made.model.levels[1].weight
+def _measure(written: WrittenModel, batch: int, options: argparse.Namespace) -> dict[str, object]:
+    session = written.session("log_probs", options.threads)
+    weight = written.model.levels[1].weight
     hidden = np.random.default_rng(batch).standard_normal((batch, options.hidden), np.float32)
-    place = np.empty((batch, len(weight)), np.float32)
+    output = np.empty((batch, len(weight)), np.float32)
     runs: dict[str, Callable[[], object]] = {
         "ours": lambda: session.run(None, {"hidden": hidden}),
-        "sgemm": lambda: np.matmul(hidden, weight.T, out=place),
+        "sgemm": lambda: np.matmul(hidden, weight.T, out=output),
         "sgemm, new": lambda: hidden @ weight.T,
     }
-    taken = {name: us / 1e3 for name, us in medians(runs, repeats=options.repeats).items()}
-    ratios = {f"x {name}": taken[name] / taken["ours"] for name in ("sgemm", "sgemm, new")}
-    return {"batch": batch, **ratios, **taken}
+    times = {name: us / 1e3 for name, us in medians(runs, repeats=options.repeats).items()}
+    ratios = {f"x {name}": times[name] / times["ours"] for name in ("sgemm", "sgemm, new")}
+    return {"batch": batch, **ratios, **times}
 
 
 def _options() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Interleaved timing, the machine's name, and a table with ratios."""
+"""Interleaved timing, the machine's name, and tables of results."""
 
 import json
 import platform
@@ -9,40 +9,41 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-Q = TypeVar("Q")
+Input = TypeVar("Input")
 
 
 def medians(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
-    """Median microseconds of each, run in turns so that a noisy moment falls on all of them.
+    """Return the median microseconds of each run; runs take turns, so that disturbances hit all.
 
-    Each turn has an order of its own: a run that always followed the same other would find the
-    caches as that one leaves them.
+    The order of each turn is random: a run that always followed the same other run would always
+    find the caches in the state which that run leaves.
     """
-    alone = {name: lambda _, run=run: run() for name, run in runs.items()}
-    return medians_of(alone, lambda: None, repeats=repeats)
+    without_input = {name: lambda _, run=run: run() for name, run in runs.items()}
+    return medians_with_inputs(without_input, lambda: None, repeats=repeats)
 
 
-def medians_of(
-    runs: Mapping[str, Callable[[Q], object]], draw: Callable[[], Q], *, repeats: int
+def medians_with_inputs(
+    runs: Mapping[str, Callable[[Input], object]], draw_input: Callable[[], Input], *, repeats: int
 ) -> dict[str, float]:
-    """The same of runs that are asked something new each time; to draw it is not timed.
+    """Return the median microseconds of each run on a new input each time.
 
-    So no run finds what it needs in cache by another's doing.
+    Drawing the input is not timed. With new inputs, no run finds its data in cache because of
+    another.
     """
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):
         for name in rng.permutation(list(runs)):
-            asked = draw()
+            value = draw_input()
             start = time.perf_counter()
-            runs[name](asked)
-            if i:  # the first turn warms
+            runs[name](value)
+            if i:  # the first turn is a warm-up
                 times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(taken) * 1e6) for name, taken in times.items()}
+    return {name: float(np.median(seconds) * 1e6) for name, seconds in times.items()}
 
 
 def machine() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -50,7 +51,7 @@ def machine() -> str:
 
 
 def report(title: str, rows: Sequence[Mapping[str, Any]], json_file: Path | None) -> None:
-    """Print rows as a table, and save them."""
+    """Print rows as a table, and save them as JSON if a file is given."""
     print(f"{title}\n{machine()}\n")
     names = list(rows[0])
     table = [names, *([_text(row[name]) for name in names] for row in rows)]

@@ -1,9 +1,9 @@
-"""What a session costs in memory and time: loading, a query, many processes over one file.
+"""Measures the memory and loading time of sessions: one query, and several processes on one file.
 
     python -m benchmarks.memory --json memory.json
 
-Every figure is read from the kernel in a process of its own: `RssAnon` is what that process alone
-holds, Pss shares mapped pages out among those that map them.
+The kernel reports all figures for separate processes: `RssAnon` is the private memory of a process,
+and Pss divides mapped pages among the processes that map them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hsoftmax.runtime.sessions import open_session
 
 from .measure import report
 from .options import sizes, two_level_options
-from .synthetic import Written, two_level
+from .synthetic import WrittenModel, two_level
 
 _PROCESSES = (1, 4)
 _QUERY_ROWS = 256
@@ -32,46 +32,48 @@ _QUERY_ROWS = 256
 def main() -> None:
     options = _options()
     if options.inside is not None:
-        _inside(options.inside, options.hidden, options.targets)
+        _run_in_process(options.inside, options.hidden, options.targets)
         return
-    with two_level(options.clusters, options.block, options.hidden) as made:
+    with two_level(options.clusters, options.block, options.hidden) as written:
         for task in ("target_log_prob", "log_probs", "top_k", "cluster_log_probs"):
-            made.session(task)
-        megabytes = (made.directory / bundle.WEIGHTS).stat().st_size / 1e6
-        rows = [_measure(made, count, megabytes, options.hidden) for count in _PROCESSES]
+            written.session(task)
+        megabytes = (written.directory / bundle.WEIGHTS).stat().st_size / 1e6
+        rows = [_measure(written, count, megabytes, options.hidden) for count in _PROCESSES]
     title = sizes(options)
     report(f"memory and loading, {title}", rows, options.json)
 
 
-def _measure(made: Written, processes: int, megabytes: float, hidden: int) -> dict[str, object]:
-    """Start the processes together, let each load and ask, then weigh them side by side."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--inside", str(made.directory)]
-    started = [
+def _measure(
+    written: WrittenModel, processes: int, megabytes: float, hidden: int
+) -> dict[str, object]:
+    """Start the processes, let each load and run, then read the memory of all of them."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--inside", str(written.directory)]
+    children = [
         subprocess.Popen(
-            [*command, "--hidden", str(hidden), "--targets", str(made.model.num_targets)],
+            [*command, "--hidden", str(hidden), "--targets", str(written.model.num_targets)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         for _ in range(processes)
     ]
-    found = [json.loads(p.stdout.readline()) for p in started if p.stdout is not None]
-    pss = [_kilobytes(p.pid, "smaps_rollup", "Pss") / 1e3 for p in started]
-    anonymous = [_kilobytes(p.pid, "status", "RssAnon") / 1e3 for p in started]
-    for p in started:
+    reports = [json.loads(p.stdout.readline()) for p in children if p.stdout is not None]
+    pss = [_kilobytes(p.pid, "smaps_rollup", "Pss") / 1e3 for p in children]
+    anonymous = [_kilobytes(p.pid, "status", "RssAnon") / 1e3 for p in children]
+    for p in children:
         p.communicate("")
     return {
         "processes": processes,
         "bundle MB": megabytes,
         "all Pss MB": sum(pss),
         "anonymous MB each": float(np.mean(anonymous)),
-        "load ms": float(np.median([f["load_ms"] for f in found])),
-        "query peak MB": float(np.max([f["query_peak_mb"] for f in found])),
+        "load ms": float(np.median([f["load_ms"] for f in reports])),
+        "query peak MB": float(np.max([f["query_peak_mb"] for f in reports])),
     }
 
 
-def _inside(directory: Path, hidden: int, targets: int) -> None:
-    """Load every graph, touch every weight, watch a large target query; then stay to be weighed."""
+def _run_in_process(directory: Path, hidden: int, targets: int) -> None:
+    """Load and run every graph, measure a large query, and stay alive to be measured."""
     started = time.perf_counter()
     sessions = {graph.stem: open_session(graph) for graph in sorted(directory.glob("*.onnx"))}
     load = time.perf_counter() - started
@@ -85,29 +87,29 @@ def _inside(directory: Path, hidden: int, targets: int) -> None:
 def _query_peak(session: onnxruntime.InferenceSession, row: np.ndarray, targets: int) -> float:
     hidden = np.repeat(row, _QUERY_ROWS, axis=0)
 
-    def ask() -> None:
+    def run_query() -> None:
         target = np.random.default_rng().integers(0, targets, _QUERY_ROWS)
         session.run(None, {"hidden": hidden, "row": np.arange(_QUERY_ROWS), "target": target})
 
-    ask()
-    return peak_anonymous(lambda: [ask() for _ in range(50)])
+    run_query()
+    return peak_anonymous(lambda: [run_query() for _ in range(50)])
 
 
 def peak_anonymous(call: Callable[[], object]) -> float:
-    """The most anonymous memory in MB that the process held during a call, above what it had."""
-    before, most, done = _kilobytes("self", "status", "RssAnon"), 0, threading.Event()
+    """Return the growth of anonymous memory, in MB, at its peak during a call."""
+    before, peak, done = _kilobytes("self", "status", "RssAnon"), 0, threading.Event()
 
     def watch() -> None:
-        nonlocal most
+        nonlocal peak
         while not done.is_set():
-            most = max(most, _kilobytes("self", "status", "RssAnon"))
+            peak = max(peak, _kilobytes("self", "status", "RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     call()
     done.set()
     watcher.join()
-    return max(0, most - before) / 1e3
+    return max(0, peak - before) / 1e3
 
 
 def _kilobytes(pid: int | str, file: str, field: str) -> int:

@@ -1,12 +1,12 @@
-"""What every question about a two-level model may be told, and how it is named."""
+"""Command-line options that benchmarks of two-level models share, and a title for the model."""
 
 import argparse
 from pathlib import Path
 
 
-def two_level_options(question: str) -> argparse.ArgumentParser:
-    """The model's sizes, and where figures go; a question adds its own to them."""
-    parser = argparse.ArgumentParser(description=question.splitlines()[0])
+def two_level_options(description: str) -> argparse.ArgumentParser:
+    """Return a parser for the model's sizes and the JSON file; callers add further options."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--block", type=int, default=1000)
     parser.add_argument("--hidden", type=int, default=256)
@@ -15,7 +15,7 @@ def two_level_options(question: str) -> argparse.ArgumentParser:
 
 
 def integers(text: str) -> list[int]:
-    """As in 1,8,64."""
+    """Parse integers such as 1,8,64."""
     return [int(part) for part in text.split(",")]
 
 

@@ -1,4 +1,4 @@
-"""docs/performance.md: the bars, the tables and the plots of what was measured last."""
+"""Writes docs/performance.md: the bars, tables and plots of the latest figures."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _IMAGES = Path("docs/images")
 
 def write(figures: Path) -> None:
     """Write the page and print the bars."""
-    mpl.rcParams["svg.hashsalt"] = "hsoftmax"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "hsoftmax"  # makes the files reproducible
     parts = [_HEAD.read_text(), _bars(figures)]
     parts += [_plot_targets(figures), _plot_growth(figures)]
     parts += [_table(path) for path in sorted(figures.glob("*.json"))]
@@ -31,15 +31,15 @@ def _bars(figures: Path) -> str:
 
 
 def _table(path: Path) -> str:
-    found = json.loads(path.read_text())
-    if "speed" in found:
-        found = {**found, "rows": found["speed"]}
-    if "rows" not in found:
-        return f"## {path.stem}\n\n```json\n{json.dumps(found)}\n```\n"
-    names = list(found["rows"][0])
+    figures = json.loads(path.read_text())
+    if "speed" in figures:
+        figures = {**figures, "rows": figures["speed"]}
+    if "rows" not in figures:
+        return f"## {path.stem}\n\n```json\n{json.dumps(figures)}\n```\n"
+    names = list(figures["rows"][0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
-    lines += ["| " + " | ".join(_text(row[n]) for n in names) + " |" for row in found["rows"]]
-    return "\n".join([f"## {found['title']}", "", f"{found['machine']}, `{path.name}`", "",
+    lines += ["| " + " | ".join(_text(row[n]) for n in names) + " |" for row in figures["rows"]]
+    return "\n".join([f"## {figures['title']}", "", f"{figures['machine']}, `{path.name}`", "",
                       *lines, ""])  # fmt: skip
 
 
@@ -53,10 +53,10 @@ def _plot_targets(figures: Path) -> str:
     path = figures / "target_log_prob.json"
     if not path.is_file():
         return ""
-    found = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     figure, axes = plt.subplots(figsize=(7, 4))
     for name in ("ours", "textbook", "numpy", "read"):
-        points = [(r["batch"], r[name]) for r in found["rows"] if isinstance(r[name], float)]
+        points = [(r["batch"], r[name]) for r in content["rows"] if isinstance(r[name], float)]
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     for name, label in (("theano_h_softmax", "Theano 1.0.5"), ("pytorch_eager", "PyTorch eager")):
         if (figures / f"{name}.json").is_file():
@@ -67,7 +67,7 @@ def _plot_targets(figures: Path) -> str:
             )
     axes.set(xscale="log", yscale="log", xlabel="rows in the batch", ylabel="µs a row")
     axes.legend()
-    return _saved(figure, "target_log_prob", found["title"])
+    return _saved(figure, "target_log_prob", content["title"])
 
 
 def _plot_growth(figures: Path) -> str:

@@ -1,7 +1,7 @@
-"""PyTorch's own ways to the same on a GPU, eager, without TF32; NumPy in, NumPy out.
+"""Runs the tasks of a two-level model with PyTorch on a GPU, eagerly and without TF32.
 
-Targets have their blocks gathered and multiplied in one batch; whole distributions are a Linear
-over all targets.
+Inputs and outputs are NumPy arrays. The blocks of targets are gathered and multiplied in one batch;
+a full distribution is a Linear over all targets.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from torch.nn.functional import linear
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds
 
-from .synthetic import Written
+from .synthetic import WrittenModel
 
-_AT_ONCE = 128  # rows of whole distributions
+_MAX_ROWS_PER_CHUNK = 128  # rows of full distributions
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Two levels of equal blocks, on the device: clusters [C, H], [C]; blocks [C, K, H], [C, K]."""
+class DeviceWeights:
+    """Two levels of equal blocks on the device: clusters [C, H], [C]; blocks [C, K, H], [C, K]."""
 
     clusters: Tensor
     clusters_bias: Tensor
@@ -29,20 +29,20 @@ class Weights:
     blocks_bias: Tensor
 
 
-def runs(made: Written) -> dict[str, Callable[[Feeds], object]]:
-    """One for each task that is compared."""
-    w = _weights(made)
-    ways = {"target_log_prob": _target_log_prob, "top_k": _top_k, "log_probs": _log_probs}
+def runs(written: WrittenModel) -> dict[str, Callable[[Feeds], object]]:
+    """Return a function for each compared task."""
+    w = _weights(written)
+    functions = {"target_log_prob": _target_log_prob, "top_k": _top_k, "log_probs": _log_probs}
     return {
-        task: torch.inference_mode()(lambda feeds, way=way: way(w, feeds))
-        for task, way in ways.items()
+        task: torch.inference_mode()(lambda feeds, function=function: function(w, feeds))
+        for task, function in functions.items()
     }
 
 
-def _weights(made: Written) -> Weights:
-    top, last = made.model.levels
-    count, hidden = len(top.bias), made.model.hidden_size
-    return Weights(
+def _weights(written: WrittenModel) -> DeviceWeights:
+    top, last = written.model.levels
+    count, hidden = len(top.bias), written.model.hidden_size
+    return DeviceWeights(
         torch.from_numpy(top.weight).cuda(),
         torch.from_numpy(top.bias).cuda(),
         torch.from_numpy(last.weight).cuda().view(count, -1, hidden),
@@ -50,38 +50,41 @@ def _weights(made: Written) -> Weights:
     )
 
 
-def _target_log_prob(w: Weights, feeds: Feeds) -> Array:
-    hidden, target = _given(feeds, "hidden"), _given(feeds, "target")
+def _target_log_prob(w: DeviceWeights, feeds: Feeds) -> Array:
+    hidden, target = _to_device(feeds, "hidden"), _to_device(feeds, "target")
     cluster, position = target // w.blocks.shape[1], target % w.blocks.shape[1]
     scores = torch.bmm(w.blocks[cluster], hidden[:, :, None])[:, :, 0] + w.blocks_bias[cluster]
     inside = torch.log_softmax(scores, 1).gather(1, position[:, None])
-    return _taken(_clusters(w, hidden).gather(1, cluster[:, None]) + inside)
+    return _to_host(_clusters(w, hidden).gather(1, cluster[:, None]) + inside)
 
 
-def _top_k(w: Weights, feeds: Feeds) -> list[Array]:
+def _top_k(w: DeviceWeights, feeds: Feeds) -> list[Array]:
     k = int(feeds["k"][0])
-    parts = [torch.topk(_whole(w, some), k) for some in _given(feeds, "hidden").split(_AT_ONCE)]
-    return [_taken(torch.cat(one)) for one in zip(*parts, strict=True)]
+    parts = [
+        torch.topk(_full_log_probs(w, chunk), k)
+        for chunk in _to_device(feeds, "hidden").split(_MAX_ROWS_PER_CHUNK)
+    ]
+    return [_to_host(torch.cat(one)) for one in zip(*parts, strict=True)]
 
 
-def _log_probs(w: Weights, feeds: Feeds) -> Array:
-    return _taken(_whole(w, _given(feeds, "hidden")))
+def _log_probs(w: DeviceWeights, feeds: Feeds) -> Array:
+    return _to_host(_full_log_probs(w, _to_device(feeds, "hidden")))
 
 
-def _whole(w: Weights, hidden: Tensor) -> Tensor:
+def _full_log_probs(w: DeviceWeights, hidden: Tensor) -> Tensor:
     scores = linear(hidden, w.blocks.flatten(0, 1), w.blocks_bias.flatten())
     inside = torch.log_softmax(scores.view(len(hidden), len(w.blocks), -1), 2)
     return (inside + _clusters(w, hidden)[:, :, None]).flatten(1)
 
 
-def _clusters(w: Weights, hidden: Tensor) -> Tensor:
+def _clusters(w: DeviceWeights, hidden: Tensor) -> Tensor:
     return torch.log_softmax(linear(hidden, w.clusters, w.clusters_bias), 1)
 
 
-def _given(feeds: Feeds, name: str) -> Tensor:
+def _to_device(feeds: Feeds, name: str) -> Tensor:
     return torch.from_numpy(feeds[name]).cuda()
 
 
-def _taken(answer: Tensor) -> Array:
-    array: Array = answer.cpu().numpy()
+def _to_host(result: Tensor) -> Array:
+    array: Array = result.cpu().numpy()
     return array

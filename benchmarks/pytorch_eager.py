@@ -1,4 +1,4 @@
-"""PyTorch eager, timed; run by a Python that has it (`pip install torch==2.13.0`).
+"""Times PyTorch eager; runs with a Python that has it (`pip install torch==2.13.0`).
 
     python benchmarks/pytorch_eager.py --clusters 1000 --block 1000 --hidden 256
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, log_softmax
 
-FLAT_ROWS = 64  # a batch of more takes gigabytes and seconds
+MAX_FLAT_ROWS = 64  # larger batches take gigabytes and seconds
 
 
 def weights(clusters: int, block: int, hidden: int) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def flat(w: dict[str, Tensor], hidden: Tensor, target: Tensor) -> Tensor:
 
 
 def microseconds(
-    ask: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor],
+    compute: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor],
     w: dict[str, Tensor],
     rows: int,
     seconds: float,
@@ -58,7 +58,7 @@ def microseconds(
     while len(times) < 3 or time.perf_counter() < until:
         x, target = torch.randn(rows, hidden), torch.randint(clusters * block, (rows,))
         started = time.perf_counter()
-        ask(w, x, target)
+        compute(w, x, target)
         times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 2] / rows * 1e6
 
@@ -71,14 +71,18 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256, 1024])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    w = weights(told.clusters, told.block, told.hidden)
-    found = {
-        "two-level": {n: microseconds(two_level, w, n, told.seconds) for n in told.batches},
-        "flat": {n: microseconds(flat, w, n, told.seconds) for n in told.batches if n <= FLAT_ROWS},
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    w = weights(options.clusters, options.block, options.hidden)
+    figures = {
+        "two-level": {n: microseconds(two_level, w, n, options.seconds) for n in options.batches},
+        "flat": {
+            n: microseconds(flat, w, n, options.seconds)
+            for n in options.batches
+            if n <= MAX_FLAT_ROWS
+        },
     }
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""`hsoftmax score` over many rows, against the bare graph at its best batch size.
+"""Compares `hsoftmax score` over many rows with the bare graph at its best batch size.
 
     python -m benchmarks.score --rows 10000000 --of npy --json score.json
 
-The State of the Union model, generated rows with a target each, into Parquet. The bare graph is run
-by as many threads as there are cores, each on a session call of its own, over rows that lie in
-memory: no reading, no writing, no checks. It is measured before and after. On a machine that has
-other work the CPU time a row takes says more than the rates.
+It scores generated rows, each with a target, of the State of the Union model into Parquet. The bare
+graph runs in as many threads as there are cores, each calling the session on rows in memory,
+without reading, writing or checks. It is measured before and after. On a busy machine the CPU time
+per row is more reliable than the rates.
 """
 
 import argparse
@@ -22,49 +22,49 @@ from typing import Any
 import numpy as np
 
 from hsoftmax import bundle, scoring
-from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.demo.sample_model import export_sample, find_sample
 from hsoftmax.models.arrays import Array
-from hsoftmax.runners.local import LocalRun
-from hsoftmax.scoring.graph_request import ask
-from hsoftmax.scoring.row_batch import Rows
+from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.scoring.graph_request import build_graph_request
+from hsoftmax.scoring.row_batch import RowBatch
 
 from .measure import report
 
-_POOL = 65_536  # rows that the bare graph goes round
+_POOL_ROWS = 65_536  # rows that the bare graph reuses
 _BATCHES = (1024, 4096, 8192, 16_384, 32_768)
 _SECONDS = 5.0
-_AT_ONCE = 50_000
+_MAX_ROWS_PER_CHUNK = 50_000
 
 
 def main() -> None:
-    told = _options()
-    with tempfile.TemporaryDirectory(dir=told.folder) as folder:
-        opened = exported(find_sample(), Path(folder) / "repository")
-        source = _generate(Path(folder), told.rows, told.of, opened)
-        os.sync()  # or the rows would still be on their way to the disk
+    options = _options()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        opened = export_sample(find_sample(), Path(folder) / "repository")
+        source = _generate(Path(folder), options.rows, options.of, opened)
+        os.sync()  # otherwise writing the rows to disk would disturb the measurement
         before = _bare(opened)
         seconds, peak, busy = _score(opened.path, source, Path(folder) / "scored.parquet")
         after = _bare(opened)
-    found = {batch: np.mean([before[batch], after[batch]], axis=0).tolist() for batch in _BATCHES}
-    batch, (best, _) = max(found.items(), key=lambda item: item[1][0])
-    rate = told.rows / seconds
+    rates = {batch: np.mean([before[batch], after[batch]], axis=0).tolist() for batch in _BATCHES}
+    batch, (best, _) = max(rates.items(), key=lambda item: item[1][0])
+    rate = options.rows / seconds
     row = {
-        "rows": told.rows,
-        "from": told.of,
+        "rows": options.rows,
+        "from": options.of,
         "rows/s": rate,
         "bare rows/s": best,
         "best batch": batch,
         "ratio": rate / best,
         "cores busy": busy,
-        "CPU µs a row": busy * seconds / told.rows * 1e6,
-        "bare CPU µs a row": min(cpu for _, cpu in found.values()),
+        "CPU µs a row": busy * seconds / options.rows * 1e6,
+        "bare CPU µs a row": min(cpu for _, cpu in rates.values()),
         "peak RSS MB": peak,
     }
-    report("hsoftmax score --task target_log_prob, into Parquet", [row], told.json)
+    report("hsoftmax score --task target_log_prob, into Parquet", [row], options.json)
 
 
 def _generate(folder: Path, rows: int, of: str, opened: bundle.Bundle) -> Path:
-    """Rows as a file; never more of them in memory than a few."""
+    """Write random rows to a file, with few of them in memory at a time."""
     path = folder / f"rows.{of}"
     width, targets = opened.manifest.hidden_size or 0, opened.manifest.num_targets or 0
     write = {"npy": _write_npy, "parquet": _write_parquet}[of]
@@ -74,8 +74,8 @@ def _generate(folder: Path, rows: int, of: str, opened: bundle.Bundle) -> Path:
 
 def _chunks(rows: int, width: int, targets: int) -> Iterator[tuple[Array, Array, Array]]:
     rng = np.random.default_rng(0)
-    for start in range(0, rows, _AT_ONCE):
-        count = min(_AT_ONCE, rows - start)
+    for start in range(0, rows, _MAX_ROWS_PER_CHUNK):
+        count = min(_MAX_ROWS_PER_CHUNK, rows - start)
         hidden = rng.standard_normal((count, width), dtype=np.float32)
         yield np.arange(start, start + count), hidden, rng.integers(0, targets, count)
 
@@ -86,10 +86,10 @@ def _write_npy(path: Path, rows: int, width: int, chunks: Iterator[tuple[Array, 
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows,)})
         for columns in chunks:
-            some = np.empty(len(columns[0]), dtype)
+            records = np.empty(len(columns[0]), dtype)
             for name, column in zip(dtype.names or (), columns, strict=True):
-                some[name] = column
-            file.write(some.tobytes())
+                records[name] = column
+            file.write(records.tobytes())
 
 
 def _write_parquet(path: Path, rows: int, width: int, chunks: Iterator[tuple[Array, ...]]) -> None:
@@ -106,9 +106,10 @@ def _write_parquet(path: Path, rows: int, width: int, chunks: Iterator[tuple[Arr
 
 def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     """By batch size: rows a second of the graph alone, and CPU µs that a row takes."""
-    run, facts = LocalRun(opened), scoring.Facts.of(opened)
+    run, bundle_info = LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
     cores = len(os.sched_getaffinity(0))
-    ((_, hidden, target),) = _chunks(_POOL // 2, facts.hidden_size, facts.num_targets)
+    sizes = bundle_info.hidden_size, bundle_info.num_targets
+    ((_, hidden, target),) = _chunks(_POOL_ROWS // 2, *sizes)
     found = {}
     with ThreadPoolExecutor(cores) as pool:
         for batch in _BATCHES:
@@ -118,18 +119,21 @@ def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     return found
 
 
-def _asked(hidden: Array, target: Array) -> scoring.Asked:
+def _asked(hidden: Array, target: Array) -> scoring.GraphRequest:
     rows = len(hidden)
     nothing = [None] * rows
     one, bare = np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
-    made = Rows(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
-    asked = ask(made, scoring.Task("target_log_prob"), "one", 0)
+    made = RowBatch(range(rows), nothing, hidden, target, one, bare, nothing, frozenset(), {})
+    asked = build_graph_request(made, scoring.Task("target_log_prob"), "one", 0)
     assert asked is not None
     return asked
 
 
 def _rate(
-    pool: ThreadPoolExecutor, run: scoring.Run, asked: list[scoring.Asked], cores: int
+    pool: ThreadPoolExecutor,
+    run: scoring.GraphRunner,
+    asked: list[scoring.GraphRequest],
+    cores: int,
 ) -> tuple[float, float]:
     list(pool.map(run, asked[:cores]))
     done, started, used = 0, time.perf_counter(), time.process_time()
@@ -140,7 +144,7 @@ def _rate(
 
 
 def _score(path: Path, source: Path, output: Path) -> tuple[float, float, float]:
-    """(seconds, peak resident MB, cores' worth of time) of the command, start to end."""
+    """Run the command; return (seconds, peak resident MB, CPU seconds per second)."""
     command = [sys.executable, "-m", "hsoftmax", "score", str(path), str(source), str(output)]
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--task", "target_log_prob"])

@@ -1,4 +1,4 @@
-"""A two-level model of any size in seconds: its `weights.bin` is one random chunk, repeated."""
+"""Builds two-level models of any size in seconds; `weights.bin` is one random chunk, repeated."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ import numpy as np
 import onnxruntime
 
 from hsoftmax import bundle
-from hsoftmax.exporter.graphs import Lowered, bind, lower
+from hsoftmax.exporter.graphs import LoweredGraph, bind_weights, lower
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.exporter.storage.weights_file import write_weights
 from hsoftmax.models import HierarchicalSoftmax, Level
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.runtime.devices import CPU
 
-_CHUNK = 4 * 1024 * 1024  # floats
+_CHUNK_FLOATS = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Written:
-    """A model, and the mapped `weights.bin` beside which its graphs are written."""
+class WrittenModel:
+    """A model and its mapped `weights.bin`; its graphs are written to the same folder."""
 
     model: HierarchicalSoftmax
     directory: Path
@@ -31,7 +31,7 @@ class Written:
     table: Mapping[str, bundle.Tensor]
 
     def block(self, number: int) -> Array:
-        """A block of the last level as it is stored, mapped."""
+        """Return a block of the last level as it is stored, mapped."""
         last = len(self.model.levels) - 1
         weight, offsets = self.tensors[f"level{last}.weight"], self.model.levels[last].offsets
         return weight[number] if weight.ndim == 3 else weight[offsets[number] : offsets[number + 1]]
@@ -39,14 +39,14 @@ class Written:
     def session(
         self, task: str, threads: int = 1, providers: Sequence[Any] = (CPU,)
     ) -> onnxruntime.InferenceSession:
-        """A session of one of the model's own tasks."""
-        return self.bound(task, lower(self.model, self.tensors)[task], threads, providers)
+        """Open a session for one of the model's own tasks."""
+        return self.open_graph(task, lower(self.model, self.tensors)[task], threads, providers)
 
-    def bound(
-        self, name: str, lowered: Lowered, threads: int = 1, providers: Sequence[Any] = (CPU,)
+    def open_graph(
+        self, name: str, lowered: LoweredGraph, threads: int = 1, providers: Sequence[Any] = (CPU,)
     ) -> onnxruntime.InferenceSession:
         path = self.directory / f"{name}.onnx"
-        path.write_bytes(bind(lowered.proto, lowered.views, self.table).SerializeToString())
+        path.write_bytes(bind_weights(lowered.proto, lowered.views, self.table).SerializeToString())
         return onnxruntime.InferenceSession(path, session_options(threads), providers=[*providers])
 
 
@@ -59,8 +59,8 @@ def two_level(
     jitter: float = 0.0,
     seed: int = 0,
     precision: bundle.Precision = "fp32",
-) -> Iterator[Written]:
-    """A model of `clusters` blocks of about `block` rows, give or take `jitter`; then removed."""
+) -> Iterator[WrittenModel]:
+    """Write a temporary model of `clusters` blocks of about `block` rows, varied by `jitter`."""
     rng = np.random.default_rng(seed)
     sizes = np.rint(block * (1 + jitter * rng.uniform(-1, 1, clusters))).astype(np.int64)
     levels = (_level(rng, np.array([clusters]), hidden), _level(rng, sizes, hidden))
@@ -71,7 +71,7 @@ def two_level(
 
 def write(
     model: HierarchicalSoftmax, directory: Path, precision: bundle.Precision = "fp32"
-) -> Written:
+) -> WrittenModel:
     """Write a model's tensors and map them."""
     tensors = stored_tensors(model, precision)
     table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
@@ -80,7 +80,7 @@ def write(
         name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
         for name, t in table.items()
     }
-    return Written(model, directory, views, table)
+    return WrittenModel(model, directory, views, table)
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
@@ -99,6 +99,6 @@ def _level(rng: np.random.Generator, sizes: Array, hidden: int) -> Level:
 
 
 def _weight(rng: np.random.Generator, rows: int, hidden: int) -> Float32:
-    chunk = rng.standard_normal(min(_CHUNK, rows * hidden), dtype=np.float32)
+    chunk = rng.standard_normal(min(_CHUNK_FLOATS, rows * hidden), dtype=np.float32)
     chunk *= np.float32(4 / np.sqrt(hidden))
     return np.resize(chunk, (rows, hidden))

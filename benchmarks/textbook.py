@@ -1,9 +1,9 @@
-"""The graph everybody writes for h_softmax: gather each target's block, one batched product.
+"""The textbook ONNX graph for h_softmax: it gathers each target's block for one batched product.
 
     log_prob = log_softmax(W0 h + b0)[cluster] + log_softmax(W1[cluster] h + b1[cluster])[position]
 
-It copies every block that the batch names, [pairs, hidden, block] floats. Unequal blocks are padded
-to the largest, as that graph has to.
+It copies every block that the batch needs, [pairs, hidden, block] floats. Unequal blocks are padded
+to the largest.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, Var, argument
 
-from hsoftmax.exporter.graphs import Lowered, tasks
+from hsoftmax.exporter.graphs import LoweredGraph, task_specs
 from hsoftmax.exporter.graphs.weights import Weights
 
-from .synthetic import Written
+from .synthetic import WrittenModel
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Each pair's cluster, its place in it, and its block."""
+    """Cluster, position in the cluster, and block of each pair."""
 
     cluster: Var  # [P]
     position: Var  # [P]
@@ -30,15 +30,15 @@ class Gathered:
     bias: Var  # [P, K]
 
 
-def target_log_prob(written: Written) -> Lowered:
-    """The textbook graph over a two-level model's own weights."""
+def target_log_prob(written: WrittenModel) -> LoweredGraph:
+    """Build the textbook graph over a two-level model's own weights."""
     weights = Weights(written.tensors)
-    task = tasks(written.model)["target_log_prob"]
+    task = task_specs(written.model)["target_log_prob"]
     inputs = {port.name: argument(Tensor(np.dtype(port.dtype), port.shape)) for port in task.inputs}
     gather = _equal if written.model.levels[1].block_size is not None else _padded
     log_prob = _log_prob(weights, lambda target: gather(written, weights, target), **inputs)
     proto = spox.build({**inputs, **weights.arguments}, {"log_prob": log_prob})
-    return Lowered(task, proto, weights.views)
+    return LoweredGraph(task, proto, weights.views)
 
 
 def _log_prob(
@@ -46,15 +46,15 @@ def _log_prob(
 ) -> Var:
     top = weights.view("level0.weight", *weights.shape("level0.weight")[1:])
     clusters = op.gemm(hidden, top, weights["level0.bias"])
-    mine, ours = op.unsqueeze(op.gather(hidden, row), op.const([1])), gather(target)
-    logits = op.add(op.squeeze(op.matmul(mine, ours.weight), op.const([1])), ours.bias)
+    states, gathered = op.unsqueeze(op.gather(hidden, row), op.const([1])), gather(target)
+    logits = op.add(op.squeeze(op.matmul(states, gathered.weight), op.const([1])), gathered.bias)
     return op.add(
-        _pick(op.gather(op.log_softmax(clusters, axis=1), row), ours.cluster),
-        _pick(op.log_softmax(logits, axis=1), ours.position),
+        _pick(op.gather(op.log_softmax(clusters, axis=1), row), gathered.cluster),
+        _pick(op.log_softmax(logits, axis=1), gathered.position),
     )
 
 
-def _equal(written: Written, weights: Weights, target: Var) -> Gathered:
+def _equal(written: WrittenModel, weights: Weights, target: Var) -> Gathered:
     top, last = written.model.levels
     size = last.block_size or 1
     cluster, position = op.div(target, op.const(size)), op.mod(target, op.const(size))
@@ -63,16 +63,16 @@ def _equal(written: Written, weights: Weights, target: Var) -> Gathered:
     return Gathered(cluster, position, weight, op.gather(biases, cluster))
 
 
-def _padded(written: Written, weights: Weights, target: Var) -> Gathered:
-    """Rows beyond a block's end are gathered again from its first row, and masked."""
+def _padded(written: WrittenModel, weights: Weights, target: Var) -> Gathered:
+    """Gather unequal blocks: rows after a block's end repeat its first row and are masked."""
     offsets = weights["level1.offsets"]
     cluster = op.cast(op.gather(weights["level1.block_of_row"], target), to=np.int64)
     start, end = op.gather(offsets, cluster), op.gather(offsets, op.add(cluster, op.const(1)))
     widest = op.const(np.arange(written.model.levels[1].block_sizes.max()))
     rows = op.add(op.unsqueeze(start, op.const([1])), widest)
-    real = op.less(rows, op.unsqueeze(end, op.const([1])))
-    rows = op.where(real, rows, op.unsqueeze(start, op.const([1])))
-    bias = op.where(real, op.gather(weights["level1.bias"], rows), op.const(np.float32(-np.inf)))
+    is_real = op.less(rows, op.unsqueeze(end, op.const([1])))
+    rows = op.where(is_real, rows, op.unsqueeze(start, op.const([1])))
+    bias = op.where(is_real, op.gather(weights["level1.bias"], rows), op.const(np.float32(-np.inf)))
     weight = op.transpose(op.gather(weights["level1.weight"], rows), perm=(0, 2, 1))
     return Gathered(cluster, op.sub(target, start), weight, bias)
 

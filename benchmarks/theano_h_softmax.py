@@ -1,4 +1,4 @@
-"""Theano 1.0.5's own h_softmax, timed; run by a Python that has it (3.8, numpy 1.19).
+"""Times Theano 1.0.5's own h_softmax; runs with a Python that has it (3.8, numpy 1.19).
 
     python3.8 -m venv theano && theano/bin/pip install numpy==1.19.5 'scipy<1.6' Theano==1.0.5
     theano/bin/python benchmarks/theano_h_softmax.py --clusters 1000 --block 1000 --hidden 256
@@ -29,16 +29,16 @@ def weights(clusters, block, hidden):
     )
 
 
-def compiled(shape, batch):
+def compile_functions(shape, batch):
     clusters, block, _ = shape
     shared = [theano.shared(array.astype(np.float32)) for array in weights(*shape)]
     x, target = T.fmatrix("x"), T.lvector("target")
 
-    def at(size):
-        answer = h_softmax(x, size, clusters * block, clusters, block, *shared, target=target)
-        return theano.function([x, target], T.log(answer))
+    def compile_for(size):
+        probability = h_softmax(x, size, clusters * block, clusters, block, *shared, target=target)
+        return theano.function([x, target], T.log(probability))
 
-    return {size: at(size) for size in batch}
+    return {size: compile_for(size) for size in batch}
 
 
 def microseconds(function, rows, shape, seconds, rng):
@@ -60,12 +60,12 @@ def main():
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256, 1024])
     parser.add_argument("--seconds", type=float, default=2.0)
-    told = parser.parse_args()
-    shape = (told.clusters, told.block, told.hidden)
-    functions = compiled(shape, told.batches)
+    options = parser.parse_args()
+    shape = (options.clusters, options.block, options.hidden)
+    functions = compile_functions(shape, options.batches)
     rng = np.random.RandomState(1)
-    found = {n: microseconds(f, n, shape, told.seconds, rng) for n, f in functions.items()}
-    print(json.dumps(found))
+    figures = {n: microseconds(f, n, shape, options.seconds, rng) for n, f in functions.items()}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast are the k likeliest targets, against the full distribution and a TopK over it?
+"""Compares top_k with the full distribution followed by a TopK.
 
     python -m benchmarks.top_k --batches 1,8,32
 
-Peaked rows are random rows of the weights' own scale times `--scales`; 0 is a flat row.
+Hidden rows are random, multiplied by `--scales`; larger scales are more peaked, and 0 is flat.
 """
 
 import argparse
@@ -14,20 +14,20 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox import Tensor, argument
 
-from hsoftmax.exporter.graphs import Lowered, tasks
+from hsoftmax.exporter.graphs import LoweredGraph, task_specs
 from hsoftmax.exporter.graphs.log_probs import log_probs
 from hsoftmax.exporter.graphs.weights import Weights
 
 from .measure import medians, report
 from .options import integers, sizes, two_level_options
-from .synthetic import Written, two_level
+from .synthetic import WrittenModel, two_level
 
 
 def main() -> None:
     options = _options()
-    with two_level(options.clusters, options.block, options.hidden) as made:
-        ours = made.session("top_k", options.threads)
-        dense = made.bound("full", full_top_k(made), options.threads)
+    with two_level(options.clusters, options.block, options.hidden) as written:
+        ours = written.session("top_k", options.threads)
+        dense = written.open_graph("full", full_top_k(written), options.threads)
         rows = [
             _measure(ours, dense, batch, scale, options)
             for batch in options.batches
@@ -45,33 +45,33 @@ def _measure(
     options: argparse.Namespace,
 ) -> dict[str, object]:
     rng = np.random.default_rng(batch)
-    drawn = rng.standard_normal((batch, options.hidden), dtype=np.float32)
-    query = {"hidden": drawn * np.float32(scale), "max_blocks": np.array([0])}
+    random_rows = rng.standard_normal((batch, options.hidden), dtype=np.float32)
+    query = {"hidden": random_rows * np.float32(scale), "max_blocks": np.array([0])}
     query["k"] = np.array([options.k])
     runs: dict[str, Callable[[], object]] = {
         "ours": lambda: ours.run(None, query),
         "full": lambda: dense.run(None, {"hidden": query["hidden"], "k": query["k"]}),
     }
-    taken = {name: us / 1e3 for name, us in medians(runs, repeats=options.repeats).items()}
+    times = {name: us / 1e3 for name, us in medians(runs, repeats=options.repeats).items()}
     blocks = ours.run(["blocks"], query)[0]
     return {
         "batch": batch,
         "scale": scale,
-        "x full": taken["full"] / taken["ours"],
+        "x full": times["full"] / times["ours"],
         "blocks": float(blocks.mean()),
-        **taken,
+        **times,
     }
 
 
-def full_top_k(made: Written) -> Lowered:
-    """The full distribution and TopK over it, as one graph."""
-    weights = Weights(made.tensors)
-    hidden = argument(Tensor(np.float32, ("batch", made.model.hidden_size)))
+def full_top_k(written: WrittenModel) -> LoweredGraph:
+    """Build one graph of the full distribution followed by TopK."""
+    weights = Weights(written.tensors)
+    hidden = argument(Tensor(np.float32, ("batch", written.model.hidden_size)))
     k = argument(Tensor(np.int64, (1,)))
-    log_prob, target = op.top_k(log_probs(made.model, weights, hidden)[0], k)
+    log_prob, target = op.top_k(log_probs(written.model, weights, hidden)[0], k)
     inputs = {"hidden": hidden, "k": k, **weights.arguments}
     proto = spox.build(inputs, {"log_prob": log_prob, "target": target})
-    return Lowered(tasks(made.model)["top_k"], proto, weights.views)
+    return LoweredGraph(task_specs(written.model)["top_k"], proto, weights.views)
 
 
 def _options() -> argparse.Namespace:

@@ -1,9 +1,9 @@
-"""What several processes over one bundle hold in memory, and what a huge answer takes.
+"""Measures the memory of several worker processes on one bundle, and of very large responses.
 
     python -m benchmarks.workers --json workers.json
 
-Pss, from the kernel, shares mapped pages out among those that map them, so that it adds up. The
-weights are read by every worker before it is measured. Nothing here is timed.
+The kernel's Pss divides mapped pages among the processes that map them, so that it adds up. Every
+worker reads the weights before it is measured. Nothing is timed.
 """
 
 import argparse
@@ -45,35 +45,35 @@ def _measure(repository: Path, targets: int, hidden: int, workers: int) -> Itera
         common = {"targets": targets, "hidden": hidden, "workers": workers, "weights": weights}
         yield {**common, "when": "ready", **_memory(server)}
         for accept in ("application/x-npy", "application/json"):
-            for pid in _family(server.pid):  # forget the most that it took until now
+            for pid in _process_tree(server.pid):  # resets the recorded peak
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
-            sent = sum(_ask(server, query, accept) for _ in range(3 * workers)) / 2**20
+            sent = sum(_request(server, query, accept) for _ in range(3 * workers)) / 2**20
             yield {**common, "when": f"after {sent:.0f} MiB {accept[12:]}", **_memory(server)}
 
 
 def export(repository: Path, targets: int, hidden: int) -> int:
-    """A bundle "large" of random weights, in two levels of equal size; the bytes of its weights."""
-    to = exporter.destination(repository / "large" / "1")
-    made = exporter.export_model(random_model(targets, hidden), to)
-    return (made.path / bundle.WEIGHTS).stat().st_size
+    """Write a bundle `large` of random weights in two equal levels; return its weights' bytes."""
+    destination = exporter.parse_destination(repository / "large" / "1")
+    exported = exporter.export_model(random_model(targets, hidden), destination)
+    return (exported.path / bundle.WEIGHTS).stat().st_size
 
 
-def _ask(server: Server, query: str, accept: str) -> int:
-    """Bytes of a full distribution of four rows, read and thrown away."""
+def _request(server: Server, query: str, accept: str) -> int:
+    """Request a full distribution of four rows; return the number of bytes, which are discarded."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
     connection.request("POST", "/v1/models/large/probabilities", query, {"accept": accept})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
+    response = connection.getresponse()
+    assert response.status == 200, response.read()
     size = 0
-    while piece := answer.read(2**20):
+    while piece := response.read(2**20):
         size += len(piece)
     connection.close()
     return size
 
 
 def _memory(server: Server) -> Row:
-    """MiB of all processes: in all, of their own, and the most that one has ever had of these."""
-    pids = _family(server.pid)
+    """Return MiB of all processes: Pss, anonymous memory, and the highest peak of one process."""
+    pids = _process_tree(server.pid)
     return {
         "processes": len(pids),
         "Pss": sum(_kib(pid, "smaps_rollup", "Pss") for pid in pids) / 1024,
@@ -89,9 +89,9 @@ def _kib(pid: int, file: str, name: str) -> int:
     return 0
 
 
-def _family(pid: int) -> list[int]:
+def _process_tree(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in _family(int(child)))]
+    return [pid, *(one for child in children for one in _process_tree(int(child)))]
 
 
 def _options() -> argparse.Namespace:

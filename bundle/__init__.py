@@ -1,4 +1,4 @@
-"""The bundle: what the exporter writes, the service reads, and all they know of each other."""
+"""The bundle format, which the exporter writes and the service reads: manifest and directory."""
 
 from hsoftmax.models.choices import Precision
 
@@ -21,13 +21,17 @@ from .manifest import (
     WEIGHTS,
     Accuracy,
     Check,
+    Device,
     Dtype,
+    Encoder,
     File,
     Graph,
     Manifest,
     Port,
     Source,
+    StoredPrecision,
     Tensor,
+    TensorDtype,
 )
 
 __all__ = [
@@ -39,14 +43,18 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Check",
+    "Device",
     "Dtype",
+    "Encoder",
     "File",
     "Graph",
     "Manifest",
     "Port",
     "Precision",
     "Source",
+    "StoredPrecision",
     "Tensor",
+    "TensorDtype",
     "check_hashes",
     "expect_labels",
     "load_tensors",

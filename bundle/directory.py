@@ -1,12 +1,13 @@
-"""A bundle on disk: open it, check its bytes, map its tensors.
+"""Opens a bundle on disk, checks its bytes and maps its tensors.
 
-Nothing is read into memory: tensors are views of one read-only memory map, which processes share.
+Tensors are views of one read-only memory map that processes share; they are not read into memory.
 """
 
 import hashlib
 import mmap
 import os
 import re
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
 
 
 class BundleError(models.UserError):
-    """A bundle that cannot be trusted or read."""
+    """The bundle cannot be read, or its content does not match its manifest."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Bundle:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Read and check the manifest, and that every file is there with its size.
+    """Read and check the manifest, and check that every file exists and has its size.
 
     Raises:
-        BundleError: not a bundle, a manifest that does not fit, a missing, short or linked file.
+        BundleError: not a bundle, a manifest that does not fit, a missing or short file.
     """
     try:
+        if not stat.S_ISREG((path / MANIFEST).stat().st_mode):  # a pipe or a device has no end
+            raise BundleError(f"{path / MANIFEST}: expected a regular file, got none")
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(
@@ -64,14 +67,18 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def versions(directory: Path) -> list[int]:
-    """The versions of a named bundle in a repository, lowest first."""
+    """Return the versions of a bundle in a repository, given the bundle's folder, lowest first."""
     if not directory.is_dir():
         return []
     return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9]\d*", d.name))
 
 
 def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
-    """Compare files, all unless named, with their SHA-256; BundleError at the first difference."""
+    """Compare the named files, by default all, with their SHA-256.
+
+    Raises:
+        BundleError: the first file that differs.
+    """
     names = list(bundle.manifest.files if names is None else names)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for name, got in zip(names, pool.map(sha256, map(bundle.file, names)), strict=True):
@@ -81,18 +88,18 @@ def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
 
 
 def load_tensors(bundle: Bundle) -> dict[str, Array]:
-    """Every tensor by name, as read-only views of the mapped `weights.bin`."""
+    """Return every tensor by name, as read-only views of `weights.bin`; bfloat16 as uint16."""
     if not bundle.manifest.tensors:
         return {}
     mapped = np.memmap(bundle.file(WEIGHTS), dtype=np.uint8, mode="r")
     return {
-        t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
+        t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.stored_dtype).reshape(t.shape)
         for t in bundle.manifest.tensors
     }
 
 
 def read_labels(bundle: Bundle) -> tuple[str, ...] | None:
-    """The label of each target, or None where the bundle has none."""
+    """Return the label of each target, or None if the bundle has no labels."""
     if bundle.manifest.labels is None:
         return None
     labels = parse_labels(bundle.file(bundle.manifest.labels).read_bytes())
@@ -101,7 +108,7 @@ def read_labels(bundle: Bundle) -> tuple[str, ...] | None:
 
 
 def parse_labels(content: bytes) -> tuple[str, ...]:
-    """One label a line, UTF-8; the last line may or may not end in a newline."""
+    """Parse UTF-8 text with one label per line; the last newline is optional."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -113,7 +120,7 @@ def parse_labels(content: bytes) -> tuple[str, ...]:
 
 
 def expect_labels(labels: Iterable[str], num_targets: int) -> None:
-    """Raise BundleError unless there is one label of its own for each target."""
+    """Raise BundleError unless there is exactly one distinct, one-line label for each target."""
     seen: dict[str, int] = {}
     for target, label in enumerate(labels):
         if label in seen:
@@ -128,7 +135,7 @@ def expect_labels(labels: Iterable[str], num_targets: int) -> None:
 
 
 def sha256(path: Path) -> str:
-    if not path.stat().st_size:  # which cannot be mapped
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return hashlib.sha256().hexdigest()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         mapped.madvise(mmap.MADV_SEQUENTIAL)
@@ -136,7 +143,11 @@ def sha256(path: Path) -> str:
 
 
 def _expect_file(path: Path, wanted: File) -> None:
-    if path.is_symlink() or not path.is_file():
+    """Raise BundleError unless it is a file of that size, or a link to one.
+
+    Model hubs and mounted volumes make links; the hash of the content says if it is the right one.
+    """
+    if not path.is_file():
         raise BundleError(f"{path}: expected a regular file, got none")
     size = path.stat().st_size
     if size != wanted.size:

@@ -2,21 +2,33 @@
 
 The digest names the whole bundle: it is the SHA-256 of the manifest itself (which holds every
 file's hash) in canonical JSON. There are no times in it, so the same export gives the same digest.
+
+Schema 2 adds optional parts to schema 1: graphs for one device, an encoder, a featurizer, a
+tokenizer, bf16. A manifest has schema 1 unless it uses one of them, and absent ones are not
+written, so that the digest of a bundle without them does not depend on the schemas that there are.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from hsoftmax.models.choices import Precision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = (1, 2)  # that this reader knows
 ALIGNMENT = 4096
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
@@ -32,24 +44,44 @@ def _plain_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Size = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
+TensorDtype = Literal[Dtype, "bfloat16"]
+Device = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]  # such as "cuda"
 
 
 class Entry(BaseModel):
+    """A part of the manifest.
+
+    Attributes:
+        added: fields of a later schema, which are not written where they are empty
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {name: part for name, part in fields.items() if part or name not in self.added}
 
 
 class Tensor(Entry):
     """One array in `weights.bin`: little-endian, C order, at an aligned offset."""
 
     name: str
-    dtype: Dtype
+    dtype: TensorDtype
     shape: tuple[Size, ...]
     offset: Annotated[int, Field(ge=0, multiple_of=ALIGNMENT)]
 
     @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype of its bytes in NumPy, which has no bfloat16: its bits are uint16."""
+        return np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype)
+
+    @property
     def num_bytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * self.stored_dtype.itemsize
 
 
 class Port(Entry):
@@ -61,16 +93,39 @@ class Port(Entry):
 
 
 class Graph(Entry):
-    """One task's ONNX file and what goes in and out of it."""
+    """One task's ONNX file and what goes in and out of it.
+
+    Attributes:
+        lowerings: by device, a graph of the same ports over the same `weights.bin`; `file` runs
+            on every device
+    """
+
+    added = frozenset({"lowerings"})
 
     file: FileName
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    lowerings: dict[Device, FileName] = Field(default_factory=dict)
 
     @property
     def noise_per_sample(self) -> int:
         """L of the input `noise` [batch, samples, L]: the numbers that one draw takes, or 0."""
         return next((int(port.shape[-1]) for port in self.inputs if port.name == "noise"), 0)
+
+
+class Encoder(Entry):
+    """The graph in front of the head, which turns ids into `hidden`.
+
+    Attributes:
+        weights: the external data of `file`, None where `file` itself contains the weights
+        position: the position of a sequence whose state is `hidden`, where the output has them
+    """
+
+    file: FileName
+    weights: FileName | None
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    position: Literal["first", "last", "each"] | None
 
 
 class File(Entry):
@@ -117,14 +172,20 @@ class Accuracy(Entry):
 
 
 class Manifest(Entry):
-    """The whole of `bundle.json`."""
+    """The whole of `bundle.json`.
 
-    schema_version: Literal[1] = 1
+    Attributes:
+        featurizer, tokenizer: files that say how text becomes an input of the encoder or the head
+        schema_version: the lowest that has all of the parts, unless another one is given
+    """
+
+    added = frozenset({"encoder", "featurizer", "tokenizer"})
+
     family: str
     hidden_size: Size | None
     num_targets: Size | None
     num_clusters: Size | None
-    precision: Precision
+    precision: StoredPrecision
     attributes: dict[str, Any]
     tasks: dict[str, Graph]
     tensors: tuple[Tensor, ...]
@@ -133,6 +194,10 @@ class Manifest(Entry):
     source: Source
     verification: tuple[Check, ...]
     accuracy: tuple[Accuracy, ...] = ()
+    encoder: Encoder | None = None
+    featurizer: FileName | None = None
+    tokenizer: FileName | None = None
+    schema_version: Literal[1, 2] = Field(default_factory=lambda parts: _lowest_schema(parts))
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|)$")] = ""
 
     @property
@@ -145,15 +210,16 @@ class Manifest(Entry):
         return self.model_copy(update={"digest": _digest(content)})
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+        content = {"schema_version": self.schema_version} | self.model_dump(mode="json")
+        return json.dumps(content, indent=1) + "\n"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for task, graph in self.tasks.items():
-            if graph.file not in self.files:
-                raise ValueError(f"task {task}: {graph.file} is not in the list of files")
-        if self.labels is not None and self.labels not in self.files:
-            raise ValueError(f"labels: {self.labels} is not in the list of files")
+        if self.schema_version == 1 and (part := _part_of_schema_2(dict(self))):
+            raise ValueError(f"schema_version: expected 2, which has {part}, got 1")
+        for name, file in self._named_files():
+            if file is not None and file not in self.files:
+                raise ValueError(f"{name}: {file} is not in the list of files")
         room = self.files[WEIGHTS].size if WEIGHTS in self.files else 0
         for tensor in self.tensors:
             if tensor.offset + tensor.num_bytes > room:
@@ -163,16 +229,57 @@ class Manifest(Entry):
                 )
         return self
 
+    def _named_files(self) -> Iterator[tuple[str, str | None]]:
+        """Each file that a part names, None where there is none, after the part's name."""
+        for task, graph in self.tasks.items():
+            yield f"task {task}", graph.file
+            for device, file in graph.lowerings.items():
+                yield f"task {task} on {device}", file
+        yield "labels", self.labels
+        if self.encoder is not None:
+            yield from (("encoder", self.encoder.file), ("encoder", self.encoder.weights))
+        yield from (("featurizer", self.featurizer), ("tokenizer", self.tokenizer))
+
     @model_validator(mode="wrap")
     @classmethod
     def _is_as_sealed(cls, content: Any, read: Callable[[Any], Self]) -> Self:  # noqa: ANN401
         """The digest is of what is written: fields that came later are not in older bundles."""
+        if isinstance(content, dict):
+            _expect_known_schema(content.get("schema_version", 1))
         made = read(content)
         if made.digest and isinstance(content, dict):
             wanted = _digest({name: part for name, part in content.items() if name != "digest"})
             if made.digest != wanted:
                 raise ValueError(f"digest: expected {wanted}, got {made.digest}")
         return made
+
+
+def _expect_known_schema(version: object) -> None:
+    """Raise ValueError for another one: the first error to be told, whatever else has changed."""
+    if version not in SCHEMA_VERSIONS:
+        newer = isinstance(version, int) and version > max(SCHEMA_VERSIONS)
+        raise ValueError(
+            f"schema_version: expected {' or '.join(map(str, SCHEMA_VERSIONS))}, "
+            f"got {str(version)[:40]}{': a newer hsoftmax wrote this bundle' if newer else ''}"
+        )
+
+
+def _lowest_schema(parts: Mapping[str, Any]) -> Literal[1, 2]:
+    return 1 if _part_of_schema_2(parts) is None else 2
+
+
+def _part_of_schema_2(parts: Mapping[str, Any]) -> str | None:
+    """The first part that schema 1 does not have; `parts` lacks those that are not valid."""
+    for name in ("encoder", "featurizer", "tokenizer"):
+        if parts.get(name) is not None:
+            return name
+    for task, graph in parts.get("tasks", {}).items():
+        if graph.lowerings:
+            return f"lowerings, as task {task} has"
+    for tensor in parts.get("tensors", ()):
+        if tensor.dtype == "bfloat16":
+            return f"bfloat16, as tensor {tensor.name} is"
+    return "precision bf16" if parts.get("precision") == "bf16" else None
 
 
 def _digest(content: Mapping[str, Any]) -> str:

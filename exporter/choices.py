@@ -1,7 +1,7 @@
-"""The words that a user chooses among for an export.
+"""The values that an export's options accept.
 
-Help and completion of the command line read them here. Nothing else is imported, so that both list
-every source without the libraries that read it.
+Help and completion of the command line read them. The module imports no library, so that both list
+every source without the library that reads it.
 """
 
 from typing import Literal

@@ -1,9 +1,9 @@
-"""What can go wrong on the way from a weights file to a bundle.
+"""Errors of the export from a weights file to a bundle.
 
 ExportError (models.UserError)
-├── SourceError          a weights file that cannot be read, or is not what it was said to be
-├── DestinationError     a place that a bundle cannot or must not be written to
-└── VerificationError    graphs that do not answer as the reference does, or not nearly enough
+├── SourceError          the weights file cannot be read, or is not of the given format
+├── DestinationError     the bundle cannot or must not be written to this place
+└── VerificationError    graphs that differ from the reference, or too inaccurate a bundle
 """
 
 from typing import ClassVar
@@ -12,18 +12,18 @@ from hsoftmax.models import UserError
 
 
 class ExportError(UserError):
-    """Base of what the exporter raises itself."""
+    """Base of the errors that the exporter raises."""
 
 
 class SourceError(ExportError):
-    """A weights file that cannot be read, or lacks what its format has."""
+    """The weights file cannot be read, or lacks a part of its format."""
 
 
 class DestinationError(ExportError):
-    """A bundle name or version that cannot be written."""
+    """The bundle's name or version cannot be written."""
 
     exit_code: ClassVar[int] = 2
 
 
 class VerificationError(ExportError):
-    """A bundle whose answers differ from the reference, or too much from the trained weights'."""
+    """The bundle's results differ from the reference, or too much from the trained weights."""

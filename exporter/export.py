@@ -1,4 +1,7 @@
-"""Export: a model becomes a bundle, verified before anyone can see it."""
+"""Exports a model as a bundle, which becomes visible only after it is verified.
+
+The command `hsoftmax export`, the tests and the benchmarks call it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +16,10 @@ from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
 from .errors import ExportError, VerificationError
-from .graphs import Lowered, bind, lower
-from .sources import Options, load, recognise
-from .staging import Destination, destination, staged
-from .storage.precision import expect_offered
+from .graphs import LoweredGraph, bind_weights, lower
+from .sources import SourceOptions, detect_source, load
+from .staging import Destination, parse_destination, stage_bundle
+from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors
 from .storage.weights_file import write_weights
 from .verification.accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
@@ -25,19 +28,19 @@ from .verification.graph_checks import failures, verify
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from: their format, and the SHA-256 of each file by its name."""
+    """Provenance of the weights: their format, and the SHA-256 of each file by its name."""
 
     format: str
     files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Fidelity:
-    """How weights are stored, and how near the answers must stay to the trained ones.
+class PrecisionOptions:
+    """Precision of the stored weights, and the limit on their error.
 
     Attributes:
-        calibration: a `.npy` file of hidden rows to measure with, besides those drawn
-        max_error: the largest |Δ log p| that is let through
+        calibration: a `.npy` file of hidden rows for a second accuracy measurement
+        max_error: the largest |Δ log p| that is accepted; None accepts any
     """
 
     precision: bundle.Precision = "fp32"
@@ -47,67 +50,75 @@ class Fidelity:
 
 def export_file(
     path: Path,
-    to: Path,
+    bundle_path: Path,
     *,
     source: str,
-    options: Options | None = None,
+    options: SourceOptions | None = None,
     labels: Path | None = None,
-    fidelity: Fidelity = Fidelity(),
+    precision_options: PrecisionOptions = PrecisionOptions(),
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
 
+    Nothing is left behind if an error is raised.
+
     Raises:
-        ExportError, models.ModelError, bundle.BundleError: one sentence; nothing is left behind.
+        ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
     """
-    target = destination(to)
-    source = recognise(path).source if source == AUTO else source
-    loaded = load(path, source, options or Options())
-    given = loaded.labels if labels is None else read_label_file(labels)
-    origin = Origin(source, _hashes(path, *loaded.beside))
-    return export_model(loaded.model, target, labels=given, origin=origin, fidelity=fidelity)
+    destination = parse_destination(bundle_path)
+    source = detect_source(path).source if source == AUTO else source
+    source_model = load(path, source, options or SourceOptions())
+    target_labels = source_model.labels if labels is None else read_label_file(labels)
+    origin = Origin(source, _source_hashes(path, *source_model.extra_files))
+    return export_model(
+        source_model.model,
+        destination,
+        labels=target_labels,
+        origin=origin,
+        precision_options=precision_options,
+    )
 
 
 def export_model(
     model: models.Model,
-    to: Destination,
+    destination: Destination,
     *,
     labels: Sequence[str] | None = None,
     origin: Origin = Origin("python"),
-    fidelity: Fidelity = Fidelity(),
+    precision_options: PrecisionOptions = PrecisionOptions(),
 ) -> bundle.Bundle:
-    """Write a model as a bundle that is complete, on disk and verified, or not there at all."""
+    """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
-    expect_offered(model, fidelity.precision)
-    rows = accuracy_rows(model, fidelity.calibration)
-    with staged(to) as staging:
-        manifest = _write_content(staging, model, labels, origin, fidelity.precision)
+    expect_supported_precision(model, precision_options.precision)
+    rows = accuracy_rows(model, precision_options.calibration)
+    with stage_bundle(destination) as staging:
+        manifest = _write_content(staging, model, labels, origin, precision_options.precision)
         checks = verify(staging, manifest)
-        if wrong := failures(checks):
-            raise VerificationError(wrong[0])
-        accuracy = _accuracy(staging, manifest, model, rows)
-        expect_accuracy(accuracy, fidelity.max_error)
+        if failed := failures(checks):
+            raise VerificationError(failed[0])
+        accuracy = _measure_accuracy(staging, manifest, model, rows)
+        expect_accuracy(accuracy, precision_options.max_error)
         sealed = manifest.model_copy(update={"verification": checks, "accuracy": accuracy}).sealed()
         (staging / bundle.MANIFEST).write_text(sealed.to_json())
-    return bundle.open_bundle(to.path)
+    return bundle.open_bundle(destination.path)
 
 
-def signature() -> str:
-    """What a manifest names as the exporter of its bundle."""
+def exporter_version() -> str:
+    """Return the exporter's name and version for the manifest."""
     return f"hsoftmax {package_version('hsoftmax')}"
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:
-    """The labels in a UTF-8 file, one a line."""
+    """Read the labels of a UTF-8 file with one label per line."""
     try:
         return bundle.parse_labels(path.read_bytes())
     except OSError as error:
         raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
 
 
-def _hashes(path: Path, *beside: Path) -> dict[str, str]:
-    """Of the file and those beside it, or of every file of a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path, *beside]
+def _source_hashes(path: Path, *extra_files: Path) -> dict[str, str]:
+    """Return the SHA-256 of the file and the extra files, or of every file of a folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *extra_files]
     return {file.name: bundle.sha256(file) for file in files if file.is_file()}
 
 
@@ -136,43 +147,43 @@ def _write_content(
         tasks=graphs,
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
-        files={file.name: _file(file) for file in sorted(staging.iterdir())},
+        files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
             format=origin.format,
             files=dict(origin.files),
-            exporter=signature(),
+            exporter=exporter_version(),
         ),
         verification=(),
     )
 
 
 def _write_graph(
-    staging: Path, task: str, lowered: Lowered, table: Sequence[bundle.Tensor]
+    staging: Path, task: str, lowered: LoweredGraph, table: Sequence[bundle.Tensor]
 ) -> bundle.Graph:
     name = f"{task}.onnx"
-    bound = bind(lowered.proto, lowered.views, {tensor.name: tensor for tensor in table})
-    (staging / name).write_bytes(bound.SerializeToString(deterministic=True))
+    graph = bind_weights(lowered.proto, lowered.views, {tensor.name: tensor for tensor in table})
+    (staging / name).write_bytes(graph.SerializeToString(deterministic=True))
     onnx.checker.check_model(staging / name)
     return bundle.Graph(file=name, inputs=lowered.task.inputs, outputs=lowered.task.outputs)
 
 
-def _accuracy(
+def _measure_accuracy(
     staging: Path,
     manifest: bundle.Manifest,
     model: models.Model,
     rows: Mapping[RowsFrom, Float32],
 ) -> tuple[bundle.Accuracy, ...]:
-    """Of the bundle's graphs over each set of rows; none of a layer that is no softmax."""
+    """Measure the graphs over each set of rows; return () for a model without a softmax."""
     if isinstance(model, models.SparseBlockDot):
         return ()
     session = open_session(staging / manifest.tasks["log_probs"].file)
 
     def log_probs(hidden: Float32) -> Float32:
-        answer: Float32 = session.run(None, {"hidden": hidden})[0]
-        return answer
+        result: Float32 = session.run(None, {"hidden": hidden})[0]
+        return result
 
     return tuple(measure_accuracy(model, log_probs, rows[name], name) for name in rows)
 
 
-def _file(path: Path) -> bundle.File:
+def _file_entry(path: Path) -> bundle.File:
     return bundle.File(size=path.stat().st_size, sha256=bundle.sha256(path))

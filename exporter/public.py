@@ -1,10 +1,10 @@
-"""The names that `hsoftmax.exporter` has for other packages."""
+"""The public names of `hsoftmax.exporter`, for other packages."""
 
 from .choices import AUTO, ClusterOrder
 from .errors import DestinationError, ExportError, SourceError, VerificationError
-from .export import Fidelity, Origin, export_file, export_model, signature
-from .sources import SOURCES, Options, Recognised, recognise
-from .staging import Destination, destination
+from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
+from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
+from .staging import Destination, parse_destination
 from .verification.graph_checks import failures, verify
 
 __all__ = [
@@ -13,18 +13,18 @@ __all__ = [
     "ClusterOrder",
     "Destination",
     "DestinationError",
+    "DetectedSource",
     "ExportError",
-    "Fidelity",
-    "Options",
     "Origin",
-    "Recognised",
+    "PrecisionOptions",
     "SourceError",
+    "SourceOptions",
     "VerificationError",
-    "destination",
+    "detect_source",
     "export_file",
     "export_model",
+    "exporter_version",
     "failures",
-    "recognise",
-    "signature",
+    "parse_destination",
     "verify",
 ]

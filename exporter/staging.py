@@ -1,8 +1,8 @@
-"""Where a bundle goes: `REPOSITORY/NAME[/VERSION]`, made whole or not at all.
+"""Writes a bundle to `REPOSITORY/NAME[/VERSION]` completely or not at all.
 
-A bundle grows in a hidden directory beside its version, locked by the process that writes it, and
-is renamed into place once every byte is on disk. A directory whose writer died is swept away by
-the next export.
+A bundle is written to a hidden directory in its model folder, which the writing process locks. Once
+every byte is on disk, the directory is renamed to its version. The next export removes directories
+whose writer has died.
 """
 
 import fcntl
@@ -36,49 +36,54 @@ class Destination:
         return self.repository / self.name / str(self.version)
 
 
-def destination(to: Path) -> Destination:
-    """Read `REPOSITORY/NAME[/VERSION]`; without a version it is 1.
+def parse_destination(path: Path) -> Destination:
+    """Parse `REPOSITORY/NAME[/VERSION]`; the default version is 1.
 
     Raises:
-        DestinationError: a name or version that is none, or a version that exists.
+        DestinationError: an invalid name or version, or a version that exists.
     """
-    version = int(to.name) if to.name.isascii() and to.name.isdigit() else None
-    path = to if version is None else to.parent
-    if not _NAME.fullmatch(path.name) or path.name in _RESERVED:
+    version = int(path.name) if path.name.isascii() and path.name.isdigit() else None
+    bundle_path = path if version is None else path.parent
+    if not _NAME.fullmatch(bundle_path.name) or bundle_path.name in _RESERVED:
         raise DestinationError(
-            f"name: expected letters, digits, '.', '_' and '-', got {path.name!r}"
+            f"name: expected letters, digits, '.', '_' and '-', got {bundle_path.name!r}"
         )
     if version == 0:
         raise DestinationError("version: expected 1 or more, got 0")
-    found = Destination(path.parent, path.name, version or 1)
-    _expect_new(found, told=version is not None)
-    return found
+    destination = Destination(bundle_path.parent, bundle_path.name, version or 1)
+    _expect_new(destination, has_version=version is not None)
+    return destination
 
 
 @contextmanager
-def staged(to: Destination) -> Iterator[Path]:
-    """A hidden directory to fill; renamed to `to.path` on leaving, removed on any error."""
-    parent = to.path.parent
-    made = [directory for directory in (parent, to.repository) if not directory.exists()]
+def stage_bundle(destination: Destination) -> Iterator[Path]:
+    """Create a hidden directory for the bundle's files and yield its path.
+
+    The directory is renamed to `destination.path` on success and removed on any error.
+    """
+    parent = destination.path.parent
+    created = [
+        directory for directory in (parent, destination.repository) if not directory.exists()
+    ]
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
-    staging = Path(tempfile.mkdtemp(dir=parent, prefix=f".{to.version}.", suffix=".tmp"))
+    _remove_abandoned(parent)
+    staging = Path(tempfile.mkdtemp(dir=parent, prefix=f".{destination.version}.", suffix=".tmp"))
     lock = _lock(staging)
     try:
         yield staging
-        _publish(staging, to)
+        _publish(staging, destination)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
-        with suppress(OSError):  # another export may have begun there meanwhile
-            for directory in made:
+        with suppress(OSError):  # another export may have started in it
+            for directory in created:
                 directory.rmdir()
         raise
     finally:
         os.close(lock)
 
 
-def sync(path: Path) -> None:
-    """Have a file's or directory's content on disk before going on."""
+def fsync_path(path: Path) -> None:
+    """Flush the content of a file or directory to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -86,27 +91,27 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _expect_new(to: Destination, *, told: bool) -> None:
-    taken = bundle.versions(to.path.parent)
-    if to.version in taken or (taken and not told):
+def _expect_new(destination: Destination, *, has_version: bool) -> None:
+    existing = bundle.versions(destination.path.parent)
+    if destination.version in existing or (existing and not has_version):
         raise DestinationError(
-            f"{to.name}: expected a new version, such as {to.name}/{max(taken) + 1}, "
-            f"got {to.version}, which exists"
+            f"{destination.name}: expected a new version, such as "
+            f"{destination.name}/{max(existing) + 1}, got {destination.version}, which exists"
         )
 
 
-def _publish(staging: Path, to: Destination) -> None:
-    staging.chmod(0o755)  # mkdtemp makes it private, and a server may run as another user
+def _publish(staging: Path, destination: Destination) -> None:
+    staging.chmod(0o755)  # mkdtemp makes it private, but a server may run as another user
     for file in staging.iterdir():
-        sync(file)
-    sync(staging)
+        fsync_path(file)
+    fsync_path(staging)
     try:
-        staging.rename(to.path)
+        staging.rename(destination.path)
     except OSError:
         raise DestinationError(
-            f"{to.name}: expected a new version, got {to.version}, which exists"
+            f"{destination.name}: expected a new version, got {destination.version}, which exists"
         ) from None
-    sync(to.path.parent)
+    fsync_path(destination.path.parent)
 
 
 def _lock(directory: Path) -> int:
@@ -115,11 +120,11 @@ def _lock(directory: Path) -> int:
     return handle
 
 
-def _sweep(parent: Path) -> None:
-    for left in parent.glob(".*.tmp"):
+def _remove_abandoned(parent: Path) -> None:
+    for directory in parent.glob(".*.tmp"):
         try:
-            handle = _lock(left)
-        except OSError:  # somebody is writing it now
+            handle = _lock(directory)
+        except OSError:  # another process is writing it
             continue
-        shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         os.close(handle)

@@ -1,4 +1,4 @@
-"""How long each task of a bundle takes on this machine."""
+"""Measures the time of each task of a bundle on this machine."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from hsoftmax import bundle
 from .models.arrays import Array
 from .runtime.sessions import Session
 
-_LEAST_RUNS = 3
+_MIN_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ def measure(
     batches: tuple[int, ...],
     seconds: float,
 ) -> Iterator[Measurement]:
-    """Time every task at every batch size, each for about so many seconds."""
+    """Yields the time of every task at every batch size; each takes about `seconds`."""
     rng = np.random.default_rng(0)
     for task, session in sessions.items():
         for rows in batches:
             feeds = {port.name: _values(port, rows, manifest, rng) for port in session.graph.inputs}
-            took = _median_seconds(lambda s=session, f=feeds: s.run(f), seconds)  # type: ignore[misc]
-            yield Measurement(task, rows, took * 1e3)
+            median_s = _median_seconds(lambda s=session, f=feeds: s.run(f), seconds)  # type: ignore[misc]
+            yield Measurement(task, rows, median_s * 1e3)
 
 
 def _median_seconds(call: Callable[[], object], seconds: float) -> float:
     call()
     times: list[float] = []
-    until = perf_counter() + seconds
-    while len(times) < _LEAST_RUNS or perf_counter() < until:
+    deadline = perf_counter() + seconds
+    while len(times) < _MIN_RUNS or perf_counter() < deadline:
         started = perf_counter()
         call()
         times.append(perf_counter() - started)
@@ -62,7 +62,7 @@ def _median_seconds(call: Callable[[], object], seconds: float) -> float:
 def _values(
     port: bundle.Port, rows: int, manifest: bundle.Manifest, rng: np.random.Generator
 ) -> Array:
-    """Random input of ordinary size: one pair a row, one sample, ten targets."""
+    """Returns random input of ordinary size: one pair for each row, one sample, ten targets."""
     sizes = {"batch": rows, "pairs": rows}
     shape = [sizes.get(size, 1) if isinstance(size, str) else size for size in port.shape]
     match port.name:

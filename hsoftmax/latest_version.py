@@ -1,11 +1,11 @@
-"""A bundle named without its version is the highest one."""
+"""Finds the highest version of a bundle that is named without its version."""
 
 from pathlib import Path
 
 from hsoftmax import bundle
 
 
-def newest(path: Path) -> Path:
-    """`path` itself where it is a bundle, else its highest version."""
-    found = bundle.versions(path)
-    return path / str(found[-1]) if found else path
+def latest_version(path: Path) -> Path:
+    """Returns the folder of the highest version under `path`, or `path` itself if it has none."""
+    versions = bundle.versions(path)
+    return path / str(versions[-1]) if versions else path

@@ -1,4 +1,4 @@
-"""The extra that installs a package, for the error of a command whose package is missing."""
+"""Names the extra that installs a missing package."""
 
 # The names by which the extras' packages are imported.
 PACKAGES = {
@@ -12,6 +12,7 @@ PACKAGES = {
         "prometheus_client",
         "python_multipart",
         "starlette",
+        "structlog",
         "uvicorn",
         "zstandard",
     ),
@@ -23,7 +24,7 @@ PACKAGES = {
 
 
 def missing(module: str) -> str:
-    """The error for a module that cannot be found, with the command that installs it."""
+    """Return the error for a module that is not found, with the command that installs it."""
     package = module.partition(".")[0]
     extras = [extra for extra, packages in PACKAGES.items() if package in packages]
     return (

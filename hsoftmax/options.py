@@ -1,4 +1,4 @@
-"""Options that several commands have, each of another name."""
+"""Command-line options that several commands share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +9,6 @@ import click
 def choice(
     flag: str, *name: str, among: Sequence[str], help: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option whose value is one of these; the first is its default."""
+    """Returns an option with a fixed set of values, of which the first is the default."""
     kind = click.Choice(among)
     return click.option(flag, *name, type=kind, default=among[0], show_default=True, help=help)

@@ -1,4 +1,4 @@
-"""How a job goes: on a terminal a bar with rows a second and the time left, elsewhere nothing."""
+"""The progress bar of a job: rows per second and the time left, at a terminal only."""
 
 from time import perf_counter
 from types import TracebackType
@@ -7,11 +7,14 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-_STEPS = 1_000_000  # of the bar: inputs are measured in bytes or in rows
+_STEPS = 1_000_000  # of the bar: the input is measured as a fraction
 
 
-class Bar:
-    """The bar, and what it knows of the rate; a job taken up begins in the middle."""
+class ProgressBar:
+    """Shows a job's progress, and measures the rate of this run.
+
+    A resumed job starts in the middle, so the rate counts from the first update.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -35,16 +38,16 @@ class Bar:
         self._progress.stop()
 
     def update(self, rows: int, failed: int, fraction: float) -> None:
-        """So many rows are done, and such a part of the input."""
+        """Shows the finished rows, the failed ones among them, and the fraction of the input."""
         self._rows = rows
         if self._first is None:
             self._first = (rows, perf_counter())
-        wrong = f", {failed:,} failed" if failed else ""
-        said = f"{rows:,} rows{wrong}{self.rate()}"
-        self._progress.update(self._task, completed=int(fraction * _STEPS), description=said)
+        failures = f", {failed:,} failed" if failed else ""
+        description = f"{rows:,} rows{failures}{self.rate()}"
+        self._progress.update(self._task, completed=int(fraction * _STEPS), description=description)
 
     def rate(self) -> str:
-        """Rows a second of this run; nothing where it had none to do."""
+        """Returns the rows per second of this run as text, or "" if it finished no rows."""
         if self._first is None or self._rows == self._first[0]:
             return ""
         rows, since = self._first

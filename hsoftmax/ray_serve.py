@@ -1,4 +1,4 @@
-"""The service on Ray Serve: the same application, in as many replicas as its load asks for.
+"""Runs the service on Ray Serve: the same application, in as many replicas as its load needs.
 
 serve run deploy/ray/serve.yaml
 """
@@ -11,7 +11,9 @@ from ray.serve import Application
 from starlette.types import ASGIApp
 
 from .service import Settings, create_app
-from .service.context import core_of
+from .service.context import context_of
+
+_LOADING_INTERVAL_S = 0.1
 
 
 @serve.ingress()
@@ -25,16 +27,19 @@ class Replica:
         return self._service
 
     async def check_health(self) -> None:
-        """Raises NotAlive or NotReady; asked before the first request, and then again and again."""
-        core = core_of(self._service)
-        while not core.repository.loaded and core.health.failure is None:
-            await asyncio.sleep(0.1)
+        """Raises NotAlive or NotReady. Ray calls it before the first request, then regularly."""
+        core = context_of(self._service)
+        while not core.repository.is_loaded and core.health.failure is None:
+            await asyncio.sleep(_LOADING_INTERVAL_S)
         core.health.expect_alive(core.engine)
         core.health.expect_ready(core.repository)
 
 
 def application(settings: dict[str, Any]) -> Application:
-    """The application with these settings of `hsoftmax serve`; a thread is a CPU of the cluster."""
+    """Builds the application with these settings of `hsoftmax serve`.
+
+    A replica takes one CPU of the cluster for each of its threads.
+    """
     settings = {"threads": 1, **settings}
     deployment = serve.deployment(
         Replica,

@@ -1,4 +1,4 @@
-"""What `hsoftmax score` is asked to do, in words that any machine of a cluster understands."""
+"""The request of `hsoftmax score`, in a form that can be sent to any machine of a cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,8 @@ from hsoftmax import scoring
 
 
 @dataclass(frozen=True)
-class Call:
-    """The parts of an order that can be sent; what None stands for follows from the bundle."""
+class ScoreRequest:
+    """The parts of a job's specification that can be sent; None lets the bundle decide."""
 
     input: Path
     output: Path
@@ -19,17 +19,21 @@ class Call:
     shard_rows: int | None = None
 
 
-def open_order(call: Call, facts: scoring.Facts) -> scoring.Order:
-    """The order, whose source is to be closed. Raises CallError."""
-    files = scoring.find_inputs(call.input)
-    format = scoring.find_format(call.output if call.output.suffix else files[0])
-    source = scoring.open_inputs(files, call.columns, facts, labelled=call.labelled)
+def open_job_spec(request: ScoreRequest, bundle_info: scoring.BundleInfo) -> scoring.JobSpec:
+    """Opens the input and builds the job's specification; the caller closes its reader.
+
+    Raises:
+        CallError: the input, the output or the bundle does not fit the task.
+    """
+    files = scoring.find_inputs(request.input)
+    format = scoring.find_format(request.output if request.output.suffix else files[0])
+    reader = scoring.open_inputs(files, request.columns, bundle_info, labelled=request.labelled)
     try:
-        return scoring.make_order(
-            source, call.output, format, facts, call.task,
-            columns=call.columns, labelled=call.labelled,
-            batch=call.batch, shard_rows=call.shard_rows,
+        return scoring.build_job_spec(
+            reader, request.output, format, bundle_info, request.task,
+            columns=request.columns, labelled=request.labelled,
+            batch=request.batch, shard_rows=request.shard_rows,
         )  # fmt: skip
     except scoring.CallError:
-        source.close()
+        reader.close()
         raise

@@ -1,14 +1,14 @@
-"""Adaptive softmax: frequent targets in the head, rare ones in tails that the head has a row for.
+"""Adaptive softmax: the head scores frequent targets; each tail scores a band of rare ones.
 
     log p(target) = head[target]                                        target < cutoffs[0]
                   = head[shortlist + i] + log_softmax(tail i)[target - cutoffs[i]]    otherwise
 
-Grave et al., arXiv 1609.04309. PyTorch's, Transformer-XL's and fairseq's are all of this form: they
-differ in which biases and projections there are. Rows of the head: the shortlist, then one for each
-tail, in the order of the tails.
+Reference: Grave et al., arXiv 1609.04309. The adaptive softmaxes of PyTorch, Transformer-XL and
+fairseq all have this form and differ in their biases and projections. The rows of the head are the
+shortlist, then one row per tail, in the order of the tails.
 
-The functions here are the reference: NumPy, float64, written for clarity. They share nothing with
-the graphs, which are checked against them.
+The reference functions use NumPy in float64, share no code with the ONNX graphs, and serve to
+verify them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ import numpy as np
 from . import projected
 from .arrays import Array, Float64, Int64, expect_hidden, expect_shape
 from .errors import WeightsError
-from .projected import Projected, build_projected, log_softmax
-from .ranking import likeliest
+from .projected import ProjectedLayer, build_projected, log_softmax
+from .ranking import top_k_of
 from .validation import expect_pairs
 
 __all__ = [
     "AdaptiveSoftmax",
-    "Projected",
+    "ProjectedLayer",
     "attributes",
     "build",
     "build_projected",
@@ -49,11 +49,11 @@ class AdaptiveSoftmax:
 
     Attributes:
         head: [shortlist + tails] rows
-        tails: tail i holds the targets from cutoffs[i] up to the next cutoff, one a row
+        tails: tail i holds the targets from cutoffs[i] up to the next cutoff, one per row
     """
 
-    head: Projected
-    tails: tuple[Projected, ...]
+    head: ProjectedLayer
+    tails: tuple[ProjectedLayer, ...]
 
     @property
     def hidden_size(self) -> int:
@@ -61,12 +61,12 @@ class AdaptiveSoftmax:
 
     @property
     def shortlist(self) -> int:
-        """How many targets are rows of the head."""
+        """Number of targets that are rows of the head."""
         return self.head.num_rows - len(self.tails)
 
     @property
     def num_clusters(self) -> int:
-        """Rows of the head: every shortlisted target is a cluster of its own."""
+        """Number of rows of the head: each shortlisted target and each tail is one cluster."""
         return self.head.num_rows
 
     @property
@@ -75,23 +75,23 @@ class AdaptiveSoftmax:
 
     @cached_property
     def bounds(self) -> Int64:
-        """[tails + 1]: the first target of each tail, and the number of targets."""
+        """[tails + 1]: the first target of each tail, then the number of targets."""
         return np.cumsum([self.shortlist, *(tail.num_rows for tail in self.tails)], dtype=np.int64)
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
-        """The first target of each tail, as PyTorch was given them."""
+        """The first target of each tail, as in PyTorch's `cutoffs` argument."""
         return tuple(int(bound) for bound in self.bounds[:-1])
 
 
 # --- building -----------------------------------------------------------------------------------
 
 
-def build(head: Projected, tails: Sequence[Projected]) -> AdaptiveSoftmax:
-    """A checked model.
+def build(head: ProjectedLayer, tails: Sequence[ProjectedLayer]) -> AdaptiveSoftmax:
+    """Build and check a model.
 
     Raises:
-        WeightsError: no tail, no shortlist, or a layer that reads another width of hidden state.
+        WeightsError: no tail, no shortlist, or a layer of another hidden size than the head.
     """
     if not tails:
         raise WeightsError("tails: expected at least one, got none")
@@ -108,18 +108,18 @@ def build(head: Projected, tails: Sequence[Projected]) -> AdaptiveSoftmax:
     return AdaptiveSoftmax(head, tuple(tails))
 
 
-def _expect_hidden_size(name: str, tail: Projected, hidden_size: int) -> None:
+def _expect_hidden_size(name: str, tail: ProjectedLayer, hidden_size: int) -> None:
     if tail.projection is None:
         expect_shape(f"{name} weight", tail.weight, (tail.num_rows, hidden_size))
     else:
         expect_shape(f"{name} projection", tail.projection, (tail.width, hidden_size))
 
 
-# --- as named arrays, the form in which a bundle stores it ----------------------------------------
+# --- conversion to and from a bundle's tensors ---------------------------------------------------
 
 
 def to_tensors(model: AdaptiveSoftmax) -> dict[str, Array]:
-    """Every array of the model, by its name in the bundle."""
+    """Return the model's arrays by their names in the bundle."""
     layers = {"head": model.head} | {f"tail{i}": tail for i, tail in enumerate(model.tails)}
     tensors: dict[str, Array] = {}
     for name, layer in layers.items():
@@ -131,29 +131,30 @@ def to_tensors(model: AdaptiveSoftmax) -> dict[str, Array]:
 
 
 def attributes(model: AdaptiveSoftmax) -> dict[str, Any]:
-    """What `from_tensors` needs besides the arrays."""
+    """Return the values that `from_tensors` needs besides the arrays."""
     return {"cutoffs": list(model.cutoffs)}
 
 
 def from_tensors(tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> AdaptiveSoftmax:
-    """The model whose `to_tensors` and `attributes` these are; nothing is copied or checked."""
-    tails = range(len(attributes["cutoffs"]))
+    """Build the model from `to_tensors` and `attributes` results, without copies or checks."""
+    tail_numbers = range(len(attributes["cutoffs"]))
     return AdaptiveSoftmax(
-        _layer(tensors, "head"), tuple(_layer(tensors, f"tail{i}") for i in tails)
+        _layer_from_tensors(tensors, "head"),
+        tuple(_layer_from_tensors(tensors, f"tail{i}") for i in tail_numbers),
     )
 
 
-def _layer(tensors: Mapping[str, Array], name: str) -> Projected:
-    return Projected(
+def _layer_from_tensors(tensors: Mapping[str, Array], name: str) -> ProjectedLayer:
+    return ProjectedLayer(
         tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), tensors.get(f"{name}.projection")
     )
 
 
-# --- the reference ------------------------------------------------------------------------------
+# --- reference ----------------------------------------------------------------------------------
 
 
 def log_probs(model: AdaptiveSoftmax, hidden: Array) -> Float64:
-    """log p of every target, [batch, num_targets]."""
+    """Return log p of every target, [batch, num_targets]."""
     head = cluster_log_probs(model, hidden)
     states = np.asarray(hidden, dtype=np.float64)
     parts = [head[:, : model.shortlist]]
@@ -163,13 +164,15 @@ def log_probs(model: AdaptiveSoftmax, hidden: Array) -> Float64:
 
 
 def cluster_log_probs(model: AdaptiveSoftmax, hidden: Array) -> Float64:
-    """log p of every row of the head, [batch, shortlist + tails]."""
+    """Return log p of every row of the head, [batch, shortlist + tails]."""
     expect_hidden(hidden, model.hidden_size)
     return log_softmax(model.head, np.asarray(hidden, dtype=np.float64))
 
 
 def target_log_prob(model: AdaptiveSoftmax, hidden: Array, row: Array, target: Array) -> Float64:
-    """log p of `target[i]` given `hidden[row[i]]`, one path each, [pairs].
+    """Return log p of `target[i]` given `hidden[row[i]]` for every pair i, [pairs].
+
+    It computes one path per pair.
 
     Raises:
         QueryError: a wrong width, or a row or target out of range.
@@ -181,17 +184,20 @@ def target_log_prob(model: AdaptiveSoftmax, hidden: Array, row: Array, target: A
 
 
 def top_k(model: AdaptiveSoftmax, hidden: Array, k: int) -> tuple[Float64, Int64]:
-    """The k likeliest targets: (log p, target), both [batch, k]; ties go to the lower target."""
-    return likeliest(log_probs(model, hidden), k)
+    """Return (log p, target) of the k most likely targets, [batch, k]; ties: lower target first."""
+    return top_k_of(log_probs(model, hidden), k)
 
 
 def largest_logit(model: AdaptiveSoftmax, hidden: Array) -> float:
-    """A bound on |logit| over all rows and targets: what float32 rounding is in proportion to."""
+    """Return an upper bound of |logit| over all rows and targets.
+
+    Rounding errors of float32 graphs grow in proportion to it, and so do the tolerances.
+    """
     return max(projected.largest_logit(layer, hidden) for layer in (model.head, *model.tails))
 
 
 def _path_log_prob(model: AdaptiveSoftmax, state: Float64, target: int) -> float:
-    """The head, and the one tail that holds the target if the shortlist does not."""
+    """Return log p of one target, from the head and, unless the shortlist holds it, its tail."""
     head = log_softmax(model.head, state)[0]
     if target < model.shortlist:
         return float(head[target])

@@ -1,4 +1,4 @@
-"""Array types, and the checks that turn a wrong array into one clear sentence."""
+"""Array type aliases, and checks that raise an error with the expected and the actual shape."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,33 +23,33 @@ def expect_shape(name: str, array: Array, shape: Sequence[int]) -> None:
 def expect_ndim(name: str, array: Array, *axes: str) -> None:
     """Raise WeightsError unless `array` has one dimension for each named axis."""
     if array.ndim != len(axes):
-        wanted = f"[{', '.join(axes)}]"
-        raise WeightsError(f"{name}: expected {wanted}, got {list(array.shape)}")
+        expected = f"[{', '.join(axes)}]"
+        raise WeightsError(f"{name}: expected {expected}, got {list(array.shape)}")
 
 
-def floats(name: str, array: Array) -> Float32:
-    """The array as finite, C-order float32.
+def to_float32(name: str, array: Array) -> Float32:
+    """Return the array as finite, C-order float32.
 
     Raises:
-        WeightsError: not a number type, or NaN, infinity, or beyond float32.
+        WeightsError: not a number type, or NaN, infinity, or a value beyond float32.
     """
     if array.dtype.kind not in "fiu":
         raise WeightsError(f"{name}: expected numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = np.ascontiguousarray(array, dtype=np.float32)
-        # A float64 sum is finite exactly when all terms are, and needs no mask of all weights.
+        # A float64 sum is finite exactly if all terms are, and takes no mask as large as the array.
         total = converted.sum(dtype=np.float64)
     if not np.isfinite(total):
-        bad = int(np.flatnonzero(~np.isfinite(converted.ravel()))[0])
-        where = [int(i) for i in np.unravel_index(bad, converted.shape)]
+        first_wrong = int(np.flatnonzero(~np.isfinite(converted.ravel()))[0])
+        index = [int(i) for i in np.unravel_index(first_wrong, converted.shape)]
         raise WeightsError(
-            f"{name}: expected finite float32 values, got {array[tuple(where)]} at {where}"
+            f"{name}: expected finite float32 values, got {array[tuple(index)]} at {index}"
         )
     return converted
 
 
-def integers(name: str, array: Array) -> Int64:
-    """The array as int64; WeightsError if it is not of an integer type."""
+def to_int64(name: str, array: Array) -> Int64:
+    """Return the array as int64; raise WeightsError if its type is not an integer type."""
     if array.dtype.kind not in "iu":
         raise WeightsError(f"{name}: expected integers, got dtype {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)
@@ -63,8 +63,8 @@ def expect_hidden(hidden: Array, hidden_size: int) -> None:
 
 def expect_targets(targets: Array, num_targets: int) -> None:
     """Raise QueryError unless every target lies in [0, num_targets)."""
-    wrong = (targets < 0) | (targets >= num_targets)
-    if wrong.any():
+    out_of_range = (targets < 0) | (targets >= num_targets)
+    if out_of_range.any():
         raise QueryError(
-            f"target: expected 0 to {num_targets - 1}, got {int(targets[wrong].flat[0])}"
+            f"target: expected 0 to {num_targets - 1}, got {int(targets[out_of_range].flat[0])}"
         )

@@ -1,11 +1,11 @@
-"""The words that a user chooses among for a model.
+"""The values that a model's options accept.
 
-Help and completion of the command line read them here. Nothing else is imported, so that both need
-neither NumPy nor the time to load it.
+Help and completion of the command line read them. The module imports no library, so that neither
+loads NumPy.
 """
 
 from typing import Literal
 
 Padding = Literal["mask", "theano"]
 Compat = Literal["exact", "fasttext"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]  # that the exporter writes

@@ -1,30 +1,30 @@
-"""What can be wrong with weights or with a question put to them.
+"""Errors with one sentence for the user, and those that weights and queries raise.
 
 UserError (ValueError)
 ├── ModelError
 │   ├── WeightsError     the trained arrays do not make a model
-│   └── QueryError       the question cannot be asked of this model
+│   └── QueryError       the model cannot answer the query
 ├── bundle.BundleError
-├── exporter.ExportError and its kinds
-└── service.ServiceError and its kinds
+├── exporter.ExportError and its subclasses
+└── service.ServiceError and its subclasses
 """
 
 from typing import ClassVar
 
 
 class UserError(ValueError):
-    """Base of every error whose text is one sentence fit for a user: what was got, what wanted."""
+    """Base of errors whose text tells a user, in one sentence, what was expected and received."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ModelError(UserError):
-    """Base of what `models` raises."""
+    """Base of the errors that `models` raises."""
 
 
 class WeightsError(ModelError):
-    """Trained arrays that do not fit each other, or hold NaN or infinity."""
+    """The trained arrays do not fit each other, or hold NaN or infinity."""
 
 
 class QueryError(ModelError):
-    """A hidden matrix, target or k that this model cannot answer for."""
+    """The model cannot answer for this hidden matrix, target or k."""

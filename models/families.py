@@ -1,9 +1,9 @@
-"""The families: a closed union, and for each the module that says what it means.
+"""The closed union of model families, and the module that implements each.
 
-Every module of a family has functions of the same names: `to_tensors`, `attributes`,
-`from_tensors`, and the reference: `log_probs`, `target_log_prob`, `top_k`, `cluster_log_probs`
-(not of a binary tree, which has no clusters), `largest_logit`. `SparseBlockDot` is a layer and no
-softmax: its reference is `block_dot`.
+Each family's module has functions of the same names: `to_tensors`, `attributes`, `from_tensors`,
+and the reference `log_probs`, `target_log_prob`, `top_k`, `cluster_log_probs` (except binary
+trees, which have no clusters) and `largest_logit`. `SparseBlockDot` is a layer without a softmax:
+its reference is `block_dot`.
 """
 
 from collections.abc import Mapping
@@ -31,32 +31,33 @@ FAMILIES: Mapping[str, ModuleType] = {
 
 
 def family(model: Model) -> str:
-    """The family's name, as in `bundle.json`: that of its type."""
+    """Return the family's name as in `bundle.json`: the name of the model's type."""
     return type(model).__name__
 
 
 def reference(model: Model) -> ModuleType:
-    """The module whose functions are the reference for this model."""
+    """Return the module with the reference functions of this model's family."""
     return FAMILIES[family(model)]
 
 
 def to_tensors(model: Model) -> dict[str, Array]:
-    """Every array of the model, by its name in the bundle."""
+    """Return the model's arrays by their names in the bundle."""
     tensors: dict[str, Array] = reference(model).to_tensors(model)
     return tensors
 
 
 def attributes(model: Model) -> dict[str, Any]:
-    """What `from_tensors` needs besides the arrays; fit for JSON."""
-    needed: dict[str, Any] = reference(model).attributes(model)
-    return needed
+    """Return the JSON values that `from_tensors` needs besides the arrays."""
+    values: dict[str, Any] = reference(model).attributes(model)
+    return values
 
 
 def from_tensors(family: str, tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> Model:
-    """The model whose tensors, as a bundle stores them, and `attributes` these are.
+    """Build a model from a bundle's stored tensors and attributes.
 
-    Weights in fewer bits or in transposed blocks become float32 rows, and only those are copied.
-    Nothing is checked: that was done when the bundle was written, and its hashes guard the bytes.
+    Quantised weights and transposed blocks are converted to float32 rows; nothing else is copied.
+    The arrays are not checked again: the exporter checked them, and the bundle's hashes protect
+    them.
 
     Raises:
         WeightsError: an unknown family or a missing tensor.

@@ -1,13 +1,13 @@
-"""Softmax over a tree of k levels: p(target) is the product of one softmax per level.
+"""Softmax over a tree of k levels: p(target) is the product of one local softmax per level.
 
     log p(target | hidden) = sum over levels of log_softmax(block(path))[position(path)]
 
-A *level* is a matrix of rows; a *block* is the slice of rows that are the children of one row of
-the level above, and each block is normalised by itself. Two levels of about sqrt(N) rows are
-Goodman's class factoring (arXiv cs/0108006) and Theano's `h_softmax`. One level is a plain softmax.
+A *level* is a matrix of rows. A *block* is the slice of rows that are the children of one row of
+the level above; each block is normalised by itself. Two levels of about sqrt(N) rows are Goodman's
+class factoring (arXiv cs/0108006) and Theano's `h_softmax`. One level is a plain softmax.
 
-The functions here are the reference: NumPy, float64, written for clarity. They share nothing with
-the graphs, which are checked against them.
+The reference functions use NumPy in float64, share no code with the ONNX graphs, and serve to
+verify them.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Float64, Int64, expect_hidden, expect_shape, integers
+from .arrays import Array, Float64, Int64, expect_hidden, expect_shape, to_int64
 from .choices import Padding
 from .errors import WeightsError
 from .levels import Level, build_level
-from .ranking import likeliest
+from .ranking import top_k_of
 from .validation import expect_pairs
 
 __all__ = [
@@ -40,18 +40,18 @@ __all__ = [
     "top_k",
 ]
 
-_ROWS_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
+_MAX_ROWS_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
 
 
 @dataclass(frozen=True)
 class HierarchicalSoftmax:
-    """k levels, and which row of the last one each target is.
+    """The k levels, and the row of the last level for each target.
 
     Attributes:
         levels: level i + 1 has one block for each row of level i; level 0 has one block
         num_targets: N
         target_rows: [N] row of the last level for each target; None means target t is row t
-        padding: what rows of the last level that are no target do: "mask" gives them no
+        padding: the treatment of rows of the last level that are no target: "mask" gives them no
             probability, "theano" lets them keep it, so that rows sum to less than one
     """
 
@@ -70,12 +70,12 @@ class HierarchicalSoftmax:
 
     @cached_property
     def rows(self) -> Int64:
-        """[N]: the row of the last level that each target is."""
+        """[N]: the row of the last level for each target."""
         return np.arange(self.num_targets) if self.target_rows is None else self.target_rows
 
     @cached_property
     def row_targets(self) -> Int64:
-        """[rows of the last level]: its target, or num_targets for a padding row."""
+        """[rows of the last level]: the target of each row, or num_targets for a padding row."""
         targets = np.full(self.levels[-1].num_rows, self.num_targets)
         targets[self.rows] = np.arange(self.num_targets)
         return targets
@@ -91,7 +91,7 @@ def build(
     target_rows: Array | None = None,
     padding: Padding = "mask",
 ) -> HierarchicalSoftmax:
-    """A checked model; with padding="mask" the padding rows' biases become -inf.
+    """Build and check a model; with padding="mask" the biases of padding rows become -inf.
 
     Raises:
         WeightsError: levels that do not fit each other, or targets that do not fit the last one.
@@ -99,10 +99,10 @@ def build(
     if not levels:
         raise WeightsError("levels: expected at least one, got none")
     _expect_chain(levels)
-    rows = None if target_rows is None else integers("target_rows", target_rows)
+    rows = None if target_rows is None else to_int64("target_rows", target_rows)
     _expect_target_rows(levels[-1], num_targets, rows)
     model = HierarchicalSoftmax(levels, num_targets, rows, padding)
-    return _masked(model) if padding == "mask" else model
+    return _mask_padding(model) if padding == "mask" else model
 
 
 def _expect_chain(levels: tuple[Level, ...]) -> None:
@@ -131,28 +131,28 @@ def _expect_target_rows(last: Level, num_targets: int, rows: Int64 | None) -> No
         raise WeightsError("target_rows: expected a row of its own for each target, got repeats")
 
 
-def _masked(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
-    """Give rows without a target below them no probability.
+def _mask_padding(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
+    """Set the biases of rows that have no target below them to -inf.
 
-    A block in which nothing is a target keeps its biases: its parent is masked, and a block of
-    -inf alone has no softmax.
+    A block without any target keeps its biases: its parent is masked, and a block of -inf alone has
+    no softmax.
     """
-    alive = model.row_targets < model.num_targets
+    has_target = model.row_targets < model.num_targets
     levels: list[Level] = []
     for level in reversed(model.levels):
-        block_alive = np.logical_or.reduceat(alive, level.offsets[:-1])
-        masked = ~alive & block_alive[level.block_of_row]
-        bias = np.where(masked, np.float32(-np.inf), level.bias)
+        block_has_target = np.logical_or.reduceat(has_target, level.offsets[:-1])
+        is_masked = ~has_target & block_has_target[level.block_of_row]
+        bias = np.where(is_masked, np.float32(-np.inf), level.bias)
         levels.insert(0, Level(level.weight, bias, level.offsets))
-        alive = block_alive
+        has_target = block_has_target
     return HierarchicalSoftmax(tuple(levels), model.num_targets, model.target_rows, model.padding)
 
 
-# --- as named arrays, the form in which a bundle stores it ----------------------------------------
+# --- conversion to and from a bundle's tensors ---------------------------------------------------
 
 
 def to_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
-    """Every array of the model, by its name in the bundle."""
+    """Return the model's arrays by their names in the bundle."""
     tensors: dict[str, Array] = {}
     for i, level in enumerate(model.levels):
         tensors[f"level{i}.weight"] = level.weight
@@ -164,7 +164,7 @@ def to_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
 
 
 def attributes(model: HierarchicalSoftmax) -> dict[str, Any]:
-    """What `from_tensors` needs besides the arrays."""
+    """Return the values that `from_tensors` needs besides the arrays."""
     return {
         "levels": len(model.levels),
         "num_targets": model.num_targets,
@@ -175,7 +175,7 @@ def attributes(model: HierarchicalSoftmax) -> dict[str, Any]:
 def from_tensors(
     tensors: Mapping[str, Array], attributes: Mapping[str, Any]
 ) -> HierarchicalSoftmax:
-    """The model whose `to_tensors` and `attributes` these are; nothing is copied or checked."""
+    """Build the model from `to_tensors` and `attributes` results, without copies or checks."""
     levels = tuple(
         Level(*(tensors[f"level{i}.{part}"] for part in ("weight", "bias", "offsets")))
         for i in range(attributes["levels"])
@@ -185,23 +185,25 @@ def from_tensors(
     )
 
 
-# --- the reference ------------------------------------------------------------------------------
+# --- reference ----------------------------------------------------------------------------------
 
 
 def log_probs(model: HierarchicalSoftmax, hidden: Array) -> Float64:
-    """log p of every target, [batch, num_targets]."""
+    """Return log p of every target, [batch, num_targets]."""
     return row_log_probs(model, hidden, depth=len(model.levels))[:, model.rows]
 
 
 def cluster_log_probs(model: HierarchicalSoftmax, hidden: Array) -> Float64:
-    """log p of every row of level 0, [batch, num_clusters]."""
+    """Return log p of every row of level 0, [batch, num_clusters]."""
     return row_log_probs(model, hidden, depth=1)
 
 
 def target_log_prob(
     model: HierarchicalSoftmax, hidden: Array, row: Array, target: Array
 ) -> Float64:
-    """log p of `target[i]` given `hidden[row[i]]`, one path each, [pairs].
+    """Return log p of `target[i]` given `hidden[row[i]]` for every pair i, [pairs].
+
+    It computes one path per pair.
 
     Raises:
         QueryError: a wrong width, or a row or target out of range.
@@ -215,12 +217,15 @@ def target_log_prob(
 
 
 def top_k(model: HierarchicalSoftmax, hidden: Array, k: int) -> tuple[Float64, Int64]:
-    """The k likeliest targets: (log p, target), both [batch, k]; ties go to the lower target."""
-    return likeliest(log_probs(model, hidden), k)
+    """Return (log p, target) of the k most likely targets, [batch, k]; ties: lower target first."""
+    return top_k_of(log_probs(model, hidden), k)
 
 
 def largest_logit(model: HierarchicalSoftmax, hidden: Array) -> float:
-    """A bound on |logit| over all rows and targets: what float32 rounding is in proportion to."""
+    """Return an upper bound of |logit| over all rows and targets.
+
+    Rounding errors of float32 graphs grow in proportion to it, and so do the tolerances.
+    """
     return max(
         float(np.abs(level.weight @ np.asarray(hidden, dtype=np.float32).T).max())
         + float(np.abs(level.bias[np.isfinite(level.bias)]).max(initial=0.0))
@@ -229,7 +234,7 @@ def largest_logit(model: HierarchicalSoftmax, hidden: Array) -> float:
 
 
 def row_log_probs(model: HierarchicalSoftmax, hidden: Array, *, depth: int) -> Float64:
-    """log p of every row of level depth - 1, [batch, rows]."""
+    """Return log p of every row of level depth - 1, [batch, rows]."""
     expect_hidden(hidden, model.hidden_size)
     states = np.asarray(hidden, dtype=np.float64)
     total = np.zeros((len(states), 1))
@@ -241,11 +246,11 @@ def row_log_probs(model: HierarchicalSoftmax, hidden: Array, *, depth: int) -> F
 
 
 def _logits(level: Level, states: Float64) -> Float64:
-    out = np.empty((len(states), level.num_rows))
-    for start in range(0, level.num_rows, _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        out[:, some] = states @ level.weight[some].astype(np.float64).T + level.bias[some]
-    return out
+    logits = np.empty((len(states), level.num_rows))
+    for start in range(0, level.num_rows, _MAX_ROWS_PER_CHUNK):
+        chunk = slice(start, start + _MAX_ROWS_PER_CHUNK)
+        logits[:, chunk] = states @ level.weight[chunk].astype(np.float64).T + level.bias[chunk]
+    return logits
 
 
 def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
@@ -258,7 +263,7 @@ def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
 
 
 def _path_log_prob(model: HierarchicalSoftmax, state: Float64, row: int) -> float:
-    """Walk from the leaf to the root, one local log-softmax a level."""
+    """Return log p of a row of the last level: the sum of local log-softmaxes up to the root."""
     total = 0.0
     for level in reversed(model.levels):
         block = int(level.block_of_row[row])

@@ -2,14 +2,14 @@
 
     log p(target | hidden) = sum over steps of log sigmoid(sign * syn1[node] . hidden)
 
-Frequent targets have short paths, so a query costs about log2 of how rare its target is. word2vec,
-gensim and fastText train it as `hs`; Morin and Bengio (2005) had it first.
+Frequent targets have short paths: the cost of a query is about -log2 of the target's frequency.
+word2vec, gensim and fastText train it under the name `hs`; Morin and Bengio (2005) introduced it.
 
-fastText itself reports `sum of log(sigmoid + 1e-5)`, which is near but is not a log-probability:
-compat="fasttext" keeps those scores to the digit.
+fastText reports `sum of log(sigmoid + 1e-5)`, which is close to a log-probability but is not one.
+compat="fasttext" reproduces these scores.
 
-The functions here are the reference: NumPy, float64, written for clarity. They share nothing with
-the graphs, which are checked against them.
+The reference functions use NumPy in float64, share no code with the ONNX graphs, and serve to
+verify them.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, floats
-from .binary_tree import Int8, Int32, build_paths, children
+from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, to_float32
+from .binary_tree import Int8, Int32, build_children, build_paths
 from .choices import Compat
 from .errors import WeightsError
-from .ranking import likeliest
+from .ranking import top_k_of
 from .validation import expect_pairs
 
 __all__ = [
-    "FASTTEXT_FLOOR",
+    "FASTTEXT_EPSILON",
     "HuffmanSoftmax",
     "attributes",
     "build",
@@ -39,8 +39,8 @@ __all__ = [
     "top_k",
 ]
 
-FASTTEXT_FLOOR = 1e-5  # what fastText adds to each sigmoid before its logarithm
-_NODES_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
+FASTTEXT_EPSILON = 1e-5  # fastText adds it to each sigmoid before the logarithm
+_MAX_NODES_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HuffmanSoftmax:
     """Weights of the inner nodes of a binary tree, and the path to each target's leaf.
 
     Attributes:
-        syn1: [nodes, hidden_size]; rows that no path names are not used
+        syn1: [nodes, hidden_size]; rows of nodes that are on no path are not used
         path: [targets, depth] the nodes from the root down; 0 where there is no step
         sign: [targets, depth] +1 where P(step) = sigmoid(z), -1 where sigmoid(-z), 0 for no step
         compat: "exact" for probabilities that sum to one, "fasttext" for that library's scores
@@ -69,7 +69,7 @@ class HuffmanSoftmax:
 
     @property
     def num_clusters(self) -> None:
-        """A binary tree has no level of clusters."""
+        """None: a binary tree has no level of clusters."""
         return
 
     @property
@@ -78,26 +78,26 @@ class HuffmanSoftmax:
 
     @property
     def depth(self) -> int:
-        """Steps to the deepest leaf, at least 1."""
+        """Number of steps to the deepest leaf, at least 1."""
         return int(self.path.shape[1])
 
     @cached_property
     def lengths(self) -> Int64:
-        """[targets]: steps to each leaf."""
+        """[targets]: the number of steps to each leaf."""
         lengths: Int64 = np.count_nonzero(self.sign, axis=1)
         return lengths
 
     @cached_property
     def children(self) -> Int32:
-        """[nodes, 2]: where the branches of sign -1 and +1 lead, see `binary_tree`."""
-        return children(self.path, self.sign, num_nodes=self.num_nodes)
+        """[nodes, 2]: the children on the branches of sign -1 and +1, see `binary_tree`."""
+        return build_children(self.path, self.sign, num_nodes=self.num_nodes)
 
 
 # --- building -----------------------------------------------------------------------------------
 
 
 def build(syn1: Array, path: Array, sign: Array, *, compat: Compat = "exact") -> HuffmanSoftmax:
-    """A checked model.
+    """Build and check a model.
 
     Raises:
         WeightsError: arrays that do not fit each other, or paths that are not one binary tree with
@@ -108,20 +108,20 @@ def build(syn1: Array, path: Array, sign: Array, *, compat: Compat = "exact") ->
         raise WeightsError("hidden_size: expected at least 1, got 0")
     if compat not in ("exact", "fasttext"):
         raise WeightsError(f"compat: expected exact or fasttext, got {compat}")
-    weights = floats("syn1", syn1) if len(syn1) else np.zeros((1, syn1.shape[1]), np.float32)
+    weights = to_float32("syn1", syn1) if len(syn1) else np.zeros((1, syn1.shape[1]), np.float32)
     return HuffmanSoftmax(weights, *build_paths(path, sign, num_nodes=len(weights)), compat)
 
 
-# --- as named arrays, the form in which a bundle stores it ----------------------------------------
+# --- conversion to and from a bundle's tensors ---------------------------------------------------
 
 
 def to_tensors(model: HuffmanSoftmax) -> dict[str, Array]:
-    """Every array of the model, by its name in the bundle."""
+    """Return the model's arrays by their names in the bundle."""
     return {"syn1": model.syn1, "path": model.path, "sign": model.sign}
 
 
 def attributes(model: HuffmanSoftmax) -> dict[str, Any]:
-    """What `from_tensors` needs besides the arrays, and how long paths are."""
+    """Return the values that `from_tensors` needs besides the arrays, and the path lengths."""
     return {
         "compat": model.compat,
         "depth": model.depth,
@@ -130,30 +130,32 @@ def attributes(model: HuffmanSoftmax) -> dict[str, Any]:
 
 
 def from_tensors(tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> HuffmanSoftmax:
-    """The model whose `to_tensors` and `attributes` these are; nothing is copied or checked."""
+    """Build the model from `to_tensors` and `attributes` results, without copies or checks."""
     return HuffmanSoftmax(
         tensors["syn1"], tensors["path"], tensors["sign"], attributes.get("compat", "exact")
     )
 
 
-# --- the reference ------------------------------------------------------------------------------
+# --- reference ----------------------------------------------------------------------------------
 
 
 def log_probs(model: HuffmanSoftmax, hidden: Array) -> Float64:
-    """log p of every target, [batch, num_targets]; under compat="fasttext" its scores."""
+    """Return log p of every target, [batch, num_targets]; with compat="fasttext" its scores."""
     expect_hidden(hidden, model.hidden_size)
     logits = _node_logits(model, np.asarray(hidden, dtype=np.float64))
     branches = np.stack([_log_step(model, -logits), _log_step(model, logits)], axis=2)
     total = np.zeros((len(hidden), model.num_targets))
     for d in range(model.depth):
-        some = np.flatnonzero(model.sign[:, d])
-        up = (model.sign[some, d] > 0).astype(np.int64)
-        total[:, some] += branches[:, model.path[some, d], up]
+        targets = np.flatnonzero(model.sign[:, d])
+        is_positive = (model.sign[targets, d] > 0).astype(np.int64)
+        total[:, targets] += branches[:, model.path[targets, d], is_positive]
     return total
 
 
 def target_log_prob(model: HuffmanSoftmax, hidden: Array, row: Array, target: Array) -> Float64:
-    """log p of `target[i]` given `hidden[row[i]]`, one path each, [pairs].
+    """Return log p of `target[i]` given `hidden[row[i]]` for every pair i, [pairs].
+
+    It computes one path per pair.
 
     Raises:
         QueryError: a wrong width, or a row or target out of range.
@@ -168,21 +170,22 @@ def target_log_prob(model: HuffmanSoftmax, hidden: Array, row: Array, target: Ar
 
 
 def top_k(model: HuffmanSoftmax, hidden: Array, k: int) -> tuple[Float64, Int64]:
-    """The k likeliest targets: (log p, target), both [batch, k]; ties go to the lower target."""
-    return likeliest(log_probs(model, hidden), k)
+    """Return (log p, target) of the k most likely targets, [batch, k]; ties: lower target first."""
+    return top_k_of(log_probs(model, hidden), k)
 
 
 def largest_logit(model: HuffmanSoftmax, hidden: Array) -> float:
-    """The largest sum of |logit| + log 2 along a path: what float32 rounding is in proportion to.
+    """Return the largest sum of |logit| + log 2 along a path, over all rows and targets.
 
-    A log p is a sum over steps, and may be as large as that: log 2 a step where all logits are 0.
+    Rounding errors of float32 graphs grow in proportion to it. A log p is a sum over steps and may
+    be that large: each step adds log 2 where all logits are 0.
     """
     states = np.asarray(hidden, dtype=np.float32)
     logits = np.abs(model.syn1 @ states.T) + np.log(2)
     sums = np.zeros((model.num_targets, len(states)))
     for d in range(model.depth):
-        some = np.flatnonzero(model.sign[:, d])
-        sums[some] += logits[model.path[some, d]]
+        targets = np.flatnonzero(model.sign[:, d])
+        sums[targets] += logits[model.path[targets, d]]
     return float(sums.max())
 
 
@@ -193,17 +196,17 @@ def _path_log_prob(model: HuffmanSoftmax, state: Float64, target: int) -> float:
 
 
 def _log_step(model: HuffmanSoftmax, logits: Float64) -> Float64:
-    """log sigmoid, without overflow; or fastText's log(sigmoid + 1e-5)."""
+    """Return log sigmoid without overflow, or fastText's log(sigmoid + 1e-5)."""
     log_sigmoid: Float64 = -np.logaddexp(0, -logits)
     if model.compat == "exact":
         return log_sigmoid
-    floored: Float64 = np.log(np.exp(log_sigmoid) + FASTTEXT_FLOOR)
-    return floored
+    with_epsilon: Float64 = np.log(np.exp(log_sigmoid) + FASTTEXT_EPSILON)
+    return with_epsilon
 
 
 def _node_logits(model: HuffmanSoftmax, states: Float64) -> Float64:
-    out = np.empty((len(states), model.num_nodes))
-    for start in range(0, model.num_nodes, _NODES_AT_ONCE):
-        some = slice(start, start + _NODES_AT_ONCE)
-        out[:, some] = states @ model.syn1[some].astype(np.float64).T
-    return out
+    logits = np.empty((len(states), model.num_nodes))
+    for start in range(0, model.num_nodes, _MAX_NODES_PER_CHUNK):
+        chunk = slice(start, start + _MAX_NODES_PER_CHUNK)
+        logits[:, chunk] = states @ model.syn1[chunk].astype(np.float64).T
+    return logits

@@ -1,17 +1,17 @@
-"""A level: a matrix of rows that falls into blocks, each a softmax by itself."""
+"""A level: a matrix of rows divided into blocks, each of which has its own softmax."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from .arrays import Array, Float32, Int64, expect_ndim, expect_shape, floats, integers
+from .arrays import Array, Float32, Int64, expect_ndim, expect_shape, to_float32, to_int64
 from .errors import WeightsError
 
 
 @dataclass(frozen=True)
 class Level:
-    """Rows of one level and how they fall into blocks.
+    """Rows of one level and their division into blocks.
 
     Attributes:
         weight: [rows, hidden_size]
@@ -37,34 +37,34 @@ class Level:
 
     @cached_property
     def block_of_row(self) -> Int64:
-        """[rows]: the row of the level above that this row is a child of."""
+        """[rows]: the block of each row, which is its parent's row in the level above."""
         return np.repeat(np.arange(self.num_blocks), self.block_sizes)
 
     @property
     def block_size(self) -> int | None:
-        """Rows of every block where all are alike, else None."""
+        """Number of rows of each block if all blocks have equally many, else None."""
         first = int(self.block_sizes[0])
         return first if bool((self.block_sizes == first).all()) else None
 
 
 def build_level(name: str, weight: Array, bias: Array, offsets: Array) -> Level:
-    """A checked level. Raises WeightsError for shapes, values or offsets that do not fit."""
+    """Build and check a level; raise WeightsError for shapes, values or offsets that do not fit."""
     expect_ndim(f"{name} weight", weight, "rows", "hidden_size")
     expect_shape(f"{name} bias", bias, weight.shape[:1])
-    checked = Level(
-        floats(f"{name} weight", weight),
-        floats(f"{name} bias", bias),
-        integers(f"{name} offsets", offsets),
+    level = Level(
+        to_float32(f"{name} weight", weight),
+        to_float32(f"{name} bias", bias),
+        to_int64(f"{name} offsets", offsets),
     )
-    _expect_offsets(name, checked)
-    return checked
+    _expect_offsets(name, level)
+    return level
 
 
 def _expect_offsets(name: str, level: Level) -> None:
     expect_ndim(f"{name} offsets", level.offsets, "blocks + 1")
     if len(level.offsets) < 2 or level.offsets[0] != 0 or level.offsets[-1] != level.num_rows:
-        ends = [int(o) for o in level.offsets[[0, -1]]] if len(level.offsets) else []
-        raise WeightsError(f"{name} offsets: expected 0 to {level.num_rows}, got {ends}")
+        first_and_last = [int(o) for o in level.offsets[[0, -1]]] if len(level.offsets) else []
+        raise WeightsError(f"{name} offsets: expected 0 to {level.num_rows}, got {first_and_last}")
     if (level.block_sizes < 1).any():
         empty = int(np.argmax(level.block_sizes < 1))
         raise WeightsError(f"{name} block {empty}: expected at least one row, got none")

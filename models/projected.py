@@ -1,4 +1,4 @@
-"""A linear layer that may look at a projection of the hidden state: the parts of adaptive softmax.
+"""A linear layer with optional input projection: the head or a tail of an adaptive softmax.
 
 logits = weight @ (projection @ hidden) + bias
 """
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, Float32, Float64, expect_ndim, expect_shape, floats
+from .arrays import Array, Float32, Float64, expect_ndim, expect_shape, to_float32
 from .errors import WeightsError
 
-_ROWS_AT_ONCE = 65_536  # bounds the float64 copy of the weights that the reference makes
+_MAX_ROWS_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
 
 
 @dataclass(frozen=True)
-class Projected:
-    """Rows of logits.
+class ProjectedLayer:
+    """Weight, bias and projection of one layer.
 
     Attributes:
-        weight: [rows, width]; a width of 0 makes every logit its bias
-        bias: [rows], or None for none
+        weight: [rows, width]; with a width of 0 every logit equals its bias
+        bias: [rows], or None for no bias
         projection: [width, hidden_size], or None where the width is the hidden size
     """
 
@@ -42,8 +42,8 @@ class Projected:
 
 def build_projected(
     name: str, weight: Array, bias: Array | None = None, projection: Array | None = None
-) -> Projected:
-    """A checked layer. Raises WeightsError for shapes or values that do not fit."""
+) -> ProjectedLayer:
+    """Build and check a layer; raise WeightsError for shapes or values that do not fit."""
     expect_ndim(f"{name} weight", weight, "rows", "width")
     rows, width = weight.shape
     if rows < 1:
@@ -53,21 +53,21 @@ def build_projected(
     if projection is not None:
         expect_ndim(f"{name} projection", projection, "width", "hidden_size")
         expect_shape(f"{name} projection", projection, (width, projection.shape[1]))
-    return Projected(
-        floats(f"{name} weight", weight),
-        None if bias is None else floats(f"{name} bias", bias),
-        None if projection is None else floats(f"{name} projection", projection),
+    return ProjectedLayer(
+        to_float32(f"{name} weight", weight),
+        None if bias is None else to_float32(f"{name} bias", bias),
+        None if projection is None else to_float32(f"{name} projection", projection),
     )
 
 
-def log_softmax(layer: Projected, states: Float64) -> Float64:
-    """[batch, hidden_size] -> [batch, rows], in float64."""
+def log_softmax(layer: ProjectedLayer, states: Float64) -> Float64:
+    """Return the layer's log-softmax in float64: [batch, hidden_size] -> [batch, rows]."""
     if layer.projection is not None:
         states = states @ layer.projection.astype(np.float64).T
     logits = np.empty((len(states), layer.num_rows))
-    for start in range(0, layer.num_rows, _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        logits[:, some] = states @ layer.weight[some].astype(np.float64).T
+    for start in range(0, layer.num_rows, _MAX_ROWS_PER_CHUNK):
+        chunk = slice(start, start + _MAX_ROWS_PER_CHUNK)
+        logits[:, chunk] = states @ layer.weight[chunk].astype(np.float64).T
     if layer.bias is not None:
         logits += layer.bias
     logits -= logits.max(axis=1, keepdims=True)
@@ -75,8 +75,8 @@ def log_softmax(layer: Projected, states: Float64) -> Float64:
     return logits
 
 
-def largest_logit(layer: Projected, hidden: Array) -> float:
-    """A bound on |logit| over all rows and hidden states."""
+def largest_logit(layer: ProjectedLayer, hidden: Array) -> float:
+    """Return an upper bound of |logit| over all rows and hidden states."""
     states = np.asarray(hidden, dtype=np.float32)
     if layer.projection is not None:
         states = states @ layer.projection.T

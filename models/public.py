@@ -1,7 +1,7 @@
-"""The names that `hsoftmax.models` has for other packages."""
+"""The public names of `hsoftmax.models`, for other packages."""
 
 from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
-from .adaptive_softmax import AdaptiveSoftmax, Projected
+from .adaptive_softmax import AdaptiveSoftmax, ProjectedLayer
 from .choices import Compat, Padding
 from .errors import ModelError, QueryError, UserError, WeightsError
 from .families import (
@@ -29,7 +29,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Padding",
-    "Projected",
+    "ProjectedLayer",
     "QueryError",
     "Softmax",
     "SparseBlockDot",

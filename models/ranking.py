@@ -1,4 +1,4 @@
-"""How every family's reference ranks an answer."""
+"""Ranking of targets by log-probability, shared by the references of all families."""
 
 import numpy as np
 
@@ -6,11 +6,13 @@ from .arrays import Float64, Int64
 from .errors import QueryError
 
 
-def likeliest(log_probs: Float64, k: int) -> tuple[Float64, Int64]:
-    """The k largest of each row of a full distribution: (log p, target); ties to the lower target.
+def top_k_of(log_probs: Float64, k: int) -> tuple[Float64, Int64]:
+    """Return (log p, target), both [batch, k]: the k largest of each row of a full distribution.
+
+    Ties go to the lower target.
 
     Raises:
-        QueryError: k that is not 1 to the number of targets.
+        QueryError: k is not between 1 and the number of targets.
     """
     num_targets = log_probs.shape[1]
     if not 1 <= k <= num_targets:

@@ -1,11 +1,11 @@
-"""Block-sparse dot: chosen input blocks times chosen output blocks of one block matrix.
+"""Block-sparse dot product: selected input blocks times selected output blocks of a block matrix.
 
     output[b, j] = bias[output_index[b, j]]
                    + sum over i of h[b, i] . weight[input_index[b, i], output_index[b, j]]
 
-The bias is added once. An input block named twice counts twice; an output block named twice is
-answered twice. This is the primitive that block-sparse layers and Theano's `h_softmax` are made
-of: `theano.tensor.nnet.blocksparse.sparse_block_dot`.
+The bias is added once. An input block that is named twice counts twice; an output block that is
+named twice is computed twice. Block-sparse layers and Theano's `h_softmax` use this operation:
+`theano.tensor.nnet.blocksparse.sparse_block_dot`.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Float32, Float64, expect_ndim, expect_shape, floats
+from .arrays import Array, Float32, Float64, expect_ndim, expect_shape, to_float32
 from .errors import QueryError, WeightsError
 
 __all__ = [
-    "Sizes",
+    "BlockSizes",
     "SparseBlockDot",
     "attributes",
     "block_dot",
@@ -30,8 +30,8 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How many blocks there are, and what one of them takes and gives."""
+class BlockSizes:
+    """Number of blocks on each side, and the sizes of one block's input and output."""
 
     input_blocks: int
     output_blocks: int
@@ -53,50 +53,52 @@ class SparseBlockDot:
 
     @property
     def hidden_size(self) -> None:
-        """It has no hidden row: it reads windows of blocks."""
+        """None: the layer reads windows of blocks instead of one hidden row."""
         return
 
     @property
     def num_targets(self) -> None:
-        """It has no targets: it is a layer."""
+        """None: the layer has no targets."""
         return
 
     @property
     def num_clusters(self) -> None:
-        """It has no clusters either."""
+        """None: the layer has no clusters."""
         return
 
     @property
-    def sizes(self) -> "Sizes":
-        return Sizes(*map(int, self.weight.shape))
+    def sizes(self) -> BlockSizes:
+        return BlockSizes(*map(int, self.weight.shape))
 
 
 def build(weight: Array, bias: Array) -> SparseBlockDot:
-    """A checked model. Raises WeightsError for shapes or values that do not fit."""
+    """Build and check a model; raise WeightsError for shapes or values that do not fit."""
     expect_ndim("W", weight, "iBlocks", "oBlocks", "iSize", "oSize")
     expect_shape("b", bias, (weight.shape[1], weight.shape[3]))
     if 0 in weight.shape:
         raise WeightsError(f"W: expected no empty axis, got {list(weight.shape)}")
-    return SparseBlockDot(floats("W", weight), floats("b", bias))
+    return SparseBlockDot(to_float32("W", weight), to_float32("b", bias))
 
 
 def to_tensors(model: SparseBlockDot) -> dict[str, Array]:
-    """Every array of the model, by its name in the bundle."""
+    """Return the model's arrays by their names in the bundle."""
     return {"weight": model.weight, "bias": model.bias}
 
 
 def attributes(model: SparseBlockDot) -> dict[str, Any]:
-    """What a client must know to ask."""
+    """Return the sizes that a client needs to form a query."""
     return asdict(model.sizes)
 
 
 def from_tensors(tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> SparseBlockDot:
-    """The model whose `to_tensors` these are; nothing is copied or checked."""
+    """Build the model from the result of `to_tensors`, without copies or checks."""
     return SparseBlockDot(tensors["weight"], tensors["bias"])
 
 
 def block_dot(model: SparseBlockDot, h: Array, input_index: Array, output_index: Array) -> Float64:
-    """[batch, oWin, oSize] in float64. `h` [iWin, iSize] with flat indices is a batch of one.
+    """Return the output [batch, oWin, oSize] in float64.
+
+    `h` [iWin, iSize] with one-dimensional indices is treated as a batch of one.
 
     Raises:
         QueryError: shapes that do not fit, or a block out of range.
@@ -111,7 +113,7 @@ def block_dot(model: SparseBlockDot, h: Array, input_index: Array, output_index:
     return output
 
 
-def expect_query(sizes: Sizes, h: Array, input_index: Array, output_index: Array) -> None:
+def expect_query(sizes: BlockSizes, h: Array, input_index: Array, output_index: Array) -> None:
     """Raise QueryError unless h is [batch, iWin, iSize] and each index names a block."""
     if h.ndim != 3 or h.shape[2] != sizes.input_size:
         raise QueryError(f"h: expected [batch, iWin, {sizes.input_size}], got {list(h.shape)}")
@@ -127,6 +129,8 @@ def expect_query(sizes: Sizes, h: Array, input_index: Array, output_index: Array
 def _expect_blocks(name: str, index: Array, blocks: int) -> None:
     if index.dtype.kind not in "iu":
         raise QueryError(f"{name}: expected integers, got dtype {index.dtype}")
-    wrong = (index < 0) | (index >= blocks)
-    if wrong.any():
-        raise QueryError(f"{name}: expected 0 to {blocks - 1}, got {int(index[wrong].flat[0])}")
+    out_of_range = (index < 0) | (index >= blocks)
+    if out_of_range.any():
+        raise QueryError(
+            f"{name}: expected 0 to {blocks - 1}, got {int(index[out_of_range].flat[0])}"
+        )

@@ -1,7 +1,8 @@
-"""Theano's two-level `h_softmax` weights as a HierarchicalSoftmax.
+"""Converts the weights of Theano's two-level `h_softmax` into a HierarchicalSoftmax.
 
-Target t is in cluster t // K at position t % K. Theano stores one [H, K] matrix per cluster; here
-each target's weight vector is one contiguous row. Reference: `theano.tensor.nnet.h_softmax`.
+Target t is in cluster t // K at position t % K. Theano stores one [H, K] matrix per cluster; this
+model stores each target's weight vector as one contiguous row. Reference:
+`theano.tensor.nnet.h_softmax`.
 """
 
 import numpy as np
@@ -20,11 +21,11 @@ def from_theano(
     num_targets: int | None = None,
     padding: Padding = "mask",
 ) -> HierarchicalSoftmax:
-    """Two levels from W1 [H, C], b1 [C], W2 [C, H, K], b2 [C, K].
+    """Build a model of two levels from W1 [H, C], b1 [C], W2 [C, H, K], b2 [C, K].
 
     Args:
-        num_targets: Theano's n_outputs; C * K where it is not given.
-        padding: what slots beyond num_targets do, see HierarchicalSoftmax.
+        num_targets: Theano's n_outputs; C * K by default.
+        padding: treatment of the slots beyond num_targets, see HierarchicalSoftmax.
 
     Raises:
         WeightsError: shapes that do not fit, values that are not finite.

@@ -1,4 +1,4 @@
-"""What every family's reference asks of a question."""
+"""Check of (row, target) pairs, shared by the references of all families."""
 
 from .arrays import Array, expect_hidden, expect_targets
 from .errors import QueryError

@@ -1,1 +1,1 @@
-"""Runs graphs: the one place that opens ONNX Runtime sessions and chooses where they run."""
+"""Opens ONNX Runtime sessions and chooses the device that they run on."""

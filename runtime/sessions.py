@@ -1,8 +1,8 @@
-"""The one place that opens ONNX Runtime sessions, with the options that each user needs.
+"""Opens ONNX Runtime sessions, with the options that each caller needs.
 
-    open_sessions               the service: one pool of threads for all sessions of the process
-    open_session                verification and benchmarks: a pool of the session's own
-    open_single_thread_session  batch scoring on the command line: several runs side by side
+    open_sessions               the service: one thread pool for all sessions of the process
+    open_session                verification and benchmarks: a thread pool per session
+    open_single_thread_session  batch scoring on the command line: several runs in parallel
 
 Prepacking is off everywhere: it would copy the weights of every dense product out of the mapped
 file into each process.
@@ -26,9 +26,11 @@ from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceErr
 
 Feeds = Mapping[str, Array]
 
-# y = Identity(x), float: the smallest graph that shows whether CUDA really comes up.
-_PROBE = b64decode("CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV")
-_FRUGAL = {"target_log_prob"}  # tasks that need less memory without an arena
+# y = Identity(x), float: the smallest graph that tests CUDA.
+_IDENTITY_GRAPH = b64decode(
+    "CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV"
+)
+_TASKS_WITHOUT_ARENA = {"target_log_prob"}  # they need less memory without it
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Session:
     """One task's graph, ready to run.
 
     Attributes:
-        on_cpu: whether nothing is handed to another device, which answers a batch in about the
-            time of a row
+        on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
+            time of one row.
     """
 
     task: str
@@ -50,91 +52,101 @@ class Session:
         return [port.name for port in self.graph.outputs]
 
     def run(self, feeds: Feeds, options: ort.RunOptions | None = None) -> list[Array]:
-        """The outputs in the manifest's order."""
+        """Run the graph and return the outputs in the manifest's order."""
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
 
 
 def choose_device(choice: DeviceChoice, threads: int) -> Device:
-    """The device that was asked for, and one pool of so many threads for all sessions.
+    """Return the requested device, and create the process's pool of `threads` threads.
 
-    The pool comes first: without one no session opens, be it one that only looks for CUDA.
+    The pool is created first because no session opens without it, not even the test for CUDA.
 
     Raises:
-        DeviceError: `cuda` where it does not come up; it is never silently the CPU.
+        DeviceError: `cuda` was requested but does not work; the CPU never replaces it silently.
     """
-    _share_threads(threads)
+    _create_thread_pool(threads)
     if choice == "cpu":
         return ON_CPU
-    obstacle = _cuda_obstacle()
-    if obstacle is None:
+    problem = _cuda_problem()
+    if problem is None:
         return ON_CUDA
     if choice == "cuda":
-        raise DeviceError(f"device: expected cuda, got none: {obstacle}")
+        raise DeviceError(f"device: expected cuda, got none: {problem}")
     return ON_CPU
 
 
-def _share_threads(threads: int) -> None:
-    with suppress(Exception):  # the pool is the process's: whoever came first has sized it
+def _create_thread_pool(threads: int) -> None:
+    with suppress(Exception):  # the process has one pool; its first caller sets the size
         ort.set_global_thread_pool_sizes(threads, 1)
 
 
 def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
-    """A warm session for each task of the bundle.
+    """Open a session for each task of the bundle and run it once.
 
     Raises:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
     return {
-        task: _open(bundle, task, graph, device) for task, graph in bundle.manifest.tasks.items()
+        task: _open_task(bundle, task, graph, device)
+        for task, graph in bundle.manifest.tasks.items()
     }
 
 
 def open_session(graph: Path) -> ort.InferenceSession:
-    """A session on the CPU with threads of its own, for one graph after another.
+    """Open a CPU session with its own threads, for running one graph at a time.
 
-    Which settings suit which task was measured: docs/decisions/0006. Raises BundleError.
+    The settings per task were measured: docs/decisions/0006.
+
+    Raises:
+        BundleError: a graph that does not load.
     """
     options = ort.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = graph.stem not in _FRUGAL
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = (
+        graph.stem not in _TASKS_WITHOUT_ARENA
+    )
     return _open_graph(graph, options, [CPU])
 
 
 def open_single_thread_session(graph: Path) -> ort.InferenceSession:
-    """A session on the CPU of which every run takes one thread. Raises BundleError."""
+    """Open a CPU session in which every run uses one thread.
+
+    Raises:
+        BundleError: a graph that does not load.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # The arena may stay on: it keeps what the largest batch takes, and batches are bounded.
+    # The arena may stay on: it keeps the memory of the largest batch, and batches are bounded.
     return _open_graph(graph, options, [CPU])
 
 
-def _open(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
+def _open_task(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
     path, providers = bundle.file(graph.file), device.providers_of(task)
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
         session = Session(task, graph, runtime, on_cpu=providers == (CPU,))
         _expect_ports(session)
-        session.run({port.name: _warm_up(port) for port in graph.inputs})
+        session.run({port.name: _minimal_input(port) for port in graph.inputs})
     except BundleError:
         raise
     except Exception as error:
-        raise _not_running(path, error) from None
+        raise _graph_error(path, error) from None
     return session
 
 
 def _open_graph(
     path: Path, options: ort.SessionOptions, providers: Sequence[Any]
 ) -> ort.InferenceSession:
-    options.add_session_config_entry("session.disable_prepacking", "1")  # weights stay mapped
-    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "1")  # keeps the weights mapped
+    options.log_severity_level = 4  # an error is also raised, and reported there
     try:
         return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
-        raise _not_running(path, error) from None
+        raise _graph_error(path, error) from None
 
 
-def _not_running(path: Path, error: Exception) -> BundleError:
+def _graph_error(path: Path, error: Exception) -> BundleError:
     reason = str(error).splitlines()[0]
     return BundleError(f"{path}: expected a graph that runs, got: {reason}")
 
@@ -142,7 +154,7 @@ def _not_running(path: Path, error: Exception) -> BundleError:
 def _shared_pool_options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.use_per_session_threads = False
-    # An arena keeps the largest batch it ever saw, a memory pattern plans for two of each block.
+    # An arena keeps the memory of the largest batch; a memory pattern reserves each block twice.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     return options
@@ -151,37 +163,37 @@ def _shared_pool_options() -> ort.SessionOptions:
 def _expect_ports(session: Session) -> None:
     graph, runtime = session.graph, session.runtime
     inputs, outputs = runtime.get_inputs(), runtime.get_outputs()
-    for declared, real in ((graph.inputs, inputs), (graph.outputs, outputs)):
-        wanted = sorted(port.name for port in declared)
-        got = sorted(port.name for port in real)
-        if wanted != got:
-            raise BundleError(f"{graph.file}: expected {wanted}, got {got}")
+    for declared, loaded in ((graph.inputs, inputs), (graph.outputs, outputs)):
+        expected = sorted(port.name for port in declared)
+        actual = sorted(port.name for port in loaded)
+        if expected != actual:
+            raise BundleError(f"{graph.file}: expected {expected}, got {actual}")
 
 
-def _warm_up(port: Port) -> Array:
-    """Values that any graph takes: one row, one pair, and one of whatever is counted."""
+def _minimal_input(port: Port) -> Array:
+    """Return the smallest valid input: one row, one pair, one for each count."""
     shape = [size if isinstance(size, int) else 1 for size in port.shape]
     fill = {"k": 1, "noise": 0.5}.get(port.name, 0)
     return np.full(shape, fill, dtype=port.dtype)
 
 
-def _cuda_obstacle() -> str | None:
-    """Why CUDA cannot be used, or None if it can."""
+def _cuda_problem() -> str | None:
+    """Return the reason why CUDA cannot be used, or None if it can."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime is built without it (the extra `service-cuda` brings one)"
     with suppress(Exception):
         ort.preload_dlls()
     try:
-        got = _probe()
+        providers = _cuda_providers()
     except Exception as error:
         return str(error).splitlines()[0]
-    return None if CUDA in got else "its libraries or its driver do not load"
+    return None if CUDA in providers else "its libraries or its driver do not load"
 
 
-def _probe() -> list[str]:
-    """The execution providers that a session on CUDA really gets."""
+def _cuda_providers() -> list[str]:
+    """Return the execution providers that a CUDA session actually gets."""
     options = _shared_pool_options()
     options.log_severity_level = 3
-    session = ort.InferenceSession(_PROBE, options, list(ON_CUDA.providers))
-    got: list[str] = session.get_providers()
-    return got
+    session = ort.InferenceSession(_IDENTITY_GRAPH, options, list(ON_CUDA.providers))
+    providers: list[str] = session.get_providers()
+    return providers

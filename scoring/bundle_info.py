@@ -1,4 +1,4 @@
-"""What must be known of a bundle to read rows for it, whoever runs its graphs."""
+"""Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from .errors import CallError
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A softmax as seen from outside; `digest` says which one beyond doubt."""
+class BundleInfo:
+    """Name, sizes, graphs and labels of a softmax; `digest` identifies it exactly."""
 
     name: str
     digest: str
@@ -26,7 +26,7 @@ class Facts:
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
-        """The facts of an opened bundle. Raises CallError for a layer that is no softmax."""
+        """Reads the facts of an opened bundle. Raises CallError for a layer that is no softmax."""
         manifest = opened.manifest
         if manifest.hidden_size is None or manifest.num_targets is None:
             raise CallError(f"{opened.path}: expected a softmax, got a {manifest.family}")
@@ -45,5 +45,5 @@ class Facts:
 
     @cached_property
     def label_array(self) -> Array:
-        """[num_targets] of str: labels of a whole matrix of targets at once."""
+        """[num_targets] of str, to look up the labels of a whole matrix of targets at once."""
         return np.array(self.labels or (), dtype=object)

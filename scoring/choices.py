@@ -1,13 +1,13 @@
-"""The words and bounds that a user chooses within for a scoring job.
+"""The values that a scoring job's options accept.
 
-Help and completion of the command line read them here. Nothing else is imported, so that both need
-neither NumPy nor the time to load it.
+Help and completion of the command line read them. The module imports no library, so that neither
+loads NumPy.
 """
 
 from typing import Literal, get_args
 
-Name = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
-NAMES: tuple[Name, ...] = get_args(Name)
-Oov = Literal["error", "exclude"]
+TaskName = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+OovPolicy = Literal["error", "exclude"]
 
-LARGEST_SEED = 2**53 - 1  # what JSON carries through every client unharmed
+MAX_SEED = 2**53 - 1  # the largest integer that JSON clients read exactly

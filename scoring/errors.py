@@ -1,19 +1,20 @@
-"""What can go wrong with a row, and with a whole job.
+"""Errors of a single row, and errors that end a whole job.
 
-ScoringError        the work failed; one line
+ScoringError        the work failed; the message is one line
 ├── CallError       the call was wrong: it cannot be carried out as it stands
-├── InputChanged    the input is not what it was when the job began
-├── BrokenInput     what comes cannot be read on
-├── SpoiledShard    what the disk gives back is not what was written; it will be made again
-└── Flaw            one row is wrong; it becomes a record in the row's place
+├── NewerSchema     a newer version of hsoftmax wrote the database
+├── InputChanged    the input changed while it was read
+├── BrokenInput     a stream cannot be read any further
+├── CorruptShard    a shard on the disk differs from what was written; it will be made again
+└── RowError        one row is wrong; an error record takes the row's place
 """
 
 from typing import ClassVar, Literal
 
 from hsoftmax.models import UserError
 
-# The service answers with the same codes where the same thing is wrong with a request.
-Code = Literal[
+# The service uses the same codes for the same errors of a request.
+ErrorCode = Literal[
     "invalid_json",
     "invalid_query",
     "target_out_of_range",
@@ -26,34 +27,38 @@ Code = Literal[
 
 
 class ScoringError(UserError):
-    """Base of all that ends a job."""
+    """Base of all errors that end a job."""
 
 
 class CallError(ScoringError):
-    """A job that was asked for wrongly."""
+    """A call with wrong arguments."""
 
     exit_code: ClassVar[int] = 2
 
 
+class NewerSchema(ScoringError):
+    """A database with a schema that this version does not know."""
+
+
 class InputChanged(ScoringError):
-    """An input that somebody wrote to while it was read."""
+    """An input that was written to while it was read."""
 
 
 class BrokenInput(ScoringError):
-    """A stream that is not in the format that it says, or not to its end."""
+    """A stream that is not in its declared format, or that is cut off."""
 
 
-class SpoiledShard(ScoringError):
-    """A shard that is forgotten, so that the job need only be taken up again."""
+class CorruptShard(ScoringError):
+    """A shard whose bytes changed on the disk. The job drops it and can be resumed."""
 
-    def __init__(self, number: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
         self.number = number
 
 
-class Flaw(ScoringError):
-    """What is wrong with one row: a sentence and the service's code for it."""
+class RowError(ScoringError):
+    """An error of one row: a message and the service's code for it."""
 
-    def __init__(self, code: Code, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
         self.code = code

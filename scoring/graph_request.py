@@ -1,6 +1,7 @@
-"""From rows to one run of a graph: what is asked, apart from who answers it.
+"""Turns a batch of rows into one run of a graph.
 
-Whoever runs graphs is a `Run`: sessions of one's own, an engine, or a server elsewhere.
+A `GraphRunner` runs it: ONNX Runtime sessions of this process, the service's engine, or a remote
+server.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +13,19 @@ from hsoftmax.bundle import Graph
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.sampling import noise
 
-from .choices import LARGEST_SEED
-from .row_batch import Rows
-from .task import Form, Task, graph_of
+from .choices import MAX_SEED
+from .row_batch import RowBatch
+from .task import TargetShape, Task, graph_for_task
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One run of a bundle's graph; `positions` are the chunk's rows that it is about."""
+class GraphRequest:
+    """One run of a bundle's graph.
+
+    Attributes:
+        positions: positions in the batch of the rows that are in `hidden`
+        row, target: the pairs of `target_log_prob`, with `row` an index into `hidden`
+    """
 
     graph: str
     task: Task
@@ -30,50 +36,55 @@ class Asked:
     seed: int
 
 
-Run = Callable[[Asked], list[Array]]
+GraphRunner = Callable[[GraphRequest], list[Array]]
 
 
-def ask(rows: Rows, task: Task, form: Form, first_row: int) -> Asked | None:
-    """What to run for a chunk whose first row is number `first_row`; None if there is nothing."""
-    graph = graph_of(task, form)
-    answered = np.ones(len(rows), dtype=np.bool_)
-    answered[list(rows.flaws)] = False
+def build_graph_request(
+    rows: RowBatch, task: Task, target_shape: TargetShape, first_row: int
+) -> GraphRequest | None:
+    """Builds the request for a batch whose first row has the number `first_row`.
+
+    Returns None if no row needs the graph.
+    """
+    graph = graph_for_task(task, target_shape)
+    needed = np.ones(len(rows), dtype=np.bool_)
+    needed[list(rows.row_errors)] = False
     if graph == "target_log_prob":
-        answered &= rows.counts > 0
-    if not answered.any():
+        needed &= rows.counts > 0
+    if not needed.any():
         return None
-    # Every row takes its share of the noise, so that a draw does not depend on others' flaws.
-    kept = np.flatnonzero(answered) if graph != "sample" else np.arange(len(rows))
-    return Asked(
+    # Every row takes its share of the noise, so a row's draw does not depend on others' errors.
+    kept = np.flatnonzero(needed) if graph != "sample" else np.arange(len(rows))
+    return GraphRequest(
         graph=graph,
         task=task,
         positions=kept,
         hidden=rows.hidden if len(kept) == len(rows) else rows.hidden[kept],
         row=np.repeat(np.arange(len(kept)), rows.counts[kept]),
         target=rows.target,
-        seed=_seed(task.seed, first_row),
+        seed=_batch_seed(task.seed, first_row),
     )
 
 
-def feeds(asked: Asked, graph: Graph) -> dict[str, Array]:
-    """The inputs of the bundle's graph."""
-    task, hidden = asked.task, asked.hidden
-    match asked.graph:
+def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
+    """Returns the graph's inputs by name."""
+    task, hidden = request.task, request.hidden
+    match request.graph:
         case "target_log_prob":
-            return {"hidden": hidden, "row": asked.row, "target": asked.target}
+            return {"hidden": hidden, "row": request.row, "target": request.target}
         case "top_k":
             limit = np.array([task.max_blocks])
             return {"hidden": hidden, "k": np.array([task.k]), "max_blocks": limit}
         case "sample":
             shape = (len(hidden), task.num_samples, graph.noise_per_sample)
-            return {"hidden": hidden, "noise": noise(asked.seed, *shape)}
+            return {"hidden": hidden, "noise": noise(request.seed, *shape)}
         case _:
             return {"hidden": hidden}
 
 
-def by_name(outputs: list[Array], asked: Asked) -> Mapping[str, Array]:
-    """A graph's outputs by name."""
-    return dict(zip(_OUTPUTS[asked.graph], outputs, strict=True))
+def outputs_by_name(outputs: list[Array], request: GraphRequest) -> Mapping[str, Array]:
+    """Returns a graph's outputs by name."""
+    return dict(zip(_OUTPUTS[request.graph], outputs, strict=True))
 
 
 _OUTPUTS: Mapping[str, tuple[str, ...]] = {
@@ -84,7 +95,7 @@ _OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _seed(seed: int, first_row: int) -> int:
-    """A chunk's own seed: the service draws the same targets from it."""
+def _batch_seed(seed: int, first_row: int) -> int:
+    """Derives a batch's own seed. The service derives the same one, and draws the same targets."""
     mixed = np.random.SeedSequence([seed, first_row]).generate_state(1, np.uint64)[0]
-    return int(mixed) & LARGEST_SEED
+    return int(mixed) & MAX_SEED

@@ -2,8 +2,8 @@
 
     perplexity = exp(-(sum of log p) / words)
 
-Words are the scored rows that are in the vocabulary. Sums are kept in nats; what is reported is in
-the unit asked for, and a perplexity has none.
+Words are the scored rows whose target is in the vocabulary. Sums are kept in nats. Reports give
+log-probabilities in the task's unit; a perplexity has no unit.
 """
 
 import math
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .results import Records
-from .row_batch import Id, Rows
+from .results import RowResults
+from .row_batch import RowBatch, RowId
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Sums over some rows; `log_prob` in nats."""
+    """Sums over some rows; `log_prob` is in nats."""
 
     words: int = 0
     oov: int = 0
@@ -34,14 +34,14 @@ class Tally:
 
     @property
     def perplexity(self) -> float | None:
-        """None where there is no word."""
+        """The perplexity, or None if there is no word."""
         if not self.words:
             return None
         mean = -self.log_prob / self.words
         return math.exp(mean) if mean < 700 else math.inf
 
     def report(self, log_base: float | None) -> dict[str, float | None]:
-        """As it is written: counts, log-probability in the unit asked for, perplexity."""
+        """Returns the sums and the perplexity; `log_base` None is e."""
         unit = 1.0 if log_base is None else math.log(log_base)
         return {
             "words": self.words,
@@ -52,19 +52,21 @@ class Tally:
         }
 
 
-def tallies(rows: Rows, records: Records, log_base: float | None) -> dict[Id, Tally]:
-    """The sums of each sequence in a chunk, in the order of their first rows."""
+def tally_sequences(
+    rows: RowBatch, results: RowResults, log_base: float | None
+) -> dict[RowId, Tally]:
+    """Returns the sums of each sequence in a batch, in the order of their first rows."""
     unit = 1.0 if log_base is None else math.log(log_base)
     log_prob = np.full(len(rows), np.nan)
-    if len(records.scored):
-        log_prob[records.scored] = np.asarray(records.columns["log_prob"], dtype=np.float64) * unit
-    found: dict[Id, Tally] = {}
+    if len(results.scored):
+        log_prob[results.scored] = np.asarray(results.columns["log_prob"], dtype=np.float64) * unit
+    tallies: dict[RowId, Tally] = {}
     for i, (sequence, value) in enumerate(zip(rows.sequences, log_prob.tolist(), strict=True)):
-        if i in records.flaws:
-            one = Tally(failed=1)
+        if i in results.row_errors:
+            tally = Tally(failed=1)
         elif i in rows.oov:
-            one = Tally(oov=1)
+            tally = Tally(oov=1)
         else:
-            one = Tally(words=1, log_prob=value)
-        found[sequence] = found.get(sequence, Tally()) + one
-    return found
+            tally = Tally(words=1, log_prob=value)
+        tallies[sequence] = tallies.get(sequence, Tally()) + tally
+    return tallies

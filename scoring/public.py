@@ -1,91 +1,98 @@
-"""The names that `hsoftmax.scoring` has for other packages."""
+"""The public names of `hsoftmax.scoring`, for other packages."""
 
-from .bundle_info import Facts
-from .choices import LARGEST_SEED, NAMES, Name, Oov
-from .errors import CallError, Code, Flaw, InputChanged, ScoringError, SpoiledShard
+from .bundle_info import BundleInfo
+from .choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
+from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
 from .formats import (
     EXTENSIONS,
     Columns,
-    Layout,
     Position,
-    Source,
+    RecordSchema,
+    RowReader,
+    detect_columns,
     find_format,
     find_inputs,
     open_inputs,
     parse_columns,
-    recognise,
 )
-from .graph_request import Asked, Run, feeds
+from .graph_request import GraphRequest, GraphRunner, graph_inputs
 from .job.checkpoint import Shard
-from .job.committer import Written
-from .job.duplicate_ids import Survey, make_survey, read_survey
-from .job.finalize import conclude, errors_of, sequences_of
-from .job.output import Delivery
-from .job.runner import Make, Progress, Report, carry_out, make_shard, run_job
-from .job.shards import Cut, Start, cuts
-from .job.spec import Order, fingerprint, make_order
-from .job.workspace import Workspace, workspace_of
-from .perplexity import Tally, tallies
-from .results import Records, score
-from .row_batch import Id, Reading, Rows, reading
-from .task import Form, Task
+from .job.committer import WrittenShard
+from .job.duplicate_ids import DuplicateIds, find_duplicate_ids, read_duplicate_ids
+from .job.finalize import errors_path, finalize_partial, sequences_path
+from .job.output import OutputSpec
+from .job.runner import (
+    PositionCallback,
+    ProgressCallback,
+    ShardProducer,
+    make_shard,
+    run_job,
+    run_job_with,
+)
+from .job.shards import ShardRange, ShardStart, shard_ranges
+from .job.spec import JobSpec, build_job_spec, fingerprint
+from .job.workspace import Workspace, workspace_path
+from .perplexity import Tally, tally_sequences
+from .results import RowResults, score_rows
+from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
+from .task import TargetShape, Task
 
 __all__ = [
     "EXTENSIONS",
-    "LARGEST_SEED",
-    "NAMES",
-    "Asked",
+    "MAX_SEED",
+    "TASK_NAMES",
+    "BundleInfo",
     "CallError",
-    "Code",
     "Columns",
-    "Cut",
-    "Delivery",
-    "Facts",
-    "Flaw",
-    "Form",
-    "Id",
+    "CorruptShard",
+    "DuplicateIds",
+    "ErrorCode",
+    "GraphRequest",
+    "GraphRunner",
     "InputChanged",
-    "Layout",
-    "Make",
-    "Name",
-    "Oov",
-    "Order",
+    "JobSpec",
+    "OovPolicy",
+    "OutputSpec",
     "Position",
-    "Progress",
-    "Reading",
-    "Records",
-    "Report",
-    "Rows",
-    "Run",
+    "PositionCallback",
+    "ProgressCallback",
+    "RecordSchema",
+    "RowBatch",
+    "RowError",
+    "RowId",
+    "RowReader",
+    "RowRequirements",
+    "RowResults",
     "ScoringError",
     "Shard",
-    "Source",
-    "SpoiledShard",
-    "Start",
-    "Survey",
+    "ShardProducer",
+    "ShardRange",
+    "ShardStart",
     "Tally",
+    "TargetShape",
     "Task",
+    "TaskName",
     "Workspace",
-    "Written",
-    "carry_out",
-    "conclude",
-    "cuts",
-    "errors_of",
-    "feeds",
+    "WrittenShard",
+    "build_job_spec",
+    "detect_columns",
+    "errors_path",
+    "finalize_partial",
+    "find_duplicate_ids",
     "find_format",
     "find_inputs",
     "fingerprint",
-    "make_order",
+    "graph_inputs",
     "make_shard",
-    "make_survey",
     "open_inputs",
     "parse_columns",
-    "read_survey",
-    "reading",
-    "recognise",
+    "read_duplicate_ids",
+    "row_requirements",
     "run_job",
-    "score",
-    "sequences_of",
-    "tallies",
-    "workspace_of",
+    "run_job_with",
+    "score_rows",
+    "sequences_path",
+    "shard_ranges",
+    "tally_sequences",
+    "workspace_path",
 ]

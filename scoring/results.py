@@ -1,7 +1,4 @@
-"""From a graph's outputs to one record a row: columns over the scored rows, and flaws.
-
-`exp` happens here and only here.
-"""
+"""Turns a graph's outputs into one result for each row: columns of values, and row errors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,160 +6,201 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float64, Int64
+from hsoftmax.models.arrays import Array, Int64
+from hsoftmax.models.probability import to_probability
 
-from .bundle_info import Facts
-from .errors import Flaw
-from .graph_request import Asked, Run, ask, by_name
-from .row_batch import Bool, Id, Rows
-from .task import Form, Task
+from .bundle_info import BundleInfo
+from .errors import RowError
+from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
+from .row_batch import BoolArray, RowBatch, RowId
+from .task import TargetShape, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Ragged:
-    """A list for each row, one after another; a row that is not `listed` has one bare value."""
+class RaggedColumn:
+    """A list for each row, in one flat array.
+
+    Attributes:
+        values: the lists one after another
+        counts: [rows] the length of each list
+        listed: [rows] True for a list; False for one plain value
+    """
 
     values: Array
     counts: Int64
-    listed: Bool
+    listed: BoolArray
 
 
-Column = Array | Ragged
+Column = Array | RaggedColumn
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """What becomes of a chunk of rows.
+class RowResults:
+    """The results of a batch of rows.
+
+    Every row is either in `scored` or in `row_errors`.
 
     Attributes:
-        scored: positions in the chunk of the rows that have values
-        columns: each over the scored rows
-        flaws: by position; scored and flaws together are all rows, once
+        scored: positions in the batch of the rows that have values
+        columns: values by field, each over the scored rows
+        row_errors: errors by position in the batch
     """
 
     lines: Sequence[int]
-    ids: Sequence[Id]
+    ids: Sequence[RowId]
     scored: Int64
     columns: Mapping[str, Column]
-    flaws: Mapping[int, Flaw]
+    row_errors: Mapping[int, RowError]
 
     def __len__(self) -> int:
         return len(self.lines)
 
 
-def without_flaws(records: Records) -> Records:
-    """The scored rows alone."""
-    if not records.flaws:
-        return records
-    kept = records.scored.tolist()
-    lines, ids = ([of[i] for i in kept] for of in (records.lines, records.ids))
-    return Records(lines, ids, np.arange(len(kept)), records.columns, {})
+def without_errors(results: RowResults) -> RowResults:
+    """Returns the scored rows only."""
+    if not results.row_errors:
+        return results
+    kept = results.scored.tolist()
+    lines, ids = ([values[i] for i in kept] for values in (results.lines, results.ids))
+    return RowResults(lines, ids, np.arange(len(kept)), results.columns, {})
 
 
-def score(rows: Rows, task: Task, form: Form, facts: Facts, *, first_row: int, run: Run) -> Records:
-    """Every row's record."""
-    asked = ask(rows, task, form, first_row)
-    return answered(rows, task, facts, asked, [] if asked is None else run(asked))
+def score_rows(
+    rows: RowBatch,
+    task: Task,
+    target_shape: TargetShape,
+    bundle_info: BundleInfo,
+    *,
+    first_row: int,
+    run_graph: GraphRunner,
+) -> RowResults:
+    """Scores a batch of rows; `first_row` is the number of its first row in the input."""
+    request = build_graph_request(rows, task, target_shape, first_row)
+    outputs = [] if request is None else run_graph(request)
+    return build_results(rows, task, bundle_info, request, outputs)
 
 
-def answered(
-    rows: Rows, task: Task, facts: Facts, asked: Asked | None, outputs: list[Array]
-) -> Records:
-    """Every row's record, of what `ask` asked, if anything, and the graph gave."""
-    named = {} if asked is None else by_name(outputs, asked)
-    flaws = dict(rows.flaws)
-    if asked is not None:
-        for position in _not_numbers(asked, named["log_prob"]):
-            flaws[position] = Flaw("inference_failed", "the graph gave a result that is no number")
+def build_results(
+    rows: RowBatch,
+    task: Task,
+    bundle_info: BundleInfo,
+    request: GraphRequest | None,
+    outputs: list[Array],
+) -> RowResults:
+    """Builds the results of a batch from the outputs of `request`, or of no request."""
+    named_outputs = {} if request is None else outputs_by_name(outputs, request)
+    row_errors = dict(rows.row_errors)
+    if request is not None:
+        for position in _nan_positions(request, named_outputs["log_prob"]):
+            row_errors[position] = RowError(
+                "inference_failed", "the graph gave a result that is no number"
+            )
     scored = np.arange(len(rows))
-    if flaws:
-        scored = np.delete(scored, list(flaws))
-    columns = _columns(rows, task, facts, scored, asked, named) if len(scored) else {}
-    return Records(rows.lines, rows.ids, scored, columns, flaws)
+    if row_errors:
+        scored = np.delete(scored, list(row_errors))
+    columns: dict[str, Column] = {}
+    if len(scored):
+        columns = _columns(rows, task, bundle_info, scored, request, named_outputs)
+    return RowResults(rows.lines, rows.ids, scored, columns, row_errors)
 
 
-def _not_numbers(asked: Asked, log_prob: Array) -> list[int]:
-    """Positions of the rows with NaN in their answer."""
+def _nan_positions(request: GraphRequest, log_prob: Array) -> list[int]:
+    """Returns the positions of the rows that have NaN among their log-probabilities."""
     if not math.isnan(float(log_prob.min(initial=0))):
         return []
-    bad = np.isnan(log_prob)
-    of_row = asked.row[bad] if asked.graph == "target_log_prob" else np.flatnonzero(bad.any(axis=1))
-    return [int(i) for i in np.unique(asked.positions[of_row])]
+    is_nan = np.isnan(log_prob)
+    if request.graph == "target_log_prob":
+        rows = request.row[is_nan]
+    else:
+        rows = np.flatnonzero(is_nan.any(axis=1))
+    return [int(i) for i in np.unique(request.positions[rows])]
 
 
 def _columns(
-    rows: Rows,
+    rows: RowBatch,
     task: Task,
-    facts: Facts,
+    bundle_info: BundleInfo,
     scored: Int64,
-    asked: Asked | None,
+    request: GraphRequest | None,
     outputs: Mapping[str, Array],
 ) -> dict[str, Column]:
     if task.name == "perplexity":
-        return _perplexity(rows, task, scored, asked, outputs)
+        return _perplexity_columns(rows, task, scored, request, outputs)
     if task.name in ("target_log_prob", "probabilities") and (
-        asked is None or asked.graph == "target_log_prob"
+        request is None or request.graph == "target_log_prob"
     ):
-        return _paired(rows, task, scored, asked, outputs)
-    assert asked is not None
-    some = np.searchsorted(asked.positions, scored)
-    taken = {n: a if len(some) == len(a) else a[some] for n, a in outputs.items()}
-    log_prob = np.minimum(taken["log_prob"], 0)
+        return _pair_columns(rows, task, scored, request, outputs)
+    assert request is not None
+    kept = np.searchsorted(request.positions, scored)
+    of_scored = {n: a if len(kept) == len(a) else a[kept] for n, a in outputs.items()}
+    log_prob = np.minimum(of_scored["log_prob"], 0)
     match task.name:
         case "log_probs":
             return {"log_probs": log_prob}
         case "probabilities":
-            return {"probabilities": _exp(log_prob)}
+            return {"probabilities": to_probability(log_prob)}
         case "sample":
-            return _drawn(taken["target"], log_prob, facts)
+            return _target_columns(of_scored["target"], log_prob, bundle_info)
         case _:
-            found = {"exact": taken["exact"], "blocks": taken["blocks"]}
-            return {**_drawn(taken["target"], log_prob, facts), **found}
+            return {
+                **_target_columns(of_scored["target"], log_prob, bundle_info),
+                "exact": of_scored["exact"],
+                "blocks": of_scored["blocks"],
+            }
 
 
-def _paired(
-    rows: Rows, task: Task, scored: Int64, asked: Asked | None, outputs: Mapping[str, Array]
+def _pair_columns(
+    rows: RowBatch,
+    task: Task,
+    scored: Int64,
+    request: GraphRequest | None,
+    outputs: Mapping[str, Array],
 ) -> dict[str, Column]:
-    """One value for each (row, target); rows with an empty list have an empty one."""
+    """Returns one value for each (row, target). A row with an empty list gets an empty list."""
     counts, listed = rows.counts[scored], rows.listed[scored]
     values: Array = np.empty(0, dtype=np.float32)
-    if asked is not None:
+    if request is not None:
         log_prob = outputs["log_prob"]
         if len(scored) < len(rows):
-            log_prob = log_prob[np.isin(asked.positions, scored)[asked.row]]
+            log_prob = log_prob[np.isin(request.positions, scored)[request.row]]
         values = np.minimum(log_prob, 0)
     if task.name == "probabilities":
-        values = _exp(values)
-    column = Ragged(values, counts, listed) if listed.any() else values
+        values = to_probability(values)
+    column = RaggedColumn(values, counts, listed) if listed.any() else values
     return {"log_prob" if task.name == "target_log_prob" else "probabilities": column}
 
 
-def _perplexity(
-    rows: Rows, task: Task, scored: Int64, asked: Asked | None, outputs: Mapping[str, Array]
+def _perplexity_columns(
+    rows: RowBatch,
+    task: Task,
+    scored: Int64,
+    request: GraphRequest | None,
+    outputs: Mapping[str, Array],
 ) -> dict[str, Column]:
-    """Rows out of vocabulary have no log-probability: NaN, which every format writes as none."""
-    full = np.full(len(rows), np.nan, dtype=np.float64)
-    if asked is not None:
+    """Returns the columns of `perplexity`.
+
+    A row out of vocabulary has no log-probability: NaN here, which every format writes as none.
+    """
+    log_prob = np.full(len(rows), np.nan, dtype=np.float64)
+    if request is not None:
         unit = 1.0 if task.log_base is None else math.log(task.log_base)
-        full[asked.positions] = np.minimum(outputs["log_prob"], 0, dtype=np.float64) / unit
+        log_prob[request.positions] = np.minimum(outputs["log_prob"], 0, dtype=np.float64) / unit
     sequences = np.array([rows.sequences[i] for i in scored], dtype=object)
     oov = np.array([i in rows.oov for i in scored.tolist()], dtype=np.bool_)
-    return {"sequence": sequences, "log_prob": full[scored].astype(np.float32), "oov": oov}
+    return {"sequence": sequences, "log_prob": log_prob[scored].astype(np.float32), "oov": oov}
 
 
-def _drawn(target: Array, log_prob: Array, facts: Facts) -> dict[str, Column]:
-    """Targets of each row with labels and probabilities; a search cut short has fewer."""
-    found = log_prob > -np.inf
-    columns = {"targets": target, "probabilities": _exp(log_prob)}
-    if facts.labels is not None:
-        columns = {"targets": target, "labels": facts.label_array[target], **columns}
-    if found.all():
+def _target_columns(target: Array, log_prob: Array, bundle_info: BundleInfo) -> dict[str, Column]:
+    """Returns each row's targets with labels and probabilities.
+
+    A search that `max_blocks` cut short has fewer targets; the log-probability of the rest is
+    -inf.
+    """
+    present = log_prob > -np.inf
+    columns = {"targets": target, "probabilities": to_probability(log_prob)}
+    if bundle_info.labels is not None:
+        columns = {"targets": target, "labels": bundle_info.label_array[target], **columns}
+    if present.all():
         return dict(columns)
-    counts, listed = found.sum(axis=1), np.ones(len(found), dtype=np.bool_)
-    return {name: Ragged(column[found], counts, listed) for name, column in columns.items()}
-
-
-def _exp(log_prob: Array) -> Float64:
-    """In float64: float32 loses what is less likely than 1e-38."""
-    probabilities: Float64 = np.exp(log_prob, dtype=np.float64)
-    return probabilities
+    counts, listed = present.sum(axis=1), np.ones(len(present), dtype=np.bool_)
+    return {name: RaggedColumn(column[present], counts, listed) for name, column in columns.items()}

@@ -1,7 +1,7 @@
-"""Rows as read: one float32 matrix, the targets beside it, and what is wrong with which row.
+"""A batch of parsed rows: one float32 matrix, the targets beside it, and the errors by row.
 
-A flawed row keeps its place: its hidden state is zeros and it has no targets, so that everything
-after reading goes by position and no row can cost another.
+A row with an error keeps its place: its hidden state is zeros and it has no targets. Everything
+after parsing therefore works by position, and one row's error cannot affect another row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +13,26 @@ from numpy.typing import NDArray
 
 from hsoftmax.models.arrays import Array, Float32, Int64
 
-from .bundle_info import Facts
-from .choices import Oov
-from .errors import Flaw
+from .bundle_info import BundleInfo
+from .choices import OovPolicy
+from .errors import RowError
 from .task import Task, needs_target, reads_target
 
-Bool = NDArray[np.bool_]
-Id = str | int | None
-Target = int | str
+BoolArray = NDArray[np.bool_]
+RowId = str | int | None
+TargetOrLabel = int | str
 
-# "any": one or a list; "maybe": or none; "absent": it would be a mistake; "ignored": no matter
-Wanted = Literal["one", "any", "absent", "ignored"]
+# one: exactly one target; any: one target or a list; absent: a target is an error;
+# ignored: targets are not read
+TargetRule = Literal["one", "any", "absent", "ignored"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Integers(Sequence[int]):
-    """Ids that stay an array until one of them is asked for: most formats want no more."""
+class IntegerIds(Sequence[int]):
+    """Ids in an array, which become Python integers only when they are read.
+
+    Columnar formats write the array as it is.
+    """
 
     array: Int64
 
@@ -42,219 +46,247 @@ class Integers(Sequence[int]):
     def __getitem__(self, index: slice) -> list[int]: ...
 
     def __getitem__(self, index: int | slice) -> int | list[int]:
-        found: int | list[int] = self.array[index].tolist()
-        return found
+        ids: int | list[int] = self.array[index].tolist()
+        return ids
 
     def __iter__(self) -> Iterator[int]:
-        numbers: list[int] = self.array.tolist()
-        return iter(numbers)
+        ids: list[int] = self.array.tolist()
+        return iter(ids)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """A chunk of rows in their order.
+class RowBatch:
+    """A batch of rows in input order.
 
     Attributes:
-        lines: of each row in its file, from 1
+        lines: each row's line in its file, from 1
         hidden: [rows, hidden_size]
-        target, counts: the targets of all rows one after another, and how many each row has
-        listed: [rows] whether a row gave a list, and so gets one
-        sequences: what perplexity groups rows by
-        oov: rows whose target is a label that the bundle does not have, where that is no flaw
-        flaws: what is wrong, by position in the chunk
+        target, counts: the targets of all rows one after another, and the number of each row
+        listed: [rows] True if the row gave a list of targets; its result is then a list
+        sequences: the sequence of each row, by which perplexity groups them
+        oov: positions of rows whose label is not in the bundle, if the task excludes those
+        row_errors: errors by position in the batch
     """
 
     lines: Sequence[int]
-    ids: Sequence[Id]
+    ids: Sequence[RowId]
     hidden: Float32
     target: Int64
     counts: Int64
-    listed: Bool
-    sequences: Sequence[Id]
+    listed: BoolArray
+    sequences: Sequence[RowId]
     oov: frozenset[int]
-    flaws: Mapping[int, Flaw]
+    row_errors: Mapping[int, RowError]
 
     def __len__(self) -> int:
         return len(self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What rows are read for."""
+class RowRequirements:
+    """The requirements that a task puts on each row."""
 
-    facts: Facts
-    targets: Wanted
-    oov: Oov = "error"
+    bundle_info: BundleInfo
+    targets: TargetRule
+    oov: OovPolicy = "error"
 
 
 @dataclass(slots=True)
-class Parsed:
+class ParsedRow:
     """One row of a text format, before its numbers are checked."""
 
-    id: Id
+    id: RowId
     input: Sequence[float]
-    targets: Sequence[Target] | None = None
+    targets: Sequence[TargetOrLabel] | None = None
     listed: bool = False
-    sequence: Id = None
-    flaw: Flaw | None = None
+    sequence: RowId = None
+    row_error: RowError | None = None
 
 
-def reading(task: Task, full: bool, facts: Facts) -> Reading:
-    """What `task` wants of a row; `full` where it asks for whole distributions."""
+def row_requirements(
+    task: Task, full_distribution: bool, bundle_info: BundleInfo
+) -> RowRequirements:
+    """Returns the requirements of a task, of which `probabilities` may ask for all targets."""
     if not reads_target(task):
-        return Reading(facts, "ignored")
-    if full and not needs_target(task):
-        return Reading(facts, "absent")
+        return RowRequirements(bundle_info, "ignored")
+    if full_distribution and not needs_target(task):
+        return RowRequirements(bundle_info, "absent")
     if task.name == "perplexity":
-        return Reading(facts, "one", task.oov)
-    return Reading(facts, "any")
+        return RowRequirements(bundle_info, "one", task.oov)
+    return RowRequirements(bundle_info, "any")
 
 
-def flawed(flaw: Flaw, id: Id = None) -> Parsed:
-    """The row that could not be read."""
-    return Parsed(id, (), flaw=flaw)
+def failed_row(row_error: RowError, id: RowId = None) -> ParsedRow:
+    """Returns a row that could not be parsed, with its id if that could be read."""
+    return ParsedRow(id, (), row_error=row_error)
 
 
-def gather(parsed: Sequence[Parsed], first_line: int, reading: Reading) -> Rows:
-    """Rows of a text format, checked."""
-    flaws = {i: row.flaw for i, row in enumerate(parsed) if row.flaw is not None}
-    hidden = _matrix(parsed, flaws, reading.facts.hidden_size)
-    entries = [None if i in flaws else row.targets for i, row in enumerate(parsed)]
-    listed = np.fromiter((row.listed for row in parsed), dtype=np.bool_, count=len(parsed))
-    target, counts, oov = resolve(entries, listed, flaws, reading)
-    return Rows(
-        lines=range(first_line, first_line + len(parsed)),
-        ids=[row.id for row in parsed],
+def build_row_batch(
+    rows: Sequence[ParsedRow], first_line: int, requirements: RowRequirements
+) -> RowBatch:
+    """Checks the parsed rows of a text format and builds their batch."""
+    row_errors = {i: row.row_error for i, row in enumerate(rows) if row.row_error is not None}
+    hidden = _hidden_matrix(rows, row_errors, requirements.bundle_info.hidden_size)
+    entries = [None if i in row_errors else row.targets for i, row in enumerate(rows)]
+    listed = np.fromiter((row.listed for row in rows), dtype=np.bool_, count=len(rows))
+    target, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
+    return RowBatch(
+        lines=range(first_line, first_line + len(rows)),
+        ids=[row.id for row in rows],
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=[row.sequence for row in parsed],
+        sequences=[row.sequence for row in rows],
         oov=oov,
-        flaws=flaws,
+        row_errors=row_errors,
     )
 
 
-def _matrix(parsed: Sequence[Parsed], flaws: dict[int, Flaw], width: int) -> Float32:
-    """[rows, width] of what is well-formed; the rest becomes a flaw."""
-    good = []
-    for i, row in enumerate(parsed):
-        if i in flaws:
+def _hidden_matrix(
+    rows: Sequence[ParsedRow], row_errors: dict[int, RowError], width: int
+) -> Float32:
+    """Returns [rows, width]; a row of another width or with a bad number gets an error."""
+    well_formed = []
+    for i, row in enumerate(rows):
+        if i in row_errors:
             continue
         if len(row.input) == width:
-            good.append(i)
+            well_formed.append(i)
         else:
-            flaws[i] = wrong_width(width, len(row.input))
-    hidden = np.zeros((len(parsed), width), dtype=np.float32)
-    if good:
-        numbers = np.array([parsed[i].input for i in good], dtype=np.float64)
+            row_errors[i] = wrong_width(width, len(row.input))
+    hidden = np.zeros((len(rows), width), dtype=np.float32)
+    if well_formed:
+        numbers = np.array([rows[i].input for i in well_formed], dtype=np.float64)
         with np.errstate(over="ignore"):
-            hidden[good] = numbers.astype(np.float32)
-    expect_finite(hidden, flaws)
+            hidden[well_formed] = numbers.astype(np.float32)
+    expect_finite(hidden, row_errors)
     return hidden
 
 
-def wrong_width(wanted: int, got: int) -> Flaw:
-    return Flaw("invalid_query", f"input: expected {wanted} numbers, got {got}")
+def wrong_width(expected: int, got: int) -> RowError:
+    return RowError("invalid_query", f"input: expected {expected} numbers, got {got}")
 
 
-def sums_of(hidden: Float32) -> Float32:
-    """[rows]; those of finite numbers alone may be infinite, and no others are finite."""
+def row_sums(hidden: Float32) -> Float32:
+    """Returns the sum of each row, by which `expect_finite` finds rows to look at.
+
+    A finite sum proves that all numbers of the row are finite. An infinite sum does not prove the
+    opposite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         sums: Float32 = np.einsum("ij->i", hidden)  # one pass, no mask; much faster than `sum`
     return sums
 
 
-def expect_finite(hidden: Float32, flaws: dict[int, Flaw], sums: Float32 | None = None) -> None:
-    """Rows with NaN, or infinity in float32, become flaws and zeros; in place."""
-    suspects = np.flatnonzero(~np.isfinite(sums_of(hidden) if sums is None else sums))
+def expect_finite(
+    hidden: Float32, row_errors: dict[int, RowError], sums: Float32 | None = None
+) -> None:
+    """Gives rows with NaN or infinity an error, and sets them to zeros, in place."""
+    suspects = np.flatnonzero(~np.isfinite(row_sums(hidden) if sums is None else sums))
     for i in map(int, suspects):
-        wrong = np.flatnonzero(~np.isfinite(hidden[i]))
-        if not len(wrong):
-            continue  # finite numbers whose sum is not
-        flaws[i] = Flaw(
+        not_finite = np.flatnonzero(~np.isfinite(hidden[i]))
+        if not len(not_finite):
+            continue  # all numbers are finite, only their sum is not
+        row_errors[i] = RowError(
             "invalid_query",
-            f"input position {wrong[0]}: expected a finite number within float32, "
-            f"got {hidden[i, wrong[0]]}",
+            f"input position {not_finite[0]}: expected a finite number within float32, "
+            f"got {hidden[i, not_finite[0]]}",
         )
         hidden[i] = 0
 
 
-def resolve(
-    entries: Sequence[Sequence[Target] | None],
+def resolve_targets(
+    entries: Sequence[Sequence[TargetOrLabel] | None],
     listed: Array,
-    flaws: dict[int, Flaw],
-    reading: Reading,
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
 ) -> tuple[Int64, Int64, frozenset[int]]:
-    """(targets of all rows, how many each has, rows out of vocabulary); the rest becomes flaws."""
+    """Turns targets and labels into target numbers; adds the errors to `row_errors`.
+
+    Returns:
+        (targets of all rows one after another, the number of each row, rows out of vocabulary)
+    """
     counts = np.zeros(len(entries), dtype=np.int64)
-    numbers: list[int] = []
+    targets: list[int] = []
     oov = set()
     for i, entry in enumerate(entries):
-        if i in flaws or reading.targets == "ignored":
+        if i in row_errors or requirements.targets == "ignored":
             continue
         try:
-            found = _numbers(entry, bool(listed[i]), reading)
-        except Flaw as flaw:
-            if flaw.code == "unknown_label" and reading.oov == "exclude":
+            row_targets = _row_targets(entry, bool(listed[i]), requirements)
+        except RowError as row_error:
+            if row_error.code == "unknown_label" and requirements.oov == "exclude":
                 oov.add(i)
             else:
-                flaws[i] = flaw
+                row_errors[i] = row_error
             continue
-        counts[i] = len(found)
-        numbers += found
-    return np.array(numbers, dtype=np.int64), counts, frozenset(oov)
+        counts[i] = len(row_targets)
+        targets += row_targets
+    return np.array(targets, dtype=np.int64), counts, frozenset(oov)
 
 
-def resolve_numbers(
-    target: Int64, present: Bool, flaws: dict[int, Flaw], reading: Reading
+def resolve_target_column(
+    target: Int64,
+    present: BoolArray,
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
 ) -> tuple[Int64, Int64]:
-    """As `resolve`, of one number a row: (targets of all rows, how many each has)."""
-    if reading.targets in ("ignored", "absent"):
+    """Does the same as `resolve_targets` for a column of one number for each row.
+
+    Returns:
+        (targets of all rows one after another, the number of each row)
+    """
+    if requirements.targets in ("ignored", "absent"):
         return np.empty(0, dtype=np.int64), np.zeros(len(target), dtype=np.int64)
     counts = np.ones(len(target), dtype=np.int64)
     for i in map(int, np.flatnonzero(~present)):
-        flaws.setdefault(i, Flaw("invalid_query", "target: expected a value, got none"))
-    wrong = (target < 0) | (target >= reading.facts.num_targets)
-    for i in map(int, np.flatnonzero(wrong & present)):
-        flaws.setdefault(i, out_of_range(int(target[i]), reading.facts))
-    counts[list(flaws)] = 0
+        row_errors.setdefault(i, RowError("invalid_query", "target: expected a value, got none"))
+    outside = (target < 0) | (target >= requirements.bundle_info.num_targets)
+    for i in map(int, np.flatnonzero(outside & present)):
+        row_errors.setdefault(i, out_of_range(int(target[i]), requirements.bundle_info))
+    counts[list(row_errors)] = 0
     return target[counts > 0], counts
 
 
-def _numbers(entry: Sequence[Target] | None, listed: bool, reading: Reading) -> list[int]:
-    """A row's targets, in range. Raises Flaw."""
-    if reading.targets == "absent":
+def _row_targets(
+    entry: Sequence[TargetOrLabel] | None, listed: bool, requirements: RowRequirements
+) -> list[int]:
+    """Returns a row's targets, all in range. Raises RowError."""
+    if requirements.targets == "absent":
         if entry is not None:
-            raise Flaw("invalid_query", "target: expected none, as in the first row, got one")
+            raise RowError("invalid_query", "target: expected none, as in the first row, got one")
         return []
     if entry is None:
-        raise Flaw("invalid_query", "target: expected a value, got none")
-    if listed and reading.targets == "one":
-        raise Flaw("invalid_query", "targets: expected one `target` in each row, got a list")
-    return [_number(target, reading.facts) for target in entry]
+        raise RowError("invalid_query", "target: expected a value, got none")
+    if listed and requirements.targets == "one":
+        raise RowError("invalid_query", "targets: expected one `target` in each row, got a list")
+    return [_target_number(target, requirements.bundle_info) for target in entry]
 
 
-def _number(target: Target, facts: Facts) -> int:
+def _target_number(target: TargetOrLabel, bundle_info: BundleInfo) -> int:
     if isinstance(target, str):
-        return _labelled(target, facts)
-    if not 0 <= target < facts.num_targets:
-        raise out_of_range(target, facts)
+        return _target_of_label(target, bundle_info)
+    if not 0 <= target < bundle_info.num_targets:
+        raise out_of_range(target, bundle_info)
     return target
 
 
-def out_of_range(target: int, facts: Facts) -> Flaw:
-    return Flaw(
-        "target_out_of_range", f"target: expected 0 to {facts.num_targets - 1}, got {target}"
+def out_of_range(target: int, bundle_info: BundleInfo) -> RowError:
+    return RowError(
+        "target_out_of_range", f"target: expected 0 to {bundle_info.num_targets - 1}, got {target}"
     )
 
 
-def _labelled(label: str, facts: Facts) -> int:
-    if facts.labels is None:
-        raise Flaw(
-            "unknown_label", f"target: expected an integer, as {facts.name} has no labels, got text"
+def _target_of_label(label: str, bundle_info: BundleInfo) -> int:
+    if bundle_info.labels is None:
+        raise RowError(
+            "unknown_label",
+            f"target: expected an integer, as {bundle_info.name} has no labels, got text",
         )
     try:
-        return facts.target_of_label[label]
+        return bundle_info.target_of_label[label]
     except KeyError:
-        raise Flaw("unknown_label", f"target: no label {label[:60]!r} in {facts.name}") from None
+        raise RowError(
+            "unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}"
+        ) from None

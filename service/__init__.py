@@ -1,7 +1,7 @@
-"""Bundles over HTTP: sessions over a repository, the /v1 routes, health and metrics.
+"""Serves bundles over HTTP: sessions over a repository, the /v1 routes, health and metrics.
 
-The names of the package are those of `public`, which is imported when the first one is used
-(PEP 562). Until then `settings` can be imported without the libraries that the rest needs.
+The public names come from `public`, which is imported at the first use of a name (PEP 562). Until
+then `settings` can be imported without the libraries that the other modules need.
 """
 
 from importlib import import_module
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # A module of the package is not looked for in `public`, which may be about to import it.
+        # A module is imported by its own name: `public` may be waiting for it.
         if find_spec(f".{name}", __name__) is not None:
             return import_module(f".{name}", __name__)
         value = getattr(import_module(".public", __name__), name)

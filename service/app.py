@@ -1,4 +1,10 @@
-"""`create_app`: settings to a FastAPI application, with nothing global in between."""
+"""`create_app`: settings to an ASGI application, with nothing global in between.
+
+A request passes plain ASGI layers before anything of the framework:
+
+    RequestLog -> Tracing -> Authentication -> Compression -> Dispatcher -> endpoint
+                                                                         -> FastAPI
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -6,62 +12,88 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from fastapi import FastAPI
+from starlette.datastructures import State
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from hsoftmax.runtime.devices import Device, DeviceError
-from hsoftmax.runtime.sessions import choose_device
 
 from .api import (
     Endpoint,
     ScoreEndpoint,
+    add_error_handlers,
     admin_routes,
     batch_routes,
     bundle_routes,
     file_routes,
     health_routes,
+    operation_endpoints,
+    operation_path,
     page_routes,
-    question_endpoints,
 )
-from .api.dispatch import Shortcut
+from .api.dispatch import Dispatcher
+from .api.methods import Methods
 from .api.openapi import document
-from .context import Core, core_of
+from .context import AppContext, build_context, context_of
 from .control import answer_peer, keep
-from .engine import INLINE_WORK, Bounds, Engine
-from .errors import InvalidQuery, ServiceError, StartError
-from .health import Health
-from .http.responses import UNFORESEEN, error_response, of_status
-from .jobs import Jobs
 from .logging import Log, json_log
-from .metrics import Metrics
-from .middleware.api_keys import Keys
-from .middleware.authentication import Gate
-from .middleware.compression import Compression
-from .middleware.request_log import Rim
-from .middleware.tracing import Traced, open_traces
-from .repository.polling import watch
-from .repository.repository import Repository
-from .resources import keep_for_good
+from .middleware.authentication import AuthenticationMiddleware
+from .middleware.compression import CompressionMiddleware
+from .middleware.request_log import RequestLogMiddleware
+from .middleware.tracing import TracingMiddleware
+from .repository.daemon_thread import in_daemon_thread
+from .repository.polling import poll
+from .resources import freeze_gc
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 
-_ROUTES = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
+_ROUTERS = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
 
+class Application:
+    """The service as an ASGI application.
+
+    Attributes:
+        api: FastAPI with every route, for its router and its OpenAPI document
+        layers: the ASGI layers around the endpoints and `api`
+    """
+
+    def __init__(self, api: FastAPI, layers: ASGIApp) -> None:
+        self.api = api
+        self.layers = layers
+
+    @property
+    def state(self) -> State:
+        """The state of `api`, which holds the context."""
+        return self.api.state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.layers if scope["type"] == "http" else self.api
+        await app(scope, receive, send)
+
+
 def create_app(
-    settings: Settings, *, log: Log | None = None, peers: Peers | None = None
-) -> FastAPI:
-    """The service over a repository; bundles are loaded once the app has started.
+    settings: Settings, *, log: Log | None = None, peers: WorkerChannel | None = None
+) -> Application:
+    """Build the service over a repository; it loads the bundles once the app has started.
 
     Raises:
         StartError: no such repository, or a device that is not there.
     """
-    core = _core(settings, log or json_log(settings.log_level), peers)
-    app = _Service(
+    context = build_context(settings, log or json_log(settings.log_level), peers)
+    endpoints: dict[str, Endpoint | ScoreEndpoint] = {
+        **operation_endpoints(context),
+        "score": ScoreEndpoint(context),
+    }
+    api, routes = _api(context, endpoints)
+    return Application(api, _layers(Methods(api, routes), endpoints, context))
+
+
+def _api(
+    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
+) -> tuple[FastAPI, list[BaseRoute]]:
+    """FastAPI, and all of its routes: its own, and the endpoints that are raw ASGI."""
+    api = FastAPI(
         title="hsoftmax",
         version=version("hsoftmax"),
         description=_DESCRIPTION,
@@ -71,139 +103,51 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looked up at each request
         lifespan=_lifespan,
     )
-    app.state.core = core
-    endpoints: dict[str, Endpoint | ScoreEndpoint] = {
-        **question_endpoints(core),
-        "score": ScoreEndpoint(core),
-    }
-    _add_routes(app, endpoints)
-    _handle_errors(app)
-    app.middleware_stack = _layers(app.build_middleware_stack(), endpoints, core)
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way
-    return app
-
-
-class _Service(FastAPI):
-    """FastAPI, but without what it does before its middleware, which nothing here needs."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self.middleware_stack is None:
-            return await super().__call__(scope, receive, send)
-        scope["app"] = self
-        await self.middleware_stack(scope, receive, send)
-
-
-def _add_routes(app: FastAPI, endpoints: Mapping[str, Endpoint | ScoreEndpoint]) -> None:
-    """All of them: the endpoints that are raw ASGI, and the framework's own."""
+    api.state.context = context
     for name, endpoint in endpoints.items():
-        app.router.routes.append(Route(endpoint.path, endpoint, methods=["POST"], name=name))
-    for routes in _ROUTES:
-        app.include_router(routes)
+        path = operation_path(name)
+        api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
+    for router in _ROUTERS:
+        api.include_router(router)
+    routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
+    add_error_handlers(api, routes)
+    api.openapi = lambda: document(api)  # type: ignore[method-assign]  # FastAPI's own way
+    return api, routes
 
 
-def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], core: Core) -> ASGIApp:
-    """What a request passes on its way to the framework, from the inside out."""
-    app = Shortcut(app, endpoints)
-    if core.keys.closed:
-        app = Gate(app, core.keys)
-    app = Compression(app, core.settings.compress_above)
-    if core.traces is not None:
-        app = Traced(app, core.traces)
-    return Rim(app, core.metrics, core.log, core.health)
-
-
-def _core(settings: Settings, log: Log, peers: Peers | None) -> Core:
-    device = _device(settings)
-    metrics, health = Metrics(), Health()
-    repository = Repository(
-        settings.repository,
-        device=device,
-        check_hashes=settings.check_hashes,
-        log=log,
-        unloaded=frozenset() if peers is None else peers.unloaded,
-    )
-    engine = _engine(settings, log, metrics)
-    return Core(
-        settings=settings,
-        repository=repository,
-        engine=engine,
-        health=health,
-        keys=Keys(settings, log),
-        metrics=metrics,
-        log=log,
-        jobs=Jobs(settings, repository, engine, health, metrics, log),
-        peers=peers,
-        traces=open_traces(log),
-    )
-
-
-def _device(settings: Settings) -> Device:
-    try:
-        return choose_device(settings.device, settings.threads)
-    except DeviceError as error:
-        raise StartError(str(error)) from None
-
-
-def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
-    return Engine(
-        settings.threads,
-        log,
-        metrics,
-        bounds=Bounds(
-            settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
-        ),
-        timeout=settings.timeout,
-        inline_work=INLINE_WORK,
-        batching=settings.batching,
-    )
+def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], context: AppContext) -> ASGIApp:
+    """The layers around FastAPI, from the inside out."""
+    app = Dispatcher(app, endpoints)
+    app = CompressionMiddleware(app, context.settings.compress_above)
+    if context.keys.closed:
+        app = AuthenticationMiddleware(app, context.keys)
+    if context.traces is not None:
+        app = TracingMiddleware(app, context.traces)
+    return RequestLogMiddleware(app, context.metrics, context.log, context.health)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    core = core_of(app)
-    if core.peers is not None:
-        await core.peers.listen(partial(answer_peer, core))
-    following = asyncio.create_task(_follow(core))
-    core.jobs.start(asyncio.get_running_loop())
+    context = context_of(app)
+    if context.peers is not None:
+        await context.peers.listen(partial(answer_peer, context))
+    following = asyncio.create_task(_follow(context))
+    context.jobs.start(asyncio.get_running_loop())
     yield
-    await asyncio.to_thread(core.jobs.stop)
-    if core.peers is not None:
-        keep(core)
-        core.peers.close()
-    core.engine.close()
-    if core.traces is not None:
-        await asyncio.to_thread(core.traces.close)
+    await asyncio.to_thread(context.jobs.stop)
+    if context.peers is not None:
+        keep(context)
+        context.peers.close()
+    context.engine.close()
+    if context.traces is not None:
+        await asyncio.to_thread(context.traces.close)
     following.cancel()
     await asyncio.wait([following])
 
 
-async def _follow(core: Core) -> None:
+async def _follow(context: AppContext) -> None:
     """Load the repository, then keep up with it."""
-    await asyncio.to_thread(core.load)
-    keep_for_good()
-    if core.settings.watch:
-        await watch(core.repository, core.log, core.health.recover)
-
-
-def _handle_errors(app: FastAPI) -> None:
-    """All kinds of error, one shape; the rim logs those that nobody foresaw."""
-
-    @app.exception_handler(ServiceError)
-    async def service_error(request: Request, error: ServiceError) -> Response:
-        return error_response(error, request.scope)
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        allowed = (error.headers or {}).get("Allow")
-        return error_response(of_status(error.status_code, allowed), request.scope, error.headers)
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        return error_response(UNFORESEEN, request.scope)
-
-    @app.exception_handler(RequestValidationError)
-    async def parameter_error(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        wanted = first["msg"].removeprefix("Input should be ").partition(",")[0]
-        sentence = f"{first['loc'][-1]}: expected {wanted}, got {str(first['input'])[:60]!r}"
-        return error_response(InvalidQuery(sentence), request.scope)
+    await in_daemon_thread(context.load)
+    freeze_gc()
+    if context.settings.watch:
+        await poll(context.repository, context.log, context.health.recover)

@@ -2,35 +2,40 @@
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
-from fastapi import FastAPI
+from starlette.datastructures import State
 
-from .engine import Engine
+from hsoftmax.runtime.devices import Device, DeviceError
+from hsoftmax.runtime.sessions import choose_device
+
+from .engine import INLINE_MAX_COST, Engine, QueueLimits
+from .errors import StartError
 from .health import Health
-from .jobs import Jobs
+from .jobs import JobManager
 from .logging import Log
 from .metrics import Metrics
-from .middleware.api_keys import Keys
-from .middleware.tracing import Traces
+from .middleware.api_keys import ApiKeys
+from .middleware.tracing import Tracer, open_tracer
 from .repository.repository import Repository
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
+class AppContext:
     """The parts with a lifetime, and the settings they were made from."""
 
     settings: Settings
     repository: Repository
     engine: Engine
     health: Health
-    keys: Keys
+    keys: ApiKeys
     metrics: Metrics
     log: Log
-    jobs: Jobs
-    peers: Peers | None = None
-    traces: Traces | None = None
+    jobs: JobManager
+    peers: WorkerChannel | None = None
+    traces: Tracer | None = None
 
     def load(self) -> None:
         """Load the repository, and say how it went; nothing that happens here stops the process."""
@@ -41,16 +46,72 @@ class Core:
             self.health.failure = "the repository could not be read"
             self.log.exception("load_failed")
             return
-        self.log.info(
+        bundles = self.repository.names()
+        say = self.log.info if bundles else self.log.warning
+        say(
             "loaded",
-            bundles=self.repository.names(),
-            refused=list(self.repository.refused),
+            bundles=bundles,
+            refused=dict(self.repository.refused),
             device=self.repository.device.name,
             ms=round((perf_counter() - started) * 1e3, 1),
         )
 
 
-def core_of(app: FastAPI) -> Core:
-    """What `create_app` made the app of."""
-    core: Core = app.state.core
-    return core
+def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> AppContext:
+    """Everything with a lifetime, built from the settings. Raises StartError."""
+    device = _device(settings)
+    metrics, health = Metrics(), Health()
+    repository = Repository(
+        settings.repository,
+        device=device,
+        check_hashes=settings.check_hashes,
+        log=log,
+        unloaded=frozenset() if peers is None else peers.unloaded,
+    )
+    engine = _engine(settings, log, metrics)
+    return AppContext(
+        settings=settings,
+        repository=repository,
+        engine=engine,
+        health=health,
+        keys=ApiKeys(settings, log),
+        metrics=metrics,
+        log=log,
+        jobs=JobManager(settings, repository, engine, health, metrics, log),
+        peers=peers,
+        traces=open_tracer(log),
+    )
+
+
+def _device(settings: Settings) -> Device:
+    try:
+        return choose_device(settings.device, settings.threads)
+    except DeviceError as error:
+        raise StartError(str(error)) from None
+
+
+def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
+    return Engine(
+        settings.threads,
+        log,
+        metrics,
+        limits=QueueLimits(
+            settings.max_queue_requests, settings.max_queue_rows, settings.max_queue_bytes
+        ),
+        timeout=settings.timeout,
+        inline_max_cost=INLINE_MAX_COST,
+        batching=settings.batching,
+    )
+
+
+class HasState(Protocol):
+    """The application, or FastAPI in it."""
+
+    @property
+    def state(self) -> State: ...
+
+
+def context_of(app: HasState) -> AppContext:
+    """The context of which `create_app` made the app."""
+    context: AppContext = app.state.context
+    return context

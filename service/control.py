@@ -4,78 +4,79 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from .context import Core
+from .context import AppContext
 from .errors import NotAlive
+from .repository.daemon_thread import in_daemon_thread
 from .resources import resident_bytes
 from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 
-async def reload(core: Core, name: str) -> Mapping[str, str]:
+async def reload(context: AppContext, name: str) -> Mapping[str, str]:
     """Reload a bundle everywhere; what was refused anywhere."""
-    refused = dict(await asyncio.to_thread(core.repository.reload, name))
-    if core.peers is not None:
-        core.peers.remember(core.repository.unloaded)
-        for told in await core.peers.tell({"do": "reload", "name": name}):
+    refused = dict(await in_daemon_thread(context.repository.reload, name))
+    if context.peers is not None:
+        context.peers.persist_unloaded(context.repository.unloaded)
+        for told in await context.peers.broadcast({"do": "reload", "name": name}):
             refused |= told["refused"]
     return refused
 
 
-async def unload(core: Core, name: str) -> None:
+async def unload(context: AppContext, name: str) -> None:
     """Unload a bundle everywhere. Raises UnknownBundle if it is not served here."""
-    await asyncio.to_thread(core.repository.unload, name)
-    if core.peers is not None:
-        core.peers.remember(core.repository.unloaded)
-        await core.peers.tell({"do": "unload", "name": name})
+    await in_daemon_thread(context.repository.unload, name)
+    if context.peers is not None:
+        context.peers.persist_unloaded(context.repository.unloaded)
+        await context.peers.broadcast({"do": "unload", "name": name})
 
 
-async def metrics_page(core: Core) -> bytes:
+async def metrics_page(context: AppContext) -> bytes:
     """What all workers have counted, in Prometheus' text format."""
-    _look(core)
-    if core.peers is None:
-        return core.metrics.page()
-    whole = await core.peers.counted(keep(core))
+    _look(context)
+    if context.peers is None:
+        return context.metrics.page()
+    whole = await context.peers.collect(keep(context))
     return await asyncio.to_thread(page, whole)
 
 
-def keep(core: Core) -> Snapshot:
+def keep(context: AppContext) -> Snapshot:
     """Keep what was counted for a successor."""
-    assert core.peers is not None
-    _look(core)
-    return core.peers.keep(snapshot(core.metrics.collected()))
+    assert context.peers is not None
+    _look(context)
+    return context.peers.persist(snapshot(context.metrics.collected()))
 
 
-async def answer_peer(core: Core, question: dict[str, Any]) -> dict[str, Any]:
+async def answer_peer(context: AppContext, question: dict[str, Any]) -> dict[str, Any]:
     """What another worker, or the process above them, asks."""
     name = question.get("name", "")
     match question["do"]:
         case "count":
-            keep(core)
+            keep(context)
         case "live":
-            return {"alive": _is_alive(core)}
+            return {"alive": _is_alive(context)}
         case "reload":
-            refused = await asyncio.to_thread(core.repository.reload, name)
+            refused = await in_daemon_thread(context.repository.reload, name)
             return {"refused": dict(refused)}
         case "unload":
-            if name in core.repository.names():
-                await asyncio.to_thread(core.repository.unload, name)
+            if name in context.repository.names():
+                await in_daemon_thread(context.repository.unload, name)
     return {}
 
 
-def _look(core: Core) -> None:
+def _look(context: AppContext) -> None:
     """Set the gauges to what is the case now."""
-    core.metrics.ready(core.health.is_ready(core.repository))
-    core.metrics.waiting(core.engine.waiting())
-    core.metrics.bundles(
+    context.metrics.ready(context.health.is_ready(context.repository))
+    context.metrics.waiting(context.engine.waiting())
+    context.metrics.bundles(
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
-        for one in core.repository
+        for one in context.repository
     )
-    core.jobs.count()
-    core.metrics.memory(resident_bytes())
+    context.jobs.update_metrics()
+    context.metrics.memory(resident_bytes())
 
 
-def _is_alive(core: Core) -> bool:
+def _is_alive(context: AppContext) -> bool:
     try:
-        core.health.expect_alive(core.engine)
+        context.health.expect_alive(context.engine)
     except NotAlive:
         return False
     return True

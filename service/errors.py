@@ -1,4 +1,4 @@
-"""What can go wrong with a request or with the start of the service.
+"""Errors of requests, each with an HTTP status and a code, and of the service's start.
 
     ServiceError                     status  code
     ├── Malformed                       400  invalid_json
@@ -20,6 +20,7 @@
     ├── KeyReused                       409  idempotency_key_reused
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
+    ├── UrlTooLong                      414  url_too_long
     ├── UnsupportedMediaType            415  unsupported_media_type
     ├── RangeNotSatisfiable             416  range_not_satisfiable
     ├── InvalidQuery                    422  invalid_query
@@ -28,8 +29,10 @@
     │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
+    ├── HeadTooLarge                    431  head_too_large
     ├── Internal                        500  internal
     │   └── InferenceFailed                  inference_failed
+    ├── NotSupported                    501  not_supported
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
@@ -37,8 +40,8 @@
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
 
-The text of a ServiceError is read by the client: one sentence, what was got and what was wanted,
-and nothing of the inside.
+The client reads the message of a ServiceError: one sentence that says what was got and what was
+expected, without internals.
 """
 
 from typing import ClassVar
@@ -47,14 +50,14 @@ from hsoftmax.models import UserError
 
 
 class ServiceError(UserError):
-    """Base of all that is answered in the one error shape."""
+    """Base of all errors that are sent to a client, in one JSON shape."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after: int | None = None
 
     def __init_subclass__(cls, *, code: str, status: int | None = None) -> None:
-        """Every kind has a code of its own, and a status, if only the one of its parent."""
+        """Set the class's code, and its status if it differs from the parent's."""
         super().__init_subclass__()
         cls.code = code
         if status is not None:
@@ -62,27 +65,27 @@ class ServiceError(UserError):
 
 
 class Malformed(ServiceError, status=400, code="invalid_json"):
-    """A body that cannot be read as JSON at all."""
+    """The body is not JSON."""
 
 
 class Unreadable(ServiceError, status=400, code="unreadable_body"):
-    """A body that is not in the format or the compression that it says."""
+    """The body does not have the format or the compression that its headers name."""
 
 
 class NotHttp(ServiceError, status=400, code="invalid_http"):
-    """What came down a connection is no request at all."""
+    """The bytes of a connection are not an HTTP request."""
 
 
 class Unauthorized(ServiceError, status=401, code="unauthorized"):
-    """No key, or one that is not known."""
+    """The request has no API key, or an unknown one."""
 
 
 class Forbidden(ServiceError, status=403, code="forbidden"):
-    """A key that does not open this."""
+    """The API key does not allow this request."""
 
 
 class NotFound(ServiceError, status=404, code="not_found"):
-    """No such route."""
+    """There is no such route."""
 
 
 class UnknownBundle(NotFound, code="unknown_bundle"):
@@ -94,75 +97,87 @@ class UnknownVersion(NotFound, code="unknown_version"):
 
 
 class UnknownTask(NotFound, code="unknown_task"):
-    """The bundle has no graph for what was asked."""
+    """The bundle has no graph for the task."""
 
 
 class UnknownFile(NotFound, code="unknown_file"):
-    """No such file was uploaded or made by a job, or it is gone."""
+    """No such file was uploaded or written by a job, or it was deleted."""
 
 
 class UnknownBatch(NotFound, code="unknown_batch"):
-    """No such job, or it ended so long ago that it is gone."""
+    """There is no such job, or it ended so long ago that it was deleted."""
 
 
 class MethodNotAllowed(ServiceError, status=405, code="method_not_allowed"):
-    """The route is there, for another method."""
+    """The route exists, but not for this method."""
 
 
 class NotAcceptable(ServiceError, status=406, code="not_acceptable"):
-    """An answer that cannot be given in the format that is wanted."""
+    """The response cannot be given in a format that the client accepts."""
 
 
 class SlowBody(ServiceError, status=408, code="slow_body"):
-    """A body that took too long to arrive."""
+    """The body took too long to arrive."""
 
 
 class BundleRefused(ServiceError, status=409, code="bundle_refused"):
-    """A reload that found a version which cannot be served; what was served still is."""
+    """A reload found a version that cannot be loaded; the old one stays served."""
 
 
 class FileInUse(ServiceError, status=409, code="file_in_use"):
-    """A file that a job has yet to read."""
+    """A job still needs to read the file."""
 
 
 class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
-    """An idempotency key that came with another body before."""
+    """The idempotency key was used before with another body."""
 
 
 class BatchEnded(ServiceError, status=409, code="batch_ended"):
-    """A job that can no longer be cancelled."""
+    """The job has ended and cannot be cancelled."""
 
 
 class TooLarge(ServiceError, status=413, code="too_large"):
-    """A body, a number of rows or an answer beyond the limits."""
+    """The body, the number of rows or the response exceeds a limit."""
+
+
+class UrlTooLong(ServiceError, status=414, code="url_too_long"):
+    """The URL of a request is longer than the service reads."""
+
+
+class HeadTooLarge(ServiceError, status=431, code="head_too_large"):
+    """The headers of a request, or its trailers, are more than the service reads."""
+
+
+class NotSupported(ServiceError, status=501, code="not_supported"):
+    """A method or a transfer coding of HTTP that the service does not have."""
 
 
 class UnsupportedMediaType(ServiceError, status=415, code="unsupported_media_type"):
-    """A body in a format or a compression that is not known here."""
+    """The format or the compression of the body is not supported."""
 
 
 class RangeNotSatisfiable(ServiceError, status=416, code="range_not_satisfiable"):
-    """A part of a file that it does not have."""
+    """The requested range is not in the file."""
 
 
 class InvalidQuery(ServiceError, status=422, code="invalid_query"):
-    """JSON, but not a question that this bundle can answer."""
+    """The query is JSON, but this bundle cannot answer it."""
 
 
 class TargetOutOfRange(InvalidQuery, code="target_out_of_range"):
-    """A target that is not in [0, num_targets)."""
+    """A target is not in [0, num_targets)."""
 
 
 class UnknownLabel(InvalidQuery, code="unknown_label"):
-    """A label that the bundle does not have."""
+    """The bundle does not have the label."""
 
 
 class DuplicateId(InvalidQuery, code="duplicate_id"):
-    """A row whose id an earlier one has."""
+    """A row has the same id as an earlier row."""
 
 
 class Overloaded(ServiceError, status=429, code="overloaded"):
-    """Too much is waiting; there may be room again after `retry_after` whole seconds."""
+    """The queue is full; there may be room after `retry_after` whole seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
@@ -170,38 +185,38 @@ class Overloaded(ServiceError, status=429, code="overloaded"):
 
 
 class TooManyJobs(Overloaded, code="too_many_jobs"):
-    """As many jobs wait as may."""
+    """The maximum number of jobs is waiting or running."""
 
 
 class Internal(ServiceError, status=500, code="internal"):
-    """A fault of the service; the log has it under the request's id."""
+    """The service has failed; the log has the reason under the request's id."""
 
 
 class InferenceFailed(Internal, code="inference_failed"):
-    """A graph that stopped, or gave something that is not a number."""
+    """A graph failed, or its output is not a number."""
 
 
 class NotReady(ServiceError, status=503, code="not_ready"):
-    """Loading, empty or draining."""
+    """The service is loading, has no bundle, or is draining."""
 
     retry_after = 1
 
 
 class NotAlive(NotReady, code="not_alive"):
-    """A compute thread has ended, or is stuck: the process should be started again."""
+    """A compute thread has ended or is stuck, so the process should be restarted."""
 
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
-    """Files and jobs have no place to be kept."""
+    """The state directory for files and jobs cannot be used."""
 
 
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):
-    """No answer within the time that the client, or the service, gives it."""
+    """There was no result within the timeout of the client or the service."""
 
 
 class StorageFull(ServiceError, status=507, code="storage_full"):
-    """No room for more files."""
+    """There is no room for more files."""
 
 
 class StartError(UserError):
-    """The service cannot start as it was told to; the text is one line for its operator."""
+    """The service cannot start; the message is one line for its operator."""

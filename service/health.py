@@ -36,7 +36,7 @@ class Health:
             raise NotReady("not ready: the service is draining before it stops")
         if self.failure is not None:
             raise NotReady(f"not ready: {self.failure}")
-        if not repository.loaded:
+        if not repository.is_loaded:
             raise NotReady("not ready: bundles are being loaded")
         if not repository.names():
             raise NotReady(f"not ready: {_why_nothing(repository)}")

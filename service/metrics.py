@@ -1,8 +1,9 @@
-"""What one app counts, and Prometheus' page of it.
+"""The metrics of one process, and their page in Prometheus' text format.
 
-Counting is on the way of every request, so that what each has is only put down, and added up for
-many of them in one go; all in the event loop's thread. Prometheus' own objects take a lock and
-microseconds for each. They are made of the counts when the page is asked for.
+The engine, the routes, the streams and the jobs record them, on the event loop's thread. Recording
+is on the path of every request, so it only appends to a list, which is added to the counts in one
+go. Prometheus' own objects take a lock and microseconds for each record. They are built from the
+counts when the page is requested.
 """
 
 import math
@@ -18,14 +19,14 @@ from prometheus_client.core import (
     Metric,
 )
 
-# 50 µs to 26 s, each half as long again: path queries and full distributions on one scale.
+# 50 µs to 26 s in steps of 1.5: path queries and full distributions on one scale.
 _SECONDS = tuple(50e-6 * 1.5**i for i in range(33))
 _ROWS = tuple(float(2**i) for i in range(17))
 
 _ROUTE = ("route", "model")
 _LANE = ("lane",)
 
-# By name after "hsoftmax_": what it counts, and its labels.
+# The name after "hsoftmax_", the help text and the labels.
 _COUNTERS = {
     "requests": (
         "Requests answered, by error code ('ok' where there was none).",
@@ -53,20 +54,26 @@ _GAUGES = {
         ("model", "version", "digest", "family", "device"),
     ),
 }
-_SPREADS = {
+_HISTOGRAMS = {
     "request_seconds": ("Whole time in the service.", _ROUTE, _SECONDS),
     "queue_seconds": ("Time waiting for a thread.", _ROUTE, _SECONDS),
     "compute_seconds": ("Time in the graph.", _ROUTE, _SECONDS),
     "batch_rows": ("Rows of the requests in a batch.", _LANE, _ROWS),
 }
 
-_MANY = 64  # notes that are added up together
+_MAX_PENDING = 64  # records that are added to the counts together
 
-Labels = tuple[object, ...]
+LabelValues = tuple[object, ...]
 
 
-class Spread:
-    """How many values fell at or below each bound and above the one before, and their sum."""
+class Histogram:
+    """Histogram without locks. Updated only from the event loop thread.
+
+    Attributes:
+        bounds: the upper bounds of the buckets
+        counts: the values in each bucket, and those above the last bound
+        total: the sum of all values
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -76,144 +83,148 @@ class Spread:
         self.total = 0.0
 
     def add(self, value: float) -> None:
+        """Add one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def merge(self, other: "Spread") -> None:
-        """Add another process's, which has the same bounds."""
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of a histogram with the same bounds."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
 
 class Metrics:
-    """Counters, gauges and histograms by name and labels; plain values, so that they add up."""
+    """Counters, gauges and histograms by name and labels, as plain values."""
 
     def __init__(self) -> None:
-        self.counters: dict[str, defaultdict[Labels, float]] = {
+        self.counters: dict[str, defaultdict[LabelValues, float]] = {
             name: defaultdict(float) for name in _COUNTERS
         }
-        self.gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
-        self.spreads: dict[str, dict[Labels, Spread]] = {name: {} for name in _SPREADS}
-        self._answered: list[tuple[str, str, int, str, float]] = []
-        self._runs: list[tuple[str, str, int, float, float]] = []
+        self.gauges: dict[str, dict[LabelValues, float]] = {name: {} for name in _GAUGES}
+        self.histograms: dict[str, dict[LabelValues, Histogram]] = {
+            name: {} for name in _HISTOGRAMS
+        }
+        self._pending_requests: list[tuple[str, str, int, str, float]] = []
+        self._pending_runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
-        """Count one answered request."""
-        self._answered.append((route, model, status, code, seconds))
-        if len(self._answered) >= _MANY:
-            self._add_up()
+        """Record one answered request."""
+        self._pending_requests.append((route, model, status, code, seconds))
+        if len(self._pending_requests) >= _MAX_PENDING:
+            self._flush()
 
     def computed(self, route: str, model: str, rows: int, queue: float, compute: float) -> None:
-        """Count one run of a graph."""
-        self._runs.append((route, model, rows, queue, compute))
-        if len(self._runs) >= _MANY:
-            self._add_up()
+        """Record one run of a graph."""
+        self._pending_runs.append((route, model, rows, queue, compute))
+        if len(self._pending_runs) >= _MAX_PENDING:
+            self._flush()
 
     def streamed(self, model: str, scored: int, failed: int) -> None:
-        """Count the rows of a stream."""
+        """Record the rows of a stream."""
         self.counters["streamed_rows"][model, "scored"] += scored
         self.counters["streamed_rows"][model, "failed"] += failed
 
     def blocks_opened(self, model: str, blocks: int) -> None:
+        """Record the blocks that a top-k search opened."""
         self.counters["blocks_opened"][model,] += blocks
 
     def batch(self, lane: str, rows: int, requests: int) -> None:
-        """Count one batch."""
+        """Record one batch."""
         self.counters["batched_requests"][lane,] += requests
-        self._spread("batch_rows", (lane,)).add(rows)
+        self._histogram("batch_rows", (lane,)).add(rows)
 
-    def given_up(self, lane: str, why: str) -> None:
-        """Count a request that was `rejected`, `cancelled` or `expired`."""
-        self.counters[why][lane,] += 1
+    def unanswered(self, lane: str, outcome: str) -> None:
+        """Record a request that was `rejected`, `cancelled` or `expired`."""
+        self.counters[outcome][lane,] += 1
 
     def ready(self, ready: bool) -> None:
-        """Say whether requests may be sent here."""
+        """Set the gauge of readiness."""
         self.gauges["ready"][()] = float(ready)
 
     def waiting(self, requests: Mapping[str, int]) -> None:
-        """Say how many requests wait in each lane."""
+        """Set the number of requests that wait in each lane."""
         for lane, number in requests.items():
             self.gauges["queue_depth"][lane,] = number
 
-    def bundles(self, served: Iterable[Labels]) -> None:
-        """Say which bundles are served now, by the labels of `bundle_info`."""
-        self.gauges["bundle_info"] = dict.fromkeys(served, 1.0)
+    def bundles(self, loaded: Iterable[LabelValues]) -> None:
+        """Set the loaded bundles, each by the labels of `bundle_info`."""
+        self.gauges["bundle_info"] = dict.fromkeys(loaded, 1.0)
 
     def jobs(self, by_status: Mapping[str, int]) -> None:
-        """Say how many jobs there are, in place of those that were."""
+        """Set the number of jobs of each status, and remove other statuses."""
         self.gauges["jobs"] = {(status,): float(n) for status, n in by_status.items()}
 
     def job_rows(self, model: str, scored: int, failed: int) -> None:
-        """Count rows that a job has finished."""
+        """Record rows that a job has finished."""
         self.counters["job_rows"][model, "scored"] += scored
         self.counters["job_rows"][model, "failed"] += failed
 
     def memory(self, by_kind: Mapping[str, int]) -> None:
-        """Say how much memory is resident."""
+        """Set the resident memory of each kind."""
         for kind, number in by_kind.items():
             self.gauges["resident_memory_bytes"][kind,] = number
 
     def collected(self) -> Iterable[Metric]:
-        """All of it, as Prometheus' objects."""
+        """All metrics as Prometheus' objects."""
         return self._registry.collect()
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
-        self._add_up()
+        """Build Prometheus' objects; the registry calls this."""
+        self._flush()
         for name, (text, labels) in _COUNTERS.items():
             counter = CounterMetricFamily(f"hsoftmax_{name}", text, labels=labels)
             for values, number in self.counters[name].items():
-                counter.add_metric(_texts(values), number)
+                counter.add_metric(_label_values(values), number)
             yield counter
         for name, (text, labels) in _GAUGES.items():
             gauge = GaugeMetricFamily(f"hsoftmax_{name}", text, labels=labels)
             for values, number in self.gauges[name].items():
-                gauge.add_metric(_texts(values), number)
+                gauge.add_metric(_label_values(values), number)
             yield gauge
-        for name, (text, labels, _) in _SPREADS.items():
-            histogram = HistogramMetricFamily(f"hsoftmax_{name}", text, labels=labels)
-            for values, spread in self.spreads[name].items():
-                histogram.add_metric(_texts(values), _buckets(spread), spread.total)
-            yield histogram
+        for name, (text, labels, _) in _HISTOGRAMS.items():
+            family = HistogramMetricFamily(f"hsoftmax_{name}", text, labels=labels)
+            for values, histogram in self.histograms[name].items():
+                family.add_metric(_label_values(values), _buckets(histogram), histogram.total)
+            yield family
 
-    def _add_up(self) -> None:
-        """Count what has been put down."""
-        answered, self._answered = self._answered, []
-        for route, model, status, code, seconds in answered:
+    def _flush(self) -> None:
+        """Add the pending records to the counts."""
+        requests, self._pending_requests = self._pending_requests, []
+        for route, model, status, code, seconds in requests:
             self.counters["requests"][route, model, status, code] += 1
-            self._spread("request_seconds", (route, model)).add(seconds)
-        runs, self._runs = self._runs, []
-        for route, model, rows, queue, compute in runs:
+            self._histogram("request_seconds", (route, model)).add(seconds)
+        graph_runs, self._pending_runs = self._pending_runs, []
+        for route, model, rows, queue, compute in graph_runs:
             self.counters["rows"][route, model] += rows
-            self._spread("queue_seconds", (route, model)).add(queue)
-            self._spread("compute_seconds", (route, model)).add(compute)
+            self._histogram("queue_seconds", (route, model)).add(queue)
+            self._histogram("compute_seconds", (route, model)).add(compute)
 
-    def _spread(self, name: str, labels: Labels) -> Spread:
-        found = self.spreads[name].get(labels)
+    def _histogram(self, name: str, labels: LabelValues) -> Histogram:
+        found = self.histograms[name].get(labels)
         if found is None:
-            found = self.spreads[name][labels] = Spread(_SPREADS[name][2])
+            found = self.histograms[name][labels] = Histogram(_HISTOGRAMS[name][2])
         return found
 
 
-def _texts(values: Labels) -> list[str]:
+def _label_values(values: LabelValues) -> list[str]:
     return [str(value) for value in values]
 
 
-def _bound(bound: float) -> str:
+def _upper_bound(bound: float) -> str:
     return "+Inf" if bound == math.inf else repr(bound)
 
 
-def _buckets(spread: Spread) -> list[tuple[str, float]]:
-    """Upper bounds with how many values are at or below each."""
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Each upper bound with the number of values at or below it."""
     cumulative, buckets = 0, []
-    for bound, count in zip((*spread.bounds, math.inf), spread.counts, strict=True):
+    for bound, count in zip((*histogram.bounds, math.inf), histogram.counts, strict=True):
         cumulative += count
-        buckets.append((_bound(bound), float(cumulative)))
+        buckets.append((_upper_bound(bound), float(cumulative)))
     return buckets

@@ -1,4 +1,4 @@
-"""The names that `hsoftmax.service` has for other packages."""
+"""The public names of `hsoftmax.service`, for other packages."""
 
 from .app import create_app
 from .errors import StartError

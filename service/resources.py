@@ -1,4 +1,7 @@
-"""What this process keeps in memory, and giving back what it no longer needs."""
+"""Memory and cores of this process: what it holds, what it may use, and what it gives back.
+
+Metrics, the repository and the settings call these functions.
+"""
 
 import ctypes
 import gc
@@ -11,7 +14,10 @@ _KINDS = {"RssAnon": "anonymous", "RssFile": "file", "RssShmem": "shared"}
 
 
 def resident_bytes() -> dict[str, int]:
-    """Resident memory by kind; weights are mapped files, and those are shared between processes."""
+    """Resident memory by kind; empty where there is no /proc.
+
+    Weights are mapped files, so they count as `file`, which processes share.
+    """
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:  # not Linux
@@ -22,14 +28,17 @@ def resident_bytes() -> dict[str, int]:
     }
 
 
-def give_back() -> None:
-    """Let the allocator return free pages, which it would otherwise keep for later."""
-    with suppress(OSError, AttributeError):  # glibc's; others have no such thing
+def trim_heap() -> None:
+    """Return the allocator's free pages to the system, which glibc otherwise keeps."""
+    with suppress(OSError, AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def keep_for_good() -> None:
-    """Spare the collector what is there now; to look through it takes tens of milliseconds."""
+def freeze_gc() -> None:
+    """Exclude all current objects from garbage collection.
+
+    A full collection of them takes tens of milliseconds.
+    """
     gc.collect()
     gc.freeze()
 
@@ -38,14 +47,17 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores(cgroup: Path = CGROUP) -> int:
-    """At least one, at most the cores this process may be scheduled on."""
+    """Cores that this process may use, by affinity and cgroup quota.
+
+    At least one, at most the cores that this process may be scheduled on.
+    """
     cores = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that the cgroup (v2, then v1) allows, None where it sets no limit."""
+    """Cores that the cgroup (v2, then v1) allows, or None without a limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

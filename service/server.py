@@ -1,27 +1,29 @@
 """`serve`: the app behind uvicorn, with a stop that loses no request.
 
 SIGTERM: unready at once, serving on for drain_delay so that balancers notice, then no new
-connections, and drain_timeout for requests in flight; exit 0. SIGINT skips the delay.
+connections, and drain_timeout for requests in flight; exit 0. SIGINT skips the delay. SIGHUP does
+nothing.
 """
 
 import math
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
-from .app import create_app
-from .context import core_of
+from .app import Application, create_app
+from .context import context_of
 from .errors import StartError
 from .health import Health
-from .http.protocol import Protocol
-from .logging import Log, forward, json_log
+from .http.protocol import BoundedProtocol
+from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
-from .workers.channel import Peers
+from .workers.channel import WorkerChannel
 from .workers.supervisor import Supervisor
 
 _KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
@@ -33,15 +35,12 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: no such repository or device, or an address that cannot be listened on.
     """
-    log = json_log(settings.log_level)
-    if settings.workers > 1:
-        _serve_with_workers(_shared_out(settings), log)
-    else:
-        app = create_app(settings, log=log)
-        config = _config(app, settings)
-        with _listen(settings.host, settings.port) as listener:
-            _say_where(log, listener, settings)
-            _run(app, config, listener, log)
+    log = stderr_log(settings.log_level)
+    with logging_captured(log), _hangup_ignored(log):
+        if settings.workers > 1:
+            _serve_with_workers(_shared_out(settings), log)
+        else:
+            _serve_alone(settings, log)
     log.info("stopped")
 
 
@@ -49,11 +48,27 @@ def serve_as_worker(
     settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
 ) -> None:
     """One of several processes that serve together; the others may be serving already."""
-    log = json_log(settings.log_level).bind(worker=slot)
-    app = create_app(settings, log=log, peers=Peers(folder, slot, settings.workers))
-    if generation > 0:  # others take the connections that this one is not ready for
-        core_of(app).repository.load()
-    _run(app, _config(app, settings), listener, log)
+    log = stderr_log(settings.log_level).bind(worker=slot)
+    with logging_captured(log), stderr_captured(log), _hangup_ignored(log):
+        try:
+            app = create_app(settings, log=log, peers=WorkerChannel(folder, slot, settings.workers))
+            if generation > 0:  # others take the connections that this one is not ready for
+                context_of(app).repository.load()
+            _run(app, _config(app, settings), listener)
+        except Exception as error:
+            if not isinstance(error, StartError):
+                log.exception("worker_failed")
+                raise SystemExit(1) from None
+            raise
+
+
+def _serve_alone(settings: Settings, log: Log) -> None:
+    with stderr_captured(log):
+        app = create_app(settings, log=log)
+        config = _config(app, settings)
+        with _listen(settings.host, settings.port) as listener:
+            _say_where(log, listener, settings)
+            _run(app, config, listener)
 
 
 def _serve_with_workers(settings: Settings, log: Log) -> None:
@@ -70,18 +85,17 @@ def _shared_out(settings: Settings) -> Settings:
     return settings.model_copy(update={"threads": threads})
 
 
-def _run(app: FastAPI, config: uvicorn.Config, listener: socket.socket, log: Log) -> None:
-    forward("uvicorn", log)
-    core = core_of(app)
-    DrainingServer(config, core.health, core.settings.drain_delay).run(sockets=[listener])
+def _run(app: Application, config: uvicorn.Config, listener: socket.socket) -> None:
+    context = context_of(app)
+    DrainingServer(config, context.health, context.settings.drain_delay).run(sockets=[listener])
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _config(app: Application, settings: Settings) -> uvicorn.Config:
     if settings.tls_keyfile is not None and settings.tls_certfile is None:
         raise StartError("tls_keyfile: expected tls_certfile beside it, got none")
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=BoundedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -121,6 +135,20 @@ class DrainingServer(uvicorn.Server):
         if monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+@contextmanager
+def _hangup_ignored(log: Log) -> Iterator[None]:
+    """SIGHUP, which would end the process without draining, is logged and does nothing else."""
+
+    def ignore(sig: int, frame: FrameType | None) -> None:
+        log.info("sighup_ignored")
+
+    before = signal.signal(signal.SIGHUP, ignore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

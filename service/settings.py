@@ -1,7 +1,7 @@
-"""Every setting: a field here is a flag and an environment variable HSOFTMAX_<NAME>.
+"""The settings of the service: each field is a flag and an environment variable HSOFTMAX_<NAME>.
 
-The command line lists the fields in its help, so this module imports pydantic alone. The
-environment takes four lines here; pydantic-settings would be one more package to install for help.
+The help of the command line lists the fields, so this module imports no library but pydantic. The
+environment is read in four lines here, so that help does not need the package pydantic-settings.
 """
 
 import os
@@ -21,7 +21,7 @@ SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
-    """Frozen once read; passed to `create_app` and `serve`, never global."""
+    """All settings; frozen once read, and passed to `create_app` and `serve` as an argument."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,75 +33,79 @@ class Settings(BaseModel):
     )
     threads: Count = Field(
         default_factory=available_cores,
-        description="threads for computing, of each worker; the default is what affinity and "
-        "cgroup allow, shared out among the workers",
+        description="compute threads of each worker; the default divides the cores that affinity "
+        "and cgroup allow among the workers",
     )
     workers: Count = Field(1, description="processes to serve with, behind one port")
     check_hashes: bool = Field(
         True, description="compare every file's SHA-256 with the manifest before serving a bundle"
     )
     watch: bool = Field(
-        True, description="look for new, changed and removed versions about once a second"
+        True, description="look for new, changed and removed versions once a second"
     )
     max_body_bytes: Count = Field(16 * 2**20, description="largest request body in bytes")
     max_rows: Count = Field(4096, description="most rows of `inputs` in one request")
     max_targets: Count = Field(65_536, description="most (row, target) pairs in one request")
     max_values: Count = Field(
-        4_000_000, description="most numbers in one answer, but for the distributions below"
+        4_000_000,
+        description="most numbers in one answer, except full distributions",
     )
     slice_bytes: Count = Field(
         64 * 2**20,
-        description="memory for a slice of a full distribution, which is sent in slices of whole "
-        "rows, and of one row at least",
+        description="bytes of memory for one slice of a full distribution, which is sent in slices "
+        "of one or more whole rows",
     )
     body_timeout: SomeSeconds = Field(
-        30.0, description="seconds for a body to arrive, and for each piece of an answer to leave"
+        30.0,
+        description="seconds for a body to arrive, and for each piece of an answer to be taken",
     )
     max_streams: Count = Field(32, description="most streams of rows (`score`) at the same time")
     stream_timeout: SomeSeconds = Field(
-        60.0, description="seconds for a stream's client to send or to take anything at all"
+        60.0,
+        description="seconds after which a stream ends if its client sends and takes nothing",
     )
     stream_spool_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * 2**20,
-        description="most bytes on disk of a stream's answers that its client does not take yet; "
-        "then no more of it is read",
+        description="most bytes on disk of a stream's answers that its client has not taken yet; "
+        "then no more of its input is read",
     )
     compress_above: Count = Field(
-        64 * 2**10, description="bytes of an answer from which it is compressed for who accepts it"
+        64 * 2**10,
+        description="bytes from which an answer is compressed, if the client accepts it",
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="keys, comma separated, one of which every request but health must then have; "
-        "as they are, or `sha256:` and their hash",
+        description="API keys, comma separated: every request except health checks must have one; "
+        "in plain text, or as `sha256:` and the hash",
     )
     api_keys_file: Path | None = Field(
-        None, description="the same from a file, one a line, which is followed when it changes"
+        None, description="file of API keys, one a line; it is read again when it changes"
     )
     admin_key: SecretStr | None = Field(
-        None, description="key for reload and unload, which nobody may do without"
+        None, description="key for reload and unload, which are disabled without it"
     )
     tls_certfile: Path | None = Field(
-        None, description="certificate chain in PEM; serve over TLS, and only so"
+        None, description="certificate chain in PEM; with it the service accepts TLS only"
     )
     tls_keyfile: Path | None = Field(
-        None, description="its private key in PEM, where the certificate's file lacks it"
+        None, description="private key in PEM, if it is not in the certificate's file"
     )
     timeout: SomeSeconds = Field(
-        30.0, description="seconds until a request that asks for no other time is given up"
+        30.0, description="seconds until a request fails, unless it sets another timeout"
     )
     max_queue_requests: Count = Field(1024, description="most requests waiting in one lane")
     max_queue_rows: Count = Field(65_536, description="most rows waiting in one lane")
     max_queue_bytes: Count = Field(
         256 * 2**20, description="most bytes of waiting requests and their answers in one lane"
     )
-    batching: bool = Field(True, description="compute requests that wait together in one batch")
+    batching: bool = Field(True, description="compute waiting requests together in batches")
     state: Path | None = Field(
         None,
         description="folder for uploaded files and jobs; by default one for this repository under "
         "XDG_STATE_HOME or ~/.local/state",
     )
     input_root: Path | None = Field(
-        None, description="folder whose files jobs may read in place, by `input_path`"
+        None, description="folder of files that jobs may read in place, by `input_path`"
     )
     max_file_bytes: Count = Field(2**30, description="largest uploaded file in bytes")
     max_files_bytes: Count = Field(
@@ -110,17 +114,18 @@ class Settings(BaseModel):
     max_jobs: Count = Field(100, description="most jobs that wait or run")
     job_retention: SomeSeconds = Field(
         30 * 86_400.0,
-        description="seconds after which jobs that have ended, and files, are removed",
+        description="seconds after which ended jobs and files are deleted",
     )
     job_shard_rows: Count | None = Field(
-        None, description="rows of a job that are finished together; the default is by their size"
+        None,
+        description="rows of a job that are written together; the default depends on their size",
     )
     log_level: LogLevel = Field("info", description="least severe event that is logged")
     drain_delay: Seconds = Field(
-        0.0, description="seconds to go on serving, unready, after SIGTERM"
+        0.0, description="seconds after SIGTERM in which the service is unready but still answers"
     )
     drain_timeout: Seconds = Field(
-        30.0, description="seconds that requests in flight then have to finish"
+        30.0, description="seconds after that for requests in flight to finish"
     )
 
     @model_validator(mode="before")
@@ -128,5 +133,5 @@ class Settings(BaseModel):
     def _read_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Add the environment's value of each setting that is not given."""
         variables = {name: f"HSOFTMAX_{name.upper()}" for name in cls.model_fields}
-        told = {name: os.environ[v] for name, v in variables.items() if v in os.environ}
-        return told | given
+        values = {name: os.environ[v] for name, v in variables.items() if v in os.environ}
+        return values | given

@@ -72,6 +72,10 @@ def test_it_installs_nothing_that_is_not_locked():
             assert "--require-hashes" in command or "--no-index" in command
 
 
+def test_it_reports_to_nobody():
+    assert any("ORT_DISABLE_TELEMETRY=1" in argument.split() for argument in of("ENV"))
+
+
 @pytest.mark.slow
 def test_its_steps_run_in_a_clean_folder_and_the_result_serves(tmp_path):
     """Everything up to the user, with /opt and /src moved under a temporary folder."""

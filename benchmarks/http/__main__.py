@@ -4,6 +4,7 @@
     python -m benchmarks.http [--seconds 3] [--only target_queries,full_distributions,overload]
                               [--frameworks] [--json] [--page]
 
+`--only protocols` and `--only hostile` are measured when they are named.
 A minute or two with the default; `--seconds 60 --only overload` is the long run. `--frameworks`
 also asks LitServe, BentoML and MLServer, each in its own virtual environment (see `frameworks`).
 `--page` keeps the figures in docs/performance/http and draws docs/performance-http.md.
@@ -20,7 +21,16 @@ from typing import Any
 
 import onnxruntime
 
-from . import frameworks, full_distributions, overload, page, target_queries, wrk
+from . import (
+    frameworks,
+    full_distributions,
+    hostile,
+    overload,
+    page,
+    protocols,
+    target_queries,
+    wrk,
+)
 from .bundles import export
 
 _ALL = ("target_queries", "full_distributions", "overload")
@@ -61,6 +71,10 @@ def _measure(repository: Path, told: argparse.Namespace) -> dict[str, Any]:
     if "overload" in told.only:
         seconds = max(told.seconds, 5.0)
         results["overload"] = [overload.measure(repository, seconds, rows=n) for n in (1, 4)]
+    if "protocols" in told.only:
+        results["protocols"] = protocols.measure(repository, told.seconds)
+    if "hostile" in told.only:
+        results["hostile"] = hostile.measure(repository, told.seconds)
     if told.frameworks:
         results["frameworks"] = frameworks.measure(repository, told.seconds)
     return results

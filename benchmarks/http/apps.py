@@ -6,6 +6,7 @@ orjson and ONNX Runtime, without a check, a limit, a log or a metric. The bundle
 $BENCHMARK_BUNDLE.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -77,6 +78,23 @@ async def lean(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
+async def lean_npy(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same with `.npy` in and out, and the target in the URL."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while (message := await receive()).get("more_body"):
+        body += message["body"]
+    hidden = np.lib.format.read_array(io.BytesIO(body + message.get("body", b"")))
+    target = [int(scope["query_string"].rpartition(b"=")[2] or 0)]
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.exp(_target_log_probs(hidden, target)))
+    answer = file.getvalue()
+    headers = [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
 @naive.post("/v1/models/random/probabilities")
 async def answer(query: Query) -> Answer:
     return Answer(probabilities=np.exp(_log_probs(query)).tolist())
@@ -87,10 +105,15 @@ def _log_probs(query: Query | Asked) -> Float32:
     if query.targets is None:
         (log_probs,) = _session("log_probs").run(None, {"hidden": hidden})
     else:
-        row, target = np.arange(len(hidden)), np.array(query.targets)
-        feeds = {"hidden": hidden, "row": row, "target": target}
-        (log_probs,) = _session("target_log_prob").run(None, feeds)
+        log_probs = _target_log_probs(hidden, query.targets)
     found: Float32 = log_probs
+    return found
+
+
+def _target_log_probs(hidden: Float32, targets: list[int]) -> Float32:
+    row, target = np.arange(len(hidden)), np.array(targets)
+    feeds = {"hidden": hidden, "row": row, "target": target}
+    found: Float32 = _session("target_log_prob").run(None, feeds)[0]
     return found
 
 

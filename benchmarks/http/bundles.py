@@ -17,7 +17,7 @@ HIDDEN = 256
 def export(repository: Path, targets: int) -> Path:
     """`<repository>/random/1` with so many targets."""
     folder = repository / "random" / "1"
-    exporter.export_model(random_model(targets, HIDDEN), exporter.destination(folder))
+    exporter.export_model(random_model(targets, HIDDEN), exporter.parse_destination(folder))
     return folder
 
 

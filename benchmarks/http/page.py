@@ -12,6 +12,8 @@ _TITLES = {
     "target_queries": "One row, one target",
     "full_distributions": "Full distributions of 40,000 targets",
     "frameworks": "Serving frameworks, 16 connections",
+    "protocols": "uvicorn's protocol classes",
+    "hostile": "Hostile clients",
     "overload": "Three times the load that can be sustained",
 }
 

@@ -44,12 +44,11 @@ def service(repository: Path, **settings: object) -> Iterator[Server]:
 
 
 @contextmanager
-def app(name: str, bundle: Path) -> Iterator[Server]:
-    """One of `apps`, behind the same uvicorn."""
+def app(name: str, bundle: Path, protocol: str = "bounded") -> Iterator[Server]:
+    """One of `apps`, behind the service's protocol class or another one."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", f"benchmarks.http.apps:{name}", f"--port={port}"]
-    quiet = ["--log-level=warning", "--no-access-log"]
-    with running([*command, *quiet], port, {"BENCHMARK_BUNDLE": str(bundle)}) as server:
+    command = [sys.executable, "-m", "benchmarks.http.serve_app", name, str(port), protocol]
+    with running(command, port, {"BENCHMARK_BUNDLE": str(bundle)}) as server:
         yield server
 
 

@@ -1,6 +1,6 @@
 """One row, one target: requests a second beside services that do less, or do it naively.
 
-JSON, and of ours also npy in and out, which is compared with the same FastAPI that does nothing.
+JSON, and also npy in and out of ours and of lean ASGI. All run behind the service's protocol class.
 
 Servers take turns at each concurrency, so that a busy moment of the machine hits all of them.
 `cpu_us` is the processor time that the server took for a request, which noise disturbs least.
@@ -19,12 +19,13 @@ from .wrk import Asked
 CONCURRENCY = (1, 4, 16, 64, 256)
 PATH = "/v1/models/random/probabilities"
 NPY = "application/x-npy"
+OURS, NO_OP, LEAN, LEAN_NPY = "hsoftmax", "FastAPI no-op", "lean ASGI", "lean ASGI, npy"
 
 Rows = list[dict[str, Any]]
 
 
 def measure(repository: Path, seconds: float) -> Rows:
-    """A row for each server and concurrency, with its ratio to the FastAPI no-op."""
+    """A row for each server and concurrency, with its ratios to the FastAPI no-op and lean ASGI."""
     rows: Rows = []
     as_json, as_npy = json_queries(repository), _npy_queries(repository)
     with _all(repository) as running:
@@ -32,12 +33,12 @@ def measure(repository: Path, seconds: float) -> Rows:
             at_once = [
                 {"server": name, **load(server, as_json, connections, seconds)}
                 for name, server in running.items()
+                if name != LEAN_NPY
             ]
-            binary = load(
-                running["hsoftmax"], as_npy, connections, seconds, accept=NPY, content_type=NPY
-            )
-            at_once.append({"server": "hsoftmax, npy", **binary})
-            rows += [row | _ratios(row, at_once[0]) for row in at_once]
+            for name, server in (("hsoftmax, npy", running[OURS]), (LEAN_NPY, running[LEAN_NPY])):
+                binary = load(server, as_npy, connections, seconds, accept=NPY, content_type=NPY)
+                at_once.append({"server": name, **binary})
+            rows += [row | _ratios(row, at_once) for row in at_once]
     return rows
 
 
@@ -72,19 +73,23 @@ def _all(repository: Path) -> Iterator[dict[str, Server]]:
     bundle = repository / "random" / "1"
     with ExitStack() as stack:
         apps = {
-            "FastAPI no-op": "no_op",
+            NO_OP: "no_op",
             "bare ASGI": "bare",
-            "lean ASGI": "lean",
+            LEAN: "lean",
+            LEAN_NPY: "lean_npy",
             "naive FastAPI": "naive",
         }
         running = {
             shown: stack.enter_context(servers.app(name, bundle)) for shown, name in apps.items()
         }
-        yield {**running, "hsoftmax": stack.enter_context(servers.service(repository))}
+        yield {**running, OURS: stack.enter_context(servers.service(repository))}
 
 
-def _ratios(row: dict[str, Any], no_op: dict[str, Any]) -> dict[str, float]:
+def _ratios(row: dict[str, Any], at_once: Rows) -> dict[str, float]:
+    by_name = {one["server"]: one for one in at_once}
+    no_op, lean = by_name[NO_OP], by_name[LEAN_NPY if "npy" in row["server"] else LEAN]
     return {
         "to_no_op": row["per_second"] / no_op["per_second"],
-        "to_no_op_by_cpu": no_op["cpu_us"] / max(row["cpu_us"], 1e-9),
+        "to_lean": row["per_second"] / lean["per_second"],
+        "to_lean_by_cpu": lean["cpu_us"] / max(row["cpu_us"], 1e-9),
     }

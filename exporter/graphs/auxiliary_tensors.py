@@ -1,13 +1,13 @@
-"""Tensors that graphs read besides the model's own; small next to the weights.
+"""Tensors that the graphs need besides the model's own; they are small next to the weights.
 
-level{i}.block_of_row [rows] int32: where blocks differ in size, no division finds a row's block.
-level{i}.alive [rows] float32: 0 for a row with a target below it, else -inf. Only where padding
-    rows keep probability (padding="theano"), to be left out of top-k answers and of samples.
-row_target [rows] int64: the target that each row of the last level is, for top-k; without
-    `target_rows` it is the row itself.
-row_order [rows] int32: the rows of each block by ascending target, where they are not so already.
+level{i}.block_of_row [rows] int32: the block of each row, if the blocks differ in size.
+level{i}.alive [rows] float32: 0 for a row with a target below it, else -inf. It exists only if
+    padding rows keep probability (padding="theano"), and excludes them from top-k and samples.
+row_target [rows] int64: the target of each row of the last level, for top-k; without
+    `target_rows` the target is the row itself.
+row_order [rows] int32: the rows of each block by ascending target, if they differ from row order.
 
-Those of a HuffmanSoftmax are told in `binary_tree`.
+`binary_tree` describes the tensors of a HuffmanSoftmax.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from .binary_tree import tree_tensors
 
 
 def graph_tensors(model: Model) -> dict[str, Array]:
-    """The extra tensors of this model's graphs, by name."""
+    """Return the extra tensors of this model's graphs by name."""
     if isinstance(model, HuffmanSoftmax):
         return tree_tensors(model)
     return _level_tensors(model) if isinstance(model, HierarchicalSoftmax) else {}
@@ -41,9 +41,9 @@ def _level_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
 
 
 def _alive(model: HierarchicalSoftmax) -> list[Float32]:
-    alive = model.row_targets < model.num_targets
+    has_target = model.row_targets < model.num_targets
     masks: list[Float32] = []
     for level in reversed(model.levels):
-        masks.insert(0, np.where(alive, np.float32(0), np.float32(-np.inf)))
-        alive = np.logical_or.reduceat(alive, level.offsets[:-1])
+        masks.insert(0, np.where(has_target, np.float32(0), np.float32(-np.inf)))
+        has_target = np.logical_or.reduceat(has_target, level.offsets[:-1])
     return masks

@@ -1,35 +1,37 @@
-"""Work on many rows a chunk at a time, so that memory does not grow with how many there are."""
+"""Computes many rows in chunks, so that memory does not grow with the number of rows."""
 
 from collections.abc import Callable
 
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from .ops import between, concat, ints, length, scalar, yes
+from .ops import between, concat, ints, length, scalar, true
 
 
-def in_chunks(
-    total: Var, at_most: int, answer: Callable[[Var, Var], tuple[Var, ...]]
+def map_chunks(
+    total: Var, max_rows: int, compute: Callable[[Var, Var], tuple[Var, ...]]
 ) -> tuple[Var, ...]:
-    """What `answer(start, end)` says of consecutive chunks, joined along axis 0.
+    """Return the results of `compute(start, end)` for consecutive chunks, joined along axis 0.
 
-    `total` [1] is how many rows there are, at least one; start and end are [1] too, and every
-    answer has a row for each row of its chunk.
+    Args:
+        total: [1] number of rows, at least one
+        max_rows: largest number of rows in a chunk
+        compute: takes start and end, [1] each; each result has one row per row of the chunk
     """
-    size = op.min([total, ints(at_most)])
+    size = op.min([total, ints(max_rows)])
     chunks = op.div(op.add(total, op.sub(size, ints(1))), size)
 
-    def body(i: Var, going: Var) -> list[Var]:
+    def body(i: Var, condition: Var) -> list[Var]:
         start = op.mul(i, size)
         end = op.min([op.add(start, size), total])
-        return [yes(), *(_padded(part, size) for part in answer(start, end))]
+        return [true(), *(_padded(result, size) for result in compute(start, end))]
 
     stacked = op.loop(scalar(chunks), body=body)
-    return tuple(between(_joined(part), ints(0), total) for part in stacked)
+    return tuple(between(_joined(result), ints(0), total) for result in stacked)
 
 
 def _padded(part: Var, size: Var) -> Var:
-    """Zeros below, up to `size` rows: what a loop stacks must be alike."""
+    """Append zeros up to `size` rows, because a loop stacks results of equal shape only."""
     return op.pad(part, concat(ints(0), op.sub(size, length(part))), axes=ints(0))
 
 

@@ -1,7 +1,8 @@
-"""Pairs sorted out by what they share.
+"""Groups pairs by the block that they need.
 
-A *pair* asks for one block on behalf of one hidden row. Equal pairs are one *call*, whose logits
-are computed once; calls for one block share one pass over its weights: that is what a query costs.
+A *pair* needs the log-softmax of one block for one hidden row. Equal pairs share one *logits row*,
+so that its logits are computed once. All logits rows of a block share one pass over the block's
+weights, which is the main cost of a query.
 """
 
 from dataclasses import dataclass
@@ -14,37 +15,37 @@ from .ops import arange, between, concat, count, full, integer, ints, length, ve
 
 @dataclass(frozen=True)
 class Distinct:
-    """What ONNX `Unique` says of a vector [n] with d distinct values."""
+    """The d distinct values of a vector [n], as ONNX `Unique` returns them."""
 
-    value: Var  # [d] ascending
-    first: Var  # [d] where each occurs first
-    number: Var  # [n] which of them each element is
-    times: Var  # [d] how often each occurs
+    values: Var  # [d] ascending
+    first: Var  # [d] index of the first occurrence of each value
+    inverse: Var  # [n] index in `values` of each element
+    counts: Var  # [d] number of occurrences of each value
 
 
 @dataclass(frozen=True)
-class Calls:
-    """P pairs as c calls for d distinct blocks; calls are in the order of their blocks."""
+class GroupedPairs:
+    """P pairs as c logits rows of d distinct blocks, in the order of the blocks."""
 
     blocks: Distinct  # of the pairs
-    row: Var  # [c] the hidden row of each call
-    first: Var  # [d] the first call of each block,
-    after: Var  # [d] and the one after its last
-    call: Var  # [P] which of its block's calls each pair is
+    row: Var  # [c] hidden row of each logits row
+    start: Var  # [d] first logits row of each block
+    end: Var  # [d] the logits row after the block's last
+    logits_row: Var  # [P] logits row of each pair, counted within its block
 
 
-def sort_out(row: Var, block: Var, batch: Var) -> Calls:
-    """The pairs (row [P], block [P]) of so many hidden rows [1]; at least one pair."""
+def group_pairs(row: Var, block: Var, batch: Var) -> GroupedPairs:
+    """Group the pairs (row [P], block [P]), at least one, of `batch` [1] hidden rows."""
     blocks = distinct(block)
-    calls = distinct(op.add(op.mul(blocks.number, batch), row))
-    by_block = distinct(op.div(calls.value, batch))
+    logits_rows = distinct(op.add(op.mul(blocks.inverse, batch), row))
+    by_block = distinct(op.div(logits_rows.values, batch))
     others = between(by_block.first, ints(1), length(by_block.first))
-    return Calls(
+    return GroupedPairs(
         blocks=blocks,
-        row=op.mod(calls.value, batch),
-        first=by_block.first,
-        after=concat(others, length(calls.value)),
-        call=op.sub(calls.number, op.gather(by_block.first, blocks.number)),
+        row=op.mod(logits_rows.values, batch),
+        start=by_block.first,
+        end=concat(others, length(logits_rows.values)),
+        logits_row=op.sub(logits_rows.inverse, op.gather(by_block.first, blocks.inverse)),
     )
 
 
@@ -53,33 +54,36 @@ def distinct(x: Var) -> Distinct:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Pairs laid out by block, [d, W]; W is the most pairs that any block has."""
+class PairTable:
+    """Positions of the pairs in a table [d, W]: one row per distinct block, one column per pair.
 
-    number: Var  # [P] which of the d blocks is each pair's
-    rank: Var  # [P] which of its block's pairs it is
+    W is the largest number of pairs of a block.
+    """
+
+    block: Var  # [P] index of each pair's block among the distinct blocks
+    rank: Var  # [P] index of each pair among the pairs of its block
     width: Var  # [1] W
     height: Var  # [1] d
 
-    def place(self, line: Var) -> Var:
-        """[P] where each pair lies in a table of these lines [P], one after the other."""
-        return op.add(op.mul(line, self.width), self.rank)
+    def position(self, row: Var) -> Var:
+        """Return [P]: the position of each pair in the flat table, if it is in this row [P]."""
+        return op.add(op.mul(row, self.width), self.rank)
 
-    def of(self, by_pair: Var) -> Var:
-        """[P] -> [d, W], zero where a block has fewer pairs."""
-        empty = op.cast_like(full(op.mul(self.height, self.width), 0), by_pair)
-        filled = op.scatter_elements(empty, self.place(self.number), by_pair)
+    def fill(self, values: Var) -> Var:
+        """Lay out values [P] as [d, W], with zeros after the last pair of a block."""
+        empty = op.cast_like(full(op.mul(self.height, self.width), 0), values)
+        filled = op.scatter_elements(empty, self.position(self.block), values)
         return op.reshape(filled, concat(self.height, self.width))
 
 
-def table_of(calls: Calls) -> Table:
-    blocks = calls.blocks
-    number, order = op.top_k(blocks.number, length(blocks.number), largest=0)
-    first_pair = op.cumsum(blocks.times, integer(0), exclusive=1)
-    rank = op.sub(arange(count(number)), op.gather(first_pair, number))
-    return Table(
-        number=blocks.number,
+def pair_table(pairs: GroupedPairs) -> PairTable:
+    blocks = pairs.blocks
+    sorted_blocks, order = op.top_k(blocks.inverse, length(blocks.inverse), largest=0)
+    first_pair = op.cumsum(blocks.counts, integer(0), exclusive=1)
+    rank = op.sub(arange(count(sorted_blocks)), op.gather(first_pair, sorted_blocks))
+    return PairTable(
+        block=blocks.inverse,
         rank=op.scatter_elements(order, order, rank),
-        width=vector(op.reduce_max(blocks.times)),
-        height=length(blocks.value),
+        width=vector(op.reduce_max(blocks.counts)),
+        height=length(blocks.values),
     )

@@ -1,13 +1,14 @@
-"""Hidden rows in the form in which a level multiplies with them.
+"""Hidden rows in the form in which a level's weights multiply them.
 
-    rows [m, 1, H]     the left operand of transposed blocks of floats, [n, 1, H, K] or [1, H, K]
-    digits [m, H]      the left operand of int8 blocks: of such, or of one [K, H] that is transposed
-    columns [H, m]     the right operand of a block of floats [K, H]
+    HiddenRows        [m, 1, H]  left operand of transposed float blocks, [n, 1, H, K] or [1, H, K]
+    HiddenColumns     [H, m]     right operand of a float block [K, H]
+    QuantisedHidden   [m, H]     left operand of int8 blocks, transposed or one [K, H]
 
-A pair that multiplies with a block of its own, [m, H, K], has digits [m, 1, H].
+If each pair multiplies a block of its own, [m, H, K], the quantised rows are [m, 1, H].
 
-Hidden rows are rounded to 7 bits: 64 + round(hidden / step), step = max |row| / 63. Two products of
-a 7-bit and an 8-bit number fit in 16 bits, where processors before VNNI add them and clip the sum.
+Hidden rows are quantised to 7 bits: 64 + round(hidden / step), step = max |row| / 63. The sum of
+two products of a 7-bit and an 8-bit number fits in 16 bits. Processors without VNNI add such
+products in 16 bits and clip the sum.
 """
 
 from dataclasses import dataclass
@@ -19,37 +20,41 @@ from spox import Var
 
 from .ops import between, ints, length, real, transpose
 
-STEPS = 63
-ZERO = STEPS + 1  # the digit that stands for 0: digits are unsigned
+QUANTISED_MAX = 63  # quantised values are -63..63, plus the zero point
+ZERO_POINT = QUANTISED_MAX + 1  # represents 0, because the stored values are unsigned
 
 
-class States(Protocol):
-    """m hidden rows, as the weights of a level take them."""
+class HiddenStates(Protocol):
+    """m hidden rows in the form that a level's weights need."""
 
     def count(self) -> Var:
-        """m, as [1]. Reading it outside of a loop's body keeps the rows out of it, see visits."""
+        """Return m as [1].
+
+        Reading it outside of a loop's body keeps the rows out of the body: see
+        `block_visits._map_elements`.
+        """
         ...
 
-    def between(self, start: Var, end: Var) -> "States":
-        """Some of the rows; start and end are [1]."""
+    def between(self, start: Var, end: Var) -> "HiddenStates":
+        """Return the rows start:end; both are [1]."""
         ...
 
 
 @dataclass(frozen=True)
-class Rows:
-    """[m, 1, H] float32: see products for the axis between."""
+class HiddenRows:
+    """[m, 1, H] float32; `matmul` explains the axis of size one."""
 
     values: Var
 
     def count(self) -> Var:
         return length(self.values)
 
-    def between(self, start: Var, end: Var) -> "Rows":
-        return Rows(between(self.values, start, end))
+    def between(self, start: Var, end: Var) -> "HiddenRows":
+        return HiddenRows(between(self.values, start, end))
 
 
 @dataclass(frozen=True)
-class Columns:
+class HiddenColumns:
     """[H, m] float32."""
 
     values: Var
@@ -57,13 +62,16 @@ class Columns:
     def count(self) -> Var:
         return length(self.values, axis=1)
 
-    def between(self, start: Var, end: Var) -> "Columns":
-        return Columns(between(self.values, start, end, axis=1))
+    def between(self, start: Var, end: Var) -> "HiddenColumns":
+        return HiddenColumns(between(self.values, start, end, axis=1))
 
 
 @dataclass(frozen=True)
-class Digits:
-    """[m, ..., H] uint8, and [m, ..., 1] float32: row i stands for step[i] * (digits[i] - 64)."""
+class QuantisedHidden:
+    """Values [m, ..., H] uint8 and step [m, ..., 1] float32.
+
+    Row i represents step[i] * (values[i] - 64).
+    """
 
     values: Var
     step: Var
@@ -71,22 +79,23 @@ class Digits:
     def count(self) -> Var:
         return op.min([length(self.values), length(self.step)])
 
-    def between(self, start: Var, end: Var) -> "Digits":
-        return Digits(between(self.values, start, end), between(self.step, start, end))
+    def between(self, start: Var, end: Var) -> "QuantisedHidden":
+        return QuantisedHidden(between(self.values, start, end), between(self.step, start, end))
 
 
-def columns_of(hidden: Var, hidden_size: int) -> Var:
-    """hidden [m, H] -> [H, m]; H is told, for a slice of the rows does not know it.
+def to_columns(hidden: Var, hidden_size: int) -> Var:
+    """hidden [m, H] -> [H, m].
 
-    The Reshape is there to be in the way: ONNX Runtime would fuse a Transpose into the product
-    after it, and lose its matrix-vector kernel, three times as fast for one row.
+    H is an argument because a slice of the rows has no static width. The Reshape prevents ONNX
+    Runtime from fusing the Transpose into the product that follows, which would lose its
+    matrix-vector kernel, three times as fast for one row.
     """
     return op.reshape(transpose(hidden), ints(hidden_size, -1))
 
 
-def digits_of(hidden: Var) -> Digits:
-    """hidden [m, ..., H], rounded. A row of zeros has step 0, and any digits."""
+def quantise(hidden: Var) -> QuantisedHidden:
+    """Quantise hidden [m, ..., H]; a row of zeros gets step 0 and arbitrary values."""
     peak = op.reduce_max(op.abs(hidden), ints(-1), keepdims=1)
-    step = op.div(peak, real(STEPS))
-    digits = op.add(op.div(hidden, step), real(ZERO + 0.5))  # Cast rounds down
-    return Digits(op.cast(digits, to=np.uint8), step)
+    step = op.div(peak, real(QUANTISED_MAX))
+    values = op.add(op.div(hidden, step), real(ZERO_POINT + 0.5))  # Cast rounds down
+    return QuantisedHidden(op.cast(values, to=np.uint8), step)

@@ -1,9 +1,10 @@
-"""HuffmanSoftmax in a graph: one target, the whole distribution, and samples.
+"""Lowers HuffmanSoftmax into ONNX graphs: target_log_prob, log_probs and sample.
 
     log p(target | hidden) = sum over steps of log sigmoid(sign * syn1[node] . hidden)
 
-`target_log_prob` reads the weights of the path alone; `log_probs` takes all nodes' logits in one
-product and hands log p down the tree, level by level; `sample` walks. Top-k is in `huffman_top_k`.
+`target_log_prob` reads the weights of the path only. `log_probs` computes all nodes' logits in one
+product and propagates log p down the tree, depth by depth. `sample` walks from the root to a leaf.
+`huffman_top_k` has the task top_k.
 """
 
 import numpy as np
@@ -12,9 +13,9 @@ from spox import Var
 
 from hsoftmax.models import HuffmanSoftmax
 
-from .binary_tree import LOOKED_UP, log_branches, log_step, node_logits
-from .chunked import in_chunks
-from .hidden_states import columns_of
+from .binary_tree import MAX_TABLE_STEPS, log_branches, log_step, node_logits
+from .chunked import map_chunks
+from .hidden_states import to_columns
 from .ops import (
     as_int,
     between,
@@ -27,109 +28,119 @@ from .ops import (
     real,
     scalar,
     transpose,
+    true,
     vector,
-    yes,
 )
 from .weights import Weights
 
-_PAIRS_AT_ONCE = 256  # whose paths' weights are copied together: some megabytes
-_STEPS_AT_ONCE = 1 << 20  # steps looked up together
-_ROWS_AT_ONCE = 16  # rows whose samples walk together
+_MAX_PAIRS_PER_CHUNK = 256  # the weights of their paths are copied together: some megabytes
+_MAX_TABLE_STEPS_PER_BATCH = 1 << 20
+_MAX_ROWS_PER_CHUNK = 16  # rows whose samples are drawn together
 
 
-# --- one target -----------------------------------------------------------------------------------
+# --- target_log_prob ------------------------------------------------------------------------------
 
 
 def target_log_prob(
     model: HuffmanSoftmax, weights: Weights, hidden: Var, row: Var, target: Var
 ) -> tuple[Var]:
     """hidden [B, H], row [P], target [P] -> log_prob [P]."""
-    few = op.less_or_equal(count(target), integer(_PAIRS_AT_ONCE))
+    is_small = op.less_or_equal(count(target), integer(_MAX_PAIRS_PER_CHUNK))
     return (
         op.if_(
-            few,
-            then_branch=lambda: [_along_paths(model, weights, hidden, row, target)],
-            else_branch=lambda: [_in_parts(model, weights, hidden, row, target)],
+            is_small,
+            then_branch=lambda: [_sum_paths(model, weights, hidden, row, target)],
+            else_branch=lambda: [_sum_paths_in_chunks(model, weights, hidden, row, target)],
         )[0],
     )
 
 
-def _along_paths(
-    model: HuffmanSoftmax, weights: Weights, hidden: Var, row: Var, target: Var
-) -> Var:
-    """All pairs at once; steps beyond the longest of their paths are left out."""
+def _sum_paths(model: HuffmanSoftmax, weights: Weights, hidden: Var, row: Var, target: Var) -> Var:
+    """Compute all pairs together, with as many steps as the longest of their paths has."""
     sign = op.cast(op.gather(weights["sign"], target), to=np.float32)
     longest = op.reduce_max(concat(ints(1), _lengths(sign)), ints(0))
     sign = between(sign, ints(0), longest, axis=1)
     path = between(op.gather(weights["path"], target), ints(0), longest, axis=1)
     logits = node_logits(weights, op.gather(hidden, row), path)
     steps = log_step(model, op.mul(sign, logits))
-    taken = op.where(op.equal(sign, real(0.0)), real(0.0), steps)
-    return op.reduce_sum(taken, ints(1), keepdims=0)
+    log_prob = op.where(op.equal(sign, real(0.0)), real(0.0), steps)
+    return op.reduce_sum(log_prob, ints(1), keepdims=0)
 
 
-def _in_parts(model: HuffmanSoftmax, weights: Weights, hidden: Var, row: Var, target: Var) -> Var:
-    """Some pairs at a time, longest paths first, so that short ones are not padded to them."""
+def _sum_paths_in_chunks(
+    model: HuffmanSoftmax, weights: Weights, hidden: Var, row: Var, target: Var
+) -> Var:
+    """Compute a chunk of pairs at a time, longest paths first, so that padding stays small."""
     sign = op.cast(op.gather(weights["sign"], target), to=np.float32)
     _, order = op.top_k(_lengths(sign), length(target))
 
-    def part(start: Var, end: Var) -> tuple[Var]:
-        some = between(order, start, end)
-        pairs = (op.gather(row, some), op.gather(target, some))
-        return (_along_paths(model, weights, hidden, *pairs),)
+    def chunk(start: Var, end: Var) -> tuple[Var]:
+        indices = between(order, start, end)
+        pairs = (op.gather(row, indices), op.gather(target, indices))
+        return (_sum_paths(model, weights, hidden, *pairs),)
 
-    (answers,) = in_chunks(length(target), _PAIRS_AT_ONCE, part)
-    return op.scatter_elements(answers, order, answers)
+    (results,) = map_chunks(length(target), _MAX_PAIRS_PER_CHUNK, chunk)
+    return op.scatter_elements(results, order, results)
 
 
 def _lengths(sign: Var) -> Var:
     return as_int(op.reduce_sum(op.abs(sign), ints(1), keepdims=0))
 
 
-# --- the whole distribution -----------------------------------------------------------------------
+# --- full distribution ----------------------------------------------------------------------------
 
 
 def log_probs(model: HuffmanSoftmax, weights: Weights, hidden: Var) -> tuple[Var]:
     """hidden [B, H] -> log_probs [B, N]."""
     if model.num_targets == 1:
         return (full(concat(length(hidden), ints(1)), 0.0),)
-    logits = op.matmul(weights["syn1"], columns_of(hidden, model.hidden_size))
-    if model.path.size > LOOKED_UP:
+    logits = op.matmul(weights["syn1"], to_columns(hidden, model.hidden_size))
+    if model.path.size > MAX_TABLE_STEPS:
         return (_by_depth(model, weights, logits),)
     steps = op.mul(count(hidden), integer(model.path.size))
     return (
         op.if_(
-            op.less_or_equal(steps, integer(_STEPS_AT_ONCE)),
-            then_branch=lambda: [_looked_up(model, weights, logits)],
+            op.less_or_equal(steps, integer(_MAX_TABLE_STEPS_PER_BATCH)),
+            then_branch=lambda: [_by_step_table(model, weights, logits)],
             else_branch=lambda: [_by_depth(model, weights, logits)],
         )[0],
     )
 
 
-def _looked_up(model: HuffmanSoftmax, weights: Weights, logits: Var) -> Var:
-    """logits [nodes, B] -> [B, N]: every step of every path at once, for few and small trees."""
-    across = transpose(logits)
-    branches = log_branches(model, across)
-    nothing = full(concat(length(across), ints(1)), 0.0)
-    steps = op.gather(concat(*branches, nothing, axis=1), weights["steps"], axis=1)
+def _by_step_table(model: HuffmanSoftmax, weights: Weights, logits: Var) -> Var:
+    """logits [nodes, B] -> [B, N]: gather every step of every path at once; for small trees."""
+    by_row = transpose(logits)
+    branches = log_branches(model, by_row)
+    no_step = full(concat(length(by_row), ints(1)), 0.0)
+    steps = op.gather(concat(*branches, no_step, axis=1), weights["steps"], axis=1)
     return op.reduce_sum(steps, ints(2), keepdims=0)
 
 
 def _by_depth(model: HuffmanSoftmax, weights: Weights, logits: Var) -> Var:
-    """logits [nodes, B] -> [B, N]: log p of all nodes of a depth, from those of the depth above."""
+    """logits [nodes, B] -> [B, N]: compute log p of each depth from that of the depth above."""
     first_node, first_leaf = weights["first_node"], weights["first_leaf"]
 
-    def descend(d: Var, going: Var, above: Var, leaves: Var) -> list[Var]:
-        here, below, after = (vector(op.add(d, integer(i))) for i in (0, 1, 2))
-        at, next_at, end_at = (op.gather(first_node, i) for i in (here, below, after))
-        z = op.gather(logits, between(weights["order"], at, next_at))
-        ends = concat(*(op.add(above, branch) for branch in log_branches(model, z)))
-        # `inner_from` has no entry for the root.
-        inner = between(weights["inner_from"], op.sub(next_at, ints(1)), op.sub(end_at, ints(1)))
-        found = between(
-            weights["leaf_from"], op.gather(first_leaf, here), op.gather(first_leaf, below)
+    def descend(d: Var, condition: Var, node_log_prob: Var, leaves: Var) -> list[Var]:
+        depth, below, after = (vector(op.add(d, integer(i))) for i in (0, 1, 2))
+        node_start, node_end, next_node_end = (
+            op.gather(first_node, i) for i in (depth, below, after)
         )
-        return [yes(), op.gather(ends, inner), concat(leaves, op.gather(ends, found))]
+        depth_logits = op.gather(logits, between(weights["order"], node_start, node_end))
+        child_log_prob = concat(
+            *(op.add(node_log_prob, branch) for branch in log_branches(model, depth_logits))
+        )
+        # `inner_from` has no entry for the root.
+        inner = between(
+            weights["inner_from"], op.sub(node_end, ints(1)), op.sub(next_node_end, ints(1))
+        )
+        leaf_index = between(
+            weights["leaf_from"], op.gather(first_leaf, depth), op.gather(first_leaf, below)
+        )
+        return [
+            true(),
+            op.gather(child_log_prob, inner),
+            concat(leaves, op.gather(child_log_prob, leaf_index)),
+        ]
 
     batch = length(logits, axis=1)
     start = [full(concat(ints(1), batch), 0.0), full(concat(ints(0), batch), 0.0)]
@@ -137,46 +148,52 @@ def _by_depth(model: HuffmanSoftmax, weights: Weights, logits: Var) -> Var:
     return transpose(op.gather(leaves, weights["leaf_place"]))
 
 
-# --- samples --------------------------------------------------------------------------------------
+# --- sample ---------------------------------------------------------------------------------------
 
 
 def sample(model: HuffmanSoftmax, weights: Weights, hidden: Var, noise: Var) -> tuple[Var, Var]:
     """hidden [B, H], noise [B, S, depth] in [0, 1) -> target [B, S], log_prob [B, S].
 
-    One uniform number a step decides between the node's branches by their true probabilities;
-    log_prob is what target_log_prob says.
+    One uniform number per step chooses a branch of the node by its probability. log_prob equals the
+    result of target_log_prob.
     """
     shape = op.shape(noise, start=0, end=2)
     if model.num_targets == 1:
         return full(shape, 0), full(shape, 0.0)
 
-    def part(start: Var, end: Var) -> tuple[Var, Var]:
-        return _walk(model, weights, between(hidden, start, end), between(noise, start, end))
+    def chunk(start: Var, end: Var) -> tuple[Var, Var]:
+        return _sample_paths(
+            model, weights, between(hidden, start, end), between(noise, start, end)
+        )
 
-    target, log_prob = in_chunks(length(hidden), _ROWS_AT_ONCE, part)
+    target, log_prob = map_chunks(length(hidden), _MAX_ROWS_PER_CHUNK, chunk)
     return op.reshape(target, shape), op.reshape(log_prob, shape)
 
 
-def _walk(model: HuffmanSoftmax, weights: Weights, hidden: Var, noise: Var) -> tuple[Var, Var]:
+def _sample_paths(
+    model: HuffmanSoftmax, weights: Weights, hidden: Var, noise: Var
+) -> tuple[Var, Var]:
     shape = op.shape(noise, start=0, end=2)
 
-    def step(d: Var, going: Var, at: Var, total: Var) -> list[Var]:
-        walking = op.greater_or_equal(at, integer(0))
-        node = op.max([at, integer(0)])
+    def step(d: Var, condition: Var, position: Var, total: Var) -> list[Var]:
+        walking = op.greater_or_equal(position, integer(0))
+        node = op.max([position, integer(0)])
         logits = node_logits(weights, hidden, node)
-        up = op.less(op.gather(noise, scalar(d), axis=2), op.sigmoid(logits))
-        signed = op.where(up, logits, op.neg(logits))
-        end = op.gather_nd(weights["children"], _both(node, up))
-        at = op.where(walking, as_int(end), at)
+        is_positive = op.less(op.gather(noise, scalar(d), axis=2), op.sigmoid(logits))
+        signed = op.where(is_positive, logits, op.neg(logits))
+        child = op.gather_nd(weights["children"], _branch_index(node, is_positive))
+        position = op.where(walking, as_int(child), position)
         total = op.add(total, op.where(walking, log_step(model, signed), real(0.0)))
-        ends = op.reduce_max(at, keepdims=0)
-        return [op.greater_or_equal(ends, integer(0)), at, total]
+        largest = op.reduce_max(position, keepdims=0)
+        return [op.greater_or_equal(largest, integer(0)), position, total]
 
     root = op.expand(integer(int(model.path[0, 0])), shape)
-    at, total = op.loop(integer(model.depth), v_initial=[root, full(shape, 0.0)], body=step)
-    return op.sub(integer(-1), at), total
+    position, total = op.loop(integer(model.depth), v_initial=[root, full(shape, 0.0)], body=step)
+    return op.sub(integer(-1), position), total
 
 
-def _both(node: Var, up: Var) -> Var:
-    """[B, S] nodes and whether each goes the +1 branch -> [B, S, 2] places in `children`."""
-    return op.concat([op.unsqueeze(node, ints(2)), op.unsqueeze(as_int(up), ints(2))], axis=2)
+def _branch_index(node: Var, is_positive: Var) -> Var:
+    """node [B, S], is_positive [B, S] -> [B, S, 2]: indices into `children`."""
+    return op.concat(
+        [op.unsqueeze(node, ints(2)), op.unsqueeze(as_int(is_positive), ints(2))], axis=2
+    )

@@ -1,15 +1,16 @@
-"""top_k over a binary tree: exactly, from as few nodes as can prove it.
+"""Lowers top_k of a binary tree: an exact search that opens few nodes.
 
-A leaf is no likelier than the nodes above it. Each row keeps the nodes that it knows of but has not
-opened, its *frontier*, by descending log p, and opens some of the best each round: the two children
-of each become answers (leaves) or frontier (inner nodes). What is below the k-th best answer is
-dropped for good, and when nothing is left the answer is proven. How many are opened grows by the
-round: few for a row that is sure, soon many for one that is not. It depends on nothing but the row.
+A leaf's log p is at most that of its ancestors. Each row keeps its *frontier*, the known nodes that
+are not opened yet, in descending order of log p, and opens some of the best in each round. The
+children of an opened node are results (leaves) or new frontier nodes (inner nodes). Nodes below the
+k-th best result are dropped; when the frontier is empty, the result is exact. The number of opened
+nodes grows with each round, so it stays small for a peaked distribution and grows fast for a flat
+one. The result of a row does not depend on the other rows.
 
-A row that has opened more than it could have won by is answered from its full distribution, its
-`blocks` then being all nodes. So are, at once, questions that a descent cannot win.
+A row that opens too many nodes is recomputed from its full distribution; its `blocks` is then the
+number of all nodes. Queries that the search cannot speed up use the full distribution at once.
 
-fastText's scores may grow on the way down, by log(1 + 1e-5) a step at most: `slack`.
+fastText's scores may increase on the way down, by at most log(1 + 1e-5) per step: `_score_slack`.
 """
 
 from dataclasses import dataclass
@@ -19,33 +20,33 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from hsoftmax.models import HuffmanSoftmax
-from hsoftmax.models.huffman_softmax import FASTTEXT_FLOOR
+from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
 from .binary_tree import log_branches, node_logits
-from .chunked import in_chunks
+from .chunked import map_chunks
 from .huffman_softmax import log_probs
 from .ops import as_int, between, column, concat, full, integer, ints, length, real, scalar, vector
-from .top_k_merge import answer_anew, any_of, merge
+from .top_k_merge import any_true, merge_top_k, recompute_rows
 from .weights import Weights
 
-_DENSE_WEIGHTS = 1 << 24  # weights that are read whole sooner than a descent takes its rounds
-_DENSE_K = 64  # k of more than one target in so many: answered from the full distribution
-_GIVE_UP = 256  # one node in so many is opened before a row gives up
-_ROWS_AT_ONCE = 32  # rows that take their rounds together
-_FIRST, _ONE_MORE, _MOST = 4, 2, 64  # nodes opened in the first round; one more in so many; most
+_MIN_SEARCH_WEIGHTS = 1 << 24  # fewer weights are faster to read in full
+_MIN_TARGETS_PER_K = 64  # a larger k is computed from the full distribution
+_NODES_PER_TRIAL = 256  # a row may open one node in 256 before it is recomputed densely
+_MAX_ROWS_PER_CHUNK = 32  # rows that are searched together
+_FIRST_ROUND_NODES, _ROUNDS_PER_EXTRA_NODE, _MAX_ROUND_NODES = 4, 2, 64  # opened per round
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How far a row may go."""
+class NodeLimits:
+    """The number of nodes that a row may open."""
 
-    unlimited: Var  # scalar bool: exact answers only
-    most: Var  # scalar: nodes opened at most where limited, or before the row gives up
+    unlimited: Var  # scalar bool: True if results must be exact
+    max_nodes: Var  # scalar: the limit, or if unlimited the nodes opened before a dense recompute
 
 
 @dataclass(frozen=True)
-class Search:
-    """What rows know: their answers so far, and the nodes they have not opened."""
+class SearchState:
+    """Results and frontier of all rows between two rounds."""
 
     log_prob: Var  # [B, k] descending
     target: Var  # [B, k]
@@ -62,174 +63,195 @@ def top_k(
 ) -> tuple[Var, ...]:
     """hidden [B, H], k [1], max_blocks [1] -> log_prob, target [B, k], blocks, exact [B].
 
-    A block is a node; max_blocks 0 means no limit. A limited row still opens nodes until it has k
-    targets to answer.
+    A block is a node; max_blocks 0 means no limit. A row with a limit still opens nodes until it
+    has k targets.
     """
     if model.num_targets == 1:
         return _dense(model, weights, hidden, k)
     unlimited = op.equal(scalar(max_blocks), integer(0))
-    give_up = op.add(op.mul(scalar(k), integer(4)), integer(_before_giving_up(model)))
-    limits = Limits(unlimited, op.where(unlimited, give_up, scalar(max_blocks)))
+    trial_nodes = op.add(op.mul(scalar(k), integer(4)), integer(_trial_nodes(model)))
+    limits = NodeLimits(unlimited, op.where(unlimited, trial_nodes, scalar(max_blocks)))
     return tuple(
         op.if_(
-            op.and_(unlimited, _cannot_win(model, k)),
+            op.and_(unlimited, _is_dense_faster(model, k)),
             then_branch=lambda: _dense(model, weights, hidden, k),
-            else_branch=lambda: _descend(model, weights, hidden, k, limits),
+            else_branch=lambda: _search_in_chunks(model, weights, hidden, k, limits),
         )
     )
 
 
 def _dense(model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var) -> tuple[Var, ...]:
-    """From the full distribution: targets are in order there, so ties go to the lower one."""
+    """Compute top_k from the full distribution; there ties go to the lower target."""
     log_prob, target = op.top_k(log_probs(model, weights, hidden)[0], k)
     batch = length(hidden)
     return log_prob, target, full(batch, model.num_targets - 1), full(batch, True)
 
 
-def _cannot_win(model: HuffmanSoftmax, k: Var) -> Var:
-    small = model.num_targets * model.hidden_size < _DENSE_WEIGHTS
-    many = op.greater(op.mul(scalar(k), integer(_DENSE_K)), integer(model.num_targets))
-    return op.or_(op.const(np.array(small)), many)
+def _is_dense_faster(model: HuffmanSoftmax, k: Var) -> Var:
+    is_small = model.num_targets * model.hidden_size < _MIN_SEARCH_WEIGHTS
+    is_large_k = op.greater(
+        op.mul(scalar(k), integer(_MIN_TARGETS_PER_K)), integer(model.num_targets)
+    )
+    return op.or_(op.const(np.array(is_small)), is_large_k)
 
 
-def _before_giving_up(model: HuffmanSoftmax) -> int:
-    return model.num_targets // _GIVE_UP + 8 * model.depth
+def _trial_nodes(model: HuffmanSoftmax) -> int:
+    return model.num_targets // _NODES_PER_TRIAL + 8 * model.depth
 
 
-def _slack(model: HuffmanSoftmax) -> float:
-    """How much larger a leaf's score may be than that of a node above it."""
-    return 0.0 if model.compat == "exact" else float(np.log1p(FASTTEXT_FLOOR)) * (model.depth + 1)
+def _score_slack(model: HuffmanSoftmax) -> float:
+    """Return the largest amount by which a leaf's score may exceed that of a node above it."""
+    return 0.0 if model.compat == "exact" else float(np.log1p(FASTTEXT_EPSILON)) * (model.depth + 1)
 
 
-def _descend(
-    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, limits: Limits
+def _search_in_chunks(
+    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, limits: NodeLimits
 ) -> tuple[Var, ...]:
-    def part(start: Var, end: Var) -> tuple[Var, ...]:
+    def chunk(start: Var, end: Var) -> tuple[Var, ...]:
         return _search(model, weights, between(hidden, start, end), k, limits)
 
-    log_prob, target, opened, exact = in_chunks(length(hidden), _ROWS_AT_ONCE, part)
-    answers = (op.reshape(log_prob, concat(ints(-1), k)), op.reshape(target, concat(ints(-1), k)))
-    gave_up = op.and_(op.not_(exact), limits.unlimited)
-    return answer_anew(
-        lambda some: _dense(model, weights, some, k), hidden, gave_up, (*answers, opened, exact)
+    log_prob, target, opened, exact = map_chunks(length(hidden), _MAX_ROWS_PER_CHUNK, chunk)
+    results = (op.reshape(log_prob, concat(ints(-1), k)), op.reshape(target, concat(ints(-1), k)))
+    is_unfinished = op.and_(op.not_(exact), limits.unlimited)
+    return recompute_rows(
+        lambda rows: _dense(model, weights, rows, k),
+        hidden,
+        is_unfinished,
+        (*results, opened, exact),
     )
 
 
 def _search(
-    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, limits: Limits
+    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, limits: NodeLimits
 ) -> tuple[Var, ...]:
-    """Rounds for some rows, until every one has its proof or may not go on."""
+    """Run rounds for a chunk of rows until each has an exact result or may not go on."""
 
-    def body(i: Var, going: Var, *parts: Var) -> list[Var]:
-        search = Search(*parts)
-        size = op.add(op.div(i, ints(_ONE_MORE)), ints(_FIRST))
-        size = op.min([size, ints(_MOST), length(search.bound, axis=1)])
-        search = _open(model, weights, hidden, k, search, _chosen(model, search, limits, size))
-        return [any_of(_active(model, search, limits)), *search.parts()]
+    def body(i: Var, condition: Var, *parts: Var) -> list[Var]:
+        search = SearchState(*parts)
+        num_nodes = op.add(op.div(i, ints(_ROUNDS_PER_EXTRA_NODE)), ints(_FIRST_ROUND_NODES))
+        num_nodes = op.min([num_nodes, ints(_MAX_ROUND_NODES), length(search.bound, axis=1)])
+        search = _open_nodes(
+            model, weights, hidden, k, search, _choose_nodes(model, search, limits, num_nodes)
+        )
+        return [any_true(_active(model, search, limits)), *search.parts()]
 
     start = _start(model, hidden, k)
-    found = op.loop(cond=any_of(_active(model, start, limits)), v_initial=start.parts(), body=body)
-    search = Search(*found)
-    return search.log_prob, search.target, search.opened, op.not_(_unproven(model, search))
+    final = op.loop(
+        cond=any_true(_active(model, start, limits)), v_initial=start.parts(), body=body
+    )
+    search = SearchState(*final)
+    return search.log_prob, search.target, search.opened, op.not_(_has_candidates(model, search))
 
 
-def _start(model: HuffmanSoftmax, hidden: Var, k: Var) -> Search:
+def _start(model: HuffmanSoftmax, hidden: Var, k: Var) -> SearchState:
     batch = length(hidden)
-    answers, one = concat(batch, k), concat(batch, ints(1))
-    return Search(
-        full(answers, -np.inf),
-        full(answers, model.num_targets),
+    results, one = concat(batch, k), concat(batch, ints(1))
+    return SearchState(
+        full(results, -np.inf),
+        full(results, model.num_targets),
         full(one, 0.0),
         full(one, int(model.path[0, 0])),
         full(batch, 0),
     )
 
 
-def _chosen(model: HuffmanSoftmax, search: Search, limits: Limits, size: Var) -> Var:
-    """[B, size] which of the frontier's first nodes each row opens: those that may matter.
+def _choose_nodes(
+    model: HuffmanSoftmax, search: SearchState, limits: NodeLimits, num_nodes: Var
+) -> Var:
+    """Return bool [B, num_nodes]: the first frontier nodes that each row opens in this round.
 
-    A limited row that still lacks answers opens one more.
+    A row with a limit that still lacks targets opens one more node.
     """
-    bound = between(search.bound, ints(0), size, axis=1)
-    left = op.sub(limits.most, search.opened)
-    left = op.where(_lacking(search), op.max([left, integer(1)]), left)
-    place = op.range(integer(0), scalar(size), integer(1))
-    going_on = column(_active(model, search, limits))
-    worth = op.and_(going_on, _may_matter(model, bound, search))
-    return op.and_(worth, op.less(place, column(left)))
+    bound = between(search.bound, ints(0), num_nodes, axis=1)
+    remaining = op.sub(limits.max_nodes, search.opened)
+    remaining = op.where(_lacks_targets(search), op.max([remaining, integer(1)]), remaining)
+    position = op.range(integer(0), scalar(num_nodes), integer(1))
+    is_active = column(_active(model, search, limits))
+    is_candidate = op.and_(is_active, _may_improve(model, bound, search))
+    return op.and_(is_candidate, op.less(position, column(remaining)))
 
 
-def _open(
-    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, search: Search, chosen: Var
-) -> Search:
-    size = length(chosen, axis=1)
-    bound = between(search.bound, ints(0), size, axis=1)
-    node = op.where(chosen, between(search.node, ints(0), size, axis=1), integer(0))
+def _open_nodes(
+    model: HuffmanSoftmax, weights: Weights, hidden: Var, k: Var, search: SearchState, chosen: Var
+) -> SearchState:
+    num_nodes = length(chosen, axis=1)
+    bound = between(search.bound, ints(0), num_nodes, axis=1)
+    node = op.where(chosen, between(search.node, ints(0), num_nodes, axis=1), integer(0))
     logits = node_logits(weights, hidden, node)
-    ends = concat(*(op.add(bound, step) for step in log_branches(model, logits)), axis=1)
-    ends = op.where(concat(chosen, chosen, axis=1), ends, real(-np.inf))
+    child_bound = concat(
+        *(op.add(bound, log_prob_step) for log_prob_step in log_branches(model, logits)), axis=1
+    )
+    child_bound = op.where(concat(chosen, chosen, axis=1), child_bound, real(-np.inf))
     children = as_int(op.gather(weights["children"], node))
-    below = concat(*(op.gather(children, integer(side), axis=2) for side in (0, 1)), axis=1)
-    log_prob, target = _with_leaves(model, search, ends, below, k)
+    child = concat(*(op.gather(children, integer(side), axis=2) for side in (0, 1)), axis=1)
+    log_prob, target = _merge_leaves(model, search, child_bound, child, k)
     unopened = op.where(chosen, real(-np.inf), bound)
     opened = op.add(search.opened, op.reduce_sum(as_int(chosen), ints(1), keepdims=0))
-    found = Search(log_prob, target, *_joined(search, unopened, ends, below, size), opened)
-    return _trimmed(model, found)
+    state = SearchState(
+        log_prob, target, *_extend_frontier(search, unopened, child_bound, child, num_nodes), opened
+    )
+    return _trim_frontier(model, state)
 
 
-def _with_leaves(
-    model: HuffmanSoftmax, search: Search, ends: Var, below: Var, k: Var
+def _merge_leaves(
+    model: HuffmanSoftmax, search: SearchState, child_bound: Var, child: Var, k: Var
 ) -> tuple[Var, Var]:
-    """The k best of the answers so far and the leaves among the children."""
-    is_leaf = op.and_(op.less(below, integer(0)), op.greater(ends, real(-np.inf)))
-    scores = op.where(is_leaf, ends, real(-np.inf))
-    targets = op.where(is_leaf, op.sub(integer(-1), below), integer(model.num_targets))
-    return merge(concat(search.log_prob, scores, axis=1), concat(search.target, targets, axis=1), k)
+    """Return the k best of the results so far and the leaves among the children."""
+    is_leaf = op.and_(op.less(child, integer(0)), op.greater(child_bound, real(-np.inf)))
+    scores = op.where(is_leaf, child_bound, real(-np.inf))
+    targets = op.where(is_leaf, op.sub(integer(-1), child), integer(model.num_targets))
+    return merge_top_k(
+        concat(search.log_prob, scores, axis=1), concat(search.target, targets, axis=1), k
+    )
 
 
-def _joined(search: Search, unopened: Var, ends: Var, below: Var, size: Var) -> tuple[Var, Var]:
-    """The frontier without what was opened and with the inner nodes among the children."""
-    rest = length(search.bound, axis=1)
-    inner = op.where(op.less(below, integer(0)), real(-np.inf), ends)
-    bounds = concat(unopened, between(search.bound, size, rest, axis=1), inner, axis=1)
-    return bounds, concat(search.node, below, axis=1)
+def _extend_frontier(
+    search: SearchState, unopened: Var, child_bound: Var, child: Var, num_nodes: Var
+) -> tuple[Var, Var]:
+    """Return the frontier without the opened nodes, with the inner nodes among the children."""
+    frontier_size = length(search.bound, axis=1)
+    inner = op.where(op.less(child, integer(0)), real(-np.inf), child_bound)
+    bounds = concat(
+        unopened, between(search.bound, num_nodes, frontier_size, axis=1), inner, axis=1
+    )
+    return bounds, concat(search.node, child, axis=1)
 
 
-def _trimmed(model: HuffmanSoftmax, search: Search) -> Search:
-    """The frontier in order, as wide as the row needs that has most that may matter."""
-    matter = as_int(_may_matter(model, search.bound, search))
-    needed = op.reduce_sum(matter, ints(1), keepdims=0)
-    widest = op.max([vector(op.reduce_max(needed, keepdims=0)), ints(1)])
-    bound, order = op.top_k(search.bound, widest)
+def _trim_frontier(model: HuffmanSoftmax, search: SearchState) -> SearchState:
+    """Sort the frontier and cut it to the largest number of candidates of a row."""
+    is_candidate = as_int(_may_improve(model, search.bound, search))
+    needed = op.reduce_sum(is_candidate, ints(1), keepdims=0)
+    width = op.max([vector(op.reduce_max(needed, keepdims=0)), ints(1)])
+    bound, order = op.top_k(search.bound, width)
     node = op.gather_elements(search.node, order, axis=1)
-    return Search(search.log_prob, search.target, bound, node, search.opened)
+    return SearchState(search.log_prob, search.target, bound, node, search.opened)
 
 
-def _may_matter(model: HuffmanSoftmax, bound: Var, search: Search) -> Var:
-    """Where below a node of the frontier might be one of the k best, or a tie with the last."""
-    slack = _slack(model)
-    reach = op.add(bound, real(slack)) if slack else bound
-    no_worse = op.greater_or_equal(reach, column(_kth(search)))
-    return op.and_(no_worse, op.greater(bound, real(-np.inf)))
+def _may_improve(model: HuffmanSoftmax, bound: Var, search: SearchState) -> Var:
+    """Return True where a leaf below a frontier node may enter, or tie with, the k best."""
+    slack = _score_slack(model)
+    highest = op.add(bound, real(slack)) if slack else bound
+    is_candidate = op.greater_or_equal(highest, column(_kth(search)))
+    return op.and_(is_candidate, op.greater(bound, real(-np.inf)))
 
 
-def _unproven(model: HuffmanSoftmax, search: Search) -> Var:
-    """[B] whether something unopened may still matter."""
+def _has_candidates(model: HuffmanSoftmax, search: SearchState) -> Var:
+    """Return bool [B]: the row's frontier may still change its result."""
     first = between(search.bound, ints(0), ints(1), axis=1)
-    return vector(_may_matter(model, first, search))
+    return vector(_may_improve(model, first, search))
 
 
-def _active(model: HuffmanSoftmax, search: Search, limits: Limits) -> Var:
-    """[B] whether a row goes on."""
-    may = op.less(search.opened, limits.most)
-    may = op.or_(may, op.and_(_lacking(search), op.not_(limits.unlimited)))
-    return op.and_(_unproven(model, search), may)
+def _active(model: HuffmanSoftmax, search: SearchState, limits: NodeLimits) -> Var:
+    """Return bool [B]: the row opens more nodes."""
+    is_allowed = op.less(search.opened, limits.max_nodes)
+    is_allowed = op.or_(is_allowed, op.and_(_lacks_targets(search), op.not_(limits.unlimited)))
+    return op.and_(_has_candidates(model, search), is_allowed)
 
 
-def _lacking(search: Search) -> Var:
-    """[B] whether a row has fewer than k answers yet."""
+def _lacks_targets(search: SearchState) -> Var:
+    """Return bool [B]: the row has fewer than k results."""
     return op.equal(_kth(search), real(-np.inf))
 
 
-def _kth(search: Search) -> Var:
+def _kth(search: SearchState) -> Var:
     return op.reduce_min(search.log_prob, ints(1), keepdims=0)

@@ -1,8 +1,8 @@
-"""log_probs: the whole distribution, level by level.
+"""Lowers log_probs and cluster_log_probs: the full distribution, level by level.
 
     log p(row of level i) = log p(its parent in level i - 1) + log_softmax(its block)[position]
 
-Weights are read once, in tiles that stay in cache; the only large array is the answer.
+Weights are read once, in tiles that stay in cache; the only large array is the result.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .hidden_states import States
-from .levels import Block, LevelWeights, levels, logits
-from .ops import between, concat, integer, ints, transpose, yes
+from .hidden_states import HiddenStates
+from .level_weights import BlockWeights, LevelWeights, levels, logits
+from .ops import between, concat, integer, ints, transpose, true
 from .weights import Weights
 
-_TILE = 1024  # rows whose logits are computed at once: 1 MB of weights of 256
+_TILE_ROWS = 1024  # 1 MB of float32 weights at hidden size 256
 
 
 def log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var) -> tuple[Var]:
@@ -36,79 +36,92 @@ def cluster_log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var)
 
 
 def row_log_probs(model: HierarchicalSoftmax, weights: Weights, hidden: Var, *, depth: int) -> Var:
-    """log p of every row of level depth - 1, [B, rows]."""
+    """Return log p of every row of level depth - 1, [B, rows]."""
     first, *rest = levels(model, weights)[:depth]
-    above = op.log_softmax(top_logits(first, first.states(hidden)), axis=1)
+    parent_log_probs = op.log_softmax(top_logits(first, first.states(hidden)), axis=1)
     for level in rest:
-        below = _unequal_blocks if level.level.block_size is None else _equal_blocks
-        above = below(level, level.states(hidden), above)
-    return above
+        compute = _unequal_blocks if level.level.block_size is None else _equal_blocks
+        parent_log_probs = compute(level, level.states(hidden), parent_log_probs)
+    return parent_log_probs
 
 
-def top_logits(level: LevelWeights, states: States) -> Var:
-    """A product with the whole level; rows in half precision are converted a tile at a time."""
-    in_tiles = level.is_half and not level.is_transposed
-    return _scores(level, states) if in_tiles else logits(level.whole(), states)
+def top_logits(level: LevelWeights, states: HiddenStates) -> Var:
+    """Return the logits of all rows of a level; half-precision rows are converted tile by tile."""
+    is_tiled = level.is_half and not level.is_transposed
+    return _all_logits(level, states) if is_tiled else logits(level.all_rows(), states)
 
 
-def _equal_blocks(level: LevelWeights, states: States, above: Var) -> Var:
-    """Several blocks a pass, and at the end those that are too few for one."""
+def _equal_blocks(level: LevelWeights, states: HiddenStates, parent_log_probs: Var) -> Var:
+    """Compute several blocks per tile, and then the last blocks, too few for a tile."""
     size, blocks = level.level.block_size or 1, level.level.num_blocks
-    at_once = min(blocks, max(1, _TILE // size))
-    tiled = blocks - blocks % at_once
-    parents = between(above, ints(0), ints(tiled), axis=1)
-    parents = op.reshape(parents, ints(-1, tiled // at_once, at_once))
+    blocks_per_tile = min(blocks, max(1, _TILE_ROWS // size))
+    tiled = blocks - blocks % blocks_per_tile
+    parents = between(parent_log_probs, ints(0), ints(tiled), axis=1)
+    parents = op.reshape(parents, ints(-1, tiled // blocks_per_tile, blocks_per_tile))
 
-    def segments(rows: Block, parent: Var) -> Var:
-        scores = op.reshape(logits(rows, states), ints(-1, rows.num_rows // size, size))
-        return op.add(op.log_softmax(scores, axis=2), op.unsqueeze(parent, ints(2)))
+    def segments(rows: BlockWeights, parent: Var) -> Var:
+        block_logits = op.reshape(logits(rows, states), ints(-1, rows.num_rows // size, size))
+        return op.add(op.log_softmax(block_logits, axis=2), op.unsqueeze(parent, ints(2)))
 
-    done = _in_tiles(level, at_once * size, states, segments, op.transpose(parents, perm=(1, 0, 2)))
+    result = _map_tiles(
+        level, blocks_per_tile * size, states, segments, op.transpose(parents, perm=(1, 0, 2))
+    )
     if tiled == blocks:
-        return done
-    rest = segments(level.part(tiled * size), between(above, ints(tiled), ints(blocks), axis=1))
-    return concat(done, op.reshape(rest, ints(-1, (blocks - tiled) * size)), axis=1)
+        return result
+    last_blocks = segments(
+        level.rows_from(tiled * size), between(parent_log_probs, ints(tiled), ints(blocks), axis=1)
+    )
+    return concat(result, op.reshape(last_blocks, ints(-1, (blocks - tiled) * size)), axis=1)
 
 
-def _unequal_blocks(level: LevelWeights, states: States, above: Var) -> Var:
-    """Logits of all rows, less each block's log-sum-exp and plus its parent's log p."""
-    scores, offsets = _scores(level, states), level.tensor("offsets")
+def _unequal_blocks(level: LevelWeights, states: HiddenStates, parent_log_probs: Var) -> Var:
+    """Return all logits, minus each block's log-sum-exp, plus its parent's log p."""
+    all_logits, offsets = _all_logits(level, states), level.tensor("offsets")
 
-    def log_sum(i: Var, going: Var) -> list[Var]:
+    def log_sum(i: Var, condition: Var) -> list[Var]:
         start, end = op.gather(offsets, i), op.gather(offsets, op.add(i, ints(1)))
-        some = between(scores, start, end, axis=1)
-        return [yes(), op.reduce_log_sum_exp(some, ints(1), keepdims=0)]
+        block_logits = between(all_logits, start, end, axis=1)
+        return [true(), op.reduce_log_sum_exp(block_logits, ints(1), keepdims=0)]
 
     (log_sums,) = op.loop(integer(level.level.num_blocks), body=log_sum)
-    shift = op.sub(above, transpose(log_sums))
-    return op.add(scores, op.gather(shift, level.tensor("block_of_row"), axis=1))
+    shift = op.sub(parent_log_probs, transpose(log_sums))
+    return op.add(all_logits, op.gather(shift, level.tensor("block_of_row"), axis=1))
 
 
-def _scores(level: LevelWeights, states: States) -> Var:
-    """Logits of every row, [B, rows]."""
+def _all_logits(level: LevelWeights, states: HiddenStates) -> Var:
+    """Return the logits of every row, [B, rows]."""
     rows = level.level.num_rows
-    size = min(rows, _TILE)
-    scores = _in_tiles(level, size, states, lambda tile: logits(tile, states))
-    left = rows % size
-    return concat(scores, logits(level.part(rows - left), states), axis=1) if left else scores
+    size = min(rows, _TILE_ROWS)
+    all_logits = _map_tiles(level, size, states, lambda tile: logits(tile, states))
+    remaining = rows % size
+    return (
+        concat(all_logits, logits(level.rows_from(rows - remaining), states), axis=1)
+        if remaining
+        else all_logits
+    )
 
 
-def _in_tiles(
-    level: LevelWeights, size: int, states: States, answer: Callable[..., Var], *given: Var
+def _map_tiles(
+    level: LevelWeights,
+    size: int,
+    states: HiddenStates,
+    compute: Callable[..., Var],
+    *tile_inputs: Var,
 ) -> Var:
-    """What `answer` says of each tile of so many rows, [B, ...], side by side: [B, rows].
+    """Return the results of `compute` for each tile of `size` rows, [B, ...], joined as [B, rows].
 
-    A last tile of fewer rows is left out. `given` has something for each tile on its first axis.
+    `tile_inputs` have one element per tile on their first axis. A last tile with fewer rows is left
+    out.
     """
-    tiles = level.level.num_rows // size
-    arrays = level.tiles(tiles, size)
+    num_tiles = level.level.num_rows // size
+    arrays = level.tile_arrays(num_tiles, size)
 
     def body(*slices: Var) -> list[Var]:
-        return [answer(Block(*slices[: len(arrays)]), *slices[len(arrays) :])]
+        return [compute(BlockWeights(*slices[: len(arrays)]), *slices[len(arrays) :])]
 
-    scanned = [*arrays, *given]
+    scanned = [*arrays, *tile_inputs]
     (stacked,) = op.scan(scanned, body=body, num_scan_inputs=len(scanned))
     axes = range(2, len(stacked.unwrap_tensor().shape or ()))
-    # Reading how many states there are keeps them out of the body, see visits.
-    shape = concat(states.count(), ints(tiles * size))
+    # Reading the number of states keeps them out of the body: see `block_visits._map_elements`.
+    shape = concat(states.count(), ints(num_tiles * size))
     return op.reshape(op.transpose(stacked, perm=(1, 0, *axes)), shape)

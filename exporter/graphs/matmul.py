@@ -1,12 +1,12 @@
-"""Hidden rows times transposed blocks of floats, each block read once and in order.
+"""Products of hidden rows with transposed float blocks; each block is read once and in order.
 
     rows [m, 1, H] x blocks [n, 1, H, K] -> [m, n * K], the blocks' products side by side
 
-One row at a time, ONNX Runtime streams a block from where it lies, and the next row finds it in
-cache; more rows at once are a product for which it packs the block, in strides that read memory
-badly unless the block was copied just before. Which is quicker depends on how many rows there are.
+With one row at a time, ONNX Runtime reads a block in place, and the next row finds it in cache.
+With several rows at once it packs the block, in strides that are slow unless the block was just
+copied. The number of rows decides which is faster.
 
-The blocks have more axes than the rows, or else ONNX Runtime would take the rows together.
+The blocks have more axes than the rows; otherwise ONNX Runtime would combine the rows.
 """
 
 import spox.opset.ai.onnx.v21 as op
@@ -14,32 +14,32 @@ from spox import Var
 
 from .ops import as_float, ints, length, static_size
 
-ONE_BY_ONE = 4  # rows: so many passes over a block in cache cost no more than its copy
+MAX_SINGLE_ROWS = 4  # four passes over a cached block cost no more than a copy of it
 
 
 def product(rows: Var, blocks: Var) -> Var:
-    """Of blocks in place, in the way that is quicker for m."""
-    few = op.less_or_equal(length(rows), ints(ONE_BY_ONE))
+    """Multiply with blocks in place, by the faster method for m rows."""
+    is_small = op.less_or_equal(length(rows), ints(MAX_SINGLE_ROWS))
     return op.if_(
-        few,
-        then_branch=lambda: [one_by_one(rows, blocks)],
-        else_branch=lambda: [together(rows, _copy(blocks))],
+        is_small,
+        then_branch=lambda: [row_by_row_product(rows, blocks)],
+        else_branch=lambda: [batched_product(rows, _copy_blocks(blocks))],
     )[0]
 
 
-def one_by_one(rows: Var, blocks: Var) -> Var:
-    """As m products of one row each, from blocks in place."""
-    return side_by_side(op.matmul(rows, as_float(blocks)), blocks)
+def row_by_row_product(rows: Var, blocks: Var) -> Var:
+    """Multiply with blocks in place as m products of one row each."""
+    return concat_products(op.matmul(rows, as_float(blocks)), blocks)
 
 
-def together(rows: Var, blocks: Var) -> Var:
-    """As one product a block; the blocks should lie in cache."""
+def batched_product(rows: Var, blocks: Var) -> Var:
+    """Multiply as one product per block; the blocks should be in cache."""
     side = op.reshape(rows, ints(1, -1, 0))
-    return side_by_side(op.matmul(side, as_float(blocks)), blocks)
+    return concat_products(op.matmul(side, as_float(blocks)), blocks)
 
 
-def side_by_side(products: Var, blocks: Var) -> Var:
-    """Of n blocks [n, ..., K], products [n, m, K] with or without an axis more -> [m, n * K]."""
+def concat_products(products: Var, blocks: Var) -> Var:
+    """Products [n, m, K], possibly with one more axis, of blocks [n, ..., K] -> [m, n * K]."""
     count, size = static_size(blocks, 0), static_size(blocks, -1)
     if count == 1:
         return op.reshape(products, ints(-1, size))
@@ -47,8 +47,8 @@ def side_by_side(products: Var, blocks: Var) -> Var:
     return op.reshape(stacked, ints(-1, count * size))
 
 
-def _copy(blocks: Var) -> Var:
-    """The same, not in place: that is what reads them."""
+def _copy_blocks(blocks: Var) -> Var:
+    """Return a copy of the blocks, or their conversion to float32; either reads them in order."""
     converted = as_float(blocks)
     if converted is not blocks:
         return converted

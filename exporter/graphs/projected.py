@@ -1,11 +1,10 @@
-"""The head or a tail of an adaptive softmax in a graph.
+"""One layer of an adaptive softmax, the head or a tail, in a graph.
 
     logits [m, rows] = (weight [rows, width] @ projection [width, H] @ hidden^T [H, m] + bias)^T
 
-The weights are the left operand: ONNX Runtime then streams them as they lie, while as the right one
-it would pack them into a copy when the session loads. `Gemm` transposes the hidden states itself,
-and has a matrix-vector kernel for one row; a `Transpose` before a `MatMul` has not. This is the
-only place that reads the weights.
+The weight is the left operand, which ONNX Runtime reads in place; it would pack a right operand
+into a copy when the session loads. `Gemm` transposes the hidden rows itself and has a matrix-vector
+kernel for one row; a `Transpose` before a `MatMul` has none. No other module reads these weights.
 """
 
 from dataclasses import dataclass
@@ -13,20 +12,20 @@ from dataclasses import dataclass
 import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
-from hsoftmax.models import AdaptiveSoftmax, Projected
+from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer
 
 from .ops import concat, full, ints, length, transpose
 from .weights import Weights
 
-_LOGITS_AT_ONCE = 1 << 22  # 16 MB of them: few enough to hold, many enough for a fast product
-_FEWEST_ROWS = 16
+_MAX_LOGITS_PER_CHUNK = 1 << 22  # 16 MB: small enough for memory, large enough for a fast product
+_MIN_ROWS_PER_CHUNK = 16
 
 
 @dataclass(frozen=True)
 class ProjectedWeights:
-    """A layer's arrays in a graph."""
+    """The tensors of one layer as graph arguments."""
 
-    layer: Projected
+    layer: ProjectedLayer
     weights: Weights
     name: str
 
@@ -35,25 +34,25 @@ class ProjectedWeights:
         return self.layer.num_rows
 
     @property
-    def rows_at_once(self) -> int:
-        """How many hidden rows to take in one chunk."""
-        return max(_FEWEST_ROWS, _LOGITS_AT_ONCE // self.size)
+    def rows_per_chunk(self) -> int:
+        """Number of hidden rows in one chunk."""
+        return max(_MIN_ROWS_PER_CHUNK, _MAX_LOGITS_PER_CHUNK // self.size)
 
     def log_softmax(self, hidden: Var) -> Var:
         """[m, hidden_size] -> [m, rows]."""
         return op.log_softmax(self._logits(hidden), axis=1)
 
     def _logits(self, hidden: Var) -> Var:
-        if self.layer.width == 0:  # nothing left to look at: each row has its bias
+        if self.layer.width == 0:  # each logit is its bias
             zeros = full(concat(length(hidden), ints(self.size)), 0.0)
             return zeros if self.layer.bias is None else op.add(zeros, self._tensor("bias"))
-        seen = hidden
+        projected = hidden
         if self.layer.projection is not None:
-            seen = transpose(op.gemm(self._tensor("projection"), hidden, transB=1))
-        return transpose(op.gemm(self._tensor("weight"), seen, self._bias(), transB=1))
+            projected = transpose(op.gemm(self._tensor("projection"), hidden, transB=1))
+        return transpose(op.gemm(self._tensor("weight"), projected, self._bias(), transB=1))
 
     def _bias(self) -> Var | None:
-        """[rows, 1]: the tensor's bytes under another shape."""
+        """Return the bias as [rows, 1], a view of the tensor's bytes, or None."""
         if self.layer.bias is None:
             return None
         return self.weights.view(f"{self.name}.bias", self.size, 1)

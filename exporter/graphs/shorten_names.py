@@ -1,7 +1,7 @@
-"""Short names inside a built graph.
+"""Shortens the value names inside a built graph.
 
-spox names a value after every scope that it lies in, which makes the names of nested loops most of
-a graph's bytes. Inputs, outputs and weights keep theirs.
+spox prefixes a value's name with every scope that contains it; in nested loops these names make up
+most of a graph's bytes. Inputs, outputs and weights keep their names.
 """
 
 from collections.abc import Iterator
@@ -9,17 +9,19 @@ from collections.abc import Iterator
 import onnx
 
 
-def shorten(proto: onnx.ModelProto) -> None:
-    """Rename, in place, every value that is not an input or output of the graph; unname nodes."""
+def shorten_names(proto: onnx.ModelProto) -> None:
+    """Rename, in place, all values except graph inputs and outputs, and clear node names."""
     ports = {port.name for port in (*proto.graph.input, *proto.graph.output)}
-    short: dict[str, str] = {name: name for name in ("", *ports)}
+    short_names: dict[str, str] = {name: name for name in ("", *ports)}
     for graph in _graphs(proto.graph):
         for info in (*graph.input, *graph.output):
-            info.name = short.setdefault(info.name, f"v{len(short)}")
+            info.name = short_names.setdefault(info.name, f"v{len(short_names)}")
         for node in graph.node:
             node.ClearField("name")
             for values in (node.input, node.output):
-                values[:] = [short.setdefault(name, f"v{len(short)}") for name in values]
+                values[:] = [
+                    short_names.setdefault(name, f"v{len(short_names)}") for name in values
+                ]
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -1,9 +1,9 @@
-"""target_log_prob: the sum of the local log-softmaxes along each target's path, and no more.
+"""Lowers target_log_prob: the sum of the local log-softmaxes along each target's path.
 
     log p(target | hidden) = sum over levels of log_softmax(block(path))[position(path)]
 
-Many pairs visit each distinct block once. For a few, fewer operators matter more: all their blocks
-are copied at once, as the textbook graph does it.
+Many pairs are grouped, so that each distinct block is visited once. For a few pairs the number of
+operators matters more: all their blocks are copied at once, as in the textbook graph.
 """
 
 from functools import partial
@@ -13,16 +13,16 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .block_visits import Visit, visit_blocks
-from .hidden_states import States
-from .levels import LevelWeights, levels, logits_apart
+from .block_visits import BlockVisit, visit_blocks
+from .hidden_states import HiddenStates
+from .level_weights import LevelWeights, broadcast_logits, levels
 from .log_probs import cluster_log_probs
-from .ops import between, column, count, full, integer, ints, length, pick, vector, yes
+from .ops import between, column, count, full, integer, ints, length, pick, true, vector
 from .weights import Weights
 
-_AT_ONCE = 7_000_000  # bytes of blocks
-_AT_ONCE_TOP = 1 << 19  # bytes of the logits of clusters
-_FEWEST, _MOST = 4, 64  # pairs
+_MAX_GATHERED_BYTES = 7_000_000
+_MAX_CLUSTER_LOGIT_BYTES = 1 << 19
+_MIN_SMALL_PAIRS, _MAX_SMALL_PAIRS = 4, 64
 
 
 def target_log_prob(
@@ -36,83 +36,88 @@ def target_log_prob(
         path.append((level, block, level.position(level_row, block)))
         level_row = block
 
-    def many() -> list[Var]:
-        local = [_visited(level, hidden, row, *at) for level, *at in path]
-        return [_sum(_of_cluster(model, weights, hidden, row, level_row), local)]
-
-    def few() -> list[Var]:
-        states = top.states_apart(op.gather(hidden, column(row)))
+    def grouped() -> list[Var]:
         local = [
-            _at_once(level, states, *at)
-            if level.is_transposed
-            else op.reshape(_visited(level, hidden, row, *at, few=True), ints(-1, 1, 1))
-            for level, *at in path
+            _visit_log_prob(level, hidden, row, block, position) for level, block, position in path
         ]
-        return [vector(_sum(_chosen(logits_apart(top.whole(), states), level_row), local))]
+        return [_sum(_cluster_log_prob(model, weights, hidden, row, level_row), local)]
 
-    top = levels(model, weights)[0]
-    if not top.is_transposed:
-        return (many()[0],)
-    is_few = op.less_or_equal(length(target), ints(_few(model, weights)))
-    return (op.if_(is_few, then_branch=few, else_branch=many)[0],)
+    def gathered() -> list[Var]:
+        states = top_level.broadcast_states(op.gather(hidden, column(row)))
+        clusters = broadcast_logits(top_level.all_rows(), states)
+        local = [_few_log_prob(level, hidden, row, states, *location) for level, *location in path]
+        return [vector(_sum(_pick_log_prob(clusters, level_row), local))]
+
+    top_level = levels(model, weights)[0]
+    if not top_level.is_transposed:
+        return (grouped()[0],)
+    is_small = op.less_or_equal(length(target), ints(_small_limit(model, weights)))
+    return (op.if_(is_small, then_branch=gathered, else_branch=grouped)[0],)
 
 
-def _few(model: HierarchicalSoftmax, weights: Weights) -> int:
-    """Pairs whose blocks are copied together: some megabytes of them."""
+def _small_limit(model: HierarchicalSoftmax, weights: Weights) -> int:
+    """Return the largest number of pairs whose blocks are copied at once: some megabytes."""
     if not all(level.is_transposed for level in levels(model, weights)):
-        return _FEWEST
+        return _MIN_SMALL_PAIRS
     largest = max(level.block_bytes for level in levels(model, weights))
-    return max(_FEWEST, min(_AT_ONCE // largest, _MOST))
+    return max(_MIN_SMALL_PAIRS, min(_MAX_GATHERED_BYTES // largest, _MAX_SMALL_PAIRS))
 
 
-def _of_cluster(
+def _cluster_log_prob(
     model: HierarchicalSoftmax, weights: Weights, hidden: Var, row: Var, cluster: Var
 ) -> Var:
-    """log p(cluster [P] | hidden[row [P]]), a part of the rows at a time."""
-    at_once = max(1, _AT_ONCE_TOP // (4 * model.num_clusters))
+    """Return log p(cluster [P] | hidden[row [P]]), computed in chunks of hidden rows."""
+    rows_per_chunk = max(1, _MAX_CLUSTER_LOGIT_BYTES // (4 * model.num_clusters))
 
-    def body(i: Var, going: Var, found: Var) -> list[Var]:
-        start = op.mul(i, ints(at_once))
-        some = between(hidden, start, op.add(start, ints(at_once)))
-        log_probs = cluster_log_probs(model, weights, some)[0]
-        place = op.sub(row, start)
-        here = op.and_(op.greater_or_equal(place, ints(0)), op.less(place, length(some)))
-        local = op.where(here, place, ints(0))
-        return [yes(), op.where(here, pick(log_probs, local, cluster), found)]
+    def body(i: Var, condition: Var, result: Var) -> list[Var]:
+        start = op.mul(i, ints(rows_per_chunk))
+        chunk = between(hidden, start, op.add(start, ints(rows_per_chunk)))
+        log_probs = cluster_log_probs(model, weights, chunk)[0]
+        chunk_row = op.sub(row, start)
+        is_in_chunk = op.and_(
+            op.greater_or_equal(chunk_row, ints(0)), op.less(chunk_row, length(chunk))
+        )
+        local = op.where(is_in_chunk, chunk_row, ints(0))
+        return [true(), op.where(is_in_chunk, pick(log_probs, local, cluster), result)]
 
-    parts = op.div(op.add(count(hidden), integer(at_once - 1)), integer(at_once))
-    nothing = full(length(row), 0.0)
-    return op.loop(parts, v_initial=[nothing], body=body)[0]
+    num_chunks = op.div(op.add(count(hidden), integer(rows_per_chunk - 1)), integer(rows_per_chunk))
+    zeros = full(length(row), 0.0)
+    return op.loop(num_chunks, v_initial=[zeros], body=body)[0]
 
 
-def _visited(
-    level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var, *, few: bool = False
+def _visit_log_prob(
+    level: LevelWeights, hidden: Var, row: Var, block: Var, position: Var, *, is_small: bool = False
 ) -> Var:
-    def of_alike(call: Var) -> tuple[Var]:
-        return (op.add(op.mul(call, integer(level.level.block_size or 0)), position),)
+    def flat_index(logits_row: Var) -> tuple[Var]:
+        return (op.add(op.mul(logits_row, integer(level.level.block_size or 0)), position),)
 
-    def choose_of_alike(visit: Visit, place: Var) -> tuple[Var]:
-        return (op.gather(vector(visit.log_probs), place),)
+    def select_flat(visit: BlockVisit, index: Var) -> tuple[Var]:
+        return (op.gather(vector(visit.log_probs), index),)
 
-    def choose(visit: Visit, call: Var, position: Var) -> tuple[Var]:
-        return (pick(visit.log_probs, call, position),)
+    def select(visit: BlockVisit, logits_row: Var, position: Var) -> tuple[Var]:
+        return (pick(visit.log_probs, logits_row, position),)
 
-    visit = partial(visit_blocks, level, hidden, row, block, few=few)
+    visit = partial(visit_blocks, level, hidden, row, block, is_small=is_small)
     if level.level.block_size is None:
-        return visit(lambda call: (call, position), choose)[0]
-    return visit(of_alike, choose_of_alike, types=(float,))[0]
+        return visit(lambda logits_row: (logits_row, position), select)[0]
+    return visit(flat_index, select_flat, types=(float,))[0]
 
 
-def _at_once(level: LevelWeights, states: States, block: Var, position: Var) -> Var:
-    """[P, 1, 1], of pairs with a state each."""
-    return _chosen(logits_apart(level.gathered(block), states), position)
+def _few_log_prob(
+    level: LevelWeights, hidden: Var, row: Var, states: HiddenStates, block: Var, position: Var
+) -> Var:
+    """Return log p within the block, [P, 1, 1], for a few pairs with one state each."""
+    if level.is_transposed:
+        return _pick_log_prob(broadcast_logits(level.gather_blocks(block), states), position)
+    log_prob = _visit_log_prob(level, hidden, row, block, position, is_small=True)
+    return op.reshape(log_prob, ints(-1, 1, 1))
 
 
-def _chosen(logits: Var, position: Var) -> Var:
-    """logits [..., P, 1, K], position [P] -> the log-probability of one each, [..., P, 1, 1]."""
+def _pick_log_prob(logits: Var, position: Var) -> Var:
+    """logits [..., P, 1, K], position [P] -> log-probability at each position, [..., P, 1, 1]."""
     *ones, _, _, _ = logits.unwrap_tensor().shape or ()
-    at = op.reshape(position, ints(*(1 for _ in ones), -1, 1, 1))
-    return op.gather_elements(op.log_softmax(logits), at, axis=-1)
+    index = op.reshape(position, ints(*(1 for _ in ones), -1, 1, 1))
+    return op.gather_elements(op.log_softmax(logits), index, axis=-1)
 
 
 def _sum(total: Var, terms: list[Var]) -> Var:

@@ -1,4 +1,4 @@
-"""Which tasks a family has, what goes in and out of each, and the function that lowers it."""
+"""The tasks of each family: their inputs and outputs, and the functions that lower them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from . import (
     target_log_prob,
     top_k,
 )
-from .shorten_names import shorten
-from .weights import View, Weights
+from .shorten_names import shorten_names
+from .weights import TensorView, Weights
 
 OPSET = 21
 IR_VERSION = 10
@@ -33,8 +33,8 @@ Lowering = Callable[..., tuple[Var, ...]]
 
 
 @dataclass(frozen=True)
-class Task:
-    """A graph function, its inputs in the order of its arguments, and its outputs likewise."""
+class TaskSpec:
+    """A graph function, its inputs in the order of its parameters, and its outputs in order."""
 
     lowering: Lowering
     inputs: tuple[Port, ...]
@@ -42,29 +42,29 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Lowered:
-    """A built graph whose weights are still inputs, to be bound to `weights.bin`."""
+class LoweredGraph:
+    """A built graph whose weights are inputs until `bind_weights` binds them to `weights.bin`."""
 
-    task: Task
+    task: TaskSpec
     proto: onnx.ModelProto
-    views: Mapping[str, View]
+    views: Mapping[str, TensorView]
 
 
-def lower(model: models.Model, tensors: Mapping[str, Array]) -> dict[str, Lowered]:
-    """Every task of the model's family as a graph over these tensors."""
-    return {name: _build(task, model, tensors) for name, task in tasks(model).items()}
+def lower(model: models.Model, tensors: Mapping[str, Array]) -> dict[str, LoweredGraph]:
+    """Build a graph over these tensors for every task of the model's family."""
+    return {name: _build_graph(task, model, tensors) for name, task in task_specs(model).items()}
 
 
-def tasks(model: models.Model) -> dict[str, Task]:
-    """The tasks of the model's family, by name."""
-    made: dict[str, Task] = _TASKS[type(model)](model)
-    return made
+def task_specs(model: models.Model) -> dict[str, TaskSpec]:
+    """Return the tasks of the model's family by name."""
+    specs: dict[str, TaskSpec] = _TASKS_BY_FAMILY[type(model)](model)
+    return specs
 
 
 def _softmax_tasks(
     model: models.Softmax, lowerings: Mapping[str, Lowering], *, depth: int
-) -> dict[str, Task]:
-    """Those tasks of a softmax that the family has a function for; depth is steps in a path."""
+) -> dict[str, TaskSpec]:
+    """Return the tasks for which the family has a function; `depth` is the number of path steps."""
     hidden = Port(name="hidden", dtype="float32", shape=("batch", model.hidden_size))
     noise = Port(name="noise", dtype="float32", shape=("batch", "samples", depth))
     inputs = {
@@ -93,14 +93,14 @@ def _softmax_tasks(
             _port("float32", "log_prob", "batch", "samples"),
         ),
     }
-    return {task: Task(lowerings[task], inputs[task], outputs[task]) for task in lowerings}
+    return {task: TaskSpec(lowerings[task], inputs[task], outputs[task]) for task in lowerings}
 
 
 def _port(dtype: Dtype, name: str, *shape: int | str) -> Port:
     return Port(name=name, dtype=dtype, shape=shape)
 
 
-def _hierarchical_softmax(model: models.HierarchicalSoftmax) -> dict[str, Task]:
+def _hierarchical_softmax(model: models.HierarchicalSoftmax) -> dict[str, TaskSpec]:
     lowerings: dict[str, Lowering] = {
         "target_log_prob": target_log_prob.target_log_prob,
         "log_probs": log_probs.log_probs,
@@ -111,7 +111,7 @@ def _hierarchical_softmax(model: models.HierarchicalSoftmax) -> dict[str, Task]:
     return _softmax_tasks(model, lowerings, depth=len(model.levels))
 
 
-def _adaptive_softmax(model: models.AdaptiveSoftmax) -> dict[str, Task]:
+def _adaptive_softmax(model: models.AdaptiveSoftmax) -> dict[str, TaskSpec]:
     lowerings: dict[str, Lowering] = {
         "target_log_prob": adaptive_softmax.target_log_prob,
         "log_probs": adaptive_softmax.log_probs,
@@ -122,7 +122,7 @@ def _adaptive_softmax(model: models.AdaptiveSoftmax) -> dict[str, Task]:
     return _softmax_tasks(model, lowerings, depth=2)
 
 
-def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, Task]:
+def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, TaskSpec]:
     lowerings: dict[str, Lowering] = {
         "target_log_prob": huffman_softmax.target_log_prob,
         "log_probs": huffman_softmax.log_probs,
@@ -132,9 +132,9 @@ def _huffman_softmax(model: models.HuffmanSoftmax) -> dict[str, Task]:
     return _softmax_tasks(model, lowerings, depth=model.depth)
 
 
-def _sparse_block_dot(model: models.SparseBlockDot) -> dict[str, Task]:
+def _sparse_block_dot(model: models.SparseBlockDot) -> dict[str, TaskSpec]:
     return {
-        "block_dot": Task(
+        "block_dot": TaskSpec(
             sparse_block_dot.block_dot,
             (
                 _port("float32", "h", "batch", "input_window", model.sizes.input_size),
@@ -146,7 +146,7 @@ def _sparse_block_dot(model: models.SparseBlockDot) -> dict[str, Task]:
     }
 
 
-_TASKS: Mapping[type, Callable[..., dict[str, Task]]] = {
+_TASKS_BY_FAMILY: Mapping[type, Callable[..., dict[str, TaskSpec]]] = {
     models.HierarchicalSoftmax: _hierarchical_softmax,
     models.AdaptiveSoftmax: _adaptive_softmax,
     models.HuffmanSoftmax: _huffman_softmax,
@@ -154,11 +154,11 @@ _TASKS: Mapping[type, Callable[..., dict[str, Task]]] = {
 }
 
 
-def _build(task: Task, model: models.Model, tensors: Mapping[str, Array]) -> Lowered:
+def _build_graph(task: TaskSpec, model: models.Model, tensors: Mapping[str, Array]) -> LoweredGraph:
     weights = Weights(tensors)
     inputs = {port.name: argument(Tensor(np.dtype(port.dtype), port.shape)) for port in task.inputs}
     results = task.lowering(model, weights, *inputs.values())
     outputs = {port.name: var for port, var in zip(task.outputs, results, strict=True)}
     proto = spox.build({**inputs, **weights.arguments}, outputs)
-    shorten(proto)
-    return Lowered(task, proto, weights.views)
+    shorten_names(proto)
+    return LoweredGraph(task, proto, weights.views)

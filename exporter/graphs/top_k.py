@@ -1,14 +1,14 @@
-"""top_k: the k likeliest targets, exactly, from as few blocks as can prove it.
+"""Lowers top_k: an exact search for the k most likely targets that opens few blocks.
 
-A leaf is no likelier than its ancestors, so a block of the last level is worth opening only while
-its parent's log p is at least the k-th best found so far. Each row opens its blocks in the order of
-that bound, one a round; rows that open the same block in a round share its read. How far a row goes
-depends on nothing but the row.
+A leaf's log p is at most that of its ancestors, so a block of the last level needs to be opened
+only while its parent's log p is at least the k-th best so far. Each row opens its blocks in
+descending order of that bound, one per round; rows that open the same block in a round share one
+read of its weights. The result of a row does not depend on the other rows.
 
-A row whose distribution is flat would open them all, one after the other, dearer than one pass over
-the weights: after a few blocks the number still worth opening is known to be at most the number of
-bounds not below the k-th best, and a row for which that is many is answered from its full
-distribution, its `blocks` then being all of them.
+A row with a flat distribution would open all blocks one by one, which costs more than one pass over
+the weights. After a few blocks, the number of bounds not below the k-th best limits the number of
+blocks still worth opening. If that number is large, the row is recomputed from its full
+distribution, and its `blocks` is the number of all blocks.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .block_visits import Visit, visit_blocks
-from .levels import LevelWeights, levels
+from .block_visits import BlockVisit, visit_blocks
+from .level_weights import LevelWeights, levels
 from .log_probs import log_probs, row_log_probs
 from .ops import (
     as_int,
@@ -38,22 +38,22 @@ from .ops import (
     scalar,
     vector,
 )
-from .top_k_merge import answer_anew, any_of, merge, put, widen
+from .top_k_merge import any_true, merge_top_k, pad_to_k, recompute_rows, scatter_rows
 from .weights import Weights
 
-_DENSE_K = 64  # k of more than one target in so many: answered from the full distribution
-_AFFORDABLE = 16  # one block in so many is sure to be cheaper than the full distribution
-_TRIAL = 128  # one block in so many is opened before a row may give up,
-_LEAST_TRIAL = 4  # and at least so many
+_MIN_TARGETS_PER_K = 64  # a larger k is computed from the full distribution
+_BLOCKS_PER_AFFORDABLE = 16  # opening one block in 16 always costs less than the full distribution
+_BLOCKS_PER_TRIAL = 128  # a row opens one block in 128 before it may be recomputed densely
+_MIN_TRIAL_BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How many blocks a row may open."""
+class BlockLimits:
+    """The numbers of blocks that a row may open."""
 
-    unlimited: Var  # scalar bool: exact answers only
-    freely: Var  # scalar: so many blocks need no reason
-    ranked: Var  # [1] how many blocks are put in order: one more than any row opens, or all
+    unlimited: Var  # scalar bool: True if results must be exact
+    free_blocks: Var  # scalar: number of blocks opened without a check of the cost
+    num_ranked: Var  # [1] number of blocks sorted by bound: one more than a row opens, or all
 
 
 def top_k(
@@ -61,17 +61,19 @@ def top_k(
 ) -> tuple[Var, ...]:
     """hidden [B, H], k [1], max_blocks [1] -> log_prob, target [B, k], blocks, exact [B].
 
-    max_blocks 0 means no limit. A limited row still opens blocks until it has k targets to answer.
+    max_blocks 0 means no limit. A row with a limit still opens blocks until it has k targets.
     """
     if len(model.levels) == 1:
         return _dense(model, weights, hidden, k)
     limits = _limits(model, k, max_blocks)
-    many = op.greater(op.mul(scalar(k), integer(_DENSE_K)), integer(model.num_targets))
+    is_large_k = op.greater(
+        op.mul(scalar(k), integer(_MIN_TARGETS_PER_K)), integer(model.num_targets)
+    )
     return tuple(
         op.if_(
-            op.and_(limits.unlimited, many),
+            op.and_(limits.unlimited, is_large_k),
             then_branch=lambda: _dense(model, weights, hidden, k),
-            else_branch=lambda: _best_first(model, weights, hidden, k, limits),
+            else_branch=lambda: _search(model, weights, hidden, k, limits),
         )
     )
 
@@ -79,24 +81,26 @@ def top_k(
 def _dense(
     model: HierarchicalSoftmax, weights: Weights, hidden: Var, k: Var
 ) -> tuple[Var, Var, Var, Var]:
-    """From the full distribution: targets are in order there, so ties go to the lower one."""
+    """Compute top_k from the full distribution; there ties go to the lower target."""
     log_prob, target = op.top_k(log_probs(model, weights, hidden)[0], k)
     batch = length(hidden)
     return log_prob, target, full(batch, model.levels[-1].num_blocks), full(batch, True)
 
 
-def _limits(model: HierarchicalSoftmax, k: Var, max_blocks: Var) -> Limits:
-    blocks, most = model.levels[-1].num_blocks, scalar(max_blocks)
-    unlimited = op.or_(op.equal(most, integer(0)), op.greater_or_equal(most, integer(blocks)))
-    # A limited row that lacks k targets goes on; a block holds at least one unless all is padding.
-    reach = op.add(op.add(most, scalar(k)), integer(_blocks_without_target(model)))
-    affordable = max(1, blocks // _AFFORDABLE)
-    ranked = op.add(op.where(unlimited, integer(affordable), reach), integer(1))
-    trial = integer(min(affordable, max(_LEAST_TRIAL, blocks // _TRIAL)))
-    return Limits(
+def _limits(model: HierarchicalSoftmax, k: Var, max_blocks: Var) -> BlockLimits:
+    blocks, max_opened = model.levels[-1].num_blocks, scalar(max_blocks)
+    unlimited = op.or_(
+        op.equal(max_opened, integer(0)), op.greater_or_equal(max_opened, integer(blocks))
+    )
+    # A row with a limit that lacks k targets goes on; a block has a target unless all is padding.
+    max_reached = op.add(op.add(max_opened, scalar(k)), integer(_blocks_without_target(model)))
+    affordable = max(1, blocks // _BLOCKS_PER_AFFORDABLE)
+    num_ranked = op.add(op.where(unlimited, integer(affordable), max_reached), integer(1))
+    trial_blocks = integer(min(affordable, max(_MIN_TRIAL_BLOCKS, blocks // _BLOCKS_PER_TRIAL)))
+    return BlockLimits(
         unlimited,
-        freely=op.where(unlimited, trial, most),
-        ranked=vector(op.min([ranked, integer(blocks)])),
+        free_blocks=op.where(unlimited, trial_blocks, max_opened),
+        num_ranked=vector(op.min([num_ranked, integer(blocks)])),
     )
 
 
@@ -105,112 +109,120 @@ def _blocks_without_target(model: HierarchicalSoftmax) -> int:
     return last.num_blocks - len(np.unique(last.block_of_row[model.rows]))
 
 
-def _best_first(
-    model: HierarchicalSoftmax, weights: Weights, hidden: Var, k: Var, limits: Limits
+def _search(
+    model: HierarchicalSoftmax, weights: Weights, hidden: Var, k: Var, limits: BlockLimits
 ) -> tuple[Var, ...]:
     inner = row_log_probs(model, weights, hidden, depth=len(model.levels) - 1)
-    bounds, blocks = op.top_k(inner, limits.ranked)
-    log_prob, target, opened, exact = _rounds(model, weights, hidden, k, limits, bounds, blocks)
-    gave_up = op.and_(op.not_(exact), limits.unlimited)
-    return answer_anew(
-        lambda some: _dense(model, weights, some, k),
+    bounds, blocks = op.top_k(inner, limits.num_ranked)
+    log_prob, target, opened, exact = _open_blocks(
+        model, weights, hidden, k, limits, bounds, blocks
+    )
+    is_unfinished = op.and_(op.not_(exact), limits.unlimited)
+    return recompute_rows(
+        lambda rows: _dense(model, weights, rows, k),
         hidden,
-        gave_up,
+        is_unfinished,
         (log_prob, target, opened, exact),
     )
 
 
-def _rounds(
+def _open_blocks(
     model: HierarchicalSoftmax,
     weights: Weights,
     hidden: Var,
     k: Var,
-    limits: Limits,
+    limits: BlockLimits,
     bounds: Var,
     blocks: Var,
 ) -> tuple[Var, Var, Var, Var]:
-    """Open each row's blocks in order, one a round, until nothing unopened can matter."""
+    """Open each row's blocks in order, one per round, until no other block can improve it."""
 
     def body(
-        i: Var, going: Var, active: Var, exact: Var, opened: Var, log_prob: Var, target: Var
+        i: Var, condition: Var, active: Var, exact: Var, opened: Var, log_prob: Var, target: Var
     ) -> list[Var]:
-        row, done = positions(active), scalar(op.add(i, ints(1)))
-        at = op.expand(i, op.shape(row))
-        found = _open(model, weights, hidden, row, pick(blocks, row, at), k)
-        found_log_prob = op.add(found[0], column(pick(bounds, row, at)))
-        merged = merge(
-            concat(op.gather(log_prob, row), found_log_prob, axis=1),
-            concat(op.gather(target, row), found[1], axis=1),
+        row, num_opened = positions(active), scalar(op.add(i, ints(1)))
+        rank = op.expand(i, op.shape(row))
+        block_best = _top_k_of_blocks(model, weights, hidden, row, pick(blocks, row, rank), k)
+        block_log_prob = op.add(block_best[0], column(pick(bounds, row, rank)))
+        merged = merge_top_k(
+            concat(op.gather(log_prob, row), block_log_prob, axis=1),
+            concat(op.gather(target, row), block_best[1], axis=1),
             k,
         )
-        log_prob, target = put((log_prob, target), row, merged)
+        log_prob, target = scatter_rows((log_prob, target), row, merged)
         opened = op.add(opened, op.cast(active, to=np.int64))
         kth = op.reduce_min(log_prob, ints(1), keepdims=0)
-        unproven = _unproven(model, bounds, done, kth)
-        exact = op.or_(exact, op.and_(active, op.not_(unproven)))
-        worth = _worth_going_on(limits, bounds, done, kth)
-        active = op.and_(active, op.and_(unproven, worth))
-        return [any_of(active), active, exact, opened, log_prob, target]
+        may_improve = _may_improve(model, bounds, num_opened, kth)
+        exact = op.or_(exact, op.and_(active, op.not_(may_improve)))
+        is_worthwhile = _is_worthwhile(limits, bounds, num_opened, kth)
+        active = op.and_(active, op.and_(may_improve, is_worthwhile))
+        return [any_true(active), active, exact, opened, log_prob, target]
 
-    batch = length(bounds)  # reading bounds here keeps them out of the body, see visits.py
-    answers = concat(batch, k)
+    batch = length(bounds)  # keeps bounds out of the body: see block_visits
+    shape = concat(batch, k)
     start = [
         full(batch, True),
         full(batch, False),
         full(batch, 0),
-        full(answers, -np.inf),
-        full(answers, model.num_targets),
+        full(shape, -np.inf),
+        full(shape, model.num_targets),
     ]
-    loop = op.loop(cond=any_of(start[0]), v_initial=start, body=body)
+    loop = op.loop(cond=any_true(start[0]), v_initial=start, body=body)
     _, exact, opened, log_prob, target = loop
     return log_prob, target, opened, exact
 
 
-def _unproven(model: HierarchicalSoftmax, bounds: Var, opened: Var, kth: Var) -> Var:
-    """[B] whether an unopened block might still hold one of the k best, or tie with the last."""
-    more = op.less(opened, integer(model.levels[-1].num_blocks))
-    bound = op.gather(bounds, op.min([opened, _last(bounds)]), axis=1)
-    return op.and_(more, op.greater_or_equal(bound, kth))
+def _may_improve(model: HierarchicalSoftmax, bounds: Var, opened: Var, kth: Var) -> Var:
+    """Return bool [B]: an unopened block may hold one of the k best, or tie with the last."""
+    has_more = op.less(opened, integer(model.levels[-1].num_blocks))
+    bound = op.gather(bounds, op.min([opened, _last_index(bounds)]), axis=1)
+    return op.and_(has_more, op.greater_or_equal(bound, kth))
 
 
-def _worth_going_on(limits: Limits, bounds: Var, opened: Var, kth: Var) -> Var:
-    """[B] whether a row may open another block."""
-    last = _last(bounds)
-    few = op.and_(limits.unlimited, op.less(op.gather(bounds, last, axis=1), kth))
-    missing = op.and_(op.equal(kth, real(-np.inf)), op.less(opened, last))
-    return op.or_(op.less(opened, limits.freely), op.or_(few, missing))
+def _is_worthwhile(limits: BlockLimits, bounds: Var, opened: Var, kth: Var) -> Var:
+    """Return bool [B]: the row may open another block."""
+    last = _last_index(bounds)
+    is_affordable = op.and_(limits.unlimited, op.less(op.gather(bounds, last, axis=1), kth))
+    lacks_targets = op.and_(op.equal(kth, real(-np.inf)), op.less(opened, last))
+    return op.or_(op.less(opened, limits.free_blocks), op.or_(is_affordable, lacks_targets))
 
 
-def _open(
+def _top_k_of_blocks(
     model: HierarchicalSoftmax, weights: Weights, hidden: Var, row: Var, block: Var, k: Var
 ) -> tuple[Var, ...]:
-    """The k best of one block a row: (log p within the block, target), [rows, k]."""
+    """Return (log p within the block, target), [rows, k]: the k best of one block for each row."""
     level = levels(model, weights)[-1]
 
-    def choose(visit: Visit, call: Var) -> tuple[Var, Var]:
-        best, place = _best(level, weights, visit, k)
-        target = op.gather(weights["row_target"], place) if "row_target" in weights else place
+    def select(visit: BlockVisit, logits_row: Var) -> tuple[Var, Var]:
+        best, row_in_level = _top_k_of_block(level, weights, visit, k)
+        target = (
+            op.gather(weights["row_target"], row_in_level)
+            if "row_target" in weights
+            else row_in_level
+        )
         return (
-            op.gather(widen(best, k, -np.inf), call),
-            op.gather(widen(target, k, model.num_targets), call),
+            op.gather(pad_to_k(best, k, -np.inf), logits_row),
+            op.gather(pad_to_k(target, k, model.num_targets), logits_row),
         )
 
-    return visit_blocks(level, hidden, row, block, lambda call: (call,), choose)
+    return visit_blocks(level, hidden, row, block, lambda logits_row: (logits_row,), select)
 
 
-def _best(level: LevelWeights, weights: Weights, visit: Visit, k: Var) -> tuple[Var, Var]:
-    """The k best rows of a block for each call, ties to the lower target: (log p, row)."""
+def _top_k_of_block(
+    level: LevelWeights, weights: Weights, visit: BlockVisit, k: Var
+) -> tuple[Var, Var]:
+    """Return (log p, row): the k best rows of a block; ties go to the lower target."""
     start, end = visit.bounds()
-    scores, alive = visit.by_call(), level.alive(start, end)
-    scores = scores if alive is None else op.add(scores, alive)
-    most = op.min([k, length(scores, axis=1)])
+    log_probs, alive = visit.log_prob_matrix(), level.alive(start, end)
+    log_probs = log_probs if alive is None else op.add(log_probs, alive)
+    num_best = op.min([k, length(log_probs, axis=1)])
     if "row_order" not in weights:
-        best, position = op.top_k(scores, most)
+        best, position = op.top_k(log_probs, num_best)
         return best, op.add(position, start)
     order = as_int(between(weights["row_order"], start, end))
-    best, place = op.top_k(op.gather(scores, op.sub(order, start), axis=1), most)
-    return best, op.gather(order, place)
+    best, order_index = op.top_k(op.gather(log_probs, op.sub(order, start), axis=1), num_best)
+    return best, op.gather(order, order_index)
 
 
-def _last(bounds: Var) -> Var:
+def _last_index(bounds: Var) -> Var:
     return op.sub(count(bounds, axis=1), integer(1))

@@ -1,8 +1,8 @@
-"""Weights enter a graph as typed arguments and are bound to `weights.bin` after it is built.
+"""Model weights as graph arguments, which are bound to `weights.bin` after the graph is built.
 
-So graph functions read like the equation with static shapes, never touch a weight's bytes, and one
-tensor can stand in a graph under two shapes without a copy: a `Reshape` of an external initializer
-would be folded into a private copy of it when the session loads.
+A graph function thus uses weights of static shapes without reading their bytes. One tensor can have
+two shapes in a graph without a copy: ONNX Runtime would fold a `Reshape` of an external initializer
+into a private copy when the session loads.
 """
 
 import math
@@ -19,8 +19,8 @@ from hsoftmax.models.arrays import Array
 
 
 @dataclass(frozen=True)
-class View:
-    """The bytes of one tensor, from some element on, under a shape."""
+class TensorView:
+    """The bytes of one tensor, from an element on, under a shape."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -28,44 +28,44 @@ class View:
 
 
 class Weights:
-    """The tensors of a model as graph arguments, made on demand and remembered for binding."""
+    """The tensors of a model as graph arguments, created on first use and recorded for binding."""
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
         self._tensors = tensors
-        self._arguments: dict[View, Var] = {}
+        self._arguments: dict[TensorView, Var] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """The type in which the tensor is stored."""
+        """Return the stored type of a tensor."""
         return self._tensors[name].dtype
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape in which the tensor is stored."""
+        """Return the stored shape of a tensor."""
         return self._tensors[name].shape
 
     def __getitem__(self, name: str) -> Var:
         return self.view(name, *self._tensors[name].shape)
 
     def view(self, name: str, *shape: int) -> Var:
-        """The tensor's bytes as if it had this shape, which must have as many elements."""
+        """Return the whole tensor under a shape with as many elements."""
         if math.prod(shape) != self._tensors[name].size:
             size = self._tensors[name].size
             raise ValueError(f"{name}: expected a shape of {size} elements, got {shape}")
-        return self._argument(View(name, shape))
+        return self._argument(TensorView(name, shape))
 
     def rows(self, name: str, start: int, *shape: int) -> Var:
-        """The tensor's bytes from some place of its first axis on, as if they had this shape."""
+        """Return the tensor from index `start` of its first axis on, under a shape."""
         tensor = self._tensors[name]
         first = start * math.prod(tensor.shape[1:])
         if first + math.prod(shape) > tensor.size:
             raise ValueError(
                 f"{name}: expected at most {tensor.size - first} elements, got {shape}"
             )
-        return self._argument(View(name, shape, first))
+        return self._argument(TensorView(name, shape, first))
 
-    def _argument(self, view: View) -> Var:
+    def _argument(self, view: TensorView) -> Var:
         if view not in self._arguments:
             dtype = self._tensors[view.tensor].dtype
             self._arguments[view] = argument(Tensor(dtype, view.shape))
@@ -73,48 +73,52 @@ class Weights:
 
     @property
     def arguments(self) -> dict[str, Var]:
-        """Every argument made so far, by the name that `bind` knows it by."""
+        """All arguments created so far, by the names that `bind_weights` uses."""
         return {_argument_name(view): var for view, var in self._arguments.items()}
 
     @property
-    def views(self) -> dict[str, View]:
+    def views(self) -> dict[str, TensorView]:
         return {_argument_name(view): view for view in self._arguments}
 
 
-def _argument_name(view: View) -> str:
+def _argument_name(view: TensorView) -> str:
     return f"{view.tensor}[{','.join(map(str, view.shape))}]@{view.start}"
 
 
-def bind(
-    proto: onnx.ModelProto, views: Mapping[str, View], table: Mapping[str, bundle.Tensor]
+def bind_weights(
+    proto: onnx.ModelProto, views: Mapping[str, TensorView], table: Mapping[str, bundle.Tensor]
 ) -> onnx.ModelProto:
-    """Turn the weight inputs of a built graph into external initializers over `weights.bin`."""
+    """Replace the weight inputs of a built graph by external initializers in `weights.bin`."""
     bound = onnx.ModelProto()
     bound.CopyFrom(proto)
     inputs = [i for i in bound.graph.input if i.name not in views]
-    used = [i.name for i in bound.graph.input if i.name in views]
+    weight_names = [i.name for i in bound.graph.input if i.name in views]
     del bound.graph.input[:]
     bound.graph.input.extend(inputs)
-    bound.graph.initializer.extend(_external(name, views[name], table) for name in used)
+    bound.graph.initializer.extend(
+        _external_tensor(name, views[name], table) for name in weight_names
+    )
     return bound
 
 
-def _external(name: str, view: View, table: Mapping[str, bundle.Tensor]) -> onnx.TensorProto:
+def _external_tensor(
+    name: str, view: TensorView, table: Mapping[str, bundle.Tensor]
+) -> onnx.TensorProto:
     entry = table[view.tensor]
     proto = onnx.TensorProto(
         name=name,
         dims=view.shape,
         data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)),
     )
-    if not math.prod(view.shape):  # some versions of ONNX Runtime cannot read nothing from a file
+    if not math.prod(view.shape):  # some versions of ONNX Runtime cannot read zero bytes
         return proto
     proto.data_location = onnx.TensorProto.EXTERNAL
-    item = np.dtype(entry.dtype).itemsize
-    place = {
+    itemsize = np.dtype(entry.dtype).itemsize
+    location = {
         "location": bundle.WEIGHTS,
-        "offset": entry.offset + view.start * item,
-        "length": math.prod(view.shape) * item,
+        "offset": entry.offset + view.start * itemsize,
+        "length": math.prod(view.shape) * itemsize,
     }
-    for key, value in place.items():
+    for key, value in location.items():
         proto.external_data.add(key=key, value=str(value))
     return proto

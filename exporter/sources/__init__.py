@@ -1,13 +1,13 @@
-"""Sources: each reads one format of trained weights and parses it once into a model."""
+"""Readers of trained weights: each source reads one format and builds a model from it."""
 
-from .registry import SOURCES, Recognised, load, recognise
-from .source import Loaded, Options
+from .registry import SOURCES, DetectedSource, detect_source, load
+from .source import SourceModel, SourceOptions
 
 __all__ = [
     "SOURCES",
-    "Loaded",
-    "Options",
-    "Recognised",
+    "DetectedSource",
+    "SourceModel",
+    "SourceOptions",
+    "detect_source",
     "load",
-    "recognise",
 ]

@@ -1,27 +1,29 @@
-"""What the sources of adaptive softmaxes have in common."""
+"""Checks shared by the sources of adaptive softmaxes."""
 
 from pathlib import Path
 
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
 
-from .source import Loaded, Options, expect_num_targets
+from .source import SourceModel, SourceOptions, expect_num_targets
 
 
-def loaded(model: models.AdaptiveSoftmax, path: Path, options: Options) -> Loaded:
-    """The model, if it is as large and cut where the command line said it is.
+def checked_source_model(
+    model: models.AdaptiveSoftmax, path: Path, options: SourceOptions
+) -> SourceModel:
+    """Return the source model if its cutoffs and number of targets equal the options.
 
     Raises:
-        SourceError: cutoffs or a number of targets other than the tensors have.
+        SourceError: the tensors have other cutoffs or another number of targets.
     """
     if options.cutoffs and options.cutoffs != model.cutoffs:
         raise SourceError(
-            f"{path.name}: cutoffs: expected {listed(model.cutoffs)} as its tensors have, "
-            f"got {listed(options.cutoffs)}"
+            f"{path.name}: cutoffs: expected {join_cutoffs(model.cutoffs)} as its tensors have, "
+            f"got {join_cutoffs(options.cutoffs)}"
         )
     expect_num_targets(options, path, model.num_targets, "as its tensors have")
-    return Loaded(model)
+    return SourceModel(model)
 
 
-def listed(cutoffs: tuple[int, ...]) -> str:
+def join_cutoffs(cutoffs: tuple[int, ...]) -> str:
     return ",".join(map(str, cutoffs))

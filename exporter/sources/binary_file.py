@@ -1,4 +1,4 @@
-"""Bounded reading of a binary file: whatever its header says, nothing is made that it cannot fill.
+"""Reads a binary file with bounds checks: no count in the file can make it allocate more memory.
 
 All numbers are little-endian, without padding between them.
 """
@@ -19,72 +19,80 @@ _NUL = b"\0"
 
 
 class BinaryFile:
-    """A place in a mapped file that moves on with every read."""
+    """A memory-mapped file and the current read position.
 
-    def __init__(self, name: str, content: mmap.mmap, kind: str) -> None:
+    Every method takes the name of the field for its error message and raises SourceError if the
+    file ends before the field does.
+    """
+
+    def __init__(self, name: str, content: mmap.mmap, format_name: str) -> None:
         self.name = name
-        self.kind = kind
+        self.format_name = format_name
         self._content = content
-        self._at = 0
+        self._position = 0
 
     @property
-    def left(self) -> int:
-        return len(self._content) - self._at
+    def remaining(self) -> int:
+        """Number of unread bytes."""
+        return len(self._content) - self._position
 
-    def array(self, what: str, dtype: DTypeLike, count: int) -> Array:
-        """The next `count` numbers, copied."""
-        kind = np.dtype(dtype).newbyteorder("<")
-        start = self.skip(what, count, kind.itemsize)
-        return np.frombuffer(self._content, kind, count, start).astype(np.dtype(dtype))
+    def array(self, field: str, dtype: DTypeLike, count: int) -> Array:
+        """Read the next `count` numbers as a copy."""
+        element_type = np.dtype(dtype).newbyteorder("<")
+        start = self.skip(field, count, element_type.itemsize)
+        return np.frombuffer(self._content, element_type, count, start).astype(np.dtype(dtype))
 
-    def number(self, what: str, dtype: DTypeLike) -> int:
-        return int(self.array(what, dtype, 1)[0])
+    def number(self, field: str, dtype: DTypeLike) -> int:
+        """Read one integer."""
+        return int(self.array(field, dtype, 1)[0])
 
-    def record(self, what: str, layout: struct.Struct) -> tuple[int, ...]:
-        """Numbers of several types, one after the other."""
-        return layout.unpack_from(self._content, self.skip(what, 1, layout.size))
+    def record(self, field: str, layout: struct.Struct) -> tuple[int, ...]:
+        """Read the values of a struct layout."""
+        return layout.unpack_from(self._content, self.skip(field, 1, layout.size))
 
-    def flag(self, what: str) -> bool:
-        value = self.number(what, np.uint8)
+    def flag(self, field: str) -> bool:
+        """Read one byte that must be 0 or 1."""
+        value = self.number(field, np.uint8)
         if value > 1:
-            raise self.damaged(f"{what}: expected 0 or 1, got {value}")
+            raise self.damaged(f"{field}: expected 0 or 1, got {value}")
         return bool(value)
 
-    def size(self, what: str, dtype: DTypeLike, *, least: int = 0) -> int:
-        """A number that counts something."""
-        value = self.number(what, dtype)
-        if value < least:
-            raise self.damaged(f"{what}: expected at least {least}, got {value}")
+    def size(self, field: str, dtype: DTypeLike, *, minimum: int = 0) -> int:
+        """Read a count that must be at least `minimum`."""
+        value = self.number(field, dtype)
+        if value < minimum:
+            raise self.damaged(f"{field}: expected at least {minimum}, got {value}")
         return value
 
-    def text(self, what: str) -> bytes:
-        """The bytes up to the next NUL."""
-        end = self._content.find(_NUL, self._at)
+    def text(self, field: str) -> bytes:
+        """Read the bytes up to the next NUL."""
+        end = self._content.find(_NUL, self._position)
         if end < 0:
-            raise self.damaged(f"{what}: expected to end in NUL, got the end of the file")
-        start, self._at = self._at, end + 1
+            raise self.damaged(f"{field}: expected to end in NUL, got the end of the file")
+        start, self._position = self._position, end + 1
         return self._content[start:end]
 
-    def skip(self, what: str, count: int, itemsize: int) -> int:
-        """Leave out `count` items; returns where they began."""
-        if count * itemsize > self.left:
-            raise self.damaged(f"{what}: expected {count * itemsize} bytes, got {self.left}")
-        start = self._at
-        self._at += count * itemsize
+    def skip(self, field: str, count: int, itemsize: int) -> int:
+        """Skip `count` items and return the position of the first."""
+        if count * itemsize > self.remaining:
+            raise self.damaged(f"{field}: expected {count * itemsize} bytes, got {self.remaining}")
+        start = self._position
+        self._position += count * itemsize
         return start
 
-    def damaged(self, why: str) -> SourceError:
-        return SourceError(f"{self.name}: expected a whole {self.kind}: {why}")
+    def damaged(self, reason: str) -> SourceError:
+        """Return an error that says why the file is damaged."""
+        return SourceError(f"{self.name}: expected a whole {self.format_name}: {reason}")
 
 
 @contextmanager
-def open_binary(path: Path, kind: str) -> Iterator[BinaryFile]:
-    """The file from its first byte. Raises SourceError where there is none, or it is empty."""
+def open_binary(path: Path, format_name: str) -> Iterator[BinaryFile]:
+    """Map a file from its first byte; raise SourceError if it is missing or empty."""
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        why = "an empty file" if isinstance(error, ValueError) else error.strerror
-        raise SourceError(f"{path.name}: expected a {kind}, got {why}") from None
+        reason = "an empty file" if isinstance(error, ValueError) else error.strerror
+        raise SourceError(f"{path.name}: expected a {format_name}, got {reason}") from None
     with content:
-        yield BinaryFile(path.name, content, kind)
+        yield BinaryFile(path.name, content, format_name)

@@ -1,4 +1,7 @@
-"""What a weights file is, told from its bytes, and the names in it. Nothing is run or unpickled."""
+"""Detects the kind of a weights file from its bytes, and lists the names in it.
+
+Nothing in the file is executed or unpickled.
+"""
 
 import pickletools
 import zipfile
@@ -10,46 +13,49 @@ from safetensors import SafetensorError, safe_open
 
 from hsoftmax.exporter.errors import SourceError
 
-Kind = Literal[
+FileKind = Literal[
     "npz", "safetensors", "PyTorch checkpoint", "HDF5 file", "pickle", "folder", "unknown file"
 ]
 
-_ZIP = b"PK\x03\x04"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_PICKLE = b"\x80"
-_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began with
-_OLD_TORCH_PICKLES = 4  # that number, a version, facts of the machine, and the object itself
-_MAX_HEADER = 100 << 20  # safetensors' own bound on its JSON header
+_ZIP_MAGIC = b"PK\x03\x04"
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_PICKLE_MAGIC = b"\x80"
+_LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
+_LEGACY_TORCH_PICKLES = 4  # magic number, version, system information, object
+_MAX_HEADER_BYTES = 100 << 20  # the limit that safetensors itself has
 
 
-def kind(path: Path) -> Kind:
-    """What sort of file it is; SourceError where it cannot be read."""
+def file_kind(path: Path) -> FileKind:
+    """Return the kind of a file; raise SourceError if it cannot be read."""
     if path.is_dir():
         return "folder"
-    start = _first_bytes(path)
-    if start.startswith(_ZIP):
-        return "PyTorch checkpoint" if _torch_pickle(path) else "npz"
-    if start.startswith(_HDF5):
+    first_bytes = _first_bytes(path)
+    if first_bytes.startswith(_ZIP_MAGIC):
+        return "PyTorch checkpoint" if _torch_pickle_name(path) else "npz"
+    if first_bytes.startswith(_HDF5_MAGIC):
         return "HDF5 file"
-    if start.startswith(_OLD_TORCH):
+    if first_bytes.startswith(_LEGACY_TORCH_MAGIC):
         return "PyTorch checkpoint"
-    if 0 < int.from_bytes(start[:8], "little") <= _MAX_HEADER and start[8:9] == b"{":
+    if (
+        0 < int.from_bytes(first_bytes[:8], "little") <= _MAX_HEADER_BYTES
+        and first_bytes[8:9] == b"{"
+    ):
         return "safetensors"
-    return "pickle" if start.startswith(_PICKLE) else "unknown file"
+    return "pickle" if first_bytes.startswith(_PICKLE_MAGIC) else "unknown file"
 
 
-def article(kind: Kind) -> str:
-    """`a` or `an`, and the kind."""
-    return f"an {kind}" if kind in {"HDF5 file", "unknown file"} else f"a {kind}"
+def with_article(file_kind: FileKind) -> str:
+    """Return the kind with `a` or `an` before it."""
+    return f"an {file_kind}" if file_kind in {"HDF5 file", "unknown file"} else f"a {file_kind}"
 
 
-def names(path: Path) -> frozenset[str]:
-    """The names of the arrays in an npz or safetensors, or every string in a checkpoint's pickle.
+def contained_names(path: Path) -> frozenset[str]:
+    """Return the array names of a file, or all strings of a PyTorch checkpoint's pickle.
 
-    Empty where the file has none or is damaged: reading it will say why.
+    The result is empty for other kinds and for damaged files; reading them raises the error.
     """
     try:
-        match kind(path):
+        match file_kind(path):
             case "npz":
                 with zipfile.ZipFile(path) as file:
                     return frozenset(name.removesuffix(".npy") for name in file.namelist())
@@ -71,8 +77,8 @@ def _first_bytes(path: Path) -> bytes:
         raise SourceError(f"{path}: expected a file, got {error.strerror}") from None
 
 
-def _torch_pickle(path: Path) -> str | None:
-    """The name of the pickle inside a zip that torch.save wrote."""
+def _torch_pickle_name(path: Path) -> str | None:
+    """Return the name of the pickle inside a zip file from torch.save, or None."""
     try:
         with zipfile.ZipFile(path) as file:
             return next((name for name in file.namelist() if name.endswith("data.pkl")), None)
@@ -81,18 +87,18 @@ def _torch_pickle(path: Path) -> str | None:
 
 
 def _checkpoint_strings(path: Path) -> Iterator[str]:
-    pickled = _torch_pickle(path) if zipfile.is_zipfile(path) else None
-    if pickled is None:
+    member_name = _torch_pickle_name(path) if zipfile.is_zipfile(path) else None
+    if member_name is None:
         with path.open("rb") as file:
-            for _ in range(_OLD_TORCH_PICKLES):
+            for _ in range(_LEGACY_TORCH_PICKLES):
                 yield from _strings(file)
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(pickled) as member:
+        with zipfile.ZipFile(path) as archive, archive.open(member_name) as member:
             yield from _strings(member)
 
 
 def _strings(file: IO[bytes]) -> Iterator[str]:
-    """The strings of one pickle: its instructions are listed, not followed."""
+    """Yield the strings of one pickle, whose instructions are listed but not executed."""
     for _, argument, _ in pickletools.genops(file):
         if isinstance(argument, str):
             yield argument

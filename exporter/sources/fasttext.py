@@ -1,8 +1,8 @@
-"""Source `fasttext`: models trained with `-loss hs`, in `.bin` and quantised `.ftz`.
+"""Source `fasttext`: models trained with `-loss hs`, in `.bin` and quantised `.ftz` files.
 
-Read with NumPy alone, following the layout that fastText's `saveModel` writes: magic, version,
-arguments, dictionary, input matrix (left out: it makes hidden vectors, which are the client's),
-output matrix. The Huffman tree is not in the file and is rebuilt, see `fasttext_tree`.
+NumPy alone reads the layout that fastText's `saveModel` writes: magic, version, arguments,
+dictionary, input matrix, output matrix. The input matrix is skipped, because clients compute the
+hidden vectors. The Huffman tree is not in the file and is rebuilt, see `fasttext_tree`.
 
 Targets are the labels of a supervised model, else the words, in file order. P(right) = sigmoid(z).
 """
@@ -20,26 +20,26 @@ from hsoftmax.models.arrays import Float32, Int64
 from .binary_file import BinaryFile, open_binary
 from .fasttext_matrix import read_matrix, skip_matrix
 from .fasttext_tree import huffman_paths
-from .source import Loaded, Options, expect_num_targets
+from .source import SourceModel, SourceOptions, expect_num_targets
 
 _MAGIC = 793_712_314
 _VERSIONS = (11, 12)
 _LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
 _MODELS = {1: "cbow", 2: "skipgram", 3: "supervised"}
-_KIND = "fastText model"
+_FORMAT_NAME = "fastText model"
 _LABEL = "__label__"
 _ARGUMENTS = (
     "dim", "ws", "epoch", "minCount", "neg", "wordNgrams", "loss", "model", "bucket", "minn",
     "maxn", "lrUpdateRate",
 )  # fmt: skip
-_SMALLEST_ENTRY = 10  # bytes: an empty word, its count and type
+_MIN_ENTRY_BYTES = 10  # an empty word, its count and type
 _COUNT_AND_TYPE = struct.Struct("<qB")
 _WORD, _IS_LABEL = 0, 1
 
 
 @dataclass(frozen=True)
-class Header:
-    """What comes before the dictionary."""
+class FastTextHeader:
+    """The part of the file before the dictionary."""
 
     version: int
     arguments: dict[str, int]
@@ -56,16 +56,16 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Entries:
+class DictionaryEntries:
     """Words or labels of the dictionary, in file order."""
 
     names: tuple[str, ...]
     counts: Int64
 
 
-def load(path: Path, options: Options) -> Loaded:
-    """The model's hierarchical softmax over its labels, or its words where it is unsupervised."""
-    with open_binary(path, _KIND) as file:
+def load(path: Path, options: SourceOptions) -> SourceModel:
+    """Load the model's hierarchical softmax over its labels, or over its words if unsupervised."""
+    with open_binary(path, _FORMAT_NAME) as file:
         header = _read_header(file)
         _expect_supported(file, header)
         entries = _read_dictionary(file, labels=header.model == "supervised")
@@ -76,30 +76,30 @@ def load(path: Path, options: Options) -> Loaded:
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
     model = huffman_softmax.build(output, *path_and_sign, compat=options.compat)
-    return Loaded(model, entries.names)
+    return SourceModel(model, entries.names)
 
 
-def recognises(path: Path) -> str | None:
-    """The kind of fastText model that it is; also of those that `load` will refuse."""
+def detect(path: Path) -> str | None:
+    """Return a description of a fastText model, or None; also for models that `load` refuses."""
     try:
-        with open_binary(path, _KIND) as file:
+        with open_binary(path, _FORMAT_NAME) as file:
             header = _read_header(file)
     except SourceError:
         return None
     return f"fastText {header.model} model, version {header.version}, loss {header.loss}"
 
 
-def _read_header(file: BinaryFile) -> Header:
+def _read_header(file: BinaryFile) -> FastTextHeader:
     magic = file.number("magic", np.int32)
     if magic != _MAGIC:
         raise SourceError(f"{file.name}: magic: expected {_MAGIC} of fastText, got {magic}")
     version = file.number("version", np.int32)
     values = file.array("arguments", np.int32, len(_ARGUMENTS)).tolist()
     file.skip("t", 1, 8)
-    return Header(version, dict(zip(_ARGUMENTS, values, strict=True)))
+    return FastTextHeader(version, dict(zip(_ARGUMENTS, values, strict=True)))
 
 
-def _expect_supported(file: BinaryFile, header: Header) -> None:
+def _expect_supported(file: BinaryFile, header: FastTextHeader) -> None:
     if header.version not in _VERSIONS:
         raise SourceError(
             f"{file.name}: version: expected {' or '.join(map(str, _VERSIONS))}, "
@@ -116,27 +116,27 @@ def _expect_supported(file: BinaryFile, header: Header) -> None:
         )
 
 
-def _read_dictionary(file: BinaryFile, *, labels: bool) -> Entries:
+def _read_dictionary(file: BinaryFile, *, labels: bool) -> DictionaryEntries:
     size, words, num_labels = (
-        file.size(f"dictionary: {what}", np.int32) for what in ("size", "words", "labels")
+        file.size(f"dictionary: {field}", np.int32) for field in ("size", "words", "labels")
     )
     file.skip("dictionary: tokens", 1, 8)
     pruned = file.number("dictionary: pruned", np.int64)
-    if size != words + num_labels or size * _SMALLEST_ENTRY > file.left:
+    if size != words + num_labels or size * _MIN_ENTRY_BYTES > file.remaining:
         raise file.damaged(
             f"dictionary: expected {words} words and {num_labels} labels, got {size} entries in "
-            f"{file.left} bytes"
+            f"{file.remaining} bytes"
         )
-    found = [_read_entry(file) for _ in range(size)]
+    all_entries = [_read_entry(file) for _ in range(size)]
     file.skip("dictionary: pruned", max(pruned, 0), 8)
-    wanted = _IS_LABEL if labels else _WORD
-    mine = [(name, count) for name, count, kind in found if kind == wanted]
-    if len(mine) != (num_labels if labels else words) or not mine:
-        what = "labels" if labels else "words"
+    wanted_kind = _IS_LABEL if labels else _WORD
+    entries = [(name, count) for name, count, kind in all_entries if kind == wanted_kind]
+    if len(entries) != (num_labels if labels else words) or not entries:
+        field = "labels" if labels else "words"
         expected = max(1, num_labels if labels else words)
-        raise file.damaged(f"dictionary: expected {expected} {what}, got {len(mine)}")
-    names = tuple(_name(name) for name, _ in mine)
-    return Entries(names, np.array([count for _, count in mine], dtype=np.int64))
+        raise file.damaged(f"dictionary: expected {expected} {field}, got {len(entries)}")
+    names = tuple(_decode_name(name) for name, _ in entries)
+    return DictionaryEntries(names, np.array([count for _, count in entries], dtype=np.int64))
 
 
 def _read_entry(file: BinaryFile) -> tuple[bytes, int, int]:
@@ -145,8 +145,8 @@ def _read_entry(file: BinaryFile) -> tuple[bytes, int, int]:
     return name, count, kind
 
 
-def _name(name: bytes) -> str:
-    """A label without its prefix; bytes that are no UTF-8 are shown as escapes."""
+def _decode_name(name: bytes) -> str:
+    """Return a label without its prefix, with bytes that are not UTF-8 as escapes."""
     return name.decode("utf-8", errors="backslashreplace").removeprefix(_LABEL)
 
 
@@ -160,6 +160,6 @@ def _read_output(file: BinaryFile, dim: int, targets: int) -> Float32:
             f"output: expected [{targets}, {dim}] after an input of {dim} columns, "
             f"got {list(output.shape)} after {columns}"
         )
-    if file.left:
-        raise file.damaged(f"output: expected the end of the file, got {file.left} bytes more")
+    if file.remaining:
+        raise file.damaged(f"output: expected the end of the file, got {file.remaining} bytes more")
     return output

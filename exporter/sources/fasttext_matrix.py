@@ -1,7 +1,7 @@
-"""fastText's matrices: dense, or product-quantised as in a `.ftz`.
+"""Reads fastText's matrices: dense, or product-quantised as in a `.ftz` file.
 
-A quantised row is split into subvectors; each is the number of one of 256 centroids. With qnorm
-the row's length is apart, and quantised likewise.
+A quantised row is split into subvectors; each is stored as the number of one of 256 centroids. With
+qnorm, the row's norm is stored separately and quantised in the same way.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from hsoftmax.models.arrays import Array, Float32
 
 from .binary_file import BinaryFile
 
-_CENTROIDS = 256
+_NUM_CENTROIDS = 256
 
 
 @dataclass(frozen=True)
-class Shape:
+class MatrixShape:
     rows: int
     columns: int
 
 
 @dataclass(frozen=True)
 class ProductQuantizer:
-    """Centroids of each subvector; the last one may be shorter."""
+    """Centroids of each subvector; the last subvector may be shorter."""
 
     columns: int
     parts: int
@@ -32,36 +32,36 @@ class ProductQuantizer:
     centroids: Float32
 
     def decode(self, codes: Array) -> Float32:
-        """[rows, parts] -> [rows, columns]."""
-        whole, size = (self.parts - 1) * _CENTROIDS * self.size, self.size
-        first = self.centroids[:whole].reshape(self.parts - 1, _CENTROIDS, size)
-        last = self.centroids[whole:].reshape(_CENTROIDS, self.last_size)
-        decoded = [part[codes[:, i]] for i, part in enumerate([*first, last])]
+        """Decode codes [rows, parts] to values [rows, columns]."""
+        full_parts_size, size = (self.parts - 1) * _NUM_CENTROIDS * self.size, self.size
+        full_parts = self.centroids[:full_parts_size].reshape(self.parts - 1, _NUM_CENTROIDS, size)
+        last = self.centroids[full_parts_size:].reshape(_NUM_CENTROIDS, self.last_size)
+        decoded = [part[codes[:, i]] for i, part in enumerate([*full_parts, last])]
         return np.concatenate(decoded, axis=1)
 
 
-def read_matrix(file: BinaryFile, what: str, *, quantised: bool) -> Float32:
-    """[rows, columns] in float32."""
-    return _read_quantised(file, what) if quantised else _read_dense(file, what)
+def read_matrix(file: BinaryFile, field: str, *, quantised: bool) -> Float32:
+    """Read a matrix [rows, columns] as float32."""
+    return _read_quantised(file, field) if quantised else _read_dense(file, field)
 
 
-def skip_matrix(file: BinaryFile, what: str, *, quantised: bool) -> Shape:
-    """Leave a matrix out: its shape."""
+def skip_matrix(file: BinaryFile, field: str, *, quantised: bool) -> MatrixShape:
+    """Skip a matrix and return its shape."""
     if quantised:
-        return _read_codes(file, what)[0]
-    shape = _read_shape(file, what)
-    file.skip(what, shape.rows * shape.columns, 4)
+        return _read_codes(file, field)[0]
+    shape = _read_shape(file, field)
+    file.skip(field, shape.rows * shape.columns, 4)
     return shape
 
 
-def _read_dense(file: BinaryFile, what: str) -> Float32:
-    shape = _read_shape(file, what)
-    values = file.array(what, np.float32, shape.rows * shape.columns)
+def _read_dense(file: BinaryFile, field: str) -> Float32:
+    shape = _read_shape(file, field)
+    values = file.array(field, np.float32, shape.rows * shape.columns)
     return values.reshape(shape.rows, shape.columns)
 
 
-def _read_quantised(file: BinaryFile, what: str) -> Float32:
-    _, codes, quantizer, norms = _read_codes(file, what)
+def _read_quantised(file: BinaryFile, field: str) -> Float32:
+    _, codes, quantizer, norms = _read_codes(file, field)
     decoded = quantizer.decode(codes)
     if norms is not None:
         decoded *= norms
@@ -69,36 +69,38 @@ def _read_quantised(file: BinaryFile, what: str) -> Float32:
 
 
 def _read_codes(
-    file: BinaryFile, what: str
-) -> tuple[Shape, Array, ProductQuantizer, Float32 | None]:
-    with_norms = file.flag(f"{what}: qnorm")
-    shape = _read_shape(file, what)
-    size = file.size(f"{what}: codes", np.int32)
-    codes = file.array(f"{what}: codes", np.uint8, size)
-    quantizer = _read_quantizer(file, what, shape.columns)
+    file: BinaryFile, field: str
+) -> tuple[MatrixShape, Array, ProductQuantizer, Float32 | None]:
+    with_norms = file.flag(f"{field}: qnorm")
+    shape = _read_shape(file, field)
+    size = file.size(f"{field}: codes", np.int32)
+    codes = file.array(f"{field}: codes", np.uint8, size)
+    quantizer = _read_quantizer(file, field, shape.columns)
     if size != shape.rows * quantizer.parts:
-        wanted = f"{shape.rows} x {quantizer.parts}"
-        raise file.damaged(f"{what}: expected {wanted} codes, got {size}")
-    norms = _read_norms(file, what, shape.rows) if with_norms else None
+        expected = f"{shape.rows} x {quantizer.parts}"
+        raise file.damaged(f"{field}: expected {expected} codes, got {size}")
+    norms = _read_norms(file, field, shape.rows) if with_norms else None
     return shape, codes.reshape(shape.rows, quantizer.parts), quantizer, norms
 
 
-def _read_norms(file: BinaryFile, what: str, rows: int) -> Float32:
-    codes = file.array(f"{what}: norms", np.uint8, rows)
-    return _read_quantizer(file, f"{what}: norms", 1).decode(codes.reshape(rows, 1))
+def _read_norms(file: BinaryFile, field: str, rows: int) -> Float32:
+    codes = file.array(f"{field}: norms", np.uint8, rows)
+    return _read_quantizer(file, f"{field}: norms", 1).decode(codes.reshape(rows, 1))
 
 
-def _read_quantizer(file: BinaryFile, what: str, columns: int) -> ProductQuantizer:
-    dim, parts, size, last = (file.size(f"{what}: quantizer", np.int32, least=1) for _ in range(4))
+def _read_quantizer(file: BinaryFile, field: str, columns: int) -> ProductQuantizer:
+    dim, parts, size, last = (
+        file.size(f"{field}: quantizer", np.int32, minimum=1) for _ in range(4)
+    )
     if dim != columns or (parts - 1) * size + last != columns:
         raise file.damaged(
-            f"{what}: expected a quantizer of {columns} columns, got {dim} in {parts} parts of "
+            f"{field}: expected a quantizer of {columns} columns, got {dim} in {parts} parts of "
             f"{size}, the last of {last}"
         )
-    centroids = file.array(f"{what}: centroids", np.float32, dim * _CENTROIDS)
+    centroids = file.array(f"{field}: centroids", np.float32, dim * _NUM_CENTROIDS)
     return ProductQuantizer(dim, parts, size, last, centroids)
 
 
-def _read_shape(file: BinaryFile, what: str) -> Shape:
-    rows, columns = (file.size(f"{what}: {axis}", np.int64) for axis in ("rows", "columns"))
-    return Shape(rows, columns)
+def _read_shape(file: BinaryFile, field: str) -> MatrixShape:
+    rows, columns = (file.size(f"{field}: {axis}", np.int64) for axis in ("rows", "columns"))
+    return MatrixShape(rows, columns)

@@ -1,9 +1,9 @@
-"""A pickle as inert data: nothing it names is looked up, and nothing it asks for is called.
+"""Reads a pickle as data: no name in it is imported, and nothing in it is called.
 
-A pickle is a program for a small stack machine, and Python's own reader runs it: it imports what
-the file names and calls it. Here the same instructions are followed (listed by `pickletools`,
-which only decodes), but a name stays a `Name`, and a call becomes a `Made` that remembers what was
-to be called on what. So a file can say anything and do nothing.
+A pickle is a program for a small stack machine. Python's own reader executes it: it imports the
+names in the file and calls them. This reader follows the same instructions, which `pickletools`
+decodes, but turns an imported name into a `PickledGlobal` and a call into a `PickledCall` that
+records the function and its arguments. A file can thus cause no effect.
 """
 
 import mmap
@@ -17,7 +17,7 @@ from hsoftmax.exporter.errors import SourceError
 
 
 class ByteString(str):
-    """A Python 2 string: each character is one byte of it."""
+    """A Python 2 string; each character is one byte."""
 
     __slots__ = ()
 
@@ -27,8 +27,8 @@ class ByteString(str):
 
 
 @dataclass(frozen=True)
-class Name:
-    """Something that the pickle would have imported."""
+class PickledGlobal:
+    """A global name that the pickle would import."""
 
     module: str
     name: str
@@ -38,87 +38,87 @@ class Name:
 
 
 @dataclass(eq=False)
-class Made:
-    """Something that the pickle would have called into being, and what it put into it."""
+class PickledCall:
+    """A call that the pickle would make, with the content that it would add to the result."""
 
-    of: object
+    function: object
     arguments: object
     state: object = None
     items: list[object] = field(default_factory=list)
     entries: dict[object, object] = field(default_factory=dict)
 
 
-def read_inert(path: Path) -> object:
-    """The one object of a pickle file.
+def read_pickle(path: Path) -> object:
+    """Return the object of a pickle file as data.
 
     Raises:
-        SourceError: not a whole pickle, or one that needs more than the file.
+        SourceError: not a complete pickle, or one that needs more than the file.
     """
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with content:
-            return _Machine().run(_instructions(content))
+            return _PickleMachine().run(_instructions(content))
     except OSError as error:
         raise SourceError(f"{path.name}: expected a pickle, got {error.strerror}") from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        why = str(error) or type(error).__name__
-        raise SourceError(f"{path.name}: expected a whole pickle: {why}") from None
+        reason = str(error) or type(error).__name__
+        raise SourceError(f"{path.name}: expected a whole pickle: {reason}") from None
 
 
-def first_name(path: Path) -> Name | None:
-    """The first thing that a pickle names: what its object is. None where it is no pickle."""
+def first_global(path: Path) -> PickledGlobal | None:
+    """Return the first global of a pickle, the class of its object; None if it is not a pickle."""
     try:
         with path.open("rb") as file:
             if file.read(1) != b"\x80":
                 return None
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with content:
-            return _first_name(_instructions(content))
+            return _first_global(_instructions(content))
     except (OSError, ValueError, IndexError, TypeError):
         return None
 
 
-def _first_name(instructions: Iterator[tuple[str, Any]]) -> Name | None:
+def _first_global(instructions: Iterator[tuple[str, Any]]) -> PickledGlobal | None:
     texts: list[str] = []
     for (name, argument), _ in zip(instructions, range(16), strict=False):
         if name == "GLOBAL":
-            return _named(argument)
+            return _parse_global(argument)
         if name == "STACK_GLOBAL":
-            return Name(*texts[-2:])
+            return PickledGlobal(*texts[-2:])
         if isinstance(argument, str):
             texts.append(argument)
     return None
 
 
 def _instructions(content: mmap.mmap) -> Iterator[tuple[str, Any]]:
-    """A map, unlike a file, never reserves room for more than it holds."""
+    """Yield (opcode name, argument); a map, unlike a file, limits allocations to its size."""
     for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
         yield opcode.name, argument
 
 
-def _named(argument: str) -> Name:
+def _parse_global(argument: str) -> PickledGlobal:
     module, name = argument.split(" ", 1)
-    return Name(module, name)
+    return PickledGlobal(module, name)
 
 
-class _Machine:
+class _PickleMachine:
     """The stack machine of a pickle."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under each mark
+        self.marked_stacks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
 
     def run(self, instructions: Iterator[tuple[str, Any]]) -> object:
         for name, argument in instructions:
-            if name in _PUSHED:
+            if name in _PUSH_INSTRUCTIONS:
                 self.push(argument)
-            elif name in _FOLLOWED:
-                _FOLLOWED[name](self, argument)
+            elif name in _HANDLERS:
+                _HANDLERS[name](self, argument)
             elif name == "STOP":
                 return self.stack.pop()
-            elif name not in _IGNORED:
+            elif name not in _IGNORED_INSTRUCTIONS:
                 raise ValueError(f"it asks for {name}, which lies outside the file")
         raise ValueError("it has no end")
 
@@ -126,74 +126,74 @@ class _Machine:
         self.stack.append(value)
 
     def mark(self) -> None:
-        self.below.append(self.stack)
+        self.marked_stacks.append(self.stack)
         self.stack = []
 
-    def since_mark(self) -> list[Any]:
-        found, self.stack = self.stack, self.below.pop()
-        return found
+    def pop_to_mark(self) -> list[Any]:
+        values, self.stack = self.stack, self.marked_stacks.pop()
+        return values
 
-    def last(self, count: int) -> list[Any]:
+    def pop_last(self, count: int) -> list[Any]:
         if len(self.stack) < count:
             raise ValueError("it takes more than it has put down")
-        found = self.stack[-count:]
+        values = self.stack[-count:]
         del self.stack[-count:]
-        return found
+        return values
 
     def append(self, values: list[Any]) -> None:
         top = self.stack[-1]
         if isinstance(top, set):
             top.update(values)
         else:
-            (top.items if isinstance(top, Made) else top).extend(values)
+            (top.items if isinstance(top, PickledCall) else top).extend(values)
 
     def set_items(self, values: list[Any]) -> None:
         top = self.stack[-1]
         pairs = zip(values[::2], values[1::2], strict=True)
-        (top.entries if isinstance(top, Made) else top).update(pairs)
+        (top.entries if isinstance(top, PickledCall) else top).update(pairs)
 
-    def make(self, of: object, arguments: object) -> None:
-        self.push(Made(of, arguments))
+    def push_call(self, function: object, arguments: object) -> None:
+        self.push(PickledCall(function, arguments))
 
     def build(self) -> None:
-        (state,) = self.last(1)
-        if isinstance(self.stack[-1], Made):
+        (state,) = self.pop_last(1)
+        if isinstance(self.stack[-1], PickledCall):
             self.stack[-1].state = state
 
 
-_PUSHED = {
+_PUSH_INSTRUCTIONS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
-_IGNORED = {"PROTO", "FRAME"}
-Argument = Any  # of an instruction: what `pickletools` decoded for its kind
-_Follow = Callable[[_Machine, Argument], object]
+_IGNORED_INSTRUCTIONS = {"PROTO", "FRAME"}
+Argument = Any  # of an instruction, as `pickletools` decodes it
+_Handler = Callable[[_PickleMachine, Argument], object]
 
 
-def _put(machine: _Machine, at: Argument) -> None:
-    machine.memo[len(machine.memo) if at is None else at] = machine.stack[-1]
+def _put(machine: _PickleMachine, key: Argument) -> None:
+    machine.memo[len(machine.memo) if key is None else key] = machine.stack[-1]
 
 
-def _get(machine: _Machine, at: Argument) -> None:
-    machine.push(machine.memo[at])
+def _get(machine: _PickleMachine, key: Argument) -> None:
+    machine.push(machine.memo[key])
 
 
-def _dict(machine: _Machine, _: Argument) -> None:
-    values = machine.since_mark()
+def _dict(machine: _PickleMachine, _: Argument) -> None:
+    values = machine.pop_to_mark()
     machine.push(dict(zip(values[::2], values[1::2], strict=True)))
 
 
-def _object(machine: _Machine, _: Argument) -> None:
-    of, *arguments = machine.since_mark()
-    machine.make(of, tuple(arguments))
+def _object(machine: _PickleMachine, _: Argument) -> None:
+    function, *arguments = machine.pop_to_mark()
+    machine.push_call(function, tuple(arguments))
 
 
-def _string(machine: _Machine, text: Argument) -> None:
+def _string(machine: _PickleMachine, text: Argument) -> None:
     machine.push(ByteString(text))
 
 
-_FOLLOWED: Mapping[str, _Follow] = {
+_HANDLERS: Mapping[str, _Handler] = {
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _string),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _put),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
@@ -205,27 +205,27 @@ _FOLLOWED: Mapping[str, _Follow] = {
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(set()),
     "MARK": lambda m, _: m.mark(),
-    "LIST": lambda m, _: m.push(m.since_mark()),
-    "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
-    "FROZENSET": lambda m, _: m.push(frozenset(m.since_mark())),
+    "LIST": lambda m, _: m.push(m.pop_to_mark()),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_to_mark())),
+    "FROZENSET": lambda m, _: m.push(frozenset(m.pop_to_mark())),
     "DICT": _dict,
-    "TUPLE1": lambda m, _: m.push(tuple(m.last(1))),
-    "TUPLE2": lambda m, _: m.push(tuple(m.last(2))),
-    "TUPLE3": lambda m, _: m.push(tuple(m.last(3))),
-    "APPEND": lambda m, _: m.append(m.last(1)),
-    "APPENDS": lambda m, _: m.append(m.since_mark()),
-    "ADDITEMS": lambda m, _: m.append(m.since_mark()),
-    "SETITEM": lambda m, _: m.set_items(m.last(2)),
-    "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
-    "POP": lambda m, _: m.since_mark() if not m.stack else m.last(1),
-    "POP_MARK": lambda m, _: m.since_mark(),
+    "TUPLE1": lambda m, _: m.push(tuple(m.pop_last(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.pop_last(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.pop_last(3))),
+    "APPEND": lambda m, _: m.append(m.pop_last(1)),
+    "APPENDS": lambda m, _: m.append(m.pop_to_mark()),
+    "ADDITEMS": lambda m, _: m.append(m.pop_to_mark()),
+    "SETITEM": lambda m, _: m.set_items(m.pop_last(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+    "POP": lambda m, _: m.pop_to_mark() if not m.stack else m.pop_last(1),
+    "POP_MARK": lambda m, _: m.pop_to_mark(),
     "DUP": lambda m, _: m.push(m.stack[-1]),
-    "GLOBAL": lambda m, name: m.push(_named(name)),
-    "STACK_GLOBAL": lambda m, _: m.push(Name(*map(str, m.last(2)))),
-    "REDUCE": lambda m, _: m.make(*m.last(2)),
-    "NEWOBJ": lambda m, _: m.make(*m.last(2)),
-    "NEWOBJ_EX": lambda m, _: m.make(*m.last(3)[:2]),
-    "INST": lambda m, name: m.make(_named(name), tuple(m.since_mark())),
+    "GLOBAL": lambda m, name: m.push(_parse_global(name)),
+    "STACK_GLOBAL": lambda m, _: m.push(PickledGlobal(*map(str, m.pop_last(2)))),
+    "REDUCE": lambda m, _: m.push_call(*m.pop_last(2)),
+    "NEWOBJ": lambda m, _: m.push_call(*m.pop_last(2)),
+    "NEWOBJ_EX": lambda m, _: m.push_call(*m.pop_last(3)[:2]),
+    "INST": lambda m, name: m.push_call(_parse_global(name), tuple(m.pop_to_mark())),
     "OBJ": _object,
     "BUILD": lambda m, _: m.build(),
 }

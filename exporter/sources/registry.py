@@ -1,4 +1,4 @@
-"""The formats by name, and how a file is told to be of one of them."""
+"""All sources by name, and detection of a file's source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,26 +21,27 @@ from . import (
     transformer_xl,
     two_level,
 )
-from .detection import article, kind, names
-from .source import Loaded, Options
+from .detection import contained_names, file_kind, with_article
+from .source import SourceModel, SourceOptions
 
-_SHOWN = 8  # names of arrays in a message
+_MAX_NAMES_SHOWN = 8  # names of arrays in a message
 
 
-class Source(Protocol):
-    """What the module of a format has."""
+class SourceFormat(Protocol):
+    """The functions of a source's module."""
 
-    def load(self, path: Path, options: Options) -> Loaded:
-        """Read the file, or raise a UserError that says what is wrong with it."""
+    def load(self, path: Path, options: SourceOptions) -> SourceModel:
+        """Read the file; raise a UserError that says why it cannot be read."""
 
-    def recognises(self, path: Path) -> str | None:
-        """What the file is, where it is of this format; told from its bytes, without reading all.
+    def detect(self, path: Path) -> str | None:
+        """Return a description of the file if it has this format, else None.
 
-        May raise a SourceError for a file that is of the format but can never be a model of ours.
+        It reads only a part of the file. It may raise SourceError if the file has this format but
+        can never become a model.
         """
 
 
-SOURCES: Mapping[str, Source] = {
+SOURCES: Mapping[str, SourceFormat] = {
     "theano": theano,
     "two-level": two_level,
     "levels": levels,
@@ -56,52 +57,54 @@ SOURCES: Mapping[str, Source] = {
 
 
 @dataclass(frozen=True)
-class Recognised:
-    """The format that a file was found to be of, and what in it says so."""
+class DetectedSource:
+    """The source that can read a file, and a description of the file's content."""
 
     source: str
-    saw: str
+    description: str
 
 
-def load(path: Path, source: str, options: Options) -> Loaded:
-    """Read `path` as the named format, or as the one that it is recognised to be of.
+def load(path: Path, source: str, options: SourceOptions) -> SourceModel:
+    """Read `path` with the named source, or with the detected source for `auto`.
 
     Raises:
-        SourceError: an unknown format, or a file that is not of it.
+        SourceError: an unknown source, or a file that is not of its format.
         models.WeightsError: arrays that do not make a model.
     """
     if source == AUTO:
-        source = recognise(path).source
+        source = detect_source(path).source
     if source not in SOURCES:
         raise SourceError(f"format: expected one of {', '.join(SOURCE_NAMES)}, got {source}")
     return SOURCES[source].load(path, options)
 
 
-def recognise(path: Path) -> Recognised:
-    """The format of a file, by its content.
+def detect_source(path: Path) -> DetectedSource:
+    """Return the source of a file, detected from its content.
 
     Raises:
-        SourceError: no format or several fit; the line names what is supported and what was seen.
+        SourceError: no source or several can read it; the text names the sources and the content.
     """
-    found = [
-        Recognised(name, saw)
+    detected = [
+        DetectedSource(name, description)
         for name, source in SOURCES.items()
-        if (saw := source.recognises(path)) is not None
+        if (description := source.detect(path)) is not None
     ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = "; ".join(f"{one.source}: {one.saw}" for one in found)
+    if len(detected) == 1:
+        return detected[0]
+    if detected:
+        several = "; ".join(f"{one.source}: {one.description}" for one in detected)
         raise SourceError(f"{path.name}: expected one format, got {several}: say which with --from")
-    known = ", ".join(SOURCE_NAMES)
-    raise SourceError(f"{path.name}: expected weights of one of {known}, got {_description(path)}")
+    raise SourceError(
+        f"{path.name}: expected weights of one of {', '.join(SOURCE_NAMES)}, "
+        f"got {_describe_content(path)}"
+    )
 
 
-def _description(path: Path) -> str:
+def _describe_content(path: Path) -> str:
     if path.is_dir():
         return "a folder without any"
-    seen = sorted(names(path))
-    if kind(path) not in {"npz", "safetensors"} or not seen:
-        return article(kind(path))
-    more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
-    return f"{kind(path)} with {', '.join(seen[:_SHOWN])}{more}"
+    names = sorted(contained_names(path))
+    if file_kind(path) not in {"npz", "safetensors"} or not names:
+        return with_article(file_kind(path))
+    more = f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > _MAX_NAMES_SHOWN else ""
+    return f"{file_kind(path)} with {', '.join(names[:_MAX_NAMES_SHOWN])}{more}"

@@ -1,4 +1,4 @@
-"""What a source is told, and what it gives back."""
+"""The options that a source takes, and the model that it returns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from hsoftmax.exporter.errors import SourceError
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a weights file may not say by itself."""
+class SourceOptions:
+    """Facts about the model that a weights file may lack, and choices for its export."""
 
     num_targets: int | None = None
     padding: models.Padding = "mask"
@@ -19,22 +19,23 @@ class Options:
     compat: models.Compat = "exact"
 
 
-def expect_num_targets(options: Options, path: Path, found: int, known_by: str) -> None:
-    """Raise SourceError where a file has another number of targets than it was said to have."""
-    if options.num_targets not in {None, found}:
+def expect_num_targets(options: SourceOptions, path: Path, num_targets: int, evidence: str) -> None:
+    """Raise SourceError if the options name another number of targets than the file has."""
+    if options.num_targets not in {None, num_targets}:
         raise SourceError(
-            f"{path.name}: num_targets: expected {found}, {known_by}, got {options.num_targets}"
+            f"{path.name}: num_targets: expected {num_targets}, {evidence}, "
+            f"got {options.num_targets}"
         )
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model, with the labels of its targets where the format has them.
+class SourceModel:
+    """A model read from a file, with the labels of its targets if the format has them.
 
     Attributes:
-        beside: files that were read besides the one named
+        extra_files: files that were read besides the named one
     """
 
     model: models.Model
     labels: tuple[str, ...] | None = None
-    beside: tuple[Path, ...] = ()
+    extra_files: tuple[Path, ...] = ()

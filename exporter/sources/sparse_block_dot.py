@@ -1,4 +1,4 @@
-"""Source `sparse-block-dot`: the arrays that Theano's `sparse_block_dot` is called with.
+"""Source `sparse-block-dot`: the arrays that are arguments of Theano's `sparse_block_dot`.
 
 `.npz` or safetensors with W [iBlocks, oBlocks, iSize, oSize] and b [oBlocks, oSize].
 """
@@ -7,20 +7,21 @@ from pathlib import Path
 
 from hsoftmax.models import sparse_block_dot
 
-from .array_files import read_arrays, require
-from .detection import names
-from .source import Loaded, Options
+from .array_files import read_arrays, require_arrays
+from .detection import contained_names
+from .source import SourceModel, SourceOptions
 
-_WEIGHTS = ("W", "b")
-
-
-def load(path: Path, options: Options) -> Loaded:
-    """The file's layer; it has no targets, so no option applies."""
-    arrays = read_arrays(path, lambda name: name in _WEIGHTS)
-    return Loaded(sparse_block_dot.build(*require(arrays, *_WEIGHTS, path=path)))
+_ARRAY_NAMES = ("W", "b")
 
 
-def recognises(path: Path) -> str | None:
-    if not names(path) >= set(_WEIGHTS):
+def load(path: Path, options: SourceOptions) -> SourceModel:
+    """Load the file's layer; it has no targets, so no option applies."""
+    arrays = read_arrays(path, lambda name: name in _ARRAY_NAMES)
+    return SourceModel(sparse_block_dot.build(*require_arrays(arrays, *_ARRAY_NAMES, path=path)))
+
+
+def detect(path: Path) -> str | None:
+    """Return a description of the file if it has this format, else None."""
+    if not contained_names(path) >= set(_ARRAY_NAMES):
         return None
-    return f"arrays {', '.join(_WEIGHTS)} of a block-sparse layer"
+    return f"arrays {', '.join(_ARRAY_NAMES)} of a block-sparse layer"

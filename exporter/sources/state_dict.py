@@ -1,8 +1,8 @@
-"""Named tensors of a trained module: a PyTorch checkpoint, safetensors, or npz.
+"""Reads named tensors of a trained module: a PyTorch checkpoint, safetensors, or npz.
 
-A checkpoint is read with `weights_only`: tensors, numbers, strings and containers, nothing that
-runs. Its dictionaries are flattened, so that `{"model": {"head.weight": ...}}` holds
-`model.head.weight`, and a softmax is found under whatever prefix it has.
+A checkpoint is read with `weights_only`, which admits tensors, numbers, strings and containers and
+runs no code of the file. Its dictionaries are flattened: `{"model": {"head.weight": ...}}` becomes
+`model.head.weight`. A softmax is found under any prefix.
 """
 
 import argparse
@@ -17,59 +17,63 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array
 
 from .array_files import read_arrays
-from .detection import article, kind
+from .detection import file_kind, with_article
 
-_DEEPEST = 6  # dictionaries inside each other
+_MAX_DEPTH = 6  # nested dictionaries
 
 
-def read_state(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
-    """The tensors whose dotted names are wanted; 16-bit floats become float32.
+def read_state(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array]:
+    """Return the tensors whose dotted names `is_wanted` accepts; 16-bit floats become float32.
 
     Raises:
-        SourceError: no file of these formats, a damaged one, or one that holds more than data.
+        SourceError: another format, a damaged file, or a checkpoint that holds more than data.
     """
-    found = kind(path)
-    if found == "PyTorch checkpoint":
-        return dict(_checkpoint(path, wanted))
-    if found in {"npz", "safetensors"}:
-        return read_arrays(path, wanted)
+    kind = file_kind(path)
+    if kind == "PyTorch checkpoint":
+        return dict(_read_checkpoint(path, is_wanted))
+    if kind in {"npz", "safetensors"}:
+        return read_arrays(path, is_wanted)
     raise SourceError(
-        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {article(found)}"
+        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {with_article(kind)}"
     )
 
 
 def sole_prefix(tensors: Mapping[str, Array], *members: str, path: Path) -> str:
-    """The one prefix under which all these names exist.
+    """Return the only prefix under which all these names exist.
 
     Raises:
-        SourceError: there is none, or there are several.
+        SourceError: there is no such prefix, or there are several.
     """
     first = members[0]
-    found = sorted(
+    prefixes = sorted(
         prefix
         for prefix in (name.removesuffix(first) for name in tensors if name.endswith(first))
         if prefix[-1:] in {"", "."} and all(prefix + member in tensors for member in members)
     )
-    if len(found) == 1:
-        return found[0]
-    wanted = " and ".join(members)
-    if not found:
-        raise SourceError(f"{path.name}: expected {wanted} under any prefix, got no such tensors")
-    shown = ", ".join(repr(prefix) for prefix in found)
-    raise SourceError(f"{path.name}: expected {wanted} under one prefix, got {shown}")
+    if len(prefixes) == 1:
+        return prefixes[0]
+    is_wanted = " and ".join(members)
+    if not prefixes:
+        raise SourceError(
+            f"{path.name}: expected {is_wanted} under any prefix, got no such tensors"
+        )
+    quoted = ", ".join(repr(prefix) for prefix in prefixes)
+    raise SourceError(f"{path.name}: expected {is_wanted} under one prefix, got {quoted}")
 
 
 def numbered(tensors: Mapping[str, Array], before: str, after: str, *, path: Path) -> list[Array]:
-    """The tensors `before0after`, `before1after`, ...; SourceError where a number is missing."""
-    found: list[Array] = []
-    while (name := f"{before}{len(found)}{after}") in tensors:
-        found.append(tensors[name])
+    """Return tensors `before0after`, `before1after`, ...; raise SourceError if one is missing."""
+    result: list[Array] = []
+    while (name := f"{before}{len(result)}{after}") in tensors:
+        result.append(tensors[name])
     highest = max(
         (int(number) for name in tensors if (number := _number(name, before, after))), default=-1
     )
-    if highest >= len(found):
-        raise SourceError(f"{path.name}: expected {before}{len(found)}{after}, got only later ones")
-    return found
+    if highest >= len(result):
+        raise SourceError(
+            f"{path.name}: expected {before}{len(result)}{after}, got only later ones"
+        )
+    return result
 
 
 def _number(name: str, before: str, after: str) -> str | None:
@@ -79,13 +83,13 @@ def _number(name: str, before: str, after: str) -> str | None:
     return number if number.isascii() and number.isdigit() else None
 
 
-def _checkpoint(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
-    for name, tensor in _flattened(_load(path), _DEEPEST):
-        if wanted(name):
-            yield name, _array(name, tensor, path)
+def _read_checkpoint(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
+    for name, tensor in _flatten(_load_checkpoint(path), _MAX_DEPTH):
+        if is_wanted(name):
+            yield name, _to_array(name, tensor, path)
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds anything
+def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds anything
     try:
         import torch
     except ModuleNotFoundError:
@@ -93,34 +97,34 @@ def _load(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds anything
             f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
         ) from None
     try:
-        # fairseq keeps its command line, an argparse.Namespace: plain data, as far as it is data.
+        # fairseq stores its command line, an argparse.Namespace; its content is checked as well.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except Exception as error:  # whatever it is that torch raises for whatever it is given
-        raise SourceError(f"{path.name}: expected {_complaint(error)}") from None
+    except Exception as error:  # torch raises many types for damaged files
+        raise SourceError(f"{path.name}: expected {_describe_error(error)}") from None
 
 
-def _complaint(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if "Weights only load failed" in str(error) or "weights_only" in str(error):
         return "a checkpoint of tensors alone, got one with other objects, which are not loaded"
     return f"a whole PyTorch checkpoint, got one that is damaged ({type(error).__name__})"
 
 
-def _flattened(content: Any, deepest: int) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Everything that is no dictionary, by its dotted name."""
-    if not isinstance(content, Mapping) or deepest == 0:
+def _flatten(content: Any, max_depth: int) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yield the tensors in nested dictionaries by their dotted names."""
+    if not isinstance(content, Mapping) or max_depth == 0:
         return
     for key, value in content.items():
         if isinstance(value, Mapping):
-            for name, inner in _flattened(value, deepest - 1):
+            for name, inner in _flatten(value, max_depth - 1):
                 yield f"{key}.{name}", inner
         elif hasattr(value, "layout"):
             yield str(key), value
 
 
-def _array(name: str, tensor: Any, path: Path) -> Array:  # noqa: ANN401
+def _to_array(name: str, tensor: Any, path: Path) -> Array:  # noqa: ANN401
     try:
         plain = tensor.detach().cpu()
         array: Array = (plain.float() if plain.is_floating_point() else plain).numpy()

@@ -1,8 +1,8 @@
 """Source `theanolm`: the hierarchical softmax layer of a TheanoLM model, an HDF5 file.
 
-layers/<any>/input/W [H, C], input/b, level1/W [C, H, K], level1/b, which are Theano's W1 to b2. The
-targets are the classes of vocabulary/classes, one for each of vocabulary/words unless several words
-share one. What else training left in the file is ignored.
+The file has layers/<any>/input/W [H, C], input/b, level1/W [C, H, K], level1/b, which are Theano's
+W1, b1, W2 and b2. The targets are the classes of vocabulary/classes: one for each of
+vocabulary/words, unless several words share one. Other content is ignored.
 """
 
 from collections.abc import Iterator
@@ -14,35 +14,38 @@ import numpy as np
 
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models.arrays import Array, Int64, integers
+from hsoftmax.models.arrays import Array, Int64, to_int64
 
-from .detection import article, kind
-from .source import Loaded, Options
+from .detection import file_kind, with_article
+from .source import SourceModel, SourceOptions
 from .theano import expect_used_clusters
 
-_ARRAYS = ("input/W", "input/b", "level1/W", "level1/b")
+_ARRAY_NAMES = ("input/W", "input/b", "level1/W", "level1/b")
 
 
-def load(path: Path, options: Options) -> Loaded:
-    """The one layer of the file that has two levels, with words as labels where they fit."""
-    if (found := kind(path)) != "HDF5 file":
-        raise SourceError(f"{path.name}: expected an HDF5 file of TheanoLM's, got {article(found)}")
-    with _opened(path) as file:
-        layer = _layer(file, path)
-        arrays = [np.asarray(layer[name]) for name in _ARRAYS]
-        words, classes = _vocabulary(file, path)
+def load(path: Path, options: SourceOptions) -> SourceModel:
+    """Load the only layer with two levels; words become labels if there is one per target."""
+    if (kind := file_kind(path)) != "HDF5 file":
+        raise SourceError(
+            f"{path.name}: expected an HDF5 file of TheanoLM's, got {with_article(kind)}"
+        )
+    with _open_hdf5(path) as file:
+        layer = _find_layer(file, path)
+        arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
+        words, classes = _read_vocabulary(file, path)
     num_targets = options.num_targets or _num_classes(words, classes)
     model = models.from_theano(*arrays, num_targets=num_targets, padding=options.padding)
     expect_used_clusters(model)
-    return Loaded(model, _labels(words, classes, model.num_targets))
+    return SourceModel(model, _labels(words, classes, model.num_targets))
 
 
-def recognises(path: Path) -> str | None:
-    return "an HDF5 file, as TheanoLM writes" if kind(path) == "HDF5 file" else None
+def detect(path: Path) -> str | None:
+    """Return a description of the file if it has this format, else None."""
+    return "an HDF5 file, as TheanoLM writes" if file_kind(path) == "HDF5 file" else None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_hdf5(path: Path) -> Iterator[Any]:
     try:
         import h5py
     except ModuleNotFoundError:
@@ -59,18 +62,21 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
 
 
-def _layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no types
+def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no types
     layers = file.get("layers", {})
-    found = [name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAYS)]
-    if len(found) == 1:
-        return layers[found[0]]
-    got = f"layers {', '.join(found or layers)}" if len(layers) else "no layers"
+    matching = [
+        name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
+    ]
+    if len(matching) == 1:
+        return layers[matching[0]]
+    actual = f"layers {', '.join(matching or layers)}" if len(layers) else "no layers"
     raise SourceError(
-        f"{path.name}: expected one layer with {', '.join(_ARRAYS)} (type hsoftmax), got {got}"
+        f"{path.name}: expected one layer with {', '.join(_ARRAY_NAMES)} (type hsoftmax), "
+        f"got {actual}"
     )
 
 
-def _vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
+def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
     words = file.get("vocabulary/words")
     try:
         decoded = () if words is None else tuple(words.asstr()[()].tolist())
@@ -79,7 +85,7 @@ def _vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]: 
             f"{path.name}: vocabulary/words: expected UTF-8, got other bytes"
         ) from None
     classes = file.get("vocabulary/classes")
-    return decoded, None if classes is None else integers("vocabulary/classes", classes[()])
+    return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
 
 
 def _num_classes(words: tuple[str, ...], classes: Array | None) -> int | None:
@@ -91,7 +97,7 @@ def _num_classes(words: tuple[str, ...], classes: Array | None) -> int | None:
 def _labels(
     words: tuple[str, ...], classes: Int64 | None, num_targets: int
 ) -> tuple[str, ...] | None:
-    """The word of each target, where each has one of its own."""
+    """Return the word of each target, or None unless each target has exactly one word."""
     if len(words) != num_targets:
         return None
     if classes is None:

@@ -1,7 +1,7 @@
 """Source `two-level`: targets in any clusters of any size, as plain arrays.
 
 `.npz` or safetensors with W1 [H, C], b1 [C], weight [N, H] and bias [N] in the order of targets,
-and either class_of [N] or, where clusters are contiguous, offsets [C + 1].
+and either class_of [N] or, if clusters are contiguous, offsets [C + 1].
 """
 
 from pathlib import Path
@@ -10,43 +10,45 @@ import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models import HierarchicalSoftmax, WeightsError, hierarchical_softmax
-from hsoftmax.models.arrays import Array, Int64, expect_ndim, expect_shape, integers
+from hsoftmax.models.arrays import Array, Int64, expect_ndim, expect_shape, to_int64
 
-from .array_files import read_arrays, require
-from .detection import names
-from .source import Loaded, Options, expect_num_targets
+from .array_files import read_arrays, require_arrays
+from .detection import contained_names
+from .source import SourceModel, SourceOptions, expect_num_targets
 
-_WEIGHTS = ("W1", "b1", "weight", "bias")
-_CLUSTERS = ("class_of", "offsets")
+_ARRAY_NAMES = ("W1", "b1", "weight", "bias")
+_CLUSTER_ARRAY_NAMES = ("class_of", "offsets")
 
 
-def load(path: Path, options: Options) -> Loaded:
-    """The file's softmax, its rows sorted by cluster."""
-    arrays = read_arrays(path, lambda name: name in {*_WEIGHTS, *_CLUSTERS})
-    W1, b1, weight, bias = require(arrays, *_WEIGHTS, path=path)
+def load(path: Path, options: SourceOptions) -> SourceModel:
+    """Load the file's softmax, with its rows sorted by cluster."""
+    arrays = read_arrays(path, lambda name: name in {*_ARRAY_NAMES, *_CLUSTER_ARRAY_NAMES})
+    W1, b1, weight, bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
     expect_ndim("W1", W1, "H", "C")
     expect_ndim("weight", weight, "N", "H")
     expect_num_targets(options, path, len(weight), "the rows of weight")
-    given = [name for name in _CLUSTERS if name in arrays]
-    if len(given) != 1:
+    cluster_arrays = [name for name in _CLUSTER_ARRAY_NAMES if name in arrays]
+    if len(cluster_arrays) != 1:
         raise SourceError(
-            f"{path.name}: expected class_of or offsets, got {' and '.join(given) or 'neither'}"
+            f"{path.name}: expected class_of or offsets, "
+            f"got {' and '.join(cluster_arrays) or 'neither'}"
         )
-    build = _from_offsets if given == ["offsets"] else _from_clusters
-    return Loaded(build(W1, b1, weight, bias, arrays[given[0]]))
+    build = _from_offsets if cluster_arrays == ["offsets"] else _from_clusters
+    return SourceModel(build(W1, b1, weight, bias, arrays[cluster_arrays[0]]))
 
 
-def recognises(path: Path) -> str | None:
-    found = names(path)
-    if not found >= set(_WEIGHTS) or not found & set(_CLUSTERS):
+def detect(path: Path) -> str | None:
+    """Return a description of the file if it has this format, else None."""
+    names = contained_names(path)
+    if not names >= set(_ARRAY_NAMES) or not names & set(_CLUSTER_ARRAY_NAMES):
         return None
-    return f"arrays {', '.join(_WEIGHTS)} of two levels"
+    return f"arrays {', '.join(_ARRAY_NAMES)} of two levels"
 
 
 def _from_offsets(
     W1: Array, b1: Array, weight: Array, bias: Array, offsets: Array
 ) -> HierarchicalSoftmax:
-    return _build(W1, b1, weight, bias, integers("offsets", offsets), None)
+    return _build(W1, b1, weight, bias, to_int64("offsets", offsets), None)
 
 
 def _from_clusters(
@@ -55,7 +57,7 @@ def _from_clusters(
     clusters = W1.shape[1]
     expect_shape("class_of", class_of, (len(weight),))
     expect_shape("bias", bias, (len(weight),))
-    cluster = integers("class_of", class_of)
+    cluster = to_int64("class_of", class_of)
     if len(cluster) and not 0 <= cluster.min() <= cluster.max() < clusters:
         raise WeightsError(
             f"class_of: expected 0 to {clusters - 1}, got {cluster.min()} to {cluster.max()}"
@@ -77,7 +79,7 @@ def _build(
         hierarchical_softmax.build_level("level 0 (W1, b1)", W1.T, b1, np.array([0, W1.shape[1]])),
         hierarchical_softmax.build_level("level 1 (weight, bias)", weight, bias, offsets),
     )
-    moved = target_rows is not None and (np.diff(target_rows) != 1).any()
+    is_reordered = target_rows is not None and (np.diff(target_rows) != 1).any()
     return hierarchical_softmax.build(
-        levels, num_targets=len(weight), target_rows=target_rows if moved else None
+        levels, num_targets=len(weight), target_rows=target_rows if is_reordered else None
     )

@@ -1,12 +1,12 @@
-"""In how many bits a level's weight is stored.
+"""Converts the weights of levels to the precision in which a bundle stores them.
 
-    fp32, fp16   as they are, or rounded to half
+    fp32, fp16   unchanged, or rounded to half precision
     int8         scale[r] = max |weight[r]| / 127        stored[r] = round(weight[r] / scale[r])
-                 zero[r] = 64 * sum of stored[r]         what digits add by standing for 0 as 64
+                 zero[r] = 64 * sum of stored[r]         corrects for zero point 64 of hidden
 
-Biases stay float32: they are few, and -inf has no integer. At fp16 so does a level of few rows, the
-top one of most models: it is a hundredth of the bytes, and to convert it takes time. At int8 it is
-faster as integers.
+Biases stay float32: they are few, and -inf has no integer. At fp16 a level with few rows, the top
+level of most models, stays float32 as well: it is about a hundredth of the bytes, and its
+conversion would take time in every query. At int8 such a level is faster as integers.
 """
 
 from collections.abc import Mapping
@@ -16,73 +16,79 @@ import numpy as np
 
 from hsoftmax import bundle, models
 from hsoftmax.exporter.errors import ExportError
-from hsoftmax.exporter.graphs.hidden_states import ZERO
+from hsoftmax.exporter.graphs.hidden_states import ZERO_POINT
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.storage.tensors import level_names
 
-STEPS = 127  # an int8 weight lies in -127..127, alike on both sides of zero
-_OFFERED = {"HierarchicalSoftmax": get_args(bundle.Precision)}
-_LARGEST_HALF = float(np.finfo(np.float16).max)
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-_SMALL = 64  # a level of one row in so many keeps its float32
-_ROWS_AT_ONCE = 65_536
+INT8_MAX = 127  # int8 weights use the symmetric range -127..127
+_SUPPORTED_PRECISIONS = {"HierarchicalSoftmax": get_args(bundle.Precision)}
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
+_MIN_SCALE = float(np.finfo(np.float32).tiny)
+_MIN_LEVEL_SHARE = 64  # a level with fewer than 1 / 64 of all rows stays float32 at fp16
+_MAX_ROWS_PER_CHUNK = 65_536
 
 
-def expect_offered(model: models.Model, precision: bundle.Precision) -> None:
-    """Raise ExportError unless the model's family can be stored so."""
+def expect_supported_precision(model: models.Model, precision: bundle.Precision) -> None:
+    """Raise ExportError unless the model's family supports the precision."""
     family = models.family(model)
-    offered = _OFFERED.get(family, ("fp32",))
-    if precision not in offered:
+    supported = _SUPPORTED_PRECISIONS.get(family, ("fp32",))
+    if precision not in supported:
         raise ExportError(
-            f"precision of {family}: expected {' or '.join(offered)}, got {precision}"
+            f"precision of {family}: expected {' or '.join(supported)}, got {precision}"
         )
 
 
-def in_precision(tensors: Mapping[str, Array], precision: bundle.Precision) -> dict[str, Array]:
-    """The same with every level's weight [rows, hidden_size] in so many bits.
+def convert_precision(
+    tensors: Mapping[str, Array], precision: bundle.Precision
+) -> dict[str, Array]:
+    """Return the tensors with every level's weight [rows, hidden_size] in this precision.
 
     Raises:
-        ExportError: a weight beyond what float16 holds.
+        ExportError: a weight beyond the range of float16.
     """
     match precision:
         case "fp32":
             return dict(tensors)
         case "fp16":
-            return {**tensors, **_halves(tensors)}
+            return {**tensors, **_to_float16_levels(tensors)}
         case "int8":
-            return {**tensors, **_integers(tensors)}
+            return {**tensors, **_to_int8_levels(tensors)}
 
 
-def _halves(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def _to_float16_levels(tensors: Mapping[str, Array]) -> dict[str, Array]:
     weights = {f"{level}.weight": tensors[f"{level}.weight"] for level in level_names(tensors)}
     rows = sum(map(len, weights.values()))
-    return {name: _half(name, w) for name, w in weights.items() if len(w) * _SMALL > rows}
+    return {
+        name: _to_float16(name, weight)
+        for name, weight in weights.items()
+        if len(weight) * _MIN_LEVEL_SHARE > rows
+    }
 
 
-def _integers(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def _to_int8_levels(tensors: Mapping[str, Array]) -> dict[str, Array]:
     stored: dict[str, Array] = {}
     for level in level_names(tensors):
-        rows, stored[f"{level}.scale"] = _rounded(tensors[f"{level}.weight"])
-        stored[f"{level}.zero"] = ZERO * rows.sum(axis=1, dtype=np.int32)
+        rows, stored[f"{level}.scale"] = _to_int8(tensors[f"{level}.weight"])
+        stored[f"{level}.zero"] = ZERO_POINT * rows.sum(axis=1, dtype=np.int32)
         stored[f"{level}.weight"] = rows
     return stored
 
 
-def _half(name: str, weight: Array) -> Array:
+def _to_float16(name: str, weight: Array) -> Array:
     largest = max(float(weight.max()), -float(weight.min()))
-    if largest > _LARGEST_HALF:
+    if largest > _MAX_FLOAT16:
         raise ExportError(
-            f"{name}: expected at most {_LARGEST_HALF:.0f} for precision fp16, got {largest:.6g}"
+            f"{name}: expected at most {_MAX_FLOAT16:.0f} for precision fp16, got {largest:.6g}"
         )
     return weight.astype(np.float16)
 
 
-def _rounded(weight: Array) -> tuple[Array, Float32]:
-    """(int8 [rows, hidden_size], scale [rows]), without a second float32 copy of the whole."""
+def _to_int8(weight: Array) -> tuple[Array, Float32]:
+    """Return int8 [rows, hidden_size] and scale [rows], without a float32 copy of all rows."""
     rows, scale = np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32)
-    for start in range(0, len(weight), _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        peak = np.abs(weight[some]).max(axis=1)
-        scale[some] = np.maximum(peak / np.float32(STEPS), _SMALLEST_SCALE)
-        rows[some] = np.rint(weight[some] / scale[some, None])
+    for start in range(0, len(weight), _MAX_ROWS_PER_CHUNK):
+        chunk = slice(start, start + _MAX_ROWS_PER_CHUNK)
+        peak = np.abs(weight[chunk]).max(axis=1)
+        scale[chunk] = np.maximum(peak / np.float32(INT8_MAX), _MIN_SCALE)
+        rows[chunk] = np.rint(weight[chunk] / scale[chunk, None])
     return rows, scale

@@ -1,18 +1,18 @@
-"""The tensors of a model as a bundle stores them; `models.storage.tensors` reads them back."""
+"""Collects the tensors of a bundle; `models.storage.tensors` converts them back into a model's."""
 
 from hsoftmax import bundle, models
 from hsoftmax.exporter.graphs import graph_tensors
 from hsoftmax.models.arrays import Array
 
-from .layout import block_by_block
-from .precision import in_precision
+from .layout import transpose_equal_blocks
+from .precision import convert_precision
 
 
 def stored_tensors(model: models.Model, precision: bundle.Precision) -> dict[str, Array]:
-    """The model's own and those of its graphs, in so many bits, in the order they are read in.
+    """Return the tensors of the model and of its graphs, in the bundle's precision and layout.
 
     Raises:
-        ExportError: a weight beyond what float16 holds.
+        ExportError: a weight beyond the range of float16.
     """
     tensors = {**models.to_tensors(model), **graph_tensors(model)}
-    return block_by_block(in_precision(tensors, precision))
+    return transpose_equal_blocks(convert_precision(tensors, precision))

@@ -1,13 +1,14 @@
-"""Hidden rows to verify a softmax with, the reference's answers, and how near graphs must come.
+"""Verification cases for a softmax: hidden rows, the reference's results, and tolerances.
 
-Rows are drawn at three sizes: ordinary logits, logits of about ±100, and of about ±1e4, where a
-softmax that leaves log space overflows. float32 logits carry an error in proportion to their size,
-and so does the tolerance; over many steps roundings add up as their root.
+Rows are drawn at three scales: ordinary logits, logits of about ±100, and logits of about ±1e4,
+where a softmax that leaves log space overflows. The error of float32 logits is proportional to
+their size, and so is the tolerance; rounding errors of many steps add up as the square root of
+their number.
 
-Graphs over int8 weights round hidden rows to whole steps. These three cases are drawn in whole
-steps, so they are held to the same tolerance; a fourth is not. There a hidden value may be off by
-half a step, a logit of row w by |w| (the sum of its absolute values) half steps, and a local log p
-by twice the worst of its block's logits:
+Graphs over int8 weights round hidden rows to whole steps. The three cases use rows of whole steps,
+so the same tolerance holds; a fourth case uses other rows. There a hidden value may be off by half
+a step, a logit of row w by |w| (the sum of its absolute values) half steps, and a local log p by
+twice the worst of its block's logits:
 
     |Δ log p| ≤ sum over levels of  step * largest |w|          step = max |hidden| / 63
 """
@@ -18,62 +19,67 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsoftmax import bundle, models
-from hsoftmax.exporter.graphs.hidden_states import STEPS
+from hsoftmax.exporter.graphs.hidden_states import QUANTISED_MAX
 from hsoftmax.models.arrays import Float32, Float64
 
 TOLERANCE = 1e-5  # in log p, on ordinary logits
-_RELATIVE = 1e-6  # of the largest logit, times the root of the steps whose roundings add up
-_SIZES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
-_ROWS = 4
-_WEIGHTS_AT_ONCE = 65_536  # rows
+_RELATIVE_TOLERANCE = 1e-6  # of the largest logit, times the root of the number of steps
+_LOGIT_SCALES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
+_NUM_ROWS = 4
+_MAX_ROWS_PER_CHUNK = 65_536
 
 
 @dataclass(frozen=True)
-class Case:
-    """Hidden rows with logits of about a given size, and the reference's answers to them."""
+class SoftmaxCase:
+    """Hidden rows with logits of one scale, and the reference's results for them."""
 
     name: str
     hidden: Float32
     tolerance: float
     log_probs: Float64
-    cluster_log_probs: Float64 | None  # of a family that has clusters
+    cluster_log_probs: Float64 | None  # None for a family without clusters
     rng: np.random.Generator
-    uniforms: int  # that one sample takes: one a level
+    uniforms: int  # uniform numbers per sample, one for each step of a path
 
 
-def cases(
-    model: models.Softmax, precision: bundle.Precision, uniforms: int, rng: np.random.Generator
-) -> Iterator[Case]:
-    """Every case for a model that is stored so; what its weights stand for is the model's."""
-    drawn = rng.standard_normal((_ROWS, model.hidden_size)).astype(np.float32)
-    exact = drawn if precision != "int8" else _in_whole_steps(drawn)
-    for name, size in _SIZES.items():
-        yield _case(model, name, _with_logits(model, exact, size), 0.0, rng, uniforms)
+def softmax_cases(
+    model: models.Softmax,
+    precision: bundle.StoredPrecision,
+    uniforms: int,
+    rng: np.random.Generator,
+) -> Iterator[SoftmaxCase]:
+    """Yield every case for a model; `precision` is that of the stored weights."""
+    hidden = rng.standard_normal((_NUM_ROWS, model.hidden_size)).astype(np.float32)
+    representable = hidden if precision != "int8" else _round_to_steps(hidden)
+    for name, scale in _LOGIT_SCALES.items():
+        yield _build_case(
+            model, name, _scale_to_logit(model, representable, scale), 0.0, rng, uniforms
+        )
     if precision == "int8" and isinstance(model, models.HierarchicalSoftmax):
-        hidden = _with_logits(model, drawn, _SIZES["ordinary"])
-        yield _case(model, "rounded", hidden, rounding_error(model, hidden), rng, uniforms)
+        rounded = _scale_to_logit(model, hidden, _LOGIT_SCALES["ordinary"])
+        yield _build_case(model, "rounded", rounded, rounding_error(model, rounded), rng, uniforms)
 
 
 def rounding_error(model: models.HierarchicalSoftmax, hidden: Float32) -> float:
-    """A bound on |Δ log p| from rounding these rows to whole steps."""
-    step = float(np.abs(hidden).max(initial=0.0)) / STEPS
-    return step * sum(_largest_sum(level.weight) for level in model.levels)
+    """Return an upper bound of |Δ log p| from rounding these rows to whole steps."""
+    step = float(np.abs(hidden).max(initial=0.0)) / QUANTISED_MAX
+    return step * sum(_largest_row_sum(level.weight) for level in model.levels)
 
 
-def _case(
+def _build_case(
     model: models.Softmax,
     name: str,
     hidden: Float32,
     allowance: float,
     rng: np.random.Generator,
     uniforms: int,
-) -> Case:
+) -> SoftmaxCase:
     reference = models.reference(model)
-    relative = _RELATIVE * uniforms**0.5
-    return Case(
+    relative_tolerance = _RELATIVE_TOLERANCE * uniforms**0.5
+    return SoftmaxCase(
         name,
         hidden,
-        max(TOLERANCE, relative * reference.largest_logit(model, hidden)) + allowance,
+        max(TOLERANCE, relative_tolerance * reference.largest_logit(model, hidden)) + allowance,
         reference.log_probs(model, hidden),
         None if model.num_clusters is None else reference.cluster_log_probs(model, hidden),
         rng,
@@ -81,18 +87,18 @@ def _case(
     )
 
 
-def _with_logits(model: models.Softmax, hidden: Float32, size: float) -> Float32:
-    """The rows scaled to a largest logit of about this size."""
-    return hidden * np.float32(size / (models.reference(model).largest_logit(model, hidden) or 1))
+def _scale_to_logit(model: models.Softmax, hidden: Float32, scale: float) -> Float32:
+    """Return the rows scaled to a largest logit of `scale`."""
+    return hidden * np.float32(scale / (models.reference(model).largest_logit(model, hidden) or 1))
 
 
-def _in_whole_steps(hidden: Float32) -> Float32:
+def _round_to_steps(hidden: Float32) -> Float32:
     peak = np.abs(hidden).max(axis=1, keepdims=True)
-    whole: Float32 = np.rint(hidden / peak * STEPS) / np.float32(STEPS)
-    return whole
+    rounded: Float32 = np.rint(hidden / peak * QUANTISED_MAX) / np.float32(QUANTISED_MAX)
+    return rounded
 
 
-def _largest_sum(weight: Float32) -> float:
-    """The largest sum of absolute values of a row."""
-    parts = range(0, len(weight), _WEIGHTS_AT_ONCE)
-    return max(float(np.abs(weight[i : i + _WEIGHTS_AT_ONCE]).sum(axis=1).max()) for i in parts)
+def _largest_row_sum(weight: Float32) -> float:
+    """Return the largest sum of absolute values of a row."""
+    starts = range(0, len(weight), _MAX_ROWS_PER_CHUNK)
+    return max(float(np.abs(weight[i : i + _MAX_ROWS_PER_CHUNK]).sum(axis=1).max()) for i in starts)

@@ -1,7 +1,7 @@
-"""Verification: every graph of a bundle against the NumPy reference, before anyone may see it.
+"""Verification: compares every graph of a bundle with the NumPy reference before it is visible.
 
-The reference reads the weights that the bundle holds, as the float32 that they stand for; what it
-cost to store them in fewer bits is another question, see `accuracy`.
+The reference uses the weights that the bundle holds, converted to float32. `accuracy` measures the
+error of storing them in fewer bits.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +15,14 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import open_session
 
 from .block_dot_cases import block_dot_cases
-from .cases import Case, cases
+from .cases import SoftmaxCase, softmax_cases
 
-_PAIRS = 64
-_SAMPLES = 16
-_K = 10
+_NUM_PAIRS = 64
+_NUM_SAMPLES = 16
+_TOP_K = 10
 
-Run = Callable[..., list[Array]]
-Compared = tuple[Array, Array]  # got, wanted
+_RunGraph = Callable[..., list[Array]]
+_ActualAndExpected = tuple[Array, Array]
 
 
 def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bundle.Check, ...]:
@@ -34,16 +34,16 @@ def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bun
         return tuple(_block_dot_checks(session, model, np.random.default_rng(seed)))
     sample = manifest.tasks.get("sample")
     uniforms = sample.noise_per_sample if sample is not None else 0
-    drawn = list(cases(model, manifest.precision, uniforms, np.random.default_rng(seed)))
+    cases = list(softmax_cases(model, manifest.precision, uniforms, np.random.default_rng(seed)))
     return tuple(
         check
         for task, graph in manifest.tasks.items()
-        for check in _checks(task, open_session(path / graph.file), drawn)
+        for check in _checks(task, open_session(path / graph.file), cases)
     )
 
 
 def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
-    """One sentence for each check that failed."""
+    """Return one sentence for each check that failed."""
     return [
         f"{c.task}, {c.case} logits: expected within {c.tolerance:.1e} of the reference, "
         f"got {c.max_error:.1e}"
@@ -52,81 +52,85 @@ def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
     ]
 
 
-def _checks(task: str, session: InferenceSession, drawn: list[Case]) -> Iterator[bundle.Check]:
+def _checks(
+    task: str, session: InferenceSession, cases: list[SoftmaxCase]
+) -> Iterator[bundle.Check]:
     def run(**inputs: Array) -> list[Array]:
         outputs: list[Array] = session.run(None, inputs)
         return outputs
 
-    for case in drawn:
-        yield _check(task, case.name, _COMPARED[task](run, case), case.tolerance)
+    for case in cases:
+        yield _check(task, case.name, _COMPARISONS[task](run, case), case.tolerance)
 
 
 def _block_dot_checks(
     session: InferenceSession, model: models.SparseBlockDot, rng: np.random.Generator
 ) -> Iterator[bundle.Check]:
     for case in block_dot_cases(model, rng):
-        compared = (session.run(None, case.feeds)[0], case.output)
-        yield _check("block_dot", case.name, compared, case.tolerance)
+        comparison = (session.run(None, case.feeds)[0], case.output)
+        yield _check("block_dot", case.name, comparison, case.tolerance)
 
 
-def _check(task: str, case: str, compared: Compared, tolerance: float) -> bundle.Check:
-    error = _max_error(*compared)
+def _check(task: str, case: str, comparison: _ActualAndExpected, tolerance: float) -> bundle.Check:
+    error = _max_error(*comparison)
     return bundle.Check(
         task=task,
         case=case,
-        values=compared[0].size,
+        values=comparison[0].size,
         max_error=error,
         tolerance=tolerance,
         passed=error <= tolerance,
     )
 
 
-def _max_error(got: Array, wanted: Array) -> float:
-    """The largest difference; a NaN, or an infinity in one of the two alone, is infinitely off."""
+def _max_error(actual: Array, expected: Array) -> float:
+    """Return the largest difference; the largest float64 for a NaN or a one-sided infinity."""
     with np.errstate(invalid="ignore"):
-        differences = np.where(got == wanted, 0.0, np.abs(got.astype(np.float64) - wanted))
+        differences = np.where(
+            actual == expected, 0.0, np.abs(actual.astype(np.float64) - expected)
+        )
     worst = float(differences.max(initial=0.0))
     return worst if np.isfinite(worst) else float(np.finfo(np.float64).max)
 
 
-def _log_probs(run: Run, case: Case) -> Compared:
+def _log_probs(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
     return run(hidden=case.hidden)[0], case.log_probs
 
 
-def _cluster_log_probs(run: Run, case: Case) -> Compared:
-    wanted = case.cluster_log_probs
-    assert wanted is not None, "a family that offers the task has clusters"
-    return run(hidden=case.hidden)[0], wanted
+def _cluster_log_probs(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
+    expected = case.cluster_log_probs
+    assert expected is not None, "a family that offers the task has clusters"
+    return run(hidden=case.hidden)[0], expected
 
 
-def _target_log_prob(run: Run, case: Case) -> Compared:
+def _target_log_prob(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
     last = case.log_probs.shape[1] - 1
-    target = np.concatenate([[0, last, last], case.rng.integers(0, last + 1, _PAIRS - 3)])
-    row = case.rng.integers(0, len(case.hidden), _PAIRS)
+    target = np.concatenate([[0, last, last], case.rng.integers(0, last + 1, _NUM_PAIRS - 3)])
+    row = case.rng.integers(0, len(case.hidden), _NUM_PAIRS)
     return run(hidden=case.hidden, row=row, target=target)[0], case.log_probs[row, target]
 
 
-def _top_k(run: Run, case: Case) -> Compared:
-    """Both the k values in their order and what the reference says of the k targets named."""
-    k = min(_K, case.log_probs.shape[1])
+def _top_k(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
+    """Compare the k values, their order, the log p of the returned targets, and `exact`."""
+    k = min(_TOP_K, case.log_probs.shape[1])
     limits = {"k": np.array([k]), "max_blocks": np.array([0])}
     log_prob, target, _, exact = run(hidden=case.hidden, **limits)
-    best = -np.sort(-case.log_probs, axis=1)[:, :k]
-    named = np.take_along_axis(case.log_probs, target, axis=1)
-    proven = np.where(exact, 0.0, np.nan)
-    return np.stack([log_prob, log_prob, proven[:, None] + log_prob]), np.stack(
-        [best, named, log_prob.astype(np.float64)]
+    expected = -np.sort(-case.log_probs, axis=1)[:, :k]
+    of_returned = np.take_along_axis(case.log_probs, target, axis=1)
+    zero_if_exact = np.where(exact, 0.0, np.nan)
+    return np.stack([log_prob, log_prob, zero_if_exact[:, None] + log_prob]), np.stack(
+        [expected, of_returned, log_prob.astype(np.float64)]
     )
 
 
-def _sample(run: Run, case: Case) -> Compared:
-    """What a sample says of the targets it drew."""
-    noise = case.rng.random((len(case.hidden), _SAMPLES, case.uniforms), dtype=np.float32)
+def _sample(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
+    """Compare the log p of the drawn targets."""
+    noise = case.rng.random((len(case.hidden), _NUM_SAMPLES, case.uniforms), dtype=np.float32)
     target, log_prob = run(hidden=case.hidden, noise=noise)
     return log_prob, np.take_along_axis(case.log_probs, target, axis=1)
 
 
-_COMPARED: Mapping[str, Callable[[Run, Case], Compared]] = {
+_COMPARISONS: Mapping[str, Callable[[_RunGraph, SoftmaxCase], _ActualAndExpected]] = {
     "log_probs": _log_probs,
     "cluster_log_probs": _cluster_log_probs,
     "target_log_prob": _target_log_prob,

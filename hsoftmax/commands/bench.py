@@ -36,11 +36,11 @@ def command(
     """Time every task of BUNDLE, on random rows with one random target each."""
     from hsoftmax.benchmark import measure
     from hsoftmax.bundle import open_bundle
-    from hsoftmax.latest_version import newest
+    from hsoftmax.latest_version import latest_version
     from hsoftmax.runtime.sessions import choose_device, open_sessions
     from hsoftmax.service.settings import Settings
 
-    opened = open_bundle(newest(path))
+    opened = open_bundle(latest_version(path))
     settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )

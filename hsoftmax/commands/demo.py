@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hsoftmax import service
-    from hsoftmax.demo.queries import Answer, Comparison
+    from hsoftmax.demo.queries import Comparison, WordPrediction
 
 _SECONDS_TO_START = 60
 
@@ -32,12 +32,17 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
 
     from hsoftmax import service
     from hsoftmax.client import Client
-    from hsoftmax.demo.queries import ask, compare
-    from hsoftmax.demo.sample_model import NAME, default_repository, exported, find_sample
+    from hsoftmax.demo.queries import compare, query_sample
+    from hsoftmax.demo.sample_model import (
+        SAMPLE_NAME,
+        default_repository,
+        export_sample,
+        find_sample,
+    )
 
     console = Console()
     sample = find_sample()
-    made = exported(sample, repository or default_repository())
+    made = export_sample(sample, repository or default_repository())
     console.print(f"bundle  {made.path}", soft_wrap=True)
     settings = service.Settings(
         repository=made.path.parent.parent,
@@ -48,8 +53,8 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
 
     def converse() -> None:
         client.wait_until_ready(_SECONDS_TO_START)
-        console.print(f"serving {client.base}/v1/models/{NAME}\n", soft_wrap=True)
-        answers = ask(client, sample, made)
+        console.print(f"serving {client.base}/v1/models/{SAMPLE_NAME}\n", soft_wrap=True)
+        answers = query_sample(client, sample, made)
         for answer in answers:
             console.print(_shown(answer), "")
         if check:
@@ -82,7 +87,7 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
     return 0
 
 
-def _shown(answer: Answer) -> Table:
+def _shown(answer: WordPrediction) -> Table:
     from rich.table import Table
 
     table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
@@ -101,10 +106,10 @@ def _report(console: Console, comparisons: list[Comparison]) -> None:
     wrong = [c for c in comparisons if not c.passed]
     if wrong:
         raise UserError(
-            f"{wrong[0].what}: expected {wrong[0].wanted} by the reference, got {wrong[0].got}"
+            f"{wrong[0].name}: expected {wrong[0].expected} by the reference, got {wrong[0].got}"
         )
     for comparison in comparisons[-2:]:
-        console.print(f"{comparison.what}: {comparison.got:.6g}")
+        console.print(f"{comparison.name}: {comparison.got:.6g}")
     console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
 
 

@@ -92,16 +92,16 @@ def command(
     from hsoftmax import exporter
 
     if source == AUTO:
-        recognised = exporter.recognise(weights)
-        source = recognised.source
-        click.echo(f"{weights.name}: {recognised.saw} (--from {source})")
+        detected = exporter.detect_source(weights)
+        source = detected.source
+        click.echo(f"{weights.name}: {detected.description} (--from {source})")
     made = exporter.export_file(
         weights,
         to,
         source=source,
-        options=exporter.Options(**options),
+        options=exporter.SourceOptions(**options),
         labels=labels,
-        fidelity=exporter.Fidelity(precision, calibration, max_error),
+        precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
     )
     click.echo(f"{made.path}")
     click.echo(_sentence(made.manifest))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def command(path: Path, as_json: bool) -> None:
     """Say what the BUNDLE directory holds."""
     from hsoftmax.bundle import open_bundle
-    from hsoftmax.latest_version import newest
+    from hsoftmax.latest_version import latest_version
 
-    manifest = open_bundle(newest(path)).manifest
+    manifest = open_bundle(latest_version(path)).manifest
     if as_json:
         click.echo(manifest.to_json(), nl=False)
     else:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from hsoftmax.options import choice
-from hsoftmax.scoring.choices import LARGEST_SEED, NAMES, Name, Oov
+from hsoftmax.scoring.choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 
 if TYPE_CHECKING:
     from hsoftmax import scoring
-    from hsoftmax.score_request import Call
+    from hsoftmax.score_request import ScoreRequest
 
 _REMOTE_ROWS = 256  # in one request
 _COUNT = click.IntRange(min=1)
@@ -26,7 +26,7 @@ _COUNT = click.IntRange(min=1)
 @click.argument("path", metavar="BUNDLE", type=click.Path())
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--task", "name", type=click.Choice(NAMES), required=True)
+@click.option("--task", "name", type=click.Choice(TASK_NAMES), required=True)
 @click.option("--k", type=_COUNT, default=10, show_default=True, help="top_k: targets a row.")
 @click.option(
     "--max-blocks",
@@ -37,14 +37,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
-    type=click.IntRange(0, LARGEST_SEED),
+    type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
     help="sample: the same seed draws the same.",
 )
 @choice(
     "--oov",
-    among=get_args(Oov),
+    among=get_args(OovPolicy),
     help="perplexity: a label that the bundle has not is an error, or is left out.",
 )
 @click.option("--log-base", type=float, help="perplexity: of the log-probabilities. Default: e.")
@@ -71,7 +71,7 @@ def command(
     path: str,
     input: Path,
     output: Path,
-    name: Name,
+    name: TaskName,
     columns: tuple[str, ...],
     labelled: bool,
     resume: bool,
@@ -91,53 +91,53 @@ def command(
     extension is a folder of files in the format of INPUT.
     """
     from hsoftmax import scoring
-    from hsoftmax.progress import Bar
-    from hsoftmax.score_request import Call, open_order
+    from hsoftmax.progress import ProgressBar
+    from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
-    run, facts = _remote(url, path, key) if url else _local(Path(path))
+    run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
     _expect_apart(input, output)
-    call = Call(
+    call = ScoreRequest(
         input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
         labelled, batch or (_REMOTE_ROWS if url else None), shard_rows,
     )  # fmt: skip
-    order = open_order(call, facts)
-    with closing(order.source), Bar() as bar:
+    spec = open_job_spec(call, bundle_info)
+    with closing(spec.reader), ProgressBar() as bar:
         if engine == "ray":
-            make = _cluster(Path(path), call, order, address, threads)
-            summary = scoring.carry_out(order, make, resume=resume, progress=bar.update)
+            make = _cluster(Path(path), call, spec, address, threads)
+            summary = scoring.run_job_with(spec, make, resume=resume, progress=bar.update)
         else:
             cores = threads or len(os.sched_getaffinity(0))
-            summary = scoring.run_job(order, run, resume=resume, threads=cores, progress=bar.update)
+            summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
 
 
-def _local(path: Path) -> tuple[scoring.Run, scoring.Facts]:
+def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax import bundle, scoring
-    from hsoftmax.latest_version import newest
-    from hsoftmax.runners.local import LocalRun
+    from hsoftmax.latest_version import latest_version
+    from hsoftmax.runners.local import LocalGraphRunner
 
-    opened = bundle.open_bundle(newest(path))
-    return LocalRun(opened), scoring.Facts.of(opened)
+    opened = bundle.open_bundle(latest_version(path))
+    return LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
 
 
-def _remote(url: str, name: str, key: str | None) -> tuple[scoring.Run, scoring.Facts]:
+def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
-    return run, run.facts
+    return run, run.bundle_info
 
 
 def _cluster(
-    path: Path, call: Call, order: scoring.Order, address: str | None, threads: int | None
-) -> scoring.Make:
-    from hsoftmax.latest_version import newest
-    from hsoftmax.runners.ray import Cluster, Work
+    path: Path, call: ScoreRequest, spec: scoring.JobSpec, address: str | None, threads: int | None
+) -> scoring.ShardProducer:
+    from hsoftmax.latest_version import latest_version
+    from hsoftmax.runners.ray import RayJob, RayShardProducer
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
     call = replace(call, input=call.input.resolve(), output=call.output.resolve())
-    work = Work(newest(path).resolve(), call, order.identity())
-    return Cluster(work, address, threads)
+    work = RayJob(latest_version(path).resolve(), call, spec.identity())
+    return RayShardProducer(work, address, threads)
 
 
 def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:

@@ -10,9 +10,9 @@ import click
 def command(path: Path) -> int:
     """Check the BUNDLE's hashes and every task against the reference."""
     from hsoftmax import bundle, exporter
-    from hsoftmax.latest_version import newest
+    from hsoftmax.latest_version import latest_version
 
-    opened = bundle.open_bundle(newest(path))
+    opened = bundle.open_bundle(latest_version(path))
     bundle.check_hashes(opened)
     checks = exporter.verify(opened.path, opened.manifest)
     for check in checks:

@@ -12,19 +12,19 @@ import numpy as np
 from hsoftmax import bundle, exporter
 from hsoftmax.models.arrays import Float32, Int64
 
-NAME = "state_of_the_union"
+SAMPLE_NAME = "state_of_the_union"
 _FOLDER = Path(__file__).parents[1] / "sample_files"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The trained files and held-out positions to ask about."""
+    """The files of the trained model, and held-out positions for queries."""
 
     folder: Path
 
     @cached_property
     def heldout(self) -> tuple[Float32, Int64]:
-        """Hidden states [M, H] and the word that truly came next, [M]."""
+        """Hidden states [M, H], and the word that came next in the text, [M]."""
         with np.load(self.folder / "heldout.npz", allow_pickle=False) as arrays:
             return arrays["hidden"], arrays["target"]
 
@@ -36,12 +36,12 @@ class Sample:
 
     @cached_property
     def perplexity(self) -> float:
-        """Of the held-out positions, as the trainer computed it."""
+        """The perplexity of the held-out positions, as the trainer computed it."""
         return float(json.loads((self.folder / "training.json").read_text())["heldout_perplexity"])
 
 
 def find_sample() -> Sample:
-    """The sample's files; ExportError where this installation has none."""
+    """Returns the sample. Raises SourceError if this installation has none."""
     if (_FOLDER / "weights.npz").is_file():
         return Sample(_FOLDER)
     raise exporter.SourceError("sample: expected its weights.npz in the installation, got none")
@@ -52,23 +52,23 @@ def default_repository() -> Path:
     return Path(cache) / "hsoftmax" / "demo"
 
 
-def exported(sample: Sample, repository: Path) -> bundle.Bundle:
-    """The sample's bundle; made once, and again when its weights or the exporter have changed."""
+def export_sample(sample: Sample, repository: Path) -> bundle.Bundle:
+    """Returns the sample's bundle, and exports it if its weights or the exporter have changed."""
     weights = sample.folder / "weights.npz"
-    wanted = bundle.Source(
+    expected = bundle.Source(
         format="theano",
         files={weights.name: bundle.sha256(weights)},
-        exporter=exporter.signature(),
+        exporter=exporter.exporter_version(),
     )
-    taken = bundle.versions(repository / NAME)
-    if taken:
-        with suppress(bundle.BundleError):  # what is no bundle is made anew as well
-            made = bundle.open_bundle(repository / NAME / str(taken[-1]))
-            if made.manifest.source == wanted:
-                return made
+    versions = bundle.versions(repository / SAMPLE_NAME)
+    if versions:
+        with suppress(bundle.BundleError):  # a broken bundle is exported again
+            opened = bundle.open_bundle(repository / SAMPLE_NAME / str(versions[-1]))
+            if opened.manifest.source == expected:
+                return opened
     return exporter.export_file(
         weights,
-        repository / NAME / str(max(taken, default=0) + 1),
+        repository / SAMPLE_NAME / str(max(versions, default=0) + 1),
         source="theano",
         labels=sample.folder / "labels.txt",
     )

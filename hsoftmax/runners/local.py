@@ -1,7 +1,7 @@
-"""Runs graphs of a bundle on disk: one thread a run, so that several runs go side by side.
+"""Runs the graphs of a bundle on disk, with one thread for each run.
 
-A graph of many small products gains more from two batches at once than from two threads in one;
-and what a row is answered does not depend on how many threads there are.
+A graph of many small products gains more from two batches at once than from two threads in one
+batch. A row's result then does not depend on the number of threads either.
 """
 
 from threading import Lock
@@ -11,30 +11,31 @@ from onnxruntime import InferenceSession
 from hsoftmax.bundle import Bundle
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import open_single_thread_session
-from hsoftmax.scoring import Asked, ScoringError, feeds
+from hsoftmax.scoring import GraphRequest, ScoringError, graph_inputs
 
 
-class LocalRun:
-    """Sessions of the graphs that are asked for, opened when they first are."""
+class LocalGraphRunner:
+    """Opens a session for each graph at its first run. Several threads may call it."""
 
     def __init__(self, opened: Bundle) -> None:
         self._bundle = opened
         self._sessions: dict[str, InferenceSession] = {}
-        self._opening = Lock()
+        self._lock = Lock()
 
-    def __call__(self, asked: Asked) -> list[Array]:
-        graph = self._bundle.manifest.tasks[asked.graph]
+    def __call__(self, request: GraphRequest) -> list[Array]:
+        """Runs a graph. Raises ScoringError."""
+        graph = self._bundle.manifest.tasks[request.graph]
         names = [port.name for port in graph.outputs]
-        session = self._session(asked.graph)
+        session = self._session(request.graph)
         try:
-            outputs: list[Array] = session.run(names, feeds(asked, graph))
+            outputs: list[Array] = session.run(names, graph_inputs(request, graph))
         except Exception as error:
             reason = str(error).splitlines()[0]
-            raise ScoringError(f"{asked.graph}: the graph could not be run: {reason}") from None
+            raise ScoringError(f"{request.graph}: the graph could not be run: {reason}") from None
         return outputs
 
     def _session(self, task: str) -> InferenceSession:
-        with self._opening:
+        with self._lock:
             if task not in self._sessions:
                 path = self._bundle.file(self._bundle.manifest.tasks[task].file)
                 self._sessions[task] = open_single_thread_session(path)

@@ -1,143 +1,102 @@
 """Runs graphs through a running server: the /v1 routes, in requests that fit its limits."""
 
-import http.client
-import json
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import orjson
 
+from hsoftmax.client import Client
 from hsoftmax.models.arrays import Array, Float32
-from hsoftmax.scoring import Asked, Facts, ScoringError
+from hsoftmax.scoring import BundleInfo, GraphRequest
 
-_SECONDS = 120
-_TRIES = 20
-_OVERLOADED = (429, 503)
-_LEAST_WAIT, _LONGEST_WAIT = 0.2, 60.0
-_TASKS = {"target_log_prob", "log_probs", "top_k", "sample"}
+_TIMEOUT_S = 120.0
+_MAX_TRIES = 20
+_GRAPHS = {"target_log_prob", "log_probs", "top_k", "sample"}
 
 
 @dataclass(frozen=True)
-class RemoteRun:
-    """A bundle of a server, in one version; every answer must come of the same digest."""
+class RemoteGraphRunner:
+    """Runs the graphs of one version of a server's bundle.
 
-    base: str  # such as http://127.0.0.1:8000
-    facts: Facts
+    Every response must come from the bundle with the digest in `bundle_info`.
+    """
+
+    client: Client
+    bundle_info: BundleInfo
     version: str
-    key: str | None = None
 
-    def __call__(self, asked: Asked) -> list[Array]:
-        inputs = {"inputs": asked.hidden, "version": self.version, "log": True}
-        match asked.graph:
+    def __call__(self, request: GraphRequest) -> list[Array]:
+        """Runs a graph. Raises ClientError."""
+        inputs = {"inputs": request.hidden, "version": self.version, "log": True}
+        match request.graph:
             case "target_log_prob":
-                counts = np.bincount(asked.row, minlength=len(asked.hidden))
-                targets = np.split(asked.target, np.cumsum(counts)[:-1])
-                lists = self._ask("probabilities", {**inputs, "targets": targets})
-                return [_floats([p for row in lists["log_probabilities"] for p in row])]
+                counts = np.bincount(request.row, minlength=len(request.hidden))
+                targets = np.split(request.target, np.cumsum(counts)[:-1])
+                response = self._post("probabilities", {**inputs, "targets": targets})
+                return [_log_probs([p for row in response["log_probabilities"] for p in row])]
             case "log_probs":
-                answer = self._ask("probabilities", inputs)
-                return [np.array([_floats(row) for row in answer["log_probabilities"]])]
+                response = self._post("probabilities", inputs)
+                return [np.array([_log_probs(row) for row in response["log_probabilities"]])]
             case "top_k":
-                task = asked.task
-                rows = self._ask("topk", {**inputs, "k": task.k, "max_blocks": task.max_blocks})
-                return _found(rows["results"], task.k)
+                limits = {"k": request.task.k, "max_blocks": request.task.max_blocks}
+                return _top_k_outputs(
+                    self._post("top_k", {**inputs, **limits})["results"], request.task.k
+                )
             case _:
-                drawn = {"num_samples": asked.task.num_samples, "seed": asked.seed}
-                rows = self._ask("sample", {**inputs, **drawn})["results"]
-                return [np.array([row["targets"] for row in rows]),
-                        np.array([_floats(row["log_probabilities"]) for row in rows])]  # fmt: skip
+                draws = {"num_samples": request.task.num_samples, "seed": request.seed}
+                rows = self._post("sample", {**inputs, **draws})["results"]
+                return [
+                    np.array([row["targets"] for row in rows]),
+                    np.array([_log_probs(row["log_probabilities"]) for row in rows]),
+                ]
 
-    def _ask(self, question: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  the answer's JSON
-        return ask(self.base, f"/v1/models/{quote(self.facts.name, safe='')}/{question}", body,
-                   key=self.key, digest=self.facts.digest)  # fmt: skip
+    def _post(self, route: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  the response's JSON
+        path = f"{_model_path(self.bundle_info.name)}/{route}"
+        return self.client.post(path, body, digest=self.bundle_info.digest)
 
 
-def connect(base: str, bundle: str, key: str | None) -> RemoteRun:
-    """The server's bundle `NAME` or `NAME/VERSION`, and what must be known of it.
+def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
+    """Connects to the server's bundle `NAME` or `NAME/VERSION`.
 
     Raises:
-        ScoringError: no server there, or it does not serve such a bundle.
+        ClientError: there is no server, or it has no such bundle.
     """
+    client = Client(base, key, timeout_s=_TIMEOUT_S, max_tries=_MAX_TRIES)
     name, _, version = bundle.strip("/").partition("/")
     query = f"?version={quote(version, safe='')}" if version else ""
-    path = f"/v1/models/{quote(name, safe='')}"
-    info = ask(base, path + query, None, key=key)
-    facts = Facts(name, info["digest"], info["hidden_size"] or 0, info["num_targets"] or 0,
-                  frozenset(info["tasks"]) & _TASKS)  # fmt: skip
-    if not info["labels"]:
-        return RemoteRun(base, facts, info["version"], key)
-    # There is no list of labels to ask for, but the likeliest of all targets are all of them.
-    every = {"inputs": [[0.0] * facts.hidden_size], "k": facts.num_targets,
-             "version": info["version"]}  # fmt: skip
-    (answer,) = ask(base, f"{path}/topk", every, key=key)["results"]
-    labels = dict(zip(answer["targets"], answer["labels"], strict=True))
-    named = Facts(name, facts.digest, facts.hidden_size, facts.num_targets, facts.graphs,
-                  tuple(labels[i] for i in range(facts.num_targets)))  # fmt: skip
-    return RemoteRun(base, named, info["version"], key)
-
-
-def ask(
-    base: str, path: str, body: dict[str, Any] | None, *, key: str | None, digest: str = ""
-) -> Any:  # noqa: ANN401
-    """The answer; asked again for as long as the server says that it is busy.
-
-    Raises:
-        ScoringError: any other error, or another bundle than that of the digest.
-    """
-    content = None if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    headers = {"content-type": "application/json"} | (
-        {"authorization": f"Bearer {key}"} if key else {}
+    model = client.get(_model_path(name) + query)
+    hidden_size, num_targets = model["hidden_size"] or 0, model["num_targets"] or 0
+    labels = None
+    if model["labels"]:
+        labels = _read_labels(client, name, model["version"], hidden_size, num_targets)
+    bundle_info = BundleInfo(
+        name, model["digest"], hidden_size, num_targets, frozenset(model["tasks"]) & _GRAPHS, labels
     )
-    request = urllib.request.Request(base + path, content, headers)
-    for tried in range(1, _TRIES + 1):
-        try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-                _expect_digest(base, digest, answer.headers.get("x-hsoftmax-digest"))
-                return orjson.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code not in _OVERLOADED or tried == _TRIES:
-                    raise ScoringError(f"{base}{path}: {_sentence(error)}") from None
-                time.sleep(_wait(error.headers.get("retry-after"), tried))
-        except (OSError, http.client.HTTPException) as error:
-            if tried >= 3:
-                reason = getattr(error, "reason", error)
-                raise ScoringError(f"{base}: expected an answer, got: {reason}") from None
-            time.sleep(_LEAST_WAIT * 2**tried)
-    raise AssertionError("unreachable")
+    return RemoteGraphRunner(client, bundle_info, model["version"])
 
 
-def _wait(retry_after: str | None, tried: int) -> float:
-    """What the server says, or longer each time."""
-    if retry_after is not None and retry_after.isdigit():
-        return min(float(retry_after), _LONGEST_WAIT)
-    return float(min(_LEAST_WAIT * 2**tried, _LONGEST_WAIT))
+def _read_labels(
+    client: Client, name: str, version: str, hidden_size: int, num_targets: int
+) -> tuple[str, ...]:
+    """Reads all labels, as the top k targets of any row with k = num_targets."""
+    body = {"inputs": [[0.0] * hidden_size], "k": num_targets, "version": version}
+    (row,) = client.post(f"{_model_path(name)}/top_k", body)["results"]
+    label_of_target = dict(zip(row["targets"], row["labels"], strict=True))
+    return tuple(label_of_target[target] for target in range(num_targets))
 
 
-def _sentence(error: urllib.error.HTTPError) -> str:
-    try:
-        return f"{error.code}: {json.loads(error.read())['error']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{error.code}"
+def _model_path(name: str) -> str:
+    return f"/v1/models/{quote(name, safe='')}"
 
 
-def _expect_digest(base: str, wanted: str, got: str | None) -> None:
-    if wanted and got is not None and got != wanted:
-        raise ScoringError(f"{base}: expected answers of bundle {wanted[:12]}, got {got[:12]}'s")
-
-
-def _floats(values: list[float | None]) -> Float32:
-    """JSON has no infinity: what is null had no probability at all."""
+def _log_probs(values: list[float | None]) -> Float32:
+    """Returns float32 with -inf for null, as JSON has no infinity."""
     return np.array([-np.inf if v is None else v for v in values], dtype=np.float32)
 
 
-def _found(rows: list[dict[str, Any]], k: int) -> list[Array]:
-    """As the graph gives it: what a search cut short has not found is not probable at all."""
+def _top_k_outputs(rows: list[dict[str, Any]], k: int) -> list[Array]:
+    """Returns the graph's outputs. A search that was cut short has -inf for the rest, as there."""
     log_prob = np.full((len(rows), k), -np.inf, dtype=np.float32)
     target = np.zeros((len(rows), k), dtype=np.int64)
     for i, row in enumerate(rows):

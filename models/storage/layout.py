@@ -1,16 +1,16 @@
-"""In which order the numbers of a level's weight lie in a bundle.
+"""Memory layouts of a level's weight in a bundle.
 
-    [rows, hidden_size]                  row by row
-    [blocks, hidden_size, block_size]    block by block, each transposed
+    [rows, hidden_size]                  one row after another
+    [blocks, hidden_size, block_size]    one block after another, each transposed
 
-A bundle's exporter says which levels lie how, see its `layout`.
+`exporter.storage.layout` chooses the layout of each level.
 """
 
 from hsoftmax.models.arrays import Array
 
-_TRANSPOSED = 3  # axes
+_NUM_TRANSPOSED_AXES = 3
 
 
-def row_by_row(weight: Array) -> Array:
-    """A view with the hidden axis last: [rows, ...], or [blocks, block_size, ...] of transposed."""
-    return weight.transpose(0, 2, 1) if weight.ndim == _TRANSPOSED else weight
+def to_row_major(weight: Array) -> Array:
+    """Return a view [rows, hidden_size], or [blocks, block_size, hidden_size] if transposed."""
+    return weight.transpose(0, 2, 1) if weight.ndim == _NUM_TRANSPOSED_AXES else weight

@@ -1,32 +1,36 @@
-"""A model's tensors, read back from those that its bundle stores.
+"""Converts the tensors of a bundle into those of a model.
 
-A bundle may store a level's weight in fewer bits, see `precision`, and block by block, see
-`layout`. The exporter's `stored` writes what this reads.
+A bundle may store a level's weight in fewer bits (see `precision`) and in transposed blocks (see
+`layout`). `exporter.storage.tensors` writes the tensors that this module reads.
 """
 
 from collections.abc import Iterable, Mapping
 
 from hsoftmax.models.arrays import Array, Float32
 
-from .layout import row_by_row
-from .precision import BESIDE, as_float32
+from .layout import to_row_major
+from .precision import QUANTISATION_SUFFIXES, dequantise
 
 
 def model_tensors(stored: Mapping[str, Array]) -> dict[str, Array]:
-    """The same with every level's weight as float32 [rows, hidden_size]; nothing else is copied.
+    """Return the tensors with each level's weight as float32 [rows, hidden_size].
+
+    Other tensors are not copied.
 
     Raises:
         KeyError: a level without a weight.
     """
-    tensors = {name: array for name, array in stored.items() if not name.endswith(BESIDE)}
+    tensors = {
+        name: array for name, array in stored.items() if not name.endswith(QUANTISATION_SUFFIXES)
+    }
     return tensors | {f"{level}.weight": _weight(stored, level) for level in level_names(stored)}
 
 
 def level_names(tensors: Iterable[str]) -> list[str]:
-    """Which levels these are the tensors of, as in `level0.weight`; none of a model without."""
+    """Return the names of the levels among the tensors, such as `level0`; empty without levels."""
     return [name.removesuffix(".offsets") for name in tensors if name.endswith(".offsets")]
 
 
 def _weight(stored: Mapping[str, Array], level: str) -> Float32:
-    rows = row_by_row(stored[f"{level}.weight"])
-    return as_float32(rows, stored.get(f"{level}.scale")).reshape(-1, rows.shape[-1])
+    rows = to_row_major(stored[f"{level}.weight"])
+    return dequantise(rows, stored.get(f"{level}.scale")).reshape(-1, rows.shape[-1])

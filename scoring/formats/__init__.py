@@ -1,22 +1,29 @@
-"""Formats by extension: rows in, records out."""
+"""File formats, chosen by extension: they read rows and write records."""
 
 from .columns import CUSTOM_ID, Columns, parse_columns
-from .reader import Block, Position, Source
-from .record_schema import Layout
-from .registry import EXTENSIONS, Format, find_format, find_inputs, open_inputs, recognise
+from .reader import Position, RawBatch, RowReader
+from .record_schema import RecordSchema
+from .registry import (
+    EXTENSIONS,
+    OutputFormat,
+    detect_columns,
+    find_format,
+    find_inputs,
+    open_inputs,
+)
 
 __all__ = [
     "CUSTOM_ID",
     "EXTENSIONS",
-    "Block",
     "Columns",
-    "Format",
-    "Layout",
+    "OutputFormat",
     "Position",
-    "Source",
+    "RawBatch",
+    "RecordSchema",
+    "RowReader",
+    "detect_columns",
     "find_format",
     "find_inputs",
     "open_inputs",
     "parse_columns",
-    "recognise",
 ]

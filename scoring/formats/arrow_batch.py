@@ -1,4 +1,7 @@
-"""A batch of Arrow columns as rows, checked: nothing is looked at row by row unless it must be."""
+"""Turns a batch of Arrow columns into checked rows.
+
+It works on whole columns, and goes row by row only where it must: for labels, lists and errors.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,50 +10,51 @@ import numpy as np
 import pyarrow as pa
 
 from hsoftmax.models.arrays import Float32, Int64
-from hsoftmax.scoring.errors import Flaw
+from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
-    Bool,
-    Id,
-    Integers,
-    Reading,
-    Rows,
-    Target,
+    BoolArray,
+    IntegerIds,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    TargetOrLabel,
     expect_finite,
-    resolve,
-    resolve_numbers,
+    resolve_target_column,
+    resolve_targets,
     wrong_width,
 )
 
 from .columns import Columns
 
-Arrow = Any  # any of pyarrow's own: it has no types to check against
+Arrow = Any  # any object of pyarrow, which has no types to check against
 
 
-def rows_of(
+def parse_batch(
     batch: Arrow,
     columns: Columns,
     inputs: Sequence[str],
     first_line: int,
-    reading: Reading,
-) -> Rows:
-    count, width = batch.num_rows, reading.facts.hidden_size
-    flaws: dict[int, Flaw] = {}
+    requirements: RowRequirements,
+) -> RowBatch:
+    """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    count, width = batch.num_rows, requirements.bundle_info.hidden_size
+    row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
-        hidden = _from_lists(batch.column(inputs[0]), width, flaws)
+        hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
-        hidden = np.column_stack([_numbers(batch.column(name)) for name in inputs])
-    expect_finite(hidden, flaws)
-    target, counts, listed, oov = _targets(batch, columns, flaws, reading)
-    return Rows(
+        hidden = np.column_stack([_float32(batch.column(name)) for name in inputs])
+    expect_finite(hidden, row_errors)
+    target, counts, listed, oov = _targets(batch, columns, row_errors, requirements)
+    return RowBatch(
         lines=range(first_line, first_line + count),
-        ids=names_of(batch, columns.id),
+        ids=id_column(batch, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=names_of(batch, columns.sequence),
+        sequences=id_column(batch, columns.sequence),
         oov=oov,
-        flaws=flaws,
+        row_errors=row_errors,
     )
 
 
@@ -59,8 +63,8 @@ def is_list(kind: Arrow) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _from_lists(column: Arrow, width: int, flaws: dict[int, Flaw]) -> Float32:
-    """[rows, width]; nulls and lists of another length become flaws."""
+def _hidden_of_lists(column: Arrow, width: int, row_errors: dict[int, RowError]) -> Float32:
+    """Returns [rows, width]; nulls and lists of another length get an error."""
     count = len(column)
     if pa.types.is_fixed_size_list(column.type):
         starts = (np.arange(count) + column.offset) * width
@@ -69,73 +73,74 @@ def _from_lists(column: Arrow, width: int, flaws: dict[int, Flaw]) -> Float32:
         offsets = column.offsets.to_numpy()
         starts, widths = offsets[:-1], np.diff(offsets)
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    good = present & (widths == width)
-    for i in map(int, np.flatnonzero(~good)):
-        flaws[i] = wrong_width(width, int(widths[i])) if present[i] else Flaw(
+    well_formed = present & (widths == width)
+    for i in map(int, np.flatnonzero(~well_formed)):
+        row_errors[i] = wrong_width(width, int(widths[i])) if present[i] else RowError(
             "invalid_query", "input: expected a value, got none")  # fmt: skip
-    if good.all() and count:
-        flat = _numbers(column.values.slice(int(starts[0]), count * width))
+    if well_formed.all() and count:
+        flat = _float32(column.values.slice(int(starts[0]), count * width))
         return flat.reshape(count, width)
     hidden = np.zeros((count, width), dtype=np.float32)
-    if good.any():
-        first, last = int(starts[good].min()), int(starts[good].max()) + width
-        flat = _numbers(column.values.slice(first, last - first))
-        hidden[good] = flat[(starts[good] - first)[:, None] + np.arange(width)]
+    if well_formed.any():
+        first, last = int(starts[well_formed].min()), int(starts[well_formed].max()) + width
+        flat = _float32(column.values.slice(first, last - first))
+        hidden[well_formed] = flat[(starts[well_formed] - first)[:, None] + np.arange(width)]
     return hidden
 
 
-def _numbers(values: Arrow) -> Float32:
-    """As float32 of its own; nulls are NaN, which is found like any other."""
-    found = values.to_numpy(zero_copy_only=False)
+def _float32(values: Arrow) -> Float32:
+    """Returns a copy as float32. A null becomes NaN, which `expect_finite` then finds."""
+    array = values.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.array(found, dtype=np.float32)
+        return np.array(array, dtype=np.float32)
 
 
 def _targets(
     batch: Arrow,
     columns: Columns,
-    flaws: dict[int, Flaw],
-    reading: Reading,
-) -> tuple[Int64, Int64, Bool, frozenset[int]]:
-    """(targets of all rows, how many each has, which rows gave a list, out of vocabulary)."""
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
+) -> tuple[Int64, Int64, BoolArray, frozenset[int]]:
+    """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
     names, count = batch.schema.names, batch.num_rows
-    one = columns.target in names
-    listed = np.full(count, not one and columns.targets in names)
-    if one and (numbers := _integers(batch.column(columns.target))) is not None:
+    has_target = columns.target in names
+    listed = np.full(count, not has_target and columns.targets in names)
+    if has_target and (numbers := _integers(batch.column(columns.target))) is not None:
         present = batch.column(columns.target).is_valid().to_numpy(zero_copy_only=False)
-        return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
-    entries: list[Sequence[Target] | None] = [None] * count
-    if one:
-        found = batch.column(columns.target).to_pylist()
-        entries = [None if target is None else (target,) for target in found]
+        target, counts = resolve_target_column(numbers, present, row_errors, requirements)
+        return target, counts, listed, frozenset()
+    entries: list[Sequence[TargetOrLabel] | None] = [None] * count
+    if has_target:
+        labels = batch.column(columns.target).to_pylist()
+        entries = [None if label is None else (label,) for label in labels]
     elif columns.targets in names:
-        entries = [_entry(entry) for entry in batch.column(columns.targets).to_pylist()]
-    target, counts, oov = resolve(entries, listed, flaws, reading)
+        entries = [_target_list(entry) for entry in batch.column(columns.targets).to_pylist()]
+    target, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
     return target, counts, listed, oov
 
 
-def _entry(entry: list[Arrow] | None) -> list[Arrow] | None:
-    """A list with a null in it is no list of targets."""
+def _target_list(entry: list[Arrow] | None) -> list[Arrow] | None:
+    """Returns the list of targets, or None if it is null or has a null in it."""
     return None if entry is None or None in entry else entry
 
 
 def _integers(column: Arrow) -> Int64 | None:
-    """Nulls as 0; None unless all are integers within int64."""
+    """Returns the column as int64 with 0 for nulls, or None unless all values are within int64."""
     if not pa.types.is_integer(column.type):
         return None
     try:
-        found: Int64 = column.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        numbers: Int64 = column.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
         return None
-    return found
+    return numbers
 
 
-def names_of(batch: Arrow, name: str) -> Sequence[Id]:
-    """The values of a column of ids or sequences, all None where there is no such column."""
+def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
+    """Returns the values of a column of ids or sequences, all None if there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
     column = batch.column(name)
     if not column.null_count and (numbers := _integers(column)) is not None:
-        return Integers(numbers)
-    found: list[Id] = column.to_pylist()
-    return found
+        return IntegerIds(numbers)
+    ids: list[RowId] = column.to_pylist()
+    return ids

@@ -1,4 +1,4 @@
-"""Parquet and Arrow IPC in: columns, and record batches as they come."""
+"""Reads Parquet and Arrow IPC files as record batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,167 +10,179 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.row_batch import Id, Reading, Rows
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, is_list, names_of, rows_of
-from .columns import Columns, input_columns, standing_for_id
-from .reader import Block, Position, named, skip_rows
+from .arrow_batch import Arrow, id_column, is_list, parse_batch
+from .columns import Columns, id_fallback_column, input_columns
+from .reader import Position, RawBatch, skip_rows, target_shape_of
 
-_BUFFER = 2**20
-_BATCH_BYTES = 16 * 2**20  # of hidden states decoded at once
+_BUFFER_BYTES = 2**20
+_BATCH_BYTES = 16 * 2**20  # of hidden states that are decoded together
+_MAX_BATCH_ROWS = 65_536
 
 
 @dataclass
-class ArrowSource:
-    """Files of record batches; one is read at a time, from wherever the position says."""
+class ArrowReader:
+    """Reads files of record batches. One file is open at a time, at the position last read."""
 
     files: tuple[Path, ...]
     columns: Columns
     inputs: tuple[str, ...]
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
     total: int | None
-    _rows_at_once: int
-    _at: Position | None = None
+    _batch_rows: int
+    _position: Position | None = None
     _rest: Arrow = None
     _batches: Iterator[Arrow] = field(default_factory=lambda: iter(()))
 
     def begin(self) -> Position:
         return Position(0, 0, 1)
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         while True:
-            batch = self._take(position, count)
+            batch = self._read_batch(position, count)
             if batch is not None:
                 rows = batch.num_rows
                 end = Position(position.file, position.offset + rows, position.line + rows)
-                self._at = end
-                return Block(position, end, rows, batch)
+                self._position = end
+                return RawBatch(position, end, rows, batch)
             if position.file + 1 == len(self.files):
                 return None
             position = Position(position.file + 1, 0, 1)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        return skip_rows(position, count, self._counts)
+        return skip_rows(position, count, self._row_counts)
 
     @cached_property
-    def _counts(self) -> list[int]:
-        """How many rows each file has."""
-        return [_count(path) for path in self.files]
+    def _row_counts(self) -> list[int]:
+        """The number of rows of each file."""
+        return [_count_rows(path) for path in self.files]
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        return rows_of(block.content, self.columns, self.inputs, block.start.line, reading)
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        return parse_batch(
+            raw_batch.content, self.columns, self.inputs, raw_batch.start.line, requirements
+        )
 
-    def ids(self) -> Iterator[Sequence[Id]]:
-        alone = [self.columns.id]
+    def ids(self) -> Iterator[Sequence[RowId]]:
         for path in self.files:
             try:
-                for batch in _batches_from(path, 0, alone, self._rows_at_once):
-                    yield names_of(batch, self.columns.id)
+                for batch in _batches_from(path, 0, [self.columns.id], self._batch_rows):
+                    yield id_column(batch, self.columns.id)
             except (pa.ArrowException, OSError) as error:
-                raise ScoringError(f"{path}: could not be read: {_first(error)}") from None
+                raise ScoringError(f"{path}: could not be read: {_first_sentence(error)}") from None
 
     def fraction(self, position: Position) -> float:
         return position.offset / max(1, self.total or 0) if len(self.files) == 1 else (
             position.file / len(self.files))  # fmt: skip
 
     def close(self) -> None:
-        self._batches, self._rest, self._at = iter(()), None, None
+        self._batches, self._rest, self._position = iter(()), None, None
 
-    def _take(self, position: Position, count: int) -> Arrow:
-        """Up to `count` rows from here on, as one batch; None at the file's end."""
-        if position != self._at:
-            names = _needed(self.columns, self.inputs)
+    def _read_batch(self, position: Position, count: int) -> Arrow:
+        """Reads up to `count` rows as one batch. Returns None at the end of the file."""
+        if position != self._position:
+            names = _used_columns(self.columns, self.inputs)
             self._rest = None
             self._batches = _batches_from(
-                self.files[position.file], position.offset, names, self._rows_at_once
+                self.files[position.file], position.offset, names, self._batch_rows
             )
-        taken, missing = [], count
+        parts, missing = [], count
         while missing and (batch := self._next()) is not None:
-            taken.append(batch.slice(0, missing))
+            parts.append(batch.slice(0, missing))
             self._rest = batch.slice(missing) if batch.num_rows > missing else None
-            missing -= taken[-1].num_rows
-        if len(taken) <= 1:
-            return taken[0] if taken else None
-        return pa.Table.from_batches(taken).combine_chunks().to_batches()[0]
+            missing -= parts[-1].num_rows
+        if len(parts) <= 1:
+            return parts[0] if parts else None
+        return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
 
     def _next(self) -> Arrow:
+        """Returns the next batch with rows, or the rest of the last one."""
         rest, self._rest = self._rest, None
         if rest is not None:
             return rest
         try:
             return next((batch for batch in self._batches if batch.num_rows), None)
         except (pa.ArrowException, OSError) as error:
-            at = self._at.file if self._at else 0
-            raise ScoringError(f"{self.files[at]}: could not be read on: {_first(error)}") from None
+            path = self.files[self._position.file if self._position else 0]
+            raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
 
 
-def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> ArrowSource:
-    """Raises CallError where a file is not what its name says, or lacks what is needed."""
+def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> ArrowReader:
+    """Opens Parquet or Arrow IPC files.
+
+    Raises:
+        CallError: a file is not what its extension says, or lacks a column.
+    """
     opened = [_open(path) for path in files]
     schemas = [schema for schema, _ in opened]
-    inputs = [input_columns(columns, schema.names, facts.hidden_size) for schema in schemas]
+    inputs = [input_columns(columns, schema.names, bundle_info.hidden_size) for schema in schemas]
     for path, schema, names in zip(files, schemas, inputs, strict=True):
-        expect_types(path, schema, columns, names, facts.hidden_size)
+        expect_types(path, schema, columns, names, bundle_info.hidden_size)
     if any(names != inputs[0] for names in inputs):
         raise CallError("input: expected the same columns in every file, got different ones")
     counts = [rows for _, rows in opened]
-    integral = all(_is_integral(schema, columns.id) for schema in schemas)
-    return ArrowSource(
+    integral = all(has_integral_ids(schema, columns.id) for schema in schemas)
+    batch_rows = min(_MAX_BATCH_ROWS, _BATCH_BYTES // (4 * bundle_info.hidden_size))
+    return ArrowReader(
         files=tuple(files),
         columns=columns,
         inputs=inputs[0],
-        form=named(schemas[0].names, columns.target, columns.targets),
+        target_shape=target_shape_of(schemas[0].names, columns.target, columns.targets),
         id_kind="int64" if integral else "string",
         total=None if None in counts else sum(count or 0 for count in counts),
-        _rows_at_once=max(1, min(65_536, _BATCH_BYTES // (4 * facts.hidden_size))),
+        _batch_rows=max(1, batch_rows),
     )
 
 
-def _is_integral(schema: Arrow, id: str) -> bool:
-    """Whether ids of such rows are integers of 64 bits."""
+def has_integral_ids(schema: Arrow, id: str) -> bool:
+    """True if there are ids and all are integers within int64."""
     kind = schema.field(id).type if id in schema.names else None
-    return bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind)) if kind else False
+    return (
+        bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind))
+        if kind is not None
+        else False
+    )
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
-    """`custom_id` for the id, if there is a column of that name."""
-    return standing_for_id(columns, _open(path)[0].names)
+def detect_columns(path: Path, columns: Columns) -> Columns:
+    """Returns the columns with `custom_id` for the id, if the file has only that one."""
+    return id_fallback_column(columns, _open(path)[0].names)
 
 
 def _open(path: Path) -> tuple[Arrow, int | None]:
-    """(schema, rows where the file says so)."""
+    """Returns (schema, number of rows if the file says so). Raises CallError."""
     try:
         if path.suffix == ".parquet":
             parquet = pq.ParquetFile(path)
             return parquet.schema_arrow, parquet.metadata.num_rows
         with pa.OSFile(str(path)) as file:
-            return _ipc(file).schema, None
+            return _open_ipc(file).schema, None
     except (pa.ArrowException, OSError) as error:
         kind = "Parquet" if path.suffix == ".parquet" else "Arrow IPC"
-        raise CallError(f"{path}: expected {kind}, got: {_first(error)}") from None
+        raise CallError(f"{path}: expected {kind}, got: {_first_sentence(error)}") from None
 
 
-def _ipc(file: Arrow) -> Arrow:
-    """A reader of either form of Arrow IPC: that of a file, and that of a stream."""
+def _open_ipc(file: Arrow) -> Arrow:
+    """Opens Arrow IPC in the file format or in the stream format."""
     magic = file.read(6)
     file.seek(0)
     return pa.ipc.open_file(file) if magic == b"ARROW1" else pa.ipc.open_stream(file)
 
 
-def _needed(columns: Columns, inputs: Sequence[str]) -> list[str]:
+def _used_columns(columns: Columns, inputs: Sequence[str]) -> list[str]:
     return [*inputs, columns.id, columns.target, columns.targets, columns.sequence]
 
 
 def _batches_from(path: Path, start: int, names: list[str], rows: int) -> Iterator[Arrow]:
-    """The file's batches, without its first `start` rows."""
+    """Yields the batches of a file without its first `start` rows."""
     if path.suffix == ".parquet":
-        skipped, batches = _parquet_groups(path, start, names, rows)
+        skipped, batches = _parquet_batches(path, start, names, rows)
     else:
-        skipped, first = _ipc_before(path, start)
+        skipped, first = _ipc_batches_before(path, start)
         batches = _ipc_batches(path, names, first)
     for batch in batches:
         begins, skipped = skipped, skipped + batch.num_rows
@@ -178,45 +190,44 @@ def _batches_from(path: Path, start: int, names: list[str], rows: int) -> Iterat
             yield batch.slice(max(0, start - begins))
 
 
-def _parquet_groups(
+def _parquet_batches(
     path: Path, start: int, names: list[str], rows: int
 ) -> tuple[int, Iterator[Arrow]]:
-    """(rows before the first row group that is needed, batches from it on)."""
-    # Buffering ahead would take in all row groups that are asked for, which is the whole file.
-    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+    """Returns (rows before the row group of row `start`, batches from that group on)."""
+    # With pre_buffer it would read all the selected row groups at once: the whole file.
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     ends = np.cumsum(sizes) if sizes else np.zeros(0, dtype=np.int64)
     first = int(np.searchsorted(ends, start, side="right"))
-    wanted = [name for name in names if name in file.schema_arrow.names]
+    present = [name for name in names if name in file.schema_arrow.names]
     groups = list(range(first, len(sizes)))
-    batches = file.iter_batches(rows, row_groups=groups, columns=wanted) if groups else iter(())
+    batches = file.iter_batches(rows, row_groups=groups, columns=present) if groups else iter(())
     return int(sum(sizes[:first])), batches
 
 
-def _count(path: Path) -> int:
-    """Rows of a file."""
+def _count_rows(path: Path) -> int:
     try:
         if path.suffix == ".parquet":
             return int(pq.ParquetFile(path).metadata.num_rows)
-        return sum(_ipc_sizes(path))
+        return sum(_ipc_batch_rows(path))
     except (pa.ArrowException, OSError) as error:
-        raise ScoringError(f"{path}: could not be read on: {_first(error)}") from None
+        raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
 
 
-def _ipc_sizes(path: Path) -> Iterator[int]:
-    """Rows of each batch: of a mapped file no more is read than their headers."""
+def _ipc_batch_rows(path: Path) -> Iterator[int]:
+    """Yields the rows of each batch. Of a mapped file only the batches' headers are read."""
     with pa.memory_map(str(path)) as file:
-        reader = _ipc(file)
+        reader = _open_ipc(file)
         if hasattr(reader, "get_batch"):
             yield from (reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
         else:
             yield from (batch.num_rows for batch in reader)
 
 
-def _ipc_before(path: Path, start: int) -> tuple[int, int]:
-    """(rows, batches) wholly before row `start`."""
+def _ipc_batches_before(path: Path, start: int) -> tuple[int, int]:
+    """Returns the number of (rows, batches) that lie wholly before row `start`."""
     before = (0, 0)
-    for batches, rows in enumerate(accumulate(_ipc_sizes(path) if start else ()), 1):
+    for batches, rows in enumerate(accumulate(_ipc_batch_rows(path) if start else ()), 1):
         if rows > start:
             break
         before = (rows, batches)
@@ -224,20 +235,20 @@ def _ipc_before(path: Path, start: int) -> tuple[int, int]:
 
 
 def _ipc_batches(path: Path, names: list[str], first: int) -> Iterator[Arrow]:
-    """From batch `first` on; the batches before are read over only in a stream."""
+    """Yields the batches from `first` on. The stream format has to read those before it, too."""
     with pa.OSFile(str(path)) as file:
-        reader = _ipc(file)
-        wanted = [name for name in dict.fromkeys(names) if name in reader.schema.names]
+        reader = _open_ipc(file)
+        present = [name for name in dict.fromkeys(names) if name in reader.schema.names]
         if hasattr(reader, "get_batch"):
             for i in range(first, reader.num_record_batches):
-                yield reader.get_batch(i).select(wanted)
+                yield reader.get_batch(i).select(present)
         else:
             for batch in islice(reader, first, None):
-                yield batch.select(wanted)
+                yield batch.select(present)
 
 
-def _first(error: Exception) -> str:
-    """The first sentence of what may be many lines."""
+def _first_sentence(error: Exception) -> str:
+    """Returns the first sentence of a message that may have many lines."""
     return str(error).partition("\n")[0].partition(". ")[0]
 
 
@@ -251,7 +262,7 @@ def expect_types(
     inputs: Sequence[str],
     width: int,
 ) -> None:
-    """Raise CallError unless the columns of rows are of types that can be theirs."""
+    """Raises CallError unless the columns have usable types; `path` names the input."""
     if len(inputs) == 1 and width > 1:
         _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():
@@ -259,12 +270,12 @@ def expect_types(
         if not _is_number(kind):
             raise CallError(f"{path}: {name}: expected numbers, got {kind}")
     for name in (columns.id, columns.sequence, columns.target):
-        if name in schema.names and not _is_name(schema.field(name).type):
+        if name in schema.names and not _is_id(schema.field(name).type):
             got = schema.field(name).type
             raise CallError(f"{path}: {name}: expected integers or strings, got {got}")
     if columns.targets in schema.names and columns.target not in schema.names:
         got = schema.field(columns.targets).type
-        if not (is_list(got) and _is_name(got.value_type)):
+        if not (is_list(got) and _is_id(got.value_type)):
             raise CallError(f"{path}: targets: expected lists of integers or strings, got {got}")
 
 
@@ -279,7 +290,8 @@ def _is_number(kind: Arrow) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def _is_name(kind: Arrow) -> bool:
+def _is_id(kind: Arrow) -> bool:
+    """True for the types of ids, sequences, targets and labels."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,4 +1,4 @@
-"""Which column is what: `--columns`, or the names that are understood without it."""
+"""The role of each column: the option `--columns`, or the default names."""
 
 import re
 from collections.abc import Container, Sequence
@@ -13,9 +13,11 @@ _ROLES = ("input", "id", "target", "targets", "sequence")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The column of each role; `input` is one column of lists, or one column a number.
+    """The column of each role.
 
-    `body`, where there is one, is the field of a line that holds all of the row but its id.
+    Attributes:
+        input: one column of lists, or one column for each number; empty for the default
+        body: the field of a line that holds all of the row but its id; empty if there is none
     """
 
     input: tuple[str, ...] = ()
@@ -27,10 +29,10 @@ class Columns:
 
 
 def parse_columns(texts: Sequence[str]) -> Columns:
-    """`role=column` and bare names or ranges (`h0..h127`) of input columns, comma-separated.
+    """Parses `role=column` and names or ranges (`h0..h127`) of input columns, comma-separated.
 
     Raises:
-        CallError: an unknown role, or a range that is none.
+        CallError: an unknown role, or a range that does not ascend.
     """
     columns, inputs = Columns(), []
     for part in (part.strip() for text in texts for part in text.split(",")):
@@ -38,43 +40,43 @@ def parse_columns(texts: Sequence[str]) -> Columns:
         if not name:
             raise CallError(f"columns: expected names or role=name, got {part!r}")
         if not equals or role == "input":
-            inputs += _range(name)
+            inputs += _expand_range(name)
         elif role in _ROLES:
-            columns = _renamed(columns, role, name)
+            columns = _with_role(columns, role, name)
         else:
             raise CallError(f"columns: expected one of {', '.join(_ROLES)}, got {role!r}")
     return replace(columns, input=tuple(inputs))
 
 
 def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[str, ...]:
-    """The input's columns among `names`: those told, or `input`, or h0, h1, …
+    """Returns the input columns among `names`: the configured ones, or `input`, or h0, h1, …
 
     Raises:
-        CallError: they are not there, or not as many as the bundle's hidden_size.
+        CallError: they are missing, or their number is not the bundle's hidden_size.
     """
     numbered = tuple(f"h{i}" for i in range(width))
-    wanted = columns.input or (("input",) if "input" in names else numbered)
-    missing = [name for name in wanted if name not in names]
+    inputs = columns.input or (("input",) if "input" in names else numbered)
+    missing = [name for name in inputs if name not in names]
     if missing:
-        told = ", ".join(wanted) if columns.input else f"input, or h0 to h{width - 1}"
-        raise CallError(f"columns: expected {told}, got {_shown(names)}")
-    if len(wanted) not in (1, width):
-        raise CallError(f"columns: expected {width} for the input, got {len(wanted)}")
-    return wanted
+        expected = ", ".join(inputs) if columns.input else f"input, or h0 to h{width - 1}"
+        raise CallError(f"columns: expected {expected}, got {_shortened(names)}")
+    if len(inputs) not in (1, width):
+        raise CallError(f"columns: expected {width} for the input, got {len(inputs)}")
+    return inputs
 
 
-def standing_for_id(columns: Columns, names: Container[str]) -> Columns:
-    """The columns with `custom_id` for the id, if that is there and the other is not."""
+def id_fallback_column(columns: Columns, names: Container[str]) -> Columns:
+    """Returns the columns with `custom_id` for the id, if only that one is among `names`."""
     if CUSTOM_ID in names and columns.id not in names:
         return replace(columns, id=CUSTOM_ID)
     return columns
 
 
-def _renamed(columns: Columns, role: str, name: str) -> Columns:
+def _with_role(columns: Columns, role: str, name: str) -> Columns:
     return Columns(**{**{r: getattr(columns, r) for r in _ROLES}, role: name})
 
 
-def _range(name: str) -> list[str]:
+def _expand_range(name: str) -> list[str]:
     match = _RANGE.fullmatch(name)
     if match is None:
         return [name]
@@ -84,5 +86,5 @@ def _range(name: str) -> list[str]:
     return [f"{match['stem']}{i}" for i in range(first, last + 1)]
 
 
-def _shown(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,6 +1,6 @@
-"""CSV with a header: a row is a line, so that a quote too many costs one row and not the rest.
+"""CSV with a header. A row is always one line, so a stray quote breaks one row and not the rest.
 
-Lists, in and out, are JSON within a cell.
+Lists are JSON within a cell, in inputs and in outputs.
 """
 
 import csv
@@ -14,30 +14,39 @@ from typing import Any, BinaryIO
 import msgspec
 import orjson
 
-from hsoftmax.scoring.bundle_info import Facts
-from hsoftmax.scoring.errors import CallError, Flaw
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Id, Parsed, Reading, Rows, Target, flawed, gather
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.bundle_info import BundleInfo
+from hsoftmax.scoring.errors import CallError, RowError
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import (
+    ParsedRow,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    TargetOrLabel,
+    build_row_batch,
+    failed_row,
+)
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
-from .columns import Columns, input_columns, standing_for_id
-from .line_reader import Line, Lined, LineReader, all_lines
-from .reader import Block, named
-from .record_schema import Layout, values
+from .columns import Columns, id_fallback_column, input_columns
+from .line_reader import LineBasedReader, LineReader, RawLine, all_lines
+from .reader import RawBatch, target_shape_of
+from .record_schema import RecordSchema, values
 
-BLANK = Flaw("invalid_query", "expected a row, got a blank line")
+BLANK = RowError("invalid_query", "expected a row, got a blank line")
 
+_MAX_TARGET_DIGITS = 18  # always within int64
 _NUMBERS = msgspec.json.Decoder(list[float])
 _TARGETS = msgspec.json.Decoder(list[int | str])
 
 
-# --- in -----------------------------------------------------------------------------------------
+# --- input --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Header:
-    """Where in a file's rows is what; None for what it has not."""
+class CsvHeader:
+    """The index of each column in a file's rows, None for a column that is missing."""
 
     width: int
     input: tuple[int, ...]
@@ -48,134 +57,148 @@ class Header:
 
 
 @dataclass
-class CsvSource(Lined):
-    """CSV files, each with its own header; `labelled` where targets are labels, even "17"."""
+class CsvReader(LineBasedReader):
+    """Reads CSV files, each with a header of its own.
+
+    Attributes:
+        labelled: True if all targets are labels, even those that look like numbers
+    """
 
     files: tuple[Path, ...]
     lines: LineReader
-    headers: Sequence[Header]
-    form: Form
+    headers: Sequence[CsvHeader]
+    target_shape: TargetShape
     labelled: bool
-    id_kind: Kind = "string"
+    id_kind: ValueKind = "string"
     total: int | None = None
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        header = self.headers[block.start.file]
-        parsed = [_row(line, header, self.labelled) for line in block.content]
-        return gather(parsed, block.start.line, reading)
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        header = self.headers[raw_batch.start.file]
+        rows = [_parse_row(line, header, self.labelled) for line in raw_batch.content]
+        return build_row_batch(rows, raw_batch.start.line, requirements)
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         for file, header in zip(self.files, self.headers, strict=True):
             for lines in all_lines([file], headers=1):
-                yield [_id(line, header) for line in lines]
+                yield [_parse_id(line, header) for line in lines]
 
 
-def open_source(
-    files: Sequence[Path], columns: Columns, facts: Facts, *, labelled: bool = False
-) -> CsvSource:
-    """Raises CallError where a file has no header, or no column for the input."""
-    names = [_names(path) for path in files]
-    headers = [_header(found, columns, facts.hidden_size) for found in names]
-    form = named(names[0], columns.target, columns.targets)
-    return CsvSource(tuple(files), LineReader(files, headers=1), headers, form, labelled)
+def open_reader(
+    files: Sequence[Path], columns: Columns, bundle_info: BundleInfo, *, labelled: bool = False
+) -> CsvReader:
+    """Opens CSV files. Raises CallError if a file has no header, or no column for the input."""
+    names = [_read_names(path) for path in files]
+    return CsvReader(
+        files=tuple(files),
+        lines=LineReader(files, headers=1),
+        headers=[_header(of_file, columns, bundle_info.hidden_size) for of_file in names],
+        target_shape=target_shape_of(names[0], columns.target, columns.targets),
+        labelled=labelled,
+    )
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
-    """`custom_id` for the id, if that is what the header has."""
-    return standing_for_id(columns, _names(path))
+def detect_columns(path: Path, columns: Columns) -> Columns:
+    """Returns the columns with `custom_id` for the id, if only that one is in the header."""
+    return id_fallback_column(columns, _read_names(path))
 
 
-def _names(path: Path) -> list[str]:
+def _read_names(path: Path) -> list[str]:
+    """Reads the column names of a file's header. Raises CallError."""
     with path.open("rb") as file:
         line = file.readline().removeprefix(b"\xef\xbb\xbf")
     try:
-        names = _cells(line.rstrip(b"\r\n"))
-    except Flaw as flaw:
-        raise CallError(f"{path}: header: {flaw}") from None
+        names = _split_cells(line.rstrip(b"\r\n"))
+    except RowError as row_error:
+        raise CallError(f"{path}: header: {row_error}") from None
     if not any(names):
         raise CallError(f"{path}: expected a header, got none")
     return names
 
 
-def _header(names: Sequence[str], columns: Columns, width: int) -> Header:
-    def place(name: str) -> int | None:
+def _header(names: Sequence[str], columns: Columns, width: int) -> CsvHeader:
+    def index(name: str) -> int | None:
         return names.index(name) if name in names else None
 
-    return Header(
+    return CsvHeader(
         width=len(names),
         input=tuple(names.index(name) for name in input_columns(columns, names, width)),
-        id=place(columns.id),
-        target=place(columns.target),
-        targets=place(columns.targets),
-        sequence=place(columns.sequence),
+        id=index(columns.id),
+        target=index(columns.target),
+        targets=index(columns.targets),
+        sequence=index(columns.sequence),
     )
 
 
-def _row(line: Line, header: Header, labelled: bool) -> Parsed:
+def _parse_row(line: RawLine, header: CsvHeader, labelled: bool) -> ParsedRow:
     if not line:
-        return flawed(BLANK if line is not None else ndjson.TOO_LONG)
+        return failed_row(BLANK if line is not None else ndjson.TOO_LONG)
     id = None
     try:
-        cells = _cells(line)
+        cells = _split_cells(line)
         if len(cells) != header.width:
-            raise Flaw("invalid_query", f"expected {header.width} cells, got {len(cells)}")
+            raise RowError("invalid_query", f"expected {header.width} cells, got {len(cells)}")
         id = cells[header.id] if header.id is not None else None
-        targets, listed = _row_targets(cells, header, labelled)
+        targets, listed = _parse_targets(cells, header, labelled)
         sequence = cells[header.sequence] if header.sequence is not None else None
-        return Parsed(id, _row_input(cells, header), targets, listed, sequence)
-    except Flaw as flaw:
-        return flawed(flaw, id)
+        return ParsedRow(id, _parse_input(cells, header), targets, listed, sequence)
+    except RowError as row_error:
+        return failed_row(row_error, id)
 
 
-def _id(line: Line, header: Header) -> Id:
+def _parse_id(line: RawLine, header: CsvHeader) -> RowId:
     try:
-        cells = _cells(line or b"")
-    except Flaw:
+        cells = _split_cells(line or b"")
+    except RowError:
         return None
     return cells[header.id] if header.id is not None and len(cells) == header.width else None
 
 
-def _cells(line: bytes) -> list[str]:
+def _split_cells(line: bytes) -> list[str]:
+    """Splits a line into its cells. Raises RowError."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Flaw("invalid_query", f"expected UTF-8, got byte {error.start} that is not") from None
+        raise RowError(
+            "invalid_query", f"expected UTF-8, got byte {error.start} that is not"
+        ) from None
     if '"' not in text:
         return text.split(",")
     try:
         return next(csv.reader([text], strict=True))
     except (csv.Error, StopIteration) as error:
-        raise Flaw("invalid_query", f"expected cells of CSV, got: {error}") from None
+        raise RowError("invalid_query", f"expected cells of CSV, got: {error}") from None
 
 
-def _row_input(cells: Sequence[str], header: Header) -> Sequence[float]:
+def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
+    """Returns the numbers of a row's input. Raises RowError."""
     if len(header.input) == 1 and cells[header.input[0]].lstrip().startswith("["):
         try:
             return _NUMBERS.decode(cells[header.input[0]])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise Flaw("invalid_query", f"input: expected a list of numbers: {error}") from None
+            raise RowError("invalid_query", f"input: expected a list of numbers: {error}") from None
     try:
         return [float(cells[i]) for i in header.input]
     except ValueError as error:
-        raise Flaw("invalid_query", f"input: expected numbers: {error}") from None
+        raise RowError("invalid_query", f"input: expected numbers: {error}") from None
 
 
-def _row_targets(
-    cells: Sequence[str], header: Header, labelled: bool
-) -> tuple[Sequence[Target] | None, bool]:
+def _parse_targets(
+    cells: Sequence[str], header: CsvHeader, labelled: bool
+) -> tuple[Sequence[TargetOrLabel] | None, bool]:
+    """Returns (targets, True if they are a list). Raises RowError."""
     if header.target is not None:
         cell = cells[header.target]
-        return (None if cell == "" else (_target(cell, labelled),)), False
+        return (None if cell == "" else (_parse_target(cell, labelled),)), False
     if header.targets is None:
         return None, False
     try:
         return _TARGETS.decode(cells[header.targets]), True
     except (msgspec.DecodeError, RecursionError):
-        raise Flaw("invalid_query", "targets: expected a JSON list in the cell") from None
+        raise RowError("invalid_query", "targets: expected a JSON list in the cell") from None
 
 
-def _target(cell: str, labelled: bool) -> Target:
-    if labelled or len(cell) > 18:
+def _parse_target(cell: str, labelled: bool) -> TargetOrLabel:
+    if labelled or len(cell) > _MAX_TARGET_DIGITS:
         return cell
     try:
         return int(cell)
@@ -183,35 +206,35 @@ def _target(cell: str, labelled: bool) -> Target:
         return cell
 
 
-# --- out ----------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------
 
 
-def encode(records: Records, layout: Layout) -> bytes:
-    """One line a record, without the header."""
+def encode(results: RowResults, schema: RecordSchema) -> bytes:
+    """Returns one line for each record, without the header."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    columns = (map(_cell, values(records.columns[f.name])) for f in layout.fields)
-    scored = zip(records.scored.tolist(), *columns, strict=True) if records.columns else iter(())
-    blanks = [""] * len(layout.fields)
-    for i in range(len(records)):
-        id = _cell(records.ids[i])
-        if (flaw := records.flaws.get(i)) is not None:
-            writer.writerow([id, *blanks, records.lines[i], str(flaw), flaw.code])
+    columns = (map(_format_cell, values(results.columns[f.name])) for f in schema.fields)
+    scored = zip(results.scored.tolist(), *columns, strict=True) if results.columns else iter(())
+    blanks = [""] * len(schema.fields)
+    for i in range(len(results)):
+        id = _format_cell(results.ids[i])
+        if (row_error := results.row_errors.get(i)) is not None:
+            writer.writerow([id, *blanks, results.lines[i], str(row_error), row_error.code])
         else:
             _, *cells = next(scored)
-            writer.writerow([id, *cells, *[""] * 3 * layout.faults])
+            writer.writerow([id, *cells, *[""] * 3 * schema.faults])
     return text.getvalue().encode("utf-8", "replace")
 
 
-def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
-    """The header, and the shards one after another."""
-    faults = ["line", "error", "code"] if layout.faults else []
-    names = chain([layout.id_name], (f.name for f in layout.fields), faults)
+def assemble(shards: Iterable[Path], to: BinaryIO, schema: RecordSchema) -> None:
+    """Writes the header, then the shards one after another."""
+    error_names = ["line", "error", "code"] if schema.faults else []
+    names = chain([schema.id_name], (f.name for f in schema.fields), error_names)
     to.write(",".join(names).encode() + b"\n")
-    ndjson.assemble(shards, to, layout)
+    ndjson.assemble(shards, to, schema)
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401  whatever a column holds
+def _format_cell(value: Any) -> str:  # noqa: ANN401  any value of a column
     if isinstance(value, str):
         return value
     text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -1,25 +1,28 @@
-"""Rows that are lines, of any number of files; a line too long to hold costs only itself."""
+"""Reads rows that are lines, from any number of files.
+
+A line that is too long to hold in memory becomes an error of its own row only.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from .reader import Block, Position
+from .reader import Position, RawBatch
 
-LONGEST_LINE = 16 * 2**20
-_LARGEST_BLOCK = 32 * 2**20  # bytes: what several blocks at once may cost in memory
+MAX_LINE_BYTES = 16 * 2**20
+_MAX_BATCH_BYTES = 32 * 2**20  # several threads hold a batch each
 
-_AT_ONCE = 4096
+_ID_BATCH_ROWS = 4096
 
-Line = bytes | None  # None is a line longer than the longest
+RawLine = bytes | None  # None stands for a line that is too long
 
 
 class LineReader:
-    """Blocks of lines; holds one file open, which `close` closes.
+    """Reads batches of lines. It holds one file open, until `close`.
 
     Args:
-        headers: how many lines at the head of each file are no rows
+        headers: number of lines at the head of each file that are no rows
     """
 
     def __init__(self, files: Sequence[Path], *, headers: int) -> None:
@@ -29,26 +32,26 @@ class LineReader:
         self._open: tuple[int, BinaryIO] | None = None
 
     def begin(self, file: int = 0) -> Position:
-        """Where the rows of a file begin."""
+        """Returns the position of a file's first row."""
         stream = self._stream(file)
         stream.seek(0)
         for _ in range(self._headers):
             read_line(stream)
         return Position(file, stream.tell(), self._headers + 1)
 
-    def read(self, position: Position, count: int) -> Block | None:
-        """At most `count` lines, and not many more bytes than a block may have."""
+    def read(self, position: Position, count: int) -> RawBatch | None:
+        """Reads at most `count` lines, and stops soon after the byte limit of a batch."""
         while True:
             lines, size = self._lines(position, count)
             if lines:
                 end = Position(position.file, position.offset + size, position.line + len(lines))
-                return Block(position, end, len(lines), lines)
+                return RawBatch(position, end, len(lines), lines)
             if position.file + 1 == len(self._files):
                 return None
             position = self.begin(position.file + 1)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        """The position after at most `count` lines, and how many they were."""
+        """Returns (position after at most `count` lines, number of those lines)."""
         left = count
         while True:
             lines, size = self._count(position, left)
@@ -67,27 +70,28 @@ class LineReader:
             self._open[1].close()
             self._open = None
 
-    def _count(self, position: Position, most: int) -> tuple[int, int]:
-        """(lines, bytes) from here on in this file, of at most so many lines."""
-        stream = self._at(position)
+    def _count(self, position: Position, max_lines: int) -> tuple[int, int]:
+        """Returns (lines, bytes) from a position to the end of its file, or to `max_lines`."""
+        stream = self._seek(position)
         lines = size = 0
-        while lines < most and (taken := read_line(stream)[1]):
-            lines, size = lines + 1, size + taken
+        while lines < max_lines and (line_size := read_line(stream)[1]):
+            lines, size = lines + 1, size + line_size
         return lines, size
 
-    def _lines(self, position: Position, count: int) -> tuple[list[Line], int]:
-        stream = self._at(position)
-        lines: list[Line] = []
+    def _lines(self, position: Position, count: int) -> tuple[list[RawLine], int]:
+        """Returns (lines, their bytes), all of the position's file."""
+        stream = self._seek(position)
+        lines: list[RawLine] = []
         size = 0
-        while len(lines) < count and size < _LARGEST_BLOCK:
-            line, taken = read_line(stream)
-            if not taken:
+        while len(lines) < count and size < _MAX_BATCH_BYTES:
+            line, line_size = read_line(stream)
+            if not line_size:
                 break
             lines.append(line)
-            size += taken
+            size += line_size
         return lines, size
 
-    def _at(self, position: Position) -> BinaryIO:
+    def _seek(self, position: Position) -> BinaryIO:
         stream = self._stream(position.file)
         if stream.tell() != position.offset:
             stream.seek(position.offset)
@@ -100,15 +104,15 @@ class LineReader:
         return self._open[1]
 
 
-class Lined:
-    """What every source whose rows are lines leaves to its reader."""
+class LineBasedReader:
+    """Base of the row readers whose rows are lines: delegates reading to a `LineReader`."""
 
     lines: LineReader
 
     def begin(self) -> Position:
         return self.lines.begin()
 
-    def read(self, position: Position, count: int) -> Block | None:
+    def read(self, position: Position, count: int) -> RawBatch | None:
         return self.lines.read(position, count)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
@@ -121,23 +125,23 @@ class Lined:
         self.lines.close()
 
 
-def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[Line]]:
-    """Every line that is a row, some at a time."""
+def all_lines(files: Sequence[Path], *, headers: int) -> Iterator[list[RawLine]]:
+    """Yields every line that is a row, in batches."""
     with closing(LineReader(files, headers=headers)) as lines:
         position = lines.begin()
-        while (block := lines.read(position, _AT_ONCE)) is not None:
-            yield block.content
-            position = block.end
+        while (raw_batch := lines.read(position, _ID_BATCH_ROWS)) is not None:
+            yield raw_batch.content
+            position = raw_batch.end
 
 
-def read_line(stream: BinaryIO) -> tuple[Line, int]:
-    """The next line without its end, and the bytes it took: none at the end of the file."""
-    line = stream.readline(LONGEST_LINE)
-    if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+def read_line(stream: BinaryIO) -> tuple[RawLine, int]:
+    """Returns (the next line without its end, the bytes it takes); 0 at the end of the file."""
+    line = stream.readline(MAX_LINE_BYTES)
+    if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
         return line.rstrip(b"\r\n"), len(line)
-    taken = len(line)
+    size = len(line)
     while True:
-        rest = stream.readline(LONGEST_LINE)
-        taken += len(rest)
-        if len(rest) < LONGEST_LINE or rest.endswith(b"\n"):
-            return None, taken
+        rest = stream.readline(MAX_LINE_BYTES)
+        size += len(rest)
+        if len(rest) < MAX_LINE_BYTES or rest.endswith(b"\n"):
+            return None, size

@@ -1,6 +1,6 @@
-"""NPY: a matrix of hidden states, or a structured array with the fields of a row; and out.
+"""NPY: a matrix of hidden states, or a structured array with a row's fields; for input and output.
 
-An array has no room for text: what is wrong with a row goes to the ledger, and from there into a
+An array has no room for text. A failed row's error goes into the checkpoint, and from there into a
 file beside the output; the row's values are NaN, and its targets -1.
 """
 
@@ -12,38 +12,38 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Int64
-from hsoftmax.scoring.bundle_info import Facts
-from hsoftmax.scoring.errors import CallError, Flaw, ScoringError
-from hsoftmax.scoring.results import Column, Ragged, Records
+from hsoftmax.scoring.bundle_info import BundleInfo
+from hsoftmax.scoring.errors import CallError, RowError, ScoringError
+from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
 from hsoftmax.scoring.row_batch import (
-    Bool,
-    Id,
-    Integers,
-    Reading,
-    Rows,
-    Target,
+    BoolArray,
+    IntegerIds,
+    RowBatch,
+    RowId,
+    RowRequirements,
+    TargetOrLabel,
     expect_finite,
-    resolve,
-    resolve_numbers,
-    sums_of,
+    resolve_target_column,
+    resolve_targets,
+    row_sums,
 )
-from hsoftmax.scoring.task import Field, Form, Kind
+from hsoftmax.scoring.task import RecordField, TargetShape, ValueKind
 
-from .columns import Columns, standing_for_id
-from .reader import Block, Position, named, skip_rows
-from .record_schema import Layout
+from .columns import Columns, id_fallback_column
+from .reader import Position, RawBatch, skip_rows, target_shape_of
+from .record_schema import RecordSchema
 
-_AT_ONCE = 4096  # rows whose ids are read
-_PART = 2**19  # bytes that are read, and stay in a core's cache until they have been looked at
+_ID_BATCH_ROWS = 4096
+_READ_BYTES = 2**19  # they stay in a core's cache until they have been converted
 _MISSING = {"f": np.nan, "i": -1, "b": False}
 
 
-# --- in -----------------------------------------------------------------------------------------
+# --- input --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One file's array: where its bytes begin, and what one row is."""
+class StoredArray:
+    """The array of one file: the offset of its bytes, its rows, and the type of a row."""
 
     offset: int
     rows: int
@@ -51,113 +51,114 @@ class Stored:
 
 
 @dataclass
-class NpySource:
-    """Arrays read with plain reads: mapped pages would count as this process's memory.
+class NpyReader:
+    """Reads arrays with plain reads: mapped pages would count as this process's memory.
 
-    Rows are read where they are parsed, on as many threads.
+    `parse` does the reading, so that as many threads read as parse.
     """
 
     files: tuple[Path, ...]
-    stored: Sequence[Stored]
+    stored: Sequence[StoredArray]
     columns: Columns
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
     total: int | None
 
     def begin(self) -> Position:
         return Position(0, 0, 1)
 
-    def read(self, position: Position, count: int) -> Block | None:
-        """Where to read them, which whoever parses them does."""
+    def read(self, position: Position, count: int) -> RawBatch | None:
+        """Returns a batch of positions only; `parse` reads the rows."""
         while position.offset >= self.stored[position.file].rows:
             if position.file + 1 == len(self.files):
                 return None
             position = Position(position.file + 1, 0, 1)
         count = min(count, self.stored[position.file].rows - position.offset)
         end = Position(position.file, position.offset + count, position.line + count)
-        return Block(position, end, count, None)
+        return RawBatch(position, end, count, None)
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        return skip_rows(position, count, [one.rows for one in self.stored])
+        return skip_rows(position, count, [array.rows for array in self.stored])
 
-    def parse(self, block: Block, reading: Reading) -> Rows:
-        hidden = np.empty((block.rows, reading.facts.hidden_size), dtype=np.float32)
-        sums = np.empty(block.rows, dtype=np.float32)
-        fields = self._fields(block.start.file, block.rows)
-        for at, part in self._parts(block):
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
+        hidden = np.empty((raw_batch.rows, requirements.bundle_info.hidden_size), dtype=np.float32)
+        sums = np.empty(raw_batch.rows, dtype=np.float32)
+        fields = self._empty_fields(raw_batch.start.file, raw_batch.rows)
+        for at, part in self._parts(raw_batch):
             numbers = part[(self.columns.input or ("input",))[0]] if part.dtype.names else part
             with np.errstate(over="ignore", invalid="ignore"):
                 hidden[at] = numbers
-            sums[at] = sums_of(hidden[at])
+            sums[at] = row_sums(hidden[at])
             for name, field in fields.items():
                 field[at] = part[name]
-        return _rows(hidden, sums, fields, self.columns, block.start.line, reading)
+        return _row_batch(hidden, sums, fields, self.columns, raw_batch.start.line, requirements)
 
-    def ids(self) -> Iterator[Sequence[Id]]:
+    def ids(self) -> Iterator[Sequence[RowId]]:
         position = self.begin()
-        while (block := self.read(position, _AT_ONCE)) is not None:
-            position = block.end
-            if self.columns.id not in (self.stored[block.start.file].dtype.names or ()):
-                yield [None] * block.rows
+        while (raw_batch := self.read(position, _ID_BATCH_ROWS)) is not None:
+            position = raw_batch.end
+            if self.columns.id not in (self.stored[raw_batch.start.file].dtype.names or ()):
+                yield [None] * raw_batch.rows
                 continue
-            for _, part in self._parts(block):
+            for _, part in self._parts(raw_batch):
                 yield part[self.columns.id].tolist()
 
-    def _fields(self, file: int, rows: int) -> dict[str, Array]:
-        """Room for all that rows say beside their hidden states."""
+    def _empty_fields(self, file: int, rows: int) -> dict[str, Array]:
+        """Returns an empty array for each field of a row except its hidden state."""
         dtype, columns = self.stored[file].dtype, self.columns
         known = (columns.id, columns.target, columns.targets, columns.sequence)
         return {name: np.empty(rows, dtype[name]) for name in dtype.names or () if name in known}
 
-    def _parts(self, block: Block) -> Iterator[tuple[slice, Array]]:
-        """A few rows at a time and where in the block; the next ones are read over them."""
-        path, stored = self.files[block.start.file], self.stored[block.start.file]
-        at_once = max(1, _PART // stored.dtype.itemsize)
-        some = np.empty(min(block.rows, at_once), stored.dtype)
+    def _parts(self, raw_batch: RawBatch) -> Iterator[tuple[slice, Array]]:
+        """Yields (place in the batch, a few of its rows); the next rows overwrite the array."""
+        path, stored = self.files[raw_batch.start.file], self.stored[raw_batch.start.file]
+        part_rows = max(1, _READ_BYTES // stored.dtype.itemsize)
+        buffer = np.empty(min(raw_batch.rows, part_rows), stored.dtype)
         with path.open("rb") as file:
-            file.seek(stored.offset + block.start.offset * stored.dtype.itemsize)
-            for start in range(0, block.rows, at_once):
-                part = some[: block.rows - start]
+            file.seek(stored.offset + raw_batch.start.offset * stored.dtype.itemsize)
+            for start in range(0, raw_batch.rows, part_rows):
+                part = buffer[: raw_batch.rows - start]
                 if file.readinto(part.view(np.uint8).data) != part.nbytes:
                     raise ScoringError(f"{path}: expected as many rows as when it was opened")
                 yield slice(start, start + len(part)), part
 
     def fraction(self, position: Position) -> float:
-        before = sum(one.rows for one in self.stored[: position.file]) + position.offset
+        before = sum(array.rows for array in self.stored[: position.file]) + position.offset
         return before / max(1, self.total or 0)
 
     def close(self) -> None:
         pass
 
 
-def open_source(files: Sequence[Path], columns: Columns, facts: Facts) -> NpySource:
-    """Raises CallError unless each file is such an array, whole, of the bundle's width."""
-    stored = [_stored(path) for path in files]
-    for path, one in zip(files, stored, strict=True):
-        _expect_input(path, one.dtype, columns, facts.hidden_size)
+def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NpyReader:
+    """Opens NPY files. Raises CallError unless each holds a whole array of the bundle's width."""
+    stored = [_read_header(path) for path in files]
+    for path, array in zip(files, stored, strict=True):
+        _expect_fields(path, array.dtype, columns, bundle_info.hidden_size)
     names = stored[0].dtype.names or ()
-    integral = all(_is_integral(one.dtype, columns.id) for one in stored)
-    return NpySource(
+    integral = all(_has_integral_ids(array.dtype, columns.id) for array in stored)
+    return NpyReader(
         files=tuple(files),
         stored=stored,
         columns=columns,
-        form=named(names, columns.target, columns.targets),
+        target_shape=target_shape_of(names, columns.target, columns.targets),
         id_kind="int64" if integral else "string",
-        total=sum(one.rows for one in stored),
+        total=sum(array.rows for array in stored),
     )
 
 
-def _is_integral(dtype: np.dtype[Any], id: str) -> bool:
-    """Whether ids of such rows are integers of 64 bits, if there are any."""
+def _has_integral_ids(dtype: np.dtype[Any], id: str) -> bool:
+    """True if the ids are integers within int64, or if there are no ids."""
     return id not in (dtype.names or ()) or np.can_cast(dtype[id], np.int64)
 
 
-def recognised(path: Path, columns: Columns) -> Columns:
-    """`custom_id` for the id, if there is a field of that name."""
-    return standing_for_id(columns, _stored(path).dtype.names or ())
+def detect_columns(path: Path, columns: Columns) -> Columns:
+    """Returns the columns with `custom_id` for the id, if only that field is in the array."""
+    return id_fallback_column(columns, _read_header(path).dtype.names or ())
 
 
-def _stored(path: Path) -> Stored:
+def _read_header(path: Path) -> StoredArray:
+    """Reads the header of a file. Raises CallError unless it describes rows, and all are there."""
     with path.open("rb") as file:
         try:
             version = np.lib.format.read_magic(file)
@@ -174,13 +175,14 @@ def _stored(path: Path) -> Stored:
             f"got {list(shape)} of {dtype}{', in Fortran order' if fortran else ''}"
         )
     row = dtype if dtype.names else np.dtype((dtype, shape[1:]))
-    size, wanted = path.stat().st_size, offset + shape[0] * row.itemsize
-    if size < wanted:
-        raise CallError(f"{path}: expected {wanted} bytes, as its header says, got {size}")
-    return Stored(offset, shape[0], row)
+    size, min_size = path.stat().st_size, offset + shape[0] * row.itemsize
+    if size < min_size:
+        raise CallError(f"{path}: expected {min_size} bytes, as its header says, got {size}")
+    return StoredArray(offset, shape[0], row)
 
 
-def _expect_input(path: Path, dtype: np.dtype[Any], columns: Columns, width: int) -> None:
+def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: int) -> None:
+    """Raises CallError unless the fields of a row have usable types."""
     name = (columns.input or ("input",))[0]
     if dtype.names and name not in dtype.names:
         raise CallError(f"{path}: expected a field {name}, got {', '.join(dtype.names)}")
@@ -195,85 +197,89 @@ def _expect_input(path: Path, dtype: np.dtype[Any], columns: Columns, width: int
         )
 
 
-def _rows(
+def _row_batch(
     hidden: Float32,
     sums: Float32,
     fields: Mapping[str, Array],
     columns: Columns,
     first_line: int,
-    reading: Reading,
-) -> Rows:
-    flaws: dict[int, Flaw] = {}
-    expect_finite(hidden, flaws, sums)
+    requirements: RowRequirements,
+) -> RowBatch:
+    row_errors: dict[int, RowError] = {}
+    expect_finite(hidden, row_errors, sums)
     count = len(hidden)
-    target, counts, listed, oov = _targets(fields, count, columns, flaws, reading)
-    return Rows(
+    target, counts, listed, oov = _targets(fields, count, columns, row_errors, requirements)
+    return RowBatch(
         lines=range(first_line, first_line + count),
-        ids=_names(fields, count, columns.id),
+        ids=_ids(fields, count, columns.id),
         hidden=hidden,
         target=target,
         counts=counts,
         listed=listed,
-        sequences=_names(fields, count, columns.sequence),
+        sequences=_ids(fields, count, columns.sequence),
         oov=oov,
-        flaws=flaws,
+        row_errors=row_errors,
     )
 
 
-def _names(fields: Mapping[str, Array], count: int, name: str) -> Sequence[Id]:
-    """The values of a field of ids or sequences, all None where there is no such field."""
+def _ids(fields: Mapping[str, Array], count: int, name: str) -> Sequence[RowId]:
+    """Returns the values of a field of ids or sequences, all None if there is no such field."""
     if name not in fields:
         return [None] * count
     if np.can_cast(fields[name].dtype, np.int64):
-        return Integers(fields[name].astype(np.int64))
-    found: list[Id] = fields[name].tolist()
-    return found
+        return IntegerIds(fields[name].astype(np.int64))
+    ids: list[RowId] = fields[name].tolist()
+    return ids
 
 
 def _targets(
     fields: Mapping[str, Array],
     count: int,
     columns: Columns,
-    flaws: dict[int, Flaw],
-    reading: Reading,
-) -> tuple[Int64, Int64, Bool, frozenset[int]]:
-    """(targets of all rows, how many each has, which rows gave a list, out of vocabulary)."""
-    one = fields.get(columns.target)
-    listed = np.full(count, one is None and columns.targets in fields)
-    if one is not None and one.dtype.kind in "iu":
-        numbers, present = one.astype(np.int64), np.ones(count, dtype=np.bool_)
-        return *resolve_numbers(numbers, present, flaws, reading), listed, frozenset()
-    entries: list[Sequence[Target] | None] = [None] * count
-    if one is not None:
-        entries = [(target,) for target in one.tolist()]
+    row_errors: dict[int, RowError],
+    requirements: RowRequirements,
+) -> tuple[Int64, Int64, BoolArray, frozenset[int]]:
+    """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
+    target = fields.get(columns.target)
+    listed = np.full(count, target is None and columns.targets in fields)
+    if target is not None and target.dtype.kind in "iu":
+        numbers, present = target.astype(np.int64), np.ones(count, dtype=np.bool_)
+        targets, counts = resolve_target_column(numbers, present, row_errors, requirements)
+        return targets, counts, listed, frozenset()
+    entries: list[Sequence[TargetOrLabel] | None] = [None] * count
+    if target is not None:
+        entries = [(label,) for label in target.tolist()]
     elif columns.targets in fields:
         entries = fields[columns.targets].tolist()
-    target, counts, oov = resolve(entries, listed, flaws, reading)
-    return target, counts, listed, oov
+    targets, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
+    return targets, counts, listed, oov
 
 
-# --- out ----------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------
 
 
-def encode(records: Records, layout: Layout) -> bytes:
-    """The rows' bytes, without a header."""
-    dtype = _dtype(layout)
-    rows = np.zeros(len(records), dtype=dtype)
+def encode(results: RowResults, schema: RecordSchema) -> bytes:
+    """Returns the bytes of the rows, without a header."""
+    dtype = _row_dtype(schema)
+    rows = np.zeros(len(results), dtype=dtype)
     for name in dtype.names or ():
         rows[name] = _MISSING[dtype[name].base.kind]
-    for name in records.columns.keys() & set(dtype.names or ()):
-        _fill(rows, name, records.scored, records.columns[name])
+    for name in results.columns.keys() & set(dtype.names or ()):
+        _fill(rows, name, results.scored, results.columns[name])
     return rows.tobytes()
 
 
-def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
-    """A header, and the shards one after another; one field alone is a plain array."""
+def assemble(shards: Iterable[Path], to: BinaryIO, schema: RecordSchema) -> None:
+    """Writes a header, then the shards one after another.
+
+    Records of a single field become a plain array.
+    """
     paths = list(shards)
-    dtype = _dtype(layout)
+    dtype = _row_dtype(schema)
     count = sum(path.stat().st_size for path in paths) // dtype.itemsize
-    alone = dtype[0] if len(dtype.names or ()) == 1 else dtype
-    shape = (count, *alone.shape)
-    header = {"descr": np.lib.format.dtype_to_descr(alone.base), "fortran_order": False}
+    row = dtype[0] if len(dtype.names or ()) == 1 else dtype
+    shape = (count, *row.shape)
+    header = {"descr": np.lib.format.dtype_to_descr(row.base), "fortran_order": False}
     np.lib.format.write_array_header_1_0(to, {**header, "shape": shape})
     for path in paths:
         with path.open("rb") as shard:
@@ -282,7 +288,8 @@ def assemble(shards: Iterable[Path], to: BinaryIO, layout: Layout) -> None:
 
 
 def _fill(rows: Array, name: str, scored: Array, column: Column) -> None:
-    if isinstance(column, Ragged):
+    """Writes a column into a field of the scored rows."""
+    if isinstance(column, RaggedColumn):
         width = rows.dtype[name].shape[0]
         inside = np.arange(width) < column.counts[:, None]
         matrix = np.full((len(scored), width), _MISSING[rows.dtype[name].base.kind])
@@ -292,11 +299,11 @@ def _fill(rows: Array, name: str, scored: Array, column: Column) -> None:
         rows[name][scored] = column
 
 
-def _dtype(layout: Layout) -> np.dtype[Any]:
-    """A row of the output; text has no place in it."""
-    kept = [field for field in layout.fields if field.kind != "string"]
-    return np.dtype([_described(field, layout.width) for field in kept])
+def _row_dtype(schema: RecordSchema) -> np.dtype[Any]:
+    """Returns the type of a row of the output; fields of text are left out."""
+    kept = [field for field in schema.fields if field.kind != "string"]
+    return np.dtype([_field_dtype(field, schema.width) for field in kept])
 
 
-def _described(field: Field, width: int) -> tuple[Any, ...]:
+def _field_dtype(field: RecordField, width: int) -> tuple[Any, ...]:
     return (field.name, field.kind, (width,)) if field.listed else (field.name, field.kind)

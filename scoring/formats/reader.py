@@ -1,7 +1,7 @@
-"""What every input format is: rows read in blocks, from any position, and parsed apart from that.
+"""The interface of every input format.
 
-Reading is cheap and goes in order; parsing a block needs nothing but the block, so that several
-can be parsed at once.
+`read` returns a batch of raw rows from any position; `parse` turns a raw batch into rows. Reading
+is cheap and goes in order. Parsing needs nothing but the raw batch, so several threads can parse.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hsoftmax.scoring.row_batch import Id, Reading, Rows
-from hsoftmax.scoring.task import Form, Kind
+from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.task import TargetShape, ValueKind
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a row begins: the file, what the format counts there, and the line or row from 1."""
+    """The beginning of a row.
+
+    Attributes:
+        file: index of the file
+        offset: bytes or rows before it in the file, as the format counts
+        line: number of the line or row in the file, from 1
+    """
 
     file: int
     offset: int
@@ -23,58 +29,58 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of one file as they were read; `end` is where the next ones begin."""
+class RawBatch:
+    """Rows of one file, read but not parsed; `end` is the position of the row after them."""
 
     start: Position
     end: Position
     rows: int
-    content: Any  # the format's own
+    content: Any  # in the format's own type
 
 
-class Source(Protocol):
-    """An input that is read once, in order, perhaps from the middle.
+class RowReader(Protocol):
+    """An open input, read in order, from its beginning or from a later position.
 
     Attributes:
-        files: in the order they are read
-        form: how rows name their targets, as far as the first ones show
-        id_kind: "int64" where every id is an integer, else "string"
-        total: how many rows there are, where that is known in advance
+        files: the files in the order in which they are read
+        target_shape: how the first rows name their targets
+        id_kind: "int64" if every id is an integer, else "string"
+        total: the number of rows, or None if it is not known in advance
     """
 
     files: tuple[Path, ...]
-    form: Form
-    id_kind: Kind
+    target_shape: TargetShape
+    id_kind: ValueKind
     total: int | None
 
     def begin(self) -> Position: ...
 
-    def read(self, position: Position, count: int) -> Block | None:
-        """At most `count` rows, all of one file; None at the end of the last file."""
+    def read(self, position: Position, count: int) -> RawBatch | None:
+        """Reads at most `count` rows of one file. Returns None at the end of the last file."""
 
     def skip(self, position: Position, count: int) -> tuple[Position, int]:
-        """The position after at most `count` rows, and how many they were: 0 at the end."""
+        """Returns (position after at most `count` rows, number of those rows); 0 at the end."""
 
-    def parse(self, block: Block, reading: Reading) -> Rows: ...
+    def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch: ...
 
-    def ids(self) -> Iterator[Sequence[Id]]:
-        """The ids of all rows in order, some at a time, at the least cost; it reads on its own."""
+    def ids(self) -> Iterator[Sequence[RowId]]:
+        """Yields the ids of all rows in order, in batches. It does not move the reader."""
 
     def fraction(self, position: Position) -> float:
-        """How much of the input lies before this."""
+        """Returns the fraction of the input before a position."""
 
     def close(self) -> None: ...
 
 
-def named(form_of: Sequence[str], target: str, targets: str) -> Form:
-    """The form of an input with these columns."""
-    if target in form_of:
+def target_shape_of(names: Sequence[str], target: str, targets: str) -> TargetShape:
+    """Returns the target shape of an input with columns of these names."""
+    if target in names:
         return "one"
-    return "many" if targets in form_of else "none"
+    return "many" if targets in names else "none"
 
 
 def skip_rows(position: Position, count: int, rows: Sequence[int]) -> tuple[Position, int]:
-    """As `Source.skip`, where offsets are rows and each file has so many."""
+    """Implements `RowReader.skip` for offsets in rows; `rows` are the numbers of rows by file."""
     left = count
     while True:
         step = min(left, rows[position.file] - position.offset)

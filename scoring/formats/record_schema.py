@@ -1,4 +1,4 @@
-"""The shape of the records that an output holds, the same for all of its shards."""
+"""The schema of the records of an output, which is the same for all of its shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,39 +6,39 @@ from typing import Any
 
 import numpy as np
 
-from hsoftmax.scoring.results import Column, Ragged
-from hsoftmax.scoring.task import Field, Kind
+from hsoftmax.scoring.results import Column, RaggedColumn
+from hsoftmax.scoring.task import RecordField, ValueKind
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """What is written.
+class RecordSchema:
+    """The fields of a record. The service stores it with a job, so these names are fixed.
 
     Attributes:
-        fields: of a record, besides `id` and what says that it is wrong
-        id_kind: of `id`, in the formats that have one kind a column
-        width: how many values the lists have, where that is the same for every row
-        id_name: what `id` is called
-        faults: whether a record has room for what is wrong with its row
+        fields: all fields except the id and those of an error
+        id_kind: type of the id, in formats that have one type for a column
+        width: the length of the lists, if it is the same for every row
+        id_name: name of the id field
+        faults: True if a record has fields for its row's error
     """
 
-    fields: tuple[Field, ...]
-    id_kind: Kind
+    fields: tuple[RecordField, ...]
+    id_kind: ValueKind
     width: int
     id_name: str = "id"
     faults: bool = True
 
 
 def values(column: Column) -> Sequence[Any]:
-    """A column row by row: bare values, arrays or, of text, lists."""
-    if isinstance(column, Ragged):
+    """Returns a column's value for each row: plain values or arrays, and lists for text."""
+    if isinstance(column, RaggedColumn):
         ends = np.cumsum(column.counts)
-        cut = zip((ends - column.counts).tolist(), ends.tolist(), column.listed.tolist(),
-                  strict=True)  # fmt: skip
+        ranges = zip((ends - column.counts).tolist(), ends.tolist(), column.listed.tolist(),
+                     strict=True)  # fmt: skip
         flat = column.values.tolist() if column.values.dtype == object else column.values
-        return [flat[a:b] if listed else flat[a] for a, b, listed in cut]
+        return [flat[start:end] if listed else flat[start] for start, end, listed in ranges]
     if column.dtype == object or (column.ndim == 1 and column.dtype != np.float32):
         plain: list[Any] = column.tolist()
         return plain
-    # Bare float32 are written with as many digits as they have.
+    # A float32 stays one, as JSON then gets only the digits that a float32 has.
     return list(np.ascontiguousarray(column))

@@ -1,22 +1,22 @@
-"""Which format a path is, by its extension alone; Arrow's library is imported if it is needed."""
+"""Chooses the format of a path by its extension. pyarrow is imported only if a path needs it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.results import Records
+from hsoftmax.scoring.results import RowResults
 
 from . import csv, ndjson, npy
 from .columns import Columns
-from .reader import Source
-from .record_schema import Layout
+from .pyarrow_check import has_pyarrow
+from .reader import RowReader
+from .record_schema import RecordSchema
 
-Encode = Callable[[Records, Layout], bytes]
-Assemble = Callable[[Iterable[Path], BinaryIO, Layout], None]
+Encode = Callable[[RowResults, RecordSchema], bytes]
+Assemble = Callable[[Iterable[Path], BinaryIO, RecordSchema], None]
 
 EXTENSIONS = {
     ".ndjson": "ndjson",
@@ -29,105 +29,116 @@ EXTENSIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """How records are written: a chunk's bytes, and shards put together.
+class OutputFormat:
+    """A format's writer.
 
     Attributes:
-        columnar: every record has the same fields of the same kind
-        mute: it has no room for what is wrong with a row
+        encode: returns a batch of results as the bytes of a shard
+        assemble: writes shards as one file
+        columnar: True if every record has the same fields of the same types
+        holds_errors: True if a record has room for its row's error
     """
 
     name: str
     encode: Encode
     assemble: Assemble
     columnar: bool = True
-    mute: bool = False
+    holds_errors: bool = True
 
 
-def find_format(path: Path) -> Format:
-    """The format of an output. Raises CallError for an extension that is none."""
-    match _name(path):
+def find_format(path: Path) -> OutputFormat:
+    """Returns the format of an output. Raises CallError for an unknown extension."""
+    match _format_name(path):
         case "ndjson":
-            return Format("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
+            return OutputFormat("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
         case "csv":
-            return Format("csv", csv.encode, csv.assemble)
+            return OutputFormat("csv", csv.encode, csv.assemble)
         case "npy":
-            return Format("npy", npy.encode, npy.assemble, mute=True)
+            return OutputFormat("npy", npy.encode, npy.assemble, holds_errors=False)
         case name:
-            expect_arrow(name)
+            _expect_pyarrow(name)
             from . import arrow_writer
 
-            parquet = name == "parquet"
-            put = arrow_writer.assemble_parquet if parquet else arrow_writer.assemble_arrow
-            return Format(name, arrow_writer.encode, put)
+            is_parquet = name == "parquet"
+            assemble = arrow_writer.assemble_parquet if is_parquet else arrow_writer.assemble_arrow
+            return OutputFormat(name, arrow_writer.encode, assemble)
 
 
 def find_inputs(path: Path) -> tuple[Path, ...]:
-    """The file, or the files of a folder by name, all of one format. Raises CallError."""
+    """Returns the file, or the files of a folder by name.
+
+    Raises:
+        CallError: there is no such file, or the folder's files are not all of one format.
+    """
     if not path.is_dir():
         if not path.is_file():
             raise CallError(f"{path}: expected a file or a folder, got none")
-        _name(path)
+        _format_name(path)
         return (path,)
-    found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in EXTENSIONS)
-    if not found:
-        raise CallError(f"{path}: expected files ending in {_known()}, got none")
-    if len(kinds := sorted({EXTENSIONS[p.suffix] for p in found})) > 1:
-        raise CallError(f"{path}: expected files of one format, got {' and '.join(kinds)}")
-    return tuple(found)
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in EXTENSIONS)
+    if not files:
+        raise CallError(f"{path}: expected files ending in {_known_extensions()}, got none")
+    if len(names := sorted({EXTENSIONS[p.suffix] for p in files})) > 1:
+        raise CallError(f"{path}: expected files of one format, got {' and '.join(names)}")
+    return tuple(files)
 
 
 def open_inputs(
-    files: Sequence[Path], columns: Columns, facts: Facts, *, labelled: bool = False
-) -> Source:
-    """The source of rows. Raises CallError where a file does not fit its name or the bundle."""
-    match name := _name(files[0]):
-        case "ndjson":
-            return ndjson.open_source(files, columns, facts)
-        case "csv":
-            return csv.open_source(files, columns, facts, labelled=labelled)
-        case "npy":
-            return npy.open_source(files, columns, facts)
-        case _:
-            expect_arrow(name)
-            from . import arrow_reader
+    files: Sequence[Path], columns: Columns, bundle_info: BundleInfo, *, labelled: bool = False
+) -> RowReader:
+    """Opens the input files, all of one format.
 
-            return arrow_reader.open_source(files, columns, facts)
-
-
-def recognise(files: Sequence[Path], columns: Columns) -> Columns:
-    """The columns where rows may be named by `custom_id`, or be requests with a `body`.
-
-    Raises CallError where the first file is not what its name says.
+    Raises:
+        CallError: a file is not what its extension says, or does not fit the bundle.
     """
-    match name := _name(files[0]):
+    match name := _format_name(files[0]):
         case "ndjson":
-            return ndjson.recognised(files[0], columns)
+            return ndjson.open_reader(files, columns, bundle_info)
         case "csv":
-            return csv.recognised(files[0], columns)
+            return csv.open_reader(files, columns, bundle_info, labelled=labelled)
         case "npy":
-            return npy.recognised(files[0], columns)
+            return npy.open_reader(files, columns, bundle_info)
         case _:
-            expect_arrow(name)
+            _expect_pyarrow(name)
             from . import arrow_reader
 
-            return arrow_reader.recognised(files[0], columns)
+            return arrow_reader.open_reader(files, columns, bundle_info)
 
 
-def expect_arrow(name: str) -> None:
-    """Raise ScoringError unless what reads and writes this format is installed."""
-    if find_spec("pyarrow") is None:
+def detect_columns(files: Sequence[Path], columns: Columns) -> Columns:
+    """Adapts the columns to rows with `custom_id` for the id, or with a `body` as in requests.
+
+    Raises:
+        CallError: the first file is not what its extension says.
+    """
+    match name := _format_name(files[0]):
+        case "ndjson":
+            return ndjson.detect_columns(files[0], columns)
+        case "csv":
+            return csv.detect_columns(files[0], columns)
+        case "npy":
+            return npy.detect_columns(files[0], columns)
+        case _:
+            _expect_pyarrow(name)
+            from . import arrow_reader
+
+            return arrow_reader.detect_columns(files[0], columns)
+
+
+def _expect_pyarrow(name: str) -> None:
+    """Raises ScoringError unless the library that reads and writes this format is installed."""
+    if not has_pyarrow():
         raise ScoringError(
             f"{name}: expected the package pyarrow, which is not installed: pip install '.[arrow]'"
         )
 
 
-def _name(path: Path) -> str:
+def _format_name(path: Path) -> str:
     try:
         return EXTENSIONS[path.suffix]
     except KeyError:
-        raise CallError(f"{path}: expected a name ending in {_known()}") from None
+        raise CallError(f"{path}: expected a name ending in {_known_extensions()}") from None
 
 
-def _known() -> str:
+def _known_extensions() -> str:
     return ", ".join(EXTENSIONS)

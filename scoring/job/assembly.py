@@ -1,7 +1,7 @@
-"""Shards put together as one output, on a thread beside the work that still makes them.
+"""Assembles shards into one output, on a thread beside the threads that still make shards.
 
-What it writes lies aside until the job names it: a run that stops leaves nothing that counts, and
-the next one begins with the first shard again.
+The output has a temporary name until the job commits it. A run that stops leaves nothing that
+counts, and the next run assembles from the first shard again.
 """
 
 import hashlib
@@ -15,127 +15,130 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from hsoftmax.scoring.errors import ScoringError, SpoiledShard
+from hsoftmax.scoring.errors import CorruptShard, ScoringError
 
 from .checkpoint import Shard
-from .output import Delivery
+from .output import OutputSpec
 from .workspace import Workspace, sync, sync_folder
 
-_LOOK = 0.1  # seconds
+_PROGRESS_INTERVAL_S = 0.1
+
+# Called with each piece of data before it is written.
+OnWrite = Callable[[Any], None]
 
 
-# Called with what is written, before it is.
-See = Callable[[Any], None]
+class _ObservedFile(io.BufferedWriter):
+    """A file, written from start to end, that passes each piece to `on_write`."""
 
-
-class _Seen(io.BufferedWriter):
-    """A file that is written from its first byte to its last, under somebody's eyes."""
-
-    def __init__(self, path: Path, see: See) -> None:
+    def __init__(self, path: Path, on_write: OnWrite) -> None:
         super().__init__(io.FileIO(path, "w"), 2**20)
-        self._see = see
+        self._on_write = on_write
 
-    def write(self, data: Any, /) -> int:  # noqa: ANN401  bytes, or what lies in memory like them
-        self._see(data)
+    def write(self, data: Any, /) -> int:  # noqa: ANN401  bytes, or another buffer
+        self._on_write(data)
         return super().write(data)
 
 
-class Assembly:
-    """Takes shards in order as they are finished; what stopped it is raised at the next one.
+class Assembler:
+    """Assembles shards in the order in which they are added.
 
-    Left before its result is asked for, it stops where it is.
+    An error is raised at the next `add`, or by `result`. A block that ends before it has called
+    `result` cancels the assembly.
     """
 
-    def __init__(self, delivery: Delivery, workspace: Workspace) -> None:
+    def __init__(self, output: OutputSpec, workspace: Workspace) -> None:
         self._shards: SimpleQueue[Shard | None] = SimpleQueue()
-        self._left = False
+        self._cancelled = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assemble")
         self._sha256 = self._thread.submit(
-            put_together, delivery, workspace, self._taken(), self._expect_wanted
+            assemble_output, output, workspace, self._queued(), self._expect_not_cancelled
         )
 
     def add(self, shard: Shard) -> None:
-        """A shard that is in its place. Raises what `put_together` does."""
+        """Queues a committed shard. Raises as `assemble_output` does."""
         if self._sha256.done():
             self._sha256.result()
         self._shards.put(shard)
 
-    def result(self, meanwhile: Callable[[], None] = lambda: None) -> str:
-        """The output's SHA-256, when all shards that were added are in it.
+    def result(self, on_wait: Callable[[], None] = lambda: None) -> str:
+        """Waits until all added shards are in the output, and returns the output's SHA-256.
 
-        Raises as `add`, and what `meanwhile` does, which is called several times a second.
+        `on_wait` is called several times a second, and may raise to give up.
+
+        Raises as `add`.
         """
         self._shards.put(None)
-        while not wait([self._sha256], timeout=_LOOK).done:
-            meanwhile()
+        while not wait([self._sha256], timeout=_PROGRESS_INTERVAL_S).done:
+            on_wait()
         return self._sha256.result()
 
-    def _taken(self) -> Iterator[Shard]:
+    def _queued(self) -> Iterator[Shard]:
         while (shard := self._shards.get()) is not None:
-            self._expect_wanted()
+            self._expect_not_cancelled()
             yield shard
-        self._expect_wanted()
+        self._expect_not_cancelled()
 
-    def _expect_wanted(self) -> None:
-        if self._left:
+    def _expect_not_cancelled(self) -> None:
+        if self._cancelled:
             raise ScoringError("assembly: expected to be asked for its result, was left")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left = True
+        self._cancelled = True
         self._shards.put(None)
         self._thread.shutdown(wait=True)
 
 
-def put_together(
-    delivery: Delivery,
+def assemble_output(
+    output: OutputSpec,
     workspace: Workspace,
     shards: Iterable[Shard],
-    expect_wanted: Callable[[], None] = lambda: None,
+    expect_not_cancelled: Callable[[], None] = lambda: None,
 ) -> str:
-    """Write all shards aside as one file, or each as one of a folder; one is there in any case.
+    """Writes all shards as one temporary file, or each as one file of a temporary folder.
 
-    Returns the SHA-256 of its bytes; of a folder, of those of its files one after another.
+    Without any shard it writes an empty output. It returns the SHA-256 of the file, or of the
+    folder's files one after another.
 
-    Raises what `expect_wanted` does, which is called at every write, and:
-        SpoiledShard: a shard is not what was written.
+    Raises whatever `expect_not_cancelled` raises, which is called at every write, and:
+        CorruptShard: a shard's bytes are not those that were written.
     """
     digest = hashlib.sha256()
 
-    def see(data: Any) -> None:  # noqa: ANN401  as above
-        expect_wanted()
+    def on_write(data: Any) -> None:  # noqa: ANN401  as above
+        expect_not_cancelled()
         digest.update(data)
 
-    write = partial(_write, delivery, see)
-    paths = (_checked(workspace, shard) for shard in shards)
-    aside = workspace.aside_of_assembled
-    if not delivery.folder:
-        write(paths, aside)
+    write = partial(_write, output, on_write)
+    paths = (_verified_path(workspace, shard) for shard in shards)
+    temp_path = workspace.temp_assembled
+    if not output.is_folder:
+        write(paths, temp_path)
         return digest.hexdigest()
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    for i, shard in enumerate(chain([next(paths, None)], paths)):
-        part = aside / f"part-{i:05}.{delivery.format.name}"
-        write([shard] if shard else [], part)
-    sync_folder(aside)
+    shutil.rmtree(temp_path, ignore_errors=True)
+    temp_path.mkdir()
+    for i, path in enumerate(chain([next(paths, None)], paths)):
+        write([path] if path else [], temp_path / f"part-{i:05}.{output.format.name}")
+    sync_folder(temp_path)
     return digest.hexdigest()
 
 
-def _write(delivery: Delivery, see: See, shards: Iterable[Path], path: Path) -> None:
-    with _Seen(path, see) as file:
-        delivery.format.assemble(shards, file, delivery.layout)
+def _write(output: OutputSpec, on_write: OnWrite, shards: Iterable[Path], path: Path) -> None:
+    with _ObservedFile(path, on_write) as file:
+        output.format.assemble(shards, file, output.record_schema)
         file.flush()
         sync(file.fileno())
 
 
-def _checked(workspace: Workspace, shard: Shard) -> Path:
+def _verified_path(workspace: Workspace, shard: Shard) -> Path:
+    """Returns the shard's path. Raises CorruptShard unless its SHA-256 is as recorded."""
     path = workspace.shard(shard.number)
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != shard.sha256:
-        raise SpoiledShard(
+        raise CorruptShard(
             shard.number,
             f"{path.name}: expected SHA-256 {shard.sha256}, got {got}: the disk changed it; "
             "run again with --resume",

@@ -1,11 +1,11 @@
-"""The ledger of a job: which shards are finished, and what it was that they are shards of.
+"""The checkpoint of a job: its identity and its finished shards, in SQLite.
 
-SQLite, write-ahead, synced at every commit. A shard is recorded after its file is in place, in one
-transaction with its sums and its errors: what the ledger says is finished, is.
+It uses a write-ahead log and syncs every commit. A shard is recorded after its file is in place, in
+one transaction with its sums and its error records, so a recorded shard is always whole. A
+checkpoint of an older schema is brought up to date when it is opened.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,23 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring.formats import Position
+from hsoftmax.scoring.migrations import Migrations, open_database
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.row_batch import RowId
 
-_SCHEMA = """
-CREATE TABLE job (identity TEXT NOT NULL);
-CREATE TABLE shards (number INTEGER PRIMARY KEY, rows INTEGER, scored INTEGER, failed INTEGER,
-    size INTEGER, sha256 TEXT, file INTEGER, "offset" INTEGER, line INTEGER);
-CREATE TABLE tallies (shard INTEGER, sequence, words INTEGER, oov INTEGER, failed INTEGER,
-    log_prob REAL);
-CREATE TABLE flaws (shard INTEGER, record TEXT);
-CREATE TABLE assembled (summary TEXT NOT NULL);
-"""
+MIGRATIONS: Migrations = [
+    [
+        "CREATE TABLE IF NOT EXISTS job (identity TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, rows INTEGER,"
+        " scored INTEGER, failed INTEGER, size INTEGER, sha256 TEXT, file INTEGER,"
+        ' "offset" INTEGER, line INTEGER)',
+        "CREATE TABLE IF NOT EXISTS tallies (shard INTEGER, sequence, words INTEGER, oov INTEGER,"
+        " failed INTEGER, log_prob REAL)",
+        "CREATE TABLE IF NOT EXISTS flaws (shard INTEGER, record TEXT)",
+        "CREATE TABLE IF NOT EXISTS assembled (summary TEXT NOT NULL)",
+    ],
+]
+_SHARD_COLUMNS = 'number, rows, scored, failed, size, sha256, file, "offset", line'
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A finished shard: what is in its file, and where the next one's rows begin."""
+    """A finished shard: the counts, size and hash of its file, and the position after its rows."""
 
     number: int
     rows: int
@@ -40,59 +45,55 @@ class Shard:
     end: Position
 
 
-class Ledger:
-    """One job's; used by one thread at a time."""
+class CheckpointStore:
+    """The checkpoint of one job. One thread at a time may use it.
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error:
-            self._db.close()
-            raise
+    Raises:
+        sqlite3.Error: the file is no database, or cannot be written.
+        NewerSchema: a newer version of hsoftmax wrote it.
+    """
+
+    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
+        self._db = open_database(path, migrations, str(path))
 
     def close(self) -> None:
         self._db.close()
 
     def identity(self) -> dict[str, Any] | None:
-        """What the job was, None where none has begun."""
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchone():
-            return None
-        found = self._db.execute("SELECT identity FROM job").fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        """Returns the job's identity, or None if no job has begun."""
+        row = self._db.execute("SELECT identity FROM job").fetchone()
+        return None if row is None else dict(json.loads(row[0]))
 
     def begin(self, identity: Mapping[str, Any]) -> None:
-        """A new job, in a new file."""
-        self._db.execute("BEGIN")
-        for statement in _SCHEMA.split(";"):
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO job VALUES (?)", [json.dumps(identity)])
-        self._db.execute("COMMIT")
+        """Records the identity of a new job, in a new file."""
+        self._db.execute("INSERT INTO job (identity) VALUES (?)", [json.dumps(identity)])
 
     def shards(self) -> list[Shard]:
-        """Those that are finished, in order, from the first one on without a gap."""
-        rows = self._db.execute("SELECT * FROM shards ORDER BY number")
+        """Returns the finished shards in order, from the first one on without a gap."""
+        rows = self._db.execute(f"SELECT {_SHARD_COLUMNS} FROM shards ORDER BY number")
         return [_shard(*row) for row in rows]
 
-    def record(self, shard: Shard, tallies: Mapping[Id, Tally], flaws: Iterable[str]) -> None:
-        """Say that a shard is finished."""
+    def record(self, shard: Shard, tallies: Mapping[RowId, Tally], flaws: Iterable[str]) -> None:
+        """Records a finished shard with its sums and its error records."""
         number, end = shard.number, shard.end
         self._db.execute("BEGIN")
         self._db.execute(
-            "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO shards ({_SHARD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [number, shard.rows, shard.scored, shard.failed, shard.size, shard.sha256,
              end.file, end.offset, end.line],
         )  # fmt: skip
         self._db.executemany(
-            "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tallies (shard, sequence, words, oov, failed, log_prob)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             [(number, name, t.words, t.oov, t.failed, t.log_prob) for name, t in tallies.items()],
         )
-        self._db.executemany("INSERT INTO flaws VALUES (?, ?)", [(number, f) for f in flaws])
+        self._db.executemany(
+            "INSERT INTO flaws (shard, record) VALUES (?, ?)", [(number, f) for f in flaws]
+        )
         self._db.execute("COMMIT")
 
     def forget(self, number: int) -> None:
-        """This shard and those after it are to be made again."""
+        """Drops a shard and all after it, so that they are made again."""
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM shards WHERE number >= ?", [number])
         for table in ("tallies", "flaws"):
@@ -100,8 +101,8 @@ class Ledger:
         self._db.execute("DELETE FROM assembled")
         self._db.execute("COMMIT")
 
-    def sequences(self) -> Iterator[tuple[Id, Tally]]:
-        """The sums of each sequence, in the order of their first rows."""
+    def sequences(self) -> Iterator[tuple[RowId, Tally]]:
+        """Yields the sums of each sequence, in the order of their first rows."""
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS totals (first INTEGER PRIMARY KEY, sequence,"
             " words, oov, failed, log_prob)"
@@ -112,26 +113,27 @@ class Ledger:
             yield row[1], Tally(*row[2:])
 
     def flaws(self) -> Iterator[str]:
-        """The error records of formats that have no room for them, in order."""
+        """Yields the error records that go into a file beside the output, in order."""
         for (record,) in self._db.execute("SELECT record FROM flaws ORDER BY rowid"):
             yield record
 
     def summary(self) -> dict[str, Any] | None:
-        """What was said when the output was put together, None until then."""
-        found = self._db.execute("SELECT summary FROM assembled").fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        """Returns the summary of the assembled output, or None if it is not assembled."""
+        row = self._db.execute("SELECT summary FROM assembled").fetchone()
+        return None if row is None else dict(json.loads(row[0]))
 
     def assembled(self, summary: Mapping[str, Any]) -> None:
+        """Records the summary of the assembled output."""
         self._db.execute("DELETE FROM assembled")
-        self._db.execute("INSERT INTO assembled VALUES (?)", [json.dumps(summary)])
+        self._db.execute("INSERT INTO assembled (summary) VALUES (?)", [json.dumps(summary)])
 
     def _totals(self) -> Iterator[tuple[Any, ...]]:
         rows = self._db.execute(
             "SELECT sequence, rowid, words, oov, failed, log_prob FROM tallies"
             " ORDER BY sequence, rowid"
         )
-        for name, some in groupby(rows, key=lambda row: row[0]):
-            parts = list(some)
+        for name, group in groupby(rows, key=lambda row: row[0]):
+            parts = list(group)
             total = sum((Tally(*row[2:]) for row in parts), Tally())
             yield (parts[0][1], name, total.words, total.oov, total.failed, total.log_prob)
 

@@ -1,6 +1,7 @@
-"""Waiting for the disk beside the work: a shard is synced, renamed and recorded on a thread.
+"""Commits finished shards on a background thread: fsync, rename, checkpoint.
 
-One at a time and in order, so that the ledger never has a gap.
+Waiting for the disk there leaves the other threads to the scoring. Shards are committed one at a
+time and in order, so that the checkpoint never has a gap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,44 +12,50 @@ from types import TracebackType
 from typing import Self
 
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.row_batch import RowId
 
-from .checkpoint import Ledger, Shard
-from .workspace import Workspace, settle
+from .checkpoint import CheckpointStore, Shard
+from .workspace import Workspace, sync_and_rename
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A shard whose file lies aside, and what goes into the ledger with it."""
+class WrittenShard:
+    """A shard in a temporary file, and what the checkpoint will record with it."""
 
-    aside: Path
+    temp_path: Path
     shard: Shard
-    tallies: Mapping[Id, Tally]
-    flaws: Sequence[str]
+    tallies: Mapping[RowId, Tally]
+    error_records: Sequence[str]
 
 
-class Settling:
-    """Holds the ledger until it is left; what fails is raised at the next shard, or on leaving.
+class Committer:
+    """Commits shards; until it is closed, nothing else may use the checkpoint.
 
-    `then` is called on its thread with each shard that is settled.
+    An error is raised at the next `commit`, or when the block ends. `on_committed` is called with
+    each committed shard, on the background thread.
     """
 
-    def __init__(self, workspace: Workspace, ledger: Ledger, then: Callable[[Shard], None]) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        checkpoint: CheckpointStore,
+        on_committed: Callable[[Shard], None],
+    ) -> None:
         self._workspace = workspace
-        self._ledger = ledger
-        self._then = then
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="settle")
+        self._checkpoint = checkpoint
+        self._on_committed = on_committed
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._last: Future[None] | None = None
 
-    def settle(self, written: Written) -> None:
-        """Begin with this shard as soon as the one before is settled."""
+    def commit(self, written: WrittenShard) -> None:
+        """Waits for the shard before, then starts to commit this one."""
         self._wait()
-        self._last = self._thread.submit(self._settle, written)
+        self._last = self._thread.submit(self._commit, written)
 
-    def _settle(self, written: Written) -> None:
-        settle(written.aside, self._workspace.shard(written.shard.number))
-        self._ledger.record(written.shard, written.tallies, written.flaws)
-        self._then(written.shard)
+    def _commit(self, written: WrittenShard) -> None:
+        sync_and_rename(written.temp_path, self._workspace.shard(written.shard.number))
+        self._checkpoint.record(written.shard, written.tallies, written.error_records)
+        self._on_committed(written.shard)
 
     def _wait(self) -> None:
         last, self._last = self._last, None

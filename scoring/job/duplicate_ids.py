@@ -1,8 +1,8 @@
-"""A first look at all rows: how many there are, and which repeat the id of one before.
+"""Counts all rows, and finds those whose id an earlier row has, before any row is scored.
 
-    ids ─ 128 bits each ─> a file ─ a part of them at a time, sorted ─> [repeats, 2], a file
+    ids ─ hashed to 128 bits ─> a file ─ sorted, a part of them at a time ─> [duplicates, 2], a file
 
-Memory is bounded whatever the number of rows. Rows without an id repeat nothing.
+Memory is bounded for any number of rows. Rows without an id are never duplicates.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,111 +13,131 @@ from pathlib import Path
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Int64
-from hsoftmax.scoring.errors import Flaw
-from hsoftmax.scoring.formats import Source
-from hsoftmax.scoring.row_batch import Id, Rows
+from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.formats import RowReader
+from hsoftmax.scoring.row_batch import RowBatch, RowId
 
-from .workspace import place, sync
+from .workspace import rename_durably, sync
 
-_WORDS = 2  # of 64 bits, that stand for an id
-_NONE = bytes(8 * _WORDS)
-_SORTED_AT_ONCE = 2**21  # ids
-_READ_AT_ONCE = 2**18
+_HASH_WORDS = 2  # 64-bit words in the hash of an id
+_NO_ID = bytes(8 * _HASH_WORDS)
+_MAX_SORTED_IDS = 2**21
+_MAX_READ_IDS = 2**18
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What was seen; `repeated` has the number of each such row, and of the first of its id."""
+class DuplicateIds:
+    """The rows that repeat an id.
+
+    Attributes:
+        rows: how many rows the whole input has
+        duplicates: [duplicates, 2], ascending: the number of such a row, and of the first row
+            with the same id; both count from 0
+    """
 
     rows: int
-    repeated: Int64
+    duplicates: Int64
 
 
-def make_survey(source: Source, path: Path, look_up: Callable[[], None]) -> Survey:
-    """Look at all rows, and keep what is seen at `path`; `look_up` is called again and again."""
-    spill, aside = path.with_suffix(".ids"), path.with_suffix(".tmp")
-    rows = 0
-    with spill.open("wb") as file:
-        for ids in source.ids():
-            file.write(b"".join(map(_digest, ids)))
-            rows += len(ids)
-            look_up()
-    found = [_repeated(spill, part, of, look_up) for of in [_parts(rows)] for part in range(of)]
-    repeated = np.concatenate(found)
-    with aside.open("wb") as file:
-        np.save(file, np.vstack([[rows, 0], repeated[np.argsort(repeated[:, 0])]]))
+def find_duplicate_ids(
+    reader: RowReader, path: Path, check_cancelled: Callable[[], None]
+) -> DuplicateIds:
+    """Reads the ids of all rows, and writes the duplicates to `path`.
+
+    `check_cancelled` is called after each batch of ids, and may raise to stop.
+    """
+    hashes_path, temp_path = path.with_suffix(".ids"), path.with_suffix(".tmp")
+    rows = _write_hashes(reader, hashes_path, check_cancelled)
+    parts = max(1, -(-rows // _MAX_SORTED_IDS))
+    duplicates = np.concatenate(
+        [_duplicates_in_part(hashes_path, part, parts, check_cancelled) for part in range(parts)]
+    )
+    with temp_path.open("wb") as file:
+        np.save(file, np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]]))
         file.flush()
         sync(file.fileno())
-    place(aside, path)
-    spill.unlink()
-    return read_survey(path)
+    rename_durably(temp_path, path)
+    hashes_path.unlink()
+    return read_duplicate_ids(path)
 
 
-def read_survey(path: Path) -> Survey:
-    """What `make_survey` has kept; the repeats stay on disk."""
-    kept: Int64 = np.load(path, mmap_mode="r")
-    return Survey(int(kept[0, 0]), kept[1:])
+def read_duplicate_ids(path: Path) -> DuplicateIds:
+    """Reads a file of `find_duplicate_ids`; the duplicates are mapped, not loaded."""
+    stored: Int64 = np.load(path, mmap_mode="r")
+    return DuplicateIds(int(stored[0, 0]), stored[1:])
 
 
-def without_repeats(rows: Rows, first_row: int, repeated: Int64) -> Rows:
-    """The rows with a flaw in each that repeats an id; `first_row` is the first one's number."""
-    start, stop = np.searchsorted(repeated[:, 0], [first_row, first_row + len(rows)])
+def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBatch:
+    """Returns the rows with an error in each that repeats an id; `first_row` is their number."""
+    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(rows)])
     if start == stop:
         return rows
-    flaws = {
-        row - first_row: _flaw(rows.ids[row - first_row], first)
-        for row, first in repeated[start:stop].tolist()
+    row_errors = {
+        row - first_row: _duplicate_error(rows.ids[row - first_row], first)
+        for row, first in duplicates[start:stop].tolist()
     }
     kept = np.ones(len(rows), dtype=np.bool_)
-    kept[list(flaws)] = False
+    kept[list(row_errors)] = False
     return replace(
         rows,
         target=rows.target[np.repeat(kept, rows.counts)],
         counts=np.where(kept, rows.counts, 0),
-        oov=rows.oov - flaws.keys(),
-        flaws={**flaws, **rows.flaws},
+        oov=rows.oov - row_errors.keys(),
+        row_errors={**row_errors, **rows.row_errors},
     )
 
 
-def _flaw(id: Id, first: int) -> Flaw:
+def _duplicate_error(id: RowId, first: int) -> RowError:
     shown = repr(id if not isinstance(id, str) or len(id) <= 60 else id[:60] + "…")
-    return Flaw("duplicate_id", f"id: expected each once, got {shown} again, as in row {first + 1}")
+    return RowError(
+        "duplicate_id", f"id: expected each once, got {shown} again, as in row {first + 1}"
+    )
 
 
-def _digest(id: Id) -> bytes:
-    """An integer is not the text that looks like it."""
+def _write_hashes(reader: RowReader, path: Path, check_cancelled: Callable[[], None]) -> int:
+    """Writes the hash of every row's id. Returns the number of rows."""
+    rows = 0
+    with path.open("wb") as file:
+        for ids in reader.ids():
+            file.write(b"".join(map(_hash, ids)))
+            rows += len(ids)
+            check_cancelled()
+    return rows
+
+
+def _hash(id: RowId) -> bytes:
+    """Hashes an id. An integer's hash differs from that of its digits as text."""
     if id is None:
-        return _NONE
-    told = id.encode("utf-8", "surrogatepass") if isinstance(id, str) else b"%d\0" % id
-    return blake2b(told, digest_size=8 * _WORDS, person=type(id).__name__.encode()[:16]).digest()
+        return _NO_ID
+    content = id.encode("utf-8", "surrogatepass") if isinstance(id, str) else b"%d\0" % id
+    person = type(id).__name__.encode()[:16]
+    return blake2b(content, digest_size=8 * _HASH_WORDS, person=person).digest()
 
 
-def _parts(rows: int) -> int:
-    return max(1, -(-rows // _SORTED_AT_ONCE))
-
-
-def _repeated(spill: Path, part: int, of: int, look_up: Callable[[], None]) -> Int64:
-    """[repeats, 2] of the ids that belong to this part of them."""
-    numbers, words = [np.empty(0, np.int64)], [np.empty((0, _WORDS), np.uint64)]
-    for first, some in _read(spill):
-        mine = np.flatnonzero((some[:, 0] % of == part) & some.any(axis=1))
-        numbers.append(first + mine)
-        words.append(some[mine])
-        look_up()
+def _duplicates_in_part(
+    path: Path, part: int, parts: int, check_cancelled: Callable[[], None]
+) -> Int64:
+    """Returns [duplicates, 2] of the ids whose hash falls into this part of them."""
+    numbers, words = [np.empty(0, np.int64)], [np.empty((0, _HASH_WORDS), np.uint64)]
+    for first, hashes in _read_hashes(path):
+        in_part = np.flatnonzero((hashes[:, 0] % parts == part) & hashes.any(axis=1))
+        numbers.append(first + in_part)
+        words.append(hashes[in_part])
+        check_cancelled()
     number, word = np.concatenate(numbers), np.concatenate(words)
     order = np.lexsort((number, word[:, 1], word[:, 0]))
     number, word = number[order], word[order]
-    again = np.zeros(len(number), dtype=np.bool_)
-    again[1:] = (word[1:] == word[:-1]).all(axis=1)
-    firsts = number[np.maximum.accumulate(np.where(again, 0, np.arange(len(number))))]
-    return np.column_stack([number[again], firsts[again]])
+    repeats = np.zeros(len(number), dtype=np.bool_)
+    repeats[1:] = (word[1:] == word[:-1]).all(axis=1)
+    firsts = number[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(number))))]
+    return np.column_stack([number[repeats], firsts[repeats]])
 
 
-def _read(spill: Path) -> Iterator[tuple[int, Array]]:
-    """(number of the first row, [rows, words]) of what was written."""
+def _read_hashes(path: Path) -> Iterator[tuple[int, Array]]:
+    """Yields (number of the first row, [rows, words])."""
     first = 0
-    with spill.open("rb") as file:
-        while content := file.read(8 * _WORDS * _READ_AT_ONCE):
-            some = np.frombuffer(content, dtype=np.uint64).reshape(-1, _WORDS)
-            yield first, some
-            first += len(some)
+    with path.open("rb") as file:
+        while content := file.read(8 * _HASH_WORDS * _MAX_READ_IDS):
+            hashes = np.frombuffer(content, dtype=np.uint64).reshape(-1, _HASH_WORDS)
+            yield first, hashes
+            first += len(hashes)

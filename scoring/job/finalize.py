@@ -1,150 +1,144 @@
-"""The end of a job: counts checked, one rename, and a summary beside it."""
+"""Ends a job: checks the row counts, renames the output into place, writes the summary beside it.
+
+`runner` calls it when all shards are finished, and the service for jobs that end early.
+"""
 
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from hsoftmax.scoring.errors import InputChanged, ScoringError, SpoiledShard
+from hsoftmax.scoring.errors import InputChanged, ScoringError
 from hsoftmax.scoring.perplexity import Tally
 
-from .assembly import put_together
-from .checkpoint import Ledger, Shard
-from .output import Delivery
-from .spec import Order, expect_same, fingerprint
-from .workspace import Workspace, hold, place, remove, whole, workspace_of
+from .assembly import assemble_output
+from .checkpoint import CheckpointStore, Shard
+from .job_run import JobRun, open_run
+from .output import OutputSpec
+from .spec import JobSpec, expect_same_job, fingerprint
+from .workspace import intact_shards, remove_workspace, rename_durably, workspace_path
 
-Put = Callable[[], str]  # all finished shards aside as the output; its SHA-256
+# Writes all finished shards as one temporary output. Returns its SHA-256.
+AssembleOutput = Callable[[], str]
 
 
-def summary_of(output: Path) -> Path:
+def summary_path(output: Path) -> Path:
     return output.with_name(output.name + ".summary.json")
 
 
-def sequences_of(output: Path) -> Path:
+def sequences_path(output: Path) -> Path:
     return output.with_name(output.name + ".sequences.ndjson")
 
 
-def errors_of(output: Path) -> Path:
+def errors_path(output: Path) -> Path:
     return output.with_name(output.name + ".errors.ndjson")
 
 
-def is_complete(output: Path, workspace: Workspace, ledger: Ledger) -> bool:
-    """Whether only the sweeping up is left."""
-    summary = ledger.summary()
-    return summary is not None and (workspace.assembled.exists() or _is(output, summary))
+def is_assembled(run: JobRun) -> bool:
+    """True if the output is assembled, so that only publishing and cleaning up are left."""
+    summary = run.checkpoint.summary()
+    if summary is None:
+        return False
+    return run.workspace.assembled.exists() or _is_whole(run.output.path, summary)
 
 
-def record(
-    order: Order, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
-) -> None:
-    """Let the ledger say that the output is put together, with all rows of an unchanged input."""
-    if fingerprint(order.source.files) != identity["input"]:
-        raise InputChanged("input: expected it to stay as it was, got a change while it was read")
-    _expect_all_rows(order, ledger.shards())
-    _record(order.delivery, workspace, ledger, identity, put)
-
-
-def conclude(delivery: Delivery) -> dict[str, Any] | None:
-    """Put in its place what is finished of a job that will not go on; None if nothing is.
-
-    It needs neither the input nor the bundle, and may be called again if it stopped in here.
+def commit_output(spec: JobSpec, run: JobRun, assemble: AssembleOutput) -> None:
+    """Assembles the output and records its summary.
 
     Raises:
-        SpoiledShard: there is one shard less now; call it again.
-        ScoringError, OSError: it stopped; what is finished is kept.
+        InputChanged: the input is not what it was when the job began.
+        ScoringError: the shards do not hold all rows of the input.
     """
-    output = delivery.output
-    if not workspace_of(output).exists():
-        return _left(output)
-    with hold(output) as workspace:
-        try:
-            with closing(Ledger(workspace.ledger)) as ledger, forgetting(ledger):
-                return _concluded(delivery, workspace, ledger)
-        except sqlite3.Error as error:
-            raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
+    if fingerprint(spec.reader.files) != run.identity["input"]:
+        raise InputChanged("input: expected it to stay as it was, got a change while it was read")
+    _expect_all_rows(spec, run.checkpoint.shards())
+    _commit_assembled(run, assemble)
 
 
-@contextmanager
-def forgetting(ledger: Ledger) -> Iterator[None]:
-    """A shard that the disk spoilt is no longer finished."""
-    try:
-        yield
-    except SpoiledShard as spoiled:
-        ledger.forget(spoiled.number)
-        raise
+def finalize_partial(output: OutputSpec) -> dict[str, Any] | None:
+    """Publishes the finished shards of a job that will not continue; returns its summary.
+
+    Returns None if no shard is finished. It needs neither the input nor the bundle. It may be
+    called again if an earlier call was interrupted.
+
+    Raises:
+        CorruptShard: a shard was corrupt and has been dropped; call this again.
+        ScoringError, OSError: it stopped; the finished shards are kept.
+    """
+    if not workspace_path(output.path).exists():
+        return _summary_if_whole(output.path)
+    with open_run(output, lambda workspace: CheckpointStore(workspace.checkpoint_path)) as run:
+        return _finalize(run)
 
 
-def _concluded(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any] | None:
-    identity = ledger.identity()
-    if identity is None:
-        return _left(delivery.output)
-    if not is_complete(delivery.output, workspace, ledger):
-        if not (shards := whole(workspace, ledger)):
-            return _left(delivery.output)
-        put = partial(put_together, delivery, workspace, shards)
-        _record(delivery, workspace, ledger, identity, put)
-    return deliver(delivery, workspace, ledger)
+def _finalize(run: JobRun) -> dict[str, Any] | None:
+    if run.checkpoint.identity() is None:
+        return _summary_if_whole(run.output.path)
+    if not is_assembled(run):
+        if not (shards := intact_shards(run.workspace, run.checkpoint)):
+            return _summary_if_whole(run.output.path)
+        _commit_assembled(run, lambda: assemble_output(run.output, run.workspace, shards))
+    return publish(run)
 
 
-def _record(
-    delivery: Delivery, workspace: Workspace, ledger: Ledger, identity: dict[str, Any], put: Put
-) -> None:
-    shards = ledger.shards()
+def _commit_assembled(run: JobRun, assemble: AssembleOutput) -> None:
+    shards = run.checkpoint.shards()
     _expect_sums(shards)
-    sha256 = put()
-    if delivery.folder:  # no folder can be renamed onto another
-        shutil.rmtree(workspace.assembled, ignore_errors=True)
-    place(workspace.aside_of_assembled, workspace.assembled)
-    ledger.assembled(_summary(delivery, workspace, ledger, shards, identity, sha256))
+    sha256 = assemble()
+    if run.output.is_folder:  # a folder cannot be renamed onto another
+        shutil.rmtree(run.workspace.assembled, ignore_errors=True)
+    rename_durably(run.workspace.temp_assembled, run.workspace.assembled)
+    run.checkpoint.assembled(_summary(run, shards, sha256))
 
 
-def deliver(delivery: Delivery, workspace: Workspace, ledger: Ledger) -> dict[str, Any]:
-    """Put what is put together in its place; may be called again for a job that stopped in here."""
-    summary = ledger.summary()
+def publish(run: JobRun) -> dict[str, Any]:
+    """Renames the assembled output into place and removes the workspace; returns the summary.
+
+    It may be called again for a job that was interrupted in here.
+    """
+    summary = run.checkpoint.summary()
     if summary is None:
-        raise ScoringError(f"{workspace.ledger}: expected the output's summary, got none")
-    if workspace.assembled.exists():
-        _write_beside(delivery, ledger, summary)
-        place(workspace.assembled, delivery.output)
-    remove(workspace)
+        raise ScoringError(
+            f"{run.workspace.checkpoint_path}: expected the output's summary, got none"
+        )
+    if run.workspace.assembled.exists():
+        _write_side_files(run, summary)
+        rename_durably(run.workspace.assembled, run.output.path)
+    remove_workspace(run.workspace)
     return summary
 
 
-def finished(order: Order, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The summary of the very job that left this output, None where there is none or it is gone.
+def finished_summary(spec: JobSpec, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the summary if this very job wrote the output that is there, else None.
 
     Raises:
-        CallError: it was another job that left it.
+        CallError: another job wrote it.
     """
-    summary = _summary_beside(order.output)
-    if summary is None or not order.output.exists():
+    summary = _read_summary(spec.output)
+    if summary is None or not spec.output.exists():
         return None
-    expect_same(identity, summary["job"])
-    return summary if _is(order.output, summary) else None
+    expect_same_job(identity, summary["job"])
+    return summary if _is_whole(spec.output, summary) else None
 
 
-def _left(output: Path) -> dict[str, Any] | None:
-    """The summary of the output that is there, if it is whole."""
-    summary = _summary_beside(output)
-    return summary if summary is not None and _is(output, summary) else None
+def _summary_if_whole(output: Path) -> dict[str, Any] | None:
+    """Returns the summary beside an output that is there and has the right size, else None."""
+    summary = _read_summary(output)
+    return summary if summary is not None and _is_whole(output, summary) else None
 
 
-def _summary_beside(output: Path) -> dict[str, Any] | None:
+def _read_summary(output: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(summary_of(output).read_text("utf-8")))
+        return dict(json.loads(summary_path(output).read_text("utf-8")))
     except (OSError, ValueError):
         return None
 
 
-def _is(output: Path, summary: dict[str, Any]) -> bool:
+def _is_whole(output: Path, summary: dict[str, Any]) -> bool:
     return output.exists() and _size(output) == summary["size"]
 
 
@@ -156,69 +150,66 @@ def _size(output: Path) -> int:
     return sum(path.stat().st_size for path in _files(output))
 
 
-def _expect_all_rows(order: Order, shards: list[Shard]) -> None:
-    """Every row is accounted for, as the input counts them."""
+def _expect_all_rows(spec: JobSpec, shards: list[Shard]) -> None:
+    """Raises ScoringError unless the shards have as many rows as the input says it has."""
     rows = sum(shard.rows for shard in shards)
-    if order.source.total not in (None, rows):
-        raise ScoringError(f"input: expected {order.source.total} rows, got {rows}")
+    if spec.reader.total not in (None, rows):
+        raise ScoringError(f"input: expected {spec.reader.total} rows, got {rows}")
 
 
 def _expect_sums(shards: list[Shard]) -> None:
-    """Every row of each shard is one or the other."""
+    """Raises ScoringError unless each row of each shard was either scored or failed."""
     for shard in shards:
         if shard.rows != shard.scored + shard.failed:
             raise ScoringError(f"shard {shard.number}: expected {shard.rows} rows, "
                                f"got {shard.scored} scored and {shard.failed} failed")  # fmt: skip
 
 
-def _summary(
-    delivery: Delivery,
-    workspace: Workspace,
-    ledger: Ledger,
-    shards: list[Shard],
-    identity: dict[str, Any],
-    sha256: str,
-) -> dict[str, Any]:
+def _summary(run: JobRun, shards: list[Shard], sha256: str) -> dict[str, Any]:
     summary = {
         "rows_in": sum(shard.rows for shard in shards),
         "scored": sum(shard.scored for shard in shards),
         "failed": sum(shard.failed for shard in shards),
-        "size": _size(workspace.assembled),
+        "size": _size(run.workspace.assembled),
         "sha256": sha256,
-        "model": delivery.model,
-        "task": delivery.task.name,
-        "job": identity,
+        "model": run.output.model,
+        "task": run.output.task.name,
+        "job": run.identity,
     }
-    if delivery.task.name == "perplexity":
-        corpus, count = Tally(), 0
-        for _, tally in ledger.sequences():
-            corpus, count = corpus + tally, count + 1
-        base = delivery.task.log_base
-        unit = {"log_base": "e" if base is None else base, "sequences": count}
-        summary |= {"corpus": {**corpus.report(base), **unit}}
+    if run.output.task.name == "perplexity":
+        summary |= {"corpus": _corpus_report(run)}
     return summary
 
 
-def _write_beside(delivery: Delivery, ledger: Ledger, summary: dict[str, Any]) -> None:
-    """The summary, and what the output has no place for."""
-    if delivery.task.name == "perplexity":
-        _write(sequences_of(delivery.output), _sequence_lines(delivery, ledger))
-    errors_of(delivery.output).unlink(missing_ok=True)
-    if delivery.errors_beside and summary["failed"]:
-        _write(errors_of(delivery.output), (flaw.encode() for flaw in ledger.flaws()))
-    _write(summary_of(delivery.output), [json.dumps(summary, indent=1).encode() + b"\n"])
+def _corpus_report(run: JobRun) -> dict[str, Any]:
+    corpus, count = Tally(), 0
+    for _, tally in run.checkpoint.sequences():
+        corpus, count = corpus + tally, count + 1
+    base = run.output.task.log_base
+    return {**corpus.report(base), "log_base": "e" if base is None else base, "sequences": count}
 
 
-def _sequence_lines(delivery: Delivery, ledger: Ledger) -> Iterator[bytes]:
-    for name, tally in ledger.sequences():
-        record = {"sequence": name, **tally.report(delivery.task.log_base)}
+def _write_side_files(run: JobRun, summary: dict[str, Any]) -> None:
+    """Writes the summary, and the records that have no place in the output itself."""
+    output = run.output
+    if output.task.name == "perplexity":
+        _write(sequences_path(output.path), _sequence_lines(run))
+    errors_path(output.path).unlink(missing_ok=True)
+    if output.has_error_file and summary["failed"]:
+        _write(errors_path(output.path), (record.encode() for record in run.checkpoint.flaws()))
+    _write(summary_path(output.path), [json.dumps(summary, indent=1).encode() + b"\n"])
+
+
+def _sequence_lines(run: JobRun) -> Iterator[bytes]:
+    for name, tally in run.checkpoint.sequences():
+        record = {"sequence": name, **tally.report(run.output.task.log_base)}
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
+    temp_path = path.with_name(path.name + ".tmp")
+    with temp_path.open("wb") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
-    place(aside, path)
+    rename_durably(temp_path, path)

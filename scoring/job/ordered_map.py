@@ -1,4 +1,4 @@
-"""Several blocks at once, their results in order, and never more of them in memory than a few."""
+"""Maps a function over items on several threads, and yields the results in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,7 +12,10 @@ R = TypeVar("R")
 def ordered_map(
     call: Callable[[T], R], items: Iterable[T], *, threads: int
 ) -> Generator[R, None, None]:
-    """`call` of each item, as many at a time as there are threads, with some waiting for them."""
+    """Yields `call` of each item.
+
+    At most twice as many items as threads wait or run, which bounds the memory.
+    """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="score")
     try:

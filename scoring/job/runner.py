@@ -1,9 +1,9 @@
-"""A job: rows in blocks, scored several at a time, into shards, into one output.
+"""Runs a job: reads rows, scores several batches at a time, writes shards, publishes one output.
 
-    input ─ blocks ─> parse, run, encode (on threads) ─> shard ─> ledger ─> output, in one rename
+    input ─ batches ─> parse, run, encode (threads) ─> shard ─> checkpoint ─> output, one rename
 
-It may stop at any instant and be taken up again: the shards are ranges of rows that depend on
-nothing but the order, so that its output is the same to the byte.
+A job may stop at any instant and be resumed. A shard is a range of rows that depends on the job's
+specification alone, so a resumed job writes the same output to the byte.
 """
 
 import sqlite3
@@ -17,229 +17,253 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.formats import Block, Position
-from hsoftmax.scoring.formats.ndjson import flaw_lines
-from hsoftmax.scoring.graph_request import Run
-from hsoftmax.scoring.perplexity import Tally, tallies
-from hsoftmax.scoring.results import score, without_flaws
-from hsoftmax.scoring.row_batch import Id
+from hsoftmax.scoring.formats import Position, RawBatch
+from hsoftmax.scoring.formats.ndjson import error_lines
+from hsoftmax.scoring.graph_request import GraphRunner
+from hsoftmax.scoring.perplexity import Tally, tally_sequences
+from hsoftmax.scoring.results import score_rows, without_errors
+from hsoftmax.scoring.row_batch import RowId
 
-from .assembly import Assembly
-from .checkpoint import Ledger, Shard
-from .committer import Settling, Written
-from .duplicate_ids import without_repeats
-from .finalize import deliver, finished, forgetting, is_complete, record
+from .assembly import Assembler
+from .checkpoint import CheckpointStore, Shard
+from .committer import Committer, WrittenShard
+from .duplicate_ids import mark_duplicates
+from .finalize import commit_output, finished_summary, is_assembled, publish
+from .job_run import JobRun, open_run
 from .ordered_map import ordered_map
-from .shards import Cut, Start
-from .spec import Order, expect_same
-from .workspace import Workspace, hold, remove, sync_file, whole, workspace_of, write_aside
+from .shards import ShardRange, ShardStart
+from .spec import JobSpec, expect_same_job
+from .workspace import (
+    Workspace,
+    intact_shards,
+    lock_workspace,
+    remove_workspace,
+    sync_file,
+    workspace_path,
+    write_temp_file,
+)
 
-# Called with the rows that are finished, those of them that failed, and the part of the input read.
-Progress = Callable[[int, int, float], None]
+# Called with the job's finished rows, its failed rows, and the fraction of the input that was read.
+ProgressCallback = Callable[[int, int, float], None]
 
-# Called once all rows are in shards.
-Finishing = Callable[[], None]
+# Called once, when all rows are in shards.
+ScoredCallback = Callable[[], None]
 
-# Called with the rows of this run that are finished and failed, and where in the input it is.
-Report = Callable[[int, int, Position], None]
+# Called with the finished rows and failed rows of this run, and its position in the input.
+PositionCallback = Callable[[int, int, Position], None]
 
-
-# Whoever makes the shards from here to the end: written aside, in order.
-Make = Callable[[Order, Workspace, Start, Report], Generator[Written, None, None]]
+# Makes the shards from a start to the end of the input, in order, in temporary files.
+ShardProducer = Callable[
+    [JobSpec, Workspace, ShardStart, PositionCallback], Generator[WrittenShard, None, None]
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A block of a shard; `first_row` counts from 0 over the whole input."""
+class ShardPart:
+    """A batch of a shard's rows; `first_row` counts from 0 over the whole input."""
 
     shard: int
     first_row: int
-    block: Block
+    raw_batch: RawBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A piece's records as bytes, and what there is to know of them."""
+class ScoredPart:
+    """The encoded records of a part, with its counts and sums."""
 
-    piece: Piece
+    part: ShardPart
     content: bytes
     failed: int
-    tallies: dict[Id, Tally]
-    flaws: list[str]
+    tallies: dict[RowId, Tally]
+    error_records: list[str]
 
 
 def run_job(
-    order: Order,
-    run: Run,
+    spec: JobSpec,
+    run_graph: GraphRunner,
     *,
     resume: bool,
     threads: int,
-    progress: Progress,
-    finishing: Finishing = lambda: None,
+    progress: ProgressCallback,
+    on_all_scored: ScoredCallback = lambda: None,
 ) -> dict[str, Any]:
-    """Do what is left of the job on threads of this process; its summary. Raises as `carry_out`."""
-    make = partial(_make_here, run, threads)
-    return carry_out(order, make, resume=resume, progress=progress, finishing=finishing)
+    """Runs a job on threads of this process; returns its summary. Raises as `run_job_with`."""
+    produce_shards = partial(_produce_shards, run_graph, threads)
+    return run_job_with(
+        spec, produce_shards, resume=resume, progress=progress, on_all_scored=on_all_scored
+    )
 
 
-def carry_out(
-    order: Order,
-    make: Make,
+def run_job_with(
+    spec: JobSpec,
+    produce_shards: ShardProducer,
     *,
     resume: bool,
-    progress: Progress,
-    finishing: Finishing = lambda: None,
+    progress: ProgressCallback,
+    on_all_scored: ScoredCallback = lambda: None,
 ) -> dict[str, Any]:
-    """Do what is left of the job, whoever makes its shards; its summary.
+    """Runs the unfinished part of a job with any producer of shards; returns its summary.
 
     Raises:
-        CallError: there is an output already, or what is to be resumed is another job.
-        ScoringError, OSError: it stopped; what is finished is kept.
+        CallError: there is an output already, or the job to be resumed is another one.
+        ScoringError, OSError: it stopped; the finished shards are kept.
     """
-    if order.output.exists() and not resume:
-        raise CallError(f"{order.output}: expected no such file, got one: remove it, or --resume")
-    identity = order.identity()
-    if resume and (done := finished(order, identity)) is not None:
-        _clear_up(order.output)
-        return done
-    if order.output.is_dir() and not workspace_of(order.output).exists():
-        # A file is replaced, but who knows what is in a folder.
-        raise CallError(f"{order.output}: expected no such folder, got one: remove it")
-    with hold(order.output) as workspace:
-        try:
-            with closing(_open_ledger(workspace, identity, resume)) as ledger, forgetting(ledger):
-                if not is_complete(order.output, workspace, ledger):
-                    with Assembly(order.delivery, workspace) as assembly:
-                        made = _make_rest(order, make, workspace, ledger, assembly, progress)
-                        finishing()
-                        put = partial(assembly.result, partial(progress, *made, 1.0))
-                        record(order, workspace, ledger, identity, put)
-                return deliver(order.delivery, workspace, ledger)
-        except sqlite3.Error as error:
-            raise ScoringError(f"{workspace.ledger}: expected a ledger, got: {error}") from None
+    if spec.output.exists() and not resume:
+        raise CallError(f"{spec.output}: expected no such file, got one: remove it, or --resume")
+    identity = spec.identity()
+    if resume and (summary := finished_summary(spec, identity)) is not None:
+        _remove_leftovers(spec.output)
+        return summary
+    if spec.output.is_dir() and not workspace_path(spec.output).exists():
+        # An old file may be replaced, but an old folder may hold files of others.
+        raise CallError(f"{spec.output}: expected no such folder, got one: remove it")
+    with open_run(spec.output_spec, partial(_open_checkpoint, identity, resume)) as run:
+        if not is_assembled(run):
+            with Assembler(run.output, run.workspace) as assembler:
+                counts = _produce_missing(spec, run, produce_shards, assembler, progress)
+                on_all_scored()
+                on_wait = partial(progress, *counts, 1.0)
+                commit_output(spec, run, partial(assembler.result, on_wait))
+        return publish(run)
 
 
-def _clear_up(output: Path) -> None:
-    """What a job left that stopped when all but this was done."""
-    if workspace_of(output).exists():
-        with hold(output) as workspace:
-            remove(workspace)
+def _remove_leftovers(output: Path) -> None:
+    """Removes the workspace of a job that stopped after it had published its output."""
+    if workspace_path(output).exists():
+        with lock_workspace(output) as workspace:
+            remove_workspace(workspace)
 
 
-def _open_ledger(workspace: Workspace, identity: dict[str, Any], resume: bool) -> Ledger:
-    """The ledger of this job, taken up or begun."""
+def _open_checkpoint(
+    identity: dict[str, Any], resume: bool, workspace: Workspace
+) -> CheckpointStore:
+    """Opens the checkpoint of the job to be resumed, or begins a new one in an empty workspace."""
     if resume:
-        ledger = Ledger(workspace.ledger)
+        checkpoint = CheckpointStore(workspace.checkpoint_path)
         try:
-            if (begun := ledger.identity()) is not None:
-                expect_same(identity, begun)
-                return ledger
+            if (begun := checkpoint.identity()) is not None:
+                expect_same_job(identity, begun)
+                return checkpoint
         except (CallError, sqlite3.Error):
-            ledger.close()
+            checkpoint.close()
             raise
-        ledger.close()
+        checkpoint.close()
     workspace.clear()
-    ledger = Ledger(workspace.ledger)
-    ledger.begin(identity)
-    return ledger
+    checkpoint = CheckpointStore(workspace.checkpoint_path)
+    checkpoint.begin(identity)
+    return checkpoint
 
 
-def _make_rest(
-    order: Order,
-    make: Make,
-    workspace: Workspace,
-    ledger: Ledger,
-    assembly: Assembly,
-    progress: Progress,
+def _produce_missing(
+    spec: JobSpec,
+    run: JobRun,
+    produce_shards: ShardProducer,
+    assembler: Assembler,
+    progress: ProgressCallback,
 ) -> tuple[int, int]:
-    """(rows, failed) of all shards."""
-    done = whole(workspace, ledger)
-    for shard in done:
-        assembly.add(shard)
-    position = done[-1].end if done else order.source.begin()
-    rows, failed = sum(s.rows for s in done), sum(s.failed for s in done)
+    """Produces and commits the missing shards. Returns (rows, failed) of all shards."""
+    finished = intact_shards(run.workspace, run.checkpoint)
+    for shard in finished:
+        assembler.add(shard)
+    position = finished[-1].end if finished else spec.reader.begin()
+    rows, failed = sum(s.rows for s in finished), sum(s.failed for s in finished)
 
     def report(more_rows: int, more_failed: int, end: Position) -> None:
-        progress(rows + more_rows, failed + more_failed, order.source.fraction(end))
+        progress(rows + more_rows, failed + more_failed, spec.reader.fraction(end))
 
     report(0, 0, position)
-    made = make(order, workspace, Start(len(done), rows, position), report)
-    with closing(made), Settling(workspace, ledger, assembly.add) as settling:
-        for written in made:
-            settling.settle(written)
+    start = ShardStart(len(finished), rows, position)
+    shards = produce_shards(spec, run.workspace, start, report)
+    with closing(shards), Committer(run.workspace, run.checkpoint, assembler.add) as committer:
+        for written in shards:
+            committer.commit(written)
             rows, failed = rows + written.shard.rows, failed + written.shard.failed
     return rows, failed
 
 
-def _make_here(
-    run: Run, threads: int, order: Order, workspace: Workspace, start: Start, report: Report
-) -> Generator[Written, None, None]:
-    results = ordered_map(
-        lambda piece: _score(piece, order, run), _pieces(order, start), threads=threads
+def _produce_shards(
+    run_graph: GraphRunner,
+    threads: int,
+    spec: JobSpec,
+    workspace: Workspace,
+    start: ShardStart,
+    report: PositionCallback,
+) -> Generator[WrittenShard, None, None]:
+    """Makes shards on threads of this process: a `ShardProducer` once the first two are bound."""
+    scored_parts = ordered_map(
+        lambda part: _score(part, spec, run_graph), _parts(spec, start), threads=threads
     )
-    with closing(results):
-        for number, scored in groupby(results, key=lambda result: result.piece.shard):
-            yield _write(workspace.aside(number), number, scored, report)
+    with closing(scored_parts):
+        for number, scored in groupby(scored_parts, key=lambda scored: scored.part.shard):
+            yield _write(workspace.temp_shard(number), number, scored, report)
 
 
-def make_shard(order: Order, run: Run, cut: Cut, aside: Path) -> Written:
-    """One shard on this thread alone, its bytes on the disk. Raises ScoringError, OSError."""
-    pieces = _pieces(order, cut.start, cut.start.first_row + order.shard_rows)
-    scored = (_score(piece, order, run) for piece in pieces)
-    written = _write(aside, cut.start.shard, scored, lambda rows, failed, end: None)
-    if written.shard.rows != cut.rows:
-        raise ScoringError(f"shard {cut.start.shard}: expected {cut.rows} rows, "
+def make_shard(
+    spec: JobSpec, run_graph: GraphRunner, shard_range: ShardRange, temp_path: Path
+) -> WrittenShard:
+    """Makes one shard on the calling thread and syncs its file. Raises ScoringError, OSError."""
+    start = shard_range.start
+    parts = _parts(spec, start, start.first_row + spec.shard_rows)
+    scored = (_score(part, spec, run_graph) for part in parts)
+    written = _write(temp_path, start.shard, scored, lambda rows, failed, end: None)
+    if written.shard.rows != shard_range.rows:
+        raise ScoringError(f"shard {start.shard}: expected {shard_range.rows} rows, "
                            f"got {written.shard.rows}")  # fmt: skip
-    sync_file(aside)
+    sync_file(temp_path)
     return written
 
 
-def _pieces(order: Order, start: Start, end: float = inf) -> Iterator[Piece]:
-    """Blocks from here to that row, or to the last; none of them across two shards."""
+def _parts(spec: JobSpec, start: ShardStart, end: float = inf) -> Iterator[ShardPart]:
+    """Yields parts from `start` to row `end`, or to the last row; none lies in two shards."""
     row, position = start.first_row, start.position
     while row < end:
-        room = order.shard_rows - row % order.shard_rows
-        block = order.source.read(position, min(order.batch, room))
-        if block is None:
+        rows_left = spec.shard_rows - row % spec.shard_rows
+        raw_batch = spec.reader.read(position, min(spec.batch, rows_left))
+        if raw_batch is None:
             return
-        yield Piece(row // order.shard_rows, row, block)
-        row, position = row + block.rows, block.end
+        yield ShardPart(row // spec.shard_rows, row, raw_batch)
+        row, position = row + raw_batch.rows, raw_batch.end
 
 
-def _score(piece: Piece, order: Order, run: Run) -> Scored:
-    rows = order.source.parse(piece.block, order.reading)
-    if order.repeated is not None:
-        rows = without_repeats(rows, piece.first_row, order.repeated)
-    records = score(rows, order.task, order.form, order.facts, first_row=piece.first_row, run=run)
-    sums, layout = order.task.name == "perplexity", order.layout
-    beside = flaw_lines(records, layout.id_name) if order.delivery.errors_beside else {}
-    written = without_flaws(records) if order.apart and not order.format.mute else records
-    return Scored(
-        piece=piece,
-        content=order.format.encode(written, layout),
-        failed=len(records.flaws),
-        tallies=tallies(rows, records, order.task.log_base) if sums else {},
-        flaws=[line.decode() for _, line in sorted(beside.items())],
+def _score(part: ShardPart, spec: JobSpec, run_graph: GraphRunner) -> ScoredPart:
+    rows = spec.reader.parse(part.raw_batch, spec.requirements)
+    if spec.duplicates is not None:
+        rows = mark_duplicates(rows, part.first_row, spec.duplicates)
+    results = score_rows(
+        rows, spec.task, spec.target_shape, spec.bundle_info,
+        first_row=part.first_row, run_graph=run_graph,
+    )  # fmt: skip
+    schema, has_tallies = spec.record_schema, spec.task.name == "perplexity"
+    errors = error_lines(results, schema.id_name) if spec.output_spec.has_error_file else {}
+    drop_errors = spec.separate_errors and spec.format.holds_errors
+    return ScoredPart(
+        part=part,
+        content=spec.format.encode(without_errors(results) if drop_errors else results, schema),
+        failed=len(results.row_errors),
+        tallies=tally_sequences(rows, results, spec.task.log_base) if has_tallies else {},
+        error_records=[line.decode() for _, line in sorted(errors.items())],
     )
 
 
-def _write(aside: Path, number: int, scored: Iterable[Scored], report: Report) -> Written:
-    """A shard's file, still aside, and what the ledger will say of it."""
+def _write(
+    temp_path: Path, number: int, scored_parts: Iterable[ScoredPart], report: PositionCallback
+) -> WrittenShard:
+    """Writes a shard's temporary file, and adds up its parts for the checkpoint."""
     rows, failed, end = 0, 0, Position(0, 0, 1)
-    sums: dict[Id, Tally] = {}
-    flaws: list[str] = []
+    tallies: dict[RowId, Tally] = {}
+    error_records: list[str] = []
 
     def contents() -> Iterator[bytes]:
         nonlocal rows, failed, end
-        for one in scored:
-            rows, failed = rows + one.piece.block.rows, failed + one.failed
-            end = one.piece.block.end
-            flaws.extend(one.flaws)
-            for name, tally in one.tallies.items():
-                sums[name] = sums.get(name, Tally()) + tally
-            yield one.content
+        for scored in scored_parts:
+            rows, failed = rows + scored.part.raw_batch.rows, failed + scored.failed
+            end = scored.part.raw_batch.end
+            error_records.extend(scored.error_records)
+            for name, tally in scored.tallies.items():
+                tallies[name] = tallies.get(name, Tally()) + tally
+            yield scored.content
             report(rows, failed, end)
 
-    size, sha256 = write_aside(aside, contents())
+    size, sha256 = write_temp_file(temp_path, contents())
     shard = Shard(number, rows, rows - failed, failed, size, sha256, end)
-    return Written(aside, shard, sums, flaws)
+    return WrittenShard(temp_path, shard, tallies, error_records)

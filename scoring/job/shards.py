@@ -1,15 +1,18 @@
-"""Where each shard of a job begins, found without parsing a row: what one machine tells others."""
+"""Finds where each shard of a job begins, without parsing rows.
+
+A cluster's driver sends these ranges to the machines that make the shards.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hsoftmax.scoring.formats import Position
 
-from .spec import Order
+from .spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ShardStart:
     """The beginning of a shard; `first_row` counts from 0 over the whole input."""
 
     shard: int
@@ -18,18 +21,18 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """One shard as it is to be made."""
+class ShardRange:
+    """The rows of one shard."""
 
-    start: Start
+    start: ShardStart
     rows: int
 
 
-def cuts(order: Order, start: Start) -> Iterator[Cut]:
-    """The shards from here to the end."""
+def shard_ranges(spec: JobSpec, start: ShardStart) -> Iterator[ShardRange]:
+    """Yields the shards from `start` to the end of the input."""
     while True:
-        end, rows = order.source.skip(start.position, order.shard_rows)
+        end, rows = spec.reader.skip(start.position, spec.shard_rows)
         if not rows:
             return
-        yield Cut(start, rows)
-        start = Start(start.shard + 1, start.first_row + rows, end)
+        yield ShardRange(start, rows)
+        start = ShardStart(start.shard + 1, start.first_row + rows, end)

@@ -1,4 +1,4 @@
-"""What a job is told, and what makes it the same job when it is taken up again."""
+"""The specification of a job, and the identity check of --resume."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,84 +6,100 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.models.arrays import Int64
-from hsoftmax.scoring.bundle_info import Facts
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError
-from hsoftmax.scoring.formats import CUSTOM_ID, Columns, Format, Layout, Source
-from hsoftmax.scoring.row_batch import Reading, reading
-from hsoftmax.scoring.task import Field, Form, Task, check, fields, needs_target, values_per_row
+from hsoftmax.scoring.formats import CUSTOM_ID, Columns, OutputFormat, RecordSchema, RowReader
+from hsoftmax.scoring.row_batch import RowRequirements, row_requirements
+from hsoftmax.scoring.task import (
+    TargetShape,
+    Task,
+    check_task,
+    needs_target,
+    record_fields,
+    values_per_row,
+)
 
-from .output import Delivery
+from .output import OutputSpec
 
-_RECORDS = 1  # raised when records change, so that no output has two kinds
-_SHARD_ROWS = 65_536
-_SHARD_VALUES = 2**24  # numbers in a shard's records
-_BATCH_ROWS = 8192
-_BATCH_VALUES = 2**21  # numbers in a batch's answers, and in its hidden states
+_RECORDS_VERSION = 1  # raised when records change: a resumed output must not mix two kinds
+_MAX_SHARD_ROWS = 65_536
+_MAX_SHARD_VALUES = 2**24  # numbers in the records of a shard
+_MAX_BATCH_ROWS = 8192
+_MAX_BATCH_VALUES = 2**21  # numbers in the results of a batch, and in its hidden states
 
 
 @dataclass(frozen=True)
-class Order:
-    """One job: the rows of `source`, to be answered by `facts`' bundle, into `output`.
-
-    An output whose name has no extension is a folder, with a file for each shard.
+class JobSpec:
+    """One job: the rows of `reader`, scored by the bundle of `bundle_info`, into `output`.
 
     Attributes:
-        apart: error records go into a file beside the output, as they do where it is `mute`
-        repeated: [repeats, 2] of a survey: rows that are flawed as their ids are not their own
+        output: a file; without an extension, a folder with a file for each shard
+        batch: rows in one run of the graph
+        separate_errors: error records go into a file beside the output
+        duplicates: [duplicates, 2] of `DuplicateIds`: rows that fail because they repeat an id
     """
 
     output: Path
-    source: Source
-    format: Format
-    facts: Facts
+    reader: RowReader
+    format: OutputFormat
+    bundle_info: BundleInfo
     task: Task
-    form: Form
+    target_shape: TargetShape
     columns: Columns
     labelled: bool
     batch: int
     shard_rows: int
-    apart: bool = False
-    repeated: Int64 | None = None
+    separate_errors: bool = False
+    duplicates: Int64 | None = None
 
     @property
-    def delivery(self) -> Delivery:
-        """All that its end needs."""
-        return Delivery(
-            self.output, self.format, self.layout, self.task, self.facts.name, self.apart
+    def output_spec(self) -> OutputSpec:
+        """The part of the specification that the end of the job needs."""
+        return OutputSpec(
+            path=self.output,
+            format=self.format,
+            record_schema=self.record_schema,
+            task=self.task,
+            model=self.bundle_info.name,
+            separate_errors=self.separate_errors,
         )
 
     @property
-    def layout(self) -> Layout:
-        """The shape of the output's records."""
-        width = values_per_row(self.task, self.form, self.facts)
-        listed = {"top_k": self.task.k, "sample": self.task.num_samples}.get(self.task.name, width)
-        id_name = CUSTOM_ID if self.columns.id == CUSTOM_ID else "id"
-        faults = not self.apart
-        return Layout(self._fields, self.source.id_kind, listed, id_name, faults)
+    def record_schema(self) -> RecordSchema:
+        """The schema of the output's records."""
+        width = values_per_row(self.task, self.target_shape, self.bundle_info)
+        return RecordSchema(
+            fields=record_fields(self.task, self.target_shape, self.bundle_info),
+            id_kind=self.reader.id_kind,
+            width={"top_k": self.task.k, "sample": self.task.num_samples}.get(
+                self.task.name, width
+            ),
+            id_name=CUSTOM_ID if self.columns.id == CUSTOM_ID else "id",
+            faults=not self.separate_errors,
+        )
 
     @property
-    def reading(self) -> Reading:
-        """What rows are read for; in columns, one row's target is a list only if all are."""
-        wanted = reading(self.task, self.form == "none", self.facts)
-        if wanted.targets == "any" and self.form == "one" and self.format.columnar:
-            return Reading(self.facts, "one")
-        return wanted
+    def requirements(self) -> RowRequirements:
+        """The requirements on each row.
 
-    @property
-    def _fields(self) -> tuple[Field, ...]:
-        return fields(self.task, self.form, self.facts)
+        In a columnar format a row may not have a list of targets unless all rows have one.
+        """
+        required = row_requirements(self.task, self.target_shape == "none", self.bundle_info)
+        if required.targets == "any" and self.target_shape == "one" and self.format.columnar:
+            return RowRequirements(self.bundle_info, "one")
+        return required
 
     def identity(self) -> dict[str, Any]:
-        """All that the output's bytes depend on."""
+        """Returns everything that the output's bytes depend on, as JSON."""
         return {
-            "records": _RECORDS,
-            "bundle": self.facts.digest,
-            "input": fingerprint(self.source.files),
+            "records": _RECORDS_VERSION,
+            "bundle": self.bundle_info.digest,
+            "input": fingerprint(self.reader.files),
             "options": {
                 **asdict(self.task),
                 "columns": {k: list(v) if isinstance(v, tuple) else v
                             for k, v in asdict(self.columns).items() if v != ""},
-                **({"apart": True} if self.apart else {}),
+                **({"apart": True} if self.separate_errors else {}),
                 "labelled": self.labelled,
                 "format": self.format.name,
                 "batch": self.batch,
@@ -92,70 +108,85 @@ class Order:
         }  # fmt: skip
 
 
-def make_order(
-    source: Source,
+def build_job_spec(
+    reader: RowReader,
     output: Path,
-    format: Format,
-    facts: Facts,
+    format: OutputFormat,
+    bundle_info: BundleInfo,
     task: Task,
     *,
     columns: Columns,
     labelled: bool = False,
     batch: int | None = None,
     shard_rows: int | None = None,
-    apart: bool = False,
-    repeated: Int64 | None = None,
-) -> Order:
-    """A checked order. Raises CallError where the bundle, the rows or the format do not do."""
-    form = "one" if source.form == "none" and needs_target(task) else source.form
-    check(task, form, facts)
-    if format.name == "npy" and form == "many" and needs_target(task):
+    separate_errors: bool = False,
+    duplicates: Int64 | None = None,
+) -> JobSpec:
+    """Builds a checked specification, and chooses `batch` and `shard_rows` where they are None.
+
+    Raises:
+        CallError: the bundle, the rows or the format do not support the task.
+    """
+    target_shape = reader.target_shape
+    if target_shape == "none" and needs_target(task):
+        target_shape = "one"
+    check_task(task, target_shape, bundle_info)
+    if format.name == "npy" and target_shape == "many" and needs_target(task):
         raise CallError("npy: expected one target in each row, got lists: an array has one width")
-    each = max(values_per_row(task, form, facts), facts.hidden_size)
-    size = batch or max(1, min(_BATCH_ROWS, _BATCH_VALUES // each))
-    wanted = max(1, min(_SHARD_ROWS, _SHARD_VALUES // values_per_row(task, form, facts)))
-    return Order(
+    values = values_per_row(task, target_shape, bundle_info)
+    batch = batch or _default_batch(max(values, bundle_info.hidden_size))
+    return JobSpec(
         output=output,
-        source=source,
+        reader=reader,
         format=format,
-        facts=facts,
+        bundle_info=bundle_info,
         task=task,
-        form=form,
+        target_shape=target_shape,
         columns=columns,
         labelled=labelled,
-        batch=size,
-        shard_rows=shard_rows or -(-wanted // size) * size,
-        apart=apart,
-        repeated=repeated,
+        batch=batch,
+        shard_rows=shard_rows or _default_shard_rows(values, batch),
+        separate_errors=separate_errors,
+        duplicates=duplicates,
     )
 
 
+def _default_batch(values: int) -> int:
+    return max(1, min(_MAX_BATCH_ROWS, _MAX_BATCH_VALUES // values))
+
+
+def _default_shard_rows(values: int, batch: int) -> int:
+    """Returns a bounded number of rows, rounded up to whole batches."""
+    rows = max(1, min(_MAX_SHARD_ROWS, _MAX_SHARD_VALUES // values))
+    return -(-rows // batch) * batch
+
+
 def fingerprint(files: Sequence[Path]) -> list[list[Any]]:
-    """Name, size and time of change of every file of the input."""
+    """Returns [name, size, modification time in ns] of every file of the input."""
     stats = [(path.name, path.stat()) for path in files]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def expect_same(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> None:
-    """Raise CallError unless a job begun as `got` may be taken up as `wanted`."""
-    if wanted["records"] != got["records"]:
+def expect_same_job(expected: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+    """Raises CallError unless a job begun with identity `begun` may resume as `expected`."""
+    if expected["records"] != begun["records"]:
         raise CallError("resume: expected a job of this version of hsoftmax, got another one's")
-    if wanted["bundle"] != got["bundle"]:
+    if expected["bundle"] != begun["bundle"]:
         raise CallError(f"resume: expected the bundle that the job began with, digest "
-                        f"{got['bundle'][:12]}, got {wanted['bundle'][:12]}")  # fmt: skip
-    if wanted["input"] != got["input"]:
+                        f"{begun['bundle'][:12]}, got {expected['bundle'][:12]}")  # fmt: skip
+    if expected["input"] != begun["input"]:
         raise CallError(f"resume: expected the input that the job began with, got "
-                        f"{_changed(wanted['input'], got['input'])}")  # fmt: skip
-    for name, value in wanted["options"].items():
-        if value != got["options"].get(name):
-            said = "task" if name == "name" else name
+                        f"{_input_change(expected['input'], begun['input'])}")  # fmt: skip
+    for name, value in expected["options"].items():
+        if value != begun["options"].get(name):
+            option = "task" if name == "name" else name
             raise CallError(
-                f"resume: expected {said} {got['options'].get(name)!r}, as the job began, "
+                f"resume: expected {option} {begun['options'].get(name)!r}, as the job began, "
                 f"got {value!r}"
             )
 
 
-def _changed(now: Sequence[Sequence[Any]], then: Sequence[Sequence[Any]]) -> str:
+def _input_change(now: Sequence[Sequence[Any]], then: Sequence[Sequence[Any]]) -> str:
     before = {name: rest for name, *rest in then}
     changed = [name for name, *rest in now if before.get(name) != rest]
     return f"{changed[0]} changed since" if changed else "fewer files"

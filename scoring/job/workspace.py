@@ -1,7 +1,7 @@
-"""The folder beside an output in which a job keeps its shards until they are all there.
+"""The folder beside an output in which a job keeps its shards until the output is published.
 
-A shard is written aside, synced, renamed; then the ledger records it. Nothing in here is read
-before the ledger says that it is whole.
+A shard is written under a temporary name, synced and renamed; then the checkpoint records it.
+A file that the checkpoint does not list is never read.
 """
 
 import fcntl
@@ -16,43 +16,46 @@ from pathlib import Path
 
 from hsoftmax.scoring.errors import CallError
 
-from .checkpoint import Ledger, Shard
+from .checkpoint import CheckpointStore, Shard
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """`OUTPUT.parts`, held by one process."""
+    """The paths in `OUTPUT.parts`, which one process holds at a time."""
 
     path: Path
 
     @property
-    def ledger(self) -> Path:
+    def checkpoint_path(self) -> Path:
         return self.path / "ledger.sqlite"
 
     @property
     def assembled(self) -> Path:
-        """The output before it has its name."""
+        """The complete output before it is renamed into place."""
         return self.path / "assembled"
 
     @property
-    def aside_of_assembled(self) -> Path:
-        """The output before all of it is there."""
+    def temp_assembled(self) -> Path:
+        """The output while it is being written."""
         return self.path / "assembled.tmp"
 
     def shard(self, number: int) -> Path:
         return self.path / f"shard-{number:08}"
 
-    def aside(self, number: int, attempt: str = "") -> Path:
-        """A shard before it has its name; several may be at it, each with its own attempt."""
+    def temp_shard(self, number: int, attempt: str = "") -> Path:
+        """The file of a shard while it is being written.
+
+        Each process that makes the same shard passes its own `attempt`.
+        """
         return self.path / f"shard-{number:08}{attempt}.tmp"
 
     def attempts(self, number: int | None = None) -> list[Path]:
-        """What lies aside of a shard's attempts, or of all shards'."""
+        """The temporary files that attempts left for one shard, or for all shards."""
         shard = "shard-*" if number is None else self.shard(number).name
         return list(self.path.glob(f"{shard}-*.tmp"))
 
     def clear(self) -> None:
-        """Nothing but the lock."""
+        """Deletes everything but the lock."""
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -60,14 +63,18 @@ class Workspace:
                 path.unlink()
 
 
-def workspace_of(output: Path) -> Path:
+def workspace_path(output: Path) -> Path:
     return output.with_name(output.name + ".parts")
 
 
 @contextmanager
-def hold(output: Path) -> Iterator[Workspace]:
-    """The output's workspace. Raises CallError if another process is at it."""
-    path = workspace_of(output)
+def lock_workspace(output: Path) -> Iterator[Workspace]:
+    """Locks the output's workspace until the block ends, and creates it if there is none.
+
+    Raises:
+        CallError: another process holds it.
+    """
+    path = workspace_path(output)
     path.mkdir(exist_ok=True)
     with (path / "lock").open("w") as lock:
         try:
@@ -77,17 +84,20 @@ def hold(output: Path) -> Iterator[Workspace]:
         yield Workspace(path)
 
 
-def remove(workspace: Workspace) -> None:
-    """All of it, of a job that is finished: its output says so, whatever is left here."""
-    with ThreadPoolExecutor() as pool:  # what is freed is freed on the thread that asked for it
+def remove_workspace(workspace: Workspace) -> None:
+    """Deletes the workspace of a finished job.
+
+    If this is interrupted, the published output still marks the job as finished.
+    """
+    with ThreadPoolExecutor() as pool:  # freeing a large file's blocks takes time; do several
         list(pool.map(Path.unlink, workspace.path.glob("shard-*")))
     shutil.rmtree(workspace.path)
 
 
-def write_aside(aside: Path, parts: Iterable[bytes]) -> tuple[int, str]:
-    """(size, SHA-256) of what is now in a file that does not count yet."""
+def write_temp_file(path: Path, parts: Iterable[bytes]) -> tuple[int, str]:
+    """Writes the parts to a temporary file. Returns its (size, SHA-256)."""
     size, digest = 0, hashlib.sha256()
-    with aside.open("wb") as file:
+    with path.open("wb") as file:
         for part in parts:
             file.write(part)
             digest.update(part)
@@ -95,10 +105,10 @@ def write_aside(aside: Path, parts: Iterable[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def settle(aside: Path, path: Path) -> None:
-    """Let what was written aside be in place, and on the disk."""
-    sync_file(aside)
-    place(aside, path)
+def sync_and_rename(temp_path: Path, path: Path) -> None:
+    """Syncs a temporary file to the disk and gives it its final name."""
+    sync_file(temp_path)
+    rename_durably(temp_path, path)
 
 
 def sync_file(path: Path) -> None:
@@ -106,25 +116,28 @@ def sync_file(path: Path) -> None:
         sync(file.fileno())
 
 
-def whole(workspace: Workspace, ledger: Ledger) -> list[Shard]:
-    """The finished shards up to the first whose file is not there; that and the rest are undone."""
-    shards = ledger.shards()
+def intact_shards(workspace: Workspace, checkpoint: CheckpointStore) -> list[Shard]:
+    """Returns the recorded shards up to the first whose file is missing or has another size.
+
+    That shard and all after it are dropped from the checkpoint.
+    """
+    shards = checkpoint.shards()
     for shard in shards:
         path = workspace.shard(shard.number)
         if not path.is_file() or path.stat().st_size != shard.size:
-            ledger.forget(shard.number)
+            checkpoint.forget(shard.number)
             return shards[: shard.number]
     return shards
 
 
-def place(aside: Path, path: Path) -> None:
-    """Give a synced file its name, for good."""
-    aside.replace(path)
+def rename_durably(temp_path: Path, path: Path) -> None:
+    """Renames a synced file and syncs the folder, so that the name survives a power failure."""
+    temp_path.replace(path)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """What is in it by name is so for good."""
+    """Syncs the names in a folder to the disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         sync(folder)

@@ -1,17 +1,28 @@
-"""Rows in, records out, as they come: order kept, memory bounded, an end that says so."""
+"""Scores a stream of rows into a stream of records.
 
-from .ndjson import LineIntake, LineOutlet, LineSplitter
-from .pipeline import Intake, Outlet, RunAsync, StreamTask, score_stream
-from .summary import Totals
+Order is kept, memory is bounded, and the last record is a summary that proves the stream is whole.
+"""
+
+from .ndjson import LineSplitter, LineStreamReader, LineStreamWriter
+from .pipeline import (
+    AsyncGraphRunner,
+    RunInIdle,
+    StreamReader,
+    StreamSpec,
+    StreamWriter,
+    score_stream,
+)
+from .summary import StreamTotals
 
 __all__ = [
-    "Intake",
-    "LineIntake",
-    "LineOutlet",
+    "AsyncGraphRunner",
     "LineSplitter",
-    "Outlet",
-    "RunAsync",
-    "StreamTask",
-    "Totals",
+    "LineStreamReader",
+    "LineStreamWriter",
+    "RunInIdle",
+    "StreamReader",
+    "StreamSpec",
+    "StreamTotals",
+    "StreamWriter",
     "score_stream",
 ]

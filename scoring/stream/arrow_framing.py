@@ -1,4 +1,4 @@
-"""An Arrow IPC stream as messages, out of bytes in any pieces; nothing of it is trusted.
+"""Splits an Arrow IPC stream into messages, from bytes in any pieces, without trusting any of them.
 
 FF FF FF FF | length of metadata | metadata (a flatbuffer) | body      and at the end length 0
 """
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from hsoftmax.scoring.errors import BrokenInput
 
-LARGEST_MESSAGE = 16 * 2**20  # bytes
+MAX_MESSAGE_BYTES = 16 * 2**20
 
 NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
 _CONTINUATION = 0xFFFFFFFF
-_PREFIX = 8
+_PREFIX_BYTES = 8
 _KINDS = {1: "schema", 2: "dictionary", 3: "record batch"}
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message, as it came; `dictionary` is the number of the one that it is of."""
+class ArrowMessage:
+    """One message with its framing; of a dictionary also its number, and whether it is a delta."""
 
     kind: str
     raw: bytes
@@ -27,16 +27,16 @@ class Message:
     delta: bool = False
 
 
-class Framer:
-    """Messages out of bytes; holds one unfinished message, never a larger one."""
+class ArrowFramer:
+    """Splits bytes into messages. It holds one unfinished message, up to the maximum size."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._needed = _PREFIX
+        self._needed = _PREFIX_BYTES
         self._ended = False
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that end within these bytes. Raises BrokenInput."""
+    def feed(self, data: bytes) -> Iterator[ArrowMessage]:
+        """Yields the messages that end within these bytes. Raises BrokenInput."""
         self._buffer += data
         while len(self._buffer) >= self._needed:
             try:
@@ -49,43 +49,43 @@ class Framer:
                 yield message
 
     def end(self) -> None:
-        """Raise BrokenInput unless the stream said that it ended."""
+        """Raises BrokenInput unless the stream's end mark has come, and nothing after it."""
         if not self._ended or self._buffer:
             raise BrokenInput("body: expected an Arrow IPC stream, got one that is cut short")
 
-    def _next(self) -> Message | None:
-        """The next message; None if more of it is needed, or none follows."""
+    def _next(self) -> ArrowMessage | None:
+        """Returns the next message, or None if it is incomplete or is the end mark."""
         marker, length = struct.unpack_from("<Ii", self._buffer)
         if marker != _CONTINUATION or length < 0 or self._ended:
             raise ValueError
         if length == 0:
             self._ended = True
-            del self._buffer[:_PREFIX]
+            del self._buffer[:_PREFIX_BYTES]
             return None
-        if self._wait_for(_PREFIX + length):
+        if self._needs_more(_PREFIX_BYTES + length):
             return None
-        metadata = bytes(self._buffer[_PREFIX : _PREFIX + length])
-        size = _PREFIX + length + _body_length(metadata)
-        if self._wait_for(size):
+        metadata = bytes(self._buffer[_PREFIX_BYTES : _PREFIX_BYTES + length])
+        size = _PREFIX_BYTES + length + _body_length(metadata)
+        if self._needs_more(size):
             return None
         raw = bytes(self._buffer[:size])
         del self._buffer[:size]
-        self._needed = _PREFIX
+        self._needed = _PREFIX_BYTES
         return _message(metadata, raw)
 
-    def _wait_for(self, size: int) -> bool:
-        """Whether so many bytes are not there yet. Raises BrokenInput if they are too many."""
-        if size > LARGEST_MESSAGE:
+    def _needs_more(self, size: int) -> bool:
+        """True if fewer than `size` bytes have come. Raises BrokenInput if that is too many."""
+        if size > MAX_MESSAGE_BYTES:
             raise BrokenInput(
-                f"body: expected record batches of at most {LARGEST_MESSAGE} bytes, got a larger "
+                f"body: expected record batches of at most {MAX_MESSAGE_BYTES} bytes, got a larger "
                 "one: write fewer rows in each"
             )
         self._needed = size
         return len(self._buffer) < size
 
 
-def header_of_batch(metadata: bytes, kind: str) -> tuple[bytes, int] | None:
-    """Where the flatbuffer of a message has its RecordBatch, if it has one."""
+def record_batch_header(metadata: bytes, kind: str) -> tuple[bytes, int] | None:
+    """Returns (flatbuffer, offset of its RecordBatch table), or None if the message has none."""
     root: int = struct.unpack_from("<I", metadata, 0)[0]
     header = _follow(metadata, root + field(metadata, root, 2))
     if kind == "record batch":
@@ -96,13 +96,13 @@ def header_of_batch(metadata: bytes, kind: str) -> tuple[bytes, int] | None:
 
 
 def is_compressed(metadata: bytes, kind: str) -> bool:
-    """Whether a message's buffers are: how large they become nothing bounds."""
-    header = header_of_batch(metadata, kind)
+    """True if a message's buffers are compressed, which puts no bound on their real size."""
+    header = record_batch_header(metadata, kind)
     return header is not None and bool(field(*header, 3))
 
 
 def field(buffer: bytes, table: int, index: int) -> int:
-    """A flatbuffer table's field, as an offset from the table; 0 if it is absent."""
+    """Returns the offset of a flatbuffer table's field from the table, or 0 if it is absent."""
     vtable = table - struct.unpack_from("<i", buffer, table)[0]
     size: int = struct.unpack_from("<H", buffer, vtable)[0]
     at = 4 + 2 * index
@@ -110,7 +110,7 @@ def field(buffer: bytes, table: int, index: int) -> int:
     return offset
 
 
-def _message(metadata: bytes, raw: bytes) -> Message:
+def _message(metadata: bytes, raw: bytes) -> ArrowMessage:
     root: int = struct.unpack_from("<I", metadata, 0)[0]
     kind = _KINDS[_number(metadata, root, 1, "<B")]
     if is_compressed(metadata, kind):
@@ -118,10 +118,10 @@ def _message(metadata: bytes, raw: bytes) -> Message:
             "body: expected plain buffers; compress the body (content-encoding) instead"
         )
     if kind != "dictionary":
-        return Message(kind, raw)
+        return ArrowMessage(kind, raw)
     header = _follow(metadata, root + field(metadata, root, 2))
     number, delta = _number(metadata, header, 0, "<q"), _number(metadata, header, 2, "<B")
-    return Message(kind, raw, number, bool(delta))
+    return ArrowMessage(kind, raw, number, bool(delta))
 
 
 def _body_length(metadata: bytes) -> int:
@@ -133,12 +133,13 @@ def _body_length(metadata: bytes) -> int:
 
 
 def _number(buffer: bytes, table: int, index: int, kind: str) -> int:
-    """A number that is a field of a table; 0 if it is absent."""
+    """Returns a number that is a field of a table, or 0 if it is absent."""
     offset = field(buffer, table, index)
     number: int = struct.unpack_from(kind, buffer, table + offset)[0] if offset else 0
     return number
 
 
 def _follow(buffer: bytes, at: int) -> int:
-    to: int = at + struct.unpack_from("<I", buffer, at)[0]
-    return to
+    """Returns the offset that a relative reference at `at` points to."""
+    target: int = at + struct.unpack_from("<I", buffer, at)[0]
+    return target

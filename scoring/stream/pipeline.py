@@ -1,10 +1,10 @@
-"""A stream of rows as a stream of records, some chunks ahead of who takes them.
+"""Scores a stream of rows, a few chunks ahead of the client.
 
-    bytes ─ Intake ─> chunks of rows ─ run, a few at a time ─> in order ─ Outlet ─> bytes
+    bytes ─ StreamReader ─> chunks ─ graph runs, a few at once ─> in order ─ StreamWriter ─> bytes
 
-Nothing is read while as many chunks are on their way as may be: who takes slowly slows the sender.
-The last that is given is a summary with the SHA-256 of all before it: a stream that is cut cannot
-pass for one that ended.
+It stops reading while the maximum number of chunks is in progress, so a client that reads slowly
+slows its own sending. The last record is a summary with the SHA-256 of everything before it, so a
+stream that was cut off cannot pass for a whole one.
 """
 
 import asyncio
@@ -16,156 +16,161 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring.bundle_info import Facts
-from hsoftmax.scoring.errors import Flaw
-from hsoftmax.scoring.graph_request import Asked, ask
-from hsoftmax.scoring.results import Records, answered
-from hsoftmax.scoring.row_batch import Reading, Rows, reading
-from hsoftmax.scoring.task import Form, Kind, Task, check
+from hsoftmax.scoring.bundle_info import BundleInfo
+from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.graph_request import GraphRequest, build_graph_request
+from hsoftmax.scoring.results import RowResults, build_results
+from hsoftmax.scoring.row_batch import RowBatch, RowRequirements, row_requirements
+from hsoftmax.scoring.task import TargetShape, Task, ValueKind, check_task
 
-from .summary import Totals
+from .summary import StreamTotals
 
 T = TypeVar("T")
 
-_LONG = 2**17  # numbers that take about a millisecond to look at
+_MAX_INLINE_NUMBERS = 2**17  # numbers that take about a millisecond to convert
 
-# Runs what is asked of rows of which the first is this one, from 0. Raises Flaw where no row of
-# them can be answered; what else it raises ends the stream.
-RunAsync = Callable[[Asked, int], Awaitable[list[Array]]]
-Give = Callable[[bytes], Awaitable[None]]
+# Runs a request for rows of which the first has this number, from 0. It raises RowError if these
+# rows fail; any other error ends the stream.
+AsyncGraphRunner = Callable[[GraphRequest, int], Awaitable[list[Array]]]
+Send = Callable[[bytes], Awaitable[None]]
 
 
-class Elsewhere(Protocol):
-    """Calls a function of a millisecond or so when it holds nobody up."""
+class RunInIdle(Protocol):
+    """Calls a function of about a millisecond when no other work is delayed by it."""
 
     async def __call__(self, function: Callable[[], T]) -> T: ...
 
 
-class Intake(Protocol):
-    """Bytes that come in any pieces, as chunks of rows.
+class StreamReader(Protocol):
+    """Turns bytes that come in any pieces into chunks of rows.
 
     Attributes:
-        rows: how many the next chunks may have
-        id_kind: "int64" where every id is an integer, else "string"
+        rows: the maximum number of rows of the next chunks
+        id_kind: "int64" if every id is an integer, else "string"
 
     Raises:
-        BrokenInput: what comes cannot be read on.
-        CallError: none of it can be what was asked for.
+        BrokenInput: the bytes cannot be read any further.
+        CallError: the rows do not fit the bundle or the task.
     """
 
     rows: int
 
     @property
-    def id_kind(self) -> Kind: ...
+    def id_kind(self) -> ValueKind: ...
 
     def feed(self, data: bytes) -> Iterable[Sized]:
-        """The chunks that end within these bytes, each as long as it has rows."""
+        """Returns the chunks that end within these bytes; the length of a chunk is its rows."""
 
     def end(self) -> Iterable[Sized]:
-        """What is left, now that nothing follows."""
+        """Returns the remaining chunks, after the last bytes."""
 
-    def form(self, chunk: Any) -> Form | None:  # noqa: ANN401  the intake's own
-        """How its rows name their targets; None if none can be read."""
+    def target_shape(self, chunk: Any) -> TargetShape | None:  # noqa: ANN401  a chunk of its own
+        """Returns the target shape of the chunk's rows, or None if no row can be read."""
 
-    def parse(self, chunk: Any, first_line: int, reading: Reading) -> Rows:  # noqa: ANN401
-        """Its rows, checked."""
+    def parse(
+        self,
+        chunk: Any,  # noqa: ANN401
+        first_line: int,
+        requirements: RowRequirements,
+    ) -> RowBatch:
+        """Parses and checks the rows of a chunk."""
 
 
-class Outlet(Protocol):
-    """Records as bytes, in pieces that take about a millisecond to make.
+class StreamWriter(Protocol):
+    """Encodes records, in pieces that take about a millisecond each.
 
     Attributes:
-        columnar: every record has fields of the same kind, those of the first one
+        columnar: True if every record has fields of the same types as the first one
     """
 
     columnar: bool
 
-    def records(self, records: Records, form: Form) -> Iterator[bytes]: ...
+    def encode_rows(self, results: RowResults, target_shape: TargetShape) -> Iterator[bytes]: ...
 
     def opening(self) -> bytes:
-        """What must come before all that is no record, unless records came already."""
+        """Returns the bytes that must come first, unless rows were encoded already."""
 
     def sequences(self, reports: list[dict[str, Any]]) -> bytes: ...
 
-    def summary(self, said: Mapping[str, Any]) -> bytes:
-        """The end."""
+    def summary(self, summary: Mapping[str, Any]) -> bytes:
+        """Returns the last bytes of a whole stream."""
 
-    def failure(self, said: Mapping[str, Any]) -> bytes:
-        """What stands where the rest should be."""
+    def failure(self, error: Mapping[str, Any]) -> bytes:
+        """Returns the last bytes of a stream that failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class StreamTask:
-    """What is asked of a stream's rows, and who does which part of it.
+class StreamSpec:
+    """The specification of a stream, and the parts that process it.
 
     Attributes:
-        rows: how many a chunk may have, by how its rows name their targets
-        ahead: how many chunks may be on their way
-        most_targets: of a row
+        rows: returns the maximum number of rows of a chunk for a target shape
+        max_pending: the maximum number of chunks in progress
+        max_targets: the maximum number of targets of a row
     """
 
     task: Task
-    facts: Facts
-    intake: Intake
-    outlet: Outlet
-    run: RunAsync
-    elsewhere: Elsewhere
-    rows: Callable[[Form], int]
-    ahead: int
-    most_targets: int
+    bundle_info: BundleInfo
+    reader: StreamReader
+    writer: StreamWriter
+    run_graph: AsyncGraphRunner
+    run_in_idle: RunInIdle
+    rows: Callable[[TargetShape], int]
+    max_pending: int
+    max_targets: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Ran:
-    """A chunk whose graph was run, if there was anything to ask."""
+class _RunChunk:
+    """A chunk after its graph run; `request` is None if no row needed the graph."""
 
-    rows: Rows
-    form: Form
-    question: Asked | None
+    rows: RowBatch
+    target_shape: TargetShape
+    request: GraphRequest | None
     outputs: list[Array]
 
 
-_Queue = asyncio.Queue["asyncio.Task[_Ran] | Exception | None"]
+_Queue = asyncio.Queue["asyncio.Task[_RunChunk] | Exception | None"]
 
 
 async def score_stream(
-    body: AsyncIterator[bytes], asked: StreamTask, give: Give, totals: Totals
+    body: AsyncIterator[bytes], spec: StreamSpec, send: Send, totals: StreamTotals
 ) -> None:
-    """Give every row's record and the summary; `totals` is filled on the way.
+    """Sends the record of every row, then the summary; fills `totals` on the way.
 
     Raises:
-        CallError: the bundle cannot answer the task; before anything is given.
-        BrokenInput: the body cannot be read on; after all that came before it.
+        CallError: the bundle does not support the task; nothing was sent.
+        BrokenInput: the body cannot be read any further; all records before that were sent.
     """
-    queue: _Queue = asyncio.Queue(asked.ahead)
-    running: set[asyncio.Task[_Ran]] = set()
-    feeding = asyncio.create_task(_feed(body, asked, queue, running))
+    queue: _Queue = asyncio.Queue(spec.max_pending)
+    running: set[asyncio.Task[_RunChunk]] = set()
+    feeding = asyncio.create_task(_feed(body, spec, queue, running))
     try:
         while (item := await queue.get()) is not None:
             if isinstance(item, Exception):
                 raise item
-            await _give(await item, asked, give, totals)
-        await _finish(asked, give, totals)
+            await _send_chunk(await item, spec, send, totals)
+        await _send_end(spec, send, totals)
     finally:
         feeding.cancel()
         for task in running:
             task.cancel()
 
 
-# --- in -----------------------------------------------------------------------------------------
+# --- input --------------------------------------------------------------------------------------
 
 
 async def _feed(
     body: AsyncIterator[bytes],
-    asked: StreamTask,
+    spec: StreamSpec,
     queue: _Queue,
-    running: "set[asyncio.Task[_Ran]]",
+    running: "set[asyncio.Task[_RunChunk]]",
 ) -> None:
-    """Put a task for each chunk, in order; and at the end None, or why there is no more."""
+    """Queues a task for each chunk, in order; then None, or the error that ended the input."""
     end: Exception | None = None
     try:
-        async for rows, first, form in _rows(body, asked):
-            task = asyncio.create_task(_run(rows, first, form, asked))
+        async for rows, first_row, target_shape in _row_batches(body, spec):
+            task = asyncio.create_task(_run(rows, first_row, target_shape, spec))
             running.add(task)
             task.add_done_callback(running.discard)
             await queue.put(task)
@@ -174,52 +179,56 @@ async def _feed(
     await queue.put(end)
 
 
-async def _rows(
-    body: AsyncIterator[bytes], asked: StreamTask
-) -> AsyncIterator[tuple[Rows, int, Form]]:
-    """Chunks with the number of their first row, and the form that the first rows decided."""
-    first, form = 0, None
-    async for chunk in _cut(body, asked.intake):
-        if form is None and (found := asked.intake.form(chunk)) is not None:
-            form = _settled(asked.task, found)
-            check(asked.task, form, asked.facts)
-            asked.intake.rows = asked.rows(form)
-        wanted = _reading(asked, form or "one")
-        rows = await asked.elsewhere(partial(asked.intake.parse, chunk, first + 1, wanted))
-        yield _bounded(rows, asked.most_targets), first, form or "one"
-        first += len(rows)
+async def _row_batches(
+    body: AsyncIterator[bytes], spec: StreamSpec
+) -> AsyncIterator[tuple[RowBatch, int, TargetShape]]:
+    """Yields (chunk, number of its first row, target shape, which the first rows decide)."""
+    first_row, target_shape = 0, None
+    async for chunk in _chunks(body, spec.reader):
+        if target_shape is None and (shape := spec.reader.target_shape(chunk)) is not None:
+            target_shape = _required_shape(spec.task, shape)
+            check_task(spec.task, target_shape, spec.bundle_info)
+            spec.reader.rows = spec.rows(target_shape)
+        requirements = _requirements(spec, target_shape or "one")
+        parse = partial(spec.reader.parse, chunk, first_row + 1, requirements)
+        rows = _limit_targets(await spec.run_in_idle(parse), spec.max_targets)
+        yield rows, first_row, target_shape or "one"
+        first_row += len(rows)
 
 
-async def _cut(body: AsyncIterator[bytes], intake: Intake) -> AsyncIterator[Sized]:
-    """What has come, at once: a sender that waits for answers gets them."""
+async def _chunks(body: AsyncIterator[bytes], reader: StreamReader) -> AsyncIterator[Sized]:
+    """Yields chunks as their bytes come, so that a client may wait for results before it sends."""
     async for data in body:
-        for chunk in intake.feed(data):
+        for chunk in reader.feed(data):
             yield chunk
-    for chunk in intake.end():
+    for chunk in reader.end():
         yield chunk
 
 
-def _settled(task: Task, found: Form) -> Form:
-    """Only `probabilities` may be asked without targets."""
-    return "one" if found == "none" and task.name != "probabilities" else found
+def _required_shape(task: Task, shape: TargetShape) -> TargetShape:
+    """Returns "one" for rows without targets, except for `probabilities`, which needs none."""
+    return "one" if shape == "none" and task.name != "probabilities" else shape
 
 
-def _reading(asked: StreamTask, form: Form) -> Reading:
-    """In columns, one row's target is a list only if all are."""
-    wanted = reading(asked.task, form == "none", asked.facts)
-    if wanted.targets == "any" and form == "one" and asked.outlet.columnar:
-        return Reading(asked.facts, "one")
-    return wanted
+def _requirements(spec: StreamSpec, target_shape: TargetShape) -> RowRequirements:
+    """Returns the requirements on each row.
+
+    In a columnar format a row may not have a list of targets unless all rows have one.
+    """
+    required = row_requirements(spec.task, target_shape == "none", spec.bundle_info)
+    if required.targets == "any" and target_shape == "one" and spec.writer.columnar:
+        return RowRequirements(spec.bundle_info, "one")
+    return required
 
 
-def _bounded(rows: Rows, most: int) -> Rows:
-    """Rows with more targets than that are wrong: their records would have no bound."""
-    over = rows.counts > most
+def _limit_targets(rows: RowBatch, max_targets: int) -> RowBatch:
+    """Gives rows with too many targets an error: the size of their records would have no limit."""
+    over = rows.counts > max_targets
     if not over.any():
         return rows
-    flaws = {
-        int(i): Flaw(
-            "too_large", f"targets: expected at most {most} in a row, got {rows.counts[i]}"
+    row_errors = {
+        int(i): RowError(
+            "too_large", f"targets: expected at most {max_targets} in a row, got {rows.counts[i]}"
         )
         for i in np.flatnonzero(over)
     }
@@ -228,60 +237,66 @@ def _bounded(rows: Rows, most: int) -> Rows:
         rows,
         target=rows.target[kept],
         counts=np.where(over, 0, rows.counts),
-        flaws={**rows.flaws, **flaws},
+        row_errors={**rows.row_errors, **row_errors},
     )
 
 
-# --- through ------------------------------------------------------------------------------------
+# --- graph runs ---------------------------------------------------------------------------------
 
 
-async def _run(rows: Rows, first: int, form: Form, asked: StreamTask) -> _Ran:
-    question = ask(rows, asked.task, form, first)
-    if question is None:
-        return _Ran(rows, form, None, [])
+async def _run(
+    rows: RowBatch, first_row: int, target_shape: TargetShape, spec: StreamSpec
+) -> _RunChunk:
+    request = build_graph_request(rows, spec.task, target_shape, first_row)
+    if request is None:
+        return _RunChunk(rows, target_shape, None, [])
     try:
-        return _Ran(rows, form, question, await asked.run(question, first))
-    except Flaw as flaw:
-        return _Ran(_spoilt(rows, question, flaw), form, None, [])
+        outputs = await spec.run_graph(request, first_row)
+    except RowError as row_error:
+        return _RunChunk(_fail_rows(rows, request, row_error), target_shape, None, [])
+    return _RunChunk(rows, target_shape, request, outputs)
 
 
-def _spoilt(rows: Rows, asked: Asked, flaw: Flaw) -> Rows:
-    """What was asked has no answer: these rows say so, each in its place."""
-    return replace(rows, flaws={**{int(i): flaw for i in asked.positions}, **rows.flaws})
+def _fail_rows(rows: RowBatch, request: GraphRequest, row_error: RowError) -> RowBatch:
+    """Gives every row of a failed request the request's error."""
+    row_errors = {int(i): row_error for i in request.positions}
+    return replace(rows, row_errors={**row_errors, **rows.row_errors})
 
 
-# --- out ----------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------
 
 
-async def _give(ran: _Ran, asked: StreamTask, give: Give, totals: Totals) -> None:
-    records = await _answered(ran, asked)
-    pieces = asked.outlet.records(records, ran.form)
-    while (piece := await asked.elsewhere(partial(next, pieces, None))) is not None:
-        await _give_hashed(piece, give, totals)
-    totals.add(ran.rows, records, asked.task)
-    await _give_sequences(totals.ended(), asked, give, totals)
+async def _send_chunk(chunk: _RunChunk, spec: StreamSpec, send: Send, totals: StreamTotals) -> None:
+    results = await _results(chunk, spec)
+    pieces = spec.writer.encode_rows(results, chunk.target_shape)
+    while (piece := await spec.run_in_idle(partial(next, pieces, None))) is not None:
+        await _send_hashed(piece, send, totals)
+    totals.add(chunk.rows, results, spec.task)
+    await _send_sequences(totals.pop_excess_sequences(), spec, send, totals)
 
 
-async def _answered(ran: _Ran, asked: StreamTask) -> Records:
-    answer = partial(answered, ran.rows, asked.task, asked.facts, ran.question, ran.outputs)
-    if sum(output.size for output in ran.outputs) > _LONG:
-        return await asyncio.to_thread(answer)
-    return await asked.elsewhere(answer)
+async def _results(chunk: _RunChunk, spec: StreamSpec) -> RowResults:
+    build = partial(
+        build_results, chunk.rows, spec.task, spec.bundle_info, chunk.request, chunk.outputs
+    )
+    if sum(output.size for output in chunk.outputs) > _MAX_INLINE_NUMBERS:
+        return await asyncio.to_thread(build)
+    return await spec.run_in_idle(build)
 
 
-async def _finish(asked: StreamTask, give: Give, totals: Totals) -> None:
-    await _give_hashed(asked.outlet.opening(), give, totals)
-    await _give_sequences(totals.rest(), asked, give, totals)
-    await give(asked.outlet.summary(totals.summary(asked.task)))
+async def _send_end(spec: StreamSpec, send: Send, totals: StreamTotals) -> None:
+    await _send_hashed(spec.writer.opening(), send, totals)
+    await _send_sequences(totals.pop_all_sequences(), spec, send, totals)
+    await send(spec.writer.summary(totals.summary(spec.task)))
 
 
-async def _give_sequences(
-    reports: list[dict[str, Any]], asked: StreamTask, give: Give, totals: Totals
+async def _send_sequences(
+    reports: list[dict[str, Any]], spec: StreamSpec, send: Send, totals: StreamTotals
 ) -> None:
     if reports:
-        await _give_hashed(asked.outlet.sequences(reports), give, totals)
+        await _send_hashed(spec.writer.sequences(reports), send, totals)
 
 
-async def _give_hashed(piece: bytes, give: Give, totals: Totals) -> None:
+async def _send_hashed(piece: bytes, send: Send, totals: StreamTotals) -> None:
     totals.hash(piece)
-    await give(piece)
+    await send(piece)

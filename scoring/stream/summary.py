@@ -1,70 +1,75 @@
-"""What a stream's summary says: counted on the way, within a bound however long the stream is."""
+"""The totals of a stream, counted while it runs; their memory is bounded for any stream length."""
 
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from hsoftmax.scoring.perplexity import Tally, tallies
-from hsoftmax.scoring.results import Records
-from hsoftmax.scoring.row_batch import Id, Rows
+from hsoftmax.scoring.perplexity import Tally, tally_sequences
+from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import RowBatch, RowId
 from hsoftmax.scoring.task import Task
 
-_MOST_SEQUENCES = 10_000  # whose sums are held
+_MAX_SEQUENCES = 10_000
 
 
 @dataclass
-class Totals:
-    """Rows, failures, a hash of what was given, and the sums of perplexity.
+class StreamTotals:
+    """Rows, failures, a hash of all bytes sent, and the sums of perplexity.
 
-    Of more sequences than are held, the one that began first is said to have ended. If a row of it
-    follows all the same, it is told of twice, and its sums add up.
+    It holds the sums of at most `max_sequences` sequences. Beyond that, the sequence that began
+    first is reported and dropped. If another row of it follows, it is reported a second time; the
+    sums of its reports add up.
+
+    Attributes:
+        has_summary: True once the summary was made, after which nothing is counted
     """
 
     rows: int = 0
     failed: int = 0
-    summed_up: bool = False
+    has_summary: bool = False
     corpus: Tally = field(default_factory=Tally)
-    most_sequences: int = _MOST_SEQUENCES
-    _sequences: dict[Id, Tally] = field(default_factory=dict)
+    max_sequences: int = _MAX_SEQUENCES
+    _sequences: dict[RowId, Tally] = field(default_factory=dict)
     _log_base: float | None = None
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def hash(self, piece: bytes) -> None:
-        """Take note of bytes that are given."""
+        """Adds sent bytes to the hash."""
         self._digest.update(piece)
 
-    def add(self, rows: Rows, records: Records, task: Task) -> None:
+    def add(self, rows: RowBatch, results: RowResults, task: Task) -> None:
+        """Counts a batch."""
         self.rows += len(rows)
-        self.failed += len(records.flaws)
+        self.failed += len(results.row_errors)
         if task.name != "perplexity":
             return
         self._log_base = task.log_base
-        for name, tally in tallies(rows, records, task.log_base).items():
+        for name, tally in tally_sequences(rows, results, task.log_base).items():
             self._sequences[name] = self._sequences.get(name, Tally()) + tally
             self.corpus += tally
 
-    def ended(self) -> list[dict[str, Any]]:
-        """Reports of the sequences that are more than are held."""
-        return self._reports(len(self._sequences) - self.most_sequences)
+    def pop_excess_sequences(self) -> list[dict[str, Any]]:
+        """Drops the sequences beyond the limit, and returns their reports."""
+        return self._pop_reports(len(self._sequences) - self.max_sequences)
 
-    def rest(self) -> list[dict[str, Any]]:
-        """Reports of those that are held, in the order of their first rows."""
-        return self._reports(len(self._sequences))
+    def pop_all_sequences(self) -> list[dict[str, Any]]:
+        """Drops all sequences, and returns their reports in the order of their first rows."""
+        return self._pop_reports(len(self._sequences))
 
     def summary(self, task: Task) -> dict[str, Any]:
-        """What the last record says: nothing is counted after it."""
-        self.summed_up = True
-        said: dict[str, Any] = {
+        """Returns the last record of the stream."""
+        self.has_summary = True
+        summary: dict[str, Any] = {
             "rows_in": self.rows,
             "scored": self.rows - self.failed,
             "failed": self.failed,
             "sha256": self._digest.hexdigest(),
         }
         if task.name == "perplexity":
-            said["corpus"] = self.corpus.report(task.log_base)
-        return said
+            summary["corpus"] = self.corpus.report(task.log_base)
+        return summary
 
-    def _reports(self, count: int) -> list[dict[str, Any]]:
+    def _pop_reports(self, count: int) -> list[dict[str, Any]]:
         names = list(self._sequences)[:count] if count > 0 else []
         return [
             {"sequence": name, **self._sequences.pop(name).report(self._log_base)} for name in names

@@ -3,22 +3,24 @@
 from .admin import admin_routes
 from .batches import batch_routes
 from .docs_pages import page_routes
+from .error_handlers import add_error_handlers
 from .files import file_routes
 from .health_probes import health_routes
 from .models import bundle_routes
-from .operations import Endpoint, question_endpoints, question_path
+from .operations import Endpoint, operation_endpoints, operation_path
 from .score import SCORE_PATH, ScoreEndpoint
 
 __all__ = [
     "SCORE_PATH",
     "Endpoint",
     "ScoreEndpoint",
+    "add_error_handlers",
     "admin_routes",
     "batch_routes",
     "bundle_routes",
     "file_routes",
     "health_routes",
+    "operation_endpoints",
+    "operation_path",
     "page_routes",
-    "question_endpoints",
-    "question_path",
 ]

@@ -10,8 +10,8 @@ from hsoftmax.service.errors import BundleRefused
 from hsoftmax.service.http.request_context import current
 from hsoftmax.service.middleware.authentication import expect_admin
 
-from .dependencies import AppCore
-from .models import BundleInfo, describe
+from .dependencies import Context
+from .models import ModelDescription, describe
 
 
 class Unloaded(BaseModel):
@@ -29,13 +29,13 @@ admin_routes = APIRouter(prefix="/v1/models", tags=["admin"])
     summary="Serve what the repository holds of a bundle now",
     responses={401: {}, 403: {}, 404: {}, 409: {}},
 )
-async def reload(core: AppCore, request: Request, name: str) -> BundleInfo:
-    expect_admin(request.scope, core.keys)
-    if refused := await control.reload(core, name):
+async def reload(context: Context, request: Request, name: str) -> ModelDescription:
+    expect_admin(request.scope, context.keys)
+    if refused := await control.reload(context, name):
         raise BundleRefused("reload: " + "; ".join(refused.values()))
-    served = core.repository.find(name)
+    served = context.repository.find(name)
     current(request.scope).serve(served)
-    return describe(served, core.repository)
+    return describe(served, context.repository)
 
 
 @admin_routes.post(
@@ -43,7 +43,7 @@ async def reload(core: AppCore, request: Request, name: str) -> BundleInfo:
     summary="Serve a bundle no more, until it is reloaded",
     responses={401: {}, 403: {}, 404: {}},
 )
-async def unload(core: AppCore, request: Request, name: str) -> Unloaded:
-    expect_admin(request.scope, core.keys)
-    await control.unload(core, name)
+async def unload(context: Context, request: Request, name: str) -> Unloaded:
+    expect_admin(request.scope, context.keys)
+    await control.unload(context, name)
     return Unloaded(name=name)

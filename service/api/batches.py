@@ -10,23 +10,23 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from hsoftmax.service.codecs.json import decode
-from hsoftmax.service.context import Core
+from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import current
 from hsoftmax.service.jobs.batch_store import (
-    Key,
+    IdempotencyKey,
     add_batch,
     cancel,
     find_batch,
+    find_batch_by_key,
     list_batches,
-    made_before,
 )
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.schemas import BatchList, BatchObject
-from hsoftmax.service.jobs.submission import BatchQuery, Desk, make_job
+from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
 
-from .dependencies import AppCore
+from .dependencies import Context
 from .disconnect_route import LeavingRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -55,28 +55,28 @@ batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=Leavin
 
 
 @batch_routes.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
-async def create(core: AppCore, request: Request) -> BatchObject:
-    exchange = current(request.scope)
-    body = await read_body(exchange.asked, request.receive, core.settings)
+async def create(context: Context, request: Request) -> BatchObject:
+    request_context = current(request.scope)
+    body = await read_body(request_context.asked, request.receive, context.settings)
     query = decode(_DECODER, body)
-    batch = await core.jobs.ask(_made, query, _key(request, query), core)
-    exchange.model, exchange.digest = batch.model, batch.digest
-    core.jobs.wake()
+    batch = await context.jobs.run_with_database(_made, query, _key(request, query), context)
+    request_context.model, request_context.digest = batch.model, batch.digest
+    context.jobs.wake()
     return batch
 
 
 @batch_routes.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
 async def batches(
-    core: AppCore,
+    context: Context,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="the id of the last one known")] = None,
 ) -> BatchList:
-    return BatchList.of(*await core.jobs.ask(list_batches, limit, after))
+    return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))
 
 
 @batch_routes.get("/{id}", summary="One job, as it is now", responses=_ONE)
-async def batch(core: AppCore, id: str) -> BatchObject:
-    return await core.jobs.ask(find_batch, id)
+async def batch(context: Context, id: str) -> BatchObject:
+    return await context.jobs.run_with_database(find_batch, id)
 
 
 @batch_routes.post(
@@ -84,20 +84,22 @@ async def batch(core: AppCore, id: str) -> BatchObject:
     summary="Stop a job; what it has finished stays",
     responses={**_ONE, 409: {}},
 )
-async def cancel_batch(core: AppCore, id: str) -> BatchObject:
-    cancelled = await core.jobs.ask(cancel, id, int(time.time()))
-    core.jobs.wake()
+async def cancel_batch(context: Context, id: str) -> BatchObject:
+    cancelled = await context.jobs.run_with_database(cancel, id, int(time.time()))
+    context.jobs.wake()
     return cancelled
 
 
-def _made(database: Database, query: BatchQuery, key: Key | None, core: Core) -> BatchObject:
-    if key is not None and (before := made_before(database, key)) is not None:
+def _made(
+    database: Database, query: BatchQuery, key: IdempotencyKey | None, context: AppContext
+) -> BatchObject:
+    if key is not None and (before := find_batch_by_key(database, key)) is not None:
         return before
-    desk = Desk(core.jobs.place, database, core.repository, core.settings)
-    return add_batch(database, make_job(query, desk), key, core.settings.max_jobs)
+    desk = SubmissionContext(context.jobs.state_dir, database, context.repository, context.settings)
+    return add_batch(database, build_job(query, desk), key, context.settings.max_jobs)
 
 
-def _key(request: Request, query: BatchQuery) -> Key | None:
+def _key(request: Request, query: BatchQuery) -> IdempotencyKey | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -105,4 +107,4 @@ def _key(request: Request, query: BatchQuery) -> Key | None:
         raise InvalidQuery(
             f"idempotency-key: expected 1 to {_LONGEST_KEY} characters, got {len(key)}"
         )
-    return Key(key, query.digest())
+    return IdempotencyKey(key, query.digest())

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from hsoftmax.service.context import Core, core_of
+from hsoftmax.service.context import AppContext, context_of
 
 
-async def _core(request: Request) -> Core:
-    return core_of(request.app)
+async def _core(request: Request) -> AppContext:
+    return context_of(request.app)
 
 
-AppCore = Annotated[Core, Depends(_core)]
+Context = Annotated[AppContext, Depends(_core)]

@@ -16,11 +16,11 @@ class LeavingRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def unless_left(request: Request) -> Response:
+        async def cancel_on_disconnect(request: Request) -> Response:
             try:
                 return await handle(request)
             except ClientDisconnect:
                 current(request.scope).code = "client_left"
                 return Response(status_code=CLIENT_LEFT)
 
-        return unless_left
+        return cancel_on_disconnect

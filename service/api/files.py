@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from hsoftmax.service.context import Core
+from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
 from hsoftmax.service.jobs.file_store import (
     StoredFile,
@@ -18,9 +18,9 @@ from hsoftmax.service.jobs.file_store import (
     unlink,
 )
 from hsoftmax.service.jobs.schemas import FileDeleted, FileList, FileObject
-from hsoftmax.service.jobs.upload_parser import AROUND, receive_file
+from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive_file
 
-from .dependencies import AppCore
+from .dependencies import Context
 from .disconnect_route import LeavingRoute
 from .file_response import FileContent
 
@@ -61,34 +61,36 @@ file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=LeavingRo
     openapi_extra=_FORM,
     responses={400: {}, 408: {}, 413: {}, 415: {}, 422: {}, 503: {}, 507: {}},
 )
-async def upload(core: AppCore, request: Request) -> FileObject:
+async def upload(context: Context, request: Request) -> FileObject:
     _expect_plain(request)
-    await _expect_room(core, _told_bytes(request))
-    file = await _received(core, request)
+    await _expect_room(context, _told_bytes(request))
+    file = await _received(context, request)
     try:
-        await core.jobs.ask(add_upload, file, core.settings.max_files_bytes)
+        await context.jobs.run_with_database(add_upload, file, context.settings.max_files_bytes)
     except BaseException:
-        unlink(core.jobs.place, file.path)
+        unlink(context.jobs.state_dir, file.path)
         raise
-    return file.shown(core.settings.job_retention)
+    return file.to_object(context.settings.job_retention)
 
 
 @file_routes.get("", summary="The files that are here", responses={422: {}, 503: {}})
 async def files(
-    core: AppCore,
+    context: Context,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     after: Annotated[str | None, Query(description="the id of the last one known")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:
-    found, more = await core.jobs.ask(list_files, purpose, limit, after, order == "desc")
-    return FileList.of([file.shown(core.settings.job_retention) for file in found], more)
+    found, more = await context.jobs.run_with_database(
+        list_files, purpose, limit, after, order == "desc"
+    )
+    return FileList.of([file.to_object(context.settings.job_retention) for file in found], more)
 
 
 @file_routes.get("/{id}", summary="One file", responses=_ERRORS)
-async def file(core: AppCore, id: str) -> FileObject:
-    found = await core.jobs.ask(find_file, id)
-    return found.shown(core.settings.job_retention)
+async def file(context: Context, id: str) -> FileObject:
+    found = await context.jobs.run_with_database(find_file, id)
+    return found.to_object(context.settings.job_retention)
 
 
 @file_routes.get(
@@ -101,33 +103,33 @@ async def file(core: AppCore, id: str) -> FileObject:
         **_ERRORS,
     },
 )
-async def content(core: AppCore, id: str) -> Response:
-    found = await core.jobs.ask(find_file, id)
-    path = path_of(core.jobs.place, found)
+async def content(context: Context, id: str) -> Response:
+    found = await context.jobs.run_with_database(find_file, id)
+    path = path_of(context.jobs.state_dir, found)
     return FileContent(path, media_type=_TYPES[path.suffix], filename=found.filename)
 
 
 @file_routes.delete("/{id}", summary="Remove a file", responses={**_ERRORS, 409: {}})
-async def delete(core: AppCore, id: str) -> FileDeleted:
-    await core.jobs.ask(delete_file, core.jobs.place, id)
+async def delete(context: Context, id: str) -> FileDeleted:
+    await context.jobs.run_with_database(delete_file, context.jobs.state_dir, id)
     return FileDeleted(id=id)
 
 
-async def _expect_room(core: Core, told: int | None) -> None:
+async def _expect_room(context: AppContext, told: int | None) -> None:
     """Raise StorageFull or TooLarge for a body that says of itself that it is too large."""
-    settings = core.settings
-    await core.jobs.ask(expect_room, told or 0, settings.max_files_bytes)
-    if told is not None and told > settings.max_file_bytes + AROUND:
+    settings = context.settings
+    await context.jobs.run_with_database(expect_room, told or 0, settings.max_files_bytes)
+    if told is not None and told > settings.max_file_bytes + MAX_FORM_OVERHEAD_BYTES:
         raise TooLarge(f"file: expected at most {settings.max_file_bytes} bytes, got {told}")
 
 
-async def _received(core: Core, request: Request) -> StoredFile:
+async def _received(context: AppContext, request: Request) -> StoredFile:
     return await receive_file(
         request.stream(),
         request.headers.get("content-type", ""),
-        core.jobs.place,
-        most_bytes=core.settings.max_file_bytes,
-        patience=core.settings.body_timeout,
+        context.jobs.state_dir,
+        max_bytes=context.settings.max_file_bytes,
+        timeout=context.settings.body_timeout,
     )
 
 

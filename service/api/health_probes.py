@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from hsoftmax.service.control import metrics_page
 
-from .dependencies import AppCore
+from .dependencies import Context
 
 
 class Live(BaseModel):
@@ -29,15 +29,15 @@ health_routes = APIRouter(tags=["health"])
 
 
 @health_routes.get("/healthz/live", summary="Whether the process is alive")
-async def live(core: AppCore) -> Live:
-    core.health.expect_alive(core.engine)
+async def live(context: Context) -> Live:
+    context.health.expect_alive(context.engine)
     return Live()
 
 
 @health_routes.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
-async def ready(core: AppCore) -> Ready:
-    core.health.expect_ready(core.repository)
-    return Ready(models=core.repository.names(), refused=dict(core.repository.refused))
+async def ready(context: Context) -> Ready:
+    context.health.expect_ready(context.repository)
+    return Ready(models=context.repository.names(), refused=dict(context.repository.refused))
 
 
 @health_routes.get(
@@ -46,5 +46,5 @@ async def ready(core: AppCore) -> Ready:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(core: AppCore) -> Response:
-    return Response(await metrics_page(core), media_type=CONTENT_TYPE_LATEST)
+async def metrics(context: Context) -> Response:
+    return Response(await metrics_page(context), media_type=CONTENT_TYPE_LATEST)

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from hsoftmax.service.http.request_context import current
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 
-from .dependencies import AppCore
+from .dependencies import Context
 
 
-class BundleInfo(BaseModel):
+class ModelDescription(BaseModel):
     """One version of a bundle."""
 
     name: str
@@ -37,34 +37,34 @@ class BundleInfo(BaseModel):
 class BundleList(BaseModel):
     """Every bundle in its default version."""
 
-    models: list[BundleInfo]
+    models: list[ModelDescription]
 
 
 bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
 
 @bundle_routes.get("", summary="Every bundle that is served")
-async def list_bundles(core: AppCore) -> BundleList:
-    served = (core.repository.find(name) for name in core.repository.names())
-    return BundleList(models=[describe(one, core.repository) for one in served])
+async def list_bundles(context: Context) -> BundleList:
+    served = (context.repository.find(name) for name in context.repository.names())
+    return BundleList(models=[describe(one, context.repository) for one in served])
 
 
 @bundle_routes.get("/{name}", summary="One bundle")
 async def describe_bundle(
-    core: AppCore,
+    context: Context,
     request: Request,
     name: str,
     version: Annotated[str | None, Query(description="the highest by default")] = None,
-) -> BundleInfo:
-    served = core.repository.find(name, version)
+) -> ModelDescription:
+    served = context.repository.find(name, version)
     current(request.scope).serve(served)
-    return describe(served, core.repository)
+    return describe(served, context.repository)
 
 
-def describe(served: Served, repository: Repository) -> BundleInfo:
+def describe(served: LoadedBundle, repository: Repository) -> ModelDescription:
     """One version, as it is now."""
     manifest = served.manifest
-    return BundleInfo(
+    return ModelDescription(
         name=served.name,
         version=served.version,
         versions=repository.versions(served.name),

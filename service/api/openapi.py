@@ -7,14 +7,14 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from hsoftmax.scoring import NAMES
+from hsoftmax.scoring import TASK_NAMES
 from hsoftmax.service.errors import ServiceError
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
-from hsoftmax.service.inference.operations import QUESTIONS, Question
-from hsoftmax.service.streaming.media_types import StreamForm
+from hsoftmax.service.inference.operations import OPERATIONS, Operation
+from hsoftmax.service.streaming.media_types import StreamMediaType
 
-from . import SCORE_PATH, question_path
+from . import SCORE_PATH, operation_path
 
 Json = dict[str, Any]
 
@@ -78,25 +78,29 @@ def error_codes() -> list[str]:
 
 
 def _add_questions(made: Json) -> None:
-    forms = [form for question in QUESTIONS for form in (question.query, question.answer)]
+    forms = [form for operation in OPERATIONS for form in (operation.query, operation.response)]
     _, schemas = msgspec.json.schema_components(forms, ref_template=_SCHEMA)
     made["components"]["schemas"] |= schemas
-    for question in QUESTIONS:
-        made["paths"][question_path(question)] = {"post": _operation(question)}
+    for operation in OPERATIONS:
+        for name in (operation.name, *operation.aliases):
+            made["paths"][operation_path(name)] = {"post": _operation(operation, name)}
 
 
-def _operation(question: Question) -> Json:
+def _operation(operation: Operation, route_name: str) -> Json:
+    """One route of an operation; the route of an alias is deprecated."""
+    alias = {"deprecated": True, "summary": f"Deprecated alias of {operation.name}"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    query = _content(_reference(question.query)) | {"required": True}
-    query["content"]["application/json"]["example"] = question.example
-    answer = _content(_reference(question.answer)) | {"description": "the answer"}
-    if "inputs" in question.query.__struct_fields__:
+    query = _content(_reference(operation.query)) | {"required": True}
+    query["content"]["application/json"]["example"] = operation.example
+    answer = _content(_reference(operation.response)) | {"description": "the answer"}
+    if "inputs" in operation.query.__struct_fields__:
         query["content"] |= _MATRICES
         answer["content"] |= _MATRICES
     return {
         "tags": ["questions"],
-        "summary": question.summary,
-        "operationId": question.name,
+        "summary": operation.summary,
+        "operationId": route_name,
+        **(alias if route_name in operation.aliases else {}),
         "parameters": [name],
         "requestBody": query,
         "responses": {"200": answer, **{str(s): {} for s in _QUESTION_ERRORS}},
@@ -150,7 +154,7 @@ def _descendants(kind: type[ServiceError]) -> list[type[ServiceError]]:
 _ANSWERS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503)
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "task": ("what is asked of every row",
-             {"type": "string", "enum": list(NAMES), "default": NAMES[0]}),
+             {"type": "string", "enum": list(TASK_NAMES), "default": TASK_NAMES[0]}),
     "k": ("of `top_k`: how many targets", {"type": "integer", "minimum": 1, "default": 10}),
     "max_blocks": ("of `top_k`: most blocks to open for a row; 0 is no limit",
                    {"type": "integer", "minimum": 0, "default": 0}),
@@ -195,4 +199,4 @@ def _score_content(example: str | None) -> Json:
     if example is not None:
         lines["example"] = example
     arrow = {"schema": {"type": "string", "format": "binary"}}
-    return {StreamForm.LINES.value: lines, StreamForm.ARROW.value: arrow}
+    return {StreamMediaType.LINES.value: lines, StreamMediaType.ARROW.value: arrow}

@@ -1,6 +1,6 @@
-"""Arrow IPC streams: hidden states and targets in, answers as record batches out.
+"""Arrow IPC streams: reads hidden states and targets, writes responses as record batches.
 
-pyarrow is an extra, and large: it is imported when somebody asks for it.
+pyarrow is an extra, and large: it is imported when a request uses Arrow.
 """
 
 import struct
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.formats.pyarrow_check import has_pyarrow
 from hsoftmax.scoring.stream.arrow_framing import is_compressed
 from hsoftmax.service.errors import (
     InvalidQuery,
@@ -19,69 +20,64 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
-_MISSING = "Arrow: this service has no pyarrow; its operator may install the extra `arrow`"
+_NO_PYARROW = "Arrow: this service has no pyarrow; its operator may install the extra `arrow`"
 
 
 def expect_arrow() -> None:
-    """Raise NotAcceptable, for answers, if pyarrow is not there."""
-    try:
-        import pyarrow as pa  # noqa: F401
-    except ImportError:
-        raise NotAcceptable(_MISSING) from None
+    """Raise NotAcceptable, for a response, if pyarrow is not installed."""
+    if not has_pyarrow():
+        raise NotAcceptable(_NO_PYARROW)
 
 
 def expect_readable() -> None:
-    """Raise UnsupportedMediaType, for bodies, if pyarrow is not there."""
-    try:
-        import pyarrow as pa  # noqa: F401
-    except ImportError:
-        raise UnsupportedMediaType(_MISSING) from None
+    """Raise UnsupportedMediaType, for a body, if pyarrow is not installed."""
+    if not has_pyarrow():
+        raise UnsupportedMediaType(_NO_PYARROW)
 
 
 def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
-    """Column `inputs` as a matrix, and column `targets`, if there is one, as lists.
+    """Read the column `inputs` as a matrix, and the column `targets`, if there is one, as lists.
 
     Raises:
-        UnsupportedMediaType: pyarrow is not there, or buffers are compressed.
+        UnsupportedMediaType: pyarrow is not installed, or buffers are compressed.
         Unreadable: not an Arrow stream.
         InvalidQuery: other columns than these, or of other types.
     """
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise UnsupportedMediaType(_MISSING) from None
-    table = _table(pa, body)
+    expect_readable()
+    import pyarrow as pa
+
+    table = _read_table(pa, body)
     if unknown := set(table.column_names) - {"inputs", "targets"}:
         raise InvalidQuery(f"columns: expected inputs, targets, got {min(unknown)[:60]!r}")
     if len(set(table.column_names)) != table.num_columns or "inputs" not in table.column_names:
         raise InvalidQuery("columns: expected inputs once, and targets at most once")
-    matrix = _matrix(pa, table.column("inputs").combine_chunks())
-    return matrix, _targets(pa, table) if "targets" in table.column_names else None
+    matrix = _read_matrix(pa, table.column("inputs").combine_chunks())
+    return matrix, _read_targets(pa, table) if "targets" in table.column_names else None
 
 
 class ArrowWriter:
-    """Record batches to the bytes of a stream, piece by piece."""
+    """Writes record batches as a stream, and returns the bytes of each."""
 
     def __init__(self, metadata: Mapping[str, str]) -> None:
         import pyarrow as pa
 
         self._pa = pa
         self._metadata = dict(metadata)
-        self._sink = Pieces()
+        self._sink = ByteSink()
         self._writer: Any = None
 
     def matrix(self, name: str, values: Array) -> bytes:
-        """A batch of one column of lists of one length."""
+        """The bytes of a batch with one column of lists of equal length."""
         pa = self._pa
         flat = pa.array(values.reshape(-1).astype(np.float32, copy=False))
         return self._write({name: pa.FixedSizeListArray.from_arrays(flat, values.shape[1])})
 
     def columns(self, columns: Mapping[str, Sequence[Any] | Array]) -> bytes:
-        """A batch of these columns."""
+        """The bytes of a batch with these columns."""
         return self._write({name: self._array(values) for name, values in columns.items()})
 
     def end(self) -> bytes:
-        """What comes after the last batch."""
+        """The bytes behind the last batch."""
         self._writer.close()
         return self._sink.take()
 
@@ -106,8 +102,8 @@ class ArrowWriter:
         return pa.array(values)
 
 
-class Pieces:
-    """A file of which what was written is taken away."""
+class ByteSink:
+    """A writable file for pyarrow, from which the written bytes are taken."""
 
     closed = False
 
@@ -115,23 +111,25 @@ class Pieces:
         self._written: list[bytes] = []
 
     def write(self, piece: Any) -> int:  # noqa: ANN401  any buffer
+        """Keep the bytes of any buffer."""
         self._written.append(bytes(piece))
         return len(self._written[-1])
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no bytes are buffered."""
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing: there is no file to close."""
 
     def take(self) -> bytes:
+        """Return the bytes written since the last call."""
         taken, self._written = b"".join(self._written), []
         return taken
 
 
-def _table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no types
+def _read_table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no types
     try:
-        _expect_plain(pa, body)
+        _expect_uncompressed(pa, body)
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
     except ServiceError:
@@ -141,7 +139,7 @@ def _table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no types
     return table
 
 
-def _matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
+def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
         pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
@@ -159,12 +157,12 @@ def _matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
     return values.reshape(rows, int(widths[0]) if rows else 0)
 
 
-def _targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
+def _read_targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
     column = table.column("targets")
-    kind, is_a = column.type, pa.types
-    if is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind):
+    kind, types = column.type, pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type
-    if not (is_a.is_integer(kind) or is_a.is_string(kind) or is_a.is_large_string(kind)):
+    if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
         raise InvalidQuery(f"targets: expected integers, labels or lists of them, got {kind}")
     listed: list[Any] = column.to_pylist()
     for one in listed:
@@ -173,8 +171,11 @@ def _targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
     return listed
 
 
-def _expect_plain(pa: Any, body: bytes) -> None:  # noqa: ANN401
-    """Raise UnsupportedMediaType on compressed buffers: how large they become nothing bounds."""
+def _expect_uncompressed(pa: Any, body: bytes) -> None:  # noqa: ANN401
+    """Raise UnsupportedMediaType on compressed buffers.
+
+    Their size after decompression has no bound.
+    """
     for message in pa.ipc.MessageReader.open_stream(body):
         if is_compressed(bytes(message.metadata), message.type):
             raise UnsupportedMediaType(

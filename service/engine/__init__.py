@@ -1,16 +1,16 @@
-"""Runs graphs: what waits is batched by lane, bounded, cancelled and expired; see `Engine`."""
+"""Runs graphs for the routes, the streams and the jobs: small calls inline, others in batches."""
 
-from .call import Call, Lane, Outputs, Priority, lane_of
-from .engine import INLINE_WORK, Engine
-from .scheduler import Bounds
+from .call import GraphCall, GraphResult, Lane, Priority, lane_of
+from .engine import INLINE_MAX_COST, Engine
+from .scheduler import QueueLimits
 
 __all__ = [
-    "INLINE_WORK",
-    "Bounds",
-    "Call",
+    "INLINE_MAX_COST",
     "Engine",
+    "GraphCall",
+    "GraphResult",
     "Lane",
-    "Outputs",
     "Priority",
+    "QueueLimits",
     "lane_of",
 ]

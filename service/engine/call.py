@@ -1,4 +1,7 @@
-"""What the engine is asked to run, and what it keeps about it until it is answered."""
+"""The data of the engine: calls and results, and the work items, slices and batches in between.
+
+Routes, streams and jobs build a `GraphCall` and get a `GraphResult`. All else stays in the engine.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,11 +14,11 @@ import onnxruntime as ort
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds, Session
 
-Key = tuple[Any, ...]
+BatchKey = tuple[Any, ...]
 
 
 class Lane(StrEnum):
-    """Work of one size queues together, so that the large never stands before the small."""
+    """A queue for calls of similar cost, so that large calls do not delay small ones."""
 
     TARGET = "target"
     TOP_K = "top_k"
@@ -23,7 +26,7 @@ class Lane(StrEnum):
 
 
 class Priority(StrEnum):
-    """Whether a person waits for the answer, or nobody in particular."""
+    """The urgency of a call: a user waits for it, or it is part of a job."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
@@ -33,41 +36,41 @@ _LANES = {"top_k": Lane.TOP_K, "log_probs": Lane.FULL}
 
 
 def lane_of(task: str) -> Lane:
-    """Clusters, samples and whatever else costs about a path go with the targets."""
+    """The lane of a task. Clusters, samples and other tasks of about a path's cost use TARGET."""
     return _LANES.get(task, Lane.TARGET)
 
 
-class Call(msgspec.Struct, frozen=True):
+class GraphCall(msgspec.Struct, frozen=True):
     """One run of a graph.
 
     Attributes:
-        session: the task's graph
-        feeds: its inputs, all checked
-        rows: rows of its first input
-        work: about how many multiply-adds it takes
-        values: about how many numbers it gives
-        priority: which of two that wait in a lane goes first
-        timeout: seconds until nobody wants the answer; None is the engine's default
-        apart: shares no batch with others, so that its answer is the same to the bit, always
+        session: the session of the task's graph
+        feeds: the graph's inputs, validated
+        rows: rows of the first input
+        cost: estimated multiply-adds
+        values: estimated numbers in the outputs
+        priority: decides which of two calls that wait in a lane runs first
+        timeout: seconds until the call fails; None takes the engine's default
+        isolated: never batched with other calls, so the result is always the same to the bit
     """
 
     session: Session
     feeds: Feeds
     rows: int
-    work: int
+    cost: int
     values: int = 0
     priority: Priority = Priority.INTERACTIVE
     timeout: float | None = None
-    apart: bool = False
+    isolated: bool = False
 
     @property
     def num_bytes(self) -> int:
-        """What it holds while it waits, and what its answer will."""
+        """Bytes of the inputs while the call waits, and of its outputs."""
         return sum(array.nbytes for array in self.feeds.values()) + 4 * self.values
 
 
-class Outputs(msgspec.Struct, frozen=True):
-    """A graph's outputs, and the seconds they waited and took."""
+class GraphResult(msgspec.Struct, frozen=True):
+    """The outputs of a graph, and the seconds that the call waited and ran."""
 
     arrays: list[Array]
     queued: float = 0.0
@@ -75,79 +78,91 @@ class Outputs(msgspec.Struct, frozen=True):
 
 
 @dataclass(eq=False, slots=True)
-class Job:
-    """A call on its way: all of it waits, or some slices of it have been taken.
+class WorkItem:
+    """A submitted call: it waits as a whole, or some slices of it run or have run.
 
     Attributes:
-        units: pairs or rows, whichever the graph counts; slices are ranges of them
-        taken, done: how many units have left the queue, and have been computed
-        dropped: nobody wants it any more
-        batches: the batches that run slices of it
+        num_items: pairs or rows of the call; slices are ranges of them
+        taken: items that have left the queue
+        done: items that have been computed
+        cancelled: the caller no longer waits: cancelled, timed out or failed
+        batches: the batches that run slices of this item now
     """
 
-    call: Call
+    call: GraphCall
     lane: Lane
-    key: Key
-    units: int
+    key: BatchKey
+    num_items: int
     timeout: float
-    future: asyncio.Future[Outputs]
+    future: asyncio.Future[GraphResult]
     submitted: float
     num_bytes: int
     started: float = 0.0
     taken: int = 0
     done: int = 0
     computed: float = 0.0
-    dropped: bool = False
+    cancelled: bool = False
     arrays: list[Array] = field(default_factory=list)
     batches: "set[Batch]" = field(default_factory=set)
 
     @property
-    def work_of_a_unit(self) -> float:
-        return self.call.work / self.units
+    def cost_per_item(self) -> float:
+        """Multiply-adds of one row or pair."""
+        return self.call.cost / self.num_items
 
     @property
-    def work_left(self) -> float:
-        return self.work_of_a_unit * (self.units - self.taken)
+    def queued_cost(self) -> float:
+        """Multiply-adds of the items that are still in the queue."""
+        return self.cost_per_item * (self.num_items - self.taken)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Units `start` to `stop` of a job."""
+    """The items `start` to `stop` of a work item."""
 
-    job: Job
+    item: WorkItem
     start: int
     stop: int
 
     @property
-    def work(self) -> float:
-        return self.job.work_of_a_unit * (self.stop - self.start)
+    def num_items(self) -> int:
+        """Rows or pairs of the slice."""
+        return self.stop - self.start
+
+    @property
+    def cost(self) -> float:
+        """Multiply-adds of the slice."""
+        return self.item.cost_per_item * self.num_items
 
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Slices that go through their graph together; `options` can stop them half-way."""
+    """Slices that run together in one graph run; `options` can stop the run between two nodes."""
 
     slices: list[Slice]
     options: ort.RunOptions = field(default_factory=ort.RunOptions)
 
     @property
     def lane(self) -> Lane:
-        return self.slices[0].job.lane
+        """The lane of all slices."""
+        return self.slices[0].item.lane
 
     @property
     def session(self) -> Session:
-        return self.slices[0].job.call.session
+        """The session of all slices."""
+        return self.slices[0].item.call.session
 
     @property
     def rows(self) -> int:
-        """Rows of the calls that it has slices of."""
-        return sum(one.job.call.rows for one in self.slices)
+        """Rows of the calls that the slices belong to."""
+        return sum(one.item.call.rows for one in self.slices)
 
     @property
-    def work(self) -> float:
-        return sum(one.work for one in self.slices)
+    def cost(self) -> float:
+        """Multiply-adds of the batch."""
+        return sum(one.cost for one in self.slices)
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody still waits for some of it."""
-        return not all(one.job.dropped for one in self.slices)
+    def cancelled(self) -> bool:
+        """True if the callers of all slices no longer wait."""
+        return all(one.item.cancelled for one in self.slices)

@@ -1,4 +1,7 @@
-"""Tiny work at once, the rest in batches on threads, so that the event loop never waits."""
+"""Runs graph calls: small ones inline, the others in batches on compute threads.
+
+The event loop never waits for a long run. The routes, the streams and the jobs call it.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,214 +19,225 @@ from hsoftmax.service.errors import (
 )
 from hsoftmax.service.logging import Log
 
-from .batching import count_units, key
-from .call import Call, Job, Lane, Outputs, lane_of
-from .cost_model import Pace
-from .executor import Ran, Workers
-from .scheduler import Bounds, Queue
-from .serializer import Writers
+from .batching import batch_key, count_items
+from .call import GraphCall, GraphResult, Lane, WorkItem, lane_of
+from .cost_model import CostModel
+from .executor import BatchResult, Executor
+from .scheduler import QueueLimits, Scheduler
+from .serializer import Serializer
 
-# Multiply-adds that cost less than handing them to a thread and back: some 0.2 ms.
-INLINE_WORK = 2**20
+# Multiply-adds that cost less than the handover to a thread and back: about 0.2 ms.
+INLINE_MAX_COST = 2**20
 
 _STOPPING = "not ready: the service is stopping"
-_PATIENCE = 5.0  # seconds for threads to end
+_JOIN_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
 
-class Tally(Protocol):
-    """What is counted of the engine, in the event loop's thread."""
+class EngineMetrics(Protocol):
+    """The metrics that the engine records, on the event loop's thread."""
 
     def batch(self, lane: str, rows: int, requests: int) -> None:
-        """A batch was run."""
+        """Record a batch that has run."""
 
-    def given_up(self, lane: str, why: str) -> None:
-        """A request was rejected, cancelled or expired."""
+    def unanswered(self, lane: str, outcome: str) -> None:
+        """Record a request that was rejected, cancelled or expired."""
 
 
 class Engine:
-    """Queue and threads; closed once, when the service ends."""
+    """Scheduler, compute threads and serializer of one process; closed once, at the end."""
 
     def __init__(
         self,
         threads: int,
         log: Log,
-        tally: Tally,
+        metrics: EngineMetrics,
         *,
-        bounds: Bounds,
+        limits: QueueLimits,
         timeout: float,
-        inline_work: int = INLINE_WORK,
+        inline_max_cost: int = INLINE_MAX_COST,
         batching: bool = True,
     ) -> None:
         self._log = log
-        self._tally = tally
+        self._metrics = metrics
         self._timeout = timeout
-        self._inline_work = inline_work
+        self._inline_max_cost = inline_max_cost
         self._closed = False
-        self._writers = Writers()
-        pace = Pace()
-        self._queue = Queue(bounds, pace, self._writers, threads=threads, batching=batching)
-        self._workers = Workers(
-            self._queue, pace, log, threads=threads, timeout=timeout, report=self._ran
+        self._serializer = Serializer()
+        cost_model = CostModel()
+        self._scheduler = Scheduler(
+            limits, cost_model, self._serializer, threads=threads, batching=batching
+        )
+        self._executor = Executor(
+            self._scheduler,
+            cost_model,
+            log,
+            threads=threads,
+            timeout=timeout,
+            on_batch=self._report_batch,
         )
 
-    async def run(self, call: Call) -> Outputs:
-        """Run a graph once, at once or in a batch.
+    async def run(self, call: GraphCall) -> GraphResult:
+        """Run a call, inline or in a batch.
 
         Raises:
-            Overloaded: too much is waiting already.
-            DeadlineExceeded: nobody wants the answer any more.
-            InferenceFailed: the graph stopped; the log says why.
+            Overloaded: the lane has no room.
+            DeadlineExceeded: the call's timeout has passed.
+            InferenceFailed: the graph failed; the log has the reason.
             NotReady: the service is stopping.
         """
-        return self.run_now(call) if self.is_tiny(call) else await self.submit(call)
+        return self.run_inline(call) if self.is_small(call) else await self.submit(call)
 
-    def is_tiny(self, call: Call) -> bool:
-        """Whether to run it here is less work than to hand it to a thread, and its turn is now."""
+    def is_small(self, call: GraphCall) -> bool:
+        """True if the call is small enough to run inline and its lane is empty."""
         lane = lane_of(call.session.task)
-        tiny = call.work <= self._inline_work and call.session.on_cpu
-        return tiny and not self._queue.waiting(lane)
+        small = call.cost <= self._inline_max_cost and call.session.on_cpu
+        return small and not self._scheduler.waiting(lane)
 
-    def run_now(self, call: Call) -> Outputs:
-        """Run a graph here and now. Raises InferenceFailed."""
+    def run_inline(self, call: GraphCall) -> GraphResult:
+        """Run a call on the calling thread. Raises InferenceFailed."""
         session = call.session
         started = perf_counter()
         try:
             arrays = session.run(call.feeds)
         except Exception as error:
             raise self._failure(session.task, error) from None
-        return Outputs(arrays, 0.0, perf_counter() - started)
+        return GraphResult(arrays, 0.0, perf_counter() - started)
 
     def admit(self, task: str) -> None:
         """Raise Overloaded, and count it, if the lane of this task has no room for any call.
 
-        A route asks as soon as it knows its task, so that a refusal costs no reading of the body.
+        A route calls this as soon as it knows the task, so that a rejection costs no decoding.
         """
         lane = lane_of(task)
-        if self._queue.is_full(lane):
-            self._tally.given_up(lane, "rejected")
-            raise Overloaded(*self._queue.reason(lane))
+        if self._scheduler.is_full(lane):
+            self._metrics.unanswered(lane, "rejected")
+            raise Overloaded(*self._scheduler.rejection(lane))
 
-    def submit(self, call: Call) -> asyncio.Future[Outputs]:
-        """Let a call wait for a thread; to cancel the future is to give the call up."""
+    def submit(self, call: GraphCall) -> asyncio.Future[GraphResult]:
+        """Queue a call for the compute threads; cancelling the future cancels the call.
+
+        Raises:
+            Overloaded: the lane has no room.
+            NotReady: the service is stopping.
+        """
         if self._closed:
             raise NotReady(_STOPPING)
         loop = asyncio.get_running_loop()
-        job = self._job(call, loop.create_future())
+        item = self._work_item(call, loop.create_future())
         try:
-            self._queue.put(job)
+            self._scheduler.put(item)
         except Overloaded:
-            self._tally.given_up(job.lane, "rejected")
+            self._metrics.unanswered(item.lane, "rejected")
             raise
-        timer = loop.call_later(job.timeout, self._expire, job)
-        job.future.add_done_callback(partial(self._settled, job, timer))
-        return job.future
+        timer = loop.call_later(item.timeout, self._expire, item)
+        item.future.add_done_callback(partial(self._on_done, item, timer))
+        return item.future
 
-    async def call(self, function: Callable[[], T], *, num_bytes: int = 0) -> T:
-        """Run something long that is no graph, and holds so many bytes, when it is its turn."""
+    async def run_in_idle(self, function: Callable[[], T], *, num_bytes: int = 0) -> T:
+        """Run a long function that is no graph in its turn; it holds so many bytes meanwhile."""
         try:
-            return await self._writers.run(function, num_bytes)
+            return await self._serializer.run(function, num_bytes)
         finally:
-            self._queue.look_again()
+            self._scheduler.notify_encoded()
 
-    async def call_each(self, steps: Iterator[T], *, num_bytes: int = 0) -> list[T]:
-        """The same in steps, between which others get on; what they give."""
+    async def run_steps(self, steps: Iterator[T], *, num_bytes: int = 0) -> list[T]:
+        """Run a long function in steps, with other callbacks in between; return their results."""
         try:
-            return await self._writers.run_each(steps, num_bytes)
+            return await self._serializer.run_steps(steps, num_bytes)
         finally:
-            self._queue.look_again()
+            self._scheduler.notify_encoded()
 
     def waiting(self) -> dict[str, int]:
-        """How many requests wait in each lane."""
-        return {lane: self._queue.waiting(lane) for lane in Lane}
+        """The number of requests that wait in each lane."""
+        return {lane: self._scheduler.waiting(lane) for lane in Lane}
 
     def fault(self) -> str | None:
-        """Why work may not get done although the process is there, or None."""
-        return self._workers.fault()
+        """The reason why calls may not get done although the process is alive, or None."""
+        return self._executor.fault()
 
     def close(self) -> None:
-        """Give up what waits, stop what runs between two nodes of its graph, take no more."""
+        """Fail waiting calls, stop running graphs between two nodes, and take no more calls."""
         self._closed = True
-        for job in self._queue.close():
-            _fail(job, NotReady(_STOPPING))
-        self._workers.close(_PATIENCE)
+        for item in self._scheduler.close():
+            _fail(item, NotReady(_STOPPING))
+        self._executor.close(_JOIN_TIMEOUT_S)
 
-    def _job(self, call: Call, future: asyncio.Future[Outputs]) -> Job:
-        return Job(
+    def _work_item(self, call: GraphCall, future: asyncio.Future[GraphResult]) -> WorkItem:
+        return WorkItem(
             call=call,
             lane=lane_of(call.session.task),
-            key=key(call),
-            units=count_units(call),
+            key=batch_key(call),
+            num_items=count_items(call),
             timeout=self._timeout if call.timeout is None else call.timeout,
             future=future,
             submitted=perf_counter(),
             num_bytes=call.num_bytes,
         )
 
-    def _expire(self, job: Job) -> None:
-        if not job.future.done():
-            self._tally.given_up(job.lane, "expired")
-            waited = f"{job.timeout:g} s"
-            _fail(job, DeadlineExceeded(f"the answer took longer than the {waited} it had"))
+    def _expire(self, item: WorkItem) -> None:
+        if not item.future.done():
+            self._metrics.unanswered(item.lane, "expired")
+            waited = f"{item.timeout:g} s"
+            _fail(item, DeadlineExceeded(f"the answer took longer than the {waited} it had"))
 
-    def _settled(
-        self, job: Job, timer: asyncio.TimerHandle, future: asyncio.Future[Outputs]
+    def _on_done(
+        self, item: WorkItem, timer: asyncio.TimerHandle, future: asyncio.Future[GraphResult]
     ) -> None:
         timer.cancel()
         if future.cancelled():
-            self._tally.given_up(job.lane, "cancelled")
-        if job.done < job.units:
-            self._queue.drop(job)
+            self._metrics.unanswered(item.lane, "cancelled")
+        if item.done < item.num_items:
+            self._scheduler.cancel(item)
 
-    def _ran(self, ran: Ran) -> None:
-        """Called by the thread that ran it."""
-        batch = ran.batch
-        failed = ran.error is not None
-        task, requests = batch.session.task, len(batch.slices)
-        self._say_batch(batch.lane, task, batch.rows, requests, ran.seconds, failed=failed)
+    def _report_batch(self, result: BatchResult) -> None:
+        """Log a batch and complete its calls on the event loop. Runs on the compute thread."""
+        batch = result.batch
+        self._log_batch(result)
         failure = None
-        if ran.error is not None and batch.wanted:  # else it was stopped for that reason
-            failure = self._failure(batch.session.task, ran.error)
-        with suppress(RuntimeError):  # the loop has ended, and all who waited with it
-            loop = batch.slices[0].job.future.get_loop()
-            loop.call_soon_threadsafe(self._settle, ran, failure)
+        if result.error is not None and not batch.cancelled:  # a cancelled batch was stopped
+            failure = self._failure(batch.session.task, result.error)
+        with suppress(RuntimeError):  # the loop has ended, and all callers with it
+            loop = batch.slices[0].item.future.get_loop()
+            loop.call_soon_threadsafe(self._complete, result, failure)
 
-    def _say_batch(
-        self, lane: Lane, task: str, rows: int, requests: int, seconds: float, *, failed: bool
-    ) -> None:
+    def _log_batch(self, result: BatchResult) -> None:
+        batch = result.batch
         self._log.debug(
             "batch",
-            lane=lane,
-            task=task,
-            rows=rows,
-            requests=requests,
-            failed=failed,
-            ms=round(seconds * 1e3, 3),
+            lane=batch.lane,
+            task=batch.session.task,
+            rows=batch.rows,
+            requests=len(batch.slices),
+            failed=result.error is not None,
+            ms=round(result.seconds * 1e3, 3),
         )
 
-    def _settle(self, ran: Ran, failure: ServiceError | None) -> None:
-        """Answer those whose last slice this was."""
-        self._tally.batch(ran.batch.lane, ran.batch.rows, len(ran.batch.slices))
-        for one in ran.batch.slices:
-            job = one.job
+    def _complete(self, result: BatchResult, failure: ServiceError | None) -> None:
+        """Set the results of the calls whose last slice was in this batch."""
+        batch = result.batch
+        self._metrics.batch(batch.lane, batch.rows, len(batch.slices))
+        for one in batch.slices:
+            item = one.item
             if failure is not None:
-                _fail(job, failure)
+                _fail(item, failure)
                 continue
-            job.started = job.started or ran.started
-            job.computed += ran.seconds
-            job.done += one.stop - one.start
-            if job.done == job.units and not job.future.done():
-                queued = job.started - job.submitted
-                job.future.set_result(Outputs(job.arrays, queued, job.computed))
+            item.started = item.started or result.started
+            item.computed += result.seconds
+            item.done += one.num_items
+            if item.done == item.num_items and not item.future.done():
+                queued = item.started - item.submitted
+                item.future.set_result(GraphResult(item.arrays, queued, item.computed))
 
     def _failure(self, task: str, error: BaseException) -> ServiceError:
+        """Log an exception of a graph; return the error for the client, without internals."""
         if self._closed:
             return NotReady(_STOPPING)
         self._log.error("inference_failed", task=task, reason=str(error))
         return InferenceFailed("the graph could not be run on this input")
 
 
-def _fail(job: Job, error: ServiceError) -> None:
-    if not job.future.done():
-        job.future.set_exception(error)
+def _fail(item: WorkItem, error: ServiceError) -> None:
+    if not item.future.done():
+        item.future.set_exception(error)

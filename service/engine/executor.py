@@ -1,7 +1,7 @@
-"""Threads that take batches and run them, and whether they still do.
+"""Compute threads: each takes the next batch from the scheduler, runs it and reports the result.
 
-A batch is formed by the thread that will run it, the moment it is free: whatever queued meanwhile
-is in it, and nothing waits for a timer.
+A thread forms its batch when it is free. The batch holds all calls that queued meanwhile, and
+nothing waits for a timer.
 """
 
 import itertools
@@ -13,17 +13,17 @@ from time import monotonic, perf_counter
 
 from hsoftmax.service.logging import Log
 
-from .batching import merged, store
+from .batching import merge_feeds, store_outputs
 from .call import Batch
-from .cost_model import Pace
-from .scheduler import Queue
+from .cost_model import CostModel
+from .scheduler import Scheduler
 
-_STUCK = 2  # a run is stuck when it takes so many times longer than anyone waits for it
+_STUCK_FACTOR = 2  # a run is stuck once it takes this many times the longest timeout of its calls
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A batch that was run: when, for how many seconds, and why it failed, if it did."""
+class BatchResult:
+    """A batch that has run: its start, its seconds, and the error if it failed."""
 
     batch: Batch
     error: BaseException | None
@@ -31,116 +31,120 @@ class Ran:
     seconds: float
 
 
-Report = Callable[[Ran], None]
+BatchCallback = Callable[[BatchResult], None]
 
 
 @dataclass(eq=False, slots=True)
-class _Worker:
+class _ComputeThread:
     thread: threading.Thread
     batch: Batch | None = None
-    limit: float = math.inf  # when its run will count as stuck
+    stuck_at: float = math.inf  # monotonic() value from which its run counts as stuck
 
 
-class Workers:
-    """A fixed number of threads; one that dies is replaced, one that is stuck is told of.
+class Executor:
+    """A fixed number of compute threads.
 
-    A batch of several that failed is run again one by one; every other run is reported, in the
-    thread that ran it.
+    A thread that dies is replaced, and `fault` reports a stuck one. A failed batch of several
+    slices runs again slice by slice, so that a bad input fails its own call only. The result of
+    every other run goes to `on_batch`, in the thread that ran it.
     """
 
     def __init__(
         self,
-        queue: Queue,
-        pace: Pace,
+        scheduler: Scheduler,
+        cost_model: CostModel,
         log: Log,
         *,
         threads: int,
         timeout: float,
-        report: Report,
+        on_batch: BatchCallback,
     ) -> None:
-        self._queue = queue
-        self._pace = pace
+        self._scheduler = scheduler
+        self._cost_model = cost_model
         self._log = log
-        self._report = report
+        self._on_batch = on_batch
         self._timeout = timeout
-        self._storing = threading.Lock()
-        self._names = itertools.count()
+        self._store_lock = threading.Lock()
+        self._numbers = itertools.count()
         self._closed = False
-        self._workers = [self._start() for _ in range(threads)]
+        self._threads = [self._start() for _ in range(threads)]
 
     def fault(self) -> str | None:
-        """Why work may not get done, or None."""
+        """The reason why calls may not get done, or None."""
         now = monotonic()
-        if any(now > worker.limit for worker in self._workers):
+        if any(now > one.stuck_at for one in self._threads):
             return "a run is stuck"
-        if not self._closed and not all(worker.thread.is_alive() for worker in self._workers):
+        if not self._closed and not all(one.thread.is_alive() for one in self._threads):
             return "a compute thread has ended"
         return None
 
-    def close(self, patience: float) -> None:
-        """Stop what runs, between two nodes of its graph; the queue must be closed already."""
+    def close(self, timeout: float) -> None:
+        """Stop running graphs between two nodes and join the threads.
+
+        The scheduler must be closed before.
+        """
         self._closed = True
-        for worker in self._workers:
-            if (batch := worker.batch) is not None:
+        for one in self._threads:
+            if (batch := one.batch) is not None:
                 batch.options.terminate = True
-        for worker in self._workers:
-            worker.thread.join(patience)
+        for one in self._threads:
+            one.thread.join(timeout)
 
-    def _start(self) -> _Worker:
+    def _start(self) -> _ComputeThread:
         thread = threading.Thread(
-            target=lambda: self._work(worker), name=f"compute-{next(self._names)}", daemon=True
+            target=lambda: self._loop(this), name=f"compute-{next(self._numbers)}", daemon=True
         )
-        worker = _Worker(thread)
+        this = _ComputeThread(thread)
         thread.start()
-        return worker
+        return this
 
-    def _work(self, worker: _Worker) -> None:
-        while self._work_once(worker):
+    def _loop(self, this: _ComputeThread) -> None:
+        while self._run_next(this):
             pass
 
-    def _work_once(self, worker: _Worker) -> bool:
-        """Take a batch and run it; on return nothing holds it, nor the bundle that it asked."""
-        if (batch := self._queue.take()) is None:
+    def _run_next(self, this: _ComputeThread) -> bool:
+        """Run the next batch. On return no variable refers to the batch or to its bundle."""
+        if (batch := self._scheduler.next_batch()) is None:
             return False
         try:
-            self._run(batch, worker)
-        except BaseException as error:  # not even this may leave anyone waiting
-            self._replace(worker, batch, error)
+            self._run(batch, this)
+        except BaseException as error:  # callers must get an error even if the thread dies
+            self._replace(this, batch, error)
             return False
         finally:
-            self._queue.ran(batch)
+            self._scheduler.complete(batch)
         return True
 
-    def _replace(self, worker: _Worker, batch: Batch, error: BaseException) -> None:
-        self._log.error("compute_thread_died", error)
+    def _replace(self, this: _ComputeThread, batch: Batch, error: BaseException) -> None:
+        self._log.error("compute_thread_died", exc_info=error)
         if not self._closed:
-            self._workers[self._workers.index(worker)] = self._start()
-        self._report(Ran(batch, error, perf_counter(), 0.0))
+            self._threads[self._threads.index(this)] = self._start()
+        self._on_batch(BatchResult(batch, error, perf_counter(), 0.0))
 
-    def _run(self, batch: Batch, worker: _Worker) -> None:
-        ran = self._run_once(batch, worker)
-        if ran.error is None or len(batch.slices) == 1 or self._closed:
-            return self._report(ran)
-        for one in batch.slices:  # whoever spoilt it spoils only its own
-            if not one.job.dropped:
-                self._report(self._run_once(self._queue.alone(one), worker))
+    def _run(self, batch: Batch, this: _ComputeThread) -> None:
+        result = self._run_once(batch, this)
+        if result.error is None or len(batch.slices) == 1 or self._closed:
+            return self._on_batch(result)
+        for one in batch.slices:
+            if not one.item.cancelled:
+                self._on_batch(self._run_once(self._scheduler.single(one), this))
 
-    def _run_once(self, batch: Batch, worker: _Worker) -> Ran:
-        longest = max(self._timeout, *(one.job.timeout for one in batch.slices))
-        worker.limit, worker.batch = monotonic() + _STUCK * longest, batch
-        if self._closed:  # since the batch was taken
+    def _run_once(self, batch: Batch, this: _ComputeThread) -> BatchResult:
+        longest = max(self._timeout, *(one.item.timeout for one in batch.slices))
+        this.stuck_at, this.batch = monotonic() + _STUCK_FACTOR * longest, batch
+        if self._closed:  # `close` may have run before `this.batch` was set
             batch.options.terminate = True
         started = perf_counter()
         error: Exception | None = None
         try:
-            outputs = batch.session.run(merged(batch.slices), batch.options)
-            with self._storing:
-                store(outputs, batch.slices)
+            outputs = batch.session.run(merge_feeds(batch.slices), batch.options)
+            with self._store_lock:
+                store_outputs(outputs, batch.slices)
         except Exception as raised:
             error = raised
         finally:
-            worker.batch, worker.limit = None, math.inf
+            this.batch, this.stuck_at = None, math.inf
         seconds = perf_counter() - started
         if error is None:
-            self._pace.learn(batch.lane, batch.work, seconds)
-        return Ran(batch, error, started, seconds)
+            self._cost_model.observe(batch.lane, batch.cost, seconds)
+        return BatchResult(batch, error, started, seconds)

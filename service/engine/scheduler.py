@@ -1,9 +1,9 @@
-"""What waits, by lane and priority, and which of it goes next.
+"""Holds waiting calls by lane and priority, bounds them, and forms the next batch.
 
-Fair queueing by start times: each line has a clock that moves by what was taken from it, in
-estimated seconds over its weight, and the line whose clock is behind goes next. A line that was
-empty starts at the present, so that it neither saves up turns nor waits for more than the one slice
-that is running.
+Start-time fair queueing: each lane queue has a virtual time, which advances by the estimated
+seconds of the slices taken from it, divided by its weight. The queue with the lowest virtual time
+is next. A queue that was empty starts at the current virtual time: it saves up no turns, and it
+waits for no more than the one slice that is running.
 """
 
 import math
@@ -12,25 +12,25 @@ from dataclasses import dataclass, field
 
 from hsoftmax.service.errors import Overloaded
 
-from .call import Batch, Job, Key, Lane, Priority, Slice
-from .cost_model import Pace
-from .serializer import Writers
+from .call import Batch, BatchKey, Lane, Priority, Slice, WorkItem
+from .cost_model import CostModel
+from .serializer import Serializer
 
-# Multiply-adds in a batch: tens of milliseconds, which is how long others may have to wait. The
-# work of a top-k search is an upper bound, and usually a hundred times what it takes.
-_BUDGET = {Lane.TARGET: 2**27, Lane.TOP_K: 2**31, Lane.FULL: 2**29}
+# Multiply-adds in a batch: tens of milliseconds, which other calls may have to wait. The cost of a
+# top-k search is an upper bound, and usually a hundred times the real one.
+_MAX_BATCH_COST = {Lane.TARGET: 2**27, Lane.TOP_K: 2**31, Lane.FULL: 2**29}
 # A full distribution reads all weights once a batch, which takes as long as computing some rows.
-_LEAST_UNITS = {Lane.TARGET: 1, Lane.TOP_K: 1, Lane.FULL: 8}
+_MIN_BATCH_ITEMS = {Lane.TARGET: 1, Lane.TOP_K: 1, Lane.FULL: 8}
 
-_WEIGHT = {Lane.TARGET: 4, Lane.TOP_K: 2, Lane.FULL: 1}
-_WEIGHT_OF_PRIORITY = {Priority.INTERACTIVE: 8, Priority.BATCH: 1}
+_LANE_WEIGHT = {Lane.TARGET: 4, Lane.TOP_K: 2, Lane.FULL: 1}
+_PRIORITY_WEIGHT = {Priority.INTERACTIVE: 8, Priority.BATCH: 1}
 
-_LONGEST_WAIT = 60  # seconds; nobody should trust an estimate beyond it
+_MAX_RETRY_AFTER_S = 60  # a longer estimate is not reliable
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much may wait in one lane; work of low priority may take half of it."""
+class QueueLimits:
+    """The most that may wait in one lane; calls of low priority may take half of it."""
 
     requests: int
     rows: int
@@ -38,223 +38,235 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class _Held:
-    """How much waits in one lane."""
+class _Usage:
+    """The requests, rows and bytes that wait in one lane."""
 
     requests: int = 0
     rows: int = 0
     num_bytes: int = 0
 
-    def add(self, job: Job, sign: int) -> None:
+    def add(self, item: WorkItem, sign: int) -> None:
         self.requests += sign
-        self.rows += sign * job.call.rows
-        self.num_bytes += sign * job.num_bytes
+        self.rows += sign * item.call.rows
+        self.num_bytes += sign * item.num_bytes
 
-    def has_room(self, job: Job, bounds: Bounds, writers: Writers) -> bool:
-        """Whatever its size, a job that finds nobody waiting may wait.
+    def has_room(self, item: WorkItem, limits: QueueLimits, serializer: Serializer) -> bool:
+        """True if the item may wait. In an empty lane an item of any size may.
 
-        Answers that wait to be written count as if they still waited to be computed: else they
-        would pile up behind a slower pen. Those of pairs are short.
+        Responses that wait for encoding count as waiting calls, or they would pile up behind a slow
+        encoder. Responses of the target lane are short and do not count.
         """
-        share = 1 if job.call.priority is Priority.INTERACTIVE else 2
+        share = 1 if item.call.priority is Priority.INTERACTIVE else 2
         requests, num_bytes = self.requests, self.num_bytes
-        if job.lane is not Lane.TARGET:
-            requests, num_bytes = requests + writers.pending, num_bytes + writers.num_bytes
+        if item.lane is not Lane.TARGET:
+            requests, num_bytes = requests + serializer.pending, num_bytes + serializer.num_bytes
         return requests == 0 or (
-            (requests + 1) * share <= bounds.requests
-            and (self.rows + job.call.rows) * share <= bounds.rows
-            and (num_bytes + job.num_bytes) * share <= bounds.num_bytes
+            (requests + 1) * share <= limits.requests
+            and (self.rows + item.call.rows) * share <= limits.rows
+            and (num_bytes + item.num_bytes) * share <= limits.num_bytes
         )
 
 
 @dataclass(eq=False, slots=True)
-class _Line:
-    """Jobs of one lane and priority, by key; the key that waits longest comes first."""
+class _LaneQueue:
+    """The waiting items of one lane and priority by batch key; the longest waiting key is first."""
 
     lane: Lane
     weight: int
-    clock: float = 0.0
-    work: float = 0.0
-    jobs: dict[Key, dict[Job, None]] = field(default_factory=dict)
+    virtual_time: float = 0.0
+    cost: float = 0.0
+    items: dict[BatchKey, dict[WorkItem, None]] = field(default_factory=dict)
 
 
-class Queue:
-    """Shared by the event loop, which puts and drops, and the compute threads, which take."""
+class Scheduler:
+    """The lane queues. The event loop puts and cancels items, the compute threads take batches."""
 
     def __init__(
-        self, bounds: Bounds, pace: Pace, writers: Writers, *, threads: int, batching: bool
+        self,
+        limits: QueueLimits,
+        cost_model: CostModel,
+        serializer: Serializer,
+        *,
+        threads: int,
+        batching: bool,
     ) -> None:
-        self._bounds = bounds
-        self._writers = writers
-        self._pace = pace
+        self._limits = limits
+        self._serializer = serializer
+        self._cost_model = cost_model
         self._threads = threads
         self._batching = batching
         self._changed = threading.Condition()
-        self._lines = {
-            (lane, priority): _Line(lane, _WEIGHT[lane] * _WEIGHT_OF_PRIORITY[priority])
+        self._queues = {
+            (lane, priority): _LaneQueue(lane, _LANE_WEIGHT[lane] * _PRIORITY_WEIGHT[priority])
             for priority in Priority
             for lane in Lane
         }
-        self._held = {lane: _Held() for lane in Lane}
+        self._usage = {lane: _Usage() for lane in Lane}
         self._running = dict.fromkeys(Lane, 0)
-        self._now = 0.0
-        self._retry_after = 1  # as it was when the last job was put: a refusal must be cheap
+        self._virtual_time = 0.0
+        self._retry_after = 1  # computed by `put`, because a rejection must be cheap
         self._closed = False
 
     def waiting(self, lane: Lane) -> int:
-        """How many requests wait in a lane."""
-        return self._held[lane].requests
+        """The number of requests that wait in a lane."""
+        return self._usage[lane].requests
 
     def is_full(self, lane: Lane) -> bool:
-        """Whether there is no room for any job, be it ever so small."""
-        writing = 0 if lane is Lane.TARGET else self._writers.pending
-        return self._held[lane].requests + writing >= self._bounds.requests
+        """True if the lane has no room for any item, not even the smallest."""
+        encoding = 0 if lane is Lane.TARGET else self._serializer.pending
+        return self._usage[lane].requests + encoding >= self._limits.requests
 
-    def reason(self, lane: Lane) -> tuple[str, int]:
-        """Why there is no room, and in how many seconds there may be."""
+    def rejection(self, lane: Lane) -> tuple[str, int]:
+        """The message of a rejection, and the seconds after which there may be room."""
         return f"{lane}: too much is waiting already", self._retry_after
 
-    def put(self, job: Job) -> None:
-        """Let a job wait. Raises Overloaded if there is no room in its lane."""
+    def put(self, item: WorkItem) -> None:
+        """Add an item to its lane queue. Raises Overloaded if the lane has no room."""
         with self._changed:
-            if not self._held[job.lane].has_room(job, self._bounds, self._writers):
-                raise Overloaded(*self.reason(job.lane))
-            line = self._line(job)
-            if not line.jobs:
-                line.clock = max(line.clock, self._now)
-            line.jobs.setdefault(job.key, {})[job] = None
-            line.work += job.call.work
-            self._held[job.lane].add(job, +1)
-            self._retry_after = self._wait()
+            if not self._usage[item.lane].has_room(item, self._limits, self._serializer):
+                raise Overloaded(*self.rejection(item.lane))
+            queue = self._queue_of(item)
+            if not queue.items:
+                queue.virtual_time = max(queue.virtual_time, self._virtual_time)
+            queue.items.setdefault(item.key, {})[item] = None
+            queue.cost += item.call.cost
+            self._usage[item.lane].add(item, +1)
+            self._retry_after = self._estimate_wait()
             self._changed.notify()
 
-    def take(self) -> Batch | None:
-        """Wait for the next batch; None once the queue is closed."""
+    def next_batch(self) -> Batch | None:
+        """Wait for the next batch; None once the scheduler is closed."""
         with self._changed:
-            while not (ready := self._ready()):
+            while not (ready := self._ready_queues()):
                 if self._closed:
                     return None
                 self._changed.wait()
-            line = min(ready, key=lambda one: one.clock)
-            self._now = line.clock
-            batch = self._fill(line)
-            self._running[line.lane] += 1
+            queue = min(ready, key=lambda one: one.virtual_time)
+            self._virtual_time = queue.virtual_time
+            batch = self._form_batch(queue)
+            self._running[queue.lane] += 1
             return batch
 
-    def ran(self, batch: Batch) -> None:
-        """A batch that was taken is over."""
+    def complete(self, batch: Batch) -> None:
+        """Record that a batch from `next_batch` has ended."""
         with self._changed:
             self._running[batch.lane] -= 1
             for one in batch.slices:
-                one.job.batches.discard(batch)
+                one.item.batches.discard(batch)
             self._changed.notify()
 
-    def alone(self, one: Slice) -> Batch:
-        """A part of a batch as a batch of its own."""
+    def single(self, one: Slice) -> Batch:
+        """A batch of one slice, for the retry of a failed batch."""
         batch = Batch([one])
         with self._changed:
-            self._start(batch)
+            self._register(batch)
         return batch
 
-    def drop(self, job: Job) -> None:
-        """Nobody wants it: forget what waits, and stop what runs if nobody shares it."""
+    def cancel(self, item: WorkItem) -> None:
+        """Remove an item from its queue, and stop the batches that no other caller waits for."""
         with self._changed:
-            job.dropped = True
-            line = self._line(job)
-            if job in line.jobs.get(job.key, ()):
-                line.work -= job.work_left
-                self._leave(job)
-            for batch in job.batches:
-                if not batch.wanted:
+            item.cancelled = True
+            queue = self._queue_of(item)
+            if item in queue.items.get(item.key, ()):
+                queue.cost -= item.queued_cost
+                self._remove(item)
+            for batch in item.batches:
+                if batch.cancelled:
                     batch.options.terminate = True
 
-    def close(self) -> list[Job]:
-        """Take no more; the jobs that were waiting."""
+    def close(self) -> list[WorkItem]:
+        """Form no more batches; return the items that were waiting."""
         with self._changed:
             self._closed = True
-            lines = self._lines.values()
-            jobs = [job for line in lines for same in line.jobs.values() for job in same]
-            for job in jobs:
-                self._leave(job)
+            queues = self._queues.values()
+            items = [item for queue in queues for same in queue.items.values() for item in same]
+            for item in items:
+                self._remove(item)
             self._changed.notify_all()
-        return jobs
+        return items
 
-    def look_again(self) -> None:
-        """An answer has been written, for which a full distribution may have waited."""
+    def notify_encoded(self) -> None:
+        """Wake a thread: a response is encoded, and a full distribution may have waited for it."""
         with self._changed:
             self._changed.notify()
 
-    def _ready(self) -> list[_Line]:
-        """Lines that may go on."""
+    def _ready_queues(self) -> list[_LaneQueue]:
+        """The queues from which a batch may be formed now."""
         return [
-            line
-            for line in self._lines.values()
-            if line.jobs and (line.lane is not Lane.FULL or self._full_may_run(line))
+            queue
+            for queue in self._queues.values()
+            if queue.items and (queue.lane is not Lane.FULL or self._full_may_run(queue))
         ]
 
-    def _full_may_run(self, line: _Line) -> bool:
-        """The last thread but one is not for full distributions, nor any while answers pile up.
+    def _full_may_run(self, queue: _LaneQueue) -> bool:
+        """True if a batch of full distributions may start now.
 
-        Where writing takes longer than computing, a batch that starts early is a small one, and the
-        weights are read for a few rows; one that is done when the pen is free is early enough.
+        They leave at least one of several threads to other lanes. They also wait while responses
+        pile up: where encoding takes longer than computing, an early batch is a small one, and
+        reads all weights for a few rows. A batch that ends when the encoder is free is early
+        enough.
         """
         if self._running[Lane.FULL] >= max(1, self._threads // 2):
             return False
-        takes = self._pace.seconds(Lane.FULL, min(line.work, _BUDGET[Lane.FULL]))
-        return self._writers.wait <= takes
+        cost = min(queue.cost, _MAX_BATCH_COST[Lane.FULL])
+        return self._serializer.wait_seconds <= self._cost_model.seconds(Lane.FULL, cost)
 
-    def _fill(self, line: _Line) -> Batch:
-        """A batch from the line's first key, topped up with what is of the other priority."""
-        key, same = next(iter(line.jobs.items()))
-        each = next(iter(same)).work_of_a_unit
-        room = max(float(_BUDGET[line.lane]), each * _LEAST_UNITS[line.lane])
-        others = [one for one in self._lines.values() if one.lane is line.lane and one is not line]
+    def _form_batch(self, queue: _LaneQueue) -> Batch:
+        """Form a batch of the queue's first key, filled up with items of the other priority."""
+        key, same = next(iter(queue.items.items()))
+        each = next(iter(same)).cost_per_item
+        room = max(float(_MAX_BATCH_COST[queue.lane]), each * _MIN_BATCH_ITEMS[queue.lane])
+        others = [q for q in self._queues.values() if q.lane is queue.lane and q is not queue]
         slices: list[Slice] = []
-        for source in (line, *others):
-            while key in source.jobs and (one := self._cut(source, key, room, first=not slices)):
+        for source in (queue, *others):
+            while key in source.items and (
+                one := self._take_slice(source, key, room, first=not slices)
+            ):
                 slices.append(one)
-                room = room - one.work if self._batching else 0.0
-        if key in line.jobs:  # what is left of it goes behind the other keys
-            line.jobs[key] = line.jobs.pop(key)
+                room = room - one.cost if self._batching else 0.0
+        if key in queue.items:  # the rest of this key goes behind the other keys
+            queue.items[key] = queue.items.pop(key)
         batch = Batch(slices)
-        self._start(batch)
+        self._register(batch)
         return batch
 
-    def _cut(self, line: _Line, key: Key, room: float, *, first: bool) -> Slice | None:
-        """As much of the next job as there is room for; the first always gets some."""
-        job = next(iter(line.jobs[key]))
-        left = job.units - job.taken
-        fits = left if job.work_of_a_unit * left <= room else int(room / job.work_of_a_unit)
+    def _take_slice(
+        self, queue: _LaneQueue, key: BatchKey, room: float, *, first: bool
+    ) -> Slice | None:
+        """Take the part of the key's next item that fits; the first slice has at least one item."""
+        item = next(iter(queue.items[key]))
+        left = item.num_items - item.taken
+        fits = left if item.cost_per_item * left <= room else int(room / item.cost_per_item)
         count = max(fits, 1) if first else fits
         if count <= 0:
             return None
-        one = Slice(job, job.taken, job.taken + count)
-        job.taken += count
-        line.work -= one.work
-        line.clock += self._pace.seconds(line.lane, one.work) / line.weight
-        if job.taken == job.units:
-            self._leave(job)
-        else:  # nobody waits for all slices of the job before
-            line.jobs[key][job] = line.jobs[key].pop(job)
+        one = Slice(item, item.taken, item.taken + count)
+        item.taken += count
+        queue.cost -= one.cost
+        queue.virtual_time += self._cost_model.seconds(queue.lane, one.cost) / queue.weight
+        if item.taken == item.num_items:
+            self._remove(item)
+        else:  # the item goes behind the others of its key, so that none waits for all its slices
+            queue.items[key][item] = queue.items[key].pop(item)
         return one
 
-    def _start(self, batch: Batch) -> None:
+    def _register(self, batch: Batch) -> None:
         for one in batch.slices:
-            one.job.batches.add(batch)
+            one.item.batches.add(batch)
 
-    def _leave(self, job: Job) -> None:
-        line = self._line(job)
-        same = line.jobs[job.key]
-        del same[job]
+    def _remove(self, item: WorkItem) -> None:
+        queue = self._queue_of(item)
+        same = queue.items[item.key]
+        del same[item]
         if not same:
-            del line.jobs[job.key]
-        self._held[job.lane].add(job, -1)
+            del queue.items[item.key]
+        self._usage[item.lane].add(item, -1)
 
-    def _line(self, job: Job) -> _Line:
-        return self._lines[job.lane, job.call.priority]
+    def _queue_of(self, item: WorkItem) -> _LaneQueue:
+        return self._queues[item.lane, item.call.priority]
 
-    def _wait(self) -> int:
-        """Whole seconds until what waits now has been computed, as far as one can tell."""
-        lines = self._lines.values()
-        seconds = sum(self._pace.seconds(line.lane, line.work) for line in lines) / self._threads
-        return max(1, min(_LONGEST_WAIT, math.ceil(max(seconds, self._writers.wait))))
+    def _estimate_wait(self) -> int:
+        """Estimated whole seconds until everything that waits now is computed and encoded."""
+        estimates = (self._cost_model.seconds(q.lane, q.cost) for q in self._queues.values())
+        seconds = max(sum(estimates) / self._threads, self._serializer.wait_seconds)
+        return max(1, min(_MAX_RETRY_AFTER_S, math.ceil(seconds)))

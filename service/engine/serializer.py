@@ -1,7 +1,8 @@
-"""What is long and no graph, such as writing an answer: one at a time, between all other work.
+"""Runs long functions that are no graphs, such as the encoding of a response, one at a time.
 
-A thread would gain nothing, as whoever writes JSON holds the interpreter's lock; and it would cost
-much: uvloop takes that lock anew for every socket, and would wait for a whole answer each time.
+They run on the event loop, between all other callbacks that are ready. A thread gains nothing,
+because JSON encoding holds the interpreter's lock. A thread also costs much: uvloop takes that lock
+for every socket, and waits for a whole response each time.
 """
 
 import asyncio
@@ -13,58 +14,66 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_NEWEST = 0.2  # of the running mean
+_NEWEST_WEIGHT = 0.2  # of the newest measurement in the running mean
 
 
-class Writers:
-    """How much is to be written, how long that will take, and whose turn it is."""
+class Serializer:
+    """The queue of these functions: its length, its bytes, and the mean seconds of a function.
+
+    Attributes:
+        pending: functions that wait or run
+        num_bytes: bytes that they hold
+    """
 
     def __init__(self) -> None:
         self.pending = 0
         self.num_bytes = 0
-        self._seconds = 0.0
-        self._turn = asyncio.Lock()
+        self._mean_seconds = 0.0
+        self._lock = asyncio.Lock()
 
     @property
-    def wait(self) -> float:
-        """Seconds until what is pending has been written."""
-        return self.pending * self._seconds
+    def wait_seconds(self) -> float:
+        """Estimated seconds until all pending functions are done."""
+        return self.pending * self._mean_seconds
 
     async def run(self, function: Callable[[], T], num_bytes: int) -> T:
-        """The function's result; so many bytes are held until it is there."""
-        async with self._holding(num_bytes):
-            await asyncio.sleep(0)  # all that is ready goes first
+        """Run the function in its turn; `num_bytes` count as held until it is done."""
+        async with self._turn(num_bytes):
+            await asyncio.sleep(0)  # callbacks that are ready run first
             started = perf_counter()
             result = function()
-            self._learn(perf_counter() - started)
+            self._observe(perf_counter() - started)
             return result
 
-    async def run_each(self, steps: Iterator[T], num_bytes: int) -> list[T]:
-        """What the steps give; nobody else's are between them, but all else that is ready is."""
-        async with self._holding(num_bytes):
+    async def run_steps(self, steps: Iterator[T], num_bytes: int) -> list[T]:
+        """Run the steps in their turn and collect their results.
+
+        Other callbacks run between two steps, but no other function of this queue.
+        """
+        async with self._turn(num_bytes):
             results: list[T] = []
-            taken, more = 0.0, True
+            seconds, more = 0.0, True
             while more:
                 await asyncio.sleep(0)
                 started = perf_counter()
-                some = list(islice(steps, 1))
-                results += some
-                more = bool(some)
-                taken += perf_counter() - started
-            self._learn(taken)
+                step = list(islice(steps, 1))
+                results += step
+                more = bool(step)
+                seconds += perf_counter() - started
+            self._observe(seconds)
             return results
 
     @asynccontextmanager
-    async def _holding(self, num_bytes: int) -> AsyncIterator[None]:
-        """Wait for one's turn, and be counted from now until it is over."""
+    async def _turn(self, num_bytes: int) -> AsyncIterator[None]:
+        """Wait for the lock; count as pending from now until it is released."""
         self.pending += 1
         self.num_bytes += num_bytes
         try:
-            async with self._turn:
+            async with self._lock:
                 yield
         finally:
             self.pending -= 1
             self.num_bytes -= num_bytes
 
-    def _learn(self, seconds: float) -> None:
-        self._seconds += _NEWEST * (seconds - self._seconds)
+    def _observe(self, seconds: float) -> None:
+        self._mean_seconds += _NEWEST_WEIGHT * (seconds - self._mean_seconds)

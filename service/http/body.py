@@ -26,7 +26,7 @@ async def read_body(asked: Mapping[bytes, bytes], receive: Receive, limits: Sett
     if (length := asked.get(b"content-length")) is not None:
         _expect_length(length, limits.max_body_bytes)
     try:
-        body = await within(limits.body_timeout, _read(receive, limits.max_body_bytes))
+        body = await with_timeout(limits.body_timeout, _read(receive, limits.max_body_bytes))
     except TimeoutError:
         raise SlowBody(f"body: expected all of it within {limits.body_timeout:g} s") from None
     encoding = asked.get(b"content-encoding", b"")
@@ -74,7 +74,7 @@ def _too_large(limit: int, got: str) -> TooLarge:
 T = TypeVar("T")
 
 
-async def within(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
+async def with_timeout(seconds: float, coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's result. Raises TimeoutError if it has to wait for longer."""
     try:
         waiting = coroutine.send(None)

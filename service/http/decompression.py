@@ -16,7 +16,7 @@ _SMALLEST = 1024  # bytes of a member, on the average, but for
 _FREE_MEMBERS = 1000  # of them
 
 
-class Expansion(Protocol):
+class Decompressor(Protocol):
     """One body on its way.
 
     Attributes:
@@ -41,7 +41,7 @@ def expand(body: bytes, encoding: str, limit: int) -> bytes:
         Unreadable: not compressed in that way, or not to its end.
         TooLarge: more than `limit` bytes; no more are held than that and a piece.
     """
-    expansion, parts, held = open_expansion(encoding), [], 0
+    expansion, parts, held = open_decompressor(encoding), [], 0
     for part in expansion.feed(body):
         parts.append(part)
         held += len(part)
@@ -52,7 +52,7 @@ def expand(body: bytes, encoding: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def open_expansion(encoding: str) -> Expansion:
+def open_decompressor(encoding: str) -> Decompressor:
     """Raises UnsupportedMediaType for an encoding that is not known."""
     if encoding not in _EXPANSIONS:
         known = ", ".join(_EXPANSIONS)
@@ -107,16 +107,16 @@ class _Members:
         self._member, self.whole = self._begin(), False
 
 
-def _gunzip() -> Expansion:
+def _gunzip() -> Decompressor:
     return _Members("gzip", lambda: zlib.decompressobj(GZIP), zlib.error)
 
 
-def _unzstd() -> Expansion:
+def _unzstd() -> Decompressor:
     made = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     return _Members("zstd", made.decompressobj, zstandard.ZstdError)
 
 
-_EXPANSIONS: dict[str, Callable[[], Expansion]] = {"gzip": _gunzip, "zstd": _unzstd}
+_EXPANSIONS: dict[str, Callable[[], Decompressor]] = {"gzip": _gunzip, "zstd": _unzstd}
 
 
 _RATIO = 256  # of what is expanded to what came; text that says anything has less
@@ -128,7 +128,7 @@ class Expander:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._expansion = open_expansion(encoding)
+        self._expansion = open_decompressor(encoding)
         self._came = 0
         self._given = 0
 

@@ -9,7 +9,7 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-async def unless_left(receive: Receive, future: asyncio.Future[T]) -> T:
+async def cancel_on_disconnect(receive: Receive, future: asyncio.Future[T]) -> T:
     """The future's result; cancel it when the client, whose body has been read, leaves.
 
     Raises:

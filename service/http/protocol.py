@@ -1,52 +1,213 @@
-"""uvicorn's HTTP, but for what it leaves to chance.
+"""uvicorn's HTTP protocol with the bounds that uvicorn lacks; `server` gives it to uvicorn.
 
-What is no HTTP at all is answered in the one shape of errors. A connection that is closed while its
-peer takes nothing would wait for ever to send what is left, and is cut.
+uvicorn parses every byte that arrives and keeps the requests, so one client can fill the memory.
+Here the parser gets a small piece at a time, and no further piece while a request that it has read
+completely waits for its answer. `bounds` limits the head of a request. An upgrade is ignored, as
+RFC 9110 section 7.8 says. Bytes that are no request are answered in the one error shape, after the
+answers to earlier requests. A peer that takes no bytes of its answers is cut off.
+
+docs/decisions/0029 compares this with uvicorn's h11 protocol.
 """
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from hsoftmax.service.codecs.json import encode
-from hsoftmax.service.errors import NotHttp
+from hsoftmax.service.errors import ServiceError
 
-from .request_context import new_request_id
+from .bounds import MAX_HEAD_BYTES, check_head, check_unfinished_head, not_http
+from .responses import connection_error
 
-_PATIENCE = 30.0  # seconds in which a peer takes something, while its connection is closed
+STALLED_TIMEOUT_S = 120.0  # a peer must take some of its answer within this time
+_PIECE_BYTES = 4 * 1024  # for the parser at once; as many pipelined requests as fit are read
+_MAX_BODY_PARTS = 256  # parts of bodies that are parsed before other connections have their turn
 
 
-class Protocol(HttpToolsProtocol):
-    """A connection; no app is asked about what cannot be read as a request."""
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, whose client may be hostile. Used in the event loop's thread only."""
 
-    _watch: asyncio.TimerHandle | None = None
+    url = b""  # uvicorn sets it when a request begins
+    _pending = b""  # received, and not parsed yet
+    _held = False  # True while reading is paused because of `_pending`
+    _head_bytes = 0  # parsed since the last complete head, part of a body, or request
+    _body_parts = 0  # parsed in this turn of the event loop
+    _in_body = False  # True from the end of a head to the end of its request
+    _error: ServiceError | None = None  # why nothing more is read from this connection
+    _unsent = 0  # bytes in the write buffer at the last check
 
-    def pause_writing(self) -> None:
-        """More is to be sent than the peer takes."""
-        super().pause_writing()
-        if self._watch is None:
-            self._look_again()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the check for a stalled peer."""
+        super().connection_made(transport)
+        self.headers = []  # uvicorn sets it when a request begins
+        self._unanswered: list[RequestResponseCycle] = []
+        self._stall_check = self.loop.call_later(STALLED_TIMEOUT_S, self._check_stalled)
 
-    def _look_again(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        self._watch = self.loop.call_later(_PATIENCE, self._look, left) if left else None
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application of every open request; uvicorn tells that of the newest only."""
+        self._stall_check.cancel()
+        for cycle in self._unanswered:
+            _disconnect(cycle)
+        self._pending = b""
+        super().connection_lost(exc)
 
-    def _look(self, before: int) -> None:
-        stuck = self.transport.get_write_buffer_size() == before
-        if stuck and self.transport.is_closing():
-            self.transport.abort()
+    def _check_stalled(self) -> None:
+        """Cut off a peer that has taken nothing since the last check."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            return self.transport.abort()
+        self._unsent = unsent
+        self._stall_check = self.loop.call_later(STALLED_TIMEOUT_S, self._check_stalled)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse as much as may be parsed now, and hold the rest."""
+        self._pending += data
+        self._parse_pending()
+
+    def _parse_pending(self) -> None:
+        if self.transport.is_closing():
+            return
+        self._stop_keep_alive_timer()
+        start = self._body_parts = 0
+        while start < len(self._pending) and self._may_parse():
+            # A piece ends where the head would become too long, so that TCP segments do not matter.
+            end = start + min(_PIECE_BYTES, MAX_HEAD_BYTES - self._head_bytes)
+            start += self._parse(self._pending[start:end])
+        self._pending = self._pending[start:]
+        if self._error is not None:
+            self._stop_reading(self._error)
+        elif self._pending:
+            self._hold()
         else:
-            self._look_again()
+            self._release()
 
-    def send_400_response(self, msg: str) -> None:
-        """Say so, and close the connection, as nobody knows where a next request would begin."""
-        request_id = new_request_id()
-        sentence = "request: expected HTTP/1.1, got something else"
-        body = encode({"error": sentence, "code": NotHttp.code, "request_id": request_id})
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
-            "connection: close\r\n\r\n"
+    def _may_parse(self) -> bool:
+        return (
+            self._error is None
+            and not self._waits_for_answer()
+            and self._body_parts < _MAX_BODY_PARTS
         )
-        self.transport.write(head.encode() + body)
+
+    def _waits_for_answer(self) -> bool:
+        """True if the newest request has been read completely and not been answered."""
+        cycle = self.cycle
+        return cycle is not None and not (cycle.more_body or cycle.response_complete)
+
+    def _stop_keep_alive_timer(self) -> None:
+        if self._pending and self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def _hold(self) -> None:
+        """Pause reading until the answer is sent or other connections have had their turn.
+
+        `flow` must not know of it: it would resume whenever an application waits for a disconnect.
+        """
+        self.flow.resume_reading()
+        self.transport.pause_reading()
+        self._held = True
+        if not self._waits_for_answer():
+            self.loop.call_soon(self._parse_pending)
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
+
+    def _parse(self, piece: bytes) -> int:
+        """Give the parser a piece. Return how many of its bytes were parsed."""
+        self._head_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+            check_unfinished_head(self.url, self.headers, self._head_bytes)
+        except HttpParserUpgrade as upgrade:
+            self._ignore_upgrade()
+            return int(upgrade.args[0])
+        except HttpParserError as error:
+            raised = error.__context__  # by one of the callbacks below
+            self._error = raised if isinstance(raised, ServiceError) else not_http()
+        except ServiceError as error:
+            self._error = error
+        if self._error is not None:
+            self._error.__traceback__ = None  # it refers to this connection: a reference cycle
+        return len(piece)
+
+    def _ignore_upgrade(self) -> None:
+        """Give a new parser the same head without `Upgrade`.
+
+        The parser cannot ignore an upgrade: it takes the bytes after the head for another protocol,
+        and stops there. So the new parser gets the whole body.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = HttpRequestParser(self)
+        self.parser.feed_data(b"".join([*head, b"\r\n"]))
+
+    def on_headers_complete(self) -> None:
+        """Check a head, then let uvicorn start its request. The parser calls it."""
+        check_head(self.parser.get_method(), self.url, self.headers)
+        if self.parser.should_upgrade():  # the head is parsed again, without the upgrade
+            return
+        # A value ends with white space if it came so. The application should see no difference.
+        self.headers[:] = [(name, value.strip(b" \t")) for name, value in self.headers]
+        super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+        self._in_body, self._head_bytes = True, 0
+        self.headers = []  # trailers are collected here, and not among the application's headers
+
+    def on_body(self, body: bytes) -> None:
+        """Count a part of a body. The parser calls it."""
+        self._head_bytes = 0
+        self._body_parts += 1
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request. The parser calls it."""
+        if not self.parser.should_upgrade():
+            self._in_body, self._head_bytes = False, 0
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Parse what was held because of the answer. uvicorn calls it."""
+        del self._unanswered[0]
+        super().on_response_complete()
+        if self._held:
+            self._parse_pending()
+
+    def _stop_reading(self, error: ServiceError) -> None:
+        """Answer the error once earlier requests have their answers, then close.
+
+        The connection cannot go on, because nobody knows where a next request would begin.
+        """
+        self._pending = b""
+        broken = self.cycle if self._in_body else None
+        if any(cycle is not broken for cycle in self._unanswered):
+            self.transport.pause_reading()
+            self._held = True
+            return
+        if broken is not None:
+            _disconnect(broken)  # its application writes nothing after this
+        if broken is None or not broken.response_started:
+            self.transport.write(self._error_response(error))
         self.transport.close()
+
+    def _error_response(self, error: ServiceError) -> bytes:
+        headers, body = connection_error(error)
+        lines = [
+            b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)
+        ]
+        return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body])
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """Tell the application of a request that its client is gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()

@@ -8,7 +8,7 @@ from time import perf_counter
 import msgspec
 from starlette.types import Scope
 
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 REQUEST_ID = b"x-request-id"
 DIGEST = b"x-hsoftmax-digest"
@@ -26,7 +26,7 @@ Header = tuple[bytes, bytes]
 Headers = list[Header]
 
 
-class Exchange(msgspec.Struct):
+class RequestContext(msgspec.Struct):
     """Filled in on the way through the service; seconds, not milliseconds.
 
     Attributes:
@@ -47,7 +47,7 @@ class Exchange(msgspec.Struct):
     status: int = 0
     code: str = "ok"
 
-    def serve(self, served: Served) -> None:
+    def serve(self, served: LoadedBundle) -> None:
         """Take note of which bundle is asked."""
         self.model, self.digest = served.name, served.manifest.digest
 
@@ -63,21 +63,21 @@ class Exchange(msgspec.Struct):
         return headers
 
 
-def begin(scope: Scope) -> Exchange:
+def begin(scope: Scope) -> RequestContext:
     """A new exchange, which begins now and is the scope's.
 
     It has the client's request id if that is a safe one, else a new one.
     """
     asked = dict(scope["headers"])
-    exchange = Exchange(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
-    scope[_KEY] = exchange
-    return exchange
+    request_context = RequestContext(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
+    scope[_KEY] = request_context
+    return request_context
 
 
-def current(scope: Scope) -> Exchange:
+def current(scope: Scope) -> RequestContext:
     """The exchange that `begin` made."""
-    exchange: Exchange = scope[_KEY]
-    return exchange
+    request_context: RequestContext = scope[_KEY]
+    return request_context
 
 
 def _milliseconds(seconds: float) -> bytes:

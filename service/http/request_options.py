@@ -14,17 +14,19 @@ _PRIORITIES = {priority.value.encode(): priority for priority in Priority}
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RequestOptions:
     """Seconds (None is the service's own default), and before whom."""
 
     timeout: float | None = None
     priority: Priority = Priority.INTERACTIVE
 
 
-_USUAL = Terms()
+_USUAL = RequestOptions()
 
 
-def terms(headers: Mapping[bytes, bytes], usual: Terms = _USUAL) -> Terms:
+def parse_request_options(
+    headers: Mapping[bytes, bytes], usual: RequestOptions = _USUAL
+) -> RequestOptions:
     """What the request's headers ask for, or else what is usual.
 
     Raises:
@@ -32,7 +34,7 @@ def terms(headers: Mapping[bytes, bytes], usual: Terms = _USUAL) -> Terms:
     """
     if TIMEOUT not in headers and PRIORITY not in headers:
         return usual
-    return Terms(
+    return RequestOptions(
         _timeout(headers[TIMEOUT]) if TIMEOUT in headers else usual.timeout,
         _priority(headers[PRIORITY]) if PRIORITY in headers else usual.priority,
     )

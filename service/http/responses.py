@@ -9,11 +9,11 @@ from hsoftmax.service.codecs.json import encode
 from hsoftmax.service.errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
 
 from .content_types import Format
-from .request_context import Exchange, Headers, current
+from .request_context import REQUEST_ID, Headers, RequestContext, current, new_request_id
 
 _TYPES = {form: (b"content-type", form.encode()) for form in Format}
 
-UNFORESEEN = Internal("the service failed to answer; its log has the request's id")
+UNEXPECTED = Internal("the service failed to answer; its log has the request's id")
 
 
 async def send_answer(send: Send, form: Format, body: bytes) -> None:
@@ -46,11 +46,20 @@ async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def error_parts(error: ServiceError, exchange: Exchange) -> tuple[Headers, bytes]:
+def error_parts(error: ServiceError, request_context: RequestContext) -> tuple[Headers, bytes]:
     """The same as headers and body."""
-    body = _body(error, exchange)
+    body = _body(error, request_context)
     headers = answer_headers(Format.JSON, len(body))
     headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
+    return headers, body
+
+
+def connection_error(error: ServiceError) -> tuple[Headers, bytes]:
+    """Headers and body of an error that belongs to no request, and ends its connection."""
+    request_id = new_request_id()
+    body = encode({"error": str(error), "code": error.code, "request_id": request_id})
+    headers = answer_headers(Format.JSON, len(body))
+    headers += [(REQUEST_ID, request_id.encode()), (b"connection", b"close")]
     return headers, body
 
 
@@ -59,9 +68,11 @@ def answer_headers(form: Format, length: int) -> Headers:
     return [_TYPES[form], (b"content-length", b"%d" % length)]
 
 
-def _body(error: ServiceError, exchange: Exchange) -> bytes:
-    exchange.code = error.code
-    return encode({"error": str(error), "code": error.code, "request_id": exchange.request_id})
+def _body(error: ServiceError, request_context: RequestContext) -> bytes:
+    request_context.code = error.code
+    return encode(
+        {"error": str(error), "code": error.code, "request_id": request_context.request_id}
+    )
 
 
 def _headers(error: ServiceError) -> Mapping[str, str]:
@@ -72,12 +83,13 @@ def _headers(error: ServiceError) -> Mapping[str, str]:
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
-def of_status(status: int, allowed: str | None) -> ServiceError:
+def of_status(status: int, allowed: str | None, suggestion: str | None) -> ServiceError:
     """The ServiceError for an error that the framework raised by status alone."""
     match status:
         case MethodNotAllowed.status:
             return MethodNotAllowed(f"method: expected {allowed}, got another one")
         case NotFound.status:
-            return NotFound("there is no such route here: see /docs")
+            hint = "see" if suggestion is None else f"did you mean {suggestion}? See"
+            return NotFound(f"there is no such route here: {hint} /docs")
         case _:
             return Internal(f"the request could not be served (status {status})")

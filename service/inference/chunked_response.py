@@ -1,60 +1,52 @@
-"""A matrix of any size as an answer: slice by slice computed, piece by piece written and sent.
+"""Sends a matrix of any size as one response: computed by slices, encoded and sent in pieces.
 
-No more than one slice is held, and the next is not computed before the client has taken this one.
+Only one slice is in memory. The next one is computed once the client has taken this one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Protocol, TypeVar
 
 from starlette.types import Send
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.stream.pipeline import RunInIdle
 from hsoftmax.service.http.content_types import Format
 from hsoftmax.service.http.responses import begin_answer
 
-from .encoders import Sheet
-
-T = TypeVar("T")
+from .encoders import MatrixEncoder
 
 
 class TruncatedError(Exception):
-    """An answer that was begun cannot be finished: its connection must be cut."""
-
-
-class Elsewhere(Protocol):
-    """Runs a function where it holds nobody up."""
-
-    async def __call__(self, function: Callable[[], T]) -> T: ...
+    """A response that has begun cannot be completed: its connection must be closed."""
 
 
 async def stream(
-    sheet: Sheet,
-    form: Format,
+    encoder: MatrixEncoder,
+    response_type: Format,
     slices: AsyncIterator[Array],
     send: Send,
     *,
-    elsewhere: Elsewhere,
-    patience: float,
+    run_in_idle: RunInIdle,
+    timeout: float,
 ) -> None:
-    """Send the slices as one answer; a piece that nobody takes within `patience` s ends it.
+    """Send the slices as one response. Each piece must be taken within `timeout` seconds.
 
     Raises:
-        ServiceError: as the first slice does.
-        TruncatedError: as a later one did, or the client stopped reading.
+        ServiceError: the first slice failed, and nothing is sent yet.
+        TruncatedError: a later slice failed, or the client stopped reading.
     """
-    some: Array | None = await anext(slices)  # before anything is promised
-    await begin_answer(send, form, sheet.length())
-    await _send(send, sheet.begin(), patience)
-    while some is not None:
-        pieces = sheet.pieces(some)
-        while (piece := await elsewhere(partial(next, pieces, None))) is not None:
-            await _send(send, piece, patience)
+    current: Array | None = await anext(slices)  # before the status is sent
+    await begin_answer(send, response_type, encoder.length())
+    await _send(send, encoder.begin(), timeout)
+    while current is not None:
+        pieces = encoder.pieces(current)
+        while (piece := await run_in_idle(partial(next, pieces, None))) is not None:
+            await _send(send, piece, timeout)
         del pieces
-        some = None  # else two slices would be held
-        some = await _next(slices)
-    await send({"type": "http.response.body", "body": sheet.end()})
+        current = None  # frees this slice before the next one is computed
+        current = await _next(slices)
+    await send({"type": "http.response.body", "body": encoder.end()})
 
 
 async def _next(slices: AsyncIterator[Array]) -> Array | None:
@@ -64,9 +56,9 @@ async def _next(slices: AsyncIterator[Array]) -> Array | None:
         raise TruncatedError("a slice failed after others were sent") from error
 
 
-async def _send(send: Send, piece: bytes, patience: float) -> None:
+async def _send(send: Send, piece: bytes, timeout: float) -> None:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     except TimeoutError:
         raise TruncatedError("the client stopped reading its answer") from None

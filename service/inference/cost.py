@@ -1,20 +1,45 @@
-"""How much a query costs, in multiply-adds, as far as a manifest tells."""
+"""Estimated cost of each kind of query in multiply-adds, from the manifest alone.
 
-from hsoftmax.service.repository.loaded_bundle import Served
+The operations, the streams and the jobs use these formulas. The engine uses the cost to schedule
+calls and to size batches.
+"""
 
-_EACH_VALUE = 32  # multiply-adds in the time that it takes to normalise and write a number
+from hsoftmax.models.sparse_block_dot import BlockSizes
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-
-def path_work(served: Served, pairs: int) -> int:
-    """Pairs that each take all clusters and one block of the usual size, or a node a step."""
-    return pairs * served.path_work
-
-
-def cluster_work(served: Served, rows: int) -> int:
-    """Rows that each take level 0."""
-    return rows * (served.manifest.num_clusters or served.num_targets) * served.hidden_size
+_COST_PER_VALUE = 32  # multiply-adds in the time to normalise and encode one number
 
 
-def full_work(served: Served, rows: int) -> int:
-    """Rows that each take every target, normalised and written."""
-    return rows * served.num_targets * (served.hidden_size + _EACH_VALUE)
+def path_cost(bundle: LoadedBundle, pairs: int) -> int:
+    """Cost of pairs that each evaluate one path: a node a step, or all clusters and one block."""
+    return pairs * _path_rows(bundle) * bundle.hidden_size
+
+
+def _path_rows(bundle: LoadedBundle) -> int:
+    """Weight rows that one path multiplies, with a block of the mean size."""
+    manifest = bundle.manifest
+    if manifest.family == "HuffmanSoftmax":
+        return int(manifest.attributes["depth"])
+    clusters = manifest.num_clusters or bundle.num_targets
+    return clusters + -(-bundle.num_targets // clusters)
+
+
+def cluster_cost(bundle: LoadedBundle, rows: int) -> int:
+    """Cost of rows that each evaluate level 0."""
+    return rows * (bundle.manifest.num_clusters or bundle.num_targets) * bundle.hidden_size
+
+
+def full_cost(bundle: LoadedBundle, rows: int) -> int:
+    """Cost of rows that each evaluate, normalise and encode every target."""
+    return rows * bundle.num_targets * (bundle.hidden_size + _COST_PER_VALUE)
+
+
+def top_k_cost(bundle: LoadedBundle, rows: int, max_blocks: int) -> int:
+    """Upper bound of the cost of a top-k search; without a limit of blocks it may open all."""
+    full = full_cost(bundle, rows)
+    return min(full, path_cost(bundle, rows * max_blocks)) if max_blocks else full
+
+
+def block_dot_cost(sizes: BlockSizes, pairs: int) -> int:
+    """Cost of pairs of an input and an output block, one product each."""
+    return pairs * sizes.input_size * sizes.output_size

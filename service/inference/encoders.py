@@ -1,7 +1,7 @@
-"""Answers in each format: whole, or a matrix of any size in pieces.
+"""Encodes responses in each content type: whole, or a matrix of any size in pieces.
 
-A sheet says what comes before the rows, makes pieces of each slice of rows, and says what comes
-after them. A piece is small enough that writing it holds nobody up for long.
+A matrix encoder gives the bytes in front of the rows, the pieces of each slice of rows, and the
+bytes behind them. A piece is small, so that its encoding does not delay other requests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,95 +12,98 @@ import numpy as np
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.codecs.arrow import ArrowWriter
-from hsoftmax.service.codecs.json import encode, encode_array
+from hsoftmax.service.codecs.json import encode as encode_json
+from hsoftmax.service.codecs.json import encode_array
 from hsoftmax.service.codecs.npy import npy_bytes, npy_header
 from hsoftmax.service.errors import NotAcceptable
 from hsoftmax.service.http.content_types import Format
 
-from .operations import Matrix
-from .output_values import numbers
+from .operations import MatrixResult
+from .output_values import to_values
 
-PIECE = 2**15  # numbers, which are written in about a millisecond
+PIECE_VALUES = 2**15  # numbers in a piece, which take about a millisecond to encode
 
-Fields = Mapping[str, Any]
+_Fields = Mapping[str, Any]
 
 
-class Sheet(Protocol):
-    """A matrix on its way out."""
+class MatrixEncoder(Protocol):
+    """Encodes one matrix, slice by slice."""
 
     def length(self) -> int | None:
-        """The bytes that it will have, if that is known."""
+        """The length of the encoded matrix in bytes, or None if it is unknown in advance."""
 
     def begin(self) -> bytes:
-        """What comes before the rows."""
+        """The bytes in front of the rows."""
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
-        """The next rows."""
+        """The encoded rows of a slice, in pieces."""
 
     def end(self) -> bytes:
-        """What comes after them."""
+        """The bytes behind the rows."""
 
 
-def sheet(form: Format, answer: Mapping[str, str], matrix: Matrix, rows: int) -> Sheet:
-    """An empty sheet for so many rows; `answer` is what the rows stand beside."""
-    if form is Format.NPY:
-        return NpySheet(matrix, rows)
-    if form is Format.ARROW:
-        return ArrowSheet(matrix, answer)
-    return JsonSheet(matrix, answer)
+def matrix_encoder(
+    response_type: Format, bundle_fields: Mapping[str, str], matrix: MatrixResult, rows: int
+) -> MatrixEncoder:
+    """The encoder of a matrix with so many rows; `bundle_fields` name the bundle."""
+    if response_type is Format.NPY:
+        return NpyEncoder(matrix, rows)
+    if response_type is Format.ARROW:
+        return ArrowEncoder(matrix, bundle_fields)
+    return JsonEncoder(matrix, bundle_fields)
 
 
-def written(form: Format, answer: Mapping[str, str], fields: Fields) -> bytes:
-    """A whole answer. Raises NotAcceptable if the format cannot hold it."""
-    if form is Format.NPY:
+def encode(response_type: Format, bundle_fields: Mapping[str, str], fields: _Fields) -> bytes:
+    """Encode a whole response. Raises NotAcceptable if the content type cannot hold it."""
+    if response_type is Format.NPY:
         return _npy(fields)
-    if form is Format.ARROW:
-        return _arrow(answer, fields)
-    return encode({**answer, **fields})
+    if response_type is Format.ARROW:
+        return _arrow(bundle_fields, fields)
+    return encode_json({**bundle_fields, **fields})
 
 
-class JsonSheet:
-    """Lists of numbers in the field of an object."""
+class JsonEncoder:
+    """Encodes the matrix as lists of numbers in one field of a JSON object."""
 
-    def __init__(self, matrix: Matrix, answer: Mapping[str, str]) -> None:
+    def __init__(self, matrix: MatrixResult, bundle_fields: Mapping[str, str]) -> None:
         self._matrix = matrix
-        self._before = encode(answer)[:-1] + f',"{matrix.field}":['.encode()
+        self._prefix = encode_json(bundle_fields)[:-1] + f',"{matrix.field}":['.encode()
         self._comma = b""
 
     def length(self) -> None:
-        """Nobody knows before it is written."""
+        """None: JSON length is unknown in advance."""
 
     def begin(self) -> bytes:
-        return self._before
+        return self._prefix
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
         width = log_probs.shape[1]
-        if width > PIECE:
+        if width > PIECE_VALUES:
             return chain.from_iterable(map(self._row, log_probs))
-        step = max(1, PIECE // max(width, 1))
+        step = max(1, PIECE_VALUES // max(width, 1))
         return (self._list(log_probs[i : i + step]) for i in range(0, len(log_probs), step))
 
     def end(self) -> bytes:
         return b"]}"
 
     def _list(self, log_probs: Array) -> bytes:
-        """Numbers or rows, without the brackets around them, and what parts them from others."""
+        """Encode numbers or rows without outer brackets, after a comma if others came before."""
         comma, self._comma = self._comma, b","
-        values = numbers(log_probs, self._matrix.log)
+        values = to_values(log_probs, self._matrix.log)
         return comma + memoryview(encode_array(np.ascontiguousarray(values)))[1:-1]
 
     def _row(self, log_probs: Array) -> Iterator[bytes]:
         yield self._comma + b"["
         self._comma = b""
-        for i in range(0, len(log_probs), PIECE):
-            yield self._list(log_probs[i : i + PIECE])
+        for i in range(0, len(log_probs), PIECE_VALUES):
+            yield self._list(log_probs[i : i + PIECE_VALUES])
         yield b"]"
 
 
-class NpySheet:
-    """float32, row after row."""
+class NpyEncoder:
+    """Encodes the matrix as float32 in row order."""
 
-    def __init__(self, matrix: Matrix, rows: int) -> None:
+    def __init__(self, matrix: MatrixResult, rows: int) -> None:
         self._log = matrix.log
         self._header = npy_header((rows, matrix.width))
         self._length = len(self._header) + 4 * rows * matrix.width
@@ -113,34 +116,34 @@ class NpySheet:
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
         flat = log_probs.reshape(-1)
-        starts = range(0, len(flat), 8 * PIECE)
-        return (npy_bytes(numbers(flat[i : i + 8 * PIECE], self._log)) for i in starts)
+        starts = range(0, len(flat), 8 * PIECE_VALUES)
+        return (npy_bytes(to_values(flat[i : i + 8 * PIECE_VALUES], self._log)) for i in starts)
 
     def end(self) -> bytes:
         return b""
 
 
-class ArrowSheet:
-    """A column of lists of one length; a slice is a record batch."""
+class ArrowEncoder:
+    """Encodes the matrix as a column of lists of equal length; a slice is a record batch."""
 
-    def __init__(self, matrix: Matrix, answer: Mapping[str, str]) -> None:
+    def __init__(self, matrix: MatrixResult, bundle_fields: Mapping[str, str]) -> None:
         self._matrix = matrix
-        self._writer = ArrowWriter(answer)
+        self._writer = ArrowWriter(bundle_fields)
 
     def length(self) -> None:
-        """Nobody knows before it is written."""
+        """None: Arrow length is unknown in advance."""
 
     def begin(self) -> bytes:
         return b""
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
-        yield self._writer.matrix(self._matrix.field, numbers(log_probs, self._matrix.log))
+        yield self._writer.matrix(self._matrix.field, to_values(log_probs, self._matrix.log))
 
     def end(self) -> bytes:
         return self._writer.end()
 
 
-def _npy(fields: Fields) -> bytes:
+def _npy(fields: _Fields) -> bytes:
     if "results" in fields:
         raise NotAcceptable("accept: a .npy holds one array: expected JSON or Arrow for this")
     (values,) = fields.values()
@@ -151,14 +154,14 @@ def _npy(fields: Fields) -> bytes:
     return npy_header(values.shape) + npy_bytes(values)
 
 
-def _arrow(answer: Mapping[str, str], fields: Fields) -> bytes:
+def _arrow(bundle_fields: Mapping[str, str], fields: _Fields) -> bytes:
     results = fields.get("results")
-    told = {name: str(value) for name, value in fields.items() if isinstance(value, int)}
-    writer = ArrowWriter({**answer, **told})
+    metadata = {name: str(value) for name, value in fields.items() if isinstance(value, int)}
+    writer = ArrowWriter({**bundle_fields, **metadata})
     if results is not None:
         columns = {name: [row[name] for row in results] for name in results[0]}
         return writer.columns(columns) + writer.end()
-    ((name, values),) = ((n, v) for n, v in fields.items() if n not in told)
+    ((name, values),) = ((n, v) for n, v in fields.items() if n not in metadata)
     if isinstance(values, np.ndarray) and values.ndim > 2:
         raise NotAcceptable("accept: expected JSON or .npy for this")
     if isinstance(values, np.ndarray) and values.ndim == 2:

@@ -1,7 +1,7 @@
-"""What a question is: a form of query, and how it becomes one run of a graph and an answer.
+"""The base types of an operation: its query, its plan of graph calls, and its response.
 
-A route reads a body, finds the bundle, and asks the question for a plan; running the plan is the
-engine's affair, so that it may be batched, queued or refused there.
+The endpoint of an operation decodes a body, finds the bundle, and calls the operation's planner.
+The engine runs the plan, so that its calls can be batched, queued or rejected there.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,46 +13,46 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds, Session
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-Fields = dict[str, object]
+ResponseFields = dict[str, object]
 
-Rows = Annotated[
+InputRows = Annotated[
     list[list[float]],
     Meta(
         description="one list of hidden_size finite numbers for each row",
-        extra_json_schema={"minItems": 1},  # not min_length: its message is not ours
+        extra_json_schema={"minItems": 1},  # min_length would replace our error message
     ),
 ]
 Version = Annotated[
     int | str | None, Meta(description="a version that is served; the highest by default")
 ]
-Log = Annotated[bool, Meta(description="answer log-probabilities instead of probabilities")]
+LogFlag = Annotated[bool, Meta(description="answer log-probabilities instead of probabilities")]
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What every query has."""
+    """The fields of every query with input rows."""
 
-    inputs: Rows
+    inputs: InputRows
     version: Version = None
-    log: Log = False
+    log: LogFlag = False
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What every answer has."""
+class OperationResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The fields of every response."""
 
     model: str
     version: str
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """An answer that is `width` log-probabilities for each row, whatever the other rows are.
+class MatrixResult:
+    """A response of `width` log-probabilities a row, so that its rows can be computed in slices.
 
     Attributes:
-        field: the answer's field for them
-        log: whether they are wanted as they are, or as probabilities
+        field: the response field of the matrix
+        log: True for log-probabilities, False for probabilities
     """
 
     field: str
@@ -61,49 +61,55 @@ class Matrix:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One run of a task's graph.
+    """One call of a task's graph, and how its outputs become response fields.
 
     Attributes:
-        session: the task's graph
-        feeds: the graph's inputs, all checked; None if there is nothing to compute
+        session: the session of the task's graph
+        feeds: the graph's inputs, validated; None if there is nothing to compute
         rows: rows of `hidden`
-        work: about how many multiply-adds it takes
-        values: how many numbers the answer holds
-        finish: the answer's fields from the graph's outputs
-        matrix: what a slice of the rows gives, where the answer may be made in slices
-        also: another run on the same rows, whose fields join the answer
-        apart: shares no run with others, so that its answer is the same to the bit, always
+        cost: estimated multiply-adds
+        values: numbers in the response
+        finish: converts the graph's outputs to response fields
+        matrix: describes the result of a slice of rows, if the response can be made in slices
+        extra: another call on the same rows, whose fields join the response
+        isolated: never batched with other calls, so the result is always the same to the bit
     """
 
     session: Session
     feeds: Feeds | None
     rows: int
-    work: int
+    cost: int
     values: int
-    finish: Callable[[list[Array]], Fields]
-    matrix: Matrix | None = None
-    also: "Plan | None" = None
-    apart: bool = False
+    finish: Callable[[list[Array]], ResponseFields]
+    matrix: MatrixResult | None = None
+    extra: "Plan | None" = None
+    isolated: bool = False
 
     @property
-    def runs(self) -> "tuple[Plan, ...]":
-        """This run and those that join it."""
-        return (self,) if self.also is None else (self, *self.also.runs)
+    def calls(self) -> "tuple[Plan, ...]":
+        """This call and its extra calls."""
+        return (self,) if self.extra is None else (self, *self.extra.calls)
 
 
 @dataclass(frozen=True)
-class Question:
-    """One route: its name in the path, its forms, and its planner.
+class Operation:
+    """One operation on a bundle: POST /v1/models/{name}/<operation>.
 
     Attributes:
-        task: the task that a JSON body is for, as far as a glance tells; under overload, what is
-            refused anyway is refused before it is read
+        name: the last part of the route
+        aliases: deprecated names, which are routes to the same endpoint
+        query: msgspec type of the JSON query
+        response: msgspec type of the JSON response
+        plan: builds the plan of a query for a bundle
+        guess_task: guesses the task from an undecoded JSON body, so that an overloaded service
+            rejects a request before it decodes the body
     """
 
     name: str
     summary: str
     query: type[Any]
-    answer: type[Any]
+    response: type[Any]
     example: Mapping[str, object]
-    plan: Callable[[Any, Served, Settings], Plan]
-    task: Callable[[bytes], str]
+    plan: Callable[[Any, LoadedBundle, Settings], Plan]
+    guess_task: Callable[[bytes], str]
+    aliases: tuple[str, ...] = ()

@@ -1,28 +1,28 @@
-"""The edge where log-probabilities become what a client reads; `exp` happens here and only here."""
+"""Converts a graph's log-probabilities to the numbers of a response."""
 
 import math
 
 import numpy as np
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.probability import few_to_probability, probability_dtype, to_probability
 from hsoftmax.service.errors import InferenceFailed
 
-from .operation import Fields
+from .operation import ResponseFields
 
-_FEW = 16
+_MAX_SMALL_VALUES = 16
 _NOT_A_NUMBER = "the graph gave a result that is not a number"
-_SMALLEST = math.log(np.finfo(np.float32).tiny)
 
 
-def field(log: bool) -> str:
-    """The answer's field that `numbers` goes under."""
+def field_name(log: bool) -> str:
+    """The response field of the numbers."""
     return "log_probabilities" if log else "probabilities"
 
 
-def numbers(log_probs: Array, log: bool) -> Array:
-    """log_probs, or exp of them. Raises InferenceFailed on NaN."""
-    if log_probs.ndim == 1 and log_probs.size <= _FEW:
-        return _few(log_probs.tolist(), log)
+def to_values(log_probs: Array, log: bool) -> Array:
+    """The log-probabilities, or their exp. Raises InferenceFailed on NaN."""
+    if log_probs.ndim == 1 and log_probs.size <= _MAX_SMALL_VALUES:
+        return _small_to_values(log_probs.tolist(), log)
     # Rounding may leave a log-probability just above zero.
     clipped = np.minimum(log_probs, 0, dtype=np.float32)
     smallest = clipped.min(initial=0)  # NaN, if there is one
@@ -30,24 +30,24 @@ def numbers(log_probs: Array, log: bool) -> Array:
         raise InferenceFailed(_NOT_A_NUMBER)
     if log:
         return clipped
-    # float32 holds all that the graph knew, takes a quarter of the time, and its JSON is a third
-    # shorter; only what it cannot hold goes through float64.
-    result: Array = np.exp(clipped if smallest > _SMALLEST else clipped.astype(np.float64))
-    return result
+    # float32 holds the precision of the graph, takes a quarter of the time, and its JSON is a third
+    # shorter. Only values below its range need float64.
+    return to_probability(clipped, probability_dtype(smallest))
 
 
-def _few(log_probs: list[float], log: bool) -> Array:
-    """The same, where calling NumPy five times would take longer than all else."""
+def _small_to_values(log_probs: list[float], log: bool) -> Array:
+    """`to_values` for a few numbers, where five NumPy calls take longer than all else."""
     if any(map(math.isnan, log_probs)):
         raise InferenceFailed(_NOT_A_NUMBER)
     clipped = [min(value, 0.0) for value in log_probs]
     if log:
         return np.array(clipped, dtype=np.float32)
-    kind = np.float32 if min(clipped, default=0.0) > _SMALLEST else np.float64
-    return np.array([math.exp(value) for value in clipped], dtype=kind)
+    return np.array(few_to_probability(clipped), probability_dtype(min(clipped, default=0.0)))
 
 
-def listed(targets: Array, values: Array, labels: tuple[str, ...] | None, log: bool) -> Fields:
-    """Targets with their labels, if there are any, and their numbers."""
+def target_fields(
+    targets: Array, values: Array, labels: tuple[str, ...] | None, log: bool
+) -> ResponseFields:
+    """Response fields of one row: targets, their labels if the bundle has labels, and numbers."""
     named = {} if labels is None else {"labels": [labels[t] for t in targets]}
-    return {"targets": targets, **named, field(log): values}
+    return {"targets": targets, **named, field_name(log): values}

@@ -1,26 +1,26 @@
-"""A question that has been read and checked: what is to be run, and how it is to be answered."""
+"""A request that is read and validated: the graph calls to run, and the form of its response."""
 
 from collections.abc import Mapping
 
 import msgspec
 
 from hsoftmax.service.http.content_types import Format
-from hsoftmax.service.http.request_options import Terms
+from hsoftmax.service.http.request_options import RequestOptions
 
 from .operations import Plan
 
 
-class Order(msgspec.Struct):
-    """Made once for a request.
+class PreparedRequest(msgspec.Struct):
+    """A validated request, as the endpoint of an operation builds it.
 
     Attributes:
-        terms: how long the client waits, and before whom
-        wanted: the format of the answer
-        plan: what is to be run
-        answer: what the answer says beside the numbers
+        options: timeout and priority
+        response_type: content type of the response
+        plan: the graph calls to run
+        bundle_fields: response fields that name the bundle: `model` and `version`
     """
 
-    terms: Terms
-    wanted: Format
+    options: RequestOptions
+    response_type: Format
     plan: Plan
-    answer: Mapping[str, str]
+    bundle_fields: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Queries whose matrix is a body of its own: the other fields come as URL parameters."""
+"""Builds queries from a matrix body (.npy or Arrow), whose other fields are URL parameters."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,41 +7,44 @@ from urllib.parse import parse_qsl, unquote_plus
 import msgspec
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.service.codecs.json import sentence
+from hsoftmax.service.codecs.json import error_message
 from hsoftmax.service.errors import InvalidQuery
 
-_MOST = 100_000  # parameters; a URL is bounded before
+_MAX_PARAMETERS = 100_000  # the server bounds the length of a URL before
 _TARGETS = b"targets="
 
 
-def query_of(  # a query of the given form
-    form: Any,  # noqa: ANN401  a type, which mypy does not know to be hashable
+def build_query(  # an instance of query_type
+    query_type: Any,  # noqa: ANN401  a type, which mypy does not know to be hashable
     matrix: Array,
     targets: list[Any] | None,
     query_string: bytes,
 ) -> Any:  # noqa: ANN401
-    """The query of this form that body and URL make together.
+    """Build a query from the matrix and the targets of a body, and the URL parameters.
 
     `?targets=3,17&targets=5` are lists, one for each row; a single `?targets=3,5` for several rows
     is one target for each.
 
     Raises:
-        InvalidQuery: a parameter that is not known, given twice, or of another type.
+        InvalidQuery: a parameter is not known, given twice, or of another type.
     """
-    rest, texts = _parted(query_string)
+    rest, texts = _split_targets(query_string)
     if texts:
         if targets is not None:
             raise InvalidQuery("targets: expected in the body or in the URL, got both")
-        targets = _targets(texts, len(matrix))
-    query = _parsed(form, rest, targets is not None)
+        targets = _parse_targets(texts, len(matrix))
+    query = _parse(query_type, rest, targets is not None)
     changed: dict[str, Any] = {"inputs": matrix}
     if targets is not None:
         changed["targets"] = targets
     return msgspec.structs.replace(query, **changed)
 
 
-def _parted(query_string: bytes) -> tuple[bytes, list[str]]:
-    """What a client says each time, and the targets, which are rarely the same twice."""
+def _split_targets(query_string: bytes) -> tuple[bytes, list[str]]:
+    """Split the query string into the other parameters and the targets.
+
+    A client repeats the others in each request, so their parsing is cached; targets differ.
+    """
     if _TARGETS not in query_string:
         return query_string, []
     rest: list[bytes] = []
@@ -55,24 +58,25 @@ def _parted(query_string: bytes) -> tuple[bytes, list[str]]:
 
 
 @lru_cache(maxsize=64)
-def _parsed(form: Any, query_string: bytes, with_targets: bool) -> Any:  # noqa: ANN401  as above
-    """The query without inputs and targets."""
+def _parse(query_type: Any, query_string: bytes, with_targets: bool) -> Any:  # noqa: ANN401
+    """Parse the query without its inputs and targets."""
     fields: dict[str, Any] = {"inputs": []} | ({"targets": []} if with_targets else {})
-    given = parse_qsl(query_string.decode("latin-1"), True, max_num_fields=_MOST)
+    given = parse_qsl(query_string.decode("latin-1"), True, max_num_fields=_MAX_PARAMETERS)
     for name, value in given:
         if name in fields:
             raise InvalidQuery(f"{name[:60]}: expected once, got it again")
         fields[name] = value
     try:
-        return msgspec.convert(fields, form, strict=False)
+        return msgspec.convert(fields, query_type, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidQuery(sentence(str(error), form)) from None
+        raise InvalidQuery(error_message(str(error), query_type)) from None
 
 
-def _targets(texts: list[str], rows: int) -> list[Any]:
-    lists = [[_target(one) for one in text.split(",") if one] for text in texts]
+def _parse_targets(texts: list[str], rows: int) -> list[Any]:
+    lists = [[_parse_target(one) for one in text.split(",") if one] for text in texts]
     return lists[0] if len(lists) == 1 and rows > 1 else lists
 
 
-def _target(text: str) -> int | str:
+def _parse_target(text: str) -> int | str:
+    """The target as a number if it is one, else as a label."""
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text

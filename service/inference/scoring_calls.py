@@ -1,41 +1,45 @@
-"""Rows that the scoring core asks a graph about, as one call of the engine."""
+"""Builds engine calls from the graph requests of the scoring core, for streams and jobs."""
 
 from hsoftmax.runtime.sessions import Feeds
-from hsoftmax.scoring import Asked
-from hsoftmax.service.engine import Call
-from hsoftmax.service.http.request_options import Terms
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.scoring import GraphRequest
+from hsoftmax.service.engine import GraphCall
+from hsoftmax.service.http.request_options import RequestOptions
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .cost import full_work, path_work
+from .cost import full_cost, path_cost, top_k_cost
 
 
-def chunk_call(
-    asked: Asked, served: Served, feeds: Feeds, terms: Terms, *, apart: bool = False
-) -> Call:
-    """One run of the bundle's graph on these feeds, with what it costs."""
-    work, values = cost_of(asked, served)
-    return Call(
-        session=served.session(asked.graph),
+def build_graph_call(
+    request: GraphRequest,
+    bundle: LoadedBundle,
+    feeds: Feeds,
+    options: RequestOptions,
+    *,
+    isolated: bool = False,
+) -> GraphCall:
+    """The call that runs the bundle's graph on these feeds, with its estimated cost."""
+    cost, values = _estimate(request, bundle)
+    return GraphCall(
+        session=bundle.session(request.graph),
         feeds=feeds,
-        rows=len(asked.hidden),
-        work=work,
+        rows=len(request.hidden),
+        cost=cost,
         values=values,
-        priority=terms.priority,
-        timeout=terms.timeout,
-        apart=apart,
+        priority=options.priority,
+        timeout=options.timeout,
+        isolated=isolated,
     )
 
 
-def cost_of(asked: Asked, served: Served) -> tuple[int, int]:
-    """(multiply-adds, numbers in the answer), about."""
-    rows, task = len(asked.hidden), asked.task
-    match asked.graph:
+def _estimate(request: GraphRequest, bundle: LoadedBundle) -> tuple[int, int]:
+    """The request's multiply-adds and the numbers in its outputs."""
+    rows, task = len(request.hidden), request.task
+    match request.graph:
         case "target_log_prob":
-            return path_work(served, len(asked.row)), len(asked.row)
+            return path_cost(bundle, len(request.row)), len(request.row)
         case "sample":
-            return path_work(served, rows * task.num_samples), rows * task.num_samples
+            return path_cost(bundle, rows * task.num_samples), rows * task.num_samples
         case "top_k":
-            full = full_work(served, rows)
-            return min(full, path_work(served, rows * task.max_blocks) or full), rows * task.k
+            return top_k_cost(bundle, rows, task.max_blocks), rows * task.k
         case _:
-            return full_work(served, rows), rows * served.num_targets
+            return full_cost(bundle, rows), rows * bundle.num_targets

@@ -1,17 +1,18 @@
-"""What is asked of every row of a stream or a file, as queries name it: a `scoring.Task`."""
+"""Parses the scoring task of a stream or a job from its query: a `scoring.Task`."""
 
 from typing import get_args
 
 import msgspec
 
-from hsoftmax.scoring import NAMES, Name, Oov, Task
+from hsoftmax.scoring import TASK_NAMES, OovPolicy, Task, TaskName
 from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.suggestions import did_you_mean
 
-_OOVS: tuple[Oov, ...] = get_args(Oov)
+_OOV_POLICIES: tuple[OovPolicy, ...] = get_args(OovPolicy)
 
 
 class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The task's parameters; those that a task has no use for say nothing to it."""
+    """The parameters of all tasks; a task ignores those of other tasks."""
 
     k: int = 10
     max_blocks: int = 0
@@ -22,19 +23,20 @@ class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     version: int | str | None = None
 
 
-def known_name(name: str) -> Name:
-    """The task's name. Raises InvalidQuery if there is none such."""
-    for known in NAMES:
+def parse_task_name(name: str) -> TaskName:
+    """The name as a TaskName. Raises InvalidQuery if there is no such task."""
+    for known in TASK_NAMES:
         if name == known:
             return known
-    raise InvalidQuery(f"task: expected one of {', '.join(NAMES)}, got {name[:60]!r}")
+    hint = did_you_mean(name, TASK_NAMES)
+    raise InvalidQuery(f"task: expected one of {', '.join(TASK_NAMES)}, got {name[:60]!r}{hint}")
 
 
-def task_of(name: Name, query: TaskQuery) -> Task:
-    """The task with the query's parameters, of which a bundle may yet set bounds.
+def build_task(name: TaskName, query: TaskQuery) -> Task:
+    """The task with the query's parameters; the bundle's limits are not checked here.
 
     Raises:
-        InvalidQuery: no such `oov`.
+        InvalidQuery: there is no such `oov` policy.
     """
     return Task(
         name=name,
@@ -42,13 +44,13 @@ def task_of(name: Name, query: TaskQuery) -> Task:
         max_blocks=query.max_blocks,
         num_samples=query.num_samples,
         seed=query.seed,
-        oov=_known_oov(query.oov),
+        oov=_parse_oov(query.oov),
         log_base=query.log_base,
     )
 
 
-def _known_oov(oov: str) -> Oov:
-    for known in _OOVS:
+def _parse_oov(oov: str) -> OovPolicy:
+    for known in _OOV_POLICIES:
         if oov == known:
             return known
-    raise InvalidQuery(f"oov: expected {' or '.join(_OOVS)}, got {oov[:60]!r}")
+    raise InvalidQuery(f"oov: expected {' or '.join(_OOV_POLICIES)}, got {oov[:60]!r}")

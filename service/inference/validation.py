@@ -1,6 +1,7 @@
-"""A query's lists as arrays, checked: nothing that is out of range ever reaches a graph.
+"""Validates a query's lists and converts them to arrays.
 
-A wrong index would not fail there: it wraps round and gives a plausible wrong probability.
+A graph does not check an index: one out of range wraps round and gives a plausible but wrong
+probability. So every index is checked here.
 """
 
 import struct
@@ -13,7 +14,7 @@ import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, UnknownLabel
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 Inputs = list[list[float]]
@@ -22,51 +23,62 @@ Targets = list[int | str | list[int | str]]
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Which target of which row; `counts` is how many each row has, None if flat, one a row."""
+    """The (row, target) pairs of a query.
+
+    Attributes:
+        row: the row of each pair
+        target: the target of each pair
+        counts: the number of targets of each row; None if targets are flat, one for each row
+    """
 
     row: Int64
     target: Int64
     counts: tuple[int, ...] | None
 
 
-def hidden(inputs: Inputs | Array, served: Served, limits: Settings) -> Float32:
-    """[batch, hidden_size], finite. Raises InvalidQuery naming the row, or TooLarge."""
+def hidden_states(inputs: Inputs | Array, bundle: LoadedBundle, settings: Settings) -> Float32:
+    """The inputs as [batch, hidden_size] of finite float32.
+
+    Raises:
+        InvalidQuery: no rows, a row of another length, or a number beyond float32.
+        TooLarge: more rows than the limit.
+    """
     if isinstance(inputs, np.ndarray):
-        return _matrix(inputs, served, limits)
+        return _check_matrix(inputs, bundle, settings)
     if not inputs:
         raise InvalidQuery("inputs: expected at least one row, got none")
-    if len(inputs) > limits.max_rows:
-        raise TooLarge(f"inputs: expected at most {limits.max_rows} rows, got {len(inputs)}")
-    width = served.hidden_size
+    if len(inputs) > settings.max_rows:
+        raise TooLarge(f"inputs: expected at most {settings.max_rows} rows, got {len(inputs)}")
+    width = bundle.hidden_size
     for i, row in enumerate(inputs):
         if len(row) != width:
             raise InvalidQuery(f"inputs row {i}: expected {width} numbers, got {len(row)}")
     try:
         # JSON has no NaN or infinity: only a number too large for float32 could become one.
-        return _packed(inputs, width)
+        return _pack(inputs, width)
     except OverflowError:
         raise _overflow(inputs) from None
 
 
-def _packed(inputs: Inputs, width: int) -> Float32:
-    """Rows of this width as an array, in a third of the time that NumPy takes for lists."""
-    pack = struct.Struct(f"<{width}f").pack  # which checks the range, as native order would not
-    packed = [pack(*row) for row in inputs]
-    return np.ndarray((len(inputs), width), "<f4", b"".join(packed))
+def _pack(inputs: Inputs, width: int) -> Float32:
+    """Convert rows of equal width to an array, in a third of NumPy's time for lists."""
+    pack = struct.Struct(f"<{width}f").pack  # "<" checks the range, native order does not
+    rows_of_bytes = [pack(*row) for row in inputs]
+    return np.ndarray((len(inputs), width), "<f4", b"".join(rows_of_bytes))
 
 
-def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
-    """The same of an array, which may hold what JSON cannot."""
-    if inputs.ndim != 2 or inputs.shape[1] != served.hidden_size or not len(inputs):
-        wanted = f"rows of {served.hidden_size} numbers"
-        raise InvalidQuery(f"inputs: expected {wanted}, got shape {inputs.shape}")
-    if len(inputs) > limits.max_rows:
-        raise TooLarge(f"inputs: expected at most {limits.max_rows} rows, got {len(inputs)}")
+def _check_matrix(inputs: Array, bundle: LoadedBundle, settings: Settings) -> Float32:
+    """Check a matrix body, which may hold NaN and infinity, and convert it to float32."""
+    if inputs.ndim != 2 or inputs.shape[1] != bundle.hidden_size or not len(inputs):
+        expected = f"rows of {bundle.hidden_size} numbers"
+        raise InvalidQuery(f"inputs: expected {expected}, got shape {inputs.shape}")
+    if len(inputs) > settings.max_rows:
+        raise TooLarge(f"inputs: expected at most {settings.max_rows} rows, got {len(inputs)}")
     states = inputs
     if inputs.dtype != np.float32 or not inputs.flags.c_contiguous:
         with np.errstate(over="ignore"):
             states = np.ascontiguousarray(inputs, dtype=np.float32)
-    if np.count_nonzero(np.isfinite(states)) < states.size:  # `all` takes twice as long for a row
+    if np.count_nonzero(np.isfinite(states)) < states.size:  # `all` takes twice as long for one row
         i, j = np.argwhere(~np.isfinite(states))[0]
         got = inputs[i, j]
         raise InvalidQuery(
@@ -75,11 +87,11 @@ def _matrix(inputs: Array, served: Served, limits: Settings) -> Float32:
     return states
 
 
-def pairs(targets: Targets, rows: int, served: Served, limits: Settings) -> Pairs:
-    """The (row, target) pairs that were asked for.
+def target_pairs(targets: Targets, rows: int, bundle: LoadedBundle, settings: Settings) -> Pairs:
+    """The (row, target) pairs of a query.
 
     Raises:
-        InvalidQuery: not one entry per row, or flat and nested mixed.
+        InvalidQuery: not one entry for each row, or flat and nested entries mixed.
         TargetOutOfRange, UnknownLabel: a target that the bundle does not have.
         TooLarge: more pairs than the limit.
     """
@@ -87,40 +99,45 @@ def pairs(targets: Targets, rows: int, served: Served, limits: Settings) -> Pair
         raise InvalidQuery(f"targets: expected {rows}, one for each row, got {len(targets)}")
     nested = [entry for entry in targets if isinstance(entry, list)]
     if not nested:
-        flat: list[Target] = targets  # type: ignore[assignment]  # as none of them is a list
-        return Pairs(_numbered(rows), _checked(flat, [1] * rows, served), None)
+        flat: list[Target] = targets  # type: ignore[assignment]  # no entry is a list
+        return Pairs(_row_numbers(rows), _check_targets(flat, [1] * rows, bundle), None)
     if len(nested) != rows:
         raise InvalidQuery("targets: expected all numbers or all lists, got both")
     counts = tuple(map(len, nested))
-    if (total := sum(counts)) > limits.max_targets:
-        raise TooLarge(f"targets: expected at most {limits.max_targets}, got {total}")
+    if (total := sum(counts)) > settings.max_targets:
+        raise TooLarge(f"targets: expected at most {settings.max_targets}, got {total}")
     listed = list(chain.from_iterable(nested))
-    row = _numbered(rows) if total == rows and min(counts) else np.repeat(_numbered(rows), counts)
-    return Pairs(row, _checked(listed, counts, served), counts)
+    row = _row_numbers(rows)
+    if total != rows or not min(counts):
+        row = np.repeat(row, counts)
+    return Pairs(row, _check_targets(listed, counts, bundle), counts)
 
 
 @lru_cache(maxsize=16)
-def _numbered(rows: int) -> Int64:
-    """0 to rows, for all who ask for as many."""
+def _row_numbers(rows: int) -> Int64:
+    """The array 0..rows-1, cached and read-only."""
     numbers = np.arange(rows)
     numbers.flags.writeable = False
     return numbers
 
 
-def expect_k(k: int, served: Served) -> int:
-    """k in 1..N. Raises InvalidQuery."""
-    if not 1 <= k <= served.num_targets:
-        raise InvalidQuery(f"k: expected 1 to {served.num_targets}, got {k}")
+def expect_k(k: int, bundle: LoadedBundle) -> int:
+    """Return k if it is in 1..num_targets. Raises InvalidQuery."""
+    if not 1 <= k <= bundle.num_targets:
+        raise InvalidQuery(f"k: expected 1 to {bundle.num_targets}, got {k}")
     return k
 
 
-def expect_values(rows: int, each: int, limits: Settings) -> None:
-    """Raise TooLarge unless an answer of rows x each numbers is within the limit."""
-    if rows * each > limits.max_values:
-        raise TooLarge(f"answer: expected at most {limits.max_values} numbers, got {rows} x {each}")
+def expect_values(rows: int, each: int, settings: Settings) -> None:
+    """Raise TooLarge unless a response of rows x each numbers is within the limit."""
+    if rows * each > settings.max_values:
+        raise TooLarge(
+            f"answer: expected at most {settings.max_values} numbers, got {rows} x {each}"
+        )
 
 
 def _overflow(inputs: Inputs) -> InvalidQuery:
+    """The error for the first number beyond float32."""
     largest = float(np.finfo(np.float32).max)
     i, j = np.argwhere(np.abs(np.array(inputs)) > largest)[0]
     return InvalidQuery(
@@ -128,10 +145,10 @@ def _overflow(inputs: Inputs) -> InvalidQuery:
     )
 
 
-def _checked(targets: Sequence[Target], counts: Sequence[int], served: Served) -> Int64:
-    """[pairs]: labels looked up, every target in range."""
-    numbers = [t if isinstance(t, int) else _labelled(t, served) for t in targets]
-    last = served.num_targets - 1
+def _check_targets(targets: Sequence[Target], counts: Sequence[int], bundle: LoadedBundle) -> Int64:
+    """[pairs]: the targets as numbers, labels looked up, each in range."""
+    numbers = [t if isinstance(t, int) else _target_of_label(t, bundle) for t in targets]
+    last = bundle.num_targets - 1
     if numbers and not (min(numbers) >= 0 and max(numbers) <= last):
         bad = next(i for i, t in enumerate(numbers) if not 0 <= t <= last)
         row = int(np.searchsorted(np.cumsum(counts), bad, side="right"))
@@ -139,10 +156,11 @@ def _checked(targets: Sequence[Target], counts: Sequence[int], served: Served) -
     return np.array(numbers, dtype=np.int64)
 
 
-def _labelled(label: str, served: Served) -> int:
-    if served.labels is None:
-        raise UnknownLabel(f"targets: expected integers, as {served.name} has no labels, got text")
+def _target_of_label(label: str, bundle: LoadedBundle) -> int:
+    """The target of a label. Raises UnknownLabel."""
+    if bundle.labels is None:
+        raise UnknownLabel(f"targets: expected integers, as {bundle.name} has no labels, got text")
     try:
-        return served.target_of_label[label]
+        return bundle.target_of_label[label]
     except KeyError:
-        raise UnknownLabel(f"targets: no label {label[:60]!r} in {served.name}") from None
+        raise UnknownLabel(f"targets: no label {label[:60]!r} in {bundle.name}") from None

@@ -1,5 +1,5 @@
-"""Durable scoring jobs over files: see `Jobs`, which lives as long as the app."""
+"""Durable scoring jobs over files. The app creates one `JobManager`, and stops it when it ends."""
 
-from .manager import Jobs
+from .manager import JobManager
 
-__all__ = ["Jobs"]
+__all__ = ["JobManager"]

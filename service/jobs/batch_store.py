@@ -1,4 +1,6 @@
-"""Batches as rows, and every change to one as a transaction: several processes make them.
+"""Stores batches as rows of the database. The routes, the job thread and its steps call it.
+
+Every change is one transaction, because several processes change batches. The states:
 
 validating ─> in_progress ─> finalizing ─> completed
      └──────────────┴─> cancelling ─> cancelled         any of these ─> failed, expired
@@ -14,34 +16,34 @@ from hsoftmax.service.errors import BatchEnded, InvalidQuery, KeyReused, TooMany
 from .database import ACTIVE, Connection, Database
 from .file_store import StoredFile, expect_file, insert_file
 from .schemas import ENDED, BatchError, BatchObject
-from .stored_spec import Spec, decoded
+from .stored_spec import StoredJobSpec, decode_spec
 
-_ASK_AGAIN = 60  # seconds: jobs take long
+_RETRY_AFTER_S = 60  # jobs take long
 
-Change = Callable[[BatchObject], BatchObject]
+BatchUpdate = Callable[[BatchObject], BatchObject]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job that will not be completed ends, and why if it failed."""
+class Completion:
+    """Final status of a job that ends without all of its rows, and the error if it failed."""
 
     outcome: Literal["failed", "cancelled", "expired"]
     failure: BatchError | None = None
 
 
 @dataclass(frozen=True)
-class Job:
-    """A batch with what it was told.
+class StoredJob:
+    """A batch together with its stored specification.
 
     Attributes:
-        ending: once it has been decided
-        tries: how often it was begun since it last got on, this time included
+        completion: final status, set as soon as it is decided
+        attempts: number of starts since the last finished shard, this start included
     """
 
     batch: BatchObject
-    spec: Spec
-    ending: Ending | None = None
-    tries: int = 1
+    spec: StoredJobSpec
+    completion: Completion | None = None
+    attempts: int = 1
 
     @property
     def id(self) -> str:
@@ -49,82 +51,87 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """An idempotency key, and the hash of the body that it came with."""
+class IdempotencyKey:
+    """Value of the Idempotency-Key header, and the hash of the request body sent with it."""
 
-    key: str
-    body: str
+    value: str
+    body_hash: str
 
 
-def add_batch(database: Database, job: Job, key: Key | None, most: int) -> BatchObject:
-    """The batch; or the one that the key made before.
+def add_batch(
+    database: Database, job: StoredJob, key: IdempotencyKey | None, max_jobs: int
+) -> BatchObject:
+    """Insert the batch and return it. Return the earlier batch if the key was used before.
 
     Raises:
-        KeyReused: the key came with another body.
-        TooManyJobs: as many wait as may.
-        UnknownFile: the input is gone.
+        KeyReused: the key was used before with another body.
+        TooManyJobs: `max_jobs` jobs wait or run already.
+        UnknownFile: the input file no longer exists.
     """
     batch, spec = job.batch, job.spec
     with database.transaction() as db:
-        if key is not None and (before := _of_key(db, key)) is not None:
+        if key is not None and (before := _find_by_key(db, key)) is not None:
             return before
-        _expect_fewer(db, most)
+        _expect_room(db, max_jobs)
         if batch.input_file_id is not None:
             expect_file(db, batch.input_file_id)
         db.execute(
             "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [batch.id, batch.status, batch.expires_at, batch.input_file_id,
-             key and key.key, key and key.body, spec.encoded(), batch.model_dump_json()],
+             key and key.value, key and key.body_hash, spec.encode(), batch.model_dump_json()],
         )  # fmt: skip
     return batch
 
 
-def made_before(database: Database, key: Key) -> BatchObject | None:
-    """The batch that the key made, if any. Raises KeyReused."""
+def find_batch_by_key(database: Database, key: IdempotencyKey) -> BatchObject | None:
+    """Return the batch that was created with this key, or None. Raises KeyReused."""
     with database.transaction() as db:
-        return _of_key(db, key)
+        return _find_by_key(db, key)
 
 
 def find_batch(database: Database, id: str) -> BatchObject:
-    """Raises UnknownBatch."""
-    found = database.rows("SELECT object FROM batches WHERE id = ?", id)
-    if not found:
-        raise _unknown(id)
-    return _batch(found[0][0])
+    """Return the batch with this id. Raises UnknownBatch."""
+    rows = database.rows("SELECT object FROM batches WHERE id = ?", id)
+    if not rows:
+        raise _unknown_batch(id)
+    return _batch(rows[0][0])
 
 
 def list_batches(
     database: Database, limit: int, after: str | None
 ) -> tuple[list[BatchObject], bool]:
-    """At most `limit`, the newest first, of those before `after`; and whether there are more."""
+    """Return (batches, has_more): at most `limit` batches older than `after`, newest first."""
     start = None
     if after is not None:
-        numbers = database.rows("SELECT number FROM batches WHERE id = ?", after)
-        if not numbers:
+        start_rows = database.rows("SELECT number FROM batches WHERE id = ?", after)
+        if not start_rows:
             raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
-        start = numbers[0][0]
-    found = database.rows(
+        start = start_rows[0][0]
+    rows = database.rows(
         "SELECT object FROM batches WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT ?",
         start,
         start,
         limit + 1,
     )
-    return [_batch(row[0]) for row in found[:limit]], len(found) > limit
+    return [_batch(row[0]) for row in rows[:limit]], len(rows) > limit
 
 
 def cancel(database: Database, id: str, now: int) -> BatchObject:
-    """A job that waits is cancelled, one that runs will be. Raises UnknownBatch, BatchEnded."""
+    """Cancel a waiting job at once, or ask a running job to stop. Raises UnknownBatch, BatchEnded.
+
+    A job that is cancelled already is returned as it is.
+    """
     with database.transaction() as db:
-        found = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
-        if found is None:
-            raise _unknown(id)
-        batch, begun = _batch(found[0]), found[1]
+        row = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
+        if row is None:
+            raise _unknown_batch(id)
+        batch, attempts = _batch(row[0]), row[1]
         if batch.status in ("cancelling", "cancelled"):
             return batch
         if batch.status in ENDED:
             raise BatchEnded(f"batch {id}: expected one that waits or runs, got one {batch.status}")
-        if begun:
+        if attempts:
             changed = batch.model_copy(update={"status": "cancelling", "cancelling_at": now})
         else:
             times = {"cancelling_at": now, "cancelled_at": now}
@@ -134,18 +141,18 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
 
 def expire_waiting(database: Database, now: int) -> None:
-    """Those whose time is over before they have begun."""
-    late = f"{ACTIVE} AND NOT begun AND deadline <= ?"
-    if not database.rows(f"SELECT 1 FROM batches WHERE {late}", now):
+    """Set the status `expired` on jobs that have not started before their deadline."""
+    condition = f"{ACTIVE} AND NOT begun AND deadline <= ?"
+    if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now):
         return
     with database.transaction() as db:
-        for (row,) in db.execute(f"SELECT object FROM batches WHERE {late}", [now]).fetchall():
+        for (row,) in db.execute(f"SELECT object FROM batches WHERE {condition}", [now]).fetchall():
             expired = {"status": "expired", "expired_at": now}
             _store(db, _batch(row).model_copy(update=expired), now)
 
 
-def next_job(database: Database) -> Job | None:
-    """The oldest that has not ended, which has begun from now on."""
+def claim_next_job(database: Database) -> StoredJob | None:
+    """Return the oldest job that has not ended and count one more start of it. None if none is."""
     query = (
         "SELECT object, spec, ending, begun + 1 FROM batches "
         f"WHERE {ACTIVE} ORDER BY number LIMIT 1"
@@ -153,16 +160,17 @@ def next_job(database: Database) -> Job | None:
     if not database.rows(query):
         return None
     with database.transaction() as db:
-        found = db.execute(query).fetchone()
-        if found is None:
+        row = db.execute(query).fetchone()
+        if row is None:
             return None
-        job = Job(_batch(found[0]), decoded(found[1]), _ending(found[2]), found[3])
-        db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.tries, job.id])
+        batch, spec, decision, attempts = row
+        job = StoredJob(_batch(batch), decode_spec(spec), _decode_completion(decision), attempts)
+        db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.attempts, job.id])
         return job
 
 
-def got_on(database: Database, id: str, finished: int) -> None:
-    """So many rows were finished when it was begun: if they are more now, it is no longer stuck."""
+def record_progress(database: Database, id: str, finished: int) -> None:
+    """Reset the number of starts to one if more rows are finished than at any start before."""
     with database.transaction() as db:
         db.execute(
             "UPDATE batches SET begun = 1, finished = ? WHERE id = ? AND finished < ?",
@@ -170,63 +178,76 @@ def got_on(database: Database, id: str, finished: int) -> None:
         )
 
 
-def put_back(database: Database, id: str) -> None:
-    """It was stopped on purpose, which does not count as a try."""
+def release_job(database: Database, id: str) -> None:
+    """Undo the count of the current start: this process stopped the job on purpose."""
     with database.transaction() as db:
         db.execute("UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?", [id])
 
 
 def is_cancelled(database: Database, id: str) -> bool:
+    """True if a client asked to cancel the job."""
     return database.rows("SELECT status FROM batches WHERE id = ?", id) == [("cancelling",)]
 
 
-def change(database: Database, id: str, how: Change) -> BatchObject:
-    """Change a job that has not ended; what it is now."""
+def update_batch(database: Database, id: str, update: BatchUpdate) -> BatchObject:
+    """Apply `update` to a batch that has not ended, and return the changed batch."""
     with database.transaction() as db:
-        changed = how(_read(db, id))
+        changed = update(_read(db, id))
         _store(db, changed, None)
         return changed
 
 
-def decide(database: Database, id: str, ending: Ending) -> None:
-    """Let it be known how the job ends, before anything is done that only an end does."""
-    failure = ending.failure and ending.failure.model_dump()
+def record_decision(database: Database, id: str, completion: Completion) -> None:
+    """Store the final status of the job, before any of the steps that end it.
+
+    A process that takes the job over then ends it in the same way.
+    """
+    failure = completion.failure and completion.failure.model_dump()
     with database.transaction() as db:
-        told = json.dumps({"outcome": ending.outcome, "failure": failure})
-        db.execute("UPDATE batches SET ending = ? WHERE id = ?", [told, id])
+        decision = json.dumps({"outcome": completion.outcome, "failure": failure})
+        db.execute("UPDATE batches SET ending = ? WHERE id = ?", [decision, id])
 
 
-def end(
-    database: Database, id: str, how: Change, files: list[StoredFile], *, now: int, owed: bool
+def finish(
+    database: Database,
+    id: str,
+    update: BatchUpdate,
+    files: list[StoredFile],
+    *,
+    now: int,
+    outputs_pending: bool,
 ) -> BatchObject:
-    """Let a job have ended, with its files; `owed` if some are yet to come."""
+    """Apply `update`, the final change of a batch, and insert its files, in one transaction.
+
+    `outputs_pending` marks a batch whose output files could not be written yet.
+    """
     with database.transaction() as db:
-        changed = how(_read(db, id))
+        changed = update(_read(db, id))
         for file in files:
             insert_file(db, file)
         _store(db, changed, now)
-        db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(owed), id])
+        db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(outputs_pending), id])
         return changed
 
 
-def owing(database: Database) -> list[Job]:
-    """Jobs that ended with shards which could not be given out."""
-    found = database.rows("SELECT object, spec FROM batches WHERE owed")
-    return [Job(_batch(batch), decoded(spec)) for batch, spec in found]
+def pending_outputs(database: Database) -> list[StoredJob]:
+    """Return the jobs that have ended but whose output files could not be written."""
+    rows = database.rows("SELECT object, spec FROM batches WHERE owed")
+    return [StoredJob(_batch(batch), decode_spec(spec)) for batch, spec in rows]
 
 
 def count_by_status(database: Database) -> dict[str, int]:
     return dict(database.rows("SELECT status, count(*) FROM batches GROUP BY status"))
 
 
-def _expect_fewer(db: Connection, most: int) -> None:
+def _expect_room(db: Connection, max_jobs: int) -> None:
     (active,) = db.execute(f"SELECT count(*) FROM batches WHERE {ACTIVE}").fetchone()
-    if active >= most:
-        raise TooManyJobs(f"jobs: expected at most {most} that wait or run", _ASK_AGAIN)
+    if active >= max_jobs:
+        raise TooManyJobs(f"jobs: expected at most {max_jobs} that wait or run", _RETRY_AFTER_S)
 
 
 def _read(db: Connection, id: str) -> BatchObject:
-    """A batch that is there for as long as its job is worked at."""
+    """Read a batch that must exist: rows of jobs that have not ended are never deleted."""
     (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
     return _batch(row)
 
@@ -239,26 +260,26 @@ def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
     )
 
 
-def _of_key(db: Connection, key: Key) -> BatchObject | None:
-    found = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.key]).fetchone()
-    if found is None:
+def _find_by_key(db: Connection, key: IdempotencyKey) -> BatchObject | None:
+    row = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.value]).fetchone()
+    if row is None:
         return None
-    if found[1] != key.body:
+    if row[1] != key.body_hash:
         raise KeyReused("idempotency-key: expected the body that it came with before, got another")
-    return _batch(found[0])
+    return _batch(row[0])
 
 
-def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  a column
+def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  column value
     return BatchObject.model_validate_json(stored)
 
 
-def _ending(stored: Any) -> Ending | None:  # noqa: ANN401  a column
+def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  column value
     if stored is None:
         return None
-    told = json.loads(stored)
-    failure = told["failure"] and BatchError.model_validate(told["failure"])
-    return Ending(told["outcome"], failure)
+    decision = json.loads(stored)
+    failure = decision["failure"] and BatchError.model_validate(decision["failure"])
+    return Completion(decision["outcome"], failure)
 
 
-def _unknown(id: str) -> UnknownBatch:
+def _unknown_batch(id: str) -> UnknownBatch:
     return UnknownBatch(f"batch {id[:60]!r}: expected one that is here, got none of that id")

@@ -1,7 +1,8 @@
-"""The engine as one who runs graphs for a job: after all that is interactive, and by itself.
+"""Runs the graphs of a job on the service's engine, from the threads of the job.
 
-By itself, as what shares a batch may differ in the last bit from what was computed alone, and a
-job that was stopped must give the bytes that it would have given.
+The calls have batch priority, so interactive requests go first. They never share a batch with other
+calls: a batched row may differ in its last bit from a row computed alone, and a job that was
+interrupted must produce the same bytes as one that was not.
 """
 
 import asyncio
@@ -10,68 +11,71 @@ from concurrent.futures import wait
 from time import sleep
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring import Asked, feeds
-from hsoftmax.service.engine import Call, Engine, Outputs, Priority
+from hsoftmax.scoring import GraphRequest, graph_inputs
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from hsoftmax.service.http.request_options import Terms
-from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.http.request_options import RequestOptions
+from hsoftmax.service.inference.scoring_calls import build_graph_call
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .errors import Failure, Interrupted
+from .errors import Interrupted, JobFailure
 
-_TERMS = Terms(timeout=120.0, priority=Priority.BATCH)  # then it is asked again
-_LOOK = 0.2  # seconds between looks whether the job goes on
-_PAUSE = 0.2  # seconds before what found no room is asked again
+_OPTIONS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # retried after the timeout
+_CHECK_INTERVAL_S = 0.2  # between checks that the job has not been stopped
+_RETRY_INTERVAL_S = 0.2  # before a call that found its queue full is submitted again
 
 
-class EngineRun:
-    """A `scoring.Run` on threads of its own, for the engine of an event loop elsewhere."""
+class BlockingGraphRunner:
+    """A `scoring.GraphRunner` for threads outside the event loop on which the engine runs.
+
+    `check` raises Interrupted when the job must stop.
+    """
 
     def __init__(
         self,
-        served: Served,
+        loaded: LoadedBundle,
         engine: Engine,
         loop: asyncio.AbstractEventLoop,
-        look_up: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
-        self._served = served
+        self._loaded = loaded
         self._engine = engine
         self._loop = loop
-        self._look_up = look_up
+        self._check = check
 
-    def __call__(self, asked: Asked) -> list[Array]:
-        """Raises Interrupted as the job is, and Failure if the graph fails."""
-        call = call_of(asked, self._served)
+    def __call__(self, request: GraphRequest) -> list[Array]:
+        """Return the graph's outputs. Raises Interrupted, and JobFailure if the graph fails."""
+        call = build_job_call(request, self._loaded)
         while True:
-            self._look_up()
+            self._check()
             try:
                 return self._outputs(call)
             except Overloaded:
-                sleep(_PAUSE)
+                sleep(_RETRY_INTERVAL_S)
             except DeadlineExceeded:
                 continue
             except NotReady:
                 raise Interrupted("stopping") from None
             except InferenceFailed as error:
-                raise Failure("inference_failed", f"{asked.graph}: {error}") from None
+                raise JobFailure("inference_failed", f"{request.graph}: {error}") from None
 
-    def _outputs(self, call: Call) -> list[Array]:
-        """The engine's answer; given up, and the run with it, if the job is to stop."""
-        answer = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
+    def _outputs(self, call: GraphCall) -> list[Array]:
+        """Wait for the engine's result; cancel the call if the job must stop meanwhile."""
+        future = asyncio.run_coroutine_threadsafe(self._submit(call), self._loop)
         try:
-            while not wait([answer], _LOOK).done:
-                self._look_up()
+            while not wait([future], _CHECK_INTERVAL_S).done:
+                self._check()
         except BaseException:
-            answer.cancel()
+            future.cancel()
             raise
-        return answer.result()
+        return future.result()
 
-    async def _submit(self, call: Call) -> list[Array]:
-        outputs: Outputs = await self._engine.submit(call)
+    async def _submit(self, call: GraphCall) -> list[Array]:
+        outputs: GraphResult = await self._engine.submit(call)
         return outputs.arrays
 
 
-def call_of(asked: Asked, served: Served) -> Call:
-    """What is asked as a call of low priority."""
-    inputs = feeds(asked, served.session(asked.graph).graph)
-    return chunk_call(asked, served, inputs, _TERMS, apart=True)
+def build_job_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
+    """Build the engine call of a graph request: batch priority, never batched with others."""
+    inputs = graph_inputs(request, loaded.session(request.graph).graph)
+    return build_graph_call(request, loaded, inputs, _OPTIONS, isolated=True)

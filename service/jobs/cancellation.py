@@ -1,41 +1,41 @@
-"""Whether a job should go on, asked by all threads that work at it, many times a second."""
+"""Checks if a job must stop. All threads of the job call the check many times a second."""
 
 import threading
 import time
 
-from .batch_store import Job, expire_waiting, is_cancelled
+from .batch_store import StoredJob, expire_waiting, is_cancelled
 from .errors import Interrupted
-from .job_context import Shop
+from .job_context import JobContext
 
-_LOOK = 0.2  # seconds between looks at the database
+_POLL_INTERVAL_S = 0.2  # between reads of the database
 
 
-class Watch:
-    """One job's."""
+class CancellationCheck:
+    """Check of one job. It reads the database at most five times a second, on one thread."""
 
-    def __init__(self, job: Job, shop: Shop) -> None:
+    def __init__(self, job: StoredJob, context: JobContext) -> None:
         self._job = job
-        self._shop = shop
-        self._looking = threading.Lock()
-        self._look_at = 0.0
+        self._context = context
+        self._poll_lock = threading.Lock()
+        self._next_poll = 0.0
         self._cancelled = False
 
     def __call__(self) -> None:
-        """Raise Interrupted if the job is to stop."""
-        if self._shop.stopping():
+        """Raise Interrupted if the job must stop."""
+        if self._context.stopping():
             raise Interrupted("stopping")
-        if time.monotonic() >= self._look_at and self._looking.acquire(blocking=False):
+        if time.monotonic() >= self._next_poll and self._poll_lock.acquire(blocking=False):
             try:
-                self._look_at = time.monotonic() + _LOOK
-                self._look()
+                self._next_poll = time.monotonic() + _POLL_INTERVAL_S
+                self._poll()
             finally:
-                self._looking.release()
+                self._poll_lock.release()
         if self._cancelled:
             raise Interrupted("cancelled")
         if time.time() >= self._job.batch.expires_at:
             raise Interrupted("expired")
 
-    def _look(self) -> None:
-        self._cancelled = is_cancelled(self._shop.database, self._job.id)
-        expire_waiting(self._shop.database, int(time.time()))  # of those behind this one
-        self._shop.recount()
+    def _poll(self) -> None:
+        self._cancelled = is_cancelled(self._context.database, self._job.id)
+        expire_waiting(self._context.database, int(time.time()))  # jobs that wait behind this one
+        self._context.refresh_counts()

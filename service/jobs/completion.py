@@ -1,7 +1,7 @@
-"""How a job ends: what is finished becomes files, and in the same transaction the job has ended.
+"""Ends jobs: publishes the finished rows as files and sets the final status in one transaction.
 
-Where the disk has no room for the outputs the job ends all the same; its shards are kept, and given
-out as soon as there is room.
+If the disk has no room for the output files, the job ends without them. Its shards are kept, and
+the output files are written as soon as there is room.
 """
 
 import shutil
@@ -11,122 +11,157 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from hsoftmax.scoring import ScoringError, SpoiledShard, conclude, errors_of, sequences_of
+from hsoftmax.scoring import (
+    CorruptShard,
+    ScoringError,
+    errors_path,
+    finalize_partial,
+    sequences_path,
+)
 
-from .batch_store import Change, Ending, Job, decide, end
+from .batch_store import BatchUpdate, Completion, StoredJob, finish, record_decision
 from .file_store import StoredFile
-from .job_context import Shop
+from .job_context import JobContext
 from .schemas import BatchError, BatchErrors, BatchObject, RequestCounts
-from .state_dir import Place
-from .stored_spec import delivery_of
+from .state_dir import StateDir
+from .stored_spec import output_spec_of
 
-Outcome = Literal["completed", "failed", "cancelled", "expired"]
+FinalStatus = Literal["completed", "failed", "cancelled", "expired"]
 
-# What a summary says that belongs to the core's own going on, and not to a client.
-_INNER = frozenset({"job", "model", "task", "size", "sha256"})
-
-
-def complete(job: Job, shop: Shop, summary: dict[str, Any]) -> None:
-    """Let the job have ended with all of its rows."""
-    _publish(job, shop, _how("completed", None, summary), summary, owed=False)
+# Fields of a summary that only the scoring code uses. Clients do not see them.
+_INTERNAL_FIELDS = frozenset({"job", "model", "task", "size", "sha256"})
 
 
-def end_early(job: Job, shop: Shop, ending: Ending) -> None:
-    """Let the job have ended with what is finished. It may be called again if it stopped in here.
+def complete_job(job: StoredJob, context: JobContext, summary: dict[str, Any]) -> None:
+    """End a job whose rows are all scored."""
+    _publish(
+        job, context, _final_update("completed", None, summary), summary, outputs_pending=False
+    )
 
-    What was decided comes first: once its shards are given out, a job can no longer go on.
+
+def finish_early(job: StoredJob, context: JobContext, completion: Completion) -> None:
+    """End a job with the rows that are finished. Safe to call again after a crash inside it.
+
+    The decision is stored first: a job whose shards have become output files cannot be resumed.
     """
-    if job.ending is None:
-        decide(shop.database, job.id, ending)
-    summary, owed = None, False
+    if job.completion is None:
+        record_decision(context.database, job.id, completion)
+    summary, outputs_pending = None, False
     try:
-        summary = _concluded(job, shop.place)
+        summary = _finalize_outputs(job, context.state_dir)
     except (ScoringError, OSError) as error:
-        shop.log.error("job_output_delayed", batch=job.id, reason=str(error))
-        owed = True
-    _publish(job, shop, _how(ending.outcome, ending.failure, summary), summary, owed)
+        context.log.error("job_output_delayed", batch=job.id, reason=str(error))
+        outputs_pending = True
+    _publish(
+        job,
+        context,
+        _final_update(completion.outcome, completion.failure, summary),
+        summary,
+        outputs_pending,
+    )
 
 
-def give_what_is_owed(job: Job, shop: Shop) -> None:
-    """Try once more to give out what a job had finished."""
+def publish_pending_outputs(job: StoredJob, context: JobContext) -> None:
+    """Try again to publish the output files of a job that has ended."""
     with suppress(ScoringError, OSError):
-        summary = _concluded(job, shop.place)
-        _publish(job, shop, _counted(summary), summary, owed=False)
+        summary = _finalize_outputs(job, context.state_dir)
+        _publish(job, context, _counts_update(summary), summary, outputs_pending=False)
 
 
-def _concluded(job: Job, place: Place) -> dict[str, Any] | None:
-    """The summary of what is finished; None if nothing is."""
-    output = place.output(job.id, job.spec.output)
+def _finalize_outputs(job: StoredJob, state_dir: StateDir) -> dict[str, Any] | None:
+    """Write the output files from the finished shards and return their summary.
+
+    Returns None if the job has no folder: it ended before its first step.
+    """
+    output = state_dir.output(job.id, job.spec.output)
     while True:
-        with suppress(SpoiledShard):  # each time there is one shard less
-            return conclude(delivery_of(job.spec, output)) if output.parent.exists() else None
+        with suppress(CorruptShard):  # each attempt drops the corrupt shard
+            return (
+                finalize_partial(output_spec_of(job.spec, output))
+                if output.parent.exists()
+                else None
+            )
 
 
-def _publish(job: Job, shop: Shop, how: Change, summary: dict[str, Any] | None, owed: bool) -> None:
+def _publish(
+    job: StoredJob,
+    context: JobContext,
+    update: BatchUpdate,
+    summary: dict[str, Any] | None,
+    outputs_pending: bool,
+) -> None:
     now = int(time.time())
-    files = {} if summary is None else _files(job, shop.place, now)
-    named = {field: file.id for field, file in files.items()}
-    end(
-        shop.database,
+    files = {} if summary is None else _output_files(job, context.state_dir, now)
+    file_ids = {field: file.id for field, file in files.items()}
+    finish(
+        context.database,
         job.id,
-        lambda batch: how(batch).model_copy(update=named),
+        lambda batch: update(batch).model_copy(update=file_ids),
         list(files.values()),
         now=now,
-        owed=owed,
+        outputs_pending=outputs_pending,
     )
-    if not owed:
-        _tidy(job, shop.place)
+    if not outputs_pending:
+        _remove_work_files(job, context.state_dir)
 
 
-def _how(outcome: Outcome, failure: BatchError | None, summary: dict[str, Any] | None) -> Change:
-    def ended(batch: BatchObject) -> BatchObject:
+def _final_update(
+    outcome: FinalStatus, failure: BatchError | None, summary: dict[str, Any] | None
+) -> BatchUpdate:
+    def with_final_status(batch: BatchObject) -> BatchObject:
         changed: dict[str, Any] = {"status": outcome, f"{outcome}_at": int(time.time())}
         if failure is not None:
             changed["errors"] = BatchErrors(data=[failure])
-        return _counted(summary)(batch).model_copy(update=changed)
+        return _counts_update(summary)(batch).model_copy(update=changed)
 
-    return ended
-
-
-def _counted(summary: dict[str, Any] | None) -> Change:
-    """The batch with the counts of what was given out."""
-
-    def counted(batch: BatchObject) -> BatchObject:
-        said = summary or {"rows_in": 0, "scored": 0, "failed": 0}
-        total = max(batch.request_counts.total, said["rows_in"])
-        counts = RequestCounts(total=total, completed=said["scored"], failed=said["failed"])
-        percent = 100.0 if said["rows_in"] == total else round(100 * said["rows_in"] / total, 1)
-        shown = None if summary is None else {k: v for k, v in said.items() if k not in _INNER}
-        told = {"request_counts": counts, "progress": percent, "summary": shown}
-        return batch.model_copy(update=told)
-
-    return counted
+    return with_final_status
 
 
-def _files(job: Job, place: Place, now: int) -> dict[str, StoredFile]:
-    """The files that are there, by the batch's fields for them."""
-    output = place.output(job.id, job.spec.output)
+def _counts_update(summary: dict[str, Any] | None) -> BatchUpdate:
+    """Return an update that sets the row counts, the progress and the summary of a batch."""
+
+    def with_counts(batch: BatchObject) -> BatchObject:
+        totals = summary or {"rows_in": 0, "scored": 0, "failed": 0}
+        total = max(batch.request_counts.total, totals["rows_in"])
+        counts = RequestCounts(total=total, completed=totals["scored"], failed=totals["failed"])
+        percent = 100.0 if totals["rows_in"] == total else round(100 * totals["rows_in"] / total, 1)
+        public_summary = (
+            None
+            if summary is None
+            else {k: v for k, v in totals.items() if k not in _INTERNAL_FIELDS}
+        )
+        changes = {"request_counts": counts, "progress": percent, "summary": public_summary}
+        return batch.model_copy(update=changes)
+
+    return with_counts
+
+
+def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, StoredFile]:
+    """Return the output files that exist, by the name of the batch field with their id."""
+    output = state_dir.output(job.id, job.spec.output)
     paths = {
         "output_file_id": (output, f"{job.id}_output{output.suffix}"),
-        "error_file_id": (errors_of(output), f"{job.id}_errors.ndjson"),
-        "sequences_file_id": (sequences_of(output), f"{job.id}_sequences.ndjson"),
+        "error_file_id": (errors_path(output), f"{job.id}_errors.ndjson"),
+        "sequences_file_id": (sequences_path(output), f"{job.id}_sequences.ndjson"),
     }
     return {
-        field: _file(f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, place, now)
+        field: _stored_file(
+            f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, state_dir, now
+        )
         for field, (path, name) in paths.items()
         if path.exists()
     }
 
 
-def _file(id: str, path: Path, name: str, place: Place, now: int) -> StoredFile:
-    relative = str(path.relative_to(place.folder))
+def _stored_file(id: str, path: Path, name: str, state_dir: StateDir, now: int) -> StoredFile:
+    relative = str(path.relative_to(state_dir.folder))
     return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative)
 
 
-def _tidy(job: Job, place: Place) -> None:
-    """What nobody needs any more; what is left of it goes with the job."""
-    output = place.output(job.id, job.spec.output)
+def _remove_work_files(job: StoredJob, state_dir: StateDir) -> None:
+    """Remove the shards and the duplicate ids. Retention removes anything that is left here."""
+    output = state_dir.output(job.id, job.spec.output)
     with suppress(OSError, sqlite3.Error):
         shutil.rmtree(output.with_name(output.name + ".parts"), ignore_errors=True)
-        for path in place.of_job(job.id).glob("survey.*"):
+        for path in state_dir.job_dir(job.id).glob("survey.*"):
             path.unlink(missing_ok=True)

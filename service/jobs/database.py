@@ -1,4 +1,8 @@
-"""Files and batches in SQLite: write-ahead, synced at every commit, shared by all processes."""
+"""SQLite database of files and batches, shared by all processes of the service.
+
+It keeps a write-ahead log and syncs every commit to the disk. The first process that opens a
+database of an older schema migrates it. The stores of files and batches call it.
+"""
 
 import sqlite3
 import threading
@@ -7,48 +11,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hsoftmax.scoring.migrations import Migrations, open_database
+
 from .schemas import ENDED
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
-    purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER, path TEXT);
-CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
-    status TEXT, begun INTEGER DEFAULT 0, finished INTEGER DEFAULT 0, owed INTEGER DEFAULT 0,
-    deadline INTEGER, ended_at INTEGER, input_file TEXT, key TEXT UNIQUE, body TEXT, spec BLOB,
-    ending BLOB, object BLOB);
-CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status);
-"""
-ACTIVE = f"status NOT IN {ENDED}"  # SQL writes several strings as Python does
-
-_PATIENCE = 30.0  # seconds for another process to end its transaction
+MIGRATIONS: Migrations = [
+    [
+        "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT UNIQUE, purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER,"
+        " path TEXT)",
+        "CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT UNIQUE, status TEXT, begun INTEGER DEFAULT 0, finished INTEGER DEFAULT 0,"
+        " owed INTEGER DEFAULT 0, deadline INTEGER, ended_at INTEGER, input_file TEXT,"
+        " key TEXT UNIQUE, body TEXT, spec BLOB, ending BLOB, object BLOB)",
+        "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
+    ],
+]
+ACTIVE = f"status NOT IN {ENDED}"  # the text of a tuple of strings is the same in SQL
 
 Connection = sqlite3.Connection
 
 
 class Database:
-    """One connection, used by one thread at a time; closed once."""
+    """One connection, which several threads use in turn. The owner closes it once.
 
-    def __init__(self, path: Path) -> None:
-        self._turn = threading.Lock()
-        self._db = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error:
-            self._db.close()
-            raise
+    Raises:
+        sqlite3.Error: the file is not a database, or is not writable.
+        NewerSchema: a newer version of hsoftmax wrote it.
+    """
+
+    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
+        self._lock = threading.Lock()
+        self._db = open_database(path, migrations, path.name)
 
     def close(self) -> None:
-        with self._turn:
+        with self._lock:
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """All of what is done in it, or nothing; nobody else writes meanwhile."""
-        with self._turn:
+        """Run the block as one transaction, rolled back on any exception. One writer at a time."""
+        with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -58,6 +61,6 @@ class Database:
             self._db.execute("COMMIT")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the query finds, at once."""
-        with self._turn:
+        """Return all rows of a query."""
+        with self._lock:
             return self._db.execute(query, values).fetchall()

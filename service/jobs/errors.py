@@ -1,26 +1,27 @@
-"""Why a job stops, and what is said of it."""
+"""Exceptions that stop a job, and the mapping of other exceptions to them."""
 
 import errno
 import sqlite3
 from typing import Literal
 
 from hsoftmax.scoring import CallError, InputChanged, ScoringError
+from hsoftmax.scoring.errors import NewerSchema
 
 Reason = Literal["stopping", "cancelled", "expired"]
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Interrupted(Exception):
-    """Somebody wants the job to stop: this process ends, a client cancelled, its time is over."""
+    """The job must stop: this process is stopping, a client cancelled it, or it has expired."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason: Reason = reason
 
 
-class Failure(Exception):
-    """A job that cannot go on: a code for programs, and a sentence."""
+class JobFailure(Exception):
+    """The job cannot continue. `code` is for programs, the message is one sentence for people."""
 
     def __init__(self, code: str, sentence: str, param: str | None = None) -> None:
         super().__init__(sentence)
@@ -28,26 +29,28 @@ class Failure(Exception):
         self.param = param
 
 
-def failure_of(error: Exception) -> Failure | None:
-    """What a job that ended with this failed of; None for what nobody foresaw."""
+def failure_of(error: Exception) -> JobFailure | None:
+    """Return the failure that this exception means for a job, or None if it is unexpected."""
     match error:
-        case Failure():
+        case JobFailure():
             return error
         case InputChanged():
-            return Failure("input_changed", str(error))
+            return JobFailure("input_changed", str(error))
         case CallError():
-            return Failure("invalid_input", str(error))
+            return JobFailure("invalid_input", str(error))
+        case NewerSchema():
+            return JobFailure("storage_failed", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
-            return _of_storage(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
+            return _storage_failure(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
         case ScoringError():
-            return Failure("input_unreadable", str(error))
+            return JobFailure("input_unreadable", str(error))
         case OSError():
-            return _of_storage(error.errno in _FULL)
+            return _storage_failure(error.errno in _DISK_FULL)
         case _:
             return None
 
 
-def _of_storage(full: bool) -> Failure:
+def _storage_failure(full: bool) -> JobFailure:
     if full:
-        return Failure("disk_full", "disk: expected room for what is scored, got none")
-    return Failure("storage_failed", "disk: expected to read and write there, got a failure")
+        return JobFailure("disk_full", "disk: expected room for what is scored, got none")
+    return JobFailure("storage_failed", "disk: expected to read and write there, got a failure")

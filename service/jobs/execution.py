@@ -1,7 +1,7 @@
-"""Carrying out one job, from wherever it stopped: survey, shards, outputs.
+"""Executes one job, from where it stopped: find duplicate ids, score shards, write the outputs.
 
-Each step may be the last: what a step leaves is either whole, under its own name and known to the
-next one, or made again. An interruption by the end of the process changes nothing at all.
+The job thread calls it. The process may end at any step: the result of a step is either complete,
+under its final name, or made again. A process that stops on purpose leaves the job as it is.
 """
 
 import sqlite3
@@ -11,128 +11,144 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring import (
-    Order,
-    Source,
-    SpoiledShard,
-    Survey,
+    CorruptShard,
+    DuplicateIds,
+    JobSpec,
+    RowReader,
+    find_duplicate_ids,
     fingerprint,
-    make_survey,
-    read_survey,
+    read_duplicate_ids,
     run_job,
 )
 from hsoftmax.service.errors import NotFound, ServiceError
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .batch_store import Ending, Job, change, put_back
-from .blocking_graph_runner import EngineRun
-from .cancellation import Watch
-from .completion import complete, end_early
-from .errors import Failure, Interrupted, failure_of
-from .input_files import input_files, told
-from .job_context import Shop
-from .progress import Progress
+from .batch_store import Completion, StoredJob, release_job, update_batch
+from .blocking_graph_runner import BlockingGraphRunner
+from .cancellation import CancellationCheck
+from .completion import complete_job, finish_early
+from .errors import Interrupted, JobFailure, failure_of
+from .input_files import client_message, input_files
+from .job_context import JobContext
+from .progress import ProgressReporter
 from .schemas import BatchError, BatchObject
-from .stored_spec import facts_of, open_source, order_of
+from .stored_spec import bundle_info_of, job_spec_of, open_source
 
-_AT_ONCE = 2  # blocks: one is parsed or written while another is in the engine
-_TRIES = 3  # at what the disk spoilt
-_MOST_TRIES = 10  # at a job that does not get on
-
-
-def carry_out(job: Job, shop: Shop) -> None:
-    """Do what is left of the job, and say how it ended; nothing if this process is ending."""
-    ending = job.ending or _given_up(job) or _carried_out(job, shop)
-    if ending is not None:
-        end_early(job, shop, ending)
-        code = ending.failure and ending.failure.code
-        shop.log.info("job_ended", batch=job.id, status=ending.outcome, code=code)
+_NUM_THREADS = 2  # one parses or writes a block while the other waits for the engine
+_MAX_CORRUPT_SHARD_ATTEMPTS = 3  # runs, each of which may find one corrupt shard
+_MAX_ATTEMPTS = 10  # starts of a job without one more finished shard
 
 
-def _given_up(job: Job) -> Ending | None:
-    """A job at which one process after another dies must not take the next one along, too."""
-    if job.tries <= _MOST_TRIES:
+def execute_job(job: StoredJob, context: JobContext) -> None:
+    """Execute the rest of the job, end it, and log its status. Called by the job thread.
+
+    The job stays as it is if this process is stopping.
+    """
+    completion = job.completion or _too_many_attempts(job) or _execute(job, context)
+    if completion is not None:
+        finish_early(job, context, completion)
+        code = completion.failure and completion.failure.code
+        context.log.info("job_ended", batch=job.id, status=completion.outcome, code=code)
+
+
+def _too_many_attempts(job: StoredJob) -> Completion | None:
+    """Fail a job after 10 starts that ended without one more shard, e.g. because memory ran out."""
+    if job.attempts <= _MAX_ATTEMPTS:
         return None
-    said = (
-        f"job: expected it to get on, got {_MOST_TRIES} processes that ended without a shard more"
+    message = (
+        f"job: expected it to get on, got {_MAX_ATTEMPTS} processes that ended without a shard more"
     )
-    return Ending("failed", BatchError(code="gave_up", message=said))
+    return Completion("failed", BatchError(code="gave_up", message=message))
 
 
-def _carried_out(job: Job, shop: Shop) -> Ending | None:
-    """None if it is completed, or will be by whoever takes it up."""
+def _execute(job: StoredJob, context: JobContext) -> Completion | None:
+    """Score the job and complete it. Return how it ends if it cannot be completed.
+
+    Returns None if the job is complete, or if this process is stopping and another one resumes it.
+    """
     try:
-        complete(job, shop, _done(job, shop))
-        shop.log.info("job_ended", batch=job.id, status="completed")
+        complete_job(job, context, _score(job, context))
+        context.log.info("job_ended", batch=job.id, status="completed")
         return None
-    except Interrupted as stop:
-        if stop.reason != "stopping":
-            return Ending(stop.reason)
-        put_back(shop.database, job.id)
+    except Interrupted as interruption:
+        if interruption.reason != "stopping":
+            return Completion(interruption.reason)
+        release_job(context.database, job.id)
         return None
     except sqlite3.Error:
-        raise  # what cannot be said cannot be ended: it is taken up again
+        raise  # the end cannot be stored: the job thread tries again
     except Exception as raised:
-        if shop.stopping():  # which is why
+        if context.stopping():  # the error is a consequence of the shutdown
             return None
         failure = failure_of(raised)
         if failure is None:
-            shop.log.error("job_failed", raised, batch=job.id)
-            failure = Failure("internal", "the service failed; its log has the job's id")
+            context.log.error("job_failed", exc_info=raised, batch=job.id)
+            failure = JobFailure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
-        return Ending("failed", error)
+        return Completion("failed", error)
 
 
-def _done(job: Job, shop: Shop) -> dict[str, Any]:
-    watch = Watch(job, shop)
-    watch()
-    served = _pinned(job, shop)
-    files = _files(job, shop)
+def _score(job: StoredJob, context: JobContext) -> dict[str, Any]:
+    check = CancellationCheck(job, context)
+    check()
+    loaded = _find_bundle(job, context)
+    files = _unchanged_inputs(job, context)
     try:
-        return _scored(job, shop, served, files, watch)
-    except (Interrupted, Failure):
+        return _score_rows(job, context, loaded, files, check)
+    except (Interrupted, JobFailure):
         raise
     except Exception as error:
         if (failure := failure_of(error)) is None:
             raise
-        said = told(failure, job.spec, files, shop.place, shop.settings.input_root)
-        raise Failure(failure.code, said) from error
+        message = client_message(
+            failure, job.spec, files, context.state_dir, context.settings.input_root
+        )
+        raise JobFailure(failure.code, message) from error
 
 
-def _scored(
-    job: Job, shop: Shop, served: Served, files: tuple[Path, ...], watch: Watch
+def _score_rows(
+    job: StoredJob,
+    context: JobContext,
+    loaded: LoadedBundle,
+    files: tuple[Path, ...],
+    check: CancellationCheck,
 ) -> dict[str, Any]:
-    facts, spec = facts_of(served), job.spec
-    output = shop.place.output(job.id, spec.output)
+    bundle_info, spec = bundle_info_of(loaded), job.spec
+    output = context.state_dir.output(job.id, spec.output)
     output.parent.mkdir(exist_ok=True)
-    source, columns = open_source(spec, files, facts)
+    source, columns = open_source(spec, files, bundle_info)
     with closing(source):
-        seen = _surveyed(job, shop, source, watch)
-        order = order_of(spec, output, source, columns, facts, seen.repeated)
-        _begin(job, shop, seen)
-        run = EngineRun(served, shop.engine, shop.loop, watch)
-        return _run(order, run, Progress(job, shop, seen.rows, watch))
+        duplicate_ids = _duplicate_ids(job, context, source, check)
+        job_spec = job_spec_of(spec, output, source, columns, bundle_info, duplicate_ids.duplicates)
+        _mark_started(job, context, duplicate_ids)
+        graph_runner = BlockingGraphRunner(loaded, context.engine, context.loop, check)
+        return _run_with_retries(
+            job_spec, graph_runner, ProgressReporter(job, context, duplicate_ids.rows, check)
+        )
 
 
-def _run(order: Order, run: EngineRun, progress: Progress) -> dict[str, Any]:
-    for _ in range(_TRIES):
-        with suppress(SpoiledShard):
+def _run_with_retries(
+    job_spec: JobSpec, graph_runner: BlockingGraphRunner, progress: ProgressReporter
+) -> dict[str, Any]:
+    for _ in range(_MAX_CORRUPT_SHARD_ATTEMPTS):
+        with suppress(CorruptShard):
             return run_job(
-                order,
-                run,
+                job_spec,
+                graph_runner,
                 resume=True,
-                threads=_AT_ONCE,
+                threads=_NUM_THREADS,
                 progress=progress,
-                finishing=progress.finishing,
+                on_all_scored=progress.on_all_scored,
             )
-    raise Failure("storage_failed", "disk: expected what was written to it, got something else")
+    raise JobFailure("storage_failed", "disk: expected what was written to it, got something else")
 
 
-def _pinned(job: Job, shop: Shop) -> Served:
-    """The bundle that the job began with, under whatever version it is served now."""
-    for served in shop.repository:
-        if served.name == job.spec.model and served.manifest.digest == job.spec.digest:
-            return served
-    raise Failure(
+def _find_bundle(job: StoredJob, context: JobContext) -> LoadedBundle:
+    """Return the bundle with the job's digest, under any version. Raises JobFailure if none is."""
+    for loaded in context.repository:
+        if loaded.name == job.spec.model and loaded.manifest.digest == job.spec.digest:
+            return loaded
+    raise JobFailure(
         "bundle_gone",
         f"{job.spec.model}: expected the bundle that the job was made for, version "
         f"{job.spec.version}, digest {job.spec.digest[:12]}, got none that is served",
@@ -140,35 +156,37 @@ def _pinned(job: Job, shop: Shop) -> Served:
     )
 
 
-def _files(job: Job, shop: Shop) -> tuple[Path, ...]:
-    """The input, as it was when the job was made."""
+def _unchanged_inputs(job: StoredJob, context: JobContext) -> tuple[Path, ...]:
+    """Return the input files. Raises JobFailure if they are gone or changed since submission."""
     param = "input_file_id" if job.spec.path is None else "input_path"
     try:
-        files = input_files(job.spec, shop.place, shop.settings.input_root)
+        files = input_files(job.spec, context.state_dir, context.settings.input_root)
         same = fingerprint(files) == job.spec.fingerprint
     except (ServiceError, OSError) as error:
         gone = isinstance(error, (NotFound, FileNotFoundError))
-        said = str(error) if isinstance(error, ServiceError) else "input: it cannot be read"
-        raise Failure("input_gone" if gone else "input_unreadable", said, param) from None
+        message = str(error) if isinstance(error, ServiceError) else "input: it cannot be read"
+        raise JobFailure("input_gone" if gone else "input_unreadable", message, param) from None
     if not same:
-        raise Failure(
+        raise JobFailure(
             "input_changed", "input: expected it as it was when the job was made, got a change",
             param,
         )  # fmt: skip
     return files
 
 
-def _surveyed(job: Job, shop: Shop, source: Source, watch: Watch) -> Survey:
-    path = shop.place.survey(job.id)
-    return read_survey(path) if path.exists() else make_survey(source, path, watch)
+def _duplicate_ids(
+    job: StoredJob, context: JobContext, source: RowReader, check: CancellationCheck
+) -> DuplicateIds:
+    path = context.state_dir.duplicate_ids(job.id)
+    return read_duplicate_ids(path) if path.exists() else find_duplicate_ids(source, path, check)
 
 
-def _begin(job: Job, shop: Shop, seen: Survey) -> None:
-    def begun(batch: BatchObject) -> BatchObject:
-        counts = batch.request_counts.model_copy(update={"total": seen.rows})
+def _mark_started(job: StoredJob, context: JobContext, duplicate_ids: DuplicateIds) -> None:
+    def started(batch: BatchObject) -> BatchObject:
+        counts = batch.request_counts.model_copy(update={"total": duplicate_ids.rows})
         changed: dict[str, Any] = {"request_counts": counts}
         if batch.status == "validating":
             changed |= {"status": "in_progress", "in_progress_at": int(time.time())}
         return batch.model_copy(update=changed)
 
-    change(shop.database, job.id, begun)
+    update_batch(context.database, job.id, started)

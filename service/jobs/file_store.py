@@ -1,6 +1,7 @@
-"""Files as rows: added once they are on the disk, gone before they are off it.
+"""Stores files as rows of the database. The routes for files and the end of a job call it.
 
-What is on the disk without a row, because a process ended in between, is swept up.
+A row is added after its file is on the disk, and deleted before the file is removed. A process that
+ends between the two leaves a file without a row, which `retention.sweep` removes.
 """
 
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from hsoftmax.service.errors import FileInUse, InvalidQuery, StorageFull, Unknow
 
 from .database import ACTIVE, Connection, Database
 from .schemas import FileObject, Purpose
-from .state_dir import Place
+from .state_dir import StateDir
 
 _COLUMNS = "id, purpose, filename, bytes, created_at, path"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file's row; `path` is from the state folder."""
+    """Row of a file. `path` is relative to the state folder."""
 
     id: str
     purpose: Purpose
@@ -26,7 +27,8 @@ class StoredFile:
     created_at: int
     path: str
 
-    def shown(self, retention: float) -> FileObject:
+    def to_object(self, retention: float) -> FileObject:
+        """Return the file as clients see it. `retention` is in seconds."""
         return FileObject(
             id=self.id,
             bytes=self.bytes,
@@ -37,10 +39,10 @@ class StoredFile:
         )
 
 
-def add_upload(database: Database, file: StoredFile, most_bytes: int) -> None:
-    """Raises StorageFull if there are too many bytes with it."""
+def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
+    """Insert the row of an upload. Raises StorageFull if all files exceed `max_bytes` with it."""
     with database.transaction() as db:
-        _expect_room(_used(db) + file.bytes, most_bytes)
+        _expect_room(_used_bytes(db) + file.bytes, max_bytes)
         insert_file(db, file)
 
 
@@ -52,32 +54,32 @@ def insert_file(db: Connection, file: StoredFile) -> None:
 
 
 def expect_file(db: Connection, id: str) -> None:
-    """Raise UnknownFile unless it is still here."""
+    """Raise UnknownFile unless the file has a row."""
     if not db.execute("SELECT 1 FROM files WHERE id = ?", [id]).fetchone():
         raise unknown_file(id)
 
 
-def expect_room(database: Database, more: int, most_bytes: int) -> None:
-    """Raise StorageFull unless there is room for so many bytes more."""
+def expect_room(database: Database, extra_bytes: int, max_bytes: int) -> None:
+    """Raise StorageFull if all files exceed `max_bytes` with `extra_bytes` more."""
     with database.transaction() as db:
-        _expect_room(_used(db) + more, most_bytes)
+        _expect_room(_used_bytes(db) + extra_bytes, max_bytes)
 
 
 def find_file(database: Database, id: str) -> StoredFile:
-    """Raises UnknownFile."""
-    found = database.rows(f"SELECT {_COLUMNS} FROM files WHERE id = ?", id)
-    if not found:
+    """Return the file with this id. Raises UnknownFile."""
+    rows = database.rows(f"SELECT {_COLUMNS} FROM files WHERE id = ?", id)
+    if not rows:
         raise unknown_file(id)
-    return StoredFile(*found[0])
+    return StoredFile(*rows[0])
 
 
 def list_files(
     database: Database, purpose: str | None, limit: int, after: str | None, newest_first: bool
 ) -> tuple[list[StoredFile], bool]:
-    """At most `limit` files from `after` on, and whether there are more."""
-    start = _number(database, after) if after is not None else None
+    """Return (files, has_more): at most `limit` files that follow the file `after`."""
+    start = _row_number(database, after) if after is not None else None
     sign, order = ("<", "DESC") if newest_first else (">", "ASC")
-    found = database.rows(
+    rows = database.rows(
         f"SELECT {_COLUMNS} FROM files WHERE (? IS NULL OR purpose = ?)"
         f" AND (? IS NULL OR number {sign} ?) ORDER BY number {order} LIMIT ?",
         purpose,
@@ -86,31 +88,31 @@ def list_files(
         start,
         limit + 1,
     )
-    return [StoredFile(*row) for row in found[:limit]], len(found) > limit
+    return [StoredFile(*row) for row in rows[:limit]], len(rows) > limit
 
 
-def delete_file(database: Database, place: Place, id: str) -> None:
-    """Raises UnknownFile, or FileInUse while a job has yet to read it."""
+def delete_file(database: Database, state_dir: StateDir, id: str) -> None:
+    """Delete a file and its row. Raises UnknownFile, or FileInUse if an active job reads it."""
     with database.transaction() as db:
-        found = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
-        if found is None:
+        row = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
+        if row is None:
             raise unknown_file(id)
-        user = db.execute(
+        reader = db.execute(
             f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
         ).fetchone()
-        if user is not None:
-            raise FileInUse(f"file {id}: expected no job that reads it, got {user[0]}")
+        if reader is not None:
+            raise FileInUse(f"file {id}: expected no job that reads it, got {reader[0]}")
         db.execute("DELETE FROM files WHERE id = ?", [id])
-    unlink(place, found[0])
+    unlink(state_dir, row[0])
 
 
-def unlink(place: Place, path: str) -> None:
-    (place.folder / path).unlink(missing_ok=True)
+def unlink(state_dir: StateDir, path: str) -> None:
+    (state_dir.folder / path).unlink(missing_ok=True)
 
 
-def path_of(place: Place, file: StoredFile) -> Path:
-    """Where it lies. Raises UnknownFile if somebody took it away."""
-    path = place.folder / file.path
+def path_of(state_dir: StateDir, file: StoredFile) -> Path:
+    """Return the path of a file. Raises UnknownFile if it is no longer on the disk."""
+    path = state_dir.folder / file.path
     if not path.is_file():
         raise unknown_file(file.id)
     return path
@@ -120,17 +122,19 @@ def unknown_file(id: str) -> UnknownFile:
     return UnknownFile(f"file {id[:60]!r}: expected one that is here, got none of that id")
 
 
-def _number(database: Database, id: str) -> int:
-    found = database.rows("SELECT number FROM files WHERE id = ?", id)
-    if not found:
+def _row_number(database: Database, id: str) -> int:
+    rows = database.rows("SELECT number FROM files WHERE id = ?", id)
+    if not rows:
         raise InvalidQuery(f"after: expected the id of a file, got {id[:60]!r}")
-    return int(found[0][0])
+    return int(rows[0][0])
 
 
-def _used(db: Connection) -> int:
+def _used_bytes(db: Connection) -> int:
     return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()[0])
 
 
-def _expect_room(wanted: int, most: int) -> None:
-    if wanted > most:
-        raise StorageFull(f"files: expected at most {most} bytes in all, got {wanted} with this")
+def _expect_room(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise StorageFull(
+            f"files: expected at most {max_bytes} bytes in all, got {num_bytes} with this"
+        )

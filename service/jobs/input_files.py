@@ -1,78 +1,85 @@
-"""Which files a job reads: one that was uploaded, or what a path under the input root names."""
+"""Finds the input files of a job: one uploaded file, or the files at a path under the input root.
+
+Submission and execution call it. A path cannot lead out of the input root, also not by a link.
+"""
 
 from pathlib import Path
 
 from hsoftmax.scoring import CallError, find_inputs
 from hsoftmax.service.errors import Forbidden, InvalidQuery, UnknownFile
 
-from .state_dir import Place
-from .stored_spec import Spec
+from .state_dir import StateDir
+from .stored_spec import StoredJobSpec
 
 
-def input_files(spec: Spec, place: Place, root: Path | None) -> tuple[Path, ...]:
-    """The input's files, none of which is elsewhere by whatever link.
+def input_files(spec: StoredJobSpec, state_dir: StateDir, root: Path | None) -> tuple[Path, ...]:
+    """Return the input files of a job, with all links resolved.
 
     Raises:
-        Forbidden: a path, where there is no input root.
-        InvalidQuery: a path that leads out of it, to no file of a known format, or cannot be read.
-        UnknownFile: no such file.
+        Forbidden: the job names a path, but the service has no input root.
+        InvalidQuery: the path leads out of the root, is unreadable, or has no known format.
+        UnknownFile: the file does not exist.
     """
     if spec.path is None:
-        return (_uploaded(spec, place),)
+        return (_uploaded(spec, state_dir),)
     if root is None:
         raise Forbidden("input_path: expected input_file_id, as this service has no input root")
-    return _in_place(spec.path, root.resolve())
+    return _files_under_root(spec.path, root.resolve())
 
 
-def _uploaded(spec: Spec, place: Place) -> Path:
-    path = place.folder / (spec.file or "")
+def _uploaded(spec: StoredJobSpec, state_dir: StateDir) -> Path:
+    path = state_dir.folder / (spec.file or "")
     if not path.is_file():
         raise UnknownFile("input: expected the file that was uploaded, got none")
     return path
 
 
-def _in_place(asked: str, inside: Path) -> tuple[Path, ...]:
-    path = _within(asked, asked, inside)
+def _files_under_root(requested: str, root: Path) -> tuple[Path, ...]:
+    path = _resolve_within(requested, requested, root)
     try:
         if not path.exists():
-            raise UnknownFile(f"input_path: expected a file or a folder, got none at {asked!r}")
+            raise UnknownFile(f"input_path: expected a file or a folder, got none at {requested!r}")
         files = find_inputs(path)
     except CallError as error:
-        raise InvalidQuery(f"input_path: {_shown(str(error), inside)}") from None
-    except OSError as error:  # a name too long for any file, a folder closed to us
+        raise InvalidQuery(f"input_path: {_hide_root(str(error), root)}") from None
+    except OSError as error:  # a name that is too long, or a folder without read permission
         raise InvalidQuery(f"input_path: it cannot be read: {error.strerror}") from None
-    return tuple(_within(str(file.relative_to(inside)), asked, inside) for file in files)
+    return tuple(_resolve_within(str(file.relative_to(root)), requested, root) for file in files)
 
 
-def told(
-    error: Exception, spec: Spec, files: tuple[Path, ...], place: Place, root: Path | None
+def client_message(
+    error: Exception,
+    spec: StoredJobSpec,
+    files: tuple[Path, ...],
+    state_dir: StateDir,
+    root: Path | None,
 ) -> str:
-    """What the scoring core says, with names that its client knows."""
-    said = str(error)
+    """Return the error's message with the file names that the client knows, and no server path."""
+    message = str(error)
     if spec.path is None:
         for file in files:
             name = spec.filename or "input"
-            said = said.replace(str(file), name).replace(file.name, name)
+            message = message.replace(str(file), name).replace(file.name, name)
     elif root is not None:
-        said = _shown(said, root.resolve())
-    return said.replace(f"{place.folder}/", "")
+        message = _hide_root(message, root.resolve())
+    return message.replace(f"{state_dir.folder}/", "")
 
 
-def _within(path: str, asked: str, inside: Path) -> Path:
+def _resolve_within(path: str, requested: str, root: Path) -> Path:
     if "\0" in path or Path(path).is_absolute():
-        raise _outside(asked)
+        raise _outside_root(requested)
     try:
-        found = (inside / path).resolve()
-    except (OSError, RuntimeError):  # links that lead in circles
-        raise _outside(asked) from None
-    if not found.is_relative_to(inside):
-        raise _outside(asked)
-    return found
+        resolved = (root / path).resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        raise _outside_root(requested) from None
+    if not resolved.is_relative_to(root):
+        raise _outside_root(requested)
+    return resolved
 
 
-def _outside(path: str) -> InvalidQuery:
+def _outside_root(path: str) -> InvalidQuery:
     return InvalidQuery(f"input_path: expected a path within the input root, got {path[:200]!r}")
 
 
-def _shown(said: str, inside: Path) -> str:
-    return said.replace(f"{inside}/", "").replace(str(inside), ".")
+def _hide_root(message: str, root: Path) -> str:
+    return message.replace(f"{root}/", "").replace(str(root), ".")

@@ -1,4 +1,4 @@
-"""What carrying out jobs needs, once there is anything to carry out."""
+"""Dependencies of the job thread. `JobManager` creates them when the first job arrives."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,20 +10,21 @@ from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
 from .database import Database
-from .state_dir import Place
+from .state_dir import StateDir
 
 
 @dataclass(frozen=True)
-class Shop:
-    """Where jobs are done.
+class JobContext:
+    """The services and settings that a job needs, passed to every step of it.
 
     Attributes:
-        stopping: whether this process is about to end
-        count: called with the rows of a bundle that were scored, and those that failed
-        recount: counts the jobs that there are
+        loop: event loop on which the engine runs
+        stopping: returns True when this process is about to end
+        count_rows: adds to the row metrics; takes the bundle's name, scored rows and failed rows
+        refresh_counts: counts the jobs by status for the metrics
     """
 
-    place: Place
+    state_dir: StateDir
     database: Database
     repository: Repository
     engine: Engine
@@ -31,5 +32,5 @@ class Shop:
     settings: Settings
     log: Log
     stopping: Callable[[], bool]
-    count: Callable[[str, int, int], None]
-    recount: Callable[[], None]
+    count_rows: Callable[[str, int, int], None]
+    refresh_counts: Callable[[], None]

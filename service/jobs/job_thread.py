@@ -1,7 +1,8 @@
-"""The thread that carries out jobs, one after another, in one process for each state folder.
+"""Thread that executes jobs one after another, in one process for each state folder.
 
-Every process has such a thread, and whichever has the lock does the work; the lock goes with its
-process, whatever way that ends, and the next one takes up what was left.
+`JobManager` starts one in every process. Only the process that holds the file lock executes jobs.
+The operating system releases the lock when that process ends, however it ends, and another process
+then resumes the jobs.
 """
 
 import fcntl
@@ -10,92 +11,92 @@ import threading
 import time
 from collections.abc import Callable
 
-from .batch_store import expire_waiting, next_job, owing
-from .completion import give_what_is_owed
-from .execution import carry_out
-from .job_context import Shop
+from .batch_store import claim_next_job, expire_waiting, pending_outputs
+from .completion import publish_pending_outputs
+from .execution import execute_job
+from .job_context import JobContext
 from .retention import sweep
 
-_LOOK = 0.5  # seconds between looks for what is to be done
-_SWEEP = 60.0  # seconds between sweeps
-_AFTER_FAILURE = 5.0  # seconds before the next try
+_POLL_INTERVAL_S = 0.5  # between looks for a job in the database
+_SWEEP_INTERVAL_S = 60.0  # between removals of expired files and jobs
+_RETRY_INTERVAL_S = 5.0  # after an unexpected error
 
 
-class Runner:
-    """Runs until it is stopped; `open_shop` gives None while there is nothing to be done."""
+class JobThread:
+    """The thread, started at once. `build_context` returns None while no job can be executed."""
 
-    def __init__(self, open_shop: Callable[[], Shop | None]) -> None:
-        self._open_shop = open_shop
+    def __init__(self, build_context: Callable[[], JobContext | None]) -> None:
+        self._build_context = build_context
         self._wake = threading.Event()
         self.stopped = False
-        self._lock: int | None = None
-        self._sweep_at = 0.0
-        self._thread = threading.Thread(target=self._live, daemon=True, name="jobs")
+        self._lock_descriptor: int | None = None
+        self._next_sweep = 0.0
+        self._thread = threading.Thread(target=self._loop, daemon=True, name="jobs")
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to be done now."""
+        """Look for a job now instead of at the next poll."""
         self._wake.set()
 
-    def stop(self, patience: float) -> None:
-        """Stop after what runs; what is left is taken up again by whoever has the lock next."""
+    def stop(self, timeout: float) -> None:
+        """Stop the thread. The next process with the lock resumes an unfinished job."""
         self.stopped = True
         self._wake.set()
-        self._thread.join(patience)
+        self._thread.join(timeout)
 
-    def _live(self) -> None:
+    def _loop(self) -> None:
         pause = 0.0
         while not self.stopped:
             self._wake.wait(pause)
             self._wake.clear()
-            pause = self._round()
-        self._let_go()
+            pause = self._step()
+        self._release_lock()
 
-    def _round(self) -> float:
-        """Do what there is to do; the seconds until it is worth looking again."""
-        shop = None
+    def _step(self) -> float:
+        """Execute at most one job. Return the seconds to wait before the next step."""
+        context = None
         try:
-            shop = self._open_shop()
-            if shop is None or self.stopped or shop.stopping():
-                self._let_go()
-            elif self._hold(shop):
-                return self._work(shop)
-        except Exception as error:  # the next round may go better
-            if shop is not None and not shop.stopping():
-                shop.log.error("jobs_failed", error)
-            return _AFTER_FAILURE
-        return _LOOK
+            context = self._build_context()
+            if context is None or self.stopped or context.stopping():
+                self._release_lock()
+            elif self._acquire_lock(context):
+                return self._run_next(context)
+        except Exception as error:  # the next step may succeed
+            if context is not None and not context.stopping():
+                context.log.error("jobs_failed", exc_info=error)
+            return _RETRY_INTERVAL_S
+        return _POLL_INTERVAL_S
 
-    def _work(self, shop: Shop) -> float:
-        self._keep_house(shop)
-        if (job := next_job(shop.database)) is None:
-            return _LOOK
-        carry_out(job, shop)
+    def _run_next(self, context: JobContext) -> float:
+        self._maintain(context)
+        if (job := claim_next_job(context.database)) is None:
+            return _POLL_INTERVAL_S
+        execute_job(job, context)
         return 0.0
 
-    def _keep_house(self, shop: Shop) -> None:
-        expire_waiting(shop.database, int(time.time()))
-        if time.monotonic() < self._sweep_at:
+    def _maintain(self, context: JobContext) -> None:
+        expire_waiting(context.database, int(time.time()))
+        if time.monotonic() < self._next_sweep:
             return
-        self._sweep_at = time.monotonic() + min(_SWEEP, shop.settings.job_retention)
-        for job in owing(shop.database):
-            give_what_is_owed(job, shop)
-        sweep(shop.database, shop.place, shop.settings.job_retention)
+        self._next_sweep = time.monotonic() + min(_SWEEP_INTERVAL_S, context.settings.job_retention)
+        for job in pending_outputs(context.database):
+            publish_pending_outputs(job, context)
+        sweep(context.database, context.state_dir, context.settings.job_retention)
 
-    def _hold(self, shop: Shop) -> bool:
-        """Whether this process is the one; once it is, it is until it lets go."""
-        if self._lock is not None:
+    def _acquire_lock(self, context: JobContext) -> bool:
+        """Return True if this process holds the lock; it then holds it until `_release_lock`."""
+        if self._lock_descriptor is not None:
             return True
-        lock = os.open(shop.place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(context.state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(lock)
+            os.close(descriptor)
             return False
-        self._lock = lock
+        self._lock_descriptor = descriptor
         return True
 
-    def _let_go(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def _release_lock(self) -> None:
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None

@@ -1,4 +1,7 @@
-"""Files and jobs of one app: nothing is on the disk before somebody wants something of them."""
+"""Job subsystem of one app: state folder, database and job thread. Routes and the app call it.
+
+The state folder is created on first use.
+"""
 
 import asyncio
 import sqlite3
@@ -6,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hsoftmax.scoring.errors import NewerSchema
 from hsoftmax.service.engine import Engine
 from hsoftmax.service.errors import JobsUnavailable
 from hsoftmax.service.health import Health
@@ -16,18 +20,18 @@ from hsoftmax.service.settings import Settings
 
 from .batch_store import count_by_status
 from .database import Database
-from .job_context import Shop
-from .job_thread import Runner
-from .state_dir import Place, is_writable, place_of
+from .job_context import JobContext
+from .job_thread import JobThread
+from .state_dir import StateDir, find_state_dir, is_writable
 
-_PATIENCE = 10.0  # seconds for the piece that runs
+_STOP_TIMEOUT_S = 10.0  # for the graph run in progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Jobs:
-    """Started and stopped with the app."""
+class JobManager:
+    """Owns the database and the job thread. The app starts and stops it."""
 
     def __init__(
         self,
@@ -38,43 +42,46 @@ class Jobs:
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self.place: Place = place_of(settings)
+        self.state_dir: StateDir = find_state_dir(settings)
         self._settings = settings
         self._repository = repository
         self._engine = engine
         self._health = health
         self._metrics = metrics
         self._log = log
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
         self._database: Database | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._runner: Runner | None = None
+        self._thread: JobThread | None = None
         self._by_status: Mapping[str, int] = {}
         self._warned = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take up what was left; calls of graphs go through this loop."""
+        """Start the job thread, which resumes unfinished jobs. The engine runs on `loop`."""
         self._loop = loop
-        if not is_writable(self.place):
+        if not is_writable(self.state_dir):
             self._warn("the folder cannot be written")
-        self._runner = Runner(self._shop)
+        self._thread = JobThread(self._build_context)
 
     def stop(self) -> None:
-        """Let go of everything; no job is lost."""
-        if self._runner is not None:
-            self._runner.stop(_PATIENCE)
-        with self._opening:
+        """Stop the job thread and close the database. Unfinished jobs stay in the state folder."""
+        if self._thread is not None:
+            self._thread.stop(_STOP_TIMEOUT_S)
+        with self._lock:
             if self._database is not None:
                 self._database.close()
                 self._database = None
 
     def database(self) -> Database:
-        """Made when it is first needed. Raises JobsUnavailable where it cannot be."""
-        with self._opening:
+        """Return the database, created on first use. Raises JobsUnavailable if it cannot be."""
+        with self._lock:
             if self._database is None:
                 try:
-                    self.place.make()
-                    self._database = Database(self.place.database)
+                    self.state_dir.make()
+                    self._database = Database(self.state_dir.database)
+                except NewerSchema as error:
+                    self._warn(str(error))
+                    raise JobsUnavailable(str(error)) from None
                 except (OSError, sqlite3.Error) as error:
                     self._warn(str(error))
                     raise JobsUnavailable(
@@ -82,34 +89,34 @@ class Jobs:
                     ) from None
             return self._database
 
-    async def ask(
+    async def run_with_database(
         self,
         function: Callable[Concatenate[Database, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """What the function says of the database, on a thread. Raises as it and `database` do."""
+        """Run `function(database, ...)` on a thread. Raises as the function and `database` do."""
         return await asyncio.to_thread(lambda: function(self.database(), *args, **kwargs))
 
     def wake(self) -> None:
-        """There is a new job, or one less."""
-        if self._runner is not None:
-            self._runner.wake()
+        """Tell the job thread that a job was created or cancelled."""
+        if self._thread is not None:
+            self._thread.wake()
 
-    def count(self) -> None:
-        """Say to the metrics how many jobs there were half a second ago; waits for no disk."""
+    def update_metrics(self) -> None:
+        """Set the job gauges from the job thread's last count, without reading the disk."""
         self._metrics.jobs(self._by_status)
 
-    def _shop(self) -> Shop | None:
-        """None until there is a state, and bundles to score with."""
-        if self._loop is None or not self._repository.loaded:
+    def _build_context(self) -> JobContext | None:
+        """Return the job thread's dependencies, or None before the first job or bundle."""
+        if self._loop is None or not self._repository.is_loaded:
             return None
-        if self._database is None and not self.place.database.exists():
+        if self._database is None and not self.state_dir.database.exists():
             return None
-        self._recount()
-        return Shop(
-            place=self.place,
+        self._refresh_counts()
+        return JobContext(
+            state_dir=self.state_dir,
             database=self.database(),
             repository=self._repository,
             engine=self._engine,
@@ -117,22 +124,22 @@ class Jobs:
             settings=self._settings,
             log=self._log,
             stopping=self._stopping,
-            count=self._count,
-            recount=self._recount,
+            count_rows=self._count_rows,
+            refresh_counts=self._refresh_counts,
         )
 
     def _stopping(self) -> bool:
-        return self._health.draining or (self._runner is not None and self._runner.stopped)
+        return self._health.draining or (self._thread is not None and self._thread.stopped)
 
-    def _count(self, model: str, scored: int, failed: int) -> None:
-        """Metrics are the event loop's own."""
+    def _count_rows(self, model: str, scored: int, failed: int) -> None:
+        """Add to the row metrics, on the event loop: only its thread may change them."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._metrics.job_rows, model, scored, failed)
 
-    def _recount(self) -> None:
+    def _refresh_counts(self) -> None:
         self._by_status = count_by_status(self.database())
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            self._log.warning("jobs_unavailable", state=str(self.place.folder), reason=reason)
+            self._log.warning("jobs_unavailable", state=str(self.state_dir.folder), reason=reason)

@@ -1,53 +1,59 @@
-"""How far a job is: for its client, for the metrics, and for whoever must know that it gets on."""
+"""Reports the progress of a job to its client, to the metrics and to the count of its starts."""
 
 import time
 
-from .batch_store import Job, change, got_on
-from .cancellation import Watch
-from .job_context import Shop
+from .batch_store import StoredJob, record_progress, update_batch
+from .cancellation import CancellationCheck
+from .job_context import JobContext
 from .schemas import BatchObject, RequestCounts
 
-_SAY = 1.0  # seconds between what is said to the client
+_REPORT_INTERVAL_S = 1.0  # between updates of the batch that the client reads
 
 
-class Progress:
-    """Says how far a job is, to its client and to the metrics; and stops it when it is to stop."""
+class ProgressReporter:
+    """Progress callback of one job. It also raises Interrupted when the job must stop."""
 
-    def __init__(self, job: Job, shop: Shop, total: int, watch: Watch) -> None:
+    def __init__(
+        self, job: StoredJob, context: JobContext, total: int, check: CancellationCheck
+    ) -> None:
         self._job = job
-        self._shop = shop
+        self._context = context
         self._total = total
-        self._watch = watch
-        self._said_at = 0.0
-        self._counted: tuple[int, int] | None = None
+        self._check = check
+        self._reported_at = 0.0
+        self._last: tuple[int, int] | None = None  # rows and failed rows of the call before
 
     def __call__(self, rows: int, failed: int, fraction: float) -> None:
-        self._watch()
-        self._count(rows, failed)
-        if time.monotonic() - self._said_at >= _SAY:
-            self._said_at = time.monotonic()
-            self._say(rows, failed)
+        self._check()
+        self._count_rows(rows, failed)
+        if time.monotonic() - self._reported_at >= _REPORT_INTERVAL_S:
+            self._reported_at = time.monotonic()
+            self._report(rows, failed)
 
-    def finishing(self) -> None:
+    def on_all_scored(self) -> None:
+        """Set the status `finalizing`: all rows are scored and the outputs are being written."""
+
         def finalizing(batch: BatchObject) -> BatchObject:
             if batch.status != "in_progress":
                 return batch
-            times = {"status": "finalizing", "finalizing_at": int(time.time())}
-            return batch.model_copy(update=times)
+            update = {"status": "finalizing", "finalizing_at": int(time.time())}
+            return batch.model_copy(update=update)
 
-        change(self._shop.database, self._job.id, finalizing)
+        update_batch(self._context.database, self._job.id, finalizing)
 
-    def _count(self, rows: int, failed: int) -> None:
-        if self._counted is None:  # these were finished before
-            got_on(self._shop.database, self._job.id, rows)
+    def _count_rows(self, rows: int, failed: int) -> None:
+        if self._last is None:  # rows that earlier starts of the job finished
+            record_progress(self._context.database, self._job.id, rows)
         else:
-            before, failed_before = self._counted
-            scored = rows - failed - (before - failed_before)
-            self._shop.count(self._job.spec.model, scored, failed - failed_before)
-        self._counted = rows, failed
+            rows_before, failed_before = self._last
+            scored = rows - failed - (rows_before - failed_before)
+            self._context.count_rows(self._job.spec.model, scored, failed - failed_before)
+        self._last = rows, failed
 
-    def _say(self, rows: int, failed: int) -> None:
+    def _report(self, rows: int, failed: int) -> None:
         counts = RequestCounts(total=self._total, completed=rows - failed, failed=failed)
         percent = round(100 * rows / max(1, self._total), 1)
-        told = {"request_counts": counts, "progress": percent}
-        change(self._shop.database, self._job.id, lambda batch: batch.model_copy(update=told))
+        update = {"request_counts": counts, "progress": percent}
+        update_batch(
+            self._context.database, self._job.id, lambda batch: batch.model_copy(update=update)
+        )

@@ -1,7 +1,7 @@
-"""Keeping house: what is old goes, and what no row knows of.
+"""Removes expired files and jobs, and files on the disk that have no row. The job thread calls it.
 
-Rows go first: a process that ends in between leaves files without rows, which are found here the
-next time.
+Rows are deleted before their files. A process that ends between the two leaves files without rows,
+which the next sweep removes.
 """
 
 import shutil
@@ -10,50 +10,50 @@ from contextlib import suppress
 from pathlib import Path
 
 from .database import ACTIVE, Database
-from .state_dir import Place
+from .state_dir import StateDir
 
-_ARRIVING = 3600.0  # seconds that a file may lie without a row, as its upload may be going on
+_UPLOAD_GRACE_S = 3600.0  # age below which a file without a row may be an upload in progress
 
 
-def sweep(database: Database, place: Place, retention: float) -> None:
-    """Remove what has ended, and files, older than `retention` s; and what is nobody's."""
-    before = time.time() - retention
-    for old in _forgotten(database, int(before)):
-        (place.folder / old).unlink(missing_ok=True)
-    _remove_unknown_jobs(database, place)
+def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
+    """Remove jobs and files older than `retention` seconds, and files and folders without a row."""
+    cutoff = time.time() - retention
+    for expired in _delete_expired_rows(database, int(cutoff)):
+        (state_dir.folder / expired).unlink(missing_ok=True)
+    _remove_unknown_jobs(database, state_dir)
     known = {path for (path,) in database.rows("SELECT path FROM files")}
-    for path in (*_in(place.files), *_in(place.uploads)):
-        if str(path.relative_to(place.folder)) not in known and _age(path) > _ARRIVING:
+    for path in (*_entries(state_dir.files), *_entries(state_dir.uploads)):
+        if str(path.relative_to(state_dir.folder)) not in known and _age(path) > _UPLOAD_GRACE_S:
             path.unlink(missing_ok=True)
 
 
-def _forgotten(database: Database, before: int) -> list[str]:
-    """Forget what is old; the paths of its files."""
+def _delete_expired_rows(database: Database, cutoff: int) -> list[str]:
+    """Delete the rows older than the cutoff. Return the paths of the deleted files."""
     used = f"SELECT input_file FROM batches WHERE {ACTIVE} AND input_file IS NOT NULL"
     old = f"created_at <= ? AND id NOT IN ({used})"
     if not database.rows(
         f"SELECT 1 FROM files WHERE {old} UNION ALL SELECT 1 FROM batches WHERE ended_at <= ?",
-        before,
-        before,
+        cutoff,
+        cutoff,
     ):
         return []
     with database.transaction() as db:
-        paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", [before])]
-        db.execute(f"DELETE FROM files WHERE {old}", [before])
-        db.execute("DELETE FROM batches WHERE ended_at <= ? AND NOT owed", [before])
+        paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", [cutoff])]
+        db.execute(f"DELETE FROM files WHERE {old}", [cutoff])
+        db.execute("DELETE FROM batches WHERE ended_at <= ? AND NOT owed", [cutoff])
     return paths
 
 
-def _remove_unknown_jobs(database: Database, place: Place) -> None:
-    """Folders of jobs that are no more, with no file that still is."""
+def _remove_unknown_jobs(database: Database, state_dir: StateDir) -> None:
+    """Remove the folders of deleted jobs, unless a file in them still has a row."""
     known = {id for (id,) in database.rows("SELECT id FROM batches")}
     files = {Path(path).parts[1] for (path,) in database.rows("SELECT path FROM files")}
-    for folder in _in(place.jobs):
+    for folder in _entries(state_dir.jobs):
         if folder.name not in known | files:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _in(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[Path]:
     with suppress(OSError):
         return list(folder.iterdir())
     return []

@@ -1,6 +1,6 @@
-"""Files and batches as clients see them: OpenAI's objects, and a few fields of ours.
+"""JSON objects of the routes for files and batches: OpenAI's objects with a few more fields.
 
-Times are Unix seconds, null for what has not happened.
+Times are Unix seconds, or null while the event has not happened.
 """
 
 from typing import Any, Generic, Literal, Self, TypeVar
@@ -19,20 +19,20 @@ class _Frozen(BaseModel):
 
 
 class FileObject(_Frozen):
-    """A file that was uploaded, or that a job has made."""
+    """A file that a client uploaded or that a job produced."""
 
     id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
-    expires_at: int = Field(description="when it is removed, unless a job has yet to read it")
+    expires_at: int = Field(description="time of removal, unless an active job reads it")
     filename: str
     purpose: Purpose
     status: Literal["processed"] = "processed"
 
 
 class FileDeleted(BaseModel):
-    """The file is gone."""
+    """Result of deleting a file."""
 
     id: str
     object: Literal["file"] = "file"
@@ -40,7 +40,7 @@ class FileDeleted(BaseModel):
 
 
 class BatchError(_Frozen):
-    """Why a job failed."""
+    """Reason why a job failed."""
 
     code: str
     message: str
@@ -49,14 +49,14 @@ class BatchError(_Frozen):
 
 
 class BatchErrors(_Frozen):
-    """Why a job failed, as a list."""
+    """List of the reasons why a job failed."""
 
     object: Literal["list"] = "list"
     data: list[BatchError]
 
 
 class RequestCounts(_Frozen):
-    """Rows: all, those scored, those with an error record."""
+    """Numbers of rows: all of them, the scored ones, and those with an error record."""
 
     total: int = 0
     completed: int = 0
@@ -64,14 +64,14 @@ class RequestCounts(_Frozen):
 
 
 class BatchObject(_Frozen):
-    """A job."""
+    """A scoring job."""
 
     id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str
     version: str
-    digest: str = Field(description="of the bundle that scores all of it")
+    digest: str = Field(description="digest of the bundle that scores all rows")
     task: str
     errors: BatchErrors | None = None
     input_file_id: str | None
@@ -80,7 +80,9 @@ class BatchObject(_Frozen):
     status: Status = "validating"
     output_file_id: str | None = None
     error_file_id: str | None = None
-    sequences_file_id: str | None = Field(None, description="perplexity: a record a sequence")
+    sequences_file_id: str | None = Field(
+        None, description="perplexity only: one record a sequence"
+    )
     created_at: int
     in_progress_at: int | None = None
     expires_at: int
@@ -91,8 +93,8 @@ class BatchObject(_Frozen):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     request_counts: RequestCounts = RequestCounts()
-    progress: float = Field(0.0, description="percent of the rows that are done")
-    summary: dict[str, Any] | None = Field(None, description="sums over what is finished")
+    progress: float = Field(0.0, description="percentage of the rows that are finished")
+    summary: dict[str, Any] | None = Field(None, description="totals over the finished rows")
     metadata: dict[str, str] | None = None
 
 
@@ -108,14 +110,14 @@ class _Page(BaseModel, Generic[T]):
 
     @classmethod
     def of(cls, data: list[T], has_more: bool) -> Self:
-        """The page that shows these."""
+        """Build the page of these objects."""
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=data, first_id=first, last_id=last, has_more=has_more)
 
 
 class FileList(_Page[FileObject]):
-    """Some files; `has_more` says whether there are more after the last one."""
+    """A page of files. `has_more` is true if more files follow the last one."""
 
 
 class BatchList(_Page[BatchObject]):
-    """Some jobs, the newest first; `has_more` says whether there are older ones."""
+    """A page of jobs, newest first. `has_more` is true if older jobs follow."""

@@ -1,10 +1,10 @@
-"""The state folder: what is where in it, and which one it is if nobody says.
+"""Layout of the state folder, and its default location.
 
-jobs.sqlite          files and batches, as rows
-lock                 held by the one process that carries out jobs
-uploads/             files that are still arriving
-files/<id><.ext>     files that have arrived
-jobs/<id>/           a job's survey, shards and outputs
+jobs.sqlite          database of files and batches
+lock                 locked by the one process that executes jobs
+uploads/             uploads in progress
+files/<id><.ext>     uploaded files
+jobs/<id>/           a job's duplicate ids, shards and outputs
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from hsoftmax.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Place:
-    """Paths; a file is known by its path from here."""
+class StateDir:
+    """Paths in the state folder. The database stores file paths relative to this folder."""
 
     folder: Path
 
@@ -41,35 +41,36 @@ class Place:
     def jobs(self) -> Path:
         return self.folder / "jobs"
 
-    def of_job(self, id: str) -> Path:
+    def job_dir(self, id: str) -> Path:
         return self.jobs / id
 
     def output(self, id: str, extension: str) -> Path:
-        """Where a job's output will be."""
-        return self.of_job(id) / f"output{extension}"
+        """Return the path of a job's output file."""
+        return self.job_dir(id) / f"output{extension}"
 
-    def survey(self, id: str) -> Path:
-        return self.of_job(id) / "survey.npy"
+    def duplicate_ids(self, id: str) -> Path:
+        """Return the path of the list of rows whose id an earlier row has."""
+        return self.job_dir(id) / "survey.npy"
 
     def make(self) -> None:
-        """The folders, which only this user may enter."""
+        """Create the folders. Only the user of this process has access to them."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.uploads, self.files, self.jobs):
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def place_of(settings: Settings) -> Place:
-    """The folder that is set, or one for the repository where a user's state belongs."""
+def find_state_dir(settings: Settings) -> StateDir:
+    """Return the folder of the settings, or the repository's folder under XDG_STATE_HOME."""
     if settings.state is not None:
-        return Place(settings.state)
-    told = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(told) if Path(told).is_absolute() else Path("~/.local/state").expanduser()
+        return StateDir(settings.state)
+    configured = Path(os.environ.get("XDG_STATE_HOME", ""))
+    base = configured if configured.is_absolute() else Path("~/.local/state").expanduser()
     name = hashlib.sha256(str(settings.repository.resolve()).encode()).hexdigest()[:16]
-    return Place(home / "hsoftmax" / name)
+    return StateDir(base / "hsoftmax" / name)
 
 
-def is_writable(place: Place) -> bool:
-    """Whether the folder is, or could be made, here."""
-    folder = place.folder.absolute()
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+def is_writable(state_dir: StateDir) -> bool:
+    """True if the folder is writable, or can be created."""
+    folder = state_dir.folder.absolute()
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

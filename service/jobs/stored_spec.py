@@ -1,4 +1,4 @@
-"""What a job was told, fixed when it was made: enough to take it up again in any process."""
+"""Stored specification of a job, written once at submission, from which any process resumes it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,35 +8,35 @@ import msgspec
 
 from hsoftmax.models.arrays import Int64
 from hsoftmax.scoring import (
+    BundleInfo,
     Columns,
-    Delivery,
-    Facts,
-    Layout,
-    Order,
-    Source,
+    JobSpec,
+    OutputSpec,
+    RecordSchema,
+    RowReader,
     Task,
+    build_job_spec,
+    detect_columns,
     find_format,
-    make_order,
     open_inputs,
     parse_columns,
-    recognise,
 )
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A job's terms.
+class StoredJobSpec:
+    """Everything that a job needs to run, stored as JSON in the database.
 
     Attributes:
-        digest: of the bundle that scores all of it, under whatever version
-        file, filename: of an uploaded input: its path in the state folder, and its own name
-        path: of an input that is read in place, from the input root
-        fingerprint: of the input as it was then
-        output: the output's extension
-        batch: rows in one run of the graph
-        layout: of its records, for when input and bundle are gone
+        digest: digest of the bundle that scores all rows, also if its version changes
+        file, filename: uploaded input: its path in the state folder, and the client's name for it
+        path: input that is read in place, relative to the input root
+        fingerprint: names, sizes and modification times of the input files at submission
+        output: extension of the output file
+        batch: rows in one graph run
+        layout: schema of the output records, needed when input and bundle no longer exist
     """
 
     model: str
@@ -52,55 +52,59 @@ class Spec:
     shard_rows: int | None
     batch: int | None = None
     fingerprint: list[list[Any]] = field(default_factory=list)
-    layout: Layout | None = None
+    layout: RecordSchema | None = None
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         return msgspec.json.encode(self)
 
 
-def decoded(spec: bytes) -> Spec:
-    return msgspec.json.decode(spec, type=Spec)
+def decode_spec(spec: bytes) -> StoredJobSpec:
+    return msgspec.json.decode(spec, type=StoredJobSpec)
 
 
-def facts_of(served: Served) -> Facts:
-    """A served bundle as those who read rows see it. Raises InvalidQuery for no softmax."""
-    manifest = served.manifest
+def bundle_info_of(loaded: LoadedBundle) -> BundleInfo:
+    """Return the bundle info that row readers need. Raises InvalidQuery for a layer bundle."""
+    manifest = loaded.manifest
     if manifest.hidden_size is None or manifest.num_targets is None:
-        raise InvalidQuery(f"{served.name}: expected a softmax, got a {manifest.family}")
-    return served.facts
+        raise InvalidQuery(f"{loaded.name}: expected a softmax, got a {manifest.family}")
+    return loaded.bundle_info
 
 
-def open_source(spec: Spec, files: tuple[Path, ...], facts: Facts) -> tuple[Source, Columns]:
-    """The rows, and which column is what. Raises CallError where they do not fit the bundle."""
-    columns = recognise(files, parse_columns(spec.columns))
-    return open_inputs(files, columns, facts, labelled=spec.labelled), columns
+def open_source(
+    spec: StoredJobSpec, files: tuple[Path, ...], bundle_info: BundleInfo
+) -> tuple[RowReader, Columns]:
+    """Open the input and find its columns. Raises CallError if it does not fit the bundle."""
+    columns = detect_columns(files, parse_columns(spec.columns))
+    return open_inputs(files, columns, bundle_info, labelled=spec.labelled), columns
 
 
-def order_of(
-    spec: Spec,
+def job_spec_of(
+    spec: StoredJobSpec,
     output: Path,
-    source: Source,
+    source: RowReader,
     columns: Columns,
-    facts: Facts,
-    repeated: Int64 | None = None,
-) -> Order:
-    """What the scoring core is told. Raises CallError where the bundle cannot do it."""
-    return make_order(
+    bundle_info: BundleInfo,
+    duplicates: Int64 | None = None,
+) -> JobSpec:
+    """Build the `scoring.JobSpec` of the job. Raises CallError if the bundle lacks the task."""
+    return build_job_spec(
         source,
         output,
         find_format(output),
-        facts,
+        bundle_info,
         spec.task,
         columns=columns,
         labelled=spec.labelled,
         batch=spec.batch,
         shard_rows=spec.shard_rows,
-        apart=True,
-        repeated=repeated,
+        separate_errors=True,
+        duplicates=duplicates,
     )
 
 
-def delivery_of(spec: Spec, output: Path) -> Delivery:
-    """All that is needed to give out what is finished."""
+def output_spec_of(spec: StoredJobSpec, output: Path) -> OutputSpec:
+    """Build the `scoring.OutputSpec` with which finished shards become output files."""
     assert spec.layout is not None
-    return Delivery(output, find_format(output), spec.layout, spec.task, spec.model, apart=True)
+    return OutputSpec(
+        output, find_format(output), spec.layout, spec.task, spec.model, separate_errors=True
+    )

@@ -1,4 +1,7 @@
-"""POST /v1/batches: from what is asked to a job that can be carried out, or one clear error now."""
+"""Builds a job from the body of POST /v1/batches, and rejects a query that cannot succeed.
+
+The route for batches calls it. Every error that is visible before the rows are read is raised here.
+"""
 
 import hashlib
 import json
@@ -11,34 +14,38 @@ from pathlib import Path
 
 import msgspec
 
-from hsoftmax.scoring import EXTENSIONS, CallError, Name, ScoringError, Task, fingerprint
+from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
-from hsoftmax.service.inference.scoring_task import TaskQuery, known_name, task_of
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
-from .batch_store import Job
+from .batch_store import StoredJob
 from .database import Database
 from .file_store import find_file
-from .input_files import input_files, told
+from .input_files import client_message, input_files
 from .schemas import BatchObject
-from .state_dir import Place
-from .stored_spec import Spec, facts_of, open_source, order_of
+from .state_dir import StateDir
+from .stored_spec import StoredJobSpec, bundle_info_of, job_spec_of, open_source
 
-_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|topk)")
-_TASK_OF: dict[str, Name] = {"probabilities": "probabilities", "topk": "top_k"}
+_ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|top_k|topk)")
+_TASK_OF_ROUTE: dict[str, TaskName] = {
+    "probabilities": "probabilities",
+    "top_k": "top_k",
+    "topk": "top_k",  # the deprecated alias of the route
+}
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# Numbers are made of text in one go, in which nobody else has the interpreter: some milliseconds.
-_PARSED_VALUES = 2**16
-_LEAST_ROWS = 16  # a full distribution reads all weights for each batch
-_LONGEST_WINDOW = 30 * 86_400  # seconds
-_MOST_METADATA, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
+_MAX_BATCH_VALUES = 2**16
+_MIN_BATCH_ROWS = 16  # a full distribution reads all weights once for each batch
+_MAX_WINDOW_S = 30 * 86_400
+_MAX_METADATA_ITEMS, _MAX_NAME_CHARS, _MAX_VALUE_CHARS = 16, 64, 512
 
 
 class BatchQuery(TaskQuery, frozen=True):
-    """What to score, and how; after `metadata` come the fields that are ours."""
+    """JSON body of POST /v1/batches. The fields after `metadata` are not part of OpenAI's API."""
 
     endpoint: str
     completion_window: str = "24h"
@@ -51,39 +58,39 @@ class BatchQuery(TaskQuery, frozen=True):
     output_format: str | None = None
 
     def digest(self) -> str:
-        """The same for the same question, however it is written."""
+        """Return a SHA-256 that does not depend on the order of fields or on white space."""
         plain = json.dumps(msgspec.to_builtins(self), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What a query is checked against."""
+class SubmissionContext:
+    """The services and settings against which a query is checked."""
 
-    place: Place
+    state_dir: StateDir
     database: Database
     repository: Repository
     settings: Settings
 
 
-def make_job(query: BatchQuery, desk: Desk) -> Job:
-    """The job, as yet nowhere but here. It opens the input, but reads none of its rows to the end.
+def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
+    """Build the job without storing it. It opens the input, but does not read all of its rows.
 
     Raises:
-        UnknownBundle, UnknownVersion, UnknownFile: it is not here.
-        InvalidQuery, UnsupportedMediaType, Forbidden: it cannot be done; the sentence says why.
+        UnknownBundle, UnknownVersion, UnknownFile: the service does not have it.
+        InvalidQuery, UnsupportedMediaType, Forbidden: the job is impossible; the message says why.
     """
-    window, metadata = _window(query.completion_window), _metadata(query.metadata)
-    name, task = _endpoint(query)
+    window, metadata = _parse_window(query.completion_window), _check_metadata(query.metadata)
+    name, task = _parse_endpoint(query)
     version = None if query.version is None else str(query.version)
-    served = desk.repository.find(name, version)
-    spec = _spec(query, desk, served, task)
+    loaded = context.repository.find(name, version)
+    spec = _stored_spec(query, context, loaded, task)
     now = int(time.time())
     batch = BatchObject(
         id=f"batch_{secrets.token_hex(12)}",
         endpoint=query.endpoint,
-        model=served.name,
-        version=served.version,
+        model=loaded.name,
+        version=loaded.version,
         digest=spec.digest,
         task=task.name,
         input_file_id=query.input_file_id,
@@ -93,17 +100,19 @@ def make_job(query: BatchQuery, desk: Desk) -> Job:
         expires_at=now + window,
         metadata=metadata,
     )
-    return Job(batch, spec)
+    return StoredJob(batch, spec)
 
 
-def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
+def _stored_spec(
+    query: BatchQuery, context: SubmissionContext, loaded: LoadedBundle, task: Task
+) -> StoredJobSpec:
     if (query.input_file_id is None) == (query.input_path is None):
         got = "none" if query.input_path is None else "both"
         raise InvalidQuery(f"input: expected input_file_id or input_path, got {got}")
-    spec = Spec(
-        model=served.name,
-        version=served.version,
-        digest=served.manifest.digest,
+    spec = StoredJobSpec(
+        model=loaded.name,
+        version=loaded.version,
+        digest=loaded.manifest.digest,
         task=task,
         file=None,
         filename=None,
@@ -111,51 +120,55 @@ def _spec(query: BatchQuery, desk: Desk, served: Served, task: Task) -> Spec:
         columns=[query.columns] if isinstance(query.columns, str) else query.columns,
         labelled=query.labels,
         output="",
-        shard_rows=desk.settings.job_shard_rows,
+        shard_rows=context.settings.job_shard_rows,
     )
     if query.input_file_id is not None:
-        file = find_file(desk.database, query.input_file_id)
+        file = find_file(context.database, query.input_file_id)
         spec = replace(spec, file=file.path, filename=file.filename)
-    files = input_files(spec, desk.place, desk.settings.input_root)
-    spec = replace(spec, output=_output(query, files), fingerprint=fingerprint(files))
-    return _fitted(spec, desk, served, files)
+    files = input_files(spec, context.state_dir, context.settings.input_root)
+    spec = replace(spec, output=_output_extension(query, files), fingerprint=fingerprint(files))
+    return _with_record_schema(spec, context, loaded, files)
 
 
-def _fitted(spec: Spec, desk: Desk, served: Served, files: tuple[Path, ...]) -> Spec:
-    """The spec with the layout of its output: whatever can be known to be wrong is found here."""
-    facts, root = facts_of(served), desk.settings.input_root
+def _with_record_schema(
+    spec: StoredJobSpec, context: SubmissionContext, loaded: LoadedBundle, files: tuple[Path, ...]
+) -> StoredJobSpec:
+    """Return the spec with its record schema and batch size. It opens the input to check it."""
+    bundle_info, root = bundle_info_of(loaded), context.settings.input_root
     try:
-        source, columns = open_source(spec, files, facts)
+        source, columns = open_source(spec, files, bundle_info)
         with closing(source):
-            order = order_of(spec, Path(f"output{spec.output}"), source, columns, facts)
-            most = max(_LEAST_ROWS, _PARSED_VALUES // facts.hidden_size)
-            return replace(spec, layout=order.layout, batch=min(order.batch, most))
+            job_spec = job_spec_of(spec, Path(f"output{spec.output}"), source, columns, bundle_info)
+            max_rows = max(_MIN_BATCH_ROWS, _MAX_BATCH_VALUES // bundle_info.hidden_size)
+            return replace(spec, layout=job_spec.record_schema, batch=min(job_spec.batch, max_rows))
     except CallError as error:
-        raise InvalidQuery(told(error, spec, files, desk.place, root)) from None
-    except ScoringError as error:  # what reads the format is not installed
-        raise UnsupportedMediaType(told(error, spec, files, desk.place, root)) from None
+        raise InvalidQuery(client_message(error, spec, files, context.state_dir, root)) from None
+    except ScoringError as error:  # the library that reads the format is not installed
+        raise UnsupportedMediaType(
+            client_message(error, spec, files, context.state_dir, root)
+        ) from None
     except OSError as error:
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
 
 
-def _endpoint(query: BatchQuery) -> tuple[str, Task]:
-    """The bundle's name, and the task with its parameters."""
-    found = _ENDPOINT.fullmatch(query.endpoint)
-    if found is None:
+def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
+    """Return the bundle's name, and the task with its parameters."""
+    match = _ENDPOINT.fullmatch(query.endpoint)
+    if match is None:
         raise InvalidQuery(
-            "endpoint: expected /v1/models/{name}/score, /probabilities or /topk, "
+            "endpoint: expected /v1/models/{name}/score, /probabilities or /top_k, "
             f"got {query.endpoint[:100]!r}"
         )
-    name, question = found[1], found[2]
-    usual = _TASK_OF.get(question, "target_log_prob")
-    asked = usual if query.task is None else known_name(query.task)
-    if question in _TASK_OF and asked != _TASK_OF[question]:
-        raise InvalidQuery(f"task: expected {_TASK_OF[question]} at {question}, got {asked}")
-    return name, task_of(asked, query)
+    name, route = match[1], match[2]
+    default = _TASK_OF_ROUTE.get(route, "target_log_prob")
+    task_name = default if query.task is None else parse_task_name(query.task)
+    if route in _TASK_OF_ROUTE and task_name != _TASK_OF_ROUTE[route]:
+        raise InvalidQuery(f"task: expected {_TASK_OF_ROUTE[route]} at {route}, got {task_name}")
+    return name, build_task(task_name, query)
 
 
-def _output(query: BatchQuery, files: tuple[Path, ...]) -> str:
-    """The output's extension."""
+def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
+    """Return the extension of the output file."""
     if query.output_format is None:
         return files[0].suffix
     extension = "." + query.output_format.removeprefix(".").lower()
@@ -167,26 +180,26 @@ def _output(query: BatchQuery, files: tuple[Path, ...]) -> str:
     return extension
 
 
-def _window(text: str) -> int:
-    """Seconds."""
-    found = _WINDOW.fullmatch(text)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= _LONGEST_WINDOW:
+def _parse_window(text: str) -> int:
+    """Return the completion window in seconds."""
+    match = _WINDOW.fullmatch(text)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= _MAX_WINDOW_S:
         raise InvalidQuery(
             f"completion_window: expected a number and s, m, h or d, at most 30d, got {text[:60]!r}"
         )
     return seconds
 
 
-def _metadata(metadata: dict[str, str] | None) -> dict[str, str] | None:
+def _check_metadata(metadata: dict[str, str] | None) -> dict[str, str] | None:
     for name, value in (metadata or {}).items():
-        if len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE:
+        if len(name) > _MAX_NAME_CHARS or len(value) > _MAX_VALUE_CHARS:
             raise InvalidQuery(
-                f"metadata: expected names of at most {_LONGEST_NAME} characters and values of "
-                f"{_LONGEST_VALUE}, got longer ones"
+                f"metadata: expected names of at most {_MAX_NAME_CHARS} characters and values of "
+                f"{_MAX_VALUE_CHARS}, got longer ones"
             )
-    if len(metadata or {}) > _MOST_METADATA:
+    if len(metadata or {}) > _MAX_METADATA_ITEMS:
         raise InvalidQuery(
-            f"metadata: expected at most {_MOST_METADATA}, got {len(metadata or {})}"
+            f"metadata: expected at most {_MAX_METADATA_ITEMS}, got {len(metadata or {})}"
         )
     return metadata

@@ -1,7 +1,7 @@
-"""POST /v1/files: a multipart body as it arrives, its file straight onto the disk.
+"""Parses the multipart body of POST /v1/files while it arrives, and writes its file to the disk.
 
-No more than a megabyte is held, the file is bounded while it is counted, and it is synced before
-anybody can know of it.
+The route for files calls `receive_file`. At most a megabyte is in memory, the size limits hold
+while the body arrives, and the file is synced to the disk before it gets a row.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from hsoftmax.service.errors import (
 )
 
 from .file_store import StoredFile
-from .state_dir import Place
+from .state_dir import StateDir
 
-AROUND = 2**16  # bytes of a body that are not its file's
+MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
 
-_AT_ONCE = 2**20  # bytes that are written together
-_LONGEST_FIELD = 1024
-_LONGEST_NAME = 200
+_WRITE_BYTES = 2**20  # collected before one write
+_MAX_FIELD_BYTES = 1024
+_MAX_NAME_CHARS = 200
 
 
 @dataclass(slots=True)
 class _Part:
-    """One part of the body, on its way."""
+    """The part of the body that is being parsed."""
 
     disposition: bytes = b""
     name: str = ""
@@ -48,62 +48,62 @@ class _Part:
     value: bytearray = field(default_factory=bytearray)
 
 
-class Upload:
-    """One body: fields in memory, the one file at `path`; closed once."""
+class UploadParser:
+    """Parser of one body. It keeps the fields in memory and writes the file to `path`."""
 
-    def __init__(self, boundary: bytes, path: Path, most_bytes: int) -> None:
+    def __init__(self, boundary: bytes, path: Path, max_bytes: int) -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.size = 0
-        self._whole = False
-        self._most = most_bytes
+        self._complete = False
+        self._max_bytes = max_bytes
         self._file: BinaryIO = path.open("xb")
         self._part = _Part()
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
+                "on_part_begin": self._on_part_begin,
                 "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
                 "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_end,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._all,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
         )
 
     def write(self, content: bytes) -> None:
-        """Some more of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError."""
+        """Parse the next bytes of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError."""
         try:
             self._parser.write(content)
         except FormParserError:
             raise Unreadable("body: expected multipart/form-data, which this is not") from None
 
-    def expect_whole(self) -> None:
-        """Raise Unreadable if the body ended too early."""
-        if not self._whole:
+    def expect_complete(self) -> None:
+        """Raise Unreadable if the body ended before its closing boundary."""
+        if not self._complete:
             raise Unreadable("body: expected its closing boundary, got its end before that")
 
-    def settle(self) -> None:
-        """Let all of it be on the disk."""
+    def sync(self) -> None:
+        """Flush the file and sync it to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._part = _Part()
 
-    def _header_end(self) -> None:
+    def _on_header_end(self) -> None:
         name, value = self._header
         if bytes(name).lower() == b"content-disposition":
             self._part.disposition = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _headers_end(self) -> None:
+    def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._part.disposition)
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
@@ -115,56 +115,58 @@ class Upload:
                 raise InvalidQuery("file: expected one, got several")
             self.filename = safe_name(self._part.filename or "")
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._part.name == "file":
             self.size += end - start
-            if self.size > self._most:
-                raise TooLarge(f"file: expected at most {self._most} bytes, got more")
+            if self.size > self._max_bytes:
+                raise TooLarge(f"file: expected at most {self._max_bytes} bytes, got more")
             self._file.write(data[start:end])
-        elif len(self._part.value) + end - start > _LONGEST_FIELD:
-            raise TooLarge(f"{self._part.name}: expected at most {_LONGEST_FIELD} bytes, got more")
+        elif len(self._part.value) + end - start > _MAX_FIELD_BYTES:
+            raise TooLarge(
+                f"{self._part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got more"
+            )
         else:
             self._part.value += data[start:end]
 
-    def _end(self) -> None:
+    def _on_part_end(self) -> None:
         if self._part.name != "file":
             self.fields[self._part.name] = self._part.value.decode("utf-8", "replace")
 
-    def _all(self) -> None:
-        self._whole = True
+    def _on_end(self) -> None:
+        self._complete = True
 
 
 async def receive_file(
     body: AsyncIterator[bytes],
     content_type: str,
-    place: Place,
+    state_dir: StateDir,
     *,
-    most_bytes: int,
-    patience: float,
+    max_bytes: int,
+    timeout: float,
 ) -> StoredFile:
-    """The file, in its place and on the disk, but as yet in no row.
+    """Receive the body and store its file on the disk. The caller inserts the row.
 
     Raises:
-        UnsupportedMediaType: another kind of body.
-        TooLarge, StorageFull, SlowBody, Unreadable, InvalidQuery: what is wrong with it.
+        UnsupportedMediaType: the body is not multipart/form-data.
+        TooLarge, StorageFull, SlowBody, Unreadable, InvalidQuery: the body was refused.
     """
     id = f"file-{secrets.token_hex(12)}"
-    aside = place.uploads / id
-    upload = Upload(_boundary(content_type), aside, most_bytes)
-    with _room_expected(), _aside(upload, aside):
-        await _fill(upload, body, patience, most_bytes + AROUND)
-        upload.expect_whole()
+    temporary = state_dir.uploads / id
+    upload = UploadParser(_boundary(content_type), temporary, max_bytes)
+    with _disk_full_is_storage_full(), _temporary_upload(upload, temporary):
+        await _receive(upload, body, timeout, max_bytes + MAX_FORM_OVERHEAD_BYTES)
+        upload.expect_complete()
         filename = _expect_batch(upload)
-        await asyncio.to_thread(upload.settle)
-        path = place.files / f"{id}{PurePosixPath(filename).suffix}"
-        await asyncio.to_thread(_put, aside, path)
-    relative = str(path.relative_to(place.folder))
+        await asyncio.to_thread(upload.sync)
+        path = state_dir.files / f"{id}{PurePosixPath(filename).suffix}"
+        await asyncio.to_thread(_move_into_place, temporary, path)
+    relative = str(path.relative_to(state_dir.folder))
     return StoredFile(id, "batch", filename, upload.size, int(time.time()), relative)
 
 
 @contextmanager
-def _room_expected() -> Iterator[None]:
-    """Raises StorageFull where the disk says that it is."""
+def _disk_full_is_storage_full() -> Iterator[None]:
+    """Turn the operating system's "disk full" errors into StorageFull."""
     try:
         yield
     except OSError as error:
@@ -174,57 +176,58 @@ def _room_expected() -> Iterator[None]:
 
 
 @contextmanager
-def _aside(upload: Upload, path: Path) -> Iterator[None]:
-    """While it arrives; what has not found its place by then is gone."""
+def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
+    """Close the upload and remove its temporary file, unless it was moved into place."""
     try:
         yield
     finally:
         try:
             path.unlink(missing_ok=True)
         finally:
-            upload.close()  # which says once more that the disk is full
+            upload.close()  # this may report a full disk a second time
 
 
 def safe_name(name: str) -> str:
-    """The last part of what may be a path, with a known extension in lower case.
+    """Return the last part of a file name or path, with its extension in lower case.
 
-    Raises InvalidQuery where there is none.
+    Raises:
+        InvalidQuery: the extension is not one of the known formats.
     """
-    last = name.replace("\\", "/").rpartition("/")[2]
-    kept = "".join(c for c in last if c.isprintable()).strip()
-    extension = PurePosixPath(kept).suffix
-    stem = kept.removesuffix(extension)
+    basename = name.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(c for c in basename if c.isprintable()).strip()
+    extension = PurePosixPath(printable).suffix
+    stem = printable.removesuffix(extension)
     if extension.lower() not in EXTENSIONS:
         known = ", ".join(EXTENSIONS)
         raise InvalidQuery(f"file: expected a name ending in {known}, got {name[-60:]!r}")
-    return stem[:_LONGEST_NAME] + extension.lower()
+    return stem[:_MAX_NAME_CHARS] + extension.lower()
 
 
-async def _fill(
-    upload: Upload, body: AsyncIterator[bytes], patience: float, most_bytes: int
+async def _receive(
+    upload: UploadParser, body: AsyncIterator[bytes], timeout: float, max_bytes: int
 ) -> None:
-    waiting, size = bytearray(), 0
-    while (piece := await _next(body, patience)) is not None:
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLarge(f"body: expected at most {most_bytes} bytes, got more")
-        waiting += piece
-        if len(waiting) >= _AT_ONCE:
-            await asyncio.to_thread(upload.write, bytes(waiting))
-            waiting.clear()
-    await asyncio.to_thread(upload.write, bytes(waiting))
+    buffer, size = bytearray(), 0
+    while (chunk := await _next_chunk(body, timeout)) is not None:
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(f"body: expected at most {max_bytes} bytes, got more")
+        buffer += chunk
+        if len(buffer) >= _WRITE_BYTES:
+            await asyncio.to_thread(upload.write, bytes(buffer))
+            buffer.clear()
+    await asyncio.to_thread(upload.write, bytes(buffer))
 
 
-async def _next(body: AsyncIterator[bytes], patience: float) -> bytes | None:
+async def _next_chunk(body: AsyncIterator[bytes], timeout: float) -> bytes | None:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await anext(body, None)
     except TimeoutError:
-        raise SlowBody(f"body: expected more of it within {patience:g} s") from None
+        raise SlowBody(f"body: expected more of it within {timeout:g} s") from None
 
 
-def _expect_batch(upload: Upload) -> str:
-    """The file's name. Raises InvalidQuery unless there is one, for that purpose."""
+def _expect_batch(upload: UploadParser) -> str:
+    """Return the file's name. Raises InvalidQuery without a file or the purpose `batch`."""
     if upload.filename is None:
         raise InvalidQuery("file: expected a file, got none")
     purpose = upload.fields.get("purpose")
@@ -235,17 +238,17 @@ def _expect_batch(upload: Upload) -> str:
 
 
 def _boundary(content_type: str) -> bytes:
-    kind, options = parse_options_header(content_type)
+    media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 256:
+    if media_type != b"multipart/form-data" or not 0 < len(boundary) <= 256:
         raise UnsupportedMediaType(
             f"content-type: expected multipart/form-data with a boundary, got {content_type[:60]!r}"
         )
     return boundary
 
 
-def _put(aside: Path, path: Path) -> None:
-    aside.rename(path)
+def _move_into_place(temporary: Path, path: Path) -> None:
+    temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -22,7 +22,7 @@ _LOOK_AGAIN = 1.0  # seconds
 Hashes = tuple[bytes, ...]
 
 
-class Keys:
+class ApiKeys:
     """The keys that are good now."""
 
     def __init__(self, settings: Settings, log: Log) -> None:

@@ -11,15 +11,15 @@ from hsoftmax.service.errors import Forbidden, Unauthorized
 from hsoftmax.service.http.request_context import Header
 from hsoftmax.service.http.responses import send_error
 
-from .api_keys import Keys
+from .api_keys import ApiKeys
 
 OPEN = frozenset({"/healthz/live", "/healthz/ready"})
 
 
-class Gate:
+class AuthenticationMiddleware:
     """In front of every route; not there at all where no keys are configured."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         self._app = app
         self._keys = keys
 
@@ -32,7 +32,7 @@ class Gate:
         await self._app(scope, receive, send)
 
 
-def expect_key(headers: Iterable[Header], keys: Keys) -> None:
+def expect_key(headers: Iterable[Header], keys: ApiKeys) -> None:
     """Raise Unauthorized unless a request with these headers may come in."""
     if not keys.closed:
         return
@@ -41,7 +41,7 @@ def expect_key(headers: Iterable[Header], keys: Keys) -> None:
         raise unauthorized(key)
 
 
-def expect_admin(scope: Scope, keys: Keys) -> None:
+def expect_admin(scope: Scope, keys: ApiKeys) -> None:
     """Raise Unauthorized or Forbidden unless the request has the admin key."""
     if not keys.has_admin:
         raise Forbidden("key: this service has no admin key, so that nobody may do this")

@@ -38,7 +38,7 @@ _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
 _FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}
 
 
-class Compression:
+class CompressionMiddleware:
     """In front of the app: picks the encoding, and leaves all others alone."""
 
     def __init__(self, app: ASGIApp, above: int) -> None:

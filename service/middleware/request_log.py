@@ -6,13 +6,13 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hsoftmax.service.health import Health
-from hsoftmax.service.http.request_context import CLIENT_LEFT, QUIET, Exchange, begin
-from hsoftmax.service.http.responses import UNFORESEEN, send_error
+from hsoftmax.service.http.request_context import CLIENT_LEFT, QUIET, RequestContext, begin
+from hsoftmax.service.http.responses import UNEXPECTED, send_error
 from hsoftmax.service.logging import Log
 from hsoftmax.service.metrics import Metrics
 
 
-class Rim:
+class RequestLogMiddleware:
     """Middleware around the whole app."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log, health: Health) -> None:
@@ -24,50 +24,50 @@ class Rim:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        exchange = begin(scope)
+        request_context = begin(scope)
 
         def dressed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(exchange)]
+                request_context.status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers(request_context)]
             return send(message)
 
         try:
             await self._app(scope, receive, dressed)
         except Exception as error:
-            await self._last_resort(error, exchange, scope, dressed)
+            await self._last_resort(error, request_context, scope, dressed)
         finally:
-            self._note(exchange, scope["method"], _route(scope))
+            self._note(request_context, scope["method"], _route(scope))
 
-    def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        headers = exchange.headers()
+    def _headers(self, request_context: RequestContext) -> list[tuple[bytes, bytes]]:
+        headers = request_context.headers()
         if self._health.draining:  # its next request must not come down this connection
             headers.append((b"connection", b"close"))
         return headers
 
     async def _last_resort(
-        self, error: Exception, exchange: Exchange, scope: Scope, send: Send
+        self, error: Exception, request_context: RequestContext, scope: Scope, send: Send
     ) -> None:
-        self._log.error("internal_error", error, request_id=exchange.request_id)
-        if not exchange.status:
-            await send_error(send, UNFORESEEN, scope)
+        self._log.error("internal_error", exc_info=error, request_id=request_context.request_id)
+        if not request_context.status:
+            await send_error(send, UNEXPECTED, scope)
 
-    def _note(self, exchange: Exchange, method: str, route: str) -> None:
+    def _note(self, request_context: RequestContext, method: str, route: str) -> None:
         """Log and count a request that is done."""
-        seconds = perf_counter() - exchange.started
-        status = exchange.status or CLIENT_LEFT
-        code = exchange.code if exchange.status else "client_left"
-        self._metrics.request(route, exchange.model, status, code, seconds)
+        seconds = perf_counter() - request_context.started
+        status = request_context.status or CLIENT_LEFT
+        code = request_context.code if request_context.status else "client_left"
+        self._metrics.request(route, request_context.model, status, code, seconds)
         say = self._log.debug if route in QUIET else self._log.info
         say(
             "request",
-            request_id=exchange.request_id,
+            request_id=request_context.request_id,
             method=method,
             route=route,
-            model=exchange.model,
+            model=request_context.model,
             status=status,
             code=code,
-            rows=exchange.rows,
+            rows=request_context.rows,
             ms=int(seconds * 1e6) / 1e3,
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hsoftmax.service.http.request_context import QUIET, Exchange, current
+from hsoftmax.service.http.request_context import QUIET, RequestContext, current
 from hsoftmax.service.logging import Log
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     return kind == "otlp" or (kind == "" and any(environment.get(one) for one in _ENDPOINTS))
 
 
-def open_traces(log: Log) -> "Traces | None":
+def open_tracer(log: Log) -> "Tracer | None":
     """Traces to where the environment says; None if it says nothing, or the extra is not there."""
     if not wanted():
         return None
@@ -38,10 +38,10 @@ def open_traces(log: Log) -> "Traces | None":
     except ImportError:
         log.warning("traces_off", reason="the extra `otel` is not installed")
         return None
-    return Traces(OTLPSpanExporter())
+    return Tracer(OTLPSpanExporter())
 
 
-class Traces:
+class Tracer:
     """A tracer of its own, and its exporter's thread; closed with the service."""
 
     def __init__(self, exporter: "SpanExporter") -> None:
@@ -64,39 +64,39 @@ class Traces:
         """The spans of a request that is done; `started` is of the same clock as `perf_counter`."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        exchange = current(scope)
+        request_context = current(scope)
         zero = time_ns() - int(perf_counter() * 1e9)  # from the one clock to the other
         route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
         span = self._tracer.start_span(
             f"{scope['method']} {route}",
             context=self._propagator.extract(_carrier(scope)),
             kind=SpanKind.SERVER,
-            attributes=_attributes(exchange, scope["method"], route),
+            attributes=_attributes(request_context, scope["method"], route),
             start_time=zero + int(started * 1e9),
         )
-        if exchange.status >= 500:
-            span.set_status(Status(StatusCode.ERROR, exchange.code))
-        if exchange.answered:
-            self._record_parts(span, exchange, zero)
+        if request_context.status >= 500:
+            span.set_status(Status(StatusCode.ERROR, request_context.code))
+        if request_context.answered:
+            self._record_parts(span, request_context, zero)
         span.end()
 
-    def _record_parts(self, span: "Span", exchange: Exchange, zero: int) -> None:
+    def _record_parts(self, span: "Span", request_context: RequestContext, zero: int) -> None:
         from opentelemetry.trace import set_span_in_context
 
-        within = set_span_in_context(span)
-        ran = exchange.answered - exchange.computed
+        with_timeout = set_span_in_context(span)
+        ran = request_context.answered - request_context.computed
         for name, start, end in (
-            ("queue", ran - exchange.queued, ran),
-            ("compute", ran, exchange.answered),
+            ("queue", ran - request_context.queued, ran),
+            ("compute", ran, request_context.answered),
         ):
-            part = self._tracer.start_span(name, within, start_time=zero + int(start * 1e9))
+            part = self._tracer.start_span(name, with_timeout, start_time=zero + int(start * 1e9))
             part.end(zero + int(end * 1e9))
 
 
-class Traced:
+class TracingMiddleware:
     """Middleware inside of the rim, whose exchange it reads."""
 
-    def __init__(self, app: ASGIApp, traces: Traces) -> None:
+    def __init__(self, app: ASGIApp, traces: Tracer) -> None:
         self._app = app
         self._traces = traces
 
@@ -117,14 +117,14 @@ def _carrier(scope: Scope) -> dict[str, str]:
     }
 
 
-def _attributes(exchange: Exchange, method: str, route: str) -> dict[str, str | int]:
+def _attributes(request_context: RequestContext, method: str, route: str) -> dict[str, str | int]:
     told: dict[str, str | int] = {
         "http.request.method": method,
         "http.route": route,
-        "http.response.status_code": exchange.status,
-        "hsoftmax.request_id": exchange.request_id,
-        "hsoftmax.model": exchange.model,
-        "hsoftmax.digest": exchange.digest,
-        "hsoftmax.rows": exchange.rows,
+        "http.response.status_code": request_context.status,
+        "hsoftmax.request_id": request_context.request_id,
+        "hsoftmax.model": request_context.model,
+        "hsoftmax.digest": request_context.digest,
+        "hsoftmax.rows": request_context.rows,
     }
-    return told if exchange.code == "ok" else {**told, "error.type": exchange.code}
+    return told if request_context.code == "ok" else {**told, "error.type": request_context.code}

@@ -1,4 +1,7 @@
-"""The repository's folder as it is now: which versions there are, and whether they have changed."""
+"""Scans the repository folder: its versions, and the state of their files.
+
+The repository compares two scans to find new and changed versions.
+"""
 
 import os
 import re
@@ -10,8 +13,13 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A version's folder; equal to another find of it as long as no file in it has changed."""
+class VersionDir:
+    """The folder of one version. Two scans of it are equal as long as no file has changed.
+
+    Attributes:
+        name: the bundle's name
+        files: name, inode, size and modification time of each file
+    """
 
     name: str
     version: int
@@ -20,38 +28,50 @@ class Found:
 
     @property
     def key(self) -> str:
+        """`<name>/<version>`."""
         return f"{self.name}/{self.version}"
 
 
-def look(repository: Path) -> list[Found]:
-    """Every version of every bundle, in order. What vanishes meanwhile is not there."""
-    return list(_versions(repository))
+def scan(repository: Path) -> list[VersionDir]:
+    """Every version of every bundle, in order; without folders that vanish during the scan."""
+    return list(_iterate(repository))
 
 
-def look_at(name: str, version: int, path: Path) -> Found:
-    """One version's folder, whether or not it is there."""
-    return Found(name, version, path, _files(path))
+def stat_version(name: str, version: int, path: Path) -> VersionDir:
+    """One version's folder; without files if it is not there."""
+    return VersionDir(name, version, path, _stat_files(path))
 
 
-def _versions(repository: Path) -> Iterator[Found]:
+def _iterate(repository: Path) -> Iterator[VersionDir]:
     for folder in sorted(repository.iterdir()):
         if folder.name.startswith(".") or not folder.is_dir():
             continue
-        for version in sorted(_numbers(folder)):
-            yield look_at(folder.name, version, folder / str(version))
+        for version in sorted(_version_numbers(folder)):
+            yield stat_version(folder.name, version, folder / str(version))
 
 
-def _numbers(folder: Path) -> list[int]:
+def _version_numbers(folder: Path) -> list[int]:
     try:
         return [int(name) for name in os.listdir(folder) if VERSION.fullmatch(name)]
     except OSError:
         return []
 
 
-def _files(path: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, inode, size and time of each file: what a copy, a rename or a write changes."""
+def _stat_files(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, inode, size and time of each file: a copy, a rename or a write changes one of them."""
     try:
-        stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(path)]
+        stats = [(entry.name, _stat(entry)) for entry in os.scandir(path)]
     except OSError:
         return ()
     return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats))
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """The state of a file; of a link, the state of its target, which may change without the link.
+
+    A link to nothing has a state of its own.
+    """
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)

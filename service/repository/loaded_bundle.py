@@ -1,4 +1,4 @@
-"""One version of a bundle, opened, checked and warm."""
+"""One version of a bundle in memory: opened, checked and warmed up."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +11,15 @@ from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
-from hsoftmax.scoring import Facts
+from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedBundle:
     """One version of a bundle with its sessions and labels.
 
-    Whoever holds one may go on asking it, whatever becomes of the repository; its memory returns
-    once nobody does.
+    Stays usable after it is unloaded; its memory is freed when the last reference is dropped.
     """
 
     name: str
@@ -32,35 +31,29 @@ class Served:
 
     @cached_property
     def manifest(self) -> Manifest:
+        """The bundle's manifest."""
         return self.bundle.manifest
 
     @cached_property
     def hidden_size(self) -> int:
+        """Numbers in an input row; 0 for a bundle without hidden states."""
         return self.manifest.hidden_size or 0
 
     @cached_property
     def num_targets(self) -> int:
+        """Number of targets; 0 for a bundle without targets."""
         return self.manifest.num_targets or 0
-
-    @cached_property
-    def path_work(self) -> int:
-        """Multiply-adds of a pair: all clusters and one block of the usual size, or its nodes."""
-        manifest = self.manifest
-        if manifest.family == "HuffmanSoftmax":
-            return int(manifest.attributes["depth"]) * self.hidden_size
-        clusters = manifest.num_clusters or self.num_targets
-        return (clusters + -(-self.num_targets // clusters)) * self.hidden_size
 
     @property
     def providers(self) -> list[str]:
-        """The execution providers that its sessions really got."""
+        """The execution providers that ONNX Runtime gave to the sessions."""
         got = (session.runtime.get_providers() for session in self.sessions.values())
         return list(dict.fromkeys(provider for providers in got for provider in providers))
 
     @cached_property
-    def facts(self) -> Facts:
-        """What must be known of it to read rows for it."""
-        return Facts(
+    def bundle_info(self) -> BundleInfo:
+        """The facts that the scoring core needs to read rows for this bundle."""
+        return BundleInfo(
             name=self.name,
             digest=self.manifest.digest,
             hidden_size=self.hidden_size,
@@ -71,7 +64,8 @@ class Served:
 
     @property
     def target_of_label(self) -> Mapping[str, int]:
-        return self.facts.target_of_label
+        """The target of each label."""
+        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -84,28 +78,31 @@ class Served:
             ) from None
 
 
-def open_served(
+def load_bundle(
     name: str, version: int, path: Path, *, device: Device, check_hashes: bool
-) -> Served:
-    """Everything a version needs to answer its first request as fast as its second.
+) -> LoadedBundle:
+    """Load a version, check it and warm it up, so that its first request is as fast as its second.
 
     Raises:
-        BundleError: a file, a hash, a label or a graph that does not fit.
+        BundleError: a file, a hash, a label or a graph is wrong.
     """
     opened = bundle.open_bundle(path)
-    with _checked(opened) if check_hashes else nullcontext():
+    with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        served = Served(name, str(version), opened, device, open_sessions(opened, device), labels)
-        _ = served.target_of_label  # else the first request with a label would wait for it
-    return served
+        loaded = LoadedBundle(
+            name, str(version), opened, device, open_sessions(opened, device), labels
+        )
+        _ = loaded.target_of_label  # else the first request with a label waits for it
+    return loaded
 
 
 @contextmanager
-def _checked(opened: Bundle) -> Iterator[None]:
-    """What is done meanwhile ends well only if every file's hash is right.
+def _checking_hashes(opened: Bundle) -> Iterator[None]:
+    """Check every file's hash while the body of the `with` runs; raise BundleError at its end.
 
-    Graphs and labels are compared first, as nothing is to be read that is not what was exported;
-    the weights, which take most of the time, while the graphs are loaded and run once.
+    Graphs and labels are checked before the body, because nothing may be parsed that was not
+    exported. The weights take most of the time, so a thread checks them while the body loads and
+    runs the graphs.
     """
     files = set(opened.manifest.files)
     bundle.check_hashes(opened, sorted(files - {bundle.WEIGHTS}))

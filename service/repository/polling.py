@@ -1,7 +1,7 @@
-"""Looking at the repository again and again, so that new versions are served without being told.
+"""Polls the repository, so that new versions are served without a request to reload.
 
-Looking costs some file stats and works on any file system, network mounts and Kubernetes volumes
-included, where notifications do not arrive.
+A poll costs some file stats and works on any file system. Notifications do not arrive on network
+mounts and Kubernetes volumes.
 """
 
 import asyncio
@@ -9,27 +9,31 @@ from collections.abc import Callable
 
 from hsoftmax.service.logging import Log
 
+from .daemon_thread import in_daemon_thread
 from .repository import Repository
 
-INTERVAL = 1.0  # seconds
+POLL_INTERVAL_S = 1.0
 
 
-async def watch(
-    repository: Repository, log: Log, loaded: Callable[[], None], interval: float = INTERVAL
+async def poll(
+    repository: Repository,
+    log: Log,
+    on_loaded: Callable[[], None],
+    interval_s: float = POLL_INTERVAL_S,
 ) -> None:
-    """Follow the folder until cancelled; what cannot be read now may be later.
+    """Load the repository at each interval until cancelled; a failure is logged and tried again.
 
-    `loaded` is called each time the folder could be read.
+    `on_loaded` is called after each load.
     """
     failing = False
     while True:
-        await asyncio.sleep(interval)
+        await asyncio.sleep(interval_s)
         try:
-            await asyncio.to_thread(repository.load)
+            await in_daemon_thread(repository.load)
         except Exception:
-            if not failing:  # once is enough
+            if not failing:  # one line for each series of failures
                 log.exception("watch_failed")
             failing = True
         else:
             failing = False
-            loaded()
+            on_loaded()

@@ -1,11 +1,11 @@
-"""The bundles of a folder: `<repository>/<name>/<version>/`, and how they come and go.
+"""The bundles of a folder `<repository>/<name>/<version>/`, loaded, reloaded and unloaded.
 
-Names starting with "." and versions that are no positive integer are not looked at: exports are
-built in hidden folders. A bundle that cannot be trusted is refused with one line, and the others
-are served; one that takes the place of a served version is refused with the old one going on.
+Names that start with "." and versions that are no positive integer are ignored: exports are built
+in hidden folders. A version that cannot be loaded is refused with one line in the log; the others
+are served. If it replaces a served version, the old one stays served.
 
-Readers see one mapping, which is replaced whole: never half of a change. A version that has left it
-lives until the last request that found it is done.
+Readers use one mapping, which is replaced as a whole, so they never see half of a change. A version
+that is no longer in the mapping is freed when the last request that uses it ends.
 """
 
 import threading
@@ -18,25 +18,31 @@ from hsoftmax.bundle import BundleError
 from hsoftmax.runtime.devices import Device
 from hsoftmax.service.errors import NotReady, StartError, UnknownBundle, UnknownVersion
 from hsoftmax.service.logging import Log
-from hsoftmax.service.resources import give_back
+from hsoftmax.service.resources import trim_heap
 
-from .directory import VERSION, Found, look, look_at
-from .loaded_bundle import Served, open_served
+from .directory import VERSION, VersionDir, scan, stat_version
+from .loaded_bundle import LoadedBundle, load_bundle
 
-Versions = Mapping[int, Served]
+Versions = Mapping[int, LoadedBundle]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of a find: served, refused, or refused while an older find is still served."""
+class VersionState:
+    """One version of the repository after the last scan.
 
-    found: Found
-    served: Served | None = None
+    Attributes:
+        directory: the version's folder, as it was scanned
+        loaded: the bundle that is served; of an older scan if `refusal` is set
+        refusal: the reason why this version's files are not served
+    """
+
+    directory: VersionDir
+    loaded: LoadedBundle | None = None
     refusal: str | None = None
 
 
 class Repository:
-    """What is served. One thread at a time changes it; any may read."""
+    """The bundles that are served. One thread at a time changes it; any thread may read."""
 
     def __init__(
         self,
@@ -53,61 +59,64 @@ class Repository:
         self._path = path
         self._check_hashes = check_hashes
         self._log = log
-        self._changing = threading.Lock()
-        self._entries: Mapping[str, Entry] = {}
+        self._change_lock = threading.Lock()
+        self._states: Mapping[str, VersionState] = {}
         self._unloaded = unloaded
-        self._served: Mapping[str, Versions] | None = None
-        self._leaving: list[weakref.ref[Served]] = []
+        self._loaded: Mapping[str, Versions] | None = None
+        self._retired: list[weakref.ref[LoadedBundle]] = []
 
     @property
-    def loaded(self) -> bool:
-        return self._served is not None
+    def is_loaded(self) -> bool:
+        """True once the folder has been loaded."""
+        return self._loaded is not None
 
     @property
     def unloaded(self) -> frozenset[str]:
-        """The bundles that are not served although they might be there."""
+        """The names of bundles that were unloaded, and are not served even if they are there."""
         return self._unloaded
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """`<name>/<version>` of every find that is not served, and why."""
-        entries = self._entries.items()
-        return {key: entry.refusal for key, entry in entries if entry.refusal is not None}
+        """`<name>/<version>` of every version that is refused, and the reason."""
+        states = self._states.items()
+        return {key: state.refusal for key, state in states if state.refusal is not None}
 
     def load(self) -> None:
-        """Serve what the folder holds now; log and remember what is refused.
+        """Serve the current content of the folder; log and remember each refused version.
 
-        What has not changed since the last time, good or bad, is not opened again.
+        A version that has not changed since the last scan is not opened again, loaded or refused.
         """
-        with self._changing:
-            self._adopt(look(self._path), {})
+        with self._change_lock:
+            self._apply(scan(self._path), {})
             self._trim()
 
     def reload(self, name: str) -> Mapping[str, str]:
-        """Serve what the folder holds of one bundle, even if it was unloaded or refused before.
+        """Serve the current content of one bundle, even if it was unloaded or refused before.
 
         Returns:
-            What was refused of it now, as in `refused`.
+            Its versions that are refused now, as in `refused`.
         """
-        with self._changing:
+        with self._change_lock:
             self._unloaded -= {name}
-            self._entries = {key: _anew(e, name) for key, e in self._entries.items()}
-            found = [one for one in look(self._path) if one.name == name]
-            self._adopt(found, _without(self._entries, name))
+            self._states = {
+                key: _without_refusal(state, name) for key, state in self._states.items()
+            }
+            directories = [one for one in scan(self._path) if one.name == name]
+            self._apply(directories, _without_bundle(self._states, name))
             self._trim()
         return {key: why for key, why in self.refused.items() if key.startswith(f"{name}/")}
 
     def unload(self, name: str) -> None:
-        """Serve the bundle no more, until it is reloaded. Raises UnknownBundle if it is not."""
-        with self._changing:
+        """Stop serving a bundle until `reload`. Raises UnknownBundle if it is not served."""
+        with self._change_lock:
             if name not in self.names():
                 raise self._unknown(name)
             self._unloaded |= {name}
-            self._adopt([], _without(self._entries, name))
+            self._apply([], _without_bundle(self._states, name))
             self._trim()
 
-    def find(self, name: str, version: str | None = None) -> Served:
-        """The version asked for, or else the highest.
+    def find(self, name: str, version: str | None = None) -> LoadedBundle:
+        """The requested version of a bundle, by default the highest.
 
         Raises:
             NotReady: nothing is loaded yet.
@@ -121,118 +130,123 @@ class Repository:
         found = versions.get(int(version)) if VERSION.fullmatch(version) else None
         if found is None:
             raise UnknownVersion(
-                f"{name}: expected version {' or '.join(map(str, versions))}, "
-                f"got {_quoted(version)}"
+                f"{name}: expected version {' or '.join(map(str, versions))}, got {_quote(version)}"
             )
         return found
 
     def versions(self, name: str) -> list[str]:
-        """The versions served of a bundle, lowest first."""
+        """The served versions of a bundle, lowest first."""
         return [str(version) for version in self._all().get(name, {})]
 
     def names(self) -> list[str]:
-        """The bundles that are served; empty while nothing is loaded."""
-        return sorted(self._served or {})
+        """The names of the served bundles; empty while nothing is loaded."""
+        return sorted(self._loaded or {})
 
-    def __iter__(self) -> Iterator[Served]:
-        """Every version of every bundle."""
-        for versions in (self._served or {}).values():
+    def __iter__(self) -> Iterator[LoadedBundle]:
+        """Every served version of every bundle."""
+        for versions in (self._loaded or {}).values():
             yield from versions.values()
 
     def _all(self) -> Mapping[str, Versions]:
-        if self._served is None:
+        if self._loaded is None:
             raise NotReady("not ready: bundles are being loaded")
-        return self._served
+        return self._loaded
 
     def _unknown(self, name: str) -> UnknownBundle:
-        refused = any(key.startswith(f"{name}/") for key in self._entries)
+        refused = any(key.startswith(f"{name}/") for key in self._states)
         why = "was refused" if refused else "is not served here"
         return UnknownBundle(
-            f"bundle {_quoted(name)} {'was unloaded' if name in self._unloaded else why}"
+            f"bundle {_quote(name)} {'was unloaded' if name in self._unloaded else why}"
         )
 
-    def _adopt(self, found: Iterable[Found], kept: Mapping[str, Entry]) -> None:
-        """Make the finds, and what is kept of before, what there is."""
-        wanted = [one for one in found if one.name not in self._unloaded]
-        entries = {**kept, **{one.key: self._consider(one) for one in wanted}}
-        self._let_go(entries)
-        self._entries = entries
-        self._served = _by_name(entries.values())
+    def _apply(
+        self, directories: Iterable[VersionDir], unchanged: Mapping[str, VersionState]
+    ) -> None:
+        """Replace the states by `unchanged` and the states of these folders."""
+        served = [one for one in directories if one.name not in self._unloaded]
+        states = {**unchanged, **{one.key: self._load_or_reuse(one) for one in served}}
+        self._retire(states)
+        self._states = states
+        self._loaded = _by_name(states.values())
 
-    def _consider(self, found: Found) -> Entry:
-        before = self._entries.get(found.key)
-        if before is not None and before.found == found:
+    def _load_or_reuse(self, directory: VersionDir) -> VersionState:
+        """The state of a folder: the old one if no file has changed, else after loading it."""
+        before = self._states.get(directory.key)
+        if before is not None and before.directory == directory:
             return before
         try:
-            served = self._open(found)
+            loaded = self._open(directory)
         except (BundleError, OSError) as error:
             reason = str(error) if isinstance(error, BundleError) else "it could not be read"
-            told = {"model": found.name, "version": found.version, "reason": reason}
-            self._log.error("bundle_refused", **told)
-            old = None if before is None else before.served
-            return Entry(found, old, reason.replace(f"{self._path}/", ""))
-        self._log_served(served)
-        return Entry(found, served)
+            fields = {"model": directory.name, "version": directory.version, "reason": reason}
+            self._log.error("bundle_refused", **fields)
+            old = None if before is None else before.loaded
+            return VersionState(directory, old, reason.replace(f"{self._path}/", ""))
+        self._log_served(loaded)
+        return VersionState(directory, loaded)
 
-    def _open(self, found: Found) -> Served:
-        served = open_served(
-            found.name,
-            found.version,
-            found.path,
+    def _open(self, directory: VersionDir) -> LoadedBundle:
+        loaded = load_bundle(
+            directory.name,
+            directory.version,
+            directory.path,
             device=self.device,
             check_hashes=self._check_hashes,
         )
-        # Else its digest might be of one bundle and its weights of another.
-        if look_at(found.name, found.version, found.path) != found:
-            raise BundleError(f"{found.path}: expected files at rest, got changes while reading")
-        return served
+        # A change during loading could combine the digest of one bundle and the weights of another.
+        if stat_version(directory.name, directory.version, directory.path) != directory:
+            raise BundleError(
+                f"{directory.path}: expected files at rest, got changes while reading"
+            )
+        return loaded
 
-    def _let_go(self, entries: Mapping[str, Entry]) -> None:
-        staying = {id(entry.served) for entry in entries.values()}
-        for entry in self._entries.values():
-            if entry.served is not None and id(entry.served) not in staying:
-                self._leaving.append(weakref.ref(entry.served))
-                served = entry.served
-                self._log.info("bundle_dropped", model=served.name, version=served.version)
+    def _retire(self, states: Mapping[str, VersionState]) -> None:
+        """Log the bundles that are not in the new states, and keep weak references to them."""
+        staying = {id(state.loaded) for state in states.values()}
+        for state in self._states.values():
+            loaded = state.loaded
+            if loaded is not None and id(loaded) not in staying:
+                self._retired.append(weakref.ref(loaded))
+                self._log.info("bundle_dropped", model=loaded.name, version=loaded.version)
 
     def _trim(self) -> None:
-        """Give memory back once those that were let go are gone."""
-        still = [reference for reference in self._leaving if reference() is not None]
-        if len(still) < len(self._leaving):
-            give_back()
-        self._leaving = still
+        """Return free memory to the system once a retired bundle has been freed."""
+        alive = [reference for reference in self._retired if reference() is not None]
+        if len(alive) < len(self._retired):
+            trim_heap()
+        self._retired = alive
 
-    def _log_served(self, served: Served) -> None:
+    def _log_served(self, loaded: LoadedBundle) -> None:
         self._log.info(
             "bundle_served",
-            model=served.name,
-            version=served.version,
-            digest=served.manifest.digest,
-            family=served.manifest.family,
-            tasks=sorted(served.sessions),
-            device=served.device.name,
+            model=loaded.name,
+            version=loaded.version,
+            digest=loaded.manifest.digest,
+            family=loaded.manifest.family,
+            tasks=sorted(loaded.sessions),
+            device=loaded.device.name,
         )
 
 
-def _by_name(entries: Iterable[Entry]) -> Mapping[str, Versions]:
-    """Each bundle's versions, lowest first."""
-    served: dict[str, dict[int, Served]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.found.version):
-        if entry.served is not None:
-            served.setdefault(entry.found.name, {})[entry.found.version] = entry.served
-    return served
+def _by_name(states: Iterable[VersionState]) -> Mapping[str, Versions]:
+    """The loaded versions of each bundle, lowest first."""
+    loaded: dict[str, dict[int, LoadedBundle]] = {}
+    for state in sorted(states, key=lambda state: state.directory.version):
+        if state.loaded is not None:
+            loaded.setdefault(state.directory.name, {})[state.directory.version] = state.loaded
+    return loaded
 
 
-def _without(entries: Mapping[str, Entry], name: str) -> dict[str, Entry]:
-    return {key: entry for key, entry in entries.items() if entry.found.name != name}
+def _without_bundle(states: Mapping[str, VersionState], name: str) -> dict[str, VersionState]:
+    return {key: state for key, state in states.items() if state.directory.name != name}
 
 
-def _anew(entry: Entry, name: str) -> Entry:
-    """The entry; but if it is of this bundle and was refused, one that no find is equal to."""
-    if entry.found.name != name or entry.refusal is None:
-        return entry
-    return replace(entry, found=replace(entry.found, files=()))
+def _without_refusal(state: VersionState, name: str) -> VersionState:
+    """The state; a refused one of this bundle gets no files, so that no scan equals it."""
+    if state.directory.name != name or state.refusal is None:
+        return state
+    return replace(state, directory=replace(state.directory, files=()))
 
 
-def _quoted(text: str, longest: int = 60) -> str:
+def _quote(text: str, longest: int = 60) -> str:
     return repr(text if len(text) <= longest else text[:longest] + "…")

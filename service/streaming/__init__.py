@@ -1,1 +1,1 @@
-"""Streams: what comes in pieces, and what goes out in pieces, each waiting for the other."""
+"""Request and response streams of the score route, with flow control in both directions."""

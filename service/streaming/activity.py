@@ -1,19 +1,19 @@
-"""Whether anything still happens between a stream and its client."""
+"""Tracks the activity of one stream. Reader, sender and graph runner of the stream share it."""
 
 from dataclasses import dataclass, field
 from time import monotonic
 
 
 @dataclass(slots=True)
-class Pulse:
-    """When a byte last came or went, and how much of what came is not answered yet."""
+class Activity:
+    """Time of the last byte sent or received, and number of graph calls without a result."""
 
-    last: float = field(default_factory=monotonic)
-    working: int = 0
+    last_active: float = field(default_factory=monotonic)
+    pending_calls: int = 0
 
-    def beat(self) -> None:
-        self.last = monotonic()
+    def touch(self) -> None:
+        self.last_active = monotonic()
 
-    def quiet(self) -> float:
-        """Seconds since anything happened; none while the service itself is at work."""
-        return 0.0 if self.working else monotonic() - self.last
+    def idle_seconds(self) -> float:
+        """Seconds since the last byte was sent or received; 0 while the service is computing."""
+        return 0.0 if self.pending_calls else monotonic() - self.last_active

@@ -1,4 +1,4 @@
-"""A stream's chunks through the engine: a lane that is full makes them wait, not fail."""
+"""Runs the graphs of a stream on the engine. A full queue makes its calls wait, not fail."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,69 +6,84 @@ from collections.abc import Callable
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.sampling import noise
 from hsoftmax.runtime.sessions import Feeds, Session
-from hsoftmax.scoring import Asked, Flaw, feeds
-from hsoftmax.scoring.stream import RunAsync
-from hsoftmax.service.engine import Call, Engine, Outputs
+from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
+from hsoftmax.scoring.stream import AsyncGraphRunner
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
-from hsoftmax.service.http.request_options import Terms
-from hsoftmax.service.inference.scoring_calls import chunk_call
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.http.request_options import RequestOptions
+from hsoftmax.service.inference.scoring_calls import build_graph_call
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .activity import Pulse
+from .activity import Activity
 
-_SOON, _LATER = 0.02, 0.25  # seconds until a full lane is tried again
+# Before a call that found its lane full is submitted again; doubled after each attempt.
+_MIN_RETRY_INTERVAL_S = 0.02
+_MAX_RETRY_INTERVAL_S = 0.25
 
-Note = Callable[[Outputs, Asked], None]
+GraphResultCallback = Callable[[GraphResult, GraphRequest], None]
 
 
-def runner(engine: Engine, served: Served, terms: Terms, pulse: Pulse, note: Note) -> RunAsync:
-    """Runs what is asked on these terms; `note` is told of every run."""
-    turn = asyncio.Lock()  # who came first is the next that a full lane takes
+def build_graph_runner(
+    engine: Engine,
+    loaded: LoadedBundle,
+    options: RequestOptions,
+    activity: Activity,
+    on_result: GraphResultCallback,
+) -> AsyncGraphRunner:
+    """Build the graph runner of one stream.
 
-    async def run(asked: Asked, first_row: int) -> list[Array]:
-        inputs = _feeds(asked, first_row, served.session(asked.graph))
-        call = chunk_call(asked, served, inputs, terms)
-        pulse.working += 1
+    It submits every call with `options`, and passes each result to `on_result`.
+    """
+    admission = asyncio.Lock()  # a full lane admits waiting calls in order
+
+    async def run(request: GraphRequest, first_row: int) -> list[Array]:
+        inputs = _feeds(request, first_row, loaded.session(request.graph))
+        call = build_graph_call(request, loaded, inputs, options)
+        activity.pending_calls += 1
         try:
-            if engine.is_tiny(call):
-                outputs = engine.run_now(call)
+            if engine.is_small(call):
+                outputs = engine.run_inline(call)
             else:
-                outputs = await (await _admitted(engine, call, turn))
+                outputs = await (await _submit_when_admitted(engine, call, admission))
         except (InferenceFailed, DeadlineExceeded) as error:
-            raise Flaw(error.code, str(error)) from None  # type: ignore[arg-type]
+            raise RowError(error.code, str(error)) from None  # type: ignore[arg-type]
         finally:
-            pulse.working -= 1
-            pulse.beat()
-        note(outputs, asked)
+            activity.pending_calls -= 1
+            activity.touch()
+        on_result(outputs, request)
         return outputs.arrays
 
     return run
 
 
-async def _admitted(engine: Engine, call: Call, turn: asyncio.Lock) -> asyncio.Future[Outputs]:
-    """The call's future, once there is room for it."""
-    wait = _SOON
-    async with turn:
+async def _submit_when_admitted(
+    engine: Engine, call: GraphCall, admission: asyncio.Lock
+) -> asyncio.Future[GraphResult]:
+    """Submit the call, again and again while its lane is full. Return its future."""
+    interval = _MIN_RETRY_INTERVAL_S
+    async with admission:
         while True:
             try:
                 return engine.submit(call)
             except Overloaded:
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LATER)
+                await asyncio.sleep(interval)
+                interval = min(2 * interval, _MAX_RETRY_INTERVAL_S)
 
 
-def _feeds(asked: Asked, first_row: int, session: Session) -> Feeds:
-    if asked.graph != "sample":
-        return feeds(asked, session.graph)
+def _feeds(request: GraphRequest, first_row: int, session: Session) -> Feeds:
+    if request.graph != "sample":
+        return graph_inputs(request, session.graph)
     per_sample = session.graph.noise_per_sample
-    return {"hidden": asked.hidden, "noise": _noise(asked, first_row, per_sample)}
+    return {"hidden": request.hidden, "noise": _noise(request, first_row, per_sample)}
 
 
-def _noise(asked: Asked, first_row: int, per_sample: int) -> Float32:
-    """The rows' part of the noise that one query of all rows would get for this seed.
+def _noise(request: GraphRequest, first_row: int, per_sample: int) -> Float32:
+    """Return the rows' part of the noise that a single query of all rows would use.
 
-    So that a draw depends on the seed and on the row's number, not on how the bytes came.
+    A draw therefore depends on the seed and the row's number, not on how the body was split.
     """
-    task = asked.task
-    each = task.num_samples * per_sample
-    return noise(task.seed, len(asked.hidden), task.num_samples, per_sample, first_row * each)
+    task = request.task
+    values_per_row = task.num_samples * per_sample
+    return noise(
+        task.seed, len(request.hidden), task.num_samples, per_sample, first_row * values_per_row
+    )

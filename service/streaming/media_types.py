@@ -1,4 +1,4 @@
-"""The two forms of a stream, and which of them a request has and wants."""
+"""Media types of streams, and their negotiation by content-type and accept headers."""
 
 from enum import StrEnum
 
@@ -6,36 +6,39 @@ from hsoftmax.service.errors import UnsupportedMediaType
 from hsoftmax.service.http.content_types import UNSAID, kind_of, liked_best
 
 
-class StreamForm(StrEnum):
-    """What rows and records travel as."""
+class StreamMediaType(StrEnum):
+    """Media type of a stream of rows or records."""
 
     LINES = "application/x-ndjson"
     ARROW = "application/vnd.apache.arrow.stream"
 
 
-# JSON as well: one row is a line of it.
+# application/json too: one row is one line of JSON.
 _LINES = (
     "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
     "application/jsonlines", "application/x-jsonlines", "application/json-lines",
     "application/json", "text/x-ndjson", "text/plain",
 )  # fmt: skip
-_KNOWN = {**dict.fromkeys(_LINES, StreamForm.LINES), StreamForm.ARROW.value: StreamForm.ARROW}
+_KNOWN = {
+    **dict.fromkeys(_LINES, StreamMediaType.LINES),
+    StreamMediaType.ARROW.value: StreamMediaType.ARROW,
+}
 _ANY = ("*/*", "application/*")
 
 
-def form_of_body(content_type: bytes) -> StreamForm:
-    """By its content type, lines if that says nothing. Raises UnsupportedMediaType."""
-    kind = kind_of(content_type)
-    if kind in UNSAID:
-        return StreamForm.LINES
-    if kind not in _KNOWN:
-        expected = ", ".join(StreamForm)
-        raise UnsupportedMediaType(f"content-type: expected {expected}, got {kind[:60]!r}")
-    return _KNOWN[kind]
+def request_type_of(content_type: bytes) -> StreamMediaType:
+    """Return the media type of the body, lines by default. Raises UnsupportedMediaType."""
+    media_type = kind_of(content_type)
+    if media_type in UNSAID:
+        return StreamMediaType.LINES
+    if media_type not in _KNOWN:
+        expected = ", ".join(StreamMediaType)
+        raise UnsupportedMediaType(f"content-type: expected {expected}, got {media_type[:60]!r}")
+    return _KNOWN[media_type]
 
 
-def form_of_answer(accept: bytes, body: StreamForm) -> StreamForm:
-    """The one that is liked best, the body's if none is. Raises NotAcceptable."""
+def response_type_of(accept: bytes, request_type: StreamMediaType) -> StreamMediaType:
+    """Return the type that the client prefers, by default the request's. Raises NotAcceptable."""
     if not accept:
-        return body
-    return liked_best(accept, {**_KNOWN, **dict.fromkeys(_ANY, body)}, StreamForm)
+        return request_type
+    return liked_best(accept, {**_KNOWN, **dict.fromkeys(_ANY, request_type)}, StreamMediaType)

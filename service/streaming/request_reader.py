@@ -1,4 +1,4 @@
-"""A request's body as it comes: one piece ahead, expanded, and never waited for without end."""
+"""Reads a request body while it arrives: one chunk ahead, decompressed, with a timeout."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,79 +10,83 @@ from starlette.types import Receive
 from hsoftmax.service.errors import SlowBody
 from hsoftmax.service.http.decompression import Expander
 
-from .activity import Pulse
+from .activity import Activity
 
-_LINGER = 5.0  # seconds
+_DRAIN_TIMEOUT_S = 5.0
 
 
-class Inflow:
-    """The body's pieces; `read` must run beside whoever takes them.
+class RequestReader:
+    """Reader of one body. `read` must run as a task of its own beside the consumer of `pieces`.
 
-    The next piece is asked for when this one has been taken, so that a slow taker slows the sender.
+    It requests the next chunk only when the last one has been consumed, so a slow consumer slows
+    the sender down.
     """
 
     def __init__(
-        self, headers: Mapping[bytes, bytes], receive: Receive, pulse: Pulse, patience: float
+        self, headers: Mapping[bytes, bytes], receive: Receive, activity: Activity, timeout: float
     ) -> None:
         encoding = headers.get(b"content-encoding", b"")
         name = encoding.decode("latin-1").strip().lower()
         self._expander = None if name in ("", "identity") else Expander(name)
         self._receive = receive
-        self._pulse = pulse
-        self._patience = patience
-        self._came: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._activity = activity
+        self._timeout = timeout
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._ended = False
 
     async def read(self) -> None:
-        """Ask for pieces, and then wait for the client to leave.
+        """Receive the body, then wait until the client disconnects.
 
         Raises:
-            ClientDisconnect: it left.
+            ClientDisconnect: the client disconnected.
         """
         more = True
         while (message := await self._receive())["type"] != "http.disconnect":
             if not more:
                 continue
             if body := message.get("body", b""):
-                self._pulse.beat()
-                await self._came.put(body)
+                self._activity.touch()
+                await self._chunks.put(body)
             if not (more := message.get("more_body", False)):
-                await self._came.put(None)
+                await self._chunks.put(None)
         raise ClientDisconnect
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, expanded.
+        """Yield the decompressed body.
 
         Raises:
-            SlowBody: for too long nothing came, although all that had come was answered.
-            Unreadable, TooLarge: not compressed as it says, or not to its end, or far too well.
+            SlowBody: nothing arrived for the timeout, although every row before was answered.
+            Unreadable, TooLarge: the compression is broken, cut short, or expands beyond its bound.
         """
-        while (data := await self._next()) is not None:
+        while (chunk := await self._next()) is not None:
             if self._expander is None:
-                yield data
+                yield chunk
                 continue
-            expanded = self._expander.feed(data)
+            expanded = self._expander.feed(chunk)
             while (piece := await asyncio.to_thread(next, expanded, None)) is not None:
                 yield piece
         if self._expander is not None:
             self._expander.end()
 
-    async def let_pass(self) -> None:
-        """Take what still comes, for a while: who is cut off while it sends may read nothing."""
+    async def drain(self) -> None:
+        """Discard the rest of the body, for a few seconds at most.
+
+        A client whose connection is closed while it sends may not read the response.
+        """
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 while not self._ended:
-                    self._ended = await self._came.get() is None
+                    self._ended = await self._chunks.get() is None
 
     async def _next(self) -> bytes | None:
         while True:
             try:
-                async with asyncio.timeout(self._patience):
-                    data = await self._came.get()
-                    self._ended = data is None
-                    return data
+                async with asyncio.timeout(self._timeout):
+                    chunk = await self._chunks.get()
+                    self._ended = chunk is None
+                    return chunk
             except TimeoutError:
-                if self._pulse.quiet() >= self._patience:
+                if self._activity.idle_seconds() >= self._timeout:
                     raise SlowBody(
-                        f"body: expected more of it, or its end, within {self._patience:g} s"
+                        f"body: expected more of it, or its end, within {self._timeout:g} s"
                     ) from None

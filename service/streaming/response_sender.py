@@ -1,57 +1,57 @@
-"""An answer as it goes: what its client does not take yet waits, up to a bound."""
+"""Sends a response body while it is produced. Bytes that the client does not read yet wait."""
 
 import asyncio
 
 from starlette.types import Send
 
-from .activity import Pulse
+from .activity import Activity
 from .spool import Spool
 
-_PIECE = 2**18  # of what is sent in one go
+_MAX_SEND_BYTES = 2**18  # in one ASGI message
 
 
 class SlowReaderError(Exception):
-    """A client that does not take its answer."""
+    """The client does not read its response."""
 
 
-class Outflow:
-    """One answer; `send` must run beside whoever puts pieces into it."""
+class ResponseSender:
+    """Sender of one response. `send` must run as a task of its own beside the producer."""
 
     def __init__(
-        self, send: Send, spool: Spool, pulse: Pulse, patience: float, content_type: bytes
+        self, send: Send, spool: Spool, activity: Activity, timeout: float, content_type: bytes
     ) -> None:
         self._send = send
         self._spool = spool
-        self._pulse = pulse
-        self._patience = patience
+        self._activity = activity
+        self._timeout = timeout
         self._content_type = content_type
-        self._filled = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._data_added = asyncio.Event()
+        self._data_sent = asyncio.Event()
         self._sending = False
-        self.begun = False
+        self.started = False
 
     async def put(self, piece: bytes) -> None:
-        """Let a piece wait for its turn. Raises SlowReaderError if there is no room for it."""
+        """Add a piece to the spool. Raises SlowReaderError if it stays full for the timeout."""
         if not piece:
             return
-        self.begun = True
+        self.started = True
         while not await self._spool.put(piece):
-            await self._progress()
-        self._filled.set()
+            await self._wait_for_progress()
+        self._data_added.set()
 
-    async def empty(self) -> None:
-        """Wait until all has been sent. Raises SlowReaderError."""
+    async def flush(self) -> None:
+        """Wait until everything is sent. Raises SlowReaderError."""
         while len(self._spool) or self._sending:
-            await self._progress()
+            await self._wait_for_progress()
 
-    async def end(self) -> None:
-        """Wait until all has been sent, and say that nothing follows. Raises SlowReaderError."""
-        await self.empty()
+    async def finish(self) -> None:
+        """Wait until everything is sent, then end the response. Raises SlowReaderError."""
+        await self.flush()
         await self._send({"type": "http.response.body", "body": b""})
 
     async def send(self) -> None:
-        """Send what waits, for ever; the status goes with the first piece."""
-        await self._filled.wait()
+        """Send spooled bytes until cancelled. The first piece sends the status and headers."""
+        await self._data_added.wait()
         headers = [(b"content-type", self._content_type)]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         while True:
@@ -59,25 +59,25 @@ class Outflow:
             while data := await self._spool.take():
                 await self._send_all(data)
             self._sending = False
-            self._moved.set()
-            self._filled.clear()
+            self._data_sent.set()
+            self._data_added.clear()
             if not len(self._spool):
-                await self._filled.wait()
+                await self._data_added.wait()
 
     async def _send_all(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE):
-            body = data[start : start + _PIECE]
+        for start in range(0, len(data), _MAX_SEND_BYTES):
+            body = data[start : start + _MAX_SEND_BYTES]
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
-            self._pulse.beat()
-            self._moved.set()
+            self._activity.touch()
+            self._data_sent.set()
 
-    async def _progress(self) -> None:
-        """Wait until something was sent. Raises SlowReaderError if nothing is."""
+    async def _wait_for_progress(self) -> None:
+        """Wait until something is sent. Raises SlowReaderError if nothing is for the timeout."""
         if not len(self._spool) and not self._sending:
             return
-        self._moved.clear()
+        self._data_sent.clear()
         try:
-            async with asyncio.timeout(self._patience):
-                await self._moved.wait()
+            async with asyncio.timeout(self._timeout):
+                await self._data_sent.wait()
         except TimeoutError:
             raise SlowReaderError from None

@@ -1,6 +1,6 @@
-"""Bytes that wait to be taken: some in memory, more in a file, and then no more.
+"""Bounded queue of bytes: a first part in memory, the rest in a temporary file.
 
-A client that sends all of its body before it reads needs somewhere for its answers to be; see
+The response sender keeps records in it for a client that sends its whole body before it reads; see
 docs/decisions/0021-answers-wait-on-disk.md.
 """
 
@@ -10,52 +10,55 @@ import tempfile
 from collections import deque
 from typing import IO
 
-_MEMORY = 2**20
-_PIECE = 2**18
+_MAX_MEMORY_BYTES = 2**20
+_MAX_READ_BYTES = 2**18
 
 
 class Spool:
-    """First in, first out, for one who puts and one who takes; closed by `close`."""
+    """Queue of bytes for one producer and one consumer. The file is a ring buffer."""
 
-    def __init__(self, most_on_disk: int) -> None:
-        self._ring = most_on_disk
-        self._room = most_on_disk  # less than that where the disk has no more
+    def __init__(self, max_disk_bytes: int) -> None:
+        self._capacity = max_disk_bytes
+        self._max_disk_bytes = max_disk_bytes  # lowered when the disk is full
         self._memory: deque[bytes] = deque()
-        self._held = 0  # bytes in memory
+        self._memory_bytes = 0
         self._file: IO[bytes] | None = None
-        self._begin = self._end = 0  # of what is in the file, which goes round and round
+        # Total bytes read from and written to the file. Modulo the capacity they are offsets in it.
+        self._read_position = self._write_position = 0
 
     def __len__(self) -> int:
-        """How many bytes wait."""
-        return self._held + self._end - self._begin
+        """Number of bytes in the queue."""
+        return self._memory_bytes + self._write_position - self._read_position
 
     async def put(self, data: bytes) -> bool:
-        """Whether there was room; an empty spool takes anything."""
-        on_disk = self._end - self._begin
-        if not on_disk and (not self._held or self._held + len(data) <= _MEMORY):
+        """Add the bytes. Return False if there is no room; an empty spool has room for any size."""
+        on_disk = self._write_position - self._read_position
+        if not on_disk and (
+            not self._memory_bytes or self._memory_bytes + len(data) <= _MAX_MEMORY_BYTES
+        ):
             self._memory.append(data)
-            self._held += len(data)
+            self._memory_bytes += len(data)
             return True
-        if on_disk + len(data) > self._room:
+        if on_disk + len(data) > self._max_disk_bytes:
             return False
         try:
             await asyncio.to_thread(self._write, data)
-        except OSError:  # the disk is full, or there is none: what is there must do
-            self._room = self._end - self._begin
+        except OSError:  # the disk is full or missing: use what is written already
+            self._max_disk_bytes = self._write_position - self._read_position
             return False
-        self._end += len(data)
+        self._write_position += len(data)
         return True
 
     async def take(self) -> bytes:
-        """Some of what waits; nothing if nothing does."""
+        """Remove and return the next bytes, or b"" if the spool is empty."""
         if self._memory:
             data = self._memory.popleft()
-            self._held -= len(data)
+            self._memory_bytes -= len(data)
             return data
-        if self._begin == self._end:
+        if self._read_position == self._write_position:
             return b""
         data = await asyncio.to_thread(self._read)
-        self._begin += len(data)
+        self._read_position += len(data)
         return data
 
     def close(self) -> None:
@@ -65,23 +68,25 @@ class Spool:
     def _write(self, data: bytes) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  see `close`
-        at = self._end % self._ring
-        first = self._ring - at
-        _write_at(self._file.fileno(), data[:first], at)
+        offset = self._write_position % self._capacity
+        first = self._capacity - offset
+        _write_at(self._file.fileno(), data[:first], offset)
         _write_at(self._file.fileno(), data[first:], 0)
 
     def _read(self) -> bytes:
         assert self._file is not None
-        at = self._begin % self._ring
-        size = min(_PIECE, self._end - self._begin, self._ring - at)
-        data = os.pread(self._file.fileno(), size, at)
+        offset = self._read_position % self._capacity
+        size = min(
+            _MAX_READ_BYTES, self._write_position - self._read_position, self._capacity - offset
+        )
+        data = os.pread(self._file.fileno(), size, offset)
         if len(data) < size:
             raise OSError("the file of waiting answers has become shorter")
         return data
 
 
-def _write_at(file: int, data: bytes, at: int) -> None:
+def _write_at(file: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
-        written = os.pwrite(file, view, at)
-        view, at = view[written:], at + written
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,8 +1,8 @@
-"""The workers of one service, to each other: what was counted, what is loaded, who is stuck.
+"""Messages and shared files between the workers of one service.
 
-Each listens on a socket in a folder that only this user can enter, one JSON line a question. What a
-worker has counted is kept beside it, so that its successor goes on from there and no counter ever
-falls.
+Each worker listens on a socket in a folder that only this user can enter; a message is one line of
+JSON. A worker's metrics are kept in a file there, so that its successor continues from them and no
+counter ever falls. The control module and the supervisor call it.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from typing import Any
 
 import msgspec
 
-from .metrics_aggregation import Snapshot, added, carried, gauges
+from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
 
-_PATIENCE = 5.0  # seconds for an answer
-_CHANGING = 600.0  # and for one to a change, which may load a bundle
-_LINE = 2**26  # bytes
+_REQUEST_TIMEOUT_S = 5.0
+_CHANGE_TIMEOUT_S = 600.0  # for a change, which may load a bundle
+_MAX_LINE_BYTES = 2**26
 
-Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+RequestHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class Peers:
-    """One worker's place among the others."""
+class WorkerChannel:
+    """One worker's channel to the other workers."""
 
     def __init__(self, folder: Path, slot: int, workers: int) -> None:
         self.slot = slot
@@ -33,98 +33,103 @@ class Peers:
         self._others = [other for other in range(workers) if other != slot]
         self._unloaded = folder / "unloaded.json"
         self._server: asyncio.Server | None = None
-        self._before = carried(self._read(slot))
+        self._accumulated = without_gauges(self._read_snapshot(slot))
 
     @property
     def unloaded(self) -> frozenset[str]:
-        """The bundles that all were told to unload."""
+        """The names of bundles that every worker was told to unload."""
         try:
             return frozenset(json.loads(self._unloaded.read_bytes()))
-        except OSError:  # none, until now
+        except OSError:  # nothing was unloaded yet
             return frozenset()
 
-    def remember(self, unloaded: frozenset[str]) -> None:
-        """Let workers that are yet to come know what they need not load."""
+    def persist_unloaded(self, unloaded: frozenset[str]) -> None:
+        """Store the unloaded bundles, so that workers that start later do not load them."""
         _replace(self._unloaded, json.dumps(sorted(unloaded)).encode())
 
-    async def listen(self, answer: Answer) -> None:
-        """Answer the others until `close`."""
-        path = _socket(self._folder, self.slot)
+    async def listen(self, handle: RequestHandler) -> None:
+        """Answer the messages of other workers until `close`."""
+        path = _socket_path(self._folder, self.slot)
         path.unlink(missing_ok=True)
 
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(OSError, ValueError):
-                told = await answer(json.loads(await reader.readline()))
-                writer.write(json.dumps(told).encode() + b"\n")
+                response = await handle(json.loads(await reader.readline()))
+                writer.write(json.dumps(response).encode() + b"\n")
                 await writer.drain()
             writer.close()
 
-        self._server = await asyncio.start_unix_server(connected, path)
+        self._server = await asyncio.start_unix_server(serve, path)
 
     def close(self) -> None:
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
-    def keep(self, counted: Snapshot) -> Snapshot:
-        """Keep this for a successor; what was counted with what predecessors had."""
-        counting = carried(added({"before": self._before, "now": counted}))
-        whole = Snapshot([*gauges(counted).families, *counting.families])
-        _replace(_kept(self._folder, self.slot), msgspec.json.encode(whole))
+    def persist(self, snapshot: Snapshot) -> Snapshot:
+        """Store a snapshot for a successor; return it with the counts of predecessors added."""
+        counted = without_gauges(aggregate({"before": self._accumulated, "now": snapshot}))
+        whole = Snapshot([*only_gauges(snapshot).families, *counted.families])
+        _replace(_snapshot_path(self._folder, self.slot), msgspec.json.encode(whole))
         return whole
 
-    async def counted(self, own: Snapshot) -> Snapshot:
-        """By all workers; what one that is just being replaced had counted is in it."""
-        await asyncio.gather(*(self.ask(slot, {"do": "count"}) for slot in self._others))
-        kept = {str(slot): self._read(slot) for slot in self._others}
-        return added({str(self.slot): own} | kept)
+    async def collect(self, own: Snapshot) -> Snapshot:
+        """The metrics of all workers together.
 
-    async def tell(self, question: dict[str, Any]) -> list[dict[str, Any]]:
-        """Ask all others; the answers of those who are there."""
-        asked = (self.ask(slot, question, _CHANGING) for slot in self._others)
-        told = await asyncio.gather(*asked)
-        return [one for one in told if one is not None]
+        A worker that is being replaced counts with its last stored snapshot.
+        """
+        await asyncio.gather(*(self.request(slot, {"do": "count"}) for slot in self._others))
+        snapshots = {str(slot): self._read_snapshot(slot) for slot in self._others}
+        return aggregate({str(self.slot): own} | snapshots)
 
-    async def ask(
-        self, slot: int, question: dict[str, Any], patience: float = _PATIENCE
+    async def broadcast(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send a message to all other workers; return the responses of those that answer."""
+        requests = (self.request(slot, message, _CHANGE_TIMEOUT_S) for slot in self._others)
+        responses = await asyncio.gather(*requests)
+        return [one for one in responses if one is not None]
+
+    async def request(
+        self, slot: int, message: dict[str, Any], timeout: float = _REQUEST_TIMEOUT_S
     ) -> dict[str, Any] | None:
-        """One other's answer, None if it is not there."""
+        """Send a message to one worker; return its response, or None if it does not answer."""
         with suppress(OSError, ValueError, TimeoutError):
-            async with asyncio.timeout(patience):
-                path = _socket(self._folder, slot)
-                reader, writer = await asyncio.open_unix_connection(path, limit=_LINE)
-                writer.write(json.dumps(question).encode() + b"\n")
-                told: dict[str, Any] = json.loads(await reader.readline())
+            async with asyncio.timeout(timeout):
+                path = _socket_path(self._folder, slot)
+                reader, writer = await asyncio.open_unix_connection(path, limit=_MAX_LINE_BYTES)
+                writer.write(json.dumps(message).encode() + b"\n")
+                response: dict[str, Any] = json.loads(await reader.readline())
                 writer.close()
-                return told
+                return response
         return None
 
-    def _read(self, slot: int) -> Snapshot:
+    def _read_snapshot(self, slot: int) -> Snapshot:
         try:
-            return msgspec.json.decode(_kept(self._folder, slot).read_bytes(), type=Snapshot)
+            content = _snapshot_path(self._folder, slot).read_bytes()
+            return msgspec.json.decode(content, type=Snapshot)
         except (OSError, msgspec.DecodeError):
             return Snapshot([])
 
 
-def ask_whether_alive(folder: Path, slot: int) -> bool | None:
-    """Whether a worker says that it is; None if it does not say. Waits for it, for a while."""
+def request_liveness(folder: Path, slot: int) -> bool | None:
+    """Ask a worker if it is alive, and wait for the response; None if there is none."""
     with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_PATIENCE)
-        connection.connect(str(_socket(folder, slot)))
+        connection.settimeout(_REQUEST_TIMEOUT_S)
+        connection.connect(str(_socket_path(folder, slot)))
         connection.sendall(b'{"do": "live"}\n')
         with connection.makefile() as lines:
             return bool(json.loads(lines.readline())["alive"])
     return None
 
 
-def _socket(folder: Path, slot: int) -> Path:
+def _socket_path(folder: Path, slot: int) -> Path:
     return folder / f"{slot}.socket"
 
 
-def _kept(folder: Path, slot: int) -> Path:
+def _snapshot_path(folder: Path, slot: int) -> Path:
     return folder / f"{slot}.json"
 
 
 def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(content)
-    fresh.rename(path)
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(content)
+    temporary.rename(path)

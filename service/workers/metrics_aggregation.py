@@ -1,7 +1,8 @@
-"""What each worker has counted, added up to what all have.
+"""Aggregates the metrics of all workers of a service.
 
-A snapshot is plain data, so that it can be sent and kept. Counters and histograms add up; gauges
-do by their meaning, and those that belong to one process say which.
+A snapshot is plain data, so that it can be sent and stored. Counters and histograms are summed.
+Gauges are summed, or their minimum or maximum is taken, by their meaning. Gauges of one process get
+the label `worker`. The channel and the control module call it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,18 +11,18 @@ import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
-_SUMS = frozenset({"hsoftmax_queue_depth"})
-_LEAST = frozenset({"hsoftmax_ready"})
-_MOST = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs"})
+_SUMMED = frozenset({"hsoftmax_queue_depth"})
+_MINIMUM = frozenset({"hsoftmax_ready"})
+_MAXIMUM = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs"})
 _WORKER = "worker"
-_COUNTING = ("counter", "histogram")
+_ACCUMULATING = ("counter", "histogram")
 
 Labels = tuple[tuple[str, str], ...]
-Key = tuple[str, Labels]
+SeriesKey = tuple[str, Labels]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric: its samples by their names and labels."""
+    """One metric: its samples by name and labels."""
 
     name: str
     text: str
@@ -30,13 +31,13 @@ class Family(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All metrics of one process, at one moment."""
+    """All metrics of one process at one moment."""
 
     families: list[Family]
 
 
 def snapshot(metrics: Iterable[Metric]) -> Snapshot:
-    """Taken of what a registry collects."""
+    """Take a snapshot of what a registry collects."""
     return Snapshot(
         [
             Family(
@@ -50,26 +51,26 @@ def snapshot(metrics: Iterable[Metric]) -> Snapshot:
     )
 
 
-def carried(before: Snapshot) -> Snapshot:
-    """What goes on counting for a worker that is no more: all but its gauges."""
-    return Snapshot([one for one in before.families if one.kind in _COUNTING])
+def without_gauges(one: Snapshot) -> Snapshot:
+    """The counters and histograms of a snapshot, which a successor continues."""
+    return Snapshot([family for family in one.families if family.kind in _ACCUMULATING])
 
 
-def gauges(one: Snapshot) -> Snapshot:
-    """The rest: what is the case now."""
-    return Snapshot([family for family in one.families if family.kind not in _COUNTING])
+def only_gauges(one: Snapshot) -> Snapshot:
+    """The gauges of a snapshot, which hold for this moment only."""
+    return Snapshot([family for family in one.families if family.kind not in _ACCUMULATING])
 
 
-def added(snapshots: Mapping[str, Snapshot]) -> Snapshot:
-    """The snapshots of all workers as one; keys say which worker's each is."""
+def aggregate(snapshots: Mapping[str, Snapshot]) -> Snapshot:
+    """Merge the snapshots of all workers; the keys are the workers' numbers."""
     families: dict[str, Family] = {}
-    values: dict[str, dict[Key, float]] = {}
+    values: dict[str, dict[SeriesKey, float]] = {}
     for worker, one in snapshots.items():
         for family in one.families:
             families.setdefault(family.name, family)
-            into = values.setdefault(family.name, {})
+            totals = values.setdefault(family.name, {})
             for name, labels, value in family.samples:
-                _add(family, into, (name, labels), value, worker)
+                _add(family, totals, (name, labels), value, worker)
     return Snapshot(
         [
             Family(name, family.text, family.kind, [(*key, v) for key, v in values[name].items()])
@@ -78,33 +79,36 @@ def added(snapshots: Mapping[str, Snapshot]) -> Snapshot:
     )
 
 
-def page(whole: Snapshot) -> bytes:
-    """Prometheus' text format."""
+def page(merged: Snapshot) -> bytes:
+    """The snapshot in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Collected(whole))
+    registry.register(_SnapshotCollector(merged))
     return generate_latest(registry)
 
 
-def _add(family: Family, into: dict[Key, float], key: Key, value: float, worker: str) -> None:
-    if family.kind in _COUNTING or family.name in _SUMS:
-        into[key] = into.get(key, 0.0) + value
-    elif family.name in _LEAST:
-        into[key] = min(into.get(key, value), value)
-    elif family.name in _MOST:
-        into[key] = max(into.get(key, value), value)
+def _add(
+    family: Family, totals: dict[SeriesKey, float], key: SeriesKey, value: float, worker: str
+) -> None:
+    """Add one sample of a worker to the totals of its metric."""
+    if family.kind in _ACCUMULATING or family.name in _SUMMED:
+        totals[key] = totals.get(key, 0.0) + value
+    elif family.name in _MINIMUM:
+        totals[key] = min(totals.get(key, value), value)
+    elif family.name in _MAXIMUM:
+        totals[key] = max(totals.get(key, value), value)
     else:
         name, labels = key
-        into[name, (*labels, (_WORKER, worker))] = value
+        totals[name, (*labels, (_WORKER, worker))] = value
 
 
-class _Collected:
-    """A snapshot as a collector."""
+class _SnapshotCollector:
+    """A Prometheus collector that yields a snapshot."""
 
-    def __init__(self, whole: Snapshot) -> None:
-        self._whole = whole
+    def __init__(self, merged: Snapshot) -> None:
+        self._merged = merged
 
     def collect(self) -> Iterable[Metric]:
-        for family in self._whole.families:
+        for family in self._merged.families:
             metric = Metric(family.name, family.text, family.kind)
             for name, labels, value in family.samples:
                 metric.add_sample(name, dict(labels), value)

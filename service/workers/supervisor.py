@@ -1,8 +1,10 @@
-"""`--workers`: several processes behind one listening socket, watched and replaced.
+"""Runs several worker processes behind one listening socket, and replaces those that fail.
 
-They are spawned, not forked, as ONNX Runtime's threads do not survive a fork. All inherit the same
-socket, so that the connections that one would have taken go to the others while it is replaced; a
-successor takes none before its bundles are loaded. Weights are mapped files, in memory once.
+Workers are spawned, not forked, because ONNX Runtime's threads do not survive a fork. All inherit
+the same socket, so the others take the connections while one is replaced. A successor accepts
+connections once its bundles are loaded. Weights are mapped files, which are in memory once.
+
+`serve` runs it for the setting `workers`.
 """
 
 import multiprocessing
@@ -12,8 +14,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -25,21 +27,21 @@ from hsoftmax.service.errors import StartError
 from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
-from .channel import ask_whether_alive
+from .channel import request_liveness
 
-CANNOT_START = 78  # an exit code that says so
-_LOOK = 5.0  # seconds between asking a worker whether it is alive
-_SILENCE = 30.0  # seconds that one which once answered may say nothing
-_SETTLED = 10.0  # one that ends sooner than this ended at its start
-_LONGEST_PAUSE = 30.0  # seconds before the next try
-_GRACE = 5.0  # seconds beyond what workers are given to end
+CANNOT_START = 78  # exit code of a worker that raised StartError
+_PROBE_INTERVAL_S = 5.0
+_SILENCE_TIMEOUT_S = 30.0  # a worker that has answered once must answer again within it
+_MIN_UPTIME_S = 10.0  # a worker that ends earlier has failed at its start
+_MAX_PAUSE_S = 30.0  # before a worker that failed at its start is started again
+_GRACE_S = 5.0  # added to the time that workers have to drain
 
 Run = Callable[[Settings, socket.socket, Path, int, int], None]
 
 
 @dataclass(slots=True)
 class Worker:
-    """One place among the workers, and the process that holds it now."""
+    """One slot for a worker, and the process that runs in it now."""
 
     slot: int
     process: BaseProcess | None = None
@@ -47,25 +49,25 @@ class Worker:
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
-    look_at: float = 0.0
-    heard: float | None = None  # when it last said that it is alive
+    probe_at: float = 0.0
+    last_alive: float | None = None  # time of its last positive answer to a probe
     kill_at: float | None = None
 
 
 class Supervisor:
-    """The process above the workers; it serves nothing itself."""
+    """The parent process of the workers; it answers no requests."""
 
     def __init__(self, run: Run, settings: Settings, listener: socket.socket, log: Log) -> None:
         self._run = run
         self._settings = settings
         self._listener = listener
         self._log = log
-        self._folder = Path(tempfile.mkdtemp(prefix="hsoftmax-"))  # which only we can enter
+        self._folder = Path(tempfile.mkdtemp(prefix="hsoftmax-"))  # only this user can enter it
         self._workers = [Worker(slot) for slot in range(settings.workers)]
         self._stopping = False
 
     def supervise(self) -> None:
-        """Until a signal says to stop, and all workers have.
+        """Start and watch the workers until a signal stops them.
 
         Raises:
             StartError: the first workers could not start.
@@ -74,11 +76,11 @@ class Supervisor:
         try:
             while not self._stopping:
                 for worker in self._workers:
-                    self._attend(worker)
+                    self._check(worker)
                 self._wait(0.2)
             self._join()
         finally:
-            self._kill()
+            self._kill_running()
             for one, handler in handlers.items():
                 signal.signal(one, handler)
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -89,71 +91,76 @@ class Supervisor:
             with suppress(OSError):
                 os.kill(process.pid or 0, sig)
 
-    def _attend(self, worker: Worker) -> None:
+    def _check(self, worker: Worker) -> None:
         now = monotonic()
         if worker.process is None:
             if now >= worker.start_at:
                 self._start(worker)
         elif (code := worker.process.exitcode) is not None:
-            self._ended(worker, code)
+            self._on_exit(worker, code)
         elif worker.kill_at is not None:
             if now >= worker.kill_at:
                 worker.process.kill()
-        elif now >= worker.look_at:
-            self._look(worker)
+        elif now >= worker.probe_at:
+            self._probe(worker)
 
     def _start(self, worker: Worker) -> None:
         arguments = (self._settings, self._listener, self._folder, worker.slot, worker.generation)
         context = multiprocessing.get_context("spawn")
         worker.process = context.Process(
-            target=work, args=(self._run, *arguments), name=f"worker-{worker.slot}"
+            target=run_worker, args=(self._run, *arguments), name=f"worker-{worker.slot}"
         )
-        worker.process.start()
+        with _without_hangups():
+            worker.process.start()
         if self._stopping:  # since we looked
             worker.process.terminate()
         worker.started = monotonic()
-        worker.look_at = worker.started + _LOOK
-        worker.heard = worker.kill_at = None
+        worker.probe_at = worker.started + _PROBE_INTERVAL_S
+        worker.last_alive = worker.kill_at = None
         worker.generation += 1
 
-    def _ended(self, worker: Worker, code: int) -> None:
+    def _on_exit(self, worker: Worker, code: int) -> None:
         if code == CANNOT_START and worker.generation == 1:
-            raise StartError(why(self._folder))
-        early = monotonic() - worker.started < _SETTLED
-        worker.failures = worker.failures + 1 if early else 0
-        pause = min(_LONGEST_PAUSE, 2.0 ** (worker.failures - 1)) if early else 0.0
+            raise StartError(start_error(self._folder))
+        failed_at_start = monotonic() - worker.started < _MIN_UPTIME_S
+        worker.failures = worker.failures + 1 if failed_at_start else 0
+        pause = min(_MAX_PAUSE_S, 2.0 ** (worker.failures - 1)) if failed_at_start else 0.0
         worker.start_at = monotonic() + pause
         worker.process = None
         self._log.error("worker_ended", worker=worker.slot, code=code, replaced_in_s=pause)
 
-    def _look(self, worker: Worker) -> None:
-        """Replace a worker that says it is stuck, or once spoke and has long been silent."""
-        alive = ask_whether_alive(self._folder, worker.slot)
+    def _probe(self, worker: Worker) -> None:
+        """Replace a worker that reports to be stuck, or that has been silent for too long."""
+        alive = request_liveness(self._folder, worker.slot)
         now = monotonic()
-        worker.look_at = now + _LOOK
+        worker.probe_at = now + _PROBE_INTERVAL_S
         if alive:
-            worker.heard = now
-        silent = alive is None and worker.heard is not None and now - worker.heard > _SILENCE
+            worker.last_alive = now
+        silent = (
+            alive is None
+            and worker.last_alive is not None
+            and now - worker.last_alive > _SILENCE_TIMEOUT_S
+        )
         if (alive is False or silent) and worker.process is not None:
             self._log.error("worker_stuck", worker=worker.slot, silent=silent)
             worker.process.terminate()
-            worker.kill_at = now + self._settings.drain_timeout + _GRACE
+            worker.kill_at = now + self._settings.drain_timeout + _GRACE_S
 
     def _join(self) -> None:
-        """Give workers the time that their draining may take."""
-        until = monotonic() + self._settings.drain_delay + self._settings.drain_timeout + _GRACE
+        """Wait for the workers to end, as long as draining may take."""
+        until = monotonic() + self._settings.drain_delay + self._settings.drain_timeout + _GRACE_S
         while self._running() and monotonic() < until:
             self._wait(0.2)
 
     def _wait(self, seconds: float) -> None:
-        """Until a worker ends, or for so long."""
+        """Wait until a worker ends, at most so many seconds."""
         connection.wait([process.sentinel for process in self._running()], seconds)
 
     def _running(self) -> list[BaseProcess]:
         processes = (worker.process for worker in self._workers)
         return [one for one in processes if one is not None and one.exitcode is None]
 
-    def _kill(self) -> None:
+    def _kill_running(self) -> None:
         for process in self._running():
             process.kill()
             process.join()
@@ -162,12 +169,22 @@ class Supervisor:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def work(
+@contextmanager
+def _without_hangups() -> Iterator[None]:
+    """Start a process that ignores SIGHUP until it sets a handler: the child inherits it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def run_worker(
     run: Run, settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
 ) -> None:
-    """A worker's whole life; in its own process."""
+    """Run a worker; the target of its process."""
     os.setpgrp()  # else Ctrl-C would be heard twice: from the terminal, and from above
-    _end_with(multiprocessing.parent_process())
+    _stop_with_parent(multiprocessing.parent_process())
     try:
         run(settings, listener, folder, slot, generation)
     except StartError as error:
@@ -175,13 +192,13 @@ def work(
         raise SystemExit(CANNOT_START) from None
 
 
-def why(folder: Path) -> str:
-    """Why a worker could not start."""
+def start_error(folder: Path) -> str:
+    """The message of the StartError of a worker."""
     return (folder / "why").read_text()
 
 
-def _end_with(parent: BaseProcess | None) -> None:
-    """Stop, as told by a signal, when the process above ends without saying so."""
+def _stop_with_parent(parent: BaseProcess | None) -> None:
+    """Send SIGTERM to this process when the parent process ends, even if it is killed."""
 
     def wait() -> None:
         if parent is not None:

@@ -46,7 +46,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("choices", "errors"),
         ("arrays",),
-        ("binary_tree", "levels", "projected", "ranking", "sampling", "storage", "validation"),
+        ("binary_tree", "levels", "probability", "projected", "ranking", "sampling", "storage",
+         "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
         ("families", "theano"),
         ("public",),
@@ -55,7 +56,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (("devices",), ("sessions",)),
     "scoring": (
         ("choices", "errors"),
-        ("bundle_info",),
+        ("bundle_info", "migrations"),
         ("task",),
         ("row_batch",),
         ("graph_request",),
@@ -71,7 +72,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources"),
+        ("errors", "metrics", "page", "resources", "suggestions"),
         ("codecs", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),

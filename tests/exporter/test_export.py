@@ -1,4 +1,4 @@
-"""A bundle is whole, verified and the only thing left behind, or it is not there."""
+"""Tests that an export leaves a complete, verified bundle, or nothing."""
 
 import json
 import os
@@ -14,25 +14,25 @@ import pytest
 from hsoftmax import bundle, exporter
 from hsoftmax.exporter import (
     DestinationError,
-    Options,
+    SourceOptions,
     VerificationError,
-    destination,
     export_file,
     export_model,
+    parse_destination,
 )
 from hsoftmax.models import from_tensors, from_theano, to_tensors
 
 from .conftest import theano_arrays
 
 
-def everything_in(directory: Path) -> list[str]:
+def list_recursively(directory: Path) -> list[str]:
     return sorted(str(p.relative_to(directory)) for p in directory.rglob("*"))
 
 
-def test_a_bundle_holds_the_model_and_all_that_the_contract_names(weights, repository):
-    made = export_file(weights, repository / "words", source="theano")
+def test_a_bundle_holds_the_model_and_all_parts_of_the_format(weights, repository):
+    exported = export_file(weights, repository / "words", source="theano")
     manifest = bundle.open_bundle(repository / "words" / "1").manifest
-    assert made.path == repository / "words" / "1"
+    assert exported.path == repository / "words" / "1"
     assert (manifest.family, manifest.hidden_size, manifest.num_targets, manifest.num_clusters) == (
         "HierarchicalSoftmax",
         6,
@@ -44,47 +44,52 @@ def test_a_bundle_holds_the_model_and_all_that_the_contract_names(weights, repos
     assert manifest.source.files == {"weights.npz": bundle.sha256(weights)}
     assert all(check.passed for check in manifest.verification)
     assert {check.task for check in manifest.verification} == set(manifest.tasks)
-    assert set(os.listdir(made.path)) == {"bundle.json", *manifest.files}
-    bundle.check_hashes(made)
+    assert set(os.listdir(exported.path)) == {"bundle.json", *manifest.files}
+    bundle.check_hashes(exported)
 
 
 def test_the_weights_read_back_are_the_weights_written(weights, arrays, repository):
-    made = export_file(weights, repository / "words", source="theano")
-    model = from_tensors(made.manifest.family, bundle.load_tensors(made), made.manifest.attributes)
-    wanted = to_tensors(from_theano(**arrays, num_targets=18))
+    exported = export_file(weights, repository / "words", source="theano")
+    model = from_tensors(
+        exported.manifest.family, bundle.load_tensors(exported), exported.manifest.attributes
+    )
+    expected = to_tensors(from_theano(**arrays, num_targets=18))
     for name, tensor in to_tensors(model).items():
-        np.testing.assert_array_equal(tensor, wanted[name])
-    assert not any(tensor.flags.writeable for tensor in bundle.load_tensors(made).values())
+        np.testing.assert_array_equal(tensor, expected[name])
+    assert not any(tensor.flags.writeable for tensor in bundle.load_tensors(exported).values())
 
 
 def test_graphs_are_small_and_the_weights_are_stored_once(tmp_path, repository):
     arrays = theano_arrays(clusters=50, block=60, hidden=64)
-    made = export_model(from_theano(**arrays), destination(repository / "words"))
-    sizes = {name: file.size for name, file in made.manifest.files.items()}
+    exported = export_model(from_theano(**arrays), parse_destination(repository / "words"))
+    sizes = {name: file.size for name, file in exported.manifest.files.items()}
     weights = sum(array.nbytes for array in arrays.values())
     assert weights <= sizes.pop(bundle.WEIGHTS) < 1.1 * weights + 20 * bundle.ALIGNMENT
     assert max(sizes.values()) < 64_000
-    assert all(tensor.offset % bundle.ALIGNMENT == 0 for tensor in made.manifest.tensors)
+    assert all(tensor.offset % bundle.ALIGNMENT == 0 for tensor in exported.manifest.tensors)
 
 
-def test_the_same_export_twice_has_the_same_digest(weights, repository):
+def test_two_equal_exports_have_the_same_digest(weights, repository):
     first = export_file(weights, repository / "words" / "1", source="theano")
     second = export_file(weights, repository / "words" / "2", source="theano")
     other = export_file(
-        weights, repository / "words" / "3", source="theano", options=Options(padding="theano")
+        weights,
+        repository / "words" / "3",
+        source="theano",
+        options=SourceOptions(padding="theano"),
     )
     assert first.manifest.digest == second.manifest.digest != other.manifest.digest
 
 
 def test_an_existing_version_is_refused_and_stays_as_it_was(weights, repository):
-    made = export_file(weights, repository / "words", source="theano")
-    before = made.manifest.digest
+    exported = export_file(weights, repository / "words", source="theano")
+    before = exported.manifest.digest
     for to in ("words", "words/1"):
         with pytest.raises(DestinationError, match=r"words: expected a new version, such"):
             export_file(weights, repository / to, source="theano")
-    assert bundle.open_bundle(made.path).manifest.digest == before
-    assert everything_in(repository) == sorted(
-        ["words", "words/1", *(f"words/1/{name}" for name in os.listdir(made.path))]
+    assert bundle.open_bundle(exported.path).manifest.digest == before
+    assert list_recursively(repository) == sorted(
+        ["words", "words/1", *(f"words/1/{name}" for name in os.listdir(exported.path))]
     )
 
 
@@ -95,11 +100,11 @@ def test_names_and_versions_that_cannot_be_served_are_refused(weights, repositor
     assert not repository.exists()
 
 
-def test_labels_travel_with_the_bundle(weights, repository, tmp_path):
+def test_labels_are_stored_in_the_bundle(weights, repository, tmp_path):
     labels = tmp_path / "words.txt"
     labels.write_text("\n".join(f"wörd {i}" for i in range(18)))
-    made = export_file(weights, repository / "words", source="theano", labels=labels)
-    assert bundle.read_labels(made) == tuple(f"wörd {i}" for i in range(18))
+    exported = export_file(weights, repository / "words", source="theano", labels=labels)
+    assert bundle.read_labels(exported) == tuple(f"wörd {i}" for i in range(18))
 
 
 @pytest.mark.parametrize(
@@ -128,13 +133,17 @@ def test_a_bundle_that_fails_verification_is_never_visible(weights, repository, 
     assert not repository.exists()
 
 
-def test_verification_notices_weights_that_the_graphs_read_otherwise(weights, repository):
-    made = export_file(weights, repository / "words", source="theano")
-    first, second = (t for t in made.manifest.tensors if t.name in {"level0.bias", "level1.bias"})
+def test_verification_detects_a_tensor_with_a_wrong_offset(weights, repository):
+    exported = export_file(weights, repository / "words", source="theano")
+    first, second = (
+        t for t in exported.manifest.tensors if t.name in {"level0.bias", "level1.bias"}
+    )
     moved = first.model_copy(update={"offset": second.offset})
-    tensors = tuple(moved if t.name == first.name else t for t in made.manifest.tensors)
-    checks = exporter.verify(made.path, made.manifest.model_copy(update={"tensors": tensors}))
-    assert {c.task for c in checks if not c.passed} == set(made.manifest.tasks)
+    tensors = tuple(moved if t.name == first.name else t for t in exported.manifest.tensors)
+    checks = exporter.verify(
+        exported.path, exported.manifest.model_copy(update={"tensors": tensors})
+    )
+    assert {c.task for c in checks if not c.passed} == set(exported.manifest.tasks)
 
 
 def test_an_export_killed_at_any_instant_leaves_nothing_visible(tmp_path, repository):

@@ -1,4 +1,4 @@
-"""A tiny bundle, and `hsoftmax score` over rows with it."""
+"""A tiny bundle, and a function that runs `hsoftmax score` with it."""
 
 import json
 import os
@@ -17,19 +17,22 @@ SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "2"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     to = tmp_path_factory.mktemp("repository") / "words"
-    exporter.export_model(make_model(), exporter.destination(to / "1"), labels=LABELS)
+    exporter.export_model(make_model(), exporter.parse_destination(to / "1"), labels=LABELS)
     return to
 
 
 @pytest.fixture
 def no_waiting_for_disks(monkeypatch):
-    """What lasts is the subject of test_score_resume."""
+    """Makes fsync do nothing; test_score_resume tests durability."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
 def score(made, tmp_path, capsys, no_waiting_for_disks):
-    """Score rows, or a file, into a format; the exit code, the output, what was said."""
+    """Returns a function that scores rows or a file, and returns the output's path.
+
+    Its attribute `said` is the text that the command printed.
+    """
 
     def score(rows, to="ndjson", *options, of="ndjson", task="target_log_prob", expect=0):
         path = rows if isinstance(rows, Path) else write(tmp_path / f"in.{of}", rows)
@@ -47,7 +50,7 @@ def score(made, tmp_path, capsys, no_waiting_for_disks):
 
 
 def write_flawed(path: Path, count: int) -> Path:
-    """So many rows as NDJSON; each thousandth cannot be read."""
+    """Writes rows as NDJSON, of which every thousandth is invalid."""
     lines = [json.dumps(row) for row in make_rows(count)]
     lines[::1_000] = ["{wrong"] * len(lines[::1_000])
     path.write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line of error, and what each command prints."""
+"""The command line: exit codes, one-line errors, and the output of each command."""
 
 import json
 from pathlib import Path
@@ -40,14 +40,14 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
-def test_export_says_where_the_bundle_is(weights, tmp_path, capsys):
+def test_export_prints_the_path_of_the_bundle(weights, tmp_path, capsys):
     assert run(["export", str(weights), "--from", "theano", "--to", str(tmp_path / "words")]) == 0
     printed = capsys.readouterr().out
     assert str(tmp_path / "words" / "1") in printed
     assert "20 targets in 5 clusters" in printed
 
 
-def test_inspect_prints_what_the_bundle_is(made, capsys):
+def test_inspect_prints_the_facts_of_the_bundle(made, capsys):
     capsys.readouterr()
     assert run(["inspect", str(made)]) == 0
     printed = capsys.readouterr().out
@@ -63,7 +63,7 @@ def test_inspect_json_is_the_manifest(made, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((made / "bundle.json").read_text())
 
 
-def test_inspect_and_verify_take_a_name_for_its_highest_version(made, weights, capsys):
+def test_a_name_without_version_means_the_highest_version(made, weights, capsys):
     to = str(made.parent / "2")
     assert run(["export", str(weights), "--from", "theano", "--to", to]) == 0
     capsys.readouterr()
@@ -103,7 +103,7 @@ def test_verify_fails_on_one_altered_byte(made, capsys):
         (["surprise"], 2, "No such command 'surprise'"),
     ],
 )  # fmt: skip
-def test_a_wrong_call_or_failed_work_is_one_line(made, weights, capsys, arguments, code, message):
+def test_an_error_is_one_line(made, weights, capsys, arguments, code, message):
     capsys.readouterr()
     filled = [a.format(weights=weights, made=made) for a in arguments]
     assert run(filled) == code

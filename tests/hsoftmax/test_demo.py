@@ -1,4 +1,4 @@
-"""The demonstration, over real HTTP; and that its check notices a wrong answer."""
+"""The demonstration over HTTP, and its check, which must fail for a wrong answer."""
 
 import os
 import subprocess
@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 
 from hsoftmax import models
-from hsoftmax.demo.queries import Comparison, ask, compare
-from hsoftmax.demo.sample_model import NAME, exported, find_sample
+from hsoftmax.demo.queries import Comparison, compare, query_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, export_sample, find_sample
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return exported(find_sample(), tmp_path_factory.mktemp("repository"))
+    return export_sample(find_sample(), tmp_path_factory.mktemp("repository"))
 
 
-def faithfully(route, answer):
+def unchanged(route, answer):
     return answer
 
 
 @dataclass(frozen=True)
-class Fake:
-    """A service that answers with the reference, but for what `spoil` does to it."""
+class FakeClient:
+    """A client whose answers are the reference's, changed by `spoil`."""
 
     made: Any
-    spoil: Callable[[str, Any], Any] = faithfully
+    spoil: Callable[[str, Any], Any] = unchanged
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         from hsoftmax import bundle
@@ -45,7 +45,7 @@ class Fake:
         return self.spoil(route, self.answer(route, full, body, bundle.read_labels(self.made)))
 
     def answer(self, route, full, body, labels):
-        if route == "topk":
+        if route == "top_k":
             best = np.argsort(-full, axis=1)[:, : body["k"]]
             return {
                 "results": [
@@ -61,35 +61,35 @@ class Fake:
                 (picked if body.get("log") else np.exp(picked)).tolist()}  # fmt: skip
 
 
-def comparisons(fake: Fake) -> list[Comparison]:
+def comparisons(fake: FakeClient) -> list[Comparison]:
     sample = find_sample()
-    return list(compare(fake, sample, fake.made, ask(fake, sample, fake.made)))
+    return list(compare(fake, sample, fake.made, query_sample(fake, sample, fake.made)))
 
 
 def test_the_reference_passes_its_own_check(made):
-    assert all(c.passed for c in comparisons(Fake(made)))
+    assert all(c.passed for c in comparisons(FakeClient(made)))
 
 
 def swap_two_words(route, answer):
-    if route == "topk":
+    if route == "top_k":
         words = answer["results"][1]["labels"]
         words[0], words[1] = words[1], words[0]
     return answer
 
 
-def a_thousandth_more(route, answer):
+def add_a_thousandth(route, answer):
     for name in ("probabilities", "log_probabilities"):
         if route == "probabilities" and name in answer:
             answer[name] = (np.array(answer[name]) * 1.001).tolist()
     return answer
 
 
-@pytest.mark.parametrize("spoil", [swap_two_words, a_thousandth_more])
-def test_a_wrong_answer_is_noticed(made, spoil):
-    assert not all(c.passed for c in comparisons(Fake(made, spoil)))
+@pytest.mark.parametrize("spoil", [swap_two_words, add_a_thousandth])
+def test_a_wrong_answer_fails_the_check(made, spoil):
+    assert not all(c.passed for c in comparisons(FakeClient(made, spoil)))
 
 
-def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there(tmp_path):
+def test_demo_check_passes_and_a_second_start_reuses_the_bundle(tmp_path):
     command = [sys.executable, "-m", "hsoftmax", "demo", "--check"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_demo_check_exits_zero_and_a_second_start_takes_the_bundle_that_is_there
     assert os.listdir(Path(tmp_path, "hsoftmax/demo/state_of_the_union")) == ["1"]
 
 
-def test_what_is_no_bundle_in_its_place_is_made_anew(tmp_path):
-    (tmp_path / NAME / "1").mkdir(parents=True)
-    (tmp_path / NAME / "1" / "bundle.json").write_text("{}")
-    assert exported(find_sample(), tmp_path).path == tmp_path / NAME / "2"
+def test_a_broken_bundle_is_exported_again(tmp_path):
+    (tmp_path / SAMPLE_NAME / "1").mkdir(parents=True)
+    (tmp_path / SAMPLE_NAME / "1" / "bundle.json").write_text("{}")
+    assert export_sample(find_sample(), tmp_path).path == tmp_path / SAMPLE_NAME / "2"

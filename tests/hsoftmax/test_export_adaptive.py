@@ -1,4 +1,4 @@
-"""`hsoftmax export` of adaptive softmaxes: its options, and what it says it saw."""
+"""`hsoftmax export` of adaptive softmaxes: its options, and the format that it prints."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from hsoftmax.cli import run
 DATA = Path(__file__).parents[1] / "exporter" / "sources" / "data"
 
 
-def test_export_recognises_a_file_and_says_what_it_saw(tmp_path, capsys):
+def test_export_prints_the_detected_format(tmp_path, capsys):
     weights = DATA / "pytorch_upstream.safetensors"
     assert run(["export", str(weights), "--to", str(tmp_path / "words")]) == 0
     printed = capsys.readouterr().out
@@ -39,7 +39,7 @@ def test_cutoffs_and_the_order_of_clusters_are_options(tmp_path, capsys):
         ("6,12", 1, "cutoffs: expected 3 ascending numbers from 1 to 23"),
     ],
 )
-def test_wrong_cutoffs_are_one_line(tmp_path, capsys, cutoffs, code, message):
+def test_invalid_cutoffs_are_a_one_line_error(tmp_path, capsys, cutoffs, code, message):
     weights = str(DATA / "transformer_xl_div_1.safetensors")
     assert run(["export", weights, "--cutoffs", cutoffs, "--to", str(tmp_path / "x")]) == code
     error = capsys.readouterr().err

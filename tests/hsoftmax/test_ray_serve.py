@@ -1,4 +1,4 @@
-"""On Ray Serve the service is the same one: a query of it equals the reference."""
+"""The service on Ray Serve: a query equals the reference, and health follows the bundle."""
 
 import socket
 import subprocess
@@ -20,16 +20,16 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's ow
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "ray"
 CONFIG = yaml.safe_load((FOLDER / "serve.yaml").read_text())
-STARTED = 60  # seconds
+START_TIMEOUT_S = 60
 
 
-def test_every_argument_is_a_setting():
+def test_every_argument_in_the_configuration_is_a_setting():
     assert CONFIG["applications"][0]["args"].keys() <= Settings.model_fields.keys()
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of one node."""
+    """The address of a cluster with one node."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -44,11 +44,11 @@ def free_port() -> int:
 
 
 def written(path: Path, repository: Path, port: int) -> Path:
-    """The configuration, for another folder and port."""
+    """Writes the configuration for another repository and port."""
     config = {**CONFIG, "http_options": {"host": "127.0.0.1", "port": port}}
     (application,) = config["applications"]
-    told = {"repository": str(repository), "threads": 1}
-    config["applications"] = [{**application, "args": told}]
+    arguments = {"repository": str(repository), "threads": 1}
+    config["applications"] = [{**application, "args": arguments}]
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -57,14 +57,14 @@ def written(path: Path, repository: Path, port: int) -> Path:
 def repository(tmp_path_factory) -> Path:
     repository = tmp_path_factory.mktemp("repository")
     exporter.export_model(
-        make_model(), exporter.destination(repository / "words" / "1"), labels=LABELS
+        make_model(), exporter.parse_destination(repository / "words" / "1"), labels=LABELS
     )
     return repository
 
 
 @pytest.fixture
 def started(cluster, tmp_path) -> Iterator:
-    """`serve run` of the configuration, over a repository; its URL, and the process."""
+    """Returns a function that starts `serve run` and returns (URL, process)."""
     running = []
 
     def started(repository: Path) -> tuple[str, subprocess.Popen]:
@@ -85,7 +85,7 @@ def started(cluster, tmp_path) -> Iterator:
 
 
 def wait_until_served(url: str, process: subprocess.Popen) -> None:
-    for _ in range(10 * STARTED):
+    for _ in range(10 * START_TIMEOUT_S):
         assert process.poll() is None
         try:
             if httpx2.get(f"{url}/healthz/ready").status_code == 200:
@@ -93,7 +93,7 @@ def wait_until_served(url: str, process: subprocess.Popen) -> None:
         except httpx2.TransportError:
             pass
         time.sleep(0.1)
-    raise AssertionError(f"not ready in {STARTED} s")
+    raise AssertionError(f"not ready in {START_TIMEOUT_S} s")
 
 
 def test_a_query_equals_the_reference(started, repository):
@@ -101,8 +101,8 @@ def test_a_query_equals_the_reference(started, repository):
     wait_until_served(url, process)
     states = np.random.default_rng(0).normal(size=(5, HIDDEN)).astype(np.float32)
     targets = [0, 3, 5, 7, TARGETS - 1]
-    asked = {"inputs": states.tolist(), "targets": targets, "log": True}
-    answer = httpx2.post(f"{url}/v1/models/words/probabilities", json=asked)
+    query = {"inputs": states.tolist(), "targets": targets, "log": True}
+    answer = httpx2.post(f"{url}/v1/models/words/probabilities", json=query)
     assert answer.status_code == 200
     wanted = models.hierarchical_softmax.target_log_prob(
         make_model(), states, np.arange(5), np.array(targets)
@@ -116,12 +116,12 @@ def test_a_query_equals_the_reference(started, repository):
 def test_without_a_bundle_no_replica_is_healthy(started, tmp_path):
     (tmp_path / "empty").mkdir()
     url, process = started(tmp_path / "empty")
-    for _ in range(10 * STARTED):
+    for _ in range(10 * START_TIMEOUT_S):
         if "the repository has no bundle" in (tmp_path / "log").read_text():
             break
         assert process.poll() is None
         time.sleep(0.1)
     else:
-        raise AssertionError(f"not said in {STARTED} s")
+        raise AssertionError(f"not said in {START_TIMEOUT_S} s")
     with pytest.raises(httpx2.HTTPError):
         httpx2.get(f"{url}/healthz/ready").raise_for_status()

@@ -1,4 +1,4 @@
-"""`hsoftmax score`, files to files: formats, errors in their rows' places, perplexity."""
+"""`hsoftmax score` with files: formats, errors in their rows' places, perplexity."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from hsoftmax import models
 from hsoftmax.cli import run
-from hsoftmax.demo.sample_model import exported, find_sample
+from hsoftmax.demo.sample_model import export_sample, find_sample
 from tests.scoring.conftest import (
     FORMATS,
     HIDDEN,
@@ -25,12 +25,12 @@ from tests.scoring.conftest import (
 
 from .conftest import SMALL, expected
 
-ROWS = 23  # of shards of 10 in blocks of 4: none of them even
+ROWS = 23  # not a multiple of the shard size 10, nor of the batch size 4
 HIERARCHICAL = models.hierarchical_softmax
 
 
-def expect_summed_up(output, content):
-    """The summary beside it tells these bytes from others."""
+def expect_summary_of(output, content):
+    """Asserts that the summary has the size and the hash of the output."""
     summary = json.loads(output.with_name(output.name + ".summary.json").read_text())
     assert summary["size"] == len(content)
     assert summary["sha256"] == hashlib.sha256(content).hexdigest()
@@ -41,20 +41,20 @@ def expect_summed_up(output, content):
 
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("of", FORMATS)
-def test_every_format_into_every_format(score, of, to):
+def test_every_input_format_into_every_output_format(score, of, to):
     rows = make_rows(ROWS)
     output = score(rows, to, of=of)
     got = read(output)
     name = "value" if to == "npy" else "log_prob"
     np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
-    expect_summed_up(output, output.read_bytes())
+    expect_summary_of(output, output.read_bytes())
     if to != "npy":
         assert [int(record["id"]) for record in got] == list(range(ROWS))
     assert f"{ROWS} rows, {ROWS} scored, 0 failed" in score.said
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_an_error_record_is_in_its_place_in_every_format(score, tmp_path, to):
+def test_error_records_keep_their_place_in_every_format(score, tmp_path, to):
     lines = [json.dumps(row) for row in make_rows(ROWS)]
     lines[5], lines[11] = "{spoilt", ""
     path = tmp_path / "in.ndjson"
@@ -124,7 +124,7 @@ def test_labels_are_targets(score, of):
     np.testing.assert_allclose([r["log_prob"] for r in got], np.delete(wanted, 2), atol=1e-5)
 
 
-def test_a_number_in_csv_is_a_label_only_if_one_says_so(score):
+def test_a_number_in_csv_is_a_label_only_with_the_option(score):
     rows = make_rows(2)
     assert read(score(rows, of="csv", to="ndjson"))[0]["log_prob"] < 0
     got = read(score(rows, "csv", "--labels", of="csv"))
@@ -143,7 +143,7 @@ def test_a_folder_of_files_is_read_by_name(score, tmp_path):
 
 
 @pytest.mark.parametrize("of", FORMATS)
-def test_an_output_without_an_extension_is_a_folder_of_the_inputs_format(made, tmp_path, of):
+def test_an_output_without_an_extension_is_a_folder(made, tmp_path, of):
     rows = make_rows(ROWS)
     path, output = write(tmp_path / f"in.{of}", rows), tmp_path / "out"
     arguments = ["score", str(made), str(path), str(output), "--task", "target_log_prob", *SMALL]
@@ -152,7 +152,7 @@ def test_an_output_without_an_extension_is_a_folder_of_the_inputs_format(made, t
     got = [record for part in sorted(output.iterdir()) for record in read(part)]
     name = "value" if of == "npy" else "log_prob"
     np.testing.assert_allclose([record[name] for record in got], expected(rows), atol=1e-5)
-    expect_summed_up(output, b"".join(part.read_bytes() for part in sorted(output.iterdir())))
+    expect_summary_of(output, b"".join(part.read_bytes() for part in sorted(output.iterdir())))
     assert run(arguments) == 2
     assert run([*arguments, "--resume"]) == 0
     (tmp_path / "out.summary.json").unlink()
@@ -179,14 +179,14 @@ def test_the_input_may_be_columns(score, tmp_path, of):
     np.testing.assert_allclose([record["log_prob"] for record in got], expected(rows), atol=1e-5)
 
 
-def test_no_rows_are_no_records(score, tmp_path):
+def test_an_empty_input_has_no_records(score, tmp_path):
     empty = tmp_path / "in.ndjson"
     empty.touch()
     for to in FORMATS:
         assert read(score(empty, to)) == []
 
 
-def test_one_malformed_line_in_a_hundred_thousand_costs_one_record(score, tmp_path):
+def test_one_malformed_line_in_a_hundred_thousand_fails_one_row(score, tmp_path):
     line = json.dumps(make_rows(1)[0]).encode() + b"\n"
     path = tmp_path / "in.ndjson"
     path.write_bytes(line * 54_321 + b'{"id": 1, "inp\n' + line * 45_678)
@@ -200,7 +200,7 @@ def test_one_malformed_line_in_a_hundred_thousand_costs_one_record(score, tmp_pa
 # --- errors in place, by format -----------------------------------------------------------------
 
 
-def test_csv_lines_that_are_wrong(score, tmp_path):
+def test_invalid_csv_lines(score, tmp_path):
     rows = make_rows(8)
     path = write(tmp_path / "in.csv", rows)
     lines = path.read_text().splitlines()
@@ -218,7 +218,7 @@ def test_csv_lines_that_are_wrong(score, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32())])
-def test_parquet_rows_that_are_wrong(score, tmp_path, kind):
+def test_invalid_parquet_rows(score, tmp_path, kind):
     rows = make_rows(9)
     inputs = [row["input"] for row in rows]
     targets = [row["target"] for row in rows]
@@ -239,7 +239,7 @@ def test_parquet_rows_that_are_wrong(score, tmp_path, kind):
     np.testing.assert_allclose([got[0]["log_prob"], got[8]["log_prob"]], expected(good), atol=1e-5)
 
 
-def test_arrow_streams_are_read_too(score, tmp_path):
+def test_arrow_stream_files_are_read(score, tmp_path):
     made = table(make_rows(ROWS))
     path = tmp_path / "in.arrow"
     with pa.ipc.new_stream(path, made.schema) as writer:
@@ -247,8 +247,8 @@ def test_arrow_streams_are_read_too(score, tmp_path):
     assert len(read(score(path))) == ROWS
 
 
-def test_a_line_too_long_to_hold_costs_itself(score, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.LONGEST_LINE", 4096)
+def test_a_too_long_line_fails_only_its_row(score, tmp_path, monkeypatch):
+    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.MAX_LINE_BYTES", 4096)
     good = json.dumps(make_rows(1)[0])
     path = tmp_path / "in.ndjson"
     path.write_text("\n".join([good, good + " " * 10_000, good]))
@@ -263,8 +263,8 @@ def sample():
     return find_sample()
 
 
-def test_the_held_out_perplexity_is_the_trainers(sample, tmp_path, capsys):
-    made = exported(sample, tmp_path / "repository")
+def test_the_held_out_perplexity_equals_the_trainers(sample, tmp_path, capsys):
+    made = export_sample(sample, tmp_path / "repository")
     hidden, target = sample.heldout
     array = np.zeros(len(target), [("input", "f4", hidden.shape[1]), ("target", "i8")])
     array["input"], array["target"] = hidden, target
@@ -278,7 +278,7 @@ def test_the_held_out_perplexity_is_the_trainers(sample, tmp_path, capsys):
     assert f"perplexity {sample.perplexity:.4f}" in capsys.readouterr().out
 
 
-def test_sequences_are_summed_wherever_their_rows_are(score):
+def test_rows_of_a_sequence_need_not_be_adjacent(score):
     rows = make_rows(ROWS)
     for i, row in enumerate(rows):
         row["sequence"] = f"s{i % 4}"
@@ -292,7 +292,7 @@ def test_sequences_are_summed_wherever_their_rows_are(score):
     assert "to base 2" in score.said
 
 
-def test_out_of_vocabulary_is_an_error_or_left_out(score):
+def test_an_unknown_label_is_an_error_or_excluded(score):
     rows = make_rows(6)
     rows[4]["target"] = "unheard"
     got = read(score(rows, task="perplexity"))
@@ -307,7 +307,7 @@ def test_out_of_vocabulary_is_an_error_or_left_out(score):
 @pytest.mark.parametrize("to", ["parquet", "ndjson"])
 @pytest.mark.parametrize("of", ["npy", "parquet", "arrow"])
 @pytest.mark.parametrize("largest", [2**63 - 1, 2**64 - 1])
-def test_ids_may_be_as_large_as_they_are(score, tmp_path, of, to, largest):
+def test_ids_of_64_bits_are_exact(score, tmp_path, of, to, largest):
     rows = make_rows(5)
     path = write(tmp_path / f"in.{of}", rows)
     ids = np.array([largest - i for i in range(5)], dtype=np.uint64)
@@ -318,7 +318,7 @@ def test_ids_may_be_as_large_as_they_are(score, tmp_path, of, to, largest):
     assert [int(record["id"]) for record in got] == ids.tolist()
 
 
-def test_ids_of_one_file_may_be_numbers_and_of_the_next_text(score, tmp_path):
+def test_numeric_and_text_ids_may_be_mixed_across_files(score, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     rows = make_rows(8)

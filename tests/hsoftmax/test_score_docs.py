@@ -1,4 +1,4 @@
-"""What docs/batch.md shows is what happens: its commands are run as printed."""
+"""Runs the commands and programs of docs/batch.md, and compares what they print."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_commands_print_what_the_page_shows(folder):
+def test_the_commands_print_the_output_on_the_page(folder):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for command, shown in console_commands(PAGE):
         done = subprocess.run(
@@ -41,7 +41,7 @@ def test_the_commands_print_what_the_page_shows(folder):
 
 @pytest.fixture
 def process(folder) -> Iterator[Process]:
-    """A server of what the page exports, whichever test is the first."""
+    """A server for the bundle of the page, which is exported here if no test did before."""
     if not (folder / "repository").exists():
         example = folder / "examples" / "state_of_the_union"
         exporter.export_file(
@@ -53,7 +53,7 @@ def process(folder) -> Iterator[Process]:
     process.end()
 
 
-def test_the_client_prints_what_the_page_shows(folder, process):
+def test_the_client_prints_the_output_on_the_page(folder, process):
     (shown,) = re.findall(r"```text\n(.*?)```", PAGE, flags=re.DOTALL)
     program = PROGRAMS[1].replace("127.0.0.1:8000", process.address)
     done = subprocess.run(

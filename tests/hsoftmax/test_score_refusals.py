@@ -1,4 +1,4 @@
-"""What `hsoftmax score` refuses: exit 2 or 1, one line, and nothing else lost."""
+"""Inputs and calls that `hsoftmax score` refuses, with exit code 2 or 1 and one line."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from tests.scoring.conftest import make_rows, table, write
 ROWS = 23
 
 
-def test_a_truncated_parquet_is_one_line(score, tmp_path):
+def test_a_truncated_parquet_is_a_one_line_error(score, tmp_path):
     path = write(tmp_path / "in.parquet", make_rows(ROWS))
     path.write_bytes(path.read_bytes()[:-40])
     score(path, expect=2)
     assert "expected Parquet, got" in score.said
 
 
-def test_a_spoilt_page_ends_the_job_and_keeps_what_was_finished(score, tmp_path):
+def test_a_corrupt_page_ends_the_job_and_keeps_finished_shards(score, tmp_path):
     path = tmp_path / "in.parquet"
     made = table(make_rows(40))
     pq.write_table(made, path, row_group_size=10, compression="zstd", use_dictionary=False)
@@ -38,7 +38,7 @@ def test_a_spoilt_page_ends_the_job_and_keeps_what_was_finished(score, tmp_path)
 
 
 @pytest.mark.parametrize("cut", [1, 100])
-def test_a_truncated_npy_is_one_line(score, tmp_path, cut):
+def test_a_truncated_npy_is_a_one_line_error(score, tmp_path, cut):
     path = write(tmp_path / "in.npy", make_rows(ROWS))
     path.write_bytes(path.read_bytes()[:-cut])
     score(path, expect=2)
@@ -57,7 +57,7 @@ WRONG_COLUMNS = {
 
 @pytest.mark.parametrize("wrong", WRONG_COLUMNS)
 @pytest.mark.parametrize("of", ["parquet", "arrow"])
-def test_columns_of_a_wrong_kind_are_refused(score, tmp_path, of, wrong):
+def test_columns_of_a_wrong_type_are_refused(score, tmp_path, of, wrong):
     columns, message = WRONG_COLUMNS[wrong]
     path = tmp_path / f"in.{of}"
     made = pa.table(columns)
@@ -79,7 +79,7 @@ def test_columns_of_a_wrong_kind_are_refused(score, tmp_path, of, wrong):
         (np.array([["a"] * 6]), "expected 6 numbers in a row"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(score, tmp_path, array, message):
+def test_arrays_of_a_wrong_shape_or_type_are_refused(score, tmp_path, array, message):
     path = tmp_path / "in.npy"
     np.save(path, array)
     score(path, task="top_k", expect=2)
@@ -106,23 +106,23 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
         ({"COLUMNS": "h0..h2"}, "expected 6 for the input, got 3"),
     ],
 )
-def test_a_wrong_call_is_one_line(made, tmp_path, capsys, monkeypatch, change, message):
+def test_a_wrong_call_is_a_one_line_error(made, tmp_path, capsys, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "in.ndjson", make_rows(2))
     (tmp_path / "in.txt").touch()
     if "COLUMNS" in change:
         write(tmp_path / "in.csv", make_rows(2))
-    given = {"INPUT": "in.csv" if "COLUMNS" in change else "in.ndjson", "OUTPUT": "out.ndjson",
+    call = {"INPUT": "in.csv" if "COLUMNS" in change else "in.ndjson", "OUTPUT": "out.ndjson",
              "TASK": "target_log_prob", **change}  # fmt: skip
-    columns = ["--columns", given["COLUMNS"]] if "COLUMNS" in given else []
-    arguments = [str(made), given["INPUT"], given["OUTPUT"], "--task", given["TASK"], *columns]
+    columns = ["--columns", call["COLUMNS"]] if "COLUMNS" in call else []
+    arguments = [str(made), call["INPUT"], call["OUTPUT"], "--task", call["TASK"], *columns]
     assert run(["score", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_an_output_within_the_inputs_folder_is_refused(score, tmp_path):
+def test_an_output_in_the_input_folder_is_refused(score, tmp_path):
     folder = tmp_path
     write(folder / "a.ndjson", make_rows(2))
     score(folder, expect=2)
@@ -137,8 +137,8 @@ def test_files_of_several_formats_are_refused(score, tmp_path):
     assert "expected files of one format, got csv and ndjson" in score.said
 
 
-def test_without_pyarrow_one_line_names_the_extra(score, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.scoring.formats.registry.find_spec", lambda name: None)
+def test_without_pyarrow_the_error_names_the_extra(score, tmp_path, monkeypatch):
+    monkeypatch.setattr("hsoftmax.scoring.formats.registry.has_pyarrow", lambda: False)
     score(make_rows(2), "parquet", expect=1)
     assert "pip install '.[arrow]'" in score.said
 

@@ -1,4 +1,4 @@
-"""A job that is stopped at whatever instant and taken up again loses nothing, repeats nothing."""
+"""A job that is stopped at any instant and resumed loses no row and repeats none."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ import pytest
 from hsoftmax import exporter
 from hsoftmax.cli import run
 from hsoftmax.scoring import CallError
-from hsoftmax.scoring.job.workspace import hold
+from hsoftmax.scoring.job.workspace import lock_workspace
 from tests.scoring.conftest import FORMATS, HIDDEN, LABELS, TARGETS, make_model, make_rows, write
 
 from .conftest import write_flawed
@@ -37,45 +37,45 @@ def call(made, source, output, *options, task="perplexity") -> list[str]:
 
 
 def contents(output: Path) -> dict[str, str]:
-    """Every file that a job leaves, by what its name adds to the output's."""
-    left = [path for path in output.parent.glob(output.name + "*") if path.is_file()]
+    """Returns the hash of every file of a job, by the suffix that its name adds to the output's."""
+    files = [path for path in output.parent.glob(output.name + "*") if path.is_file()]
     return {
         str(path).removeprefix(str(output)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (*left, *output.glob("*"))
+        for path in (*files, *output.glob("*"))
     }
 
 
 class Stopped(BaseException):
-    """The process ends here."""
+    """Simulates the end of the process."""
 
 
-class Plug:
-    """Pulled before or after the n-th thing that is done to the disk."""
+class DiskSteps:
+    """Counts the operations on the disk, and stops the process before or after one of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.done = 0
-        self.at: float = float("inf")
+        self.steps = 0
+        self.stop_at: float = float("inf")
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power fails in here
         for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree")):
-            monkeypatch.setattr(owner, name, self.watched(getattr(owner, name)))
+            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
 
-    def watched(self, really):
-        def watched(*args, **kwargs):
+    def counted(self, original):
+        def counted(*args, **kwargs):
             self.count()
-            result = really(*args, **kwargs)
+            result = original(*args, **kwargs)
             self.count()
             return result
 
-        return watched
+        return counted
 
     def count(self) -> None:
-        self.done += 1
-        if self.done > self.at:
+        self.steps += 1
+        if self.steps > self.stop_at:
             raise Stopped
 
 
 @pytest.mark.parametrize("to", ["ndjson", "parquet", ""])
-def test_stopped_at_a_step_and_resumed_the_output_is_the_same(
+def test_a_job_stopped_at_a_step_and_resumed_has_the_same_output(
     made, rows, tmp_path, monkeypatch, to
 ):
     stop_and_resume(made, rows, tmp_path, monkeypatch, to, every=6)
@@ -83,32 +83,32 @@ def test_stopped_at_a_step_and_resumed_the_output_is_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", [*FORMATS, ""])
-def test_stopped_at_any_step_and_resumed_the_output_is_the_same(
+def test_a_job_stopped_at_any_step_and_resumed_has_the_same_output(
     made, rows, tmp_path, monkeypatch, to
 ):
     stop_and_resume(made, rows, tmp_path, monkeypatch, to, every=1)
 
 
 def stop_and_resume(made, rows, folder, monkeypatch, to: str, every: int) -> None:
-    plug = Plug(monkeypatch)
-    undisturbed = folder / f"undisturbed.{to}".rstrip(".")  # without an extension, a folder
-    assert run(call(made, rows, undisturbed, *SMALL)) == 0
-    wanted, steps = contents(undisturbed), plug.done
+    disk = DiskSteps(monkeypatch)
+    uninterrupted = folder / f"undisturbed.{to}".rstrip(".")  # without an extension, a folder
+    assert run(call(made, rows, uninterrupted, *SMALL)) == 0
+    expected, steps = contents(uninterrupted), disk.steps
     assert steps > 20
-    assert ".parts" not in wanted
+    assert ".parts" not in expected
     for step in range(0, steps, every):
         output = folder / f"out{step}.{to}".rstrip(".")
-        plug.done, plug.at = 0, step
+        disk.steps, disk.stop_at = 0, step
         with pytest.raises(Stopped):
             run(call(made, rows, output, *SMALL))
-        plug.at = float("inf")
+        disk.stop_at = float("inf")
         assert run(call(made, rows, output, *SMALL, "--resume")) == 0, step
-        assert contents(output) == wanted, step
+        assert contents(output) == expected, step
 
 
-def test_nothing_is_at_output_before_the_end(made, rows, tmp_path, monkeypatch):
-    plug = Plug(monkeypatch)
-    plug.at = 12
+def test_there_is_no_output_before_the_end(made, rows, tmp_path, monkeypatch):
+    disk = DiskSteps(monkeypatch)
+    disk.stop_at = 12
     with pytest.raises(Stopped):
         run(call(made, rows, tmp_path / "out.ndjson", *SMALL))
     assert not (tmp_path / "out.ndjson").exists()
@@ -119,19 +119,19 @@ def test_nothing_is_at_output_before_the_end(made, rows, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def long_job(made, tmp_path_factory) -> tuple[Path, Path]:
-    """Rows enough for a second or so, some of them wrong; and what comes of them undisturbed."""
+    """An input of about a second, with some invalid rows, and its uninterrupted output."""
     folder = tmp_path_factory.mktemp("long")
-    source, wanted = write_flawed(folder / "in.ndjson", 8_000), folder / "wanted.ndjson"
-    assert run(call(made, source, wanted, *LONG)) == 0
-    return source, wanted
+    source, expected = write_flawed(folder / "in.ndjson", 8_000), folder / "wanted.ndjson"
+    assert run(call(made, source, expected, *LONG)) == 0
+    return source, expected
 
 
 LONG = ["--batch", "50", "--shard-rows", "200"]
 
 
 def kill_and_resume(made, long_job, output: Path, kills: int, seed: int) -> int:
-    """How many of the kills hit a job at work; the last run is left to end."""
-    source, wanted = long_job
+    """Kills a job many times, then lets it end. Returns the number of kills that hit it running."""
+    source, expected = long_job
     rng, hits = random.Random(seed), 0
     program = "import sys; from hsoftmax.cli import main; main()"
     arguments = [sys.executable, "-c", program, *call(made, source, output, *LONG, "--resume")]
@@ -143,35 +143,35 @@ def kill_and_resume(made, long_job, output: Path, kills: int, seed: int) -> int:
         hits += process.wait() == -9
         process.stderr.close()
         if output.exists() and not output.with_name(output.name + ".parts").exists():
-            assert contents(output) == contents(wanted)
+            assert contents(output) == contents(expected)
             output.unlink()  # it was done: begin anew
     assert run(call(made, source, output, *LONG, "--resume")) == 0
-    assert contents(output) == contents(wanted)
+    assert contents(output) == contents(expected)
     return hits
 
 
 def _wait_for_work(process: subprocess.Popen, output: Path) -> None:
-    """Until the process has taken the workspace, or has ended."""
+    """Waits until the process has written to the workspace, or has ended."""
     parts = output.with_name(output.name + ".parts")
-    before = _changed(parts)
-    while process.poll() is None and _changed(parts) == before:
+    before = _last_change(parts)
+    while process.poll() is None and _last_change(parts) == before:
         time.sleep(0.005)
 
 
-def _changed(parts: Path) -> float:
+def _last_change(parts: Path) -> float:
     try:
         return max(path.stat().st_mtime_ns for path in parts.iterdir())
     except (OSError, ValueError):
         return 0.0
 
 
-def test_killed_and_resumed_the_output_is_the_same(made, long_job, tmp_path):
+def test_a_killed_and_resumed_job_has_the_same_output(made, long_job, tmp_path):
     assert kill_and_resume(made, long_job, tmp_path / "out.ndjson", kills=4, seed=1) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_a_hundred_times_the_output_is_the_same(made, long_job, tmp_path):
+def test_a_job_killed_a_hundred_times_has_the_same_output(made, long_job, tmp_path):
     hits = sum(
         kill_and_resume(made, long_job, tmp_path / f"out{i}.ndjson", kills=10, seed=i)
         for i in range(10)
@@ -184,9 +184,9 @@ def test_killed_a_hundred_times_the_output_is_the_same(made, long_job, tmp_path)
 
 @pytest.fixture
 def stopped(made, rows, tmp_path, monkeypatch) -> Path:
-    """An output whose job was stopped half-way."""
+    """The output path of a job that was stopped half-way."""
     with monkeypatch.context() as patched:
-        Plug(patched).at = 14
+        DiskSteps(patched).stop_at = 14
         with pytest.raises(Stopped):
             run(call(made, rows, tmp_path / "out.ndjson", *SMALL))
     return tmp_path / "out.ndjson"
@@ -198,9 +198,9 @@ def shards_of(output: Path) -> int:
 
 
 def one_line(capsys) -> str:
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    return said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
 
 
 def test_a_changed_input_is_refused(made, rows, stopped, capsys):
@@ -215,7 +215,7 @@ def test_a_changed_input_is_refused(made, rows, stopped, capsys):
 
 def test_a_changed_bundle_is_refused(made, rows, stopped, tmp_path, capsys):
     other = tmp_path / "repository" / "words"
-    exporter.export_model(make_model(2), exporter.destination(other / "1"), labels=LABELS)
+    exporter.export_model(make_model(2), exporter.parse_destination(other / "1"), labels=LABELS)
     assert run(call(other, rows, stopped, *SMALL, "--resume")) == 2
     assert "expected the bundle that the job began with" in one_line(capsys)
 
@@ -229,34 +229,32 @@ def test_changed_options_are_refused(made, rows, stopped, capsys, option):
     assert f"expected {option[0][2:].replace('-', '_')} " in one_line(capsys)
 
 
-def test_without_resume_a_job_begins_anew(made, rows, stopped):
+def test_without_resume_a_job_starts_afresh(made, rows, stopped):
     assert run(call(made, rows, stopped, *SMALL, "--log-base", "2")) == 0
 
 
-def test_nothing_to_resume_begins_anew(made, rows, tmp_path):
+def test_resume_without_a_job_starts_afresh(made, rows, tmp_path):
     assert run(call(made, rows, tmp_path / "out.ndjson", "--resume")) == 0
 
 
-def test_a_finished_job_is_not_done_again(made, rows, tmp_path, monkeypatch):
+def test_a_finished_job_is_not_run_again(made, rows, tmp_path, monkeypatch):
     output = tmp_path / "out.ndjson"
     assert run(call(made, rows, output)) == 0
-    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
+    monkeypatch.setattr("hsoftmax.runners.local.LocalGraphRunner.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
 
 
-def test_a_job_that_was_killed_while_it_cleared_up_is_not_done_again(
-    made, rows, tmp_path, monkeypatch
-):
+def test_a_job_killed_while_it_cleaned_up_is_not_run_again(made, rows, tmp_path, monkeypatch):
     output = tmp_path / "out.ndjson"
     assert run(call(made, rows, output)) == 0
-    with hold(output) as left:
-        (left.path / "ledger.sqlite-wal").write_bytes(b"of a ledger that is gone")
-    monkeypatch.setattr("hsoftmax.runners.local.LocalRun.__call__", None)
+    with lock_workspace(output) as workspace:
+        (workspace.path / "ledger.sqlite-wal").write_bytes(b"of a ledger that is gone")
+    monkeypatch.setattr("hsoftmax.runners.local.LocalGraphRunner.__call__", None)
     assert run(call(made, rows, output, "--resume")) == 0
-    assert not left.path.exists()
+    assert not workspace.path.exists()
 
 
-def test_an_output_is_never_overwritten_unasked(made, rows, tmp_path, capsys):
+def test_an_existing_output_is_not_overwritten(made, rows, tmp_path, capsys):
     output = tmp_path / "out.ndjson"
     output.write_text("mine")
     assert run(call(made, rows, output)) == 2
@@ -264,7 +262,7 @@ def test_an_output_is_never_overwritten_unasked(made, rows, tmp_path, capsys):
     assert output.read_text() == "mine"
 
 
-def test_a_shard_that_the_disk_changed_is_noticed_and_made_again(made, rows, stopped, capsys):
+def test_a_corrupt_shard_is_detected_and_made_again(made, rows, stopped, capsys):
     shard = stopped.with_name("out.ndjson.parts") / "shard-00000000"
     shard.write_bytes(shard.read_bytes().replace(b"id", b"di"))
     assert run(call(made, rows, stopped, *SMALL, "--resume")) == 1
@@ -273,13 +271,13 @@ def test_a_shard_that_the_disk_changed_is_noticed_and_made_again(made, rows, sto
     assert b"di" not in stopped.read_bytes()
 
 
-def test_a_shard_that_is_gone_is_made_again(made, rows, stopped):
+def test_a_missing_shard_is_made_again(made, rows, stopped):
     (stopped.with_name("out.ndjson.parts") / "shard-00000000").unlink()
     assert run(call(made, rows, stopped, *SMALL, "--resume")) == 0
     assert len(stopped.read_bytes().splitlines()) == 37
 
 
-def test_a_ledger_that_is_none_is_one_line(made, rows, stopped, capsys):
+def test_a_broken_checkpoint_is_a_one_line_error(made, rows, stopped, capsys):
     for path in stopped.with_name("out.ndjson.parts").glob("ledger.sqlite*"):
         path.write_bytes(b"no ledger " * 1000)
     assert run(call(made, rows, stopped, *SMALL, "--resume")) == 1
@@ -288,38 +286,40 @@ def test_a_ledger_that_is_none_is_one_line(made, rows, stopped, capsys):
 
 
 def test_two_runs_do_not_share_an_output(made, rows, tmp_path, capsys):
-    with hold(tmp_path / "out.ndjson"):
+    with lock_workspace(tmp_path / "out.ndjson"):
         assert run(call(made, rows, tmp_path / "out.ndjson")) == 2
     assert "expected no other run at it" in one_line(capsys)
-    with pytest.raises(CallError), hold(tmp_path / "b"), hold(tmp_path / "b"):
+    with pytest.raises(CallError), lock_workspace(tmp_path / "b"), lock_workspace(tmp_path / "b"):
         pass
 
 
-def test_an_input_that_changes_meanwhile_gives_no_output(made, rows, tmp_path, monkeypatch, capsys):
+def test_an_input_that_changes_during_the_job_gives_no_output(
+    made, rows, tmp_path, monkeypatch, capsys
+):
     from hsoftmax.scoring.job import ordered_map
 
-    really = ordered_map.ordered_map
+    original = ordered_map.ordered_map
 
-    def meddling(*args, **kwargs):
-        yield from really(*args, **kwargs)
+    def changing_input(*args, **kwargs):
+        yield from original(*args, **kwargs)
         os.utime(rows, (1, 1))
 
-    monkeypatch.setattr("hsoftmax.scoring.job.runner.ordered_map", meddling)
+    monkeypatch.setattr("hsoftmax.scoring.job.runner.ordered_map", changing_input)
     assert run(call(made, rows, tmp_path / "out.ndjson")) == 1
     assert "got a change while it was read" in one_line(capsys)
     assert not (tmp_path / "out.ndjson").exists()
 
 
-def test_a_full_disk_is_said_and_what_is_finished_is_kept(
+def test_a_full_disk_is_an_error_that_keeps_finished_shards(
     made, rows, tmp_path, monkeypatch, capsys
 ):
-    really, calls = os.fsync, []
+    original, calls = os.fsync, []
 
     def full(descriptor):
         calls.append(descriptor)
         if len(calls) > 4:
             raise OSError(28, "No space left on device")
-        really(descriptor)
+        original(descriptor)
 
     output = tmp_path / "out.ndjson"
     with monkeypatch.context() as patched:
@@ -343,13 +343,13 @@ def test_a_million_rows_take_less_than_a_gigabyte(tmp_path, to):
     rows["target"] = rng.integers(0, TARGETS, len(rows))
     np.save(tmp_path / "in.npy", rows)
     made = tmp_path / "words"
-    exporter.export_model(make_model(), exporter.destination(made / "1"), labels=LABELS)
+    exporter.export_model(make_model(), exporter.parse_destination(made / "1"), labels=LABELS)
     program = (
         "import resource, sys; from hsoftmax.cli import run; code = run(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
     )
     arguments = call(made, tmp_path / "in.npy", tmp_path / f"out.{to}")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
     )
-    assert int(done.stdout.splitlines()[-1]) < 1_000_000
+    assert int(process.stdout.splitlines()[-1]) < 1_000_000

@@ -17,7 +17,7 @@ from hsoftmax import commands, exporter
 from hsoftmax.cli import hsoftmax, run
 from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES
 from hsoftmax.missing_packages import PACKAGES, missing
-from hsoftmax.scoring.choices import NAMES
+from hsoftmax.scoring.choices import TASK_NAMES
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(commands.SHORT_HELP)
@@ -87,7 +87,7 @@ def test_help_imports_no_library_but_click(arguments):
     [
         (["export", __file__, "--to", "{tmp}/words"], "export"),
         (["verify", "{made}/1"], "export"),
-        (["demo", "--repository", "{tmp}"], "export"),
+        (["demo", "--repository", "{tmp}"], "service"),
         (["serve", "{tmp}"], "service"),
         (["bench", "{made}"], "service"),
     ],
@@ -208,7 +208,7 @@ def complete(*arguments: str) -> list[CompletionItem]:
         (["export", "--from", "the"], ["theano", "theanolm"]),
         (["export", "--precision", ""], ["fp32", "fp16", "int8"]),
         (["export", "--padding", ""], ["mask", "theano"]),
-        (["score", "b", "i", "o", "--task", ""], list(NAMES)),
+        (["score", "b", "i", "o", "--task", ""], list(TASK_NAMES)),
         (["score", "b", "i", "o", "--oov", "e"], ["error", "exclude"]),
         (["serve", "--device", ""], ["auto", "cpu", "cuda"]),
         (["serve", "--device", "cu"], ["cuda"]),

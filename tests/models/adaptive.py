@@ -1,4 +1,4 @@
-"""Random adaptive softmaxes: any cutoffs, widths, biases and projections."""
+"""Random adaptive softmaxes with any cutoffs, widths, biases and projections."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from hsoftmax.models.adaptive_softmax import build_projected
 
 
 def layer(rng, rows: int, hidden: int, *, width: int | None = None, bias: bool = False):
-    """A random layer; with a width it has a projection."""
+    """Build a random layer, with a projection if a width is given."""
     return build_projected(
         "layer",
         rng.normal(size=(rows, hidden if width is None else width)),

@@ -1,4 +1,4 @@
-"""Random models for property tests: any number of levels, blocks of any size, any targets."""
+"""Random hierarchical softmaxes for property tests: any levels, block sizes and targets."""
 
 import numpy as np
 from hypothesis import strategies as st

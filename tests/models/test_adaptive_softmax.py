@@ -1,4 +1,4 @@
-"""The reference obeys the laws of an adaptive softmax."""
+"""Tests of the adaptive softmax reference."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ def naive_softmax(z):
 
 
 def naive(model, state):
-    """One row, in linear probabilities, as the paper writes it."""
+    """Return the probabilities of one row, computed as the paper writes them."""
 
     def layer(part):
-        seen = state if part.projection is None else part.projection.astype(np.float64) @ state
-        z = part.weight.astype(np.float64) @ seen
+        projected = state if part.projection is None else part.projection.astype(np.float64) @ state
+        z = part.weight.astype(np.float64) @ projected
         return naive_softmax(z if part.bias is None else z + part.bias)
 
     head = layer(model.head)
@@ -40,14 +40,14 @@ def naive(model, state):
 
 
 @given(adaptive_softmaxes())
-def test_the_full_distribution_is_the_papers_formula(model):
+def test_the_full_distribution_equals_the_papers_formula(model):
     hidden = hidden_for(model)
-    wanted = [naive(model, state) for state in hidden.astype(np.float64)]
-    np.testing.assert_allclose(np.exp(log_probs(model, hidden)), wanted, rtol=1e-9, atol=1e-300)
+    expected = [naive(model, state) for state in hidden.astype(np.float64)]
+    np.testing.assert_allclose(np.exp(log_probs(model, hidden)), expected, rtol=1e-9, atol=1e-300)
 
 
 @given(adaptive_softmaxes(), st.sampled_from([1.0, 60.0, 1e4]))
-def test_probabilities_sum_to_one_and_stay_finite_however_large_the_logits(model, scale):
+def test_probabilities_sum_to_one_and_stay_finite_for_large_logits(model, scale):
     full = log_probs(model, hidden_for(model, scale=scale))
     assert np.isfinite(full).all()
     np.testing.assert_allclose(np.exp(full).sum(axis=1), 1)
@@ -116,7 +116,7 @@ def test_arrays_that_do_not_make_a_model_are_refused(head, tails, message):
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("query", "message"),
     [
         (lambda m, h: log_probs(m, h[:, :5]), r"hidden: expected \[batch, 6\], got \[1, 5\]"),
         (lambda m, h: target_log_prob(m, h, np.array([0]), np.array([12])), r"target: .* got 12"),
@@ -124,12 +124,12 @@ def test_arrays_that_do_not_make_a_model_are_refused(head, tails, message):
         (lambda m, h: top_k(m, h, 13), r"k: expected 1 to 12, got 13"),
     ],
 )
-def test_questions_that_cannot_be_answered_are_refused(ask, message):
+def test_invalid_queries_are_refused(query, message):
     with pytest.raises(QueryError, match=message):
-        ask(adaptive(), ZEROS((1, 6)))
+        query(adaptive(), ZEROS((1, 6)))
 
 
-def test_the_module_speaks_for_its_family():
+def test_the_reference_of_a_model_is_its_familys_module():
     from hsoftmax.models import reference
 
     assert reference(adaptive()) is adaptive_softmax

@@ -1,4 +1,4 @@
-"""The laws that every softmax obeys, whatever its family."""
+"""Tests of the laws that hold for the softmaxes of every family."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ every_family = pytest.mark.parametrize("softmaxes", FAMILIES.values(), ids=FAMIL
 
 @every_family
 @given(st.data())
-def test_every_target_alone_has_its_value_in_the_full_distribution(softmaxes, data):
+def test_every_single_target_has_its_value_in_the_full_distribution(softmaxes, data):
     model = data.draw(softmaxes)
     reference, hidden = models.reference(model), hidden_for(model)
     full = reference.log_probs(model, hidden)
@@ -45,7 +45,7 @@ def test_top_k_is_the_sorted_full_distribution(softmaxes, data):
 
 @every_family
 @given(st.data())
-def test_log_probs_stay_finite_however_large_the_logits(softmaxes, data):
+def test_log_probs_stay_finite_for_large_logits(softmaxes, data):
     model = data.draw(softmaxes)
     hidden = hidden_for(model, scale=data.draw(st.sampled_from([60.0, 100.0, 1e4])))
     assert np.isfinite(models.reference(model).log_probs(model, hidden)).all()

@@ -1,4 +1,4 @@
-"""The reference obeys the laws of a softmax over a tree."""
+"""Tests of the hierarchical softmax reference."""
 
 import numpy as np
 import pytest
@@ -71,8 +71,8 @@ def test_one_level_is_a_plain_softmax():
     weight = np.array([[1.0, 0.0], [0.0, 1.0]])
     flat = hierarchical_softmax.build_level("level 0", weight, np.zeros(2), np.array([0, 2]))
     model = hierarchical_softmax.build((flat,), num_targets=2)
-    got = np.exp(log_probs(model, np.array([[np.log(3.0), 0.0]])))
-    np.testing.assert_allclose(got, [[0.75, 0.25]])
+    actual = np.exp(log_probs(model, np.array([[np.log(3.0), 0.0]])))
+    np.testing.assert_allclose(actual, [[0.75, 0.25]])
 
 
 def two_levels(**changes):
@@ -128,7 +128,7 @@ def test_arrays_that_do_not_make_a_model_are_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("query", "message"),
     [
         (lambda m: log_probs(m, np.zeros((1, 4))), r"hidden: expected \[batch, 3\], got \[1, 4\]"),
         (
@@ -147,6 +147,6 @@ def test_arrays_that_do_not_make_a_model_are_refused(changes, message):
         (lambda m: top_k(m, np.zeros((1, 3)), 6), r"k: expected 1 to 5, got 6"),
     ],
 )
-def test_questions_that_cannot_be_answered_are_refused(ask, message):
+def test_invalid_queries_are_refused(query, message):
     with pytest.raises(QueryError, match=message):
-        ask(two_levels())
+        query(two_levels())

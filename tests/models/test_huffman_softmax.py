@@ -1,4 +1,4 @@
-"""A binary tree's softmax sums to one whatever the weights, and nothing else is let in."""
+"""Tests of the binary tree reference and of the checks of trees."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsoftmax.models import QueryError, WeightsError
-from hsoftmax.models.binary_tree import leaf
+from hsoftmax.models.binary_tree import encode_leaf
 from hsoftmax.models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
 
 from .strategies import hidden_for
@@ -32,21 +32,21 @@ def test_probabilities_sum_to_one_over_any_tree(model):
 @given(huffman_softmaxes())
 def test_a_walk_down_the_children_is_the_path(model):
     for target in range(model.num_targets):
-        at = model.path[target, 0] if model.num_targets > 1 else leaf(target)
+        node_or_leaf = model.path[target, 0] if model.num_targets > 1 else encode_leaf(target)
         for node, sign in zip(model.path[target], model.sign[target], strict=True):
             if sign:
-                assert at == node
-                at = model.children[node, int(sign > 0)]
-        assert at == leaf(target)
+                assert node_or_leaf == node
+                node_or_leaf = model.children[node, int(sign > 0)]
+        assert node_or_leaf == encode_leaf(target)
 
 
-def test_the_formula_by_hand():
+def test_log_probs_equal_values_computed_by_hand():
     model = tree(syn1=np.array([[np.log(3.0), 0, 0], [0, np.log(4.0), 0]]))
-    got = np.exp(log_probs(model, np.array([[1.0, 1.0, 0.0]])))
-    np.testing.assert_allclose(got, [[0.75 * 0.2, 0.25, 0.75 * 0.8]], rtol=1e-6)
+    actual = np.exp(log_probs(model, np.array([[1.0, 1.0, 0.0]])))
+    np.testing.assert_allclose(actual, [[0.75 * 0.2, 0.25, 0.75 * 0.8]], rtol=1e-6)
 
 
-def test_fasttext_scores_add_a_floor_to_every_step():
+def test_fasttext_scores_add_an_epsilon_to_every_step():
     model = tree(compat="fasttext")
     step = np.log(0.5 + 1e-5)
     np.testing.assert_allclose(
@@ -57,7 +57,7 @@ def test_fasttext_scores_add_a_floor_to_every_step():
     assert target_log_prob(sure, np.ones((1, 3)), np.array([0]), np.array([2])) > 0
 
 
-def test_one_target_is_certain_whatever_is_asked():
+def test_a_single_target_has_probability_one():
     for path, sign in [(np.zeros((1, 0), int), np.zeros((1, 0), int)), ([[-1]], [[0]])]:
         model = build(np.empty((0, 3)), np.array(path), np.array(sign))
         assert (model.num_targets, model.depth) == (1, 1)
@@ -82,8 +82,8 @@ def test_depth_is_that_of_the_deepest_leaf():
 
 
 @given(st.integers(2, 30), st.integers(0, 1000))
-def test_a_tree_with_one_wrong_step_is_refused_or_another_tree(num_targets, seed):
-    """Whatever is changed: the model is refused, or its probabilities still sum to one."""
+def test_a_tree_with_one_changed_step_is_refused_or_another_tree(num_targets, seed):
+    """After any change, the model is refused or its probabilities still sum to one."""
     rng = np.random.default_rng(seed)
     path, sign = random_paths(num_targets, rng)
     target, step = rng.integers(num_targets), rng.integers(path.shape[1])
@@ -160,7 +160,7 @@ def test_a_node_of_two_parents_is_refused():
         tree(path=path, sign=sign)
 
 
-def test_questions_that_cannot_be_answered_are_refused():
+def test_invalid_queries_are_refused():
     with pytest.raises(QueryError, match=r"target: expected 0 to 2, got 3"):
         target_log_prob(tree(), np.zeros((1, 3)), np.array([0]), np.array([3]))
     with pytest.raises(QueryError, match=r"hidden: expected \[batch, 3\]"):

@@ -1,4 +1,4 @@
-"""Chosen blocks times chosen blocks, and what is refused."""
+"""Tests of the block-sparse dot product and of its checks."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def naive(h, input_index, output_index):
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64, np.uint64])
-def test_it_is_the_formula_for_any_integer_type(dtype):
+def test_block_dot_equals_the_formula_for_any_integer_type(dtype):
     h = RNG.normal(size=(6, 2, 5)).astype(np.float32)
     input_index = RNG.integers(0, 3, (6, 2)).astype(dtype)
     output_index = RNG.integers(0, 4, (6, 3)).astype(dtype)
@@ -29,14 +29,14 @@ def test_it_is_the_formula_for_any_integer_type(dtype):
 
 def test_an_input_block_named_twice_counts_twice_but_the_bias_once():
     h = np.ones((1, 2, 5), dtype=np.float32)
-    got = block_dot(MODEL, h, np.array([[1, 1]]), np.array([[2]]))
-    np.testing.assert_allclose(got[0, 0], BIAS[2] + 2 * WEIGHT[1, 2].sum(axis=0), rtol=1e-6)
+    actual = block_dot(MODEL, h, np.array([[1, 1]]), np.array([[2]]))
+    np.testing.assert_allclose(actual[0, 0], BIAS[2] + 2 * WEIGHT[1, 2].sum(axis=0), rtol=1e-6)
 
 
-def test_an_output_block_named_twice_is_answered_twice():
-    got = block_dot(MODEL, np.ones((1, 1, 5)), np.array([[0]]), np.array([[3, 3, 1]]))
-    assert got.shape == (1, 3, 2)
-    assert got[0, 0].tolist() == got[0, 1].tolist() != got[0, 2].tolist()
+def test_an_output_block_named_twice_is_computed_twice():
+    actual = block_dot(MODEL, np.ones((1, 1, 5)), np.array([[0]]), np.array([[3, 3, 1]]))
+    assert actual.shape == (1, 3, 2)
+    assert actual[0, 0].tolist() == actual[0, 1].tolist() != actual[0, 2].tolist()
 
 
 def test_two_axes_are_a_batch_of_one():
@@ -48,7 +48,7 @@ def test_two_axes_are_a_batch_of_one():
     )
 
 
-def test_the_tensors_of_a_model_are_the_model():
+def test_a_model_is_built_from_its_tensors_without_copies():
     again = from_tensors("SparseBlockDot", to_tensors(MODEL), sparse_block_dot.attributes(MODEL))
     assert again.weight is MODEL.weight
 
@@ -65,7 +65,7 @@ def test_the_tensors_of_a_model_are_the_model():
         ((1, 2, 5), [[0, 0.0]], [[0]], r"input_index: expected integers, got dtype float64"),
     ],
 )
-def test_questions_that_cannot_be_answered_are_refused(h, input_index, output_index, message):
+def test_invalid_queries_are_refused(h, input_index, output_index, message):
     with pytest.raises(QueryError, match=message):
         block_dot(MODEL, np.zeros(h), np.array(input_index), np.array(output_index))
 

@@ -1,4 +1,4 @@
-"""Theano's two-level softmax, its formulas written out naively, against the model made of them."""
+"""Tests of the conversion of Theano's two-level softmax against its formula."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def softmax(x):
 
 
 def naive(hidden, W1, b1, W2, b2, num_targets):
-    """h_softmax without a target: the product of two softmaxes, cut off at n_outputs."""
+    """Return Theano's h_softmax without a target: two softmaxes multiplied, cut at n_outputs."""
     hidden, W1, b1, W2, b2 = (a.astype(np.float64) for a in (hidden, W1, b1, W2, b2))
     clusters = softmax(hidden @ W1 + b1)
     inside = softmax(np.einsum("bh,chk->bck", hidden, W2) + b2)
@@ -51,7 +51,7 @@ def test_theano_padding_reproduces_theanos_formula(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_mask_padding_renormalises_each_softmax_over_what_has_targets(shape):
+def test_mask_padding_renormalises_each_softmax_over_rows_with_targets(shape):
     clusters, block, num_targets = shape
     W1, b1, W2, b2 = weights(clusters, block)
     hidden = np.random.default_rng(1).normal(size=(3, HIDDEN)).astype(np.float32)

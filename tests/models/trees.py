@@ -1,4 +1,4 @@
-"""Random binary trees, balanced to degenerate, with targets and nodes in any order."""
+"""Random binary trees, from balanced to degenerate, with targets and nodes in any order."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from hsoftmax.models import HuffmanSoftmax, huffman_softmax
 
 
 def random_paths(num_targets: int, rng: np.random.Generator, lean: float = 0.5):
-    """Paths and signs of a random tree; `lean` near 0 or 1 makes it a chain."""
+    """Return (path, sign) of a random tree; `lean` near 0 or 1 makes it a chain."""
     steps: dict[int, list[tuple[int, int]]] = {}
     nodes = iter(rng.permutation(max(num_targets - 1, 1)))
     todo = [(rng.permutation(num_targets), [])]

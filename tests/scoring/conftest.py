@@ -1,4 +1,4 @@
-"""A tiny labelled model, its reference as the one who answers, and rows in every format."""
+"""A tiny labelled model, its NumPy reference as a graph runner, and rows in every format."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
-from hsoftmax.scoring import Asked, Facts
+from hsoftmax.scoring import BundleInfo, GraphRequest
 from tests.exporter.conftest import theano_arrays
 
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 6, 4, 3, 11
@@ -34,38 +34,38 @@ def model() -> models.HierarchicalSoftmax:
 
 
 @pytest.fixture(scope="session")
-def facts() -> Facts:
-    return Facts("words", "d" * 64, HIDDEN, TARGETS, GRAPHS, LABELS)
+def bundle_info() -> BundleInfo:
+    return BundleInfo("words", "d" * 64, HIDDEN, TARGETS, GRAPHS, LABELS)
 
 
 @pytest.fixture(scope="session")
 def reference(model):
-    """A `Run` that is the oracle itself."""
+    """A `GraphRunner` that computes the NumPy reference."""
 
-    def run(asked: Asked) -> list[Array]:
-        match asked.graph:
+    def run_graph(request: GraphRequest) -> list[Array]:
+        match request.graph:
             case "target_log_prob":
                 return [models.hierarchical_softmax.target_log_prob(
-                    model, asked.hidden, asked.row, asked.target)]  # fmt: skip
+                    model, request.hidden, request.row, request.target)]  # fmt: skip
             case "log_probs":
-                return [models.hierarchical_softmax.log_probs(model, asked.hidden)]
+                return [models.hierarchical_softmax.log_probs(model, request.hidden)]
             case "top_k":
                 log_prob, target = models.hierarchical_softmax.top_k(
-                    model, asked.hidden, asked.task.k
+                    model, request.hidden, request.task.k
                 )
-                rows = len(asked.hidden)
+                rows = len(request.hidden)
                 return [log_prob, target, np.full(rows, CLUSTERS), np.ones(rows, dtype=bool)]
             case _:
-                rng = np.random.default_rng(asked.seed)
-                target = rng.integers(0, TARGETS, (len(asked.hidden), asked.task.num_samples))
-                full = models.hierarchical_softmax.log_probs(model, asked.hidden)
+                rng = np.random.default_rng(request.seed)
+                target = rng.integers(0, TARGETS, (len(request.hidden), request.task.num_samples))
+                full = models.hierarchical_softmax.log_probs(model, request.hidden)
                 return [target, np.take_along_axis(full, target, axis=1)]
 
-    return run
+    return run_graph
 
 
 def make_rows(count: int, seed: int = 0) -> list[Row]:
-    """Good rows, with a target and a sequence each."""
+    """Returns valid rows, with a target and a sequence each."""
     rng = np.random.default_rng(seed)
     return [
         {"id": i, "input": rng.normal(size=HIDDEN).astype(np.float32).tolist(),
@@ -75,7 +75,7 @@ def make_rows(count: int, seed: int = 0) -> list[Row]:
 
 
 def write(path: Path, rows: list[Row]) -> Path:
-    """The rows in the format of the path."""
+    """Writes rows in the format of the path's extension."""
     {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet, "arrow": _arrow, "npy": _npy}[
         path.suffix[1:]
     ](path, rows)
@@ -126,13 +126,13 @@ def _npy(path: Path, rows: list[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """The records of an output; NPY as its own values."""
+    """Returns the records of an output; a plain NPY array as records of one `value`."""
     match path.suffix[1:]:
         case "ndjson":
             return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         case "csv":
             with path.open(newline="", encoding="utf-8") as file:
-                return [{name: _uncelled(name, cell) for name, cell in row.items()}
+                return [{name: _parse_cell(name, cell) for name, cell in row.items()}
                         for row in csv.DictReader(file)]  # fmt: skip
         case "parquet":
             return pq.read_table(path).to_pylist()
@@ -148,7 +148,7 @@ def read(path: Path) -> list[Row]:
             ]
 
 
-def _uncelled(name: str, cell: str) -> Any:
+def _parse_cell(name: str, cell: str) -> Any:
     if cell == "":
         return None
     return cell if name in ("error", "code", "sequence") else json.loads(cell)

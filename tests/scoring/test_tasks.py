@@ -1,4 +1,4 @@
-"""From rows to records: every task against the reference, by the record that a reader sees."""
+"""From rows to records: the records of every task against the NumPy reference."""
 
 import json
 import math
@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 
 from hsoftmax import models
-from hsoftmax.scoring import CallError, Code, Tally, Task, reading, score, tallies
+from hsoftmax.scoring import (
+    CallError,
+    ErrorCode,
+    Tally,
+    Task,
+    row_requirements,
+    score_rows,
+    tally_sequences,
+)
 from hsoftmax.scoring.formats.columns import Columns
-from hsoftmax.scoring.formats.ndjson import Decoder, encode
-from hsoftmax.scoring.formats.record_schema import Layout
-from hsoftmax.scoring.task import check, fields
+from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
+from hsoftmax.scoring.formats.record_schema import RecordSchema
+from hsoftmax.scoring.task import check_task, record_fields
 
 from .conftest import HIDDEN, LABELS, TARGETS, make_rows
 
@@ -22,103 +30,111 @@ HIERARCHICAL = models.hierarchical_softmax
 
 
 @pytest.fixture
-def records(facts, reference):
-    """Rows as dictionaries or lines -> the records of a task, as JSON."""
+def results(bundle_info, reference):
+    """Returns a function from rows (dictionaries or lines) to the records of a task."""
 
-    def records(rows, task: Task, form="one"):
+    def results(rows, task: Task, target_shape="one"):
         lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows]
-        read = Decoder(Columns()).rows(lines, 1, reading(task, form == "none", facts))
-        scored = score(read, task, form, facts, first_row=0, run=reference)
-        layout = Layout(fields(task, form, facts), "string", TARGETS)
-        return [json.loads(line) for line in encode(scored, layout).splitlines()]
+        batch = RowDecoder(Columns()).decode(
+            lines, 1, row_requirements(task, target_shape == "none", bundle_info)
+        )
+        scored = score_rows(
+            batch, task, target_shape, bundle_info, first_row=0, run_graph=reference
+        )
+        record_schema = RecordSchema(
+            record_fields(task, target_shape, bundle_info), "string", TARGETS
+        )
+        return [json.loads(line) for line in encode(scored, record_schema).splitlines()]
 
-    return records
+    return results
 
 
 def hidden(rows) -> np.ndarray:
     return np.array([row["input"] for row in rows], dtype=np.float32)
 
 
-def test_target_log_prob_is_the_references(records, model):
+def test_target_log_prob_equals_the_reference(results, model):
     rows = make_rows(5)
     full = HIERARCHICAL.log_probs(model, hidden(rows))
-    for i, got in enumerate(records(rows, Task("target_log_prob"))):
+    for i, got in enumerate(results(rows, Task("target_log_prob"))):
         assert got == {"id": i, "log_prob": pytest.approx(full[i, rows[i]["target"]])}
 
 
-def test_a_row_with_targets_gets_a_list_even_of_one_or_none(records, model):
+def test_a_row_with_targets_gets_a_list_of_any_length(results, model):
     rows = make_rows(3)
     for row, targets in zip(rows, ([3, "étoile"], [0], []), strict=True):
         del row["target"]
         row["targets"] = targets
     full = HIERARCHICAL.log_probs(model, hidden(rows))
-    got = [record["log_prob"] for record in records(rows, Task("target_log_prob"), "many")]
+    got = [record["log_prob"] for record in results(rows, Task("target_log_prob"), "many")]
     assert got == [pytest.approx([full[0, 3], full[0, TARGETS - 1]]),
                    [pytest.approx(full[1, 0])], []]  # fmt: skip
 
 
-def test_target_and_targets_may_be_mixed(records):
+def test_rows_may_mix_target_and_targets(results):
     one, many = make_rows(2)
     many["targets"] = [many.pop("target")]
-    first, second = records([one, many], Task("target_log_prob"))
+    first, second = results([one, many], Task("target_log_prob"))
     assert isinstance(first["log_prob"], float)
     assert isinstance(second["log_prob"], list)
 
 
-def test_probabilities_are_linear(records, model):
+def test_probabilities_are_linear(results, model):
     rows = make_rows(4)
     probs = np.exp(HIERARCHICAL.log_probs(model, hidden(rows)))
-    got = [record["probabilities"] for record in records(rows, Task("probabilities"))]
+    got = [record["probabilities"] for record in results(rows, Task("probabilities"))]
     assert got == pytest.approx([probs[i, row["target"]] for i, row in enumerate(rows)])
     for row in rows:
         del row["target"]
-    got = [record["probabilities"] for record in records(rows, Task("probabilities"), "none")]
+    got = [record["probabilities"] for record in results(rows, Task("probabilities"), "none")]
     np.testing.assert_allclose(got, probs, rtol=1e-5)
 
 
-def test_log_probs_are_the_whole_distribution(records, model):
+def test_log_probs_are_the_full_distribution(results, model):
     rows = make_rows(2)
-    got = [record["log_probs"] for record in records(rows, Task("log_probs"), "none")]
+    got = [record["log_probs"] for record in results(rows, Task("log_probs"), "none")]
     np.testing.assert_allclose(got, HIERARCHICAL.log_probs(model, hidden(rows)), rtol=1e-5)
 
 
-def test_top_k_is_descending_with_labels(records, model):
+def test_top_k_is_descending_with_labels(results, model):
     rows = make_rows(3)
     best, target = HIERARCHICAL.top_k(model, hidden(rows), 4)
-    for i, got in enumerate(records(rows, Task("top_k", k=4), "none")):
+    for i, got in enumerate(results(rows, Task("top_k", k=4), "none")):
         assert got["targets"] == target[i].tolist()
         assert got["labels"] == [LABELS[t] for t in target[i]]
         assert got["probabilities"] == pytest.approx(np.exp(best[i]))
         assert got["exact"] is True
 
 
-def test_a_search_cut_short_has_fewer(facts, records, reference):
-    def cut(asked):
-        log_prob, *rest = reference(asked)
+def test_an_inexact_search_returns_fewer_targets(bundle_info, reference):
+    def run_truncated(request):
+        log_prob, *rest = reference(request)
         log_prob[0, 2:] = -np.inf
         return [log_prob, *rest]
 
     rows = [json.dumps(row).encode() for row in make_rows(2)]
     task = Task("top_k", k=3, max_blocks=1)
-    read = Decoder(Columns()).rows(rows, 1, reading(task, True, facts))
-    made = score(read, task, "none", facts, first_row=0, run=cut)
-    layout = Layout(fields(task, "none", facts), "string", 3)
-    got = [json.loads(line) for line in encode(made, layout).splitlines()]
+    batch = RowDecoder(Columns()).decode(rows, 1, row_requirements(task, True, bundle_info))
+    results = score_rows(batch, task, "none", bundle_info, first_row=0, run_graph=run_truncated)
+    record_schema = RecordSchema(record_fields(task, "none", bundle_info), "string", 3)
+    got = [json.loads(line) for line in encode(results, record_schema).splitlines()]
     assert [len(record["targets"]) for record in got] == [2, 3]
     assert [len(record["labels"]) for record in got] == [2, 3]
 
 
-def test_a_seed_draws_the_same_whatever_is_wrong_with_other_rows(records):
+def test_draws_do_not_depend_on_errors_in_other_rows(results):
     rows = make_rows(6)
     task = Task("sample", num_samples=3, seed=7)
-    clean = records(rows, task, "none")
-    spoilt = records([rows[0], b"{", *rows[2:]], task, "none")
-    assert spoilt[1]["code"] == "invalid_json"
-    assert [r for i, r in enumerate(spoilt) if i != 1] == [r for i, r in enumerate(clean) if i != 1]
-    assert clean != records(rows, Task("sample", num_samples=3, seed=8), "none")
+    clean = results(rows, task, "none")
+    with_error = results([rows[0], b"{", *rows[2:]], task, "none")
+    assert with_error[1]["code"] == "invalid_json"
+    assert [r for i, r in enumerate(with_error) if i != 1] == [
+        r for i, r in enumerate(clean) if i != 1
+    ]
+    assert clean != results(rows, Task("sample", num_samples=3, seed=8), "none")
 
 
-WRONG = {
+INVALID = {
     b"": ("invalid_json", "got a blank line", None),
     b"{": ("invalid_json", "expected JSON", None),
     b"\xff": ("invalid_json", "expected JSON", None),
@@ -146,54 +162,56 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:60].decode("latin-1"))
-def test_a_wrong_row_is_an_error_in_its_place_and_costs_no_other(records, line):
-    code, sentence, id = WRONG[line]
+@pytest.mark.parametrize("line", INVALID, ids=lambda line: line[:60].decode("latin-1"))
+def test_an_invalid_row_becomes_an_error_in_its_place(results, line):
+    code, message, id = INVALID[line]
     before, after = make_rows(2)
-    got = records([before, line, after], Task("target_log_prob"))
-    good = records([before, after], Task("target_log_prob"))
+    got = results([before, line, after], Task("target_log_prob"))
+    good = results([before, after], Task("target_log_prob"))
     assert [got[0], got[2]] == good
     assert (got[1]["line"], got[1]["id"], got[1]["code"]) == (2, id, code)
-    assert sentence in got[1]["error"]
+    assert message in got[1]["error"]
     assert set(got[1]) == {"line", "id", "error", "code"}
 
 
-def test_a_result_that_is_no_number_fails_its_row_alone(facts, reference):
-    def spoil(asked):
-        (log_prob,) = reference(asked)
+def test_a_nan_result_fails_only_its_row(bundle_info, reference):
+    def run_with_nan(request):
+        (log_prob,) = reference(request)
         log_prob[1] = np.nan
         return [log_prob]
 
     lines = [json.dumps(row).encode() for row in make_rows(3)]
     task = Task("target_log_prob")
-    read = Decoder(Columns()).rows(lines, 1, reading(task, False, facts))
-    made = score(read, task, "one", facts, first_row=0, run=spoil)
-    assert {i: flaw.code for i, flaw in made.flaws.items()} == {1: "inference_failed"}
-    assert made.scored.tolist() == [0, 2]
+    batch = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    results = score_rows(batch, task, "one", bundle_info, first_row=0, run_graph=run_with_nan)
+    assert {i: row_error.code for i, row_error in results.row_errors.items()} == {
+        1: "inference_failed"
+    }
+    assert results.scored.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("oov", ["error", "exclude"])
-def test_perplexity_by_sequence_and_what_is_out_of_vocabulary(facts, reference, model, oov):
+def test_perplexity_by_sequence_with_a_label_out_of_vocabulary(bundle_info, reference, model, oov):
     rows = make_rows(6)
     rows[1]["target"] = "unheard"
     task = Task("perplexity", oov=oov)
     lines = [json.dumps(row).encode() for row in rows]
-    read = Decoder(Columns()).rows(lines, 1, reading(task, False, facts))
-    made = score(read, task, "one", facts, first_row=0, run=reference)
-    sums = tallies(read, made, None)
+    batch = RowDecoder(Columns()).decode(lines, 1, row_requirements(task, False, bundle_info))
+    results = score_rows(batch, task, "one", bundle_info, first_row=0, run_graph=reference)
+    tallies = tally_sequences(batch, results, None)
     full = HIERARCHICAL.log_probs(model, hidden(rows))
     log_prob = [full[i, rows[i]["target"]] for i in (0, 2, 3, 4, 5)]
-    assert list(sums) == ["s0", "s1"]
-    assert (sums["s0"].oov, sums["s0"].failed) == ((1, 0) if oov == "exclude" else (0, 1))
-    assert (sums["s0"].words, sums["s1"].words) == (2, 3)
-    assert sums["s0"].log_prob == pytest.approx(sum(log_prob[:2]))
-    total = sums["s0"] + sums["s1"]
+    assert list(tallies) == ["s0", "s1"]
+    assert (tallies["s0"].oov, tallies["s0"].failed) == ((1, 0) if oov == "exclude" else (0, 1))
+    assert (tallies["s0"].words, tallies["s1"].words) == (2, 3)
+    assert tallies["s0"].log_prob == pytest.approx(sum(log_prob[:2]))
+    total = tallies["s0"] + tallies["s1"]
     assert total.perplexity == pytest.approx(math.exp(-sum(log_prob) / 5))
     assert total.report(2.0)["log_prob"] == pytest.approx(sum(log_prob) / math.log(2))
     assert total.report(2.0)["perplexity"] == total.perplexity
 
 
-def test_no_words_have_no_perplexity():
+def test_without_words_there_is_no_perplexity():
     assert Tally(oov=3).perplexity is None
 
 
@@ -205,18 +223,18 @@ def test_no_words_have_no_perplexity():
         (Task("perplexity", log_base=1.0), "log_base: expected a positive number"),
     ],
 )
-def test_a_task_that_cannot_be_is_refused(facts, task, message):
+def test_invalid_task_parameters_are_refused(bundle_info, task, message):
     with pytest.raises(CallError, match=message):
-        check(task, "none", facts)
+        check_task(task, "none", bundle_info)
 
 
-def test_the_codes_are_the_services():
+def test_error_codes_exist_in_the_service():
     text = (Path(__file__).parents[2] / "service" / "errors.py").read_text()
-    assert set(get_args(Code)) <= set(re.findall(r'code ?= ?"(\w+)"', text))
+    assert set(get_args(ErrorCode)) <= set(re.findall(r'code ?= ?"(\w+)"', text))
 
 
-def test_rows_wider_than_the_bundle_do_not_widen_the_matrix(records):
+def test_a_row_wider_than_the_bundle_is_an_error(results):
     row = make_rows(1)[0]
     row["input"] = [*row["input"], 1.0]
-    (got,) = records([row], Task("target_log_prob"))
+    (got,) = results([row], Task("target_log_prob"))
     assert got["error"] == f"input: expected {HIDDEN} numbers, got {HIDDEN + 1}"

@@ -1,4 +1,4 @@
-"""One small real repository for all tests, made once by the real exporter, and clients of it."""
+"""Fixtures: one small repository, exported once by the real exporter, and clients of it."""
 
 import io
 import shutil
@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from hsoftmax import exporter, models
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
 
 from .processes import Process, Start
@@ -23,11 +23,11 @@ from .processes import Process, Start
 HIDDEN, CLUSTERS, BLOCK, TARGETS = 8, 4, 3, 11
 LABELS = (*tuple(f"word{i}" for i in range(TARGETS - 1)), "étoile")
 
-# Graphs in float32 against the float64 reference: ordinary logits, so this is many times their ulp.
+# Tolerance of float32 graphs against the float64 reference: many ulps of ordinary logits.
 TOLERANCE = 1e-5
 
 
-def model(seed: int) -> models.Model:
+def random_model(seed: int) -> models.Model:
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Float32:
@@ -42,26 +42,34 @@ def model(seed: int) -> models.Model:
     )
 
 
-# `words` has labels and two versions, `plain` neither.
-SERVED = {("words", 1): model(1), ("words", 2): model(2), ("plain", 7): model(3)}
+# Models of the repository by name and version. Only `words` has labels.
+SERVED = {
+    ("words", 1): random_model(1),
+    ("words", 2): random_model(2),
+    ("plain", 7): random_model(3),
+}
 
 
-# Version 3 of `words`, which is not in the repository yet.
-SPARE = model(5)
+# Version 3 of `words`, exported outside the repository.
+SPARE = random_model(5)
 
 
 def export(repository: Path) -> Path:
-    for (name, version), one in SERVED.items():
-        to = exporter.destination(repository / name / str(version))
-        exporter.export_model(one, to, labels=LABELS if name == "words" else None)
+    """Export all models of SERVED into the repository."""
+    for (name, version), model in SERVED.items():
+        to = exporter.parse_destination(repository / name / str(version))
+        exporter.export_model(model, to, labels=LABELS if name == "words" else None)
     return repository
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
-    """All that is exported, and first: afterwards the service's threads are all there are."""
+    """Export all bundles before the first service starts, and return their folder.
+
+    Tests count threads: after this fixture, all new threads belong to a service.
+    """
     folder = tmp_path_factory.mktemp("service")
-    exporter.export_model(SPARE, exporter.destination(folder / "spare" / "3"))
+    exporter.export_model(SPARE, exporter.parse_destination(folder / "spare" / "3"))
     export(folder / "repository")
     return folder
 
@@ -73,13 +81,13 @@ def repository(exported) -> Path:
 
 @pytest.fixture
 def spare(exported, tmp_path) -> Path:
-    """A version of `words` that may be moved into a copy of the repository."""
+    """Copy of version 3 of `words`, which a test moves into a copy of the repository."""
     return shutil.copytree(exported / "spare" / "3", tmp_path / "spare")
 
 
 @contextmanager
 def serving(repository: Path, **settings) -> Iterator[TestClient]:
-    """A client of an app that has loaded what it can."""
+    """Client of an app that has loaded its repository."""
     app = create_app(Settings(repository=repository, threads=1, **settings))
     with TestClient(app, raise_server_exceptions=False) as client:
         while "being loaded" in client.get("/healthz/ready").text:
@@ -95,32 +103,32 @@ def client(repository) -> Iterator[TestClient]:
 
 @pytest.fixture
 def start(repository) -> Iterator[Start]:
-    """Start a process of the service with these settings; all are ended with the test."""
-    started = []
+    """Function that starts a service process with given settings. The fixture ends all of them."""
+    processes = []
 
     def start(repository: Path = repository, **settings) -> Process:
-        started.append(Process(repository, **settings))
-        return started[-1]
+        processes.append(Process(repository, **settings))
+        return processes[-1]
 
     yield start
-    for one in started:
-        one.end()
+    for process in processes:
+        process.end()
 
 
 @pytest.fixture
 def copy(repository, tmp_path) -> Path:
-    """A repository of one's own, to spoil."""
+    """Copy of the repository, which a test may change."""
     return shutil.copytree(repository, tmp_path / "repository")
 
 
 @pytest.fixture
 def ask(client) -> Callable:
-    """POST a question about `words` or another bundle; the answer's JSON."""
+    """Function that sends a query about `words` or another bundle and returns the response JSON."""
 
     def ask(question: str, name: str = "words", **query) -> dict:
-        answer = client.post(f"/v1/models/{name}/{question}", json=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = client.post(f"/v1/models/{name}/{question}", json=query)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     return ask
 
@@ -130,31 +138,31 @@ def hidden() -> Array:
     return np.random.default_rng(9).normal(size=(3, HIDDEN)).astype(np.float32)
 
 
-def expect_error(answer, status: int, code: str, sentence: str = "") -> None:
-    """The one error shape, and nothing of the inside in it."""
-    assert answer.status_code == status, answer.text
-    body = answer.json()
+def expect_error(response, status: int, code: str, sentence: str = "") -> None:
+    """Assert that the response is an error of the one shape, without internals in its sentence."""
+    assert response.status_code == status, response.text
+    body = response.json()
     assert set(body) == {"error", "code", "request_id"}
     assert body["code"] == code, body
     assert sentence in body["error"], body
-    assert body["request_id"] == answer.headers["x-request-id"]
-    assert answer.headers["content-type"] == "application/json"
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert response.headers["content-type"] == "application/json"
     for inside in ("/tmp", "Traceback", "Error(", ".py", "onnx"):
         assert inside not in body["error"]
 
 
 @pytest.fixture
 def app(repository) -> Iterator[Callable[..., FastAPI]]:
-    """An app that has loaded the repository, with these settings, and its log if that is given."""
-    cores = []
+    """Function that creates an app with a loaded repository, given settings and a log stream."""
+    contexts = []
 
     def app(log: io.BytesIO | None = None, **settings) -> FastAPI:
-        told = Settings(repository=repository, threads=1, **settings)
-        made = create_app(told, log=json_log("error" if log is None else "info", log))
-        cores.append(core_of(made))
-        cores[-1].load()
-        return made
+        app_settings = Settings(repository=repository, threads=1, **settings)
+        app = create_app(app_settings, log=json_log("error" if log is None else "info", log))
+        contexts.append(context_of(app))
+        contexts[-1].load()
+        return app
 
     yield app
-    for core in cores:
-        core.engine.close()
+    for context in contexts:
+        context.engine.close()

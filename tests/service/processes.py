@@ -1,4 +1,4 @@
-"""The service in processes of its own, on a free port, and connections to it."""
+"""Runs the service in its own process on a free port, and connects to it."""
 
 import http.client
 import json
@@ -16,12 +16,14 @@ RUN = "from hsoftmax import service; service.serve(service.Settings())"
 
 
 class Process:
-    """`serve` until `end`."""
+    """A service process, from its start until `end`. The log is read from its standard error."""
 
-    def __init__(self, repository: Path, run: str = RUN, **settings: object) -> None:
-        told = {"repository": repository, "port": 0, "threads": 1, **settings}
-        environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in told.items()}
-        # A file: nobody reads a pipe all the time, and a full one would stop the service.
+    def __init__(
+        self, repository: Path, run: str = RUN, waits_for: str = "loaded", **settings: object
+    ) -> None:
+        variables = {"repository": repository, "port": 0, "threads": 1, **settings}
+        environment = {f"HSOFTMAX_{name.upper()}": str(value) for name, value in variables.items()}
+        # A file, as a pipe that is not read would fill up and block the service.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `end`
         self.process = subprocess.Popen(
             [sys.executable, "-c", run], env=os.environ | environment, stderr=self._log
@@ -30,38 +32,39 @@ class Process:
         self.connections: list[http.client.HTTPConnection] = []
         self.url = urlsplit(self.until("serving")["url"])
         self.address = self.url.netloc
-        self.until("loaded")
+        if waits_for != "serving":
+            self.until(waits_for)
 
     def until(self, event: str, seconds: float = 60) -> dict:
-        """Read the log on, up to this event."""
-        give_up = time.monotonic() + seconds
-        while time.monotonic() < give_up:
-            ended = self.process.poll() is not None
+        """Read the log up to the next line of this event, and return that line."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            has_ended = self.process.poll() is not None
             for line in self._lines():
                 self._read += len(line.encode())
-                if line.startswith("{") and (told := json.loads(line))["event"] == event:
-                    return told
-            if ended:
+                if line.startswith("{") and (record := json.loads(line))["event"] == event:
+                    return record
+            if has_ended:
                 break
             time.sleep(0.02)
-        raise AssertionError(f"the process never said {event}: {self.said()}")
+        raise AssertionError(f"the process never said {event}: {self.read_log()}")
 
-    def said(self) -> str:
-        """The whole log so far."""
+    def read_log(self) -> str:
+        """Return the whole log so far."""
         return os.pread(self._log.fileno(), 10_000_000, 0).decode()
 
     def _lines(self) -> list[str]:
-        new = self.said().encode()[self._read :].decode()
+        new = self.read_log().encode()[self._read :].decode()
         return [line for line in new.splitlines(keepends=True) if line.endswith("\n")]
 
     def connect(self) -> http.client.HTTPConnection:
         if self.url.scheme == "https":
             unchecked = ssl._create_unverified_context()
-            made = http.client.HTTPSConnection(self.address, timeout=10, context=unchecked)
+            connection = http.client.HTTPSConnection(self.address, timeout=10, context=unchecked)
         else:
-            made = http.client.HTTPConnection(self.address, timeout=10)
-        self.connections.append(made)
-        return made
+            connection = http.client.HTTPConnection(self.address, timeout=10)
+        self.connections.append(connection)
+        return connection
 
     def end(self) -> None:
         for connection in self.connections:
@@ -82,11 +85,11 @@ class Process:
     ) -> tuple[int, dict]:
         connection = self.connect()
         connection.request(method, url, body, headers or {})
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
         connection.close()
         self.connections.remove(connection)
-        return answer.status, json.loads(content)
+        return response.status, json.loads(content)
 
 
 Start = Callable[..., Process]

@@ -19,7 +19,7 @@ NAMED = set(re.findall(r"\b(?:hsoftmax|process)_[a-z_]+", " ".join(EXPRESSIONS))
 
 def exported(client) -> dict[str, set[str]]:
     """Samples that the service may have, with their labels where it has any now."""
-    client.post("/v1/models/words/topk", json={"inputs": [[0.5] * HIDDEN]})
+    client.post("/v1/models/words/top_k", json={"inputs": [[0.5] * HIDDEN]})
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}

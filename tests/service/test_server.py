@@ -14,11 +14,13 @@ import pytest
 from hsoftmax.service import Settings, StartError, serve
 
 from .conftest import HIDDEN
-from .http.connections import post
+from .http.peer import post
 from .processes import Process
 
 QUERY = json.dumps({"inputs": [[0.5] * HIDDEN], "targets": [1]})
-REQUEST = post(QUERY.encode())
+REQUEST = post(
+    QUERY.encode(), b"content-type: application/json", path=b"/v1/models/words/probabilities"
+)
 
 
 def ask(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
@@ -137,15 +139,103 @@ def test_a_second_sigterm_ends_the_delay(start):
     assert server.process.wait(timeout=10) == 0
 
 
+def test_sighup_does_nothing_but_a_line_of_the_log(start):
+    server = start()
+    server.process.send_signal(signal.SIGHUP)
+    assert server.until("sighup_ignored")["level"] == "info"
+    ask(server.connect())
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+
+
+HANGS = """
+import time
+from hsoftmax import service
+from hsoftmax.service.repository import repository
+
+scan = repository.scan
+
+def scan_or_hang(path):
+    if (path / "hangs").exists():
+        time.sleep(3600)
+    return scan(path)
+
+repository.scan = scan_or_hang
+service.serve(service.Settings())
+"""
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_load_that_hangs_does_not_stop_the_exit(start, copy, sig):
+    (copy / "hangs").touch()
+    server = start(copy, run=HANGS, waits_for="serving")
+    while server.process.poll() is None and not listens(server):
+        time.sleep(0.05)
+    assert server.get("/healthz/ready")[0] == 503
+    server.process.send_signal(sig)
+    assert server.process.wait(timeout=10) == 0
+
+
+def listens(server: Process) -> bool:
+    return "startup complete" in server.read_log()
+
+
+def test_a_later_load_that_hangs_does_not_stop_the_exit(start, copy):
+    server = start(copy, run=HANGS)
+    (copy / "hangs").touch()
+    time.sleep(2.5)  # longer than the repository is looked at
+    ask(server.connect())
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_a_reload_that_hangs_is_cut_off_after_the_timeout(start, copy):
+    server = start(copy, run=HANGS, watch=False, admin_key="root", drain_timeout=1)
+    (copy / "hangs").touch()
+    server.connect().request(
+        "POST", "/v1/models/words/reload", headers={"authorization": "Bearer root"}
+    )
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_all_that_a_process_writes_is_json(start, copy):
+    """Also what code below Python writes, and a bundle that cannot be run."""
+    server = start(copy, run=WRITES)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+    told = [json.loads(line) for line in server.read_log().splitlines()]
+    assert [one["message"] for one in told if one["event"] == "stderr"] == ["from C"]
+    assert told[-1]["event"] == "stopped"
+
+
+WRITES = """
+import ctypes
+from hsoftmax import service
+from hsoftmax.service.repository import repository
+
+scan = repository.scan
+
+def scan_and_write(path):
+    repository.scan = scan
+    ctypes.CDLL(None).dprintf(2, b"from C\\n")
+    return scan(path)
+
+repository.scan = scan_and_write
+service.serve(service.Settings())
+"""
+
+
 def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
     server = start(max_body_bytes=1000)
     connection = server.connect()
-    connection.request("POST", "/v1/models/words/topk", b" " * 2_000_000)
+    connection.request("POST", "/v1/models/words/top_k", b" " * 2_000_000)
     answer = connection.getresponse()
     assert answer.status == 413
     assert json.loads(answer.read())["code"] == "too_large"
     ask(connection)
-    connection.request("POST", "/v1/models/words/topk", iter([b" " * 900] * 1000))
+    connection.request("POST", "/v1/models/words/top_k", iter([b" " * 900] * 1000))
     answer = connection.getresponse()
     assert answer.status == 413
     answer.read()

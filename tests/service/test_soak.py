@@ -24,7 +24,7 @@ ASKED: dict[str, tuple[str, dict, set[int]]] = {
     "one target": ("probabilities", {"inputs": [ROW], "targets": [3]}, {200}),
     "many targets": ("probabilities", {"inputs": [ROW] * 50, "targets": [[1, 2]] * 50}, {200}),
     "distributions": ("probabilities", {"inputs": [ROW] * 200}, {200, 429}),
-    "top-k": ("topk", {"inputs": [ROW] * 20, "k": 5}, {200, 429}),
+    "top-k": ("top_k", {"inputs": [ROW] * 20, "k": 5}, {200, 429}),
     "sample": ("sample", {"inputs": [ROW] * 5, "num_samples": 20}, {200}),
     "too wide": ("probabilities", {"inputs": [[*ROW, 1.0]]}, {422}),
     "out of range": ("probabilities", {"inputs": [ROW], "targets": [10**9]}, {422}),

@@ -1,13 +1,16 @@
-"""Scoring on all nodes of a Ray cluster: shards go out, and come back as files that all can see.
+"""Makes a job's shards on all nodes of a Ray cluster, which share the output's folder.
 
-    driver ─ cuts ─> Ray Data ─ map_batches ─> Node, an actor on each ─ shard, aside ─┐
-    ledger <─ in order ─ counts, sums, SHA-256 <──────────────────────────────────────┘
+    driver ─ ranges ─> Ray Data ─ map_batches ─> ShardActor, on each node ─ temporary file ─┐
+    checkpoint <─ in order ─ counts, sums, SHA-256 <────────────────────────────────────────┘
 
-No row goes through Ray, only where a shard begins and what became of it. The driver alone gives a
-shard its name and records it, so that it is one job, wherever its shards were made.
+No row passes through Ray, only the beginning of a shard and its outcome. The driver alone renames
+and records a shard, so it is the same job on any number of machines.
 """
 
-from .driver import Cluster
-from .messages import Work
+from .driver import RayShardProducer
+from .messages import RayJob
 
-__all__ = ["Cluster", "Work"]
+__all__ = [
+    "RayJob",
+    "RayShardProducer",
+]

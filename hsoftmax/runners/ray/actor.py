@@ -1,4 +1,4 @@
-"""What runs on the nodes: one task that finds where shards begin, and an actor that makes them."""
+"""Code for the nodes: a task that finds shard ranges, and an actor that makes shards."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,105 +11,110 @@ import ray
 
 from hsoftmax import bundle
 from hsoftmax.models import UserError
-from hsoftmax.runners.local import LocalRun
-from hsoftmax.score_request import open_order
+from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.score_request import open_job_spec
 from hsoftmax.scoring import (
-    Cut,
-    Facts,
-    Order,
+    BundleInfo,
+    JobSpec,
     ScoringError,
-    Start,
+    ShardRange,
+    ShardStart,
     Workspace,
     make_shard,
-    workspace_of,
+    shard_ranges,
+    workspace_path,
 )
-from hsoftmax.scoring import cuts as cuts_of
 
-from .messages import Made, Outcome, Work, cut_of, table
+from .messages import RayJob, ShardMessage, ShardOutcome, message_table, range_of
 
-_ATTEMPTS = 5  # at a shard: Ray would go on for ever
+_MAX_ATTEMPTS = 5  # at one shard: Ray itself would retry without end
 
 
-# What is wrong is told, not raised: Ray would try it again, or wrap it up in its own words.
-def find_cuts(nothing: pa.Table, work: Work, start: Start) -> Iterator[pa.Table]:
-    """One cut a table, so that the first shards are made while the last ones are looked for."""
+# Errors are returned, not raised: Ray would retry the call, or wrap the message in its own.
+def find_shard_ranges(empty: pa.Table, job: RayJob, start: ShardStart) -> Iterator[pa.Table]:
+    """Yields a table for each range, so that the first shards are made while it still searches."""
     try:
-        order = open_order(work.call, Facts.of(bundle.open_bundle(work.bundle)))
-        with closing(order.source):
-            for cut in cuts_of(order, start):
-                yield table(cut=cut)
+        spec = open_job_spec(job.request, BundleInfo.of(bundle.open_bundle(job.bundle)))
+        with closing(spec.reader):
+            for shard_range in shard_ranges(spec, start):
+                yield message_table(shard_range=shard_range)
     except (UserError, OSError) as error:
-        yield table(outcome=_failure(error))
+        yield message_table(outcome=_failure(error))
 
 
-def _failure(error: UserError | OSError) -> Outcome:
+def _failure(error: UserError | OSError) -> ShardOutcome:
     node = ray.util.get_node_ip_address()
     if isinstance(error, UserError):
-        return Outcome(node, error=str(error), exit_code=error.exit_code)
-    return Outcome(node, error=f"{error.filename or 'system'}: {error.strerror or error}")
+        return ShardOutcome(node, error=str(error), exit_code=error.exit_code)
+    return ShardOutcome(node, error=f"{error.filename or 'system'}: {error.strerror or error}")
 
 
-def _attempt(workspace: Workspace, shard: int) -> Path:
-    """A file of this attempt's own: a node that was only thought dead may be at the shard, too.
+def _attempt_path(workspace: Workspace, shard: int) -> Path:
+    """Returns a temporary path of this attempt alone.
 
-    Raises ScoringError where so many died at it that another would.
+    A node that Ray believes dead may still be writing the same shard.
+
+    Raises:
+        ScoringError: so many attempts died at this shard that another one would die, too.
     """
     left = len(workspace.attempts(shard))
-    if left >= _ATTEMPTS:
+    if left >= _MAX_ATTEMPTS:
         raise ScoringError(f"shard {shard}: expected it to be made, got {left} processes that "
                            "died at it")  # fmt: skip
-    return workspace.aside(shard, f"-{uuid4().hex}")
+    return workspace.temp_shard(shard, f"-{uuid4().hex}")
 
 
-class Node:
-    """One bundle, mapped once, for as many shards at a time as there are threads."""
+class ShardActor:
+    """Makes shards on one node, on several threads, which share one mapped bundle."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._opening = Lock()
-        self._opened: tuple[LocalRun, Facts] | None = None
+    def __init__(self, job: RayJob) -> None:
+        self._job = job
+        self._lock = Lock()
+        self._opened: tuple[LocalGraphRunner, BundleInfo] | None = None
         self._thread = local()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The table of a cut to that of what became of it."""
-        cut = cut_of(batch)
-        return batch if cut is None else table(outcome=self._outcome(cut))
+        """Makes the shard of a table with a range. Returns a table with its outcome."""
+        shard_range = range_of(batch)
+        return batch if shard_range is None else message_table(outcome=self._outcome(shard_range))
 
-    def _outcome(self, cut: Cut) -> Outcome:
+    def _outcome(self, shard_range: ShardRange) -> ShardOutcome:
         try:
-            return Outcome(ray.util.get_node_ip_address(), self._make(cut))
+            return ShardOutcome(ray.util.get_node_ip_address(), self._make(shard_range))
         except (UserError, OSError) as error:
             return _failure(error)
 
-    def _make(self, cut: Cut) -> Made:
-        path = workspace_of(self._work.call.output)
+    def _make(self, shard_range: ShardRange) -> ShardMessage:
+        path = workspace_path(self._job.request.output)
         if not path.is_dir():
             raise ScoringError(f"{path}: expected the folder of the job's shards, got none: "
                                "OUTPUT has to be where every node sees it")  # fmt: skip
-        run, facts = self._open()
-        aside = _attempt(Workspace(path), cut.start.shard)
-        return Made.of(make_shard(self._order(facts), run, cut, aside))
+        run_graph, bundle_info = self._open()
+        temp_path = _attempt_path(Workspace(path), shard_range.start.shard)
+        written = make_shard(self._spec(bundle_info), run_graph, shard_range, temp_path)
+        return ShardMessage.of(written)
 
-    def _open(self) -> tuple[LocalRun, Facts]:
-        with self._opening:
+    def _open(self) -> tuple[LocalGraphRunner, BundleInfo]:
+        with self._lock:
             if self._opened is None:
-                opened = bundle.open_bundle(self._work.bundle)
-                self._opened = LocalRun(opened), Facts.of(opened)
+                opened = bundle.open_bundle(self._job.bundle)
+                self._opened = LocalGraphRunner(opened), BundleInfo.of(opened)
             return self._opened
 
-    def _order(self, facts: Facts) -> Order:
-        """This thread's own: an open input has one position."""
-        if not hasattr(self._thread, "order"):
-            self._thread.order = self._expected(open_order(self._work.call, facts))
-        order: Order = self._thread.order
-        return order
+    def _spec(self, bundle_info: BundleInfo) -> JobSpec:
+        """Returns this thread's own specification, because an open reader has one position."""
+        if not hasattr(self._thread, "spec"):
+            self._thread.spec = self._expect_same(open_job_spec(self._job.request, bundle_info))
+        spec: JobSpec = self._thread.spec
+        return spec
 
-    def _expected(self, order: Order) -> Order:
-        wanted, got = self._work.identity, order.identity()
-        if got["bundle"] != wanted["bundle"]:
-            raise ScoringError(f"{self._work.bundle}: expected digest {wanted['bundle'][:12]}, "
+    def _expect_same(self, spec: JobSpec) -> JobSpec:
+        """Returns the specification. Raises ScoringError unless it is the driver's."""
+        expected, got = self._job.identity, spec.identity()
+        if got["bundle"] != expected["bundle"]:
+            raise ScoringError(f"{self._job.bundle}: expected digest {expected['bundle'][:12]}, "
                                f"got {got['bundle'][:12]}")  # fmt: skip
-        if got != wanted:
-            raise ScoringError(f"{self._work.call.input}: expected the files that the run was "
+        if got != expected:
+            raise ScoringError(f"{self._job.request.input}: expected the files that the run was "
                                "given, got others: INPUT has to be where all see it")  # fmt: skip
-        return order
+        return spec

@@ -1,4 +1,4 @@
-"""The driver: has shards made elsewhere, and hands them on as if they had been made here."""
+"""The driver: has shards made on the cluster, and yields them as if they were made here."""
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -6,73 +6,82 @@ from dataclasses import dataclass
 
 from hsoftmax.scoring import (
     CallError,
-    Order,
+    JobSpec,
     Position,
-    Report,
+    PositionCallback,
     ScoringError,
-    Start,
+    ShardStart,
     Workspace,
-    Written,
+    WrittenShard,
 )
 
-from .connection import joined
-from .dataset import outcomes
-from .messages import Outcome, Work
+from .connection import join_cluster
+from .dataset import shard_outcomes
+from .messages import RayJob, ShardOutcome
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A `Make` on all nodes of the cluster at `address`, with `threads` on each."""
+class RayShardProducer:
+    """A `ShardProducer` on all nodes of the cluster at `address`, with `threads` on each node."""
 
-    work: Work
+    job: RayJob
     address: str | None = None
     threads: int | None = None
 
     def __call__(
-        self, order: Order, workspace: Workspace, start: Start, report: Report
-    ) -> Generator[Written, None, None]:
-        """Raises ScoringError where the cluster, or one of its nodes, cannot do the work."""
-        for path in workspace.attempts():  # of a run that was killed
+        self, spec: JobSpec, workspace: Workspace, start: ShardStart, report: PositionCallback
+    ) -> Generator[WrittenShard, None, None]:
+        """Yields the shards. Raises ScoringError if the cluster or a node cannot do the work."""
+        for path in workspace.attempts():  # left by a run that was killed
             path.unlink(missing_ok=True)
-        with joined(self.address), closing(outcomes(self.work, start, self.threads)) as came:
-            made = (_written(outcome, workspace) for outcome in came)
+        with (
+            join_cluster(self.address),
+            closing(shard_outcomes(self.job, start, self.threads)) as outcomes,
+        ):
+            shards = (_written(outcome, workspace) for outcome in outcomes)
             end = start.position
-            for written in _in_order(made, start.shard, report):
+            for written in _in_order(shards, start.shard, report):
                 end = written.shard.end
                 yield written
-        _expect_end(order, end)
+        _expect_end(spec, end)
 
 
-def _expect_end(order: Order, end: Position) -> None:
-    """However many machines were at it, the last row that came is the input's last."""
-    if order.source.skip(end, 1)[1]:
+def _expect_end(spec: JobSpec, end: Position) -> None:
+    """Raises ScoringError unless `end` is the end of the input: no shard may be lost on the way."""
+    if spec.reader.skip(end, 1)[1]:
         raise ScoringError(f"input: expected all rows back, got those before line {end.line} of "
-                           f"{order.source.files[end.file]}")  # fmt: skip
+                           f"{spec.reader.files[end.file]}")  # fmt: skip
 
 
-def _written(outcome: Outcome, workspace: Workspace) -> Written:
-    """What a node has made, once its file is seen from here."""
-    if outcome.made is None:
+def _written(outcome: ShardOutcome, workspace: Workspace) -> WrittenShard:
+    """Returns the shard of an outcome, once this machine sees its file."""
+    if outcome.written is None:
         kind = CallError if outcome.exit_code == CallError.exit_code else ScoringError
         raise kind(f"node {outcome.node}: {outcome.error}")
-    written = outcome.made.written(workspace)
-    size = written.aside.stat().st_size if written.aside.is_file() else None
+    written = outcome.written.written(workspace)
+    path = written.temp_path
+    size = path.stat().st_size if path.is_file() else None
     if size != written.shard.size:
         got = "none" if size is None else f"{size} bytes"
-        raise ScoringError(f"{written.aside}: expected {written.shard.size} bytes from node "
+        raise ScoringError(f"{path}: expected {written.shard.size} bytes from node "
                            f"{outcome.node}, got {got}: OUTPUT has to be where every node sees "
                            "it")  # fmt: skip
     return written
 
 
-def _in_order(made: Iterable[Written], first: int, report: Report) -> Iterator[Written]:
-    """Shards as the ledger takes them; those that are early wait, and are reported all the same."""
-    waiting: dict[int, Written] = {}
-    for written in made:
+def _in_order(
+    shards: Iterable[WrittenShard], first: int, report: PositionCallback
+) -> Iterator[WrittenShard]:
+    """Yields shards in order, as the checkpoint requires.
+
+    A shard that comes early waits; it counts as finished in `report` all the same.
+    """
+    waiting: dict[int, WrittenShard] = {}
+    for written in shards:
         waiting[written.shard.number] = written
-        shards = [one.shard for one in waiting.values()]
-        end = max(shards, key=lambda shard: shard.number).end
-        report(sum(shard.rows for shard in shards), sum(shard.failed for shard in shards), end)
+        early = [one.shard for one in waiting.values()]
+        end = max(early, key=lambda shard: shard.number).end
+        report(sum(shard.rows for shard in early), sum(shard.failed for shard in early), end)
         while first in waiting:
             yield waiting.pop(first)
             first += 1

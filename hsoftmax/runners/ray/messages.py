@@ -1,4 +1,4 @@
-"""What the driver and the nodes tell each other: a row of bytes in a table."""
+"""The messages between the driver and the nodes: bytes in a table of one row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,64 +9,76 @@ import msgspec
 import pyarrow as pa
 
 from hsoftmax import scoring
-from hsoftmax.score_request import Call
-from hsoftmax.scoring import Cut, Id, Shard, Tally, Written
+from hsoftmax.score_request import ScoreRequest
+from hsoftmax.scoring import RowId, Shard, ShardRange, Tally, WrittenShard
 
 
 @dataclass(frozen=True)
-class Work:
-    """All that a node has to know of the job; `identity` is what its own order has to be."""
+class RayJob:
+    """A job as a node needs it; the node's own specification must have the same `identity`."""
 
     bundle: Path
-    call: Call
+    request: ScoreRequest
     identity: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A shard that a node has written, apart from the name of its file's folder."""
+class ShardMessage:
+    """A `WrittenShard` that can be sent: its file's name without the folder."""
 
-    aside: str
+    temp_name: str
     shard: Shard
-    tallies: list[tuple[Id, Tally]]
-    flaws: list[str]
+    tallies: list[tuple[RowId, Tally]]
+    error_records: list[str]
 
     @classmethod
-    def of(cls, written: Written) -> "Made":
+    def of(cls, written: WrittenShard) -> "ShardMessage":
         return cls(
-            written.aside.name, written.shard, list(written.tallies.items()), list(written.flaws)
+            temp_name=written.temp_path.name,
+            shard=written.shard,
+            tallies=list(written.tallies.items()),
+            error_records=list(written.error_records),
         )
 
-    def written(self, workspace: scoring.Workspace) -> Written:
-        return Written(workspace.path / self.aside, self.shard, dict(self.tallies), self.flaws)
+    def written(self, workspace: scoring.Workspace) -> WrittenShard:
+        """Returns the shard with its path on this machine."""
+        return WrittenShard(
+            temp_path=workspace.path / self.temp_name,
+            shard=self.shard,
+            tallies=dict(self.tallies),
+            error_records=self.error_records,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a cut: what was made of it, or why it could not be."""
+class ShardOutcome:
+    """The outcome of a shard range on a node: a written shard, or an error."""
 
     node: str
-    made: Made | None = None
+    written: ShardMessage | None = None
     error: str = ""
     exit_code: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_cut = msgspec.msgpack.Decoder(Cut | None)
-_outcome = msgspec.msgpack.Decoder(Outcome | None)
+_range_decoder = msgspec.msgpack.Decoder(ShardRange | None)
+_outcome_decoder = msgspec.msgpack.Decoder(ShardOutcome | None)
 
 
-def table(cut: Cut | None = None, outcome: Outcome | None = None) -> pa.Table:
-    """One row, as it travels: what is to be done, or what became of it."""
-    return pa.table({"cut": [_encode(cut)], "outcome": [_encode(outcome)]})
+def message_table(
+    shard_range: ShardRange | None = None, outcome: ShardOutcome | None = None
+) -> pa.Table:
+    """Returns a table of one row: a range to be made, or the outcome of one."""
+    return pa.table({"range": [_encode(shard_range)], "outcome": [_encode(outcome)]})
 
 
-def cut_of(row: pa.Table) -> Cut | None:
-    cut: Cut | None = _cut.decode(row["cut"][0].as_py())
-    return cut
+def range_of(row: pa.Table) -> ShardRange | None:
+    """Returns the range in a table of one row, or None if it holds an outcome."""
+    shard_range: ShardRange | None = _range_decoder.decode(row["range"][0].as_py())
+    return shard_range
 
 
-def outcomes_of(rows: pa.Table) -> list[Outcome]:
-    """Of rows that have come back, each with its outcome."""
-    found = map(_outcome.decode, rows["outcome"].to_pylist())
-    return [outcome for outcome in found if outcome is not None]
+def outcomes_of(rows: pa.Table) -> list[ShardOutcome]:
+    """Returns the outcomes in a table."""
+    outcomes = map(_outcome_decoder.decode, rows["outcome"].to_pylist())
+    return [outcome for outcome in outcomes if outcome is not None]

@@ -1,13 +1,13 @@
-"""The questions that can be put to a bundle: POST /v1/models/{name}/<question>."""
+"""The operations on a bundle: POST /v1/models/{name}/<operation>."""
 
-from hsoftmax.service.inference.operation import Matrix, Plan, Question
+from hsoftmax.service.inference.operation import MatrixResult, Operation, Plan
 
 from .block_dot import BLOCK_DOT
 from .clusters import CLUSTERS
 from .probabilities import PROBABILITIES
 from .sample import SAMPLE
-from .top_k import TOPK
+from .top_k import TOP_K
 
-QUESTIONS: tuple[Question, ...] = (PROBABILITIES, TOPK, CLUSTERS, SAMPLE, BLOCK_DOT)
+OPERATIONS: tuple[Operation, ...] = (PROBABILITIES, TOP_K, CLUSTERS, SAMPLE, BLOCK_DOT)
 
-__all__ = ["QUESTIONS", "Matrix", "Plan", "Question"]
+__all__ = ["OPERATIONS", "MatrixResult", "Operation", "Plan"]

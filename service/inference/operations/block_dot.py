@@ -1,4 +1,4 @@
-"""What a block-sparse layer gives: chosen input blocks times chosen output blocks."""
+"""The operation `block_dot`: multiplies chosen input blocks by chosen output blocks."""
 
 from typing import Annotated
 
@@ -9,11 +9,18 @@ from numpy.typing import DTypeLike
 
 from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
-from hsoftmax.models.sparse_block_dot import Sizes, expect_query
+from hsoftmax.models.sparse_block_dot import BlockSizes, expect_query
 from hsoftmax.service.errors import InferenceFailed, InvalidQuery, TooLarge
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Question, Version
+from hsoftmax.service.inference.cost import block_dot_cost
+from hsoftmax.service.inference.operation import (
+    Operation,
+    OperationResponse,
+    Plan,
+    ResponseFields,
+    Version,
+)
 from hsoftmax.service.inference.validation import expect_values
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 Indices = Annotated[
@@ -27,7 +34,7 @@ Windows = Annotated[
 
 
 class BlockDotQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Which blocks go in, with what, and which are asked for."""
+    """Input blocks with their numbers, and the output blocks to compute."""
 
     h: Windows
     input_index: Indices
@@ -35,33 +42,33 @@ class BlockDotQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     version: Version = None
 
 
-class BlockDotAnswer(Answer, kw_only=True):
-    """For each row one list of numbers for each output block asked for."""
+class BlockDotAnswer(OperationResponse, kw_only=True):
+    """One list of numbers for each output block of each row."""
 
     output: list[list[list[float]]]
 
 
-def plan(query: BlockDotQuery, served: Served, limits: Settings) -> Plan:
-    """One product for each pair of an input and an output block of a row."""
-    session = served.session("block_dot")
-    sizes = Sizes(**served.manifest.attributes)
+def plan(query: BlockDotQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
+    """Plan one product for each pair of an input block and an output block of a row."""
+    session = bundle.session("block_dot")
+    sizes = BlockSizes(**bundle.manifest.attributes)
     feeds = _feeds(query, sizes)
     rows, window = feeds["output_index"].shape
-    if rows > limits.max_rows:
-        raise TooLarge(f"h: expected at most {limits.max_rows} rows, got {rows}")
-    expect_values(rows, window * sizes.output_size, limits)
+    if rows > settings.max_rows:
+        raise TooLarge(f"h: expected at most {settings.max_rows} rows, got {rows}")
+    expect_values(rows, window * sizes.output_size, settings)
     values = rows * window * sizes.output_size
     return Plan(
         session=session,
         feeds=feeds,
         rows=rows,
-        work=feeds["h"].shape[1] * values * sizes.input_size,
+        cost=block_dot_cost(sizes, rows * feeds["h"].shape[1] * window),
         values=values,
         finish=_finish,
     )
 
 
-def _feeds(query: BlockDotQuery, sizes: Sizes) -> dict[str, Array]:
+def _feeds(query: BlockDotQuery, sizes: BlockSizes) -> dict[str, Array]:
     h = _h(query.h)
     indices = (_index("input_index", query.input_index), _index("output_index", query.output_index))
     if h.ndim == 2 and indices[0].ndim == indices[1].ndim == 1:
@@ -98,18 +105,18 @@ def _array(name: str, value: object, dtype: DTypeLike) -> Array:
         raise InvalidQuery(f"{name}: expected lists of equal length, got others") from None
 
 
-def _finish(outputs: list[Array]) -> Fields:
+def _finish(outputs: list[Array]) -> ResponseFields:
     if not np.isfinite(outputs[0]).all():
         raise InferenceFailed("the graph gave a result that is not a finite number")
     return {"output": outputs[0]}
 
 
-BLOCK_DOT = Question(
+BLOCK_DOT = Operation(
     name="block_dot",
     summary="What a block-sparse layer gives",
     query=BlockDotQuery,
-    answer=BlockDotAnswer,
+    response=BlockDotAnswer,
     example={"h": [[[0.1, -0.2]]], "input_index": [[0]], "output_index": [[3, 1]]},
     plan=plan,
-    task=lambda body: "block_dot",
+    guess_task=lambda body: "block_dot",
 )

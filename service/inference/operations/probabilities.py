@@ -1,4 +1,4 @@
-"""How likely is each of these targets, or every target? The seeds' `h_softmax` as one route."""
+"""The operation `probabilities`: of given targets, or of every target."""
 
 from itertools import accumulate
 from typing import Annotated
@@ -8,11 +8,18 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.inference.cost import cluster_work, full_work, path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Matrix, Plan, Query, Question
-from hsoftmax.service.inference.output_values import field, numbers
-from hsoftmax.service.inference.validation import Pairs, Targets, hidden, pairs
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.inference.cost import cluster_cost, full_cost, path_cost
+from hsoftmax.service.inference.operation import (
+    MatrixResult,
+    Operation,
+    OperationResponse,
+    Plan,
+    Query,
+    ResponseFields,
+)
+from hsoftmax.service.inference.output_values import field_name, to_values
+from hsoftmax.service.inference.validation import Pairs, Targets, hidden_states, target_pairs
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
@@ -35,8 +42,8 @@ class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
 Values = list[float | list[float | None] | None]
 
 
-class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
-    """Numbers in the form of `targets`; all num_targets of each row where that was absent."""
+class ProbabilitiesAnswer(OperationResponse, kw_only=True, omit_defaults=True):
+    """Numbers in the shape of `targets`; all num_targets of each row if it is absent."""
 
     probabilities: Values | None = None
     log_probabilities: Values | None = None
@@ -44,80 +51,84 @@ class ProbabilitiesAnswer(Answer, kw_only=True, omit_defaults=True):
     cluster_log_probabilities: list[list[float | None]] | None = None
 
 
-def plan(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
-    """One path for each pair, or the full distribution."""
+def plan(query: ProbabilitiesQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
+    """Plan one path for each pair, or the full distribution."""
     if query.targets is None:
         if query.clusters:
             raise InvalidQuery("clusters: expected targets beside it, got none")
-        return _plan_full(query, served, limits)
-    return _plan_pairs(query, query.targets, served, limits)
+        return _plan_full(query, bundle, settings)
+    return _plan_pairs(query, query.targets, bundle, settings)
 
 
-def _plan_full(query: ProbabilitiesQuery, served: Served, limits: Settings) -> Plan:
-    session = served.session("log_probs")
-    states = hidden(query.inputs, served, limits)
+def _plan_full(query: ProbabilitiesQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
+    session = bundle.session("log_probs")
+    states = hidden_states(query.inputs, bundle, settings)
     rows, log = len(states), query.log
     return Plan(
         session=session,
         feeds={"hidden": states},
         rows=rows,
-        work=full_work(served, rows),
-        values=rows * served.num_targets,
-        finish=lambda outputs: {field(log): numbers(outputs[0], log)},
-        matrix=Matrix(field(log), log, served.num_targets),
+        cost=full_cost(bundle, rows),
+        values=rows * bundle.num_targets,
+        finish=lambda outputs: {field_name(log): to_values(outputs[0], log)},
+        matrix=MatrixResult(field_name(log), log, bundle.num_targets),
     )
 
 
 def _plan_pairs(
-    query: ProbabilitiesQuery, targets: Targets, served: Served, limits: Settings
+    query: ProbabilitiesQuery, targets: Targets, bundle: LoadedBundle, settings: Settings
 ) -> Plan:
-    session = served.session("target_log_prob")
-    states = hidden(query.inputs, served, limits)
-    asked = pairs(targets, len(states), served, limits)
-    count, log = len(asked.target), query.log
+    session = bundle.session("target_log_prob")
+    states = hidden_states(query.inputs, bundle, settings)
+    pairs = target_pairs(targets, len(states), bundle, settings)
+    count, log = len(pairs.target), query.log
     return Plan(
         session=session,
-        feeds={"hidden": states, "row": asked.row, "target": asked.target} if count else None,
+        feeds={"hidden": states, "row": pairs.row, "target": pairs.target} if count else None,
         rows=len(states),
-        work=path_work(served, count),
+        cost=path_cost(bundle, count),
         values=count,
-        finish=lambda outputs: _per_pair(outputs, asked, log),
-        also=_plan_clusters(states, served, log) if query.clusters else None,
+        finish=lambda outputs: _per_pair(outputs, pairs, log),
+        extra=_plan_clusters(states, bundle, log) if query.clusters else None,
     )
 
 
-def _plan_clusters(states: Float32, served: Served, log: bool) -> Plan:
-    clusters = served.manifest.num_clusters or 0
+def _plan_clusters(states: Float32, bundle: LoadedBundle, log: bool) -> Plan:
+    clusters = bundle.manifest.num_clusters or 0
     return Plan(
-        session=served.session("cluster_log_probs"),
+        session=bundle.session("cluster_log_probs"),
         feeds={"hidden": states},
         rows=len(states),
-        work=cluster_work(served, len(states)),
+        cost=cluster_cost(bundle, len(states)),
         values=len(states) * clusters,
-        finish=lambda outputs: {f"cluster_{field(log)}": numbers(outputs[0], log)},
+        finish=lambda outputs: {f"cluster_{field_name(log)}": to_values(outputs[0], log)},
     )
 
 
-def _per_pair(outputs: list[Array], asked: Pairs, log: bool) -> Fields:
-    flat = numbers(outputs[0], log) if outputs else np.empty(0, dtype=np.float32)
-    if asked.counts is None:
-        return {field(log): flat}
-    ends = zip(asked.counts, accumulate(asked.counts), strict=True)
-    return {field(log): [flat[end - count : end] for count, end in ends]}
+def _per_pair(outputs: list[Array], pairs: Pairs, log: bool) -> ResponseFields:
+    flat = to_values(outputs[0], log) if outputs else np.empty(0, dtype=np.float32)
+    if pairs.counts is None:
+        return {field_name(log): flat}
+    ends = zip(pairs.counts, accumulate(pairs.counts), strict=True)
+    return {field_name(log): [flat[end - count : end] for count, end in ends]}
 
 
 def _task(body: bytes) -> str:
-    """Who writes the name in escapes may be told too early that the other task has no room."""
-    # They usually come last, behind kilobytes of inputs.
+    """Guess the task from a JSON body: `targets` is in it or not.
+
+    A client that escapes characters of the name gets the guess of a full distribution, so it may be
+    rejected although the other lane has room.
+    """
+    # `rfind`, because targets usually come last, behind kilobytes of inputs.
     return "target_log_prob" if body.rfind(b'"targets"') >= 0 else "log_probs"
 
 
-PROBABILITIES = Question(
+PROBABILITIES = Operation(
     name="probabilities",
     summary="How likely each target is, or the full distribution",
     query=ProbabilitiesQuery,
-    answer=ProbabilitiesAnswer,
+    response=ProbabilitiesAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "targets": [[3, 17]]},
     plan=plan,
-    task=_task,
+    guess_task=_task,
 )

@@ -1,4 +1,4 @@
-"""Draw targets as likely as they are. The noise is made here, so that a seed says it all."""
+"""The operation `sample`: draws targets by their probabilities, repeatably by a seed."""
 
 import secrets
 from typing import Annotated
@@ -8,18 +8,24 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.sampling import noise
-from hsoftmax.scoring import LARGEST_SEED
+from hsoftmax.scoring import MAX_SEED
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.inference.cost import path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
-from hsoftmax.service.inference.output_values import listed, numbers
-from hsoftmax.service.inference.validation import expect_values, hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.inference.cost import path_cost
+from hsoftmax.service.inference.operation import (
+    Operation,
+    OperationResponse,
+    Plan,
+    Query,
+    ResponseFields,
+)
+from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.validation import expect_values, hidden_states
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 
 class SampleQuery(Query, frozen=True, kw_only=True):
-    """How many to draw, and the seed that makes it repeatable."""
+    """The number of draws, and the seed."""
 
     num_samples: Annotated[
         int, Meta(description="targets to draw for each row", extra_json_schema={"minimum": 1})
@@ -28,13 +34,13 @@ class SampleQuery(Query, frozen=True, kw_only=True):
         int | None,
         Meta(
             description="makes the draw repeatable; absent takes one by chance, and says which",
-            extra_json_schema={"minimum": 0, "maximum": LARGEST_SEED},
+            extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None
 
 
 class Drawn(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One row's drawn targets, in the order of drawing, and how likely each was."""
+    """One row's drawn targets in the order of drawing, and the probability of each."""
 
     targets: list[int]
     labels: list[str] | None = None
@@ -42,55 +48,55 @@ class Drawn(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_probabilities: list[float] | None = None
 
 
-class SampleAnswer(Answer, kw_only=True):
-    """One result for each row, and the seed that gives the same again."""
+class SampleAnswer(OperationResponse, kw_only=True):
+    """One result for each row, and the seed that repeats the draw."""
 
     seed: int
     results: list[Drawn]
 
 
-def plan(query: SampleQuery, served: Served, limits: Settings) -> Plan:
-    """num_samples walks from the root for each row."""
-    session = served.session("sample")
-    states = hidden(query.inputs, served, limits)
+def plan(query: SampleQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
+    """Plan num_samples walks from the root for each row; the noise comes from the seed."""
+    session = bundle.session("sample")
+    states = hidden_states(query.inputs, bundle, settings)
     rows, samples = len(states), query.num_samples
     if samples < 1:
         raise InvalidQuery(f"num_samples: expected at least 1, got {samples}")
     per_sample = session.graph.noise_per_sample
-    expect_values(rows, samples * per_sample, limits)
+    expect_values(rows, samples * per_sample, settings)
     seed = _seed(query.seed)
     return Plan(
         session=session,
         feeds={"hidden": states, "noise": noise(seed, rows, samples, per_sample)},
         rows=rows,
-        work=path_work(served, rows * samples),
+        cost=path_cost(bundle, rows * samples),
         values=rows * samples,
-        finish=lambda outputs: {"seed": seed, **_results(outputs, served, query.log)},
-        apart=True,  # rounding that differs with the company would now and then draw another
+        finish=lambda outputs: {"seed": seed, **_results(outputs, bundle, query.log)},
+        isolated=True,  # in another batch, other rounding might draw another target
     )
 
 
 def _seed(seed: int | None) -> int:
     if seed is None:
-        return secrets.randbelow(LARGEST_SEED + 1)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InvalidQuery(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
+        return secrets.randbelow(MAX_SEED + 1)
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidQuery(f"seed: expected 0 to {MAX_SEED}, got {seed}")
     return seed
 
 
-def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
+def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     target, log_prob = outputs
-    values = numbers(log_prob, log)
+    values = to_values(log_prob, log)
     rows = zip(target, values, strict=True)
-    return {"results": [listed(t, v, served.labels, log) for t, v in rows]}
+    return {"results": [target_fields(t, v, bundle.labels, log) for t, v in rows]}
 
 
-SAMPLE = Question(
+SAMPLE = Operation(
     name="sample",
     summary="Targets drawn as likely as they are",
     query=SampleQuery,
-    answer=SampleAnswer,
+    response=SampleAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},
     plan=plan,
-    task=lambda body: "sample",
+    guess_task=lambda body: "sample",
 )

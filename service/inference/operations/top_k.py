@@ -1,4 +1,4 @@
-"""Which k targets are the likeliest?"""
+"""The operation `top_k`: the k most likely targets."""
 
 from typing import Annotated
 
@@ -8,18 +8,24 @@ from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.inference.cost import full_work, path_work
-from hsoftmax.service.inference.operation import Answer, Fields, Plan, Query, Question
-from hsoftmax.service.inference.output_values import listed, numbers
-from hsoftmax.service.inference.validation import expect_k, expect_values, hidden
-from hsoftmax.service.repository.loaded_bundle import Served
+from hsoftmax.service.inference.cost import top_k_cost
+from hsoftmax.service.inference.operation import (
+    Operation,
+    OperationResponse,
+    Plan,
+    Query,
+    ResponseFields,
+)
+from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.validation import expect_k, expect_values, hidden_states
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-_MOST_BLOCKS = 2**31  # more than there can be: the graph's int64 is never overflowed
+_MAX_BLOCKS = 2**31  # more than any bundle has, and far from the end of the graph's int64
 
 
 class TopKQuery(Query, frozen=True, kw_only=True):
-    """k, and how many blocks may be opened to find them."""
+    """k, and the most blocks to open."""
 
     k: Annotated[
         int,
@@ -35,7 +41,7 @@ class TopKQuery(Query, frozen=True, kw_only=True):
 
 
 class Likeliest(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One row's likeliest targets, descending; ties go to the lower target."""
+    """One row's most likely targets, descending; of equal ones the lower target comes first."""
 
     targets: list[int]
     exact: bool
@@ -45,52 +51,52 @@ class Likeliest(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_probabilities: list[float] | None = None
 
 
-class TopKAnswer(Answer, kw_only=True):
+class TopKAnswer(OperationResponse, kw_only=True):
     """One result for each row."""
 
     results: list[Likeliest]
 
 
-def plan(query: TopKQuery, served: Served, limits: Settings) -> Plan:
-    """One search for each row."""
-    session = served.session("top_k")
-    states = hidden(query.inputs, served, limits)
-    rows, k = len(states), expect_k(query.k, served)
+def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
+    """Plan one search for each row."""
+    session = bundle.session("top_k")
+    states = hidden_states(query.inputs, bundle, settings)
+    rows, k = len(states), expect_k(query.k, bundle)
     if query.max_blocks < 0:
         raise InvalidQuery(f"max_blocks: expected 0 or more, got {query.max_blocks}")
-    expect_values(rows, k, limits)
-    max_blocks = min(query.max_blocks, _MOST_BLOCKS)
-    work = path_work(served, rows * max_blocks) if max_blocks else full_work(served, rows)
+    expect_values(rows, k, settings)
+    max_blocks = min(query.max_blocks, _MAX_BLOCKS)
     return Plan(
         session=session,
         feeds={"hidden": states, "k": np.array([k]), "max_blocks": np.array([max_blocks])},
         rows=rows,
-        work=min(work, full_work(served, rows)),
+        cost=top_k_cost(bundle, rows, max_blocks),
         values=rows * k,
-        finish=lambda outputs: _results(outputs, served, query.log),
+        finish=lambda outputs: _results(outputs, bundle, query.log),
     )
 
 
-def _results(outputs: list[Array], served: Served, log: bool) -> Fields:
+def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = numbers(log_prob, log)
-    # A search that was cut short may have found fewer than k: the rest has no probability.
+    values = to_values(log_prob, log)
+    # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
     found = (log_prob > -np.inf).sum(axis=1)
     return {
         "results": [
-            listed(target[i, :n], values[i, :n], served.labels, log)
+            target_fields(target[i, :n], values[i, :n], bundle.labels, log)
             | {"exact": bool(exact[i]), "blocks": int(blocks[i])}
             for i, n in enumerate(found)
         ]
     }
 
 
-TOPK = Question(
-    name="topk",
-    summary="The k likeliest targets",
+TOP_K = Operation(
+    name="top_k",
+    aliases=("topk",),
+    summary="The k most likely targets",
     query=TopKQuery,
-    answer=TopKAnswer,
+    response=TopKAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "k": 5},
     plan=plan,
-    task=lambda body: "top_k",
+    guess_task=lambda body: "top_k",
 )

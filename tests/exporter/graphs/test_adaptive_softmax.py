@@ -1,4 +1,4 @@
-"""The graphs of an adaptive softmax answer as its reference, and open no tail they need not."""
+"""Tests of the adaptive softmax graphs against the reference."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hsoftmax.models.adaptive_softmax import build_projected
 from tests.models.adaptive import adaptive
 from tests.models.strategies import hidden_for
 
-from .running import TOLERANCE, Running, assert_every_target
+from .task_runner import TOLERANCE, TaskRunner, assert_every_target
 
 MODELS = {
     "one tail": {"shortlist": 5, "sizes": (7,)},
@@ -27,41 +27,41 @@ MODELS = {
 
 
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
-def running(request, tmp_path_factory):
+def model_and_runner(request, tmp_path_factory):
     model = adaptive(**request.param)
-    return model, Running(model, tmp_path_factory.mktemp("graphs"))
+    return model, TaskRunner(model, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])
 @pytest.mark.parametrize("batch", [1, 7])
-def test_full_clusters_and_every_target_equal_the_reference(running, batch, scale):
-    model, run = running
+def test_full_clusters_and_every_target_equal_the_reference(model_and_runner, batch, scale):
+    model, run = model_and_runner
     hidden = hidden_for(model, batch, scale=scale)
     assert_every_target(model, run, hidden, scale)
     clusters = adaptive_softmax.cluster_log_probs(model, hidden)
-    got = run("cluster_log_probs", hidden=hidden)[0]
-    np.testing.assert_allclose(got, clusters, rtol=2e-6, atol=1e-5 * scale)
+    actual = run("cluster_log_probs", hidden=hidden)[0]
+    np.testing.assert_allclose(actual, clusters, rtol=2e-6, atol=1e-5 * scale)
 
 
-def test_pairs_may_repeat_skip_rows_and_be_none(running):
-    model, run = running
+def test_pairs_may_repeat_or_skip_rows_or_be_empty(model_and_runner):
+    model, run = model_and_runner
     hidden = hidden_for(model, 5)
     rng = np.random.default_rng(0)
     row, target = rng.integers(0, 5, 40) // 2 * 2, rng.integers(0, model.num_targets, 40)
-    got = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
-    wanted = adaptive_softmax.target_log_prob(model, hidden, row, target)
-    np.testing.assert_allclose(got, wanted, **TOLERANCE)
+    actual = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    expected = adaptive_softmax.target_log_prob(model, hidden, row, target)
+    np.testing.assert_allclose(actual, expected, **TOLERANCE)
     none = np.array([], dtype=np.int64)
     assert run("target_log_prob", hidden=hidden, row=none, target=none)[0].shape == (0,)
 
 
-def test_top_k_equals_the_reference_for_every_k(running):
-    model, run = running
+def test_top_k_equals_the_reference_for_every_k(model_and_runner):
+    model, run = model_and_runner
     hidden = hidden_for(model, 6, scale=2)
     for k in range(1, model.num_targets + 1):
         log_prob, target, blocks, exact = run.top_k(hidden, k)
-        wanted, order = adaptive_softmax.top_k(model, hidden, k)
-        np.testing.assert_allclose(log_prob, wanted, **TOLERANCE)
+        expected, order = adaptive_softmax.top_k(model, hidden, k)
+        np.testing.assert_allclose(log_prob, expected, **TOLERANCE)
         if model.head.bias is not None or model.tails[0].width:
             same = target == order
             assert same.mean() > 0.5  # equal but for targets that float32 cannot tell apart
@@ -69,8 +69,8 @@ def test_top_k_equals_the_reference_for_every_k(running):
         assert (blocks <= len(model.tails)).all()
 
 
-def test_an_answer_does_not_depend_on_the_batch_it_is_in(running):
-    model, run = running
+def test_a_result_does_not_depend_on_the_rest_of_the_batch(model_and_runner):
+    model, run = model_and_runner
     hidden = hidden_for(model, 5)
     together = run.top_k(hidden, 3)
     for i in range(5):
@@ -78,8 +78,8 @@ def test_an_answer_does_not_depend_on_the_batch_it_is_in(running):
             np.testing.assert_allclose(one[0], all_rows[i], **TOLERANCE)
 
 
-def test_a_sample_says_of_its_target_what_the_reference_says(running):
-    model, run = running
+def test_the_log_prob_of_a_sample_equals_the_reference(model_and_runner):
+    model, run = model_and_runner
     hidden = hidden_for(model, 3)
     noise = np.random.default_rng(0).random((3, 50, 2), dtype=np.float32)
     target, log_prob = run("sample", hidden=hidden, noise=noise)
@@ -87,8 +87,8 @@ def test_a_sample_says_of_its_target_what_the_reference_says(running):
     np.testing.assert_allclose(log_prob, np.take_along_axis(full, target, axis=1), **TOLERANCE)
 
 
-def test_graph_files_grow_by_a_few_kilobytes_a_tail(running):
-    model, run = running
+def test_graph_files_grow_by_a_few_kilobytes_per_tail(model_and_runner):
+    model, run = model_and_runner
     assert max(run.sizes.values()) < 8_000 * (1 + len(model.tails))
 
 
@@ -97,7 +97,7 @@ def test_samples_follow_the_distribution(tmp_path, name):
     model = adaptive(**MODELS[name])
     hidden, draws = hidden_for(model, 1, scale=0.5), 40_000
     noise = np.random.default_rng(1).random((1, draws, 2), dtype=np.float32)
-    target, _ = Running(model, tmp_path)("sample", hidden=hidden, noise=noise)
+    target, _ = TaskRunner(model, tmp_path)("sample", hidden=hidden, noise=noise)
     expected = np.exp(adaptive_softmax.log_probs(model, hidden))[0] * draws
     counted = np.bincount(target[0], minlength=model.num_targets)
     chi_square = ((counted - expected) ** 2 / expected).sum()
@@ -105,16 +105,16 @@ def test_samples_follow_the_distribution(tmp_path, name):
     assert chi_square < degrees + 5 * np.sqrt(2 * degrees)
 
 
-def pointing(shortlist: int, sizes: tuple[int, ...]):
-    """hidden picks a row of the head outright: row i of the head has logit hidden[i]."""
+def head_selecting_model(shortlist: int, sizes: tuple[int, ...]):
+    """Build a model in which row i of the head has logit hidden[i]."""
     rows = shortlist + len(sizes)
     tails = [build_projected(f"tail {i}", np.zeros((size, rows))) for i, size in enumerate(sizes)]
     return adaptive_softmax.build(build_projected("head", np.eye(rows)), tails)
 
 
 def test_a_tail_is_opened_only_where_it_can_matter(tmp_path):
-    model = pointing(4, (5, 6))
-    run = Running(model, tmp_path)
+    model = head_selecting_model(4, (5, 6))
+    run = TaskRunner(model, tmp_path)
     hidden = np.array(
         [
             [9, 8, 7, 6, 0, 0],  # a frequent target
@@ -131,22 +131,22 @@ def test_a_tail_is_opened_only_where_it_can_matter(tmp_path):
     np.testing.assert_allclose(log_prob, adaptive_softmax.top_k(model, hidden, 1)[0], atol=1e-6)
 
 
-def test_a_limited_answer_says_truthfully_whether_it_is_exact(tmp_path):
-    model = pointing(4, (5, 6))
-    run = Running(model, tmp_path)
+def test_a_limited_result_is_exact_where_it_says_so(tmp_path):
+    model = head_selecting_model(4, (5, 6))
+    run = TaskRunner(model, tmp_path)
     hidden = np.array([[9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 4, 4.1]], dtype=np.float32)
     _, _, blocks, exact = run.top_k(hidden, 2, max_blocks=1)
     assert blocks.tolist() == [1, 1]  # the second best of row 0 is tied with what a tail may hold
     assert exact.tolist() == [False, False]
-    wanted = adaptive_softmax.top_k(model, hidden, 2)
+    expected = adaptive_softmax.top_k(model, hidden, 2)
     for unlimited in (0, 2, 5):
         _, target, blocks, exact = run.top_k(hidden, 2, max_blocks=unlimited)
-        assert target.tolist() == wanted[1].tolist()
+        assert target.tolist() == expected[1].tolist()
         assert (blocks.tolist(), exact.all()) == ([2, 2], True)
 
 
-def test_a_limited_row_goes_on_until_it_has_k_targets(tmp_path):
-    run = Running(pointing(2, (3, 4)), tmp_path)
+def test_a_row_with_a_limit_goes_on_until_it_has_k_targets(tmp_path):
+    run = TaskRunner(head_selecting_model(2, (3, 4)), tmp_path)
     hidden = np.zeros((1, 4), dtype=np.float32)
     for k, opened, proven in [(4, 1, False), (7, 2, True)]:
         log_prob, _, blocks, exact = run.top_k(hidden, k, max_blocks=1)
@@ -155,17 +155,17 @@ def test_a_limited_row_goes_on_until_it_has_k_targets(tmp_path):
 
 
 def test_equal_probabilities_go_to_the_lower_target(tmp_path):
-    model = pointing(3, (4, 4))
+    model = head_selecting_model(3, (4, 4))
     hidden = np.array([[-9, -9, -9, 1, 1], [-9, -9, -9, 1, 1.5]], dtype=np.float32)
-    _, target, _, _ = Running(model, tmp_path).top_k(hidden, 8)
+    _, target, _, _ = TaskRunner(model, tmp_path).top_k(hidden, 8)
     assert target.tolist() == [[3, 4, 5, 6, 7, 8, 9, 10], [7, 8, 9, 10, 3, 4, 5, 6]]
 
 
 def test_many_rows_are_answered_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._LOGITS_AT_ONCE", 1)
-    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._FEWEST_ROWS", 3)
+    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._MAX_LOGITS_PER_CHUNK", 1)
+    monkeypatch.setattr("hsoftmax.exporter.graphs.projected._MIN_ROWS_PER_CHUNK", 3)
     model = adaptive(**MODELS["four tails, div 2"])
-    run, hidden = Running(model, tmp_path), hidden_for(model, 11, scale=2)
+    run, hidden = TaskRunner(model, tmp_path), hidden_for(model, 11, scale=2)
     rng = np.random.default_rng(0)
     row, target = rng.integers(0, 11, 100), rng.integers(0, model.num_targets, 100)
     np.testing.assert_allclose(
@@ -174,7 +174,7 @@ def test_many_rows_are_answered_in_chunks(tmp_path, monkeypatch):
         **TOLERANCE,
     )
     log_prob, best, _, exact = run.top_k(hidden, 9)
-    wanted, order = adaptive_softmax.top_k(model, hidden, 9)
-    np.testing.assert_allclose(log_prob, wanted, **TOLERANCE)
+    expected, order = adaptive_softmax.top_k(model, hidden, 9)
+    np.testing.assert_allclose(log_prob, expected, **TOLERANCE)
     assert best.tolist() == order.tolist()
     assert exact.all()

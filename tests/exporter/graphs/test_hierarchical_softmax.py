@@ -1,4 +1,4 @@
-"""The graphs of a hierarchical softmax answer as its reference, whatever its shape and query."""
+"""Tests of the hierarchical softmax graphs against the reference, for many shapes and queries."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ import pytest
 from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.models.levels import build_level
 
-from .running import TOLERANCE, Running, assert_every_target, needs_empty
+from .task_runner import TOLERANCE, TaskRunner, assert_every_target, needs_empty
 
 _SHUFFLED = np.random.default_rng(7).permutation(40)
 
 
 def softmax(*sizes, hidden=6, spread=1.0, seed=0, **kwargs):
-    """A random model whose level i has blocks of sizes[i] rows."""
+    """Build a random model whose level i has blocks of sizes[i] rows."""
     rng = np.random.default_rng(seed)
     levels = []
     for i, blocks in enumerate(sizes):
@@ -62,17 +62,17 @@ MODELS = {
 
 
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
-def running(request, tmp_path_factory):
+def model_and_runner(request, tmp_path_factory):
     params = dict(request.param)
     model = softmax(*params.pop("sizes"), **params)
-    return model, Running(model, tmp_path_factory.mktemp("graphs"))
+    return model, TaskRunner(model, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module")
 def many_blocks(tmp_path_factory):
-    """A model with so many blocks that top-k opens some before it gives up."""
+    """Return a model with so many blocks that top-k opens some before it uses all."""
     model = softmax([400], [3] * 400, num_targets=1200)
-    return model, Running(model, tmp_path_factory.mktemp("graphs"))
+    return model, TaskRunner(model, tmp_path_factory.mktemp("graphs"))
 
 
 def hidden_for(model, batch, scale=1.0, seed=1):
@@ -85,9 +85,9 @@ def with_logits_of(model, batch, size):
     return hidden * np.float32(size / reference.largest_logit(model, hidden))
 
 
-def assert_top_k(model, hidden, answers, k):
-    """The k best values, real targets that have them, and the lower target first among equals."""
-    log_prob, target = answers[:2]
+def assert_top_k(model, hidden, export_and_run, k):
+    """Assert the k best values, distinct targets with these values, and the order of ties."""
+    log_prob, target = export_and_run[:2]
     full = reference.log_probs(model, hidden)
     best = -np.sort(-full, axis=1)[:, :k]
     np.testing.assert_allclose(log_prob, best, **TOLERANCE)
@@ -98,8 +98,8 @@ def assert_top_k(model, hidden, answers, k):
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-def test_every_target_and_cluster_equals_the_reference(running, batch):
-    model, run = running
+def test_every_target_and_cluster_equals_the_reference(model_and_runner, batch):
+    model, run = model_and_runner
     hidden = hidden_for(model, batch)
     full = reference.log_probs(model, hidden)
     np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **TOLERANCE)
@@ -111,19 +111,19 @@ def test_every_target_and_cluster_equals_the_reference(running, batch):
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 4, 5, 64, 700])
-def test_any_number_of_pairs_in_any_order_equals_the_reference(running, pairs):
-    model, run = running
+def test_any_number_of_pairs_in_any_order_equals_the_reference(model_and_runner, pairs):
+    model, run = model_and_runner
     rng = np.random.default_rng(pairs)
     hidden = hidden_for(model, 5)
     row, target = rng.integers(0, 5, pairs), rng.integers(0, model.num_targets, pairs)
-    got = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
-    wanted = reference.log_probs(model, hidden)[row, target]
-    np.testing.assert_allclose(got, wanted, **TOLERANCE)
+    actual = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    expected = reference.log_probs(model, hidden)[row, target]
+    np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("size", [60.0, 100.0, 1e4])
-def test_large_logits_stay_finite_and_right(running, size):
-    model, run = running
+def test_large_logits_stay_finite_and_right(model_and_runner, size):
+    model, run = model_and_runner
     hidden = with_logits_of(model, 4, size)
     full = reference.log_probs(model, hidden)
     near = {"rtol": 1e-6, "atol": max(1e-5, 1e-6 * size)}
@@ -131,17 +131,17 @@ def test_large_logits_stay_finite_and_right(running, size):
     target = np.random.default_rng(2).integers(0, model.num_targets, 20)
     pairs = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
     np.testing.assert_allclose(pairs, full[row, target], **near)
-    got = run("log_probs", hidden=hidden)[0]
-    assert np.isfinite(got).all()
-    np.testing.assert_allclose(got, full, **near)
+    actual = run("log_probs", hidden=hidden)[0]
+    assert np.isfinite(actual).all()
+    np.testing.assert_allclose(actual, full, **near)
     log_prob, target, _, exact = run.top_k(hidden, min(10, model.num_targets))
     assert exact.all()
     np.testing.assert_allclose(log_prob, np.take_along_axis(full, target, axis=1), **near)
 
 
 @needs_empty
-def test_empty_batches_get_empty_answers(running):
-    model, run = running
+def test_empty_batches_get_empty_answers(model_and_runner):
+    model, run = model_and_runner
     none = hidden_for(model, 0)
     nothing = np.zeros(0, np.int64)
     assert run("log_probs", hidden=none)[0].shape == (0, model.num_targets)
@@ -157,28 +157,28 @@ def test_empty_batches_get_empty_answers(running):
 
 
 @pytest.mark.parametrize("k", [1, 10, None])
-def test_top_k_is_exact(running, k):
-    model, run = running
+def test_top_k_is_exact(model_and_runner, k):
+    model, run = model_and_runner
     k = min(k or model.num_targets, model.num_targets)
     for scale in (0.0, 1.0, 20.0):
         hidden = hidden_for(model, 3, scale)
-        answers = run.top_k(hidden, k)
-        assert_top_k(model, hidden, answers, k)
-        assert answers[3].all()
+        export_and_run = run.top_k(hidden, k)
+        assert_top_k(model, hidden, export_and_run, k)
+        assert export_and_run[3].all()
 
 
-def test_top_k_opens_few_blocks_of_a_sure_row_and_all_of_a_flat_one(many_blocks):
+def test_top_k_opens_few_blocks_of_a_peaked_row_and_all_of_a_flat_one(many_blocks):
     model, run = many_blocks
     hidden = np.concatenate([hidden_for(model, 6, 5.0), hidden_for(model, 2, 0.01)])
-    answers = run.top_k(hidden, 5)
-    assert_top_k(model, hidden, answers, 5)
-    _, _, blocks, exact = answers
+    export_and_run = run.top_k(hidden, 5)
+    assert_top_k(model, hidden, export_and_run, 5)
+    _, _, blocks, exact = export_and_run
     assert exact.all()
     assert (blocks[:6] < 40).all()
     assert (blocks[6:] == 400).all()
 
 
-def test_a_row_of_top_k_is_answered_alone_as_in_a_batch(many_blocks):
+def test_a_row_has_the_same_top_k_alone_and_in_a_batch(many_blocks):
     model, run = many_blocks
     hidden = hidden_for(model, 12, 3.0)
     together = run.top_k(hidden, 7)
@@ -190,7 +190,7 @@ def test_a_row_of_top_k_is_answered_alone_as_in_a_batch(many_blocks):
 
 
 @pytest.mark.parametrize("max_blocks", [1, 2, 30, 1000])
-def test_a_limit_on_blocks_is_kept_and_what_it_proves_is_true(many_blocks, max_blocks):
+def test_a_limit_on_blocks_is_kept_and_exact_results_are_right(many_blocks, max_blocks):
     model, run = many_blocks
     hidden = np.concatenate([hidden_for(model, 5, s, seed=3) for s in (0.1, 1.0, 8.0)])
     log_prob, target, blocks, exact = run.top_k(hidden, 3, max_blocks)
@@ -202,7 +202,7 @@ def test_a_limit_on_blocks_is_kept_and_what_it_proves_is_true(many_blocks, max_b
     assert not exact.all() or max_blocks >= 30
 
 
-def test_a_limited_row_goes_on_until_it_has_k_targets(many_blocks):
+def test_a_row_with_a_limit_goes_on_until_it_has_k_targets(many_blocks):
     model, run = many_blocks
     _, target, blocks, _ = run.top_k(hidden_for(model, 4), 8, 1)
     assert (target < model.num_targets).all()
@@ -216,7 +216,7 @@ def test_ties_go_to_the_lower_target_across_blocks(tmp_path):
         level.weight[:] = 0
         level.bias[:] = 0
     model.levels[0].bias[[7, 90, 150]] = 30.0
-    run = Running(model, tmp_path)
+    run = TaskRunner(model, tmp_path)
     log_prob, target, blocks, exact = run.top_k(np.ones((2, 6), np.float32), 8)
     likely = np.isin(rows // 3, [7, 90, 150])
     np.testing.assert_array_equal(target, [np.flatnonzero(likely)[:8]] * 2)
@@ -225,8 +225,8 @@ def test_ties_go_to_the_lower_target_across_blocks(tmp_path):
     assert (log_prob == log_prob[0, 0]).all()
 
 
-def test_a_sample_names_real_targets_and_their_log_prob(running):
-    model, run = running
+def test_a_sample_has_valid_targets_and_their_log_prob(model_and_runner):
+    model, run = model_and_runner
     hidden = hidden_for(model, 3)
     noise = np.random.default_rng(3).random((3, 40, len(model.levels)), dtype=np.float32)
     noise[:, :2] = [[0.0], [1 - 2**-24]]
@@ -244,34 +244,34 @@ def test_samples_follow_the_full_distribution(name, tmp_path):
     model = softmax(*params.pop("sizes"), **params)
     hidden = hidden_for(model, 1, 0.5)
     noise = np.random.default_rng(4).random((1, 20_000, len(model.levels)), dtype=np.float32)
-    target, _ = Running(model, tmp_path)("sample", hidden=hidden, noise=noise)
+    target, _ = TaskRunner(model, tmp_path)("sample", hidden=hidden, noise=noise)
     drawn = np.bincount(target[0], minlength=model.num_targets)
     expected = np.exp(reference.log_probs(model, hidden))[0] * 20_000
     chi_square, freedom = ((drawn - expected) ** 2 / expected).sum(), model.num_targets - 1
     assert chi_square < freedom + 5 * np.sqrt(2 * freedom)
 
 
-def test_graphs_stay_small_however_many_blocks(many_blocks, running):
-    for _, run in (many_blocks, running):
+def test_graphs_stay_small_with_many_blocks(many_blocks, model_and_runner):
+    for _, run in (many_blocks, model_and_runner):
         assert max(run.sizes.values()) < 48_000
 
 
-def test_a_top_level_too_wide_to_be_transposed_answers_as_the_reference(tmp_path):
-    """More than 8192 rows lie row by row: nothing tells a part of the hidden rows their width."""
+def test_a_top_level_too_wide_to_be_transposed_equals_the_reference(tmp_path):
+    """A level of more than 8192 rows is stored row by row, and slices of hidden have no width."""
     model = softmax([8193], hidden=3)
-    run, hidden = Running(model, tmp_path), hidden_for(model, 70)
+    run, hidden = TaskRunner(model, tmp_path), hidden_for(model, 70)
     assert_every_target(model, run, hidden[:1])
     row, target = np.arange(70), np.arange(70) * 117
-    got = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
-    np.testing.assert_allclose(got, reference.log_probs(model, hidden)[row, target], **TOLERANCE)
+    actual = run("target_log_prob", hidden=hidden, row=row, target=target)[0]
+    np.testing.assert_allclose(actual, reference.log_probs(model, hidden)[row, target], **TOLERANCE)
 
 
-def test_a_sample_is_a_target_however_much_likelier_the_padding_is(tmp_path):
+def test_a_sample_is_a_target_even_if_padding_is_far_more_likely(tmp_path):
     model = softmax([5], [4] * 5, num_targets=9, padding="theano")
     hidden = with_logits_of(model, 40, 1e4)
     noise = np.random.default_rng(0).random((40, 20, 2), dtype=np.float32)
-    target, log_prob = Running(model, tmp_path)("sample", hidden=hidden, noise=noise)
+    target, log_prob = TaskRunner(model, tmp_path)("sample", hidden=hidden, noise=noise)
     assert (target < model.num_targets).all()
     full = reference.log_probs(model, hidden)
-    wanted = np.take_along_axis(full, target, axis=1)
-    np.testing.assert_allclose(log_prob, wanted, rtol=1e-6, atol=1e-2)
+    expected = np.take_along_axis(full, target, axis=1)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-6, atol=1e-2)

@@ -1,4 +1,4 @@
-"""fastText files written by hand, to have every variant and every kind of damage."""
+"""Writes fastText files with every variant and any kind of damage."""
 
 import struct
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ MAGIC = 793_712_314
 
 @dataclass
 class FastTextFile:
-    """A small supervised model; change a field and write it."""
+    """A small supervised model, written with the given fields."""
 
     labels: dict[str, int] = field(default_factory=lambda: {"__label__a": 5, "__label__b": 2})
     words: dict[str, int] = field(default_factory=lambda: {"</s>": 9, "x": 1})
@@ -50,17 +50,17 @@ class FastTextFile:
 
     def matrices(self) -> bytes:
         rng = np.random.default_rng(0)
-        given = rng.normal(size=(3, self.dim)).astype(np.float32)
-        before = self.quantised(given) if self.quantised_input else dense(given)
+        input_matrix = rng.normal(size=(3, self.dim)).astype(np.float32)
+        input_bytes = self.quantised(input_matrix) if self.quantised_input else dense(input_matrix)
         targets = self.labels if self.model == 3 else self.words
         if self.output is None:
             self.output = rng.normal(size=(len(targets), self.dim)).astype(np.float32)
-        after = self.quantised(self.output) if self.quantised_output else dense(self.output)
+        output_bytes = self.quantised(self.output) if self.quantised_output else dense(self.output)
         flags = struct.pack("<?", self.quantised_input), struct.pack("<?", self.quantised_output)
-        return flags[0] + before + flags[1] + after
+        return flags[0] + input_bytes + flags[1] + output_bytes
 
     def quantised(self, matrix: np.ndarray) -> bytes:
-        """Random codes and centroids in parts of two columns, decoded here the slow way."""
+        """Write random codes and centroids with parts of two columns, and decode them naively."""
         rng = np.random.default_rng(1)
         rows, columns = matrix.shape
         sizes = [2] * ((columns - 1) // 2) + [columns - 2 * ((columns - 1) // 2)]

@@ -1,6 +1,6 @@
-"""Adaptive softmaxes as PyTorch, Transformer-XL and fairseq save them.
+"""Tests of adaptive softmaxes in the files of PyTorch, Transformer-XL and fairseq.
 
-What each file must answer lies in it, see data/make_adaptive.py.
+Each file also holds the expected results, see data/make_adaptive.py.
 """
 
 import json
@@ -12,11 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from hsoftmax.exporter import SourceError, export_file
-from hsoftmax.exporter.sources import Options, load, recognise
+from hsoftmax.exporter.sources import SourceOptions, detect_source, load
 from hsoftmax.models import WeightsError, adaptive_softmax
 
 DATA = Path(__file__).parent / "data"
-CUTOFFS = {  # that make_adaptive.py gave PyTorch, and which its files do not hold
+CUTOFFS = {  # arguments of PyTorch in make_adaptive.py, which the files do not hold
     "one_tail": (4,),
     "upstream": (5, 10, 15),
     "upstream_predict": (4, 8),
@@ -36,24 +36,28 @@ TRANSFORMER_XL = {
 FAIRSEQ = ("untied", "tied", "tied_proj", "tied_narrow_head", "tied_square")
 
 
-def expect_answers(model, path: Path, kind: str = "log_prob"):
-    answers = load_file(path)
-    hidden, wanted = answers["answers.hidden"], answers[f"answers.{kind}"]
-    got = adaptive_softmax.log_probs(model, hidden)
-    np.testing.assert_allclose(got, wanted, atol=1e-5)
+def assert_log_probs_of_file(model, path: Path, kind: str = "log_prob"):
+    stored = load_file(path)
+    hidden, expected = stored["answers.hidden"], stored[f"answers.{kind}"]
+    actual = adaptive_softmax.log_probs(model, hidden)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     if kind == "log_prob":
         _, best = adaptive_softmax.top_k(model, hidden, 1)
-        assert best[:, 0].tolist() == answers["answers.best"].tolist()
+        assert best[:, 0].tolist() == stored["answers.best"].tolist()
 
 
-def changed(tmp_path: Path, name: str, **changes) -> Path:
-    """A copy of a file in which tensors whose names end so are others, or gone."""
+def write_changed_copy(tmp_path: Path, name: str, **changes) -> Path:
+    """Write a copy of a file in which tensors with these name endings are replaced or removed."""
     tensors = load_file(DATA / f"{name}.safetensors")
-    for end, value in changes.items():
-        (full,) = (found for found in tensors if found.endswith(end.replace("__", ".")))
-        del tensors[full]
+    for ending, value in changes.items():
+        (name_in_file,) = (
+            tensor_name
+            for tensor_name in tensors
+            if tensor_name.endswith(ending.replace("__", "."))
+        )
+        del tensors[name_in_file]
         if value is not None:
-            tensors[full] = np.asarray(value, dtype=np.float32)
+            tensors[name_in_file] = np.asarray(value, dtype=np.float32)
     path = tmp_path / "model.safetensors"
     save_file(tensors, path)
     return path
@@ -62,24 +66,27 @@ def changed(tmp_path: Path, name: str, **changes) -> Path:
 @pytest.mark.parametrize("name", CUTOFFS)
 def test_pytorchs_log_prob_and_predict_are_reproduced(name):
     path = DATA / f"pytorch_{name}.safetensors"
-    model = load(path, "pytorch", Options()).model
+    model = load(path, "pytorch", SourceOptions()).model
     assert model.cutoffs == CUTOFFS[name]
-    expect_answers(model, path)
+    assert_log_probs_of_file(model, path)
 
 
 @pytest.mark.parametrize("name", ["larger", "div_4_width_0"])
-def test_a_bundle_of_pytorchs_softmax_answers_as_pytorch(name, repository):
+def test_a_bundle_of_pytorchs_softmax_equals_pytorch(name, repository):
     path = DATA / f"pytorch_{name}.safetensors"
-    made = export_file(path, repository / "words", source="auto")
-    assert (made.manifest.family, made.manifest.source.format) == ("AdaptiveSoftmax", "pytorch")
-    assert all(check.passed for check in made.manifest.verification)
-    assert tuple(made.manifest.attributes["cutoffs"]) == CUTOFFS[name]
+    exported = export_file(path, repository / "words", source="auto")
+    assert (exported.manifest.family, exported.manifest.source.format) == (
+        "AdaptiveSoftmax",
+        "pytorch",
+    )
+    assert all(check.passed for check in exported.manifest.verification)
+    assert tuple(exported.manifest.attributes["cutoffs"]) == CUTOFFS[name]
 
 
 @pytest.mark.parametrize("name", ["half", "bfloat16"])
 def test_sixteen_bit_floats_are_widened(name):
-    model = load(DATA / f"pytorch_{name}.safetensors", "pytorch", Options()).model
-    whole = load(DATA / "pytorch_upstream.safetensors", "pytorch", Options()).model
+    model = load(DATA / f"pytorch_{name}.safetensors", "pytorch", SourceOptions()).model
+    whole = load(DATA / "pytorch_upstream.safetensors", "pytorch", SourceOptions()).model
     np.testing.assert_allclose(model.head.weight, whole.head.weight, rtol=1e-2)
     assert model.head.weight.dtype == np.float32
 
@@ -88,8 +95,8 @@ def test_sixteen_bit_floats_are_widened(name):
 @pytest.mark.parametrize("name", TRANSFORMER_XL)
 def test_transformer_xls_log_probs_are_reproduced_in_both_orders(name, order):
     path = DATA / f"transformer_xl_{name}.safetensors"
-    options = Options(cluster_order=order, **TRANSFORMER_XL[name])
-    expect_answers(
+    options = SourceOptions(cluster_order=order, **TRANSFORMER_XL[name])
+    assert_log_probs_of_file(
         load(path, "transformer-xl", options).model,
         path,
         "log_prob" if order == "ascending" else "reversed",
@@ -101,28 +108,28 @@ def test_a_folders_config_gives_the_cutoffs(tmp_path, cutoffs):
     path = DATA / "transformer_xl_div_1.safetensors"
     (tmp_path / "model.safetensors").write_bytes(path.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({"cutoffs": cutoffs}))
-    expect_answers(load(tmp_path, "transformer-xl", Options()).model, path)
-    assert recognise(tmp_path).source == "transformer-xl"
+    assert_log_probs_of_file(load(tmp_path, "transformer-xl", SourceOptions()).model, path)
+    assert detect_source(tmp_path).source == "transformer-xl"
 
 
 @pytest.mark.parametrize("name", ["div_1_projected", "div_2"])
-def test_what_is_tied_to_the_embedding_may_be_missing(tmp_path, name):
+def test_layers_tied_to_the_embedding_may_be_missing(tmp_path, name):
     path = DATA / f"transformer_xl_{name}.safetensors"
     renamed = {}
     for full, tensor in load_file(path).items():
         tied = full.replace("crit.out_layers", "transformer.word_emb.emb_layers")
         tied = tied.replace("crit.out_projs", "transformer.word_emb.emb_projs")
         renamed[full if full.endswith("bias") else tied] = tensor
-    if name == "div_1_projected":  # one projection for all, as the embedding has
+    if name == "div_1_projected":  # the embedding has one projection for all
         for i in range(4):
             renamed.pop(f"transformer.word_emb.emb_projs.{i}")
         shared = load_file(path)["crit.out_projs.0"]
         renamed["transformer.word_emb.emb_projs.0"] = shared
     save_file(renamed, tmp_path / "model.safetensors")
-    options = Options(**TRANSFORMER_XL[name])
+    options = SourceOptions(**TRANSFORMER_XL[name])
     model = load(tmp_path / "model.safetensors", "transformer-xl", options).model
     if name == "div_2":
-        expect_answers(model, path)
+        assert_log_probs_of_file(model, path)
     else:
         for tail in (model.head, *model.tails):
             np.testing.assert_array_equal(tail.projection, shared.T)
@@ -131,17 +138,17 @@ def test_what_is_tied_to_the_embedding_may_be_missing(tmp_path, name):
 @pytest.mark.parametrize("name", FAIRSEQ)
 def test_fairseqs_log_probs_are_reproduced(name):
     path = DATA / f"fairseq_{name}.safetensors"
-    expect_answers(load(path, "fairseq", Options()).model, path)
+    assert_log_probs_of_file(load(path, "fairseq", SourceOptions()).model, path)
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
-def test_every_file_is_recognised_for_what_it_is(path):
-    assert path.stem.startswith(recognise(path).source.replace("-", "_"))
+def test_every_file_is_detected_as_its_format(path):
+    assert path.stem.startswith(detect_source(path).source.replace("-", "_"))
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.pt")), ids=lambda path: path.stem)
-def test_a_checkpoint_is_recognised_without_pytorch(path):
-    assert recognise(path).source == "pytorch"
+def test_a_checkpoint_is_detected_without_pytorch(path):
+    assert detect_source(path).source == "pytorch"
 
 
 @pytest.mark.parametrize(
@@ -185,39 +192,41 @@ def test_a_checkpoint_is_recognised_without_pytorch(path):
         ("fairseq", "pytorch_upstream", {}, {}, r"expected tail.0.2.weight and tail.0.0.weight"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_clear_line(tmp_path, source, name, changes, options, message):
-    path = changed(tmp_path, name, **changes)
+def test_tensors_that_do_not_fit_are_refused_in_one_line(
+    tmp_path, source, name, changes, options, message
+):
+    path = write_changed_copy(tmp_path, name, **changes)
     with pytest.raises((SourceError, WeightsError), match=message) as raised:
-        load(path, source, Options(**options))
+        load(path, source, SourceOptions(**options))
     assert "\n" not in str(raised.value)
 
 
-def test_two_softmaxes_in_one_file_are_named_by_their_prefixes(tmp_path):
+def test_two_softmaxes_in_one_file_are_refused_with_their_prefixes(tmp_path):
     one = load_file(DATA / "pytorch_half.safetensors")
     both = {f"{prefix}{name}": t for prefix in ("ema.", "model.") for name, t in one.items()}
     save_file(both, tmp_path / "model.safetensors")
     with pytest.raises(SourceError, match=r"under one prefix, got 'ema.', 'model.'"):
-        load(tmp_path / "model.safetensors", "pytorch", Options())
+        load(tmp_path / "model.safetensors", "pytorch", SourceOptions())
 
 
 def test_without_pytorch_one_line_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SourceError, match=r"expected PyTorch .* pip install '\.\[pytorch\]'"):
-        load(DATA / "pytorch_bare.pt", "pytorch", Options())
+        load(DATA / "pytorch_bare.pt", "pytorch", SourceOptions())
 
 
 def test_a_folder_needs_one_weights_file(tmp_path):
     with pytest.raises(SourceError, match=r"expected a folder with a weights file"):
-        load(tmp_path, "transformer-xl", Options())
+        load(tmp_path, "transformer-xl", SourceOptions())
     for name in ("a.bin", "b.bin"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(SourceError, match=r"expected one weights file \*.bin, got a.bin, b.bin"):
-        load(tmp_path, "transformer-xl", Options())
+        load(tmp_path, "transformer-xl", SourceOptions())
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
     with pytest.raises(SourceError, match=r"expected a PyTorch checkpoint.*, got a pickle"):
-        load(path, "pytorch", Options())
+        load(path, "pytorch", SourceOptions())
     assert not Path("owned").exists()

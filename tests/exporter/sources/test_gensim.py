@@ -1,4 +1,4 @@
-"""gensim's models, of several versions: stored trees are read, and nothing of the file runs."""
+"""Tests of gensim models of several versions: stored trees are read, and no code of a file runs."""
 
 import math
 import pickle  # noqa: TID251 - written here, to be read without it
@@ -11,9 +11,9 @@ from gensim.models import Doc2Vec, FastText, Word2Vec
 from gensim.models.doc2vec import TaggedDocument
 
 from hsoftmax import bundle
-from hsoftmax.exporter import Options, SourceError, export_file
+from hsoftmax.exporter import SourceError, SourceOptions, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.exporter.sources.gensim import recognises
+from hsoftmax.exporter.sources.gensim import detect
 from hsoftmax.models import huffman_softmax
 from hsoftmax.runtime.sessions import open_session
 
@@ -22,8 +22,8 @@ SENTENCES = [[f"w{int(w)}" for w in _RNG.zipf(1.3, 12) if w < 90] for _ in range
 SETTINGS = {"hs": 1, "negative": 0, "vector_size": 12, "min_count": 1, "epochs": 3, "seed": 1}
 
 
-def wheel_data() -> Path:
-    """Models of the Lee background corpus, as gensim's own tests have them."""
+def gensim_test_data() -> Path:
+    """Return the folder with models of the Lee background corpus in gensim's own tests."""
     spec = find_spec("gensim")
     assert spec is not None
     assert spec.origin is not None
@@ -35,8 +35,8 @@ def trained():
     return Word2Vec(SENTENCES, sg=1, window=2, workers=1, **SETTINGS)
 
 
-def own_log_prob(model, word, hidden):
-    """gensim's formula: P(code 0) = sigmoid(syn1[point] . hidden)."""
+def gensim_log_prob(model, word, hidden):
+    """Return log p by gensim's formula: P(code 0) = sigmoid(syn1[point] . hidden)."""
     code, point = (model.wv.get_vecattr(word, name) for name in ("code", "point"))
     z = model.syn1[point].astype(np.float64) @ hidden
     return float(-np.logaddexp(0, -((-1.0) ** code) * z).sum())
@@ -44,20 +44,20 @@ def own_log_prob(model, word, hidden):
 
 def test_a_trained_model_gives_gensims_probabilities(tmp_path, trained):
     trained.save(str(tmp_path / "words.model"))
-    loaded = load(tmp_path / "words.model", "gensim", Options())
+    loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     assert list(loaded.labels) == trained.wv.index_to_key
     hidden = trained.wv.vectors[:5].astype(np.float64)
     full = huffman_softmax.log_probs(loaded.model, hidden)
     np.testing.assert_allclose(np.exp(full).sum(axis=1), 1)
     for row in range(5):
-        wanted = [own_log_prob(trained, word, hidden[row]) for word in loaded.labels]
-        np.testing.assert_allclose(full[row], wanted, rtol=1e-12)
+        expected = [gensim_log_prob(trained, word, hidden[row]) for word in loaded.labels]
+        np.testing.assert_allclose(full[row], expected, rtol=1e-12)
 
 
-def tabled(step: float) -> float:
-    """gensim's log sigmoid: a table of 1,000 places from -6 to 6, and 0 outside it.
+def log_sigmoid_from_table(step: float) -> float:
+    """Return gensim's log sigmoid: a table of 1,000 entries from -6 to 6, and 0 outside it.
 
-    It finds its place with whole numbers, 1000 / 6 / 2 = 83, and so a little too low.
+    gensim computes the index with integers, 1000 / 6 / 2 = 83, which is a little too low.
     """
     if not -6 < step < 6:
         return 0.0
@@ -67,7 +67,7 @@ def tabled(step: float) -> float:
 
 def test_score_is_reproduced_as_far_as_gensims_table_allows(tmp_path, trained):
     trained.save(str(tmp_path / "words.model"))
-    loaded = load(tmp_path / "words.model", "gensim", Options())
+    loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     target_of = {word: target for target, word in enumerate(loaded.labels)}
     tree = loaded.model
     for sentence in SENTENCES[:10]:
@@ -83,7 +83,7 @@ def test_score_is_reproduced_as_far_as_gensims_table_allows(tmp_path, trained):
             length = tree.lengths[target]
             z = tree.sign[target, :length] * (tree.syn1[tree.path[target, :length]] @ hidden)
             assert (abs(z) < 6).all()
-            through_table += sum(map(tabled, z))
+            through_table += sum(map(log_sigmoid_from_table, z))
             exact += huffman_softmax.target_log_prob(
                 tree, hidden[None], np.array([0]), np.array([target])
             )[0]
@@ -93,45 +93,47 @@ def test_score_is_reproduced_as_far_as_gensims_table_allows(tmp_path, trained):
         assert theirs == pytest.approx(exact, abs=0.024 * steps)
 
 
-def test_it_is_exported_with_its_words_and_needs_no_gensim_to_answer(tmp_path, trained):
+def test_a_model_is_exported_with_its_words_and_needs_no_gensim_to_run(tmp_path, trained):
     trained.save(str(tmp_path / "words.model"))
-    made = export_file(tmp_path / "words.model", tmp_path / "repository" / "words", source="gensim")
-    words = bundle.read_labels(made)
+    exported = export_file(
+        tmp_path / "words.model", tmp_path / "repository" / "words", source="gensim"
+    )
+    words = bundle.read_labels(exported)
     hidden = trained.wv.vectors[:3]
     row, target = np.zeros(4, dtype=np.int64), np.array([0, 1, 5, len(words) - 1])
     feeds = {"hidden": hidden, "row": row, "target": target}
-    got = open_session(made.path / "target_log_prob.onnx").run(None, feeds)[0]
-    wanted = [own_log_prob(trained, words[t], hidden[0].astype(np.float64)) for t in target]
-    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    actual = open_session(exported.path / "target_log_prob.onnx").run(None, feeds)[0]
+    expected = [gensim_log_prob(trained, words[t], hidden[0].astype(np.float64)) for t in target]
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [0, 10 * 1024**2])
-def test_large_arrays_lie_beside_the_file_and_are_found_there(tmp_path, trained, limit):
+def test_large_arrays_in_extra_files_are_read(tmp_path, trained, limit):
     trained.save(str(tmp_path / "words.model"), sep_limit=limit)
-    beside = tmp_path / "words.model.syn1.npy"
-    assert beside.exists() == (limit == 0)
-    loaded = load(tmp_path / "words.model", "gensim", Options())
+    extra_file = tmp_path / "words.model.syn1.npy"
+    assert extra_file.exists() == (limit == 0)
+    loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     np.testing.assert_array_equal(loaded.model.syn1, trained.syn1)
-    assert loaded.beside == ((beside,) if limit == 0 else ())
+    assert loaded.extra_files == ((extra_file,) if limit == 0 else ())
     if limit == 0:
-        made = export_file(
+        exported = export_file(
             tmp_path / "words.model", tmp_path / "repository" / "words", source="gensim"
         )
-        assert set(made.manifest.source.files) == {"words.model", beside.name}
-        beside.write_bytes(beside.read_bytes()[:-1])
+        assert set(exported.manifest.source.files) == {"words.model", extra_file.name}
+        extra_file.write_bytes(extra_file.read_bytes()[:-1])
         with pytest.raises(SourceError, match=r"expected words.model.syn1.npy .* damaged"):
-            load(tmp_path / "words.model", "gensim", Options())
-        beside.unlink()
+            load(tmp_path / "words.model", "gensim", SourceOptions())
+        extra_file.unlink()
         with pytest.raises(SourceError, match=r"expected words.model.syn1.npy beside it, got none"):
-            load(tmp_path / "words.model", "gensim", Options())
+            load(tmp_path / "words.model", "gensim", SourceOptions())
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_pickle_protocol_is_read(tmp_path, trained, protocol):
     trained.save(str(tmp_path / "words.model"), pickle_protocol=protocol)
-    loaded = load(tmp_path / "words.model", "gensim", Options())
+    loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     np.testing.assert_array_equal(loaded.model.syn1, trained.syn1)
-    assert recognises(tmp_path / "words.model") == "gensim Word2Vec model"
+    assert detect(tmp_path / "words.model") == "gensim Word2Vec model"
 
 
 def test_doc2vec_and_fasttext_models_are_read_too(tmp_path):
@@ -139,12 +141,12 @@ def test_doc2vec_and_fasttext_models_are_read_too(tmp_path):
     settings = {**SETTINGS, "workers": 1}
     for model in (Doc2Vec(documents, **settings), FastText(SENTENCES, bucket=100, **settings)):
         model.save(str(tmp_path / "some.model"))
-        loaded = load(tmp_path / "some.model", "gensim", Options())
+        loaded = load(tmp_path / "some.model", "gensim", SourceOptions())
         assert list(loaded.labels) == model.wv.index_to_key
         hidden = np.random.default_rng(1).normal(size=(1, 12))
         full = huffman_softmax.log_probs(loaded.model, hidden)[0]
-        wanted = [own_log_prob(model, word, hidden[0]) for word in loaded.labels[:20]]
-        np.testing.assert_allclose(full[:20], wanted, rtol=1e-10)
+        expected = [gensim_log_prob(model, word, hidden[0]) for word in loaded.labels[:20]]
+        np.testing.assert_allclose(full[:20], expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_models_of_old_versions_are_read_without_running_their_pickle(
     monkeypatch.setattr(pickle, "load", refuse)
     monkeypatch.setattr(pickle, "loads", refuse)
     monkeypatch.setattr(pickle, "Unpickler", refuse)
-    loaded = load(wheel_data() / name, "gensim", Options())
+    loaded = load(gensim_test_data() / name, "gensim", SourceOptions())
     assert (*loaded.model.syn1.shape, loaded.model.depth) == (nodes, hidden_size, depth)
     assert loaded.model.num_targets == nodes == len(set(loaded.labels))
     hidden = np.random.default_rng(0).normal(size=(2, hidden_size))
@@ -173,7 +175,7 @@ def test_models_of_old_versions_are_read_without_running_their_pickle(
     )
 
 
-class Evil:
+class Malicious:
     def __init__(self, witness):
         self.witness = witness
 
@@ -181,13 +183,13 @@ class Evil:
         return (Path.write_text, (self.witness, "ran"))
 
 
-def test_an_evil_model_does_not_run(tmp_path, trained):
-    trained.callbacks = (Evil(tmp_path / "witness"),)
+def test_a_malicious_model_does_not_run(tmp_path, trained):
+    trained.callbacks = (Malicious(tmp_path / "witness"),)
     try:
         trained.save(str(tmp_path / "words.model"))
     finally:
         trained.callbacks = ()
-    loaded = load(tmp_path / "words.model", "gensim", Options())
+    loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     assert loaded.model.num_targets == len(trained.wv)
     assert not (tmp_path / "witness").exists()
 
@@ -197,18 +199,18 @@ def test_other_losses_and_other_objects_are_refused_in_one_line(tmp_path, traine
     plain = Word2Vec(SENTENCES, hs=0, negative=5, min_count=1, vector_size=4, epochs=1)
     plain.save(str(path))
     with pytest.raises(SourceError, match=r"loss: expected hs=1 .*, got hs=0 with negative=5"):
-        load(path, "gensim", Options())
+        load(path, "gensim", SourceOptions())
     trained.wv.save(str(path))
     with pytest.raises(SourceError, match=r"saved whole, got gensim.models.keyedvectors.KeyedVect"):
-        load(path, "gensim", Options())
+        load(path, "gensim", SourceOptions())
     path.write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(SourceError, match=r"some.model: expected a gensim model, got a list"):
-        load(path, "gensim", Options())
-    assert recognises(path) is None
+        load(path, "gensim", SourceOptions())
+    assert detect(path) is None
     path.write_bytes(b"no pickle at all")
-    assert recognises(path) is None
+    assert detect(path) is None
     with pytest.raises(SourceError, match=r"expected a whole pickle"):
-        load(path, "gensim", Options())
+        load(path, "gensim", SourceOptions())
 
 
 @pytest.mark.parametrize(
@@ -224,13 +226,13 @@ def test_other_losses_and_other_objects_are_refused_in_one_line(tmp_path, traine
         (lambda m: m["wv"].index_to_key.append("x"), r"code: expected \d+, one a word, got \d+"),
     ],
 )
-def test_models_that_lack_something_are_refused(tmp_path, change, message):
+def test_models_with_missing_or_wrong_parts_are_refused(tmp_path, change, message):
     model = Word2Vec(SENTENCES[:50], sg=1, workers=1, **SETTINGS)
     change(model.__dict__)
     path = tmp_path / "some.model"
     path.write_bytes(pickle.dumps(model))
     with pytest.raises(ValueError, match=message) as caught:
-        load(path, "gensim", Options())
+        load(path, "gensim", SourceOptions())
     assert "\n" not in str(caught.value)
 
 
@@ -240,4 +242,4 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, trained):
     for keep in {*range(1, 300, 7), *range(300, len(content), len(content) // 40)}:
         (tmp_path / "cut.model").write_bytes(content[:keep])
         with pytest.raises(SourceError, match=r"cut.model: expected a whole pickle"):
-            load(tmp_path / "cut.model", "gensim", Options())
+            load(tmp_path / "cut.model", "gensim", SourceOptions())

@@ -1,13 +1,13 @@
-"""Binary trees as plain arrays: what is read, and what is refused in one clear line."""
+"""Tests of binary trees as plain arrays."""
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from hsoftmax import bundle
-from hsoftmax.exporter import Options, SourceError, export_file
+from hsoftmax.exporter import SourceError, SourceOptions, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.exporter.sources.huffman import recognises
+from hsoftmax.exporter.sources.huffman import detect
 from hsoftmax.models import WeightsError, huffman_softmax
 from hsoftmax.runtime.sessions import open_session
 from tests.models.strategies import hidden_for
@@ -25,38 +25,40 @@ def test_npz_and_safetensors_give_the_same_model(tmp_path, write):
     path, arrays = tmp_path / "tree.npz", tree_arrays()
     extra = {"unrelated": np.zeros(2)}
     save_file({**arrays, **extra}, path) if write is save_file else write(path, **arrays, **extra)
-    loaded = load(path, "huffman", Options())
+    loaded = load(path, "huffman", SourceOptions())
     np.testing.assert_array_equal(loaded.model.path, arrays["path"])
     np.testing.assert_array_equal(loaded.model.sign, arrays["sign"])
     np.testing.assert_array_equal(loaded.model.syn1, arrays["syn1"])
     assert loaded.labels is None
-    assert recognises(path) == "arrays syn1, path, sign of a binary tree"
+    assert detect(path) == "arrays syn1, path, sign of a binary tree"
 
 
 @pytest.mark.parametrize("compat", ["exact", "fasttext"])
 @pytest.mark.parametrize("num_targets", [1, 2, 300])
-def test_a_tree_is_exported_verified_and_answers_as_the_reference(tmp_path, compat, num_targets):
+def test_a_tree_is_exported_and_verified_and_equals_the_reference(tmp_path, compat, num_targets):
     path = tmp_path / "tree.npz"
     np.savez(path, **tree_arrays(num_targets))
     to = tmp_path / "repository" / "tree"
-    made = export_file(path, to, source="huffman", options=Options(compat=compat))
-    assert made.manifest.family == "HuffmanSoftmax"
-    assert (made.manifest.num_targets, made.manifest.num_clusters) == (num_targets, None)
-    assert made.manifest.attributes["compat"] == compat
-    assert set(made.manifest.tasks) == {"target_log_prob", "log_probs", "top_k", "sample"}
-    assert {check.task for check in made.manifest.verification} == set(made.manifest.tasks)
-    model = load(path, "huffman", Options(compat=compat)).model
+    exported = export_file(path, to, source="huffman", options=SourceOptions(compat=compat))
+    assert exported.manifest.family == "HuffmanSoftmax"
+    assert (exported.manifest.num_targets, exported.manifest.num_clusters) == (num_targets, None)
+    assert exported.manifest.attributes["compat"] == compat
+    assert set(exported.manifest.tasks) == {"target_log_prob", "log_probs", "top_k", "sample"}
+    assert {check.task for check in exported.manifest.verification} == set(exported.manifest.tasks)
+    model = load(path, "huffman", SourceOptions(compat=compat)).model
     hidden = hidden_for(model)
-    got = open_session(made.path / "log_probs.onnx").run(None, {"hidden": hidden})[0]
-    np.testing.assert_allclose(got, huffman_softmax.log_probs(model, hidden), atol=1e-5)
-    bundle.check_hashes(made)
+    actual = open_session(exported.path / "log_probs.onnx").run(None, {"hidden": hidden})[0]
+    np.testing.assert_allclose(actual, huffman_softmax.log_probs(model, hidden), atol=1e-5)
+    bundle.check_hashes(exported)
 
 
-def test_weights_are_stored_once_and_tables_are_small_beside_them(tmp_path):
+def test_weights_are_stored_once_and_tables_are_small(tmp_path):
     model = random_huffman(2000, 300)
     np.savez(tmp_path / "tree.npz", syn1=model.syn1, path=model.path, sign=model.sign)
-    made = export_file(tmp_path / "tree.npz", tmp_path / "repository" / "tree", source="huffman")
-    sizes = {name: file.size for name, file in made.manifest.files.items()}
+    exported = export_file(
+        tmp_path / "tree.npz", tmp_path / "repository" / "tree", source="huffman"
+    )
+    sizes = {name: file.size for name, file in exported.manifest.files.items()}
     assert model.syn1.nbytes < sizes.pop(bundle.WEIGHTS) < 1.3 * model.syn1.nbytes
     assert max(sizes.values()) < 64_000
 
@@ -77,13 +79,13 @@ def test_arrays_that_are_no_tree_are_refused(tmp_path, changes, message):
     path = tmp_path / "tree.npz"
     np.savez(path, **{k: v for k, v in (tree_arrays() | changes).items() if v is not None})
     with pytest.raises((SourceError, WeightsError), match=message):
-        load(path, "huffman", Options())
+        load(path, "huffman", SourceOptions())
 
 
 def test_a_wrong_number_of_targets_is_refused(tmp_path):
     np.savez(tmp_path / "tree.npz", **tree_arrays())
     with pytest.raises(SourceError, match=r"num_targets: expected 9, the rows of path, got 4"):
-        load(tmp_path / "tree.npz", "huffman", Options(num_targets=4))
+        load(tmp_path / "tree.npz", "huffman", SourceOptions(num_targets=4))
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 400, -1])
@@ -92,4 +94,4 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     np.savez(path, **tree_arrays())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(SourceError, match=r"tree.npz: expected"):
-        load(path, "huffman", Options())
+        load(path, "huffman", SourceOptions())

@@ -1,4 +1,4 @@
-"""Two levels with any clusters, any number of levels, and TheanoLM's file."""
+"""Tests of the sources `two-level`, `levels` and `theanolm`, and of format detection."""
 
 import sys
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hsoftmax.exporter import SourceError, export_file
-from hsoftmax.exporter.sources import Options, load
+from hsoftmax.exporter.sources import SourceOptions, load
 from hsoftmax.models import WeightsError, from_theano, hierarchical_softmax
 
 HIDDEN = 4
@@ -33,7 +33,7 @@ LEVELS = {
 STATES = np.random.default_rng(1).normal(size=(3, HIDDEN))
 
 
-def written(tmp_path, arrays, **changes):
+def write_file(tmp_path, arrays, **changes):
     path = tmp_path / "weights.npz"
     np.savez(path, **{k: v for k, v in (arrays | changes).items() if v is not None})
     return path
@@ -58,18 +58,18 @@ def naive_two_level(states, W1, b1, weight, bias, class_of):
     "class_of", [TWO["class_of"], np.sort(TWO["class_of"]), TWO["class_of"].astype(np.uint8)]
 )
 def test_targets_may_be_in_any_cluster_in_any_order(tmp_path, class_of):
-    path = written(tmp_path, TWO, class_of=class_of)
-    model = load(path, "two-level", Options()).model
-    wanted = naive_two_level(STATES, **(TWO | {"class_of": class_of}))
-    np.testing.assert_allclose(hierarchical_softmax.log_probs(model, STATES), wanted, atol=1e-6)
+    path = write_file(tmp_path, TWO, class_of=class_of)
+    model = load(path, "two-level", SourceOptions()).model
+    expected = naive_two_level(STATES, **(TWO | {"class_of": class_of}))
+    np.testing.assert_allclose(hierarchical_softmax.log_probs(model, STATES), expected, atol=1e-6)
     assert (model.target_rows is None) == bool((np.diff(class_of.astype(int)) >= 0).all())
 
 
 def test_contiguous_clusters_may_be_given_by_offsets(tmp_path):
-    path = written(tmp_path, TWO, class_of=None, offsets=np.array([0, 3, 4, 7]))
-    wanted = naive_two_level(STATES, **(TWO | {"class_of": np.array([0, 0, 0, 1, 2, 2, 2])}))
-    model = load(path, "auto", Options()).model
-    np.testing.assert_allclose(hierarchical_softmax.log_probs(model, STATES), wanted, atol=1e-6)
+    path = write_file(tmp_path, TWO, class_of=None, offsets=np.array([0, 3, 4, 7]))
+    expected = naive_two_level(STATES, **(TWO | {"class_of": np.array([0, 0, 0, 1, 2, 2, 2])}))
+    model = load(path, "auto", SourceOptions()).model
+    np.testing.assert_allclose(hierarchical_softmax.log_probs(model, STATES), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -94,24 +94,24 @@ def test_contiguous_clusters_may_be_given_by_offsets(tmp_path):
 )
 def test_two_levels_that_do_not_fit_are_refused(tmp_path, changes, message):
     with pytest.raises((SourceError, WeightsError), match=message):
-        load(written(tmp_path, TWO, **changes), "two-level", Options())
+        load(write_file(tmp_path, TWO, **changes), "two-level", SourceOptions())
 
 
 def test_a_wrong_number_of_targets_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"num_targets: expected 7, the rows of weight, got 6"):
-        load(written(tmp_path, TWO), "two-level", Options(num_targets=6))
+        load(write_file(tmp_path, TWO), "two-level", SourceOptions(num_targets=6))
 
 
 def test_three_levels_are_read_and_exported(tmp_path, repository):
-    path = written(tmp_path, LEVELS, target_rows=np.array([8, 0, 3, 5, 1, 2, 4, 6, 7]))
-    made = export_file(path, repository / "codes", source="auto")
-    assert made.manifest.source.format == "levels"
-    assert (made.manifest.num_targets, made.manifest.attributes["levels"]) == (9, 3)
-    assert all(check.passed for check in made.manifest.verification)
+    path = write_file(tmp_path, LEVELS, target_rows=np.array([8, 0, 3, 5, 1, 2, 4, 6, 7]))
+    exported = export_file(path, repository / "codes", source="auto")
+    assert exported.manifest.source.format == "levels"
+    assert (exported.manifest.num_targets, exported.manifest.attributes["levels"]) == (9, 3)
+    assert all(check.passed for check in exported.manifest.verification)
 
 
 def test_fewer_targets_than_rows_are_padding(tmp_path):
-    model = load(written(tmp_path, LEVELS), "levels", Options(num_targets=8)).model
+    model = load(write_file(tmp_path, LEVELS), "levels", SourceOptions(num_targets=8)).model
     assert model.num_targets == 8
     np.testing.assert_allclose(np.exp(hierarchical_softmax.log_probs(model, STATES)).sum(1), 1)
 
@@ -128,7 +128,7 @@ def test_fewer_targets_than_rows_are_padding(tmp_path):
 )
 def test_levels_that_do_not_fit_are_refused(tmp_path, changes, message):
     with pytest.raises((SourceError, WeightsError), match=message):
-        load(written(tmp_path, LEVELS, **changes), "levels", Options())
+        load(write_file(tmp_path, LEVELS, **changes), "levels", SourceOptions())
 
 
 # --- TheanoLM -----------------------------------------------------------------------------------
@@ -157,19 +157,19 @@ def theanolm(path, *, words=WORDS, classes=None, layer="output_layer", leave_out
 
 def test_theanolms_layer_is_theanos_softmax_with_the_words_as_labels(tmp_path):
     path, arrays = theanolm(tmp_path / "model.h5")
-    loaded = load(path, "auto", Options())
-    wanted = hierarchical_softmax.log_probs(from_theano(*arrays, num_targets=11), STATES)
-    np.testing.assert_array_equal(hierarchical_softmax.log_probs(loaded.model, STATES), wanted)
+    loaded = load(path, "auto", SourceOptions())
+    expected = hierarchical_softmax.log_probs(from_theano(*arrays, num_targets=11), STATES)
+    np.testing.assert_array_equal(hierarchical_softmax.log_probs(loaded.model, STATES), expected)
     assert loaded.labels == tuple(WORDS)
 
 
 def test_targets_are_classes_and_labels_follow_them(tmp_path):
     classes = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
     path, _ = theanolm(tmp_path / "model.h5", classes=classes)
-    assert load(path, "theanolm", Options()).labels == tuple(reversed(WORDS))
+    assert load(path, "theanolm", SourceOptions()).labels == tuple(reversed(WORDS))
     shared = [0, 0, *range(1, 11)]
     path, _ = theanolm(tmp_path / "model.h5", words=[*WORDS, "more"], classes=shared)
-    loaded = load(path, "theanolm", Options())
+    loaded = load(path, "theanolm", SourceOptions())
     assert (loaded.model.num_targets, loaded.labels) == (11, None)
 
 
@@ -186,23 +186,23 @@ def test_targets_are_classes_and_labels_follow_them(tmp_path):
 def test_hdf5_without_the_layer_or_of_another_size_is_one_line(tmp_path, change, message):
     path, _ = theanolm(tmp_path / "model.h5", **change)
     with pytest.raises((SourceError, WeightsError), match=message):
-        load(path, "theanolm", Options())
+        load(path, "theanolm", SourceOptions())
 
 
 def test_other_or_damaged_files_are_not_hdf5(tmp_path):
     path, _ = theanolm(tmp_path / "model.h5")
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(SourceError, match=r"expected a whole HDF5 file, got one that is damaged"):
-        load(path, "theanolm", Options())
+        load(path, "theanolm", SourceOptions())
     with pytest.raises(SourceError, match=r"expected an HDF5 file of TheanoLM's, got an? npz"):
-        load(written(tmp_path, TWO), "theanolm", Options())
+        load(write_file(tmp_path, TWO), "theanolm", SourceOptions())
 
 
 def test_without_h5py_one_line_names_the_extra(tmp_path, monkeypatch):
     path, _ = theanolm(tmp_path / "model.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(SourceError, match=r"pip install '\.\[hdf5\]'"):
-        load(path, "auto", Options())
+        load(path, "auto", SourceOptions())
 
 
 # --- auto ---------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_without_h5py_one_line_names_the_extra(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_what_auto_does_not_know_it_says_it_saw(tmp_path, content, message):
+def test_unknown_content_is_refused_with_its_description(tmp_path, content, message):
     path = tmp_path / "weights"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -230,11 +230,11 @@ def test_what_auto_does_not_know_it_says_it_saw(tmp_path, content, message):
         with path.open("wb") as file:
             np.savez(file, **content)
     with pytest.raises(SourceError, match=message) as raised:
-        load(path, "auto", Options())
+        load(path, "auto", SourceOptions())
     assert "\n" not in str(raised.value)
 
 
 def test_the_supported_formats_are_named(tmp_path):
     (tmp_path / "x").write_bytes(b"?" * 100)
     with pytest.raises(SourceError, match=r"expected weights of one of theano, .*pytorch"):
-        load(tmp_path / "x", "auto", Options())
+        load(tmp_path / "x", "auto", SourceOptions())

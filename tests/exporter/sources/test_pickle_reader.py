@@ -1,4 +1,4 @@
-"""A pickle is read as data: whatever it asks for, nothing happens."""
+"""Tests that a pickle is read as data and has no effect."""
 
 import collections
 import datetime
@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from hsoftmax.exporter import SourceError
-from hsoftmax.exporter.sources.pickle_reader import Made, Name, first_name, read_inert
+from hsoftmax.exporter.sources.pickle_reader import (
+    PickledCall,
+    PickledGlobal,
+    first_global,
+    read_pickle,
+)
 from hsoftmax.exporter.sources.pickled_arrays import numbers, objects
 
 PROTOCOLS = range(6)
@@ -21,7 +26,7 @@ class Plain:
         self.numbers, self.name = [1, 2, 3], "plain"
 
 
-class Evil:
+class Malicious:
     """Writes a file when it is unpickled."""
 
     def __init__(self, witness: Path):
@@ -31,13 +36,13 @@ class Evil:
         return (Path.write_text, (self.witness, "ran"))
 
 
-def written(path, value, protocol=4):
+def write_file(path, value, protocol=4):
     path.write_bytes(pickle.dumps(value, protocol=protocol))
     return path
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_plain_data_is_what_pickle_would_have_read(tmp_path, protocol):
+def test_plain_data_is_read_as_pickle_reads_it(tmp_path, protocol):
     value = {
         "list": [1, -2, 2**70, 1.5, None, True, False, "a\nb", "ü", [[]]],
         "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
@@ -45,15 +50,15 @@ def test_plain_data_is_what_pickle_would_have_read(tmp_path, protocol):
         "long": "x" * 300,
     }
     value["twice"] = value["list"]
-    assert read_inert(written(tmp_path / "p", value, protocol)) == value
+    assert read_pickle(write_file(tmp_path / "p", value, protocol)) == value
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_an_object_is_its_name_and_what_it_was_given(tmp_path, protocol):
-    made = read_inert(written(tmp_path / "p", Plain(), protocol))
-    assert isinstance(made, Made)
-    assert made.state == {"numbers": [1, 2, 3], "name": "plain"}
-    assert first_name(tmp_path / "p") is None or protocol >= 2
+def test_an_object_is_a_call_with_its_state(tmp_path, protocol):
+    data = read_pickle(write_file(tmp_path / "p", Plain(), protocol))
+    assert isinstance(data, PickledCall)
+    assert data.state == {"numbers": [1, 2, 3], "name": "plain"}
+    assert first_global(tmp_path / "p") is None or protocol >= 2
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -64,23 +69,23 @@ def test_arrays_of_numbers_are_read_in_every_protocol(tmp_path, protocol, dtype)
         np.asfortranarray(np.arange(6).astype(dtype).reshape(2, 3)),
         np.empty((0, 4), dtype=dtype),
     ):
-        got = numbers("x", read_inert(written(tmp_path / "p", array, protocol)))
-        np.testing.assert_array_equal(got, array)
-        assert got.dtype == array.dtype.newbyteorder("=")
+        actual = numbers("x", read_pickle(write_file(tmp_path / "p", array, protocol)))
+        np.testing.assert_array_equal(actual, array)
+        assert actual.dtype == array.dtype.newbyteorder("=")
 
 
 def test_arrays_of_objects_are_read_item_by_item(tmp_path):
     array = np.empty(3, dtype=object)
     array[:] = [np.arange(2), np.arange(3), np.arange(0)]
-    items = objects("x", read_inert(written(tmp_path / "p", array)))
+    items = objects("x", read_pickle(write_file(tmp_path / "p", array)))
     assert [numbers("x", item).tolist() for item in items] == [[0, 1], [0, 1, 2], []]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_nothing_runs(tmp_path, protocol):
+def test_no_object_of_a_pickle_is_created(tmp_path, protocol):
     witness = tmp_path / "witness"
-    made = read_inert(written(tmp_path / "p", [Evil(witness)], protocol))
-    assert isinstance(made[0], Made)
+    data = read_pickle(write_file(tmp_path / "p", [Malicious(witness)], protocol))
+    assert isinstance(data[0], PickledCall)
     assert not witness.exists()
 
 
@@ -94,27 +99,27 @@ def test_nothing_runs(tmp_path, protocol):
         b"\x80\x02cbuiltins\nexec\nX\x05\x00\x00\x00a = 1\x85\x81.",
     ],
 )
-def test_no_way_of_calling_calls(tmp_path, monkeypatch, content):
+def test_no_call_instruction_calls_a_function(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p").write_bytes(content)
-    made = read_inert(tmp_path / "p")
-    assert isinstance(made, Made)
-    assert isinstance(made.of, Name)
+    data = read_pickle(tmp_path / "p")
+    assert isinstance(data, PickledCall)
+    assert isinstance(data.function, PickledGlobal)
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
 
 
-def test_other_objects_stay_what_they_were_made_of(tmp_path):
+def test_other_objects_become_calls_with_their_content(tmp_path):
     value = {
         "ordered": collections.OrderedDict(a=1),
         "default": collections.defaultdict(list, b=[2]),
         "when": datetime.date(2020, 1, 2),
         "set": {1, 2},
     }
-    made = read_inert(written(tmp_path / "p", value))
-    assert made["ordered"].entries == {"a": 1}
-    assert made["default"].entries == {"b": [2]}
-    assert made["when"].of == Name("datetime", "date")
-    assert made["set"] == {1, 2}
+    data = read_pickle(write_file(tmp_path / "p", value))
+    assert data["ordered"].entries == {"a": 1}
+    assert data["default"].entries == {"b": [2]}
+    assert data["when"].function == PickledGlobal("datetime", "date")
+    assert data["set"] == {1, 2}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -123,19 +128,19 @@ def test_a_pickle_cut_short_anywhere_is_refused(tmp_path, protocol):
     for keep in range(len(content)):
         (tmp_path / "p").write_bytes(content[:keep])
         with pytest.raises(SourceError, match=r"^p: expected a whole pickle|empty"):
-            read_inert(tmp_path / "p")
+            read_pickle(tmp_path / "p")
 
 
-def test_damage_anywhere_gives_data_or_one_error(tmp_path):
+def test_damaged_pickles_give_data_or_one_error(tmp_path):
     content = bytearray(pickle.dumps({"a": [1, "two", np.arange(3)], "b": Plain()}, protocol=4))
     rng = np.random.default_rng(0)
     for at in range(len(content)):
         for value in {0xFF, 0x00, 0x7F, int(rng.integers(256))}:
-            changed = content.copy()
-            changed[at] = value
-            (tmp_path / "p").write_bytes(changed)
+            write_changed_copy = content.copy()
+            write_changed_copy[at] = value
+            (tmp_path / "p").write_bytes(write_changed_copy)
             with suppress(SourceError):
-                read_inert(tmp_path / "p")
+                read_pickle(tmp_path / "p")
 
 
 @pytest.mark.parametrize(
@@ -151,13 +156,13 @@ def test_damage_anywhere_gives_data_or_one_error(tmp_path):
         (b"\x80\x02}]K\x01s.", r"expected a whole pickle: .*unhashable"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(tmp_path, content, message):
+def test_instructions_that_need_more_than_the_file_are_refused(tmp_path, content, message):
     (tmp_path / "p").write_bytes(content)
     if message is None:
-        assert read_inert(tmp_path / "p") == []
+        assert read_pickle(tmp_path / "p") == []
         return
     with pytest.raises(SourceError, match=message):
-        read_inert(tmp_path / "p")
+        read_pickle(tmp_path / "p")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,7 @@ def test_what_cannot_be_followed_is_refused(tmp_path, content, message):
     ],
 )
 def test_arrays_whose_parts_do_not_fit_are_refused(tmp_path, array, change, message):
-    made = read_inert(written(tmp_path / "p", array))
-    change(made)
+    data = read_pickle(write_file(tmp_path / "p", array))
+    change(data)
     with pytest.raises(SourceError, match=message):
-        numbers("x", made)
+        numbers("x", data)

@@ -1,11 +1,11 @@
-"""Block-sparse layers: read, exported, verified and run."""
+"""Tests of block-sparse layers: reading, export, verification and results."""
 
 import numpy as np
 import pytest
 
-from hsoftmax.exporter import Options, SourceError, export_file
+from hsoftmax.exporter import SourceError, SourceOptions, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.exporter.sources.sparse_block_dot import recognises
+from hsoftmax.exporter.sources.sparse_block_dot import detect
 from hsoftmax.models import WeightsError, sparse_block_dot
 from hsoftmax.runtime.sessions import open_session
 
@@ -23,8 +23,8 @@ def weights(tmp_path):
 
 
 def test_a_layer_is_exported_and_verified_at_every_size_of_input(weights, tmp_path):
-    made = export_file(weights, tmp_path / "repository" / "layer", source="sparse-block-dot")
-    manifest = made.manifest
+    exported = export_file(weights, tmp_path / "repository" / "layer", source="sparse-block-dot")
+    manifest = exported.manifest
     assert manifest.family == "SparseBlockDot"
     assert (manifest.hidden_size, manifest.num_targets, manifest.num_clusters) == (None, None, None)
     assert list(manifest.tasks) == ["block_dot"]
@@ -35,12 +35,12 @@ def test_a_layer_is_exported_and_verified_at_every_size_of_input(weights, tmp_pa
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 4, 5, 2), (2, 30, 7, 1), (8, 3, 16, 32)])
 @pytest.mark.parametrize("windows", [(1, 1, 1), (4, 3, 2), (2, 9, 5), (0, 2, 2), (2, 0, 2)])
-def test_the_graph_is_the_formula(tmp_path, shape, windows):
+def test_the_graph_equals_the_reference(tmp_path, shape, windows):
     np.savez(tmp_path / "layer.npz", **block_arrays(shape))
-    made = export_file(
+    exported = export_file(
         tmp_path / "layer.npz", tmp_path / "repository" / "layer", source="sparse-block-dot"
     )
-    model = load(tmp_path / "layer.npz", "sparse-block-dot", Options()).model
+    model = load(tmp_path / "layer.npz", "sparse-block-dot", SourceOptions()).model
     rng = np.random.default_rng(1)
     batch, inputs, outputs = windows
     h = rng.normal(size=(batch, inputs, shape[2])).astype(np.float32)
@@ -48,16 +48,16 @@ def test_the_graph_is_the_formula(tmp_path, shape, windows):
         "input_index": rng.integers(0, shape[0], (batch, inputs)),
         "output_index": rng.integers(0, shape[1], (batch, outputs)),
     }
-    got = open_session(made.path / "block_dot.onnx").run(None, {"h": h, **index})[0]
-    wanted = sparse_block_dot.block_dot(model, h, **index)
-    assert got.shape == wanted.shape
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+    actual = open_session(exported.path / "block_dot.onnx").run(None, {"h": h, **index})[0]
+    expected = sparse_block_dot.block_dot(model, h, **index)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_it_is_recognised_by_its_arrays(weights, tmp_path):
-    assert recognises(weights) == "arrays W, b of a block-sparse layer"
+def test_a_layer_is_detected_by_its_arrays(weights, tmp_path):
+    assert detect(weights) == "arrays W, b of a block-sparse layer"
     np.savez(tmp_path / "other.npz", W=np.zeros(1))
-    assert recognises(tmp_path / "other.npz") is None
+    assert detect(tmp_path / "other.npz") is None
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, changes, message):
     arrays = {k: v for k, v in (block_arrays() | changes).items() if v is not None}
     np.savez(tmp_path / "layer.npz", **arrays)
     with pytest.raises((SourceError, WeightsError), match=message):
-        load(tmp_path / "layer.npz", "sparse-block-dot", Options())
+        load(tmp_path / "layer.npz", "sparse-block-dot", SourceOptions())

@@ -1,4 +1,4 @@
-"""Weights in fewer bits: what is stored, what it stands for, and what it costs a real model."""
+"""Tests of stored precisions: the tensors, their values, and the effect on a real model."""
 
 from pathlib import Path
 
@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from hsoftmax import bundle, models
-from hsoftmax.exporter import ExportError, Fidelity, Options, destination, export_file, export_model
-from hsoftmax.exporter.storage.layout import block_by_block
-from hsoftmax.exporter.storage.precision import in_precision
+from hsoftmax.exporter import (
+    ExportError,
+    PrecisionOptions,
+    SourceOptions,
+    export_file,
+    export_model,
+    parse_destination,
+)
+from hsoftmax.exporter.storage.layout import transpose_equal_blocks
+from hsoftmax.exporter.storage.precision import convert_precision
 from hsoftmax.models import from_theano, hierarchical_softmax
 from hsoftmax.models.storage.tensors import model_tensors
 from hsoftmax.runtime.sessions import open_session
@@ -29,33 +36,33 @@ def tensors_of(weight, offsets=None):
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory):
-    """The example's bundle in each precision."""
+    """Export the example in each precision."""
     repository = tmp_path_factory.mktemp("repository")
-    source, options = EXAMPLE / "weights.npz", Options()
+    source, options = EXAMPLE / "weights.npz", SourceOptions()
     return {
         precision: export_file(
             source,
             repository / precision,
             source="theano",
             options=options,
-            fidelity=Fidelity(precision),
+            precision_options=PrecisionOptions(precision),
         )
         for precision in PRECISIONS
     }
 
 
-def perplexity(made):
+def perplexity(exported):
     heldout = np.load(EXAMPLE / "heldout.npz")
     feeds = {"hidden": heldout["hidden"], "row": np.arange(2000), "target": heldout["target"]}
-    log_prob = open_session(made.file("target_log_prob.onnx")).run(None, feeds)[0]
+    log_prob = open_session(exported.file("target_log_prob.onnx")).run(None, feeds)[0]
     return float(np.exp(-log_prob.mean(dtype=np.float64)))
 
 
 @pytest.mark.parametrize("offsets", [[0, 40], [0, 10, 20, 30, 40], [0, 3, 22, 40]])
-def test_int8_weights_stand_for_the_trained_ones_within_half_a_step_a_row(offsets):
+def test_int8_weights_are_within_half_a_step_of_the_trained_ones(offsets):
     weight = np.random.default_rng(0).normal(size=(40, 9)) * np.logspace(-30, 4, 40)[:, None]
     tensors = tensors_of(weight, offsets)
-    stored = block_by_block(in_precision(tensors, "int8"))
+    stored = transpose_equal_blocks(convert_precision(tensors, "int8"))
     again = model_tensors(stored)
     half_step = np.abs(weight).max(axis=1, keepdims=True) / 127 / 2
     assert stored["level0.weight"].dtype == np.int8
@@ -66,20 +73,20 @@ def test_int8_weights_stand_for_the_trained_ones_within_half_a_step_a_row(offset
 
 def test_equal_blocks_are_stored_transposed():
     weight = np.arange(24).reshape(8, 3)
-    stored = block_by_block(tensors_of(weight, [0, 4, 8]))
+    stored = transpose_equal_blocks(tensors_of(weight, [0, 4, 8]))
     assert stored["level0.weight"].shape == (2, 3, 4)
     assert (stored["level0.weight"][1, :, 2] == weight[6]).all()
     assert (model_tensors(stored)["level0.weight"] == weight).all()
 
 
 def test_rows_of_zeros_and_of_tiny_numbers_are_stored():
-    again = model_tensors(in_precision(tensors_of([[0, 0], [1e-44, 0], [3e38, 1]]), "int8"))
+    again = model_tensors(convert_precision(tensors_of([[0, 0], [1e-44, 0], [3e38, 1]]), "int8"))
     np.testing.assert_allclose(again["level0.weight"], [[0, 0], [0, 0], [3e38, 0]], rtol=1e-6)
 
 
 def test_float32_rows_of_unequal_blocks_are_neither_changed_nor_copied():
     tensors = tensors_of(np.random.default_rng(0).normal(size=(4, 2)), [0, 3, 4])
-    stored = block_by_block(in_precision(tensors, "fp32"))
+    stored = transpose_equal_blocks(convert_precision(tensors, "fp32"))
     assert all(stored[name] is tensors[name] for name in tensors)
     again = model_tensors(stored)
     assert all(np.shares_memory(again[name], tensors[name]) for name in tensors)
@@ -89,14 +96,16 @@ def test_float32_rows_of_unequal_blocks_are_neither_changed_nor_copied():
 @pytest.mark.parametrize(
     ("rows", "precision", "axes"), [(8192, "fp32", 3), (8193, "fp32", 2), (8193, "int8", 3)]
 )
-def test_a_block_of_floats_too_wide_for_the_first_cache_is_stored_by_row(rows, precision, axes):
+def test_a_float_block_too_wide_for_the_l1_cache_is_stored_row_by_row(rows, precision, axes):
     tensors = tensors_of(np.arange(2 * rows).reshape(rows, 2))
-    assert block_by_block(in_precision(tensors, precision))["level0.weight"].ndim == axes
+    assert (
+        transpose_equal_blocks(convert_precision(tensors, precision))["level0.weight"].ndim == axes
+    )
 
 
 def test_half_precision_keeps_the_few_rows_of_a_top_level():
     model = from_theano(**theano_arrays(clusters=65, block=64))
-    stored = in_precision(models.to_tensors(model), "fp16")
+    stored = convert_precision(models.to_tensors(model), "fp16")
     assert stored["level0.weight"].dtype == np.float32
     assert stored["level1.weight"].dtype == np.float16
     np.testing.assert_allclose(
@@ -107,51 +116,61 @@ def test_half_precision_keeps_the_few_rows_of_a_top_level():
 @pytest.mark.parametrize("value", [65505.0, -7e4])
 def test_a_weight_beyond_half_precision_is_refused(value):
     with pytest.raises(ExportError, match=r"level0.weight: expected at most 65504 .* fp16, got"):
-        in_precision(tensors_of([[1.0], [value]]), "fp16")
+        convert_precision(tensors_of([[1.0], [value]]), "fp16")
 
 
-def test_a_family_without_a_precision_says_what_it_has(repository):
+def test_an_unsupported_precision_is_refused_with_the_supported_ones(repository):
     rng = np.random.default_rng(0)
     layers = [models.adaptive_softmax.build_projected("x", rng.normal(size=(5, 4)))] * 2
     model = models.adaptive_softmax.build(layers[0], layers[1:])
     with pytest.raises(ExportError, match="precision of AdaptiveSoftmax: expected fp32, got int8"):
-        export_model(model, destination(repository / "words"), fidelity=Fidelity("int8"))
+        export_model(
+            model,
+            parse_destination(repository / "words"),
+            precision_options=PrecisionOptions("int8"),
+        )
     assert not repository.exists()
 
 
 @pytest.mark.parametrize(("precision", "part"), [("fp16", 2), ("int8", 4)])
-def test_bytes_are_half_or_a_quarter_besides_scales(tmp_path, precision, part):
+def test_weights_take_half_or_a_quarter_of_the_bytes(tmp_path, precision, part):
     model = from_theano(**theano_arrays(clusters=100, block=100, hidden=64))
-    made = export_model(model, destination(tmp_path / "words"), fidelity=Fidelity(precision))
-    names = {t.name: t.num_bytes for t in made.manifest.tensors}
+    exported = export_model(
+        model, parse_destination(tmp_path / "words"), precision_options=PrecisionOptions(precision)
+    )
+    names = {t.name: t.num_bytes for t in exported.manifest.tensors}
     rows = model.levels[0].num_rows + model.levels[1].num_rows
     weights = sum(size for name, size in names.items() if name.endswith(".weight"))
     scales = sum(size for name, size in names.items() if name.endswith((".scale", ".zero")))
     small = model.levels[0].weight.nbytes // 2 if precision == "fp16" else 0
     assert weights == rows * 64 * 4 // part + small
     assert scales == (8 * rows if precision == "int8" else 0)
-    total = made.manifest.files[bundle.WEIGHTS].size
+    total = exported.manifest.files[bundle.WEIGHTS].size
     assert total <= weights + scales + 4 * rows + 8 * 102 + bundle.ALIGNMENT * len(names)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("padding", ["mask", "theano"])
-def test_a_bundle_reads_back_as_the_model_that_it_answers_for(repository, precision, padding):
+def test_the_graphs_of_a_bundle_equal_the_model_read_back_from_it(repository, precision, padding):
     model = from_theano(**theano_arrays(), num_targets=18, padding=padding)
-    made = export_model(model, destination(repository / "words"), fidelity=Fidelity(precision))
-    assert made.manifest.precision == precision
+    exported = export_model(
+        model,
+        parse_destination(repository / "words"),
+        precision_options=PrecisionOptions(precision),
+    )
+    assert exported.manifest.precision == precision
     again = models.from_tensors(
-        made.manifest.family, bundle.load_tensors(made), made.manifest.attributes
+        exported.manifest.family, bundle.load_tensors(exported), exported.manifest.attributes
     )
     hidden = np.round(np.random.default_rng(2).uniform(-63, 63, (3, 6))).astype(np.float32) / 63
     hidden[:, 0] = 1
-    got = open_session(made.file("log_probs.onnx")).run(None, {"hidden": hidden})[0]
-    wanted = hierarchical_softmax.log_probs(again, hidden)
-    np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-5)
+    actual = open_session(exported.file("log_probs.onnx")).run(None, {"hidden": hidden})[0]
+    expected = hierarchical_softmax.log_probs(again, hidden)
+    np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "most"), [("fp16", 0.0005), ("int8", 0.005)])
-def test_a_language_model_predicts_as_well(addresses, precision, most):
+@pytest.mark.parametrize(("precision", "max_increase"), [("fp16", 0.0005), ("int8", 0.005)])
+def test_a_language_model_keeps_its_perplexity(addresses, precision, max_increase):
     trained = perplexity(addresses["fp32"])
     assert trained == pytest.approx(75.39, abs=0.01)
-    assert perplexity(addresses[precision]) == pytest.approx(trained, rel=most)
+    assert perplexity(addresses[precision]) == pytest.approx(trained, rel=max_increase)

@@ -1,4 +1,4 @@
-"""A bundle says how far its answers are from the trained weights, and may be refused for it."""
+"""Tests of the accuracy in the manifest and of the limit on the error."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 
 from hsoftmax import bundle
 from hsoftmax.cli import run
-from hsoftmax.exporter import Fidelity, VerificationError, destination, export_model
+from hsoftmax.exporter import PrecisionOptions, VerificationError, export_model, parse_destination
 from hsoftmax.exporter.verification.accuracy import measure_accuracy
 from hsoftmax.models import from_theano, hierarchical_softmax
 from tests.exporter.conftest import theano_arrays
@@ -24,21 +24,23 @@ def export(weights, repository, *options):
     return run(["export", str(weights), "--to", str(repository / "words"), *map(str, options)])
 
 
-@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 2e-2), ("int8", 0.5)])
-def test_a_bundle_holds_its_accuracy_over_drawn_and_given_rows(
-    weights, repository, calibration, precision, most
+@pytest.mark.parametrize(
+    ("precision", "max_error"), [("fp32", 1e-5), ("fp16", 2e-2), ("int8", 0.5)]
+)
+def test_a_bundle_holds_its_accuracy_over_drawn_and_calibration_rows(
+    weights, repository, calibration, precision, max_error
 ):
     assert export(weights, repository, "--precision", precision, "--calibration", calibration) == 0
-    drawn, given = bundle.open_bundle(repository / "words" / "1").manifest.accuracy
-    assert (drawn.rows_from, given.rows_from, given.rows) == ("drawn", "calibration", 20)
-    for measured in (drawn, given):
-        assert 0 < measured.mean_error < measured.max_error < most
-        assert abs(measured.kl) < most
+    drawn, calibrated = bundle.open_bundle(repository / "words" / "1").manifest.accuracy
+    assert (drawn.rows_from, calibrated.rows_from, calibrated.rows) == ("drawn", "calibration", 20)
+    for measured in (drawn, calibrated):
+        assert 0 < measured.mean_error < measured.max_error < max_error
+        assert abs(measured.kl) < max_error
         assert 0.9 <= measured.top10_agreement <= 1
     assert (drawn.max_error > 1e-5) == (precision != "fp32")
 
 
-def test_inspect_shows_it(weights, repository, capsys):
+def test_inspect_shows_the_accuracy(weights, repository, capsys):
     export(weights, repository, "--precision", "int8")
     assert run(["inspect", str(repository / "words" / "1")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -52,7 +54,7 @@ def test_verify_passes_a_bundle_of_fewer_bits(weights, repository, capsys):
     assert "ok   log_probs, rounded logits" in capsys.readouterr().out
 
 
-def test_figures_are_those_of_the_two_distributions():
+def test_accuracy_measures_equal_their_formulas():
     model = from_theano(**theano_arrays())
     hidden = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
     other = from_theano(**theano_arrays(seed=1))
@@ -66,25 +68,29 @@ def test_figures_are_those_of_the_two_distributions():
     assert measured.top1_agreement == (p.argmax(axis=1) == q.argmax(axis=1)).mean()
 
 
-def test_targets_without_probability_agree_and_a_lost_one_is_infinitely_off():
+def test_shared_minus_infinity_is_no_error_and_a_single_one_is_the_largest():
     model = from_theano(**theano_arrays())
     model.levels[1].bias[3] = -np.inf
     hidden = np.ones((2, 6), np.float32)
-    wanted = hierarchical_softmax.log_probs(model, hidden)
-    same = measure_accuracy(model, lambda rows: wanted, hidden, "drawn")
+    expected = hierarchical_softmax.log_probs(model, hidden)
+    same = measure_accuracy(model, lambda rows: expected, hidden, "drawn")
     assert (same.max_error, same.kl) == (0, 0)
-    lost = np.where(np.arange(20) == 5, -np.inf, wanted)
+    lost = np.where(np.arange(20) == 5, -np.inf, expected)
     assert measure_accuracy(model, lambda rows: lost, hidden, "drawn").max_error > 1e38
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_bias_of_minus_infinity_stays_legal(repository, precision):
+def test_a_bias_of_minus_infinity_is_accepted(repository, precision):
     arrays = theano_arrays()
     model = from_theano(**arrays)
     model.levels[1].bias[[3, 17]] = -np.inf
-    made = export_model(model, destination(repository / "words"), fidelity=Fidelity(precision))
-    assert all(check.passed for check in made.manifest.verification)
-    assert made.manifest.accuracy[0].max_error < 0.5
+    exported = export_model(
+        model,
+        parse_destination(repository / "words"),
+        precision_options=PrecisionOptions(precision),
+    )
+    assert all(check.passed for check in exported.manifest.verification)
+    assert exported.manifest.accuracy[0].max_error < 0.5
 
 
 def test_a_bundle_that_misses_the_limit_is_refused_and_leaves_nothing(
@@ -100,11 +106,11 @@ def test_a_bundle_that_misses_the_limit_is_refused_and_leaves_nothing(
     assert export(weights, repository, "--max-error", "0.001") == 0
 
 
-def test_the_refusal_is_a_failed_verification(repository):
+def test_too_large_an_error_is_a_verification_error(repository):
     model = from_theano(**theano_arrays())
-    fidelity = Fidelity("int8", max_error=1e-6)
+    fidelity = PrecisionOptions("int8", max_error=1e-6)
     with pytest.raises(VerificationError, match="drawn rows: expected within 1e-06"):
-        export_model(model, destination(repository / "words"), fidelity=fidelity)
+        export_model(model, parse_destination(repository / "words"), precision_options=fidelity)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_the_refusal_is_a_failed_verification(repository):
     ],
     ids=["width", "vector", "empty", "integers", "nan", "huge", "text", "nothing"],
 )
-def test_calibration_rows_that_are_none_are_refused_in_one_line(
+def test_invalid_calibration_rows_are_refused_in_one_line(
     weights, repository, tmp_path, capsys, content, line
 ):
     path = tmp_path / "hidden.npy"
@@ -137,6 +143,6 @@ def test_calibration_rows_that_are_none_are_refused_in_one_line(
     "arguments",
     [("--precision", "int4"), ("--max-error", "-1"), ("--max-error", "x"), ("--calibration", "?")],
 )
-def test_a_wrong_call_exits_with_2(weights, repository, arguments, capsys):
+def test_a_wrong_option_exits_with_2(weights, repository, arguments, capsys):
     assert export(weights, repository, *arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,6 +1,6 @@
-"""`hsoftmax score --url`: the same records as from the bundle itself, from whatever a server does.
+"""`hsoftmax score --url`: the same records as from the bundle itself, and errors of the server.
 
-The server here speaks the routes as the documentation fixes them, and is the reference inside.
+The server here implements the documented routes with the NumPy reference.
 """
 
 import json
@@ -24,13 +24,13 @@ INFO = {"name": "words", "version": "3", "versions": ["3"], "digest": "d" * 64, 
         "tasks": ["target_log_prob", "log_probs", "top_k", "sample"]}  # fmt: skip
 
 
-def answer(question: str, body: dict[str, Any]) -> dict[str, Any]:
+def answer(route: str, body: dict[str, Any]) -> dict[str, Any]:
     full = REFERENCE.log_probs(make_model(), np.array(body["inputs"], dtype=np.float32))
-    if question == "probabilities":
+    if route == "probabilities":
         targets = body.get("targets") or [range(TARGETS)] * len(full)
         rows = [[full[i, t] for t in row] for i, row in enumerate(targets)]
         return {"log_probabilities": rows}
-    if question == "topk":
+    if route == "top_k":
         order = np.argsort(-full, axis=1)[:, : body["k"]]
     else:
         rng = np.random.default_rng(body["seed"])
@@ -43,13 +43,13 @@ def answer(question: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Server:
-    """What it was asked, and how often it says first that it is busy."""
+    """The state of the server: the routes requested, and how often it is still busy."""
 
     url: str = ""
     busy: int = 0
     status: int = 503
     digest: str = INFO["digest"]
-    asked: list[str] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
 
 
@@ -59,20 +59,20 @@ def server() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.give(200, INFO)
+            self.respond(200, INFO)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            question = self.path.rsplit("/", 1)[1]
-            state.asked.append(question)
+            route = self.path.rsplit("/", 1)[1]
+            state.routes.append(route)
             state.keys.add(self.headers["authorization"])
-            if len(state.asked) > 1 and state.busy:  # the first asks for the labels
+            if len(state.routes) > 1 and state.busy:  # the first asks for the labels
                 state.busy -= 1
-                self.give(state.status, {"error": "busy", "code": "overloaded"})
+                self.respond(state.status, {"error": "busy", "code": "overloaded"})
             else:
-                self.give(200, answer(question, body))
+                self.respond(200, answer(route, body))
 
-        def give(self, status: int, content: dict[str, Any]) -> None:
+        def respond(self, status: int, content: dict[str, Any]) -> None:
             data = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
@@ -85,15 +85,15 @@ def server() -> Iterator[Server]:
         def log_message(self, *args: object) -> None:
             pass
 
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    serving.daemon_threads = True
-    thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http_server.daemon_threads = True
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
     thread.start()
-    state.url = f"http://127.0.0.1:{serving.server_port}"
+    state.url = f"http://127.0.0.1:{http_server.server_port}"
     yield state
-    serving.shutdown()
+    http_server.shutdown()
     thread.join()
-    serving.server_close()
+    http_server.server_close()
 
 
 def score(server: Server, folder: Path, task: str, *options: str, rows=None) -> list[dict]:
@@ -106,7 +106,7 @@ def score(server: Server, folder: Path, task: str, *options: str, rows=None) -> 
     return read(output) if code == 0 else []
 
 
-def test_the_log_probabilities_are_the_references(server, tmp_path):
+def test_log_probabilities_equal_the_reference(server, tmp_path):
     rows = make_rows(11)
     rows[4]["target"] = "étoile"
     rows[6]["target"] = "unheard"
@@ -119,7 +119,7 @@ def test_the_log_probabilities_are_the_references(server, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["probabilities", "log_probs", "top_k", "sample", "perplexity"])
-def test_every_task_goes_over_http(server, tmp_path, task):
+def test_every_task_works_over_http(server, tmp_path, task):
     got = score(server, tmp_path, task, "--k", "3", "--num-samples", "2")
     assert [record["id"] for record in got] == list(range(11))
     assert not any("error" in record for record in got)
@@ -128,13 +128,13 @@ def test_every_task_goes_over_http(server, tmp_path, task):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_asked_again_after_as_long_as_it_says(server, tmp_path, status):
+def test_a_busy_server_gets_the_request_again(server, tmp_path, status):
     server.busy, server.status = 3, status
     assert len(score(server, tmp_path, "log_probs")) == 11
-    assert len(server.asked) == 1 + 3 + 3
+    assert len(server.routes) == 1 + 3 + 3
 
 
-def test_any_other_error_ends_the_job_in_one_line(server, tmp_path, capsys):
+def test_any_other_error_ends_the_job_with_one_line(server, tmp_path, capsys):
     server.busy, server.status = 1, 400
     assert score(server, tmp_path, "log_probs", "--threads", "1") == []
     error = capsys.readouterr().err
@@ -143,26 +143,26 @@ def test_any_other_error_ends_the_job_in_one_line(server, tmp_path, capsys):
     assert score(server, tmp_path, "log_probs", "--resume")
 
 
-def test_answers_of_another_bundle_are_refused(server, tmp_path, capsys):
+def test_a_response_of_another_bundle_is_an_error(server, tmp_path, capsys):
     server.digest = "e" * 64
     assert score(server, tmp_path, "log_probs") == []
     assert "expected answers of bundle dddddddddddd" in capsys.readouterr().err
 
 
-def test_the_key_is_sent(server, tmp_path):
+def test_the_api_key_is_sent(server, tmp_path):
     score(server, tmp_path, "log_probs", "--key", "secret")
     assert server.keys >= {"Bearer secret"}
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "file:///etc"])
-def test_what_is_no_url_of_a_server_is_a_wrong_call(tmp_path, capsys, url):
+def test_an_invalid_url_is_a_wrong_call(tmp_path, capsys, url):
     source = write(tmp_path / "in.ndjson", make_rows(1))
     arguments = ["words", str(source), str(tmp_path / "out.ndjson"), "--task", "top_k"]
     assert run(["score", *arguments, "--url", url]) == 2
     assert f"url: expected http:// or https:// and a host, got {url}" in capsys.readouterr().err
 
 
-def test_no_server_is_one_line(tmp_path, capsys):
+def test_a_missing_server_is_a_one_line_error(tmp_path, capsys):
     path = write(tmp_path / "in.ndjson", make_rows(2))
     arguments = ["score", "words", str(path), str(tmp_path / "o.csv"), "--task", "top_k"]
     assert run([*arguments, "--url", "http://127.0.0.1:9"]) == 1

@@ -1,4 +1,4 @@
-"""Shards become one output while others are still made: whole and in order, or nothing at all."""
+"""Shards are assembled while others are still made, whole and in order, or not at all."""
 
 import hashlib
 import threading
@@ -6,95 +6,97 @@ from dataclasses import replace
 
 import pytest
 
-from hsoftmax.scoring import ScoringError, SpoiledShard, Task, find_format, workspace_of
-from hsoftmax.scoring.formats import Layout, Position
-from hsoftmax.scoring.job.assembly import Assembly, put_together
+from hsoftmax.scoring import CorruptShard, ScoringError, Task, find_format, workspace_path
+from hsoftmax.scoring.formats import Position, RecordSchema
+from hsoftmax.scoring.job.assembly import Assembler, assemble_output
 from hsoftmax.scoring.job.checkpoint import Shard
-from hsoftmax.scoring.job.output import Delivery
-from hsoftmax.scoring.job.workspace import hold
+from hsoftmax.scoring.job.output import OutputSpec
+from hsoftmax.scoring.job.workspace import lock_workspace
 
 LINES = [b'{"id":%d}\n' % i * 1000 for i in range(5)]
 
 
 @pytest.fixture(params=["out.ndjson", "out"])
-def delivery(request, tmp_path):
+def output_spec(request, tmp_path):
     output = tmp_path / request.param
-    layout = Layout((), "int64", 1)
-    return Delivery(output, find_format(tmp_path / "any.ndjson"), layout, Task("sample"), "words")
+    record_schema = RecordSchema((), "int64", 1)
+    return OutputSpec(
+        output, find_format(tmp_path / "any.ndjson"), record_schema, Task("sample"), "words"
+    )
 
 
 @pytest.fixture
-def workspace(delivery):
-    with hold(delivery.output) as workspace:
+def workspace(output_spec):
+    with lock_workspace(output_spec.path) as workspace:
         yield workspace
 
 
 def shard(workspace, number):
-    """One that is in its place."""
+    """Writes and returns a committed shard."""
     workspace.shard(number).write_bytes(LINES[number])
     sha256 = hashlib.sha256(LINES[number]).hexdigest()
     return Shard(number, 1000, 1000, 0, len(LINES[number]), sha256, Position(0, 0, 1))
 
 
-def content(delivery):
-    """What lies aside, of a folder that of its files one after another."""
-    aside = workspace_of(delivery.output) / "assembled.tmp"
-    files = sorted(aside.iterdir()) if aside.is_dir() else [aside]
+def content(output_spec):
+    """Returns the bytes of the temporary output; of a folder, its files one after another."""
+    temp_path = workspace_path(output_spec.path) / "assembled.tmp"
+    files = sorted(temp_path.iterdir()) if temp_path.is_dir() else [temp_path]
     return b"".join(path.read_bytes() for path in files)
 
 
-def test_shards_are_taken_as_they_come(delivery, workspace):
-    with Assembly(delivery, workspace) as assembly:
+def test_shards_are_assembled_as_they_are_added(output_spec, workspace):
+    with Assembler(output_spec, workspace) as assembler:
         for number in range(5):
-            assembly.add(shard(workspace, number))
-        sha256 = assembly.result()
-    assert content(delivery) == b"".join(LINES)
+            assembler.add(shard(workspace, number))
+        sha256 = assembler.result()
+    assert content(output_spec) == b"".join(LINES)
     assert sha256 == hashlib.sha256(b"".join(LINES)).hexdigest()
 
 
-def test_none_at_all_is_an_empty_output(delivery, workspace):
-    assert put_together(delivery, workspace, []) == hashlib.sha256().hexdigest()
-    assert content(delivery) == b""
+def test_no_shards_give_an_empty_output(output_spec, workspace):
+    assert assemble_output(output_spec, workspace, []) == hashlib.sha256().hexdigest()
+    assert content(output_spec) == b""
 
 
-def test_what_was_left_before_is_written_over(delivery, workspace):
+def test_an_earlier_temporary_output_is_overwritten(output_spec, workspace):
     for count in (3, 2):
         shards = [shard(workspace, number) for number in range(count)]
-        put_together(delivery, workspace, shards)
-        assert content(delivery) == b"".join(LINES[:count])
+        assemble_output(output_spec, workspace, shards)
+        assert content(output_spec) == b"".join(LINES[:count])
 
 
-def test_who_leaves_early_does_not_wait_for_the_rest(delivery, workspace):
-    with Assembly(delivery, workspace) as assembly:
-        assembly.add(shard(workspace, 0))
+def test_leaving_the_block_early_cancels_the_assembly(output_spec, workspace):
+    with Assembler(output_spec, workspace) as assembler:
+        assembler.add(shard(workspace, 0))
     with pytest.raises(ScoringError, match="was left"):
-        assembly.result()
+        assembler.result()
 
 
-def test_a_spoilt_shard_is_named_at_one_of_the_next(delivery, workspace):
-    first, spoilt = shard(workspace, 0), shard(workspace, 1)
+def test_a_later_add_raises_for_a_corrupt_shard(output_spec, workspace):
+    first, corrupt = shard(workspace, 0), shard(workspace, 1)
     workspace.shard(1).write_bytes(b"else")
 
-    def add_for_ever(assembly):
-        assembly.add(first)
-        assembly.add(spoilt)
+    def add_endlessly(assembler):
+        assembler.add(first)
+        assembler.add(corrupt)
         while True:
-            assembly.add(first)
+            assembler.add(first)
 
     with (
-        Assembly(delivery, workspace) as assembly,
-        pytest.raises(SpoiledShard, match="shard-00000001: expected SHA-256") as raised,
+        Assembler(output_spec, workspace) as assembler,
+        pytest.raises(CorruptShard, match="shard-00000001: expected SHA-256") as raised,
     ):
-        add_for_ever(assembly)
+        add_endlessly(assembler)
     assert raised.value.number == 1
 
 
-def test_who_waits_may_give_up_at_any_write(delivery, workspace):
-    begun = threading.Event()
+def test_on_wait_can_cancel_during_a_write(output_spec, workspace):
+    writing = threading.Event()
 
-    def slow(shards, to, layout):
+    def endless(shards, to, record_schema):
         for _ in shards:
-            begun.set()
+            writing.set()
             while True:
                 to.write(b"x")
 
@@ -102,11 +104,11 @@ def test_who_waits_may_give_up_at_any_write(delivery, workspace):
         pass
 
     def stop():
-        begun.wait()
+        writing.wait()
         raise Stop
 
-    delivery = replace(delivery, format=replace(delivery.format, assemble=slow))
-    with Assembly(delivery, workspace) as assembly:
-        assembly.add(shard(workspace, 0))
+    output_spec = replace(output_spec, format=replace(output_spec.format, assemble=endless))
+    with Assembler(output_spec, workspace) as assembler:
+        assembler.add(shard(workspace, 0))
         with pytest.raises(Stop):
-            assembly.result(stop)
+            assembler.result(stop)

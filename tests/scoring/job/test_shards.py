@@ -1,4 +1,4 @@
-"""Where shards begin is found without reading rows, and is where reading would have come to."""
+"""Shard ranges, found without parsing rows, begin where reading the rows arrives."""
 
 import os
 from contextlib import closing
@@ -9,29 +9,29 @@ import pytest
 from hsoftmax.scoring import (
     Columns,
     ScoringError,
-    Start,
+    ShardStart,
     Task,
-    cuts,
+    build_job_spec,
     find_format,
     find_inputs,
-    make_order,
     open_inputs,
+    shard_ranges,
 )
 from tests.scoring.conftest import FORMATS, make_rows, table, write
 
 
 @pytest.fixture
-def open_order(facts, tmp_path):
-    """An order over whatever is in a folder, with shards of seven rows."""
+def open_job_spec(bundle_info, tmp_path):
+    """Returns a function that opens a folder as a job with shards of seven rows."""
 
-    def open_order(folder):
-        source = open_inputs(find_inputs(folder), Columns(), facts)
-        return make_order(
-            source, tmp_path / "out.ndjson", find_format(tmp_path / "out.ndjson"), facts,
+    def open_job_spec(folder):
+        reader = open_inputs(find_inputs(folder), Columns(), bundle_info)
+        return build_job_spec(
+            reader, tmp_path / "out.ndjson", find_format(tmp_path / "out.ndjson"), bundle_info,
             Task("target_log_prob"), columns=Columns(), batch=3, shard_rows=7,
         )  # fmt: skip
 
-    return open_order
+    return open_job_spec
 
 
 @pytest.fixture
@@ -40,73 +40,76 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
-def found(order, start=None):
-    start = start or Start(0, 0, order.source.begin())
-    return [(c.start.shard, c.start.first_row, c.rows) for c in cuts(order, start)]
+def ranges(spec, start=None):
+    start = start or ShardStart(0, 0, spec.reader.begin())
+    return [(c.start.shard, c.start.first_row, c.rows) for c in shard_ranges(spec, start)]
 
 
-def ids_from(order, position):
-    """The ids of all rows from here on."""
+def ids_from(spec, position):
+    """Returns the ids of all rows from a position on."""
     ids = []
-    while (block := order.source.read(position, 100)) is not None:
-        ids += order.source.parse(block, order.reading).ids
-        position = block.end
+    while (raw_batch := spec.reader.read(position, 100)) is not None:
+        ids += spec.reader.parse(raw_batch, spec.requirements).ids
+        position = raw_batch.end
     return [int(id) for id in ids]
 
 
 @pytest.mark.parametrize("of", FORMATS)
-def test_reading_goes_on_where_a_shard_begins(open_order, folder, of):
+def test_reading_can_start_at_any_shard(open_job_spec, folder, of):
     rows = make_rows(25)
     write(folder / f"a.{of}", rows[:11])
     write(folder / f"b.{of}", rows[11:14])
     write(folder / f"c.{of}", rows[14:])
-    order = open_order(folder)
-    with closing(order.source):
-        assert found(order) == [(0, 0, 7), (1, 7, 7), (2, 14, 7), (3, 21, 4)]
-        for cut in cuts(order, Start(0, 0, order.source.begin())):
-            ids = ids_from(order, cut.start.position)
-            assert ids == list(range(cut.start.first_row, 25))
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        assert ranges(spec) == [(0, 0, 7), (1, 7, 7), (2, 14, 7), (3, 21, 4)]
+        for shard_range in shard_ranges(spec, ShardStart(0, 0, spec.reader.begin())):
+            ids = ids_from(spec, shard_range.start.position)
+            assert ids == list(range(shard_range.start.first_row, 25))
 
 
 @pytest.mark.parametrize("of", FORMATS)
-def test_from_the_middle_only_the_rest_is_found(open_order, folder, of):
+def test_ranges_from_a_later_start_are_the_remaining_ones(open_job_spec, folder, of):
     write(folder / f"a.{of}", make_rows(25))
-    order = open_order(folder)
-    with closing(order.source):
-        third = [cut.start for cut in cuts(order, Start(0, 0, order.source.begin()))][2]
-        assert found(order, third) == [(2, 14, 7), (3, 21, 4)]
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        first = ShardStart(0, 0, spec.reader.begin())
+        starts = [shard_range.start for shard_range in shard_ranges(spec, first)]
+        assert ranges(spec, starts[2]) == [(2, 14, 7), (3, 21, 4)]
 
 
-def test_a_stream_of_arrow_is_read_on_from_a_shard_too(open_order, folder):
-    made = table(make_rows(25))
-    with pa.ipc.new_stream(folder / "a.arrow", made.schema) as writer:
-        writer.write_table(made, max_chunksize=4)
-    order = open_order(folder)
-    with closing(order.source):
-        for cut in cuts(order, Start(0, 0, order.source.begin())):
-            assert ids_from(order, cut.start.position) == list(range(cut.start.first_row, 25))
+def test_an_arrow_stream_file_can_be_read_from_any_shard(open_job_spec, folder):
+    rows = table(make_rows(25))
+    with pa.ipc.new_stream(folder / "a.arrow", rows.schema) as writer:
+        writer.write_table(rows, max_chunksize=4)
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        for shard_range in shard_ranges(spec, ShardStart(0, 0, spec.reader.begin())):
+            assert ids_from(spec, shard_range.start.position) == list(
+                range(shard_range.start.first_row, 25)
+            )
 
 
-def test_a_line_too_long_to_hold_is_a_row(open_order, folder, monkeypatch):
-    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.LONGEST_LINE", 50)
+def test_a_too_long_line_counts_as_a_row(open_job_spec, folder, monkeypatch):
+    monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.MAX_LINE_BYTES", 50)
     write(folder / "a.ndjson", make_rows(9))
-    order = open_order(folder)
-    with closing(order.source):
-        assert found(order) == [(0, 0, 7), (1, 7, 2)]
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        assert ranges(spec) == [(0, 0, 7), (1, 7, 2)]
 
 
-def test_nothing_has_no_shards(open_order, folder):
+def test_an_empty_input_has_no_shards(open_job_spec, folder):
     (folder / "a.ndjson").write_bytes(b"")
-    order = open_order(folder)
-    with closing(order.source):
-        assert found(order) == []
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        assert ranges(spec) == []
 
 
-def test_an_array_that_is_cut_short_while_it_is_read_is_said(open_order, folder):
+def test_an_array_truncated_while_it_is_read_is_an_error(open_job_spec, folder):
     path = write(folder / "a.npy", make_rows(25))
-    order = open_order(folder)
-    with closing(order.source):
-        block = order.source.read(order.source.begin(), 25)
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        raw_batch = spec.reader.read(spec.reader.begin(), 25)
         os.truncate(path, path.stat().st_size - 1)
         with pytest.raises(ScoringError, match="npy: expected as many rows as when"):
-            order.source.parse(block, order.reading)
+            spec.reader.parse(raw_batch, spec.requirements)

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from hsoftmax.service.api.openapi import error_codes
-from hsoftmax.service.inference.operations import QUESTIONS
+from hsoftmax.service.inference.operations import OPERATIONS
 from tests.service.conftest import HIDDEN
 
 ROW = [0.5] * HIDDEN
 QUERIES = {
     "probabilities": [{"targets": [1]}, {"targets": [[1, 2]]}, {}, {"log": True}],
-    "topk": [{}, {"k": 2, "log": True}],
+    "top_k": [{}, {"k": 2, "log": True}],
     "clusters": [{}, {"log": True}],
     "sample": [{}, {"num_samples": 3, "log": True}],
 }
@@ -24,15 +24,15 @@ def document(client):
 
 
 def test_the_document_has_every_route(document):
-    questions = {f"/v1/models/{{name}}/{question.name}": {"post"} for question in QUESTIONS}
-    looks = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
-    wanted = questions | {path: {"get"} for path in looks}
-    wanted |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
-    wanted |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
-    wanted |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
-    for change in ("reload", "unload", "score"):
-        wanted[f"/v1/models/{{name}}/{change}"] = {"post"}
-    assert {path: set(methods) for path, methods in document["paths"].items()} == wanted
+    operations = {f"/v1/models/{{name}}/{operation.name}": {"post"} for operation in OPERATIONS}
+    reads = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
+    expected = operations | {path: {"get"} for path in reads}
+    expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
+    expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
+    expected |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
+    for change in ("reload", "unload", "score", "topk"):
+        expected[f"/v1/models/{{name}}/{change}"] = {"post"}
+    assert {path: set(methods) for path, methods in document["paths"].items()} == expected
 
 
 def test_every_error_of_every_route_is_of_the_one_shape(document):
@@ -57,18 +57,18 @@ def test_every_reference_in_the_document_leads_somewhere(document):
 
 
 @pytest.mark.parametrize(
-    "question", [q for q in QUESTIONS if q.name in QUERIES], ids=lambda question: question.name
+    "operation", [q for q in OPERATIONS if q.name in QUERIES], ids=lambda operation: operation.name
 )
-def test_answers_are_as_documented(ask, question):
-    for query in QUERIES[question.name]:
-        answer = ask(question.name, inputs=[ROW, ROW] if not query else [ROW], **query)
-        told = msgspec.convert(answer, question.answer)
+def test_answers_are_as_documented(ask, operation):
+    for query in QUERIES[operation.name]:
+        answer = ask(operation.name, inputs=[ROW, ROW] if not query else [ROW], **query)
+        told = msgspec.convert(answer, operation.response)
         assert msgspec.to_builtins(told) == answer
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
-def test_examples_are_valid_queries(question):
-    assert msgspec.convert(question.example, question.query)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_examples_are_valid_queries(operation):
+    assert msgspec.convert(operation.example, operation.query)
 
 
 @pytest.mark.parametrize("url", ["/", "/docs"])
@@ -91,21 +91,21 @@ def test_docs_have_their_script_and_ask_no_validator(client):
 
 def test_metrics_count_requests_rows_and_blocks(client):
     before = numbers(client)
-    client.post("/v1/models/words/topk", json={"inputs": [ROW, ROW], "k": 2})
-    client.post("/v1/models/words/topk", json={"inputs": [ROW], "k": 0})
-    client.post("/v1/models/nonesuch/topk", json={})
+    client.post("/v1/models/words/top_k", json={"inputs": [ROW, ROW], "k": 2})
+    client.post("/v1/models/words/top_k", json={"inputs": [ROW], "k": 0})
+    client.post("/v1/models/nonesuch/top_k", json={})
     client.get("/nowhere")
-    route = 'model="words",route="/v1/models/{name}/topk"'
+    route = 'model="words",route="/v1/models/{name}/top_k"'
     after = numbers(client)
 
     def grew(name: str) -> float:
         return after[name] - before.get(name, 0)
 
     requests = 'hsoftmax_requests_total{code="%s",model="%s",route="%s",status="%s"}'
-    topk = "/v1/models/{name}/topk"
-    assert grew(requests % ("ok", "words", topk, 200)) == 1
-    assert grew(requests % ("invalid_query", "words", topk, 422)) == 1
-    assert grew(requests % ("unknown_bundle", "", topk, 404)) == 1
+    top_k = "/v1/models/{name}/top_k"
+    assert grew(requests % ("ok", "words", top_k, 200)) == 1
+    assert grew(requests % ("invalid_query", "words", top_k, 422)) == 1
+    assert grew(requests % ("unknown_bundle", "", top_k, 404)) == 1
     assert grew(requests % ("not_found", "", "unmatched", 404)) == 1
     assert grew(f"hsoftmax_rows_total{{{route}}}") == 2
     assert grew(f"hsoftmax_compute_seconds_count{{{route}}}") == 1
@@ -116,11 +116,11 @@ def test_metrics_count_requests_rows_and_blocks(client):
 
 def test_metrics_name_every_bundle(client):
     digest = client.get("/v1/models/words").json()["digest"]
-    wanted = (
+    expected = (
         f'hsoftmax_bundle_info{{device="cpu",digest="{digest}",'
         'family="HierarchicalSoftmax",model="words",version="2"}'
     )
-    assert numbers(client)[wanted] == 1
+    assert numbers(client)[expected] == 1
 
 
 def numbers(client) -> dict[str, float]:

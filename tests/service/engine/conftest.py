@@ -1,4 +1,4 @@
-"""An engine around graphs that are held until they are let go."""
+"""An engine around fake graphs, whose runs a test holds and releases."""
 
 import asyncio
 import queue
@@ -12,7 +12,7 @@ import pytest
 from hsoftmax.bundle import Graph, Port
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Session
-from hsoftmax.service.engine import Bounds, Call, Engine, Outputs, Priority
+from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority, QueueLimits
 from hsoftmax.service.logging import json_log
 
 PATIENCE = 10  # seconds that a test waits before it fails
@@ -30,7 +30,13 @@ _INPUTS = {
 
 
 class Held:
-    """A runtime whose runs wait for `go`, once `hold` has been called; poison makes them fail."""
+    """A fake runtime. After `hold`, each run waits for a permit from `go`.
+
+    Attributes:
+        ran: the feeds of each run
+        poison: a value of `hidden` that makes a run fail with `error`
+        deaf: True if runs ignore that they are terminated
+    """
 
     def __init__(self, task: str) -> None:
         self.task = task
@@ -45,16 +51,20 @@ class Held:
         self._held = False
 
     def hold(self) -> None:
+        """Make the next runs wait."""
         self._held = True
 
     def go(self, runs: int = 1) -> None:
+        """Release so many runs."""
         self._permits.release(runs)
 
     def let_all_go(self) -> None:
+        """Release all runs, the later ones too."""
         self._held = False
         self.go(1000)
 
     def run(self, names, feeds, options=None) -> list[Array]:
+        """Run the fake graph, as ONNX Runtime does."""
         self.ran.append(dict(feeds))
         self.threads.append(threading.current_thread().name)
         self.started.put(None)
@@ -67,7 +77,7 @@ class Held:
         return [self._result(feeds)]
 
     def _result(self, feeds) -> Array:
-        """What depends on everything that a merge could mix up."""
+        """Outputs that depend on every input which a wrong merge could mix up."""
         sums = feeds["hidden"].sum(axis=1)
         if self.task == "target_log_prob":
             return sums[feeds["row"]] * 1000 + feeds["target"]
@@ -80,39 +90,43 @@ class Held:
         await asyncio.to_thread(self.started.get, True, PATIENCE)
 
 
-class Tallied:
-    """What an engine counted."""
+class FakeMetrics:
+    """Records the metrics of an engine."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int, int]] = []
         self.why: Counter[str] = Counter()
 
     def batch(self, lane: str, rows: int, requests: int) -> None:
+        """Record a batch."""
         self.batches.append((str(lane), rows, requests))
 
-    def given_up(self, lane: str, why: str) -> None:
+    def unanswered(self, lane: str, why: str) -> None:
+        """Record a request that was rejected, cancelled or expired."""
         self.why[why] += 1
 
 
 def held(task: str = "log_probs") -> Session:
+    """A session of a task whose runtime is held."""
     graph = Graph(file="fake.onnx", inputs=_INPUTS[task], outputs=_INPUTS[task][:1])
     return Session(task, graph, Held(task))
 
 
-def rows(session: Session, *values: float, work: int = 2**22, **told) -> Call:
-    """A row of [value, 0] for each value."""
+def rows(session: Session, *values: float, cost: int = 2**22, **told) -> GraphCall:
+    """A call with a row of [value, 0] for each value."""
     hidden = np.array([[value, 0] for value in values], dtype=np.float32)
     feeds = {"hidden": hidden, **{name: told.pop(name) for name in ("k",) if name in told}}
-    return Call(session, feeds, len(values), work * len(values), **told)
+    return GraphCall(session, feeds, len(values), cost * len(values), **told)
 
 
-def pairs(session: Session, values, row, target, work: int = 2**22, **told) -> Call:
+def pairs(session: Session, values, row, target, cost: int = 2**22, **told) -> GraphCall:
+    """A call of target_log_prob with these pairs."""
     feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
-    return Call(session, feeds, len(values), work * len(row), **told)
+    return GraphCall(session, feeds, len(values), cost * len(row), **told)
 
 
-async def begun(engine: Engine, call: Call) -> "asyncio.Future[Outputs]":
-    """The call, which runs now and is held, so that what comes after it waits."""
+async def begun(engine: Engine, call: GraphCall) -> "asyncio.Future[GraphResult]":
+    """Submit a call whose run is held, so that later calls wait behind it."""
     call.session.runtime.hold()
     running = engine.submit(call)
     await call.session.runtime.begun()
@@ -120,26 +134,27 @@ async def begun(engine: Engine, call: Call) -> "asyncio.Future[Outputs]":
 
 
 def urgent(low: bool = False) -> dict[str, Priority]:
+    """Arguments of a call with high or low priority."""
     return {"priority": Priority.BATCH if low else Priority.INTERACTIVE}
 
 
 @pytest.fixture
-def tally() -> Tallied:
-    return Tallied()
+def metrics() -> FakeMetrics:
+    return FakeMetrics()
 
 
 @pytest.fixture
-def start(tally) -> Callable[..., Engine]:
+def start(metrics) -> Callable[..., Engine]:
     engines = []
 
     def start(
         threads: int = 1,
-        bounds: Bounds = Bounds(1000, 10**6, 10**9),  # noqa: B008  it is frozen
+        limits: QueueLimits = QueueLimits(1000, 10**6, 10**9),  # noqa: B008  it is frozen
         timeout: float = 60.0,
         **told,
     ) -> Engine:
         log = json_log("error")
-        engines.append(Engine(threads, log, tally, bounds=bounds, timeout=timeout, **told))
+        engines.append(Engine(threads, log, metrics, limits=limits, timeout=timeout, **told))
         return engines[-1]
 
     yield start

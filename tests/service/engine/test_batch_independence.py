@@ -1,4 +1,4 @@
-"""Answers of a real bundle do not depend on the batch that they rode in."""
+"""The results of a real bundle do not depend on the batch that a call is in."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 
 from hsoftmax.bundle import open_bundle
 from hsoftmax.runtime.sessions import choose_device, open_sessions
-from hsoftmax.service.engine import Call
+from hsoftmax.service.engine import GraphCall
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE
 
 
@@ -16,7 +16,7 @@ def sessions(repository):
     return open_sessions(open_bundle(repository / "words" / "2"), choose_device("cpu", 1))
 
 
-def _call(session, rng, rows: int) -> Call:
+def _call(session, rng, rows: int) -> GraphCall:
     hidden = (rng.normal(size=(rows, HIDDEN)) * rng.choice([0.1, 1, 30])).astype(np.float32)
     count = int(rng.integers(1, 6))
     more = {
@@ -28,13 +28,14 @@ def _call(session, rng, rows: int) -> Call:
         "sample": {"noise": rng.random((rows, 4, 2), dtype=np.float32)},
     }
     feeds = {"hidden": hidden, **more.get(session.task, {})}
-    return Call(session, feeds, rows, work=2**23 * rows)  # some fit in a batch, some are sliced
+    # Some fit in a batch, some are sliced.
+    return GraphCall(session, feeds, rows, cost=2**23 * rows)
 
 
 @pytest.mark.parametrize(
     "task", ["target_log_prob", "log_probs", "top_k", "cluster_log_probs", "sample"]
 )
-def test_alone_in_a_batch_and_in_slices(engine, sessions, task, tally):
+def test_alone_in_a_batch_and_in_slices(engine, sessions, task, metrics):
     rng = np.random.default_rng(4)
     session = sessions[task]
     calls = [_call(session, rng, int(rows)) for rows in rng.integers(1, 40, size=60)]
@@ -50,4 +51,4 @@ def test_alone_in_a_batch_and_in_slices(engine, sessions, task, tally):
             else:
                 assert np.array_equal(got, wanted), name
     if task == "top_k":  # its budget takes many in a batch
-        assert max(requests for _, _, requests in tally.batches) > 1
+        assert max(requests for _, _, requests in metrics.batches) > 1

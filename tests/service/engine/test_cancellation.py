@@ -1,4 +1,4 @@
-"""Who leaves takes his work with him, and nobody else's."""
+"""A client that disconnects cancels its own call, and no other call."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from .conftest import begun, held, rows
 
 
 async def batched(engine, session, *values) -> list[asyncio.Future]:
-    """Calls that are one batch, which runs now and is held."""
+    """Calls that form one batch, which runs and is held."""
     first = await begun(engine, rows(session, 0.0))
     futures = [engine.submit(rows(session, v)) for v in values]
     session.runtime.go()
@@ -17,7 +17,7 @@ async def batched(engine, session, *values) -> list[asyncio.Future]:
     return futures
 
 
-def test_a_cancelled_member_of_a_batch_leaves_the_others_alone(engine, tally):
+def test_a_cancelled_member_of_a_batch_leaves_the_others_alone(engine, metrics):
     session = held()
 
     async def main() -> list:
@@ -30,10 +30,10 @@ def test_a_cancelled_member_of_a_batch_leaves_the_others_alone(engine, tally):
 
     assert [one.arrays[0].tolist() for one in asyncio.run(main())] == [[2], [3], [4]]
     assert not session.runtime.terminated.is_set()
-    assert tally.why == {"cancelled": 1}
+    assert metrics.why == {"cancelled": 1}
 
 
-def test_what_is_cancelled_in_the_queue_is_never_run_and_frees_its_room(engine):
+def test_a_call_cancelled_in_the_queue_is_never_run_and_frees_its_room(engine):
     session = held()
 
     async def main() -> None:
@@ -49,7 +49,7 @@ def test_what_is_cancelled_in_the_queue_is_never_run_and_frees_its_room(engine):
     assert session.runtime.ran[1]["hidden"][:, 0].tolist() == [1, 3]
 
 
-def test_a_run_that_nobody_waits_for_is_stopped(engine, tally):
+def test_a_run_without_a_waiting_caller_is_stopped(engine, metrics):
     session = held()
 
     async def main() -> None:
@@ -61,15 +61,15 @@ def test_a_run_that_nobody_waits_for_is_stopped(engine, tally):
         await engine.submit(rows(session, 3))  # the engine goes on
 
     asyncio.run(main())
-    assert tally.why == {"cancelled": 2}
+    assert metrics.why == {"cancelled": 2}
     assert len(session.runtime.ran) == 3  # a batch that was stopped is not tried again
 
 
-def test_the_slices_that_are_left_of_a_cancelled_request_are_not_run(engine):
+def test_the_other_slices_of_a_cancelled_request_are_not_run(engine):
     session = held()
 
     async def main() -> None:
-        large = await begun(engine, rows(session, *range(100), work=2**28))
+        large = await begun(engine, rows(session, *range(100), cost=2**28))
         large.cancel()
         assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
         session.runtime.let_all_go()
@@ -79,7 +79,7 @@ def test_the_slices_that_are_left_of_a_cancelled_request_are_not_run(engine):
     assert len(session.runtime.ran) == 2
 
 
-def test_a_storm_of_departures_leaves_nothing_behind(start, tally):
+def test_many_cancellations_leave_nothing_behind(start, metrics):
     engine = start(2)
     session = held()
 
@@ -95,10 +95,10 @@ def test_a_storm_of_departures_leaves_nothing_behind(start, tally):
 
     asyncio.run(main())
     assert sum(engine.waiting().values()) == 0
-    assert tally.why["cancelled"] == 250
+    assert metrics.why["cancelled"] == 250
 
 
-def test_a_task_that_is_cancelled_gives_its_work_up(engine, tally):
+def test_a_cancelled_task_cancels_its_call(engine, metrics):
     session = held()
 
     async def main() -> None:
@@ -111,4 +111,4 @@ def test_a_task_that_is_cancelled_gives_its_work_up(engine, tally):
         assert await asyncio.to_thread(session.runtime.terminated.wait, 10)
 
     asyncio.run(main())
-    assert tally.why == {"cancelled": 1}
+    assert metrics.why == {"cancelled": 1}

@@ -1,4 +1,4 @@
-"""What fails, fails alone; and whether the engine says the truth about its threads."""
+"""A failed call fails alone, and `fault` reports dead and stuck threads."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from .conftest import PATIENCE, begun, held, rows
 
 
 async def batched(engine, session, values) -> list:
-    """The outcomes of calls that were one batch."""
+    """The outcomes of calls that form one batch."""
     first = await begun(engine, rows(session, 0.0))
     futures = [engine.submit(rows(session, v)) for v in values]
     session.runtime.let_all_go()
@@ -19,7 +19,7 @@ async def batched(engine, session, values) -> list:
     return await asyncio.gather(*futures, return_exceptions=True)
 
 
-def test_a_poisoned_request_fails_alone(engine):
+def test_a_failing_request_fails_alone(engine):
     session = held()
     session.runtime.poison = 2
     outcomes = asyncio.run(batched(engine, session, (1, 2, 3)))
@@ -43,11 +43,11 @@ def test_the_engine_goes_on_after_a_failure(engine):
     assert engine.fault() is None
 
 
-def test_tiny_work_that_fails_in_place_fails_alike(engine):
+def test_a_call_that_fails_inline_fails_alike(engine):
     session = held()
     session.runtime.poison = 1
     with pytest.raises(InferenceFailed):
-        asyncio.run(engine.run(rows(session, 1, work=1)))
+        asyncio.run(engine.run(rows(session, 1, cost=1)))
 
 
 def test_a_thread_that_dies_is_replaced_and_its_requests_answered(engine):
@@ -65,12 +65,12 @@ def test_a_thread_that_dies_is_replaced_and_its_requests_answered(engine):
     assert engine.fault() is None
 
 
-def test_a_thread_that_ends_for_good_is_told_of(start, monkeypatch):
+def test_a_thread_that_ends_for_good_is_reported(start, monkeypatch):
     session = held()
     session.runtime.poison, session.runtime.error = 1, SystemExit
     engine = start()
-    (thread,) = (worker.thread for worker in engine._workers._workers)
-    monkeypatch.setattr(engine._workers, "_replace", lambda *_: None)
+    (thread,) = (one.thread for one in engine._executor._threads)
+    monkeypatch.setattr(engine._executor, "_replace", lambda *_: None)
     asyncio.run(_abandoned(engine, session))
     thread.join(PATIENCE)
     assert engine.fault() == "a compute thread has ended"
@@ -81,7 +81,7 @@ async def _abandoned(engine, session) -> None:
     await session.runtime.begun()
 
 
-def test_a_stuck_run_is_told_of_until_it_ends(start):
+def test_a_stuck_run_is_reported_until_it_ends(start):
     engine = start(timeout=0.01)
     session = held()
     session.runtime.deaf = True
@@ -98,7 +98,7 @@ def test_a_stuck_run_is_told_of_until_it_ends(start):
     asyncio.run(main())
 
 
-def test_a_client_in_a_hurry_does_not_make_a_run_stuck(start):
+def test_a_short_timeout_does_not_make_a_run_stuck(start):
     engine = start(timeout=60)
     session = held()
     session.runtime.deaf = True
@@ -119,10 +119,10 @@ def test_an_idle_engine_closes_at_once(start):
     started = time.monotonic()
     engine.close()
     assert time.monotonic() - started < 2
-    assert not any(worker.thread.is_alive() for worker in engine._workers._workers)
+    assert not any(one.thread.is_alive() for one in engine._executor._threads)
 
 
-def test_a_busy_engine_stops_what_runs_and_answers_what_waits(start):
+def test_a_busy_engine_stops_runs_and_answers_waiting_calls(start):
     engine = start()
     session = held()
 

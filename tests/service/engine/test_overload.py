@@ -1,4 +1,4 @@
-"""Overload, deadlines, priorities and departures, as a client meets them."""
+"""Overload, timeouts, priorities and disconnects, as a client sees them."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import Core, core_of
+from hsoftmax.service.context import AppContext, context_of
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import HIDDEN
 
@@ -71,7 +71,7 @@ class Scene:
     """An app whose full distributions are held."""
 
     app: ASGIApp
-    core: Core
+    context: AppContext
     runtime: Held
 
     def client(self) -> Client:
@@ -82,13 +82,13 @@ class Scene:
         return client, asyncio.create_task(client.ask(QUERY, **headers))
 
     async def running(self) -> "asyncio.Task[Client]":
-        """A client whose graph runs, and is held."""
+        """A client whose graph runs and is held."""
         _, task = self.asking()
         await self.runtime.begun()
         return task
 
     async def busy(self) -> "asyncio.Future[list[Client]]":
-        """One client whose graph runs, and one who waits for it."""
+        """A client whose graph runs, and another one that waits for it."""
         running = await self.running()
         _, waiting = self.asking()
         await self.waiting(1)
@@ -96,30 +96,30 @@ class Scene:
 
     async def waiting(self, number: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.core.engine.waiting()["full"] != number:
+            while self.context.engine.waiting()["full"] != number:
                 await asyncio.sleep(0)
 
 
 @pytest.fixture
 def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_MAX_COST", 0)
     cores = []
 
     def stage(**settings) -> Scene:
         told = Settings(repository=repository, threads=1, **settings)
         app = create_app(told, log=json_log("error"))
-        core = core_of(app)
-        cores.append(core)
-        core.load()
+        context = context_of(app)
+        cores.append(context)
+        context.load()
         runtime = _Whole("log_probs")
         runtime.hold()
-        session = core.repository.find("words").sessions["log_probs"]
+        session = context.repository.find("words").sessions["log_probs"]
         object.__setattr__(session, "runtime", runtime)
-        return Scene(app, core, runtime)
+        return Scene(app, context, runtime)
 
     yield stage
-    for core in cores:
-        core.engine.close()
+    for context in cores:
+        context.engine.close()
 
 
 class _Whole(Held):
@@ -144,7 +144,7 @@ def test_overload_is_429_with_retry_after_and_health_is_exempt(stage):
     asyncio.run(main())
 
 
-def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage):
+def test_only_a_request_without_room_is_rejected_before_it_is_decoded(stage):
     scene = stage(max_queue_requests=1)
 
     async def main() -> None:
@@ -152,7 +152,7 @@ def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage
         unreadable = {"inputs": "no rows"}
         assert (await scene.client().ask(unreadable)).status == 429
         assert (await scene.client().ask(unreadable | {"targets": [1]})).status == 422
-        assert (await scene.client().ask(unreadable, path=URL[:-13] + "topk")).status == 422
+        assert (await scene.client().ask(unreadable, path=URL[:-13] + "top_k")).status == 422
         for path in ("nothing", "words"):
             url = f"/v1/models/{path}/probabilities"
             assert (await scene.client().ask(unreadable, path=url)).status in (404, 429)
@@ -163,7 +163,7 @@ def test_what_has_no_room_is_refused_before_it_is_read_and_nothing_else_is(stage
     asyncio.run(main())
 
 
-def test_what_the_engine_counts_is_in_the_metrics(stage):
+def test_the_engine_s_metrics_are_on_the_page(stage):
     scene = stage(max_queue_requests=2)
 
     async def main() -> str:
@@ -239,7 +239,7 @@ def test_low_priority_is_refused_first(stage):
     asyncio.run(main())
 
 
-def test_a_client_that_leaves_takes_its_work_along(stage):
+def test_a_client_that_disconnects_cancels_its_call(stage):
     scene = stage()
 
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_a_client_that_leaves_takes_its_work_along(stage):
         await scene.waiting(1)
         second.left.set()
         await waiting
-        assert scene.core.engine.waiting()["full"] == 0
+        assert scene.context.engine.waiting()["full"] == 0
         first.left.set()
         await running
         assert await asyncio.to_thread(scene.runtime.terminated.wait, PATIENCE)
@@ -259,7 +259,7 @@ def test_a_client_that_leaves_takes_its_work_along(stage):
     asyncio.run(main())
 
 
-def test_a_storm_of_departures_disturbs_nobody(stage):
+def test_many_disconnects_do_not_disturb_others(stage):
     scene = stage()
 
     async def main() -> None:
@@ -279,7 +279,7 @@ def test_a_storm_of_departures_disturbs_nobody(stage):
     asyncio.run(main())
 
 
-def test_a_slow_reader_holds_up_nobody(stage):
+def test_a_slow_reader_does_not_delay_others(stage):
     scene = stage()
     scene.runtime.let_all_go()
 
@@ -291,7 +291,7 @@ def test_a_slow_reader_holds_up_nobody(stage):
         for _ in range(20):
             assert (await scene.client().ask(QUERY)).status == 200
         assert not stalled.done()
-        assert sum(scene.core.engine.waiting().values()) == 0
+        assert sum(scene.context.engine.waiting().values()) == 0
         stalled.cancel()
 
     asyncio.run(main())
@@ -307,7 +307,7 @@ def _never_read(client: Client) -> Callable:
     return send
 
 
-def test_liveness_tells_of_a_stuck_run(stage):
+def test_liveness_reports_a_stuck_run(stage):
     scene = stage(timeout=0.25)  # long enough for a thread to take it, or nothing gets stuck
     scene.runtime.deaf = True
 

@@ -1,23 +1,23 @@
-"""Whose turn it is."""
+"""The order in which waiting calls run."""
 
 import asyncio
 import time
 
 import pytest
 
-from hsoftmax.service.engine.cost_model import Pace
+from hsoftmax.service.engine.cost_model import CostModel
 
 from .conftest import begun, held, pairs, rows, urgent
 
 
 @pytest.fixture(autouse=True)
 def _steady_pace(monkeypatch) -> None:
-    """Fakes take no time: let work take what the engine first assumes."""
-    monkeypatch.setattr(Pace, "learn", lambda *_: None)
+    """Keep the initial estimates of cost, because fake graphs take no time."""
+    monkeypatch.setattr(CostModel, "observe", lambda *_: None)
 
 
 def turns(engine, fill) -> list[str]:
-    """The order in which jobs finish that `fill` submits, given (submit, first)."""
+    """The order in which the calls end that `fill` submits; it gets the function to submit with."""
     order: list[str] = []
     first = held()
 
@@ -47,7 +47,7 @@ def test_a_full_distribution_delays_a_target_query_by_at_most_one_slice(engine):
 
     async def main() -> None:
         full.runtime.hold()
-        large = engine.submit(rows(full, *range(80), work=FULL_SLICE // 8))  # ten slices
+        large = engine.submit(rows(full, *range(80), cost=FULL_SLICE // 8))  # ten slices
         for _ in range(5):
             await full.runtime.begun()
             log.append("full")
@@ -67,9 +67,9 @@ def test_neither_lane_starves_when_both_are_full(engine):
 
     def fill(submit) -> None:
         for i in range(30):
-            submit("full", rows(full, i, work=FULL_SLICE))
+            submit("full", rows(full, i, cost=FULL_SLICE))
             for _ in range(10):
-                submit("target", pairs(target, [1], [0], [0], work=TARGET_BATCH))
+                submit("target", pairs(target, [1], [0], [0], cost=TARGET_BATCH))
 
     order = turns(engine, fill)
     middle = order[: len(order) // 2]
@@ -79,13 +79,13 @@ def test_neither_lane_starves_when_both_are_full(engine):
     assert longest <= 8
 
 
-def test_what_is_interactive_goes_before_what_is_not(engine):
+def test_interactive_calls_go_before_others(engine):
     session = held("target_log_prob")
 
     def fill(submit) -> None:
         for low in (True, False):
             for _ in range(4):
-                call = pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(low))
+                call = pairs(session, [1], [0], [0], cost=TARGET_BATCH, **urgent(low))
                 submit("batch" if low else "interactive", call)
 
     assert turns(engine, fill)[:2].count("interactive") >= 1
@@ -96,17 +96,17 @@ def test_low_priority_never_starves(engine):
     session = held("target_log_prob")
 
     def fill(submit) -> None:
-        submit("batch", pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(True)))
-        submit("batch", pairs(session, [1], [0], [0], work=TARGET_BATCH, **urgent(True)))
+        submit("batch", pairs(session, [1], [0], [0], cost=TARGET_BATCH, **urgent(True)))
+        submit("batch", pairs(session, [1], [0], [0], cost=TARGET_BATCH, **urgent(True)))
         for _ in range(40):
-            submit("interactive", pairs(session, [1], [0], [0], work=TARGET_BATCH))
+            submit("interactive", pairs(session, [1], [0], [0], cost=TARGET_BATCH))
 
     order = turns(engine, fill)
     assert order.index("batch") < 12
     assert "batch" in order[order.index("batch") + 1 : 24]
 
 
-def test_room_in_a_batch_is_filled_with_low_priority(engine, tally):
+def test_room_in_a_batch_is_filled_with_low_priority(engine, metrics):
     session = held("target_log_prob")
 
     def fill(submit) -> None:
@@ -114,7 +114,7 @@ def test_room_in_a_batch_is_filled_with_low_priority(engine, tally):
         submit("batch", pairs(session, [2], [0], [0], **urgent(True)))
 
     turns(engine, fill)
-    assert tally.batches[-1] == ("target", 2, 2)
+    assert metrics.batches[-1] == ("target", 2, 2)
 
 
 def test_full_distributions_leave_a_thread_to_the_others(start):
@@ -123,7 +123,7 @@ def test_full_distributions_leave_a_thread_to_the_others(start):
 
     async def main() -> None:
         full.runtime.hold()
-        slow = [engine.submit(rows(full, i, work=FULL_SLICE)) for i in range(20)]
+        slow = [engine.submit(rows(full, i, cost=FULL_SLICE)) for i in range(20)]
         await full.runtime.begun()
         await engine.submit(pairs(target, [1], [0], [0]))  # while the full one runs
         assert len(full.runtime.ran) == 1
@@ -133,31 +133,33 @@ def test_full_distributions_leave_a_thread_to_the_others(start):
     asyncio.run(main())
 
 
-def test_a_bundle_asked_seldom_does_not_wait_for_one_asked_often(engine):
+def test_a_bundle_with_few_calls_does_not_wait_for_one_with_many(engine):
     often, seldom = held(), held()
 
     def fill(submit) -> None:
         for i in range(5):
-            submit("often", rows(often, *range(i + 1), work=FULL_SLICE))
-        submit("seldom", rows(seldom, 1, work=FULL_SLICE))
+            submit("often", rows(often, *range(i + 1), cost=FULL_SLICE))
+        submit("seldom", rows(seldom, 1, cost=FULL_SLICE))
 
     assert turns(engine, fill).index("seldom") <= 3
 
 
-def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
-    """Else it would be computed in small batches, each of which reads all weights."""
+def test_a_full_distribution_waits_while_responses_wait_for_encoding(start):
+    """An early batch would be small, and each batch reads all weights."""
     engine = start()
     session, small = held(), held("target_log_prob")
 
     async def main() -> None:
-        for _ in range(8):  # it takes a while to write an answer, and none to compute one
-            await engine.call(lambda: time.sleep(0.02))
+        for _ in range(8):  # encoding takes a while, computing takes no time
+            await engine.run_in_idle(lambda: time.sleep(0.02))
             await engine.submit(rows(session, 1))
         ran = len(session.runtime.ran)
-        writing = [asyncio.create_task(engine.call(lambda: time.sleep(0.02))) for _ in range(4)]
+        writing = [
+            asyncio.create_task(engine.run_in_idle(lambda: time.sleep(0.02))) for _ in range(4)
+        ]
         await asyncio.sleep(0)
         later = [engine.submit(rows(session, value)) for value in (1, 2, 3)]
-        await engine.submit(pairs(small, [1], [0], [0]))  # which nothing holds up
+        await engine.submit(pairs(small, [1], [0], [0]))  # not delayed
         assert not any(task.done() for task in writing[1:])
         assert len(session.runtime.ran) == ran
         await asyncio.gather(*later)
@@ -168,13 +170,13 @@ def test_a_full_distribution_waits_while_answers_pile_up_to_be_written(start):
     asyncio.run(main())
 
 
-def test_others_get_on_between_the_steps_of_an_answer(start):
+def test_other_callbacks_run_between_the_steps_of_an_encoding(start):
     engine = start()
     seen = []
 
     async def main() -> None:
         steps = (seen.append(step) for step in range(3))
-        writing = asyncio.create_task(engine.call_each(steps))
+        writing = asyncio.create_task(engine.run_steps(steps))
         while not writing.done():
             seen.append("other")
             await asyncio.sleep(0)

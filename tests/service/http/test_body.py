@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hsoftmax.service.http.body import within
+from hsoftmax.service.http.body import with_timeout
 
 
 async def _after(pauses: int) -> str:
@@ -15,7 +15,7 @@ async def _after(pauses: int) -> str:
 
 @pytest.mark.parametrize("pauses", [0, 1, 5])
 def test_the_result_comes_through(pauses):
-    assert asyncio.run(within(10, _after(pauses))) == "done"
+    assert asyncio.run(with_timeout(10, _after(pauses))) == "done"
 
 
 @pytest.mark.parametrize("pauses", [0, 3])
@@ -25,7 +25,7 @@ def test_an_error_comes_through(pauses):
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        asyncio.run(within(10, broken()))
+        asyncio.run(with_timeout(10, broken()))
 
 
 @pytest.mark.parametrize("pauses", [0, 3])
@@ -40,5 +40,5 @@ def test_what_takes_longer_is_ended(pauses):
             ended.append(True)
 
     with pytest.raises(TimeoutError):
-        asyncio.run(within(0.01, endless()))
+        asyncio.run(with_timeout(0.01, endless()))
     assert ended == [True]

@@ -15,8 +15,8 @@ from hsoftmax.service.api import operations
 from hsoftmax.service.http.content_types import Format, format_of_answer
 from hsoftmax.service.inference.chunked_response import TruncatedError
 from hsoftmax.service.inference.chunked_response import stream as send_slices
-from hsoftmax.service.inference.encoders import sheet
-from hsoftmax.service.inference.operations import Matrix
+from hsoftmax.service.inference.encoders import matrix_encoder
+from hsoftmax.service.inference.operations import MatrixResult
 from tests.service.conftest import HIDDEN, TARGETS, TOLERANCE, expect_error, serving
 
 URL = "/v1/models/words/"
@@ -85,8 +85,8 @@ def test_an_arrow_table_asks_as_its_numbers_do(client, ask, hidden):
     inputs = hidden.tolist()
     lists = pa.array(inputs, pa.list_(pa.float64()))
     for column in (rows(hidden), lists):
-        wanted = ask("topk", inputs=inputs, k=3)
-        assert post(client, "topk", stream({"inputs": column}), ARROW, k="3").json() == wanted
+        wanted = ask("top_k", inputs=inputs, k=3)
+        assert post(client, "top_k", stream({"inputs": column}), ARROW, k="3").json() == wanted
     for targets in (
         [3, 5, 0],
         [[3, 5], [], [1]],
@@ -123,7 +123,7 @@ def test_answers_travel_as_arrow(client, ask, hidden):
         ("probabilities", {"targets": [1, 2, 3]}),
         ("probabilities", {"targets": [[1, 2], [], [5]], "log": True}),
         ("clusters", {}),
-        ("topk", {"k": 3}),
+        ("top_k", {"k": 3}),
         ("sample", {"num_samples": 2, "seed": 7}),
     ]:
         query["inputs"] = hidden.tolist()
@@ -148,7 +148,7 @@ def test_answers_travel_as_arrow(client, ask, hidden):
 def slicing(repository, monkeypatch):
     """A client of a service that sends everything in slices of two rows, and small pieces."""
     monkeypatch.setattr(operations, "_WHOLE_VALUES", 0)
-    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE", 4)
+    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 4)
     with serving(repository, slice_bytes=2 * 4 * TARGETS) as client:
         yield client
 
@@ -224,8 +224,8 @@ def test_a_client_that_stops_reading_is_cut_off():
     async def here(function):
         return function()
 
-    page = sheet(Format.JSON, {}, Matrix("probabilities", False, 3), 1000)
-    sending = send_slices(page, Format.JSON, slices(), nobody_reads, elsewhere=here, patience=0.05)
+    page = matrix_encoder(Format.JSON, {}, MatrixResult("probabilities", False, 3), 1000)
+    sending = send_slices(page, Format.JSON, slices(), nobody_reads, run_in_idle=here, timeout=0.05)
     with pytest.raises(TruncatedError, match="stopped reading"):
         asyncio.run(asyncio.wait_for(sending, 5))
 
@@ -250,9 +250,9 @@ def test_the_format_liked_best_is_taken(accept, form):
 @pytest.mark.parametrize(
     ("question", "query", "accept", "sentence"),
     [
-        ("topk", {}, NPY, "a .npy holds one array"),
+        ("top_k", {}, NPY, "a .npy holds one array"),
         ("probabilities", {"targets": [[1], [1, 2], []]}, NPY, "rows of one length"),
-        ("topk", {}, "text/html", "accept: expected one of application/json"),
+        ("top_k", {}, "text/html", "accept: expected one of application/json"),
     ],
 )
 def test_what_a_format_cannot_hold_is_not_acceptable(
@@ -265,9 +265,9 @@ def test_what_a_format_cannot_hold_is_not_acceptable(
 
 def test_without_pyarrow_the_extra_is_named(client, hidden, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    body = client.post(URL + "topk", content=b"", headers={"content-type": ARROW})
+    body = client.post(URL + "top_k", content=b"", headers={"content-type": ARROW})
     expect_error(body, 415, "unsupported_media_type", "the extra `arrow`")
-    answer = client.post(URL + "topk", json={}, headers={"accept": ARROW})
+    answer = client.post(URL + "top_k", json={}, headers={"accept": ARROW})
     expect_error(answer, 406, "not_acceptable", "the extra `arrow`")
 
 
@@ -312,7 +312,7 @@ BAD_URLS = {
 
 @pytest.mark.parametrize("url", BAD_URLS)
 def test_a_bad_parameter_is_refused(client, url):
-    answer = client.post(f"{URL}topk?{url}", content=npy(GOOD), headers={"content-type": NPY})
+    answer = client.post(f"{URL}top_k?{url}", content=npy(GOOD), headers={"content-type": NPY})
     expect_error(answer, 422, "invalid_query", BAD_URLS[url])
 
 

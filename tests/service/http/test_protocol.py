@@ -1,54 +1,198 @@
-"""A connection that is closed while its peer takes nothing is cut; one that is only slow is not."""
+"""Requests on one connection: in turn, in any segments, and never more than fit in memory."""
 
-import asyncio
+import contextlib
+import socket
+import threading
+import time
 
 import pytest
-from uvicorn.protocols.http.flow_control import FlowControl
+import uvicorn
 
 from hsoftmax.service.http import protocol
-from hsoftmax.service.http.protocol import Protocol
+
+from .peer import CHUNKED, LIVE, MIB, Peer, ended, post, rss, slowest_health
 
 
-class Transport(asyncio.Transport):
-    """Holds bytes for a peer that takes `pace` of them at each look."""
-
-    def __init__(self, held, pace, closing=True):
-        super().__init__()
-        self.held, self.pace, self.closing, self.cut = held, pace, closing, False
-
-    def get_write_buffer_size(self):
-        self.held = max(0, self.held - self.pace)
-        return self.held
-
-    def is_closing(self):
-        return self.closing
-
-    def abort(self):
-        self.cut = True
-
-    def pause_reading(self):
-        pass
+def test_requests_on_one_connection(peer: Peer):
+    for body in (b"", b"{}", b"x" * 100_000, b"y" * 3_000_000):
+        assert peer.say(post(body)).told()["body"] == body.decode()
 
 
-def left_to(transport, monkeypatch, looks=6):
-    """What became of the connection after so many looks."""
-    monkeypatch.setattr(protocol, "_PATIENCE", 0.005)
+def test_a_body_in_chunks(peer: Peer):
+    peer.say(
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"2\r\nde\r\n0\r\n\r\n",
+    )
+    assert peer.told()["body"] == "abcde"
+    assert peer.say(LIVE).answer()[0] == 200
 
-    async def run():
-        connection = Protocol.__new__(Protocol)
-        connection.transport, connection.loop = transport, asyncio.get_running_loop()
-        connection.flow = FlowControl(transport)
-        connection.pause_writing()
-        await asyncio.sleep(0.005 * (looks + 1))
-        transport.held = 0
-        await asyncio.sleep(0.02)
 
-    asyncio.run(run())
-    return transport.cut
+def test_many_tiny_chunks(port: int):
+    """Others have their turn meanwhile."""
+    data = CHUNKED + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n" + LIVE
+    peers = [Peer(port) for _ in range(4)]
+    senders = [threading.Thread(target=peer.say, args=(data,)) for peer in peers]
+    for sender in senders:
+        sender.start()
+    slowest, _ = slowest_health(port, 0.5)
+    assert slowest < 5  # the clients share this process, and its lock
+    for sender, peer in zip(senders, peers, strict=True):
+        assert peer.told()["body"] == "a" * 200_000
+        assert peer.told()["path"] == "/healthz/live"
+        sender.join()
+
+
+def test_byte_by_byte(peer: Peer):
+    for byte in post(b"abc") + post(b"def"):
+        peer.socket.sendall(bytes([byte]))
+    assert [peer.told()["body"], peer.told()["body"]] == ["abc", "def"]
+
+
+def test_expect_100_continue(peer: Peer):
+    peer.say(post(b"abc", b"expect: 100-continue")[:-3])
+    while b"\r\n\r\n" not in peer.got:
+        peer._more()
+    assert peer.got == b"HTTP/1.1 100 Continue\r\n\r\n"
+    peer.got = b""
+    assert peer.say(b"abc").told()["body"] == "abc"
+
+
+def test_an_answer_before_the_end_of_the_body(peer: Peer):
+    data = post(b"x" * 1_000_000, path=b"/early")
+    peer.say(data[:100_000])
+    assert peer.answer()[0] == 413
+    peer.say(data[100_000:], LIVE)
+    assert peer.told()["path"] == "/healthz/live"
+
+
+def test_keep_alive_ends(port: int, server: uvicorn.Server):
+    server.config.timeout_keep_alive = 1
+    peer = Peer(port)
+    assert peer.say(LIVE).answer()[0] == 200
+    began = time.monotonic()
+    assert peer.closed()
+    assert 0.5 < time.monotonic() - began < 2
+    server.config.timeout_keep_alive = 5
+
+
+def test_keep_alive_does_not_end_a_request_that_was_held(port: int, server: uvicorn.Server):
+    server.config.timeout_keep_alive = 0.1
+    peer = Peer(port).say(LIVE + b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
+    peer.answer()
+    assert [len(peer.answer()[2]) for _ in range(2)] == [20000, 20000]
+    peer.socket.close()
+    peer = Peer(port).say(
+        b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n"
+    )
+    assert [len(peer.answer()[2]) for _ in range(2)] == [20000, 20000]
+    assert peer.closed()
+    server.config.timeout_keep_alive = 5
+
+
+def test_pipelined_requests_are_answered_in_turn(peer: Peer):
+    bodies = [b"%d" % i * 500 for i in range(300)]
+    sender = threading.Thread(target=peer.say, args=(b"".join(map(post, bodies)),))
+    sender.start()
+    assert [peer.told()["body"].encode() for _ in bodies] == bodies
+    sender.join()
+    assert peer.say(LIVE).answer()[0] == 200
+
+
+def test_pipelined_requests_in_segments_during_an_answer(peer: Peer):
+    data = post(b"abc")
+    peer.say(post(b"", path=b"/halves"), data[:30], data[30:-1], data[-1:] + LIVE[:9], LIVE[9:])
+    assert peer.answer()[2] == b"a" * 10000 + b"b" * 10000
+    assert peer.told()["body"] == "abc"
+    assert peer.told()["path"] == "/healthz/live"
+
+
+def test_a_large_body_behind_another_request(peer: Peer):
+    body = b"z" * 3_000_000
+    sender = threading.Thread(
+        target=peer.say, args=(post(b"", path=b"/halves") + post(body) + LIVE,)
+    )
+    sender.start()
+    assert len(peer.answer()[2]) == 20000
+    assert peer.told()["body"] == body.decode()
+    assert peer.told()["path"] == "/healthz/live"
+    sender.join()
 
 
 @pytest.mark.parametrize(
-    ("pace", "closing", "cut"), [(0, True, True), (1, True, False), (0, False, False)]
+    "request_", [b"GET /x HTTP/1.1\r\n\r\n", b"GET /big HTTP/1.1\r\n\r\n", post(b"q" * 3000)]
 )
-def test_what_nobody_takes_is_cut_once_it_is_closed(pace, closing, cut, monkeypatch):
-    assert left_to(Transport(1000, pace, closing), monkeypatch) == cut
+def test_peers_that_pipeline_and_never_read(port: int, request_: bytes):
+    idle, blob = rss(), request_ * (2**18 // len(request_))
+    peers = [Peer(port) for _ in range(20)]
+    stop = threading.Event()
+
+    def send():
+        while not stop.wait(0.001):
+            for peer in peers:
+                with contextlib.suppress(OSError):
+                    peer.socket.send(blob)
+
+    for peer in peers:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.socket.setblocking(False)
+    sender = threading.Thread(target=send)
+    sender.start()
+    slowest, most = slowest_health(port, 2)
+    stop.set()
+    sender.join()
+    for peer in peers:
+        peer.socket.close()
+    print(f"rss +{most - idle:.0f} MiB, health {slowest * 1e3:.0f} ms")
+    assert most - idle < 100
+    assert slowest < 5  # the clients share this process, and its lock
+
+
+def test_an_app_that_polls_reads_no_more(port: int):
+    """Each `receive` of an app has uvicorn resume reading."""
+    peer = Peer(port)
+    peer.socket.settimeout(0.1)
+    peer.say(b"GET /polls HTTP/1.1\r\nhost: a\r\n\r\n")
+    blob, sent = LIVE * 6000, 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            sent += peer.socket.send(blob)
+    assert sent < 12 * MIB  # the kernel's buffers, and little of ours
+
+
+def test_a_peer_that_takes_nothing_is_cut(
+    port: int, monkeypatch: pytest.MonkeyPatch, server: uvicorn.Server
+):
+    monkeypatch.setattr(protocol, "STALLED_TIMEOUT_S", 0.3)
+    connections = server.server_state.connections
+    while connections:  # of tests before
+        time.sleep(0.01)
+    ask = b"GET /huge HTTP/1.1\r\nhost: a\r\n%s\r\n"  # more than the kernel takes
+    last = ask % b"connection: close\r\n"
+    for data in (ask % b"", last, ask % b"" + last):
+        Peer(port).say(data)
+    while len(connections) < 3:
+        time.sleep(0.01)
+    while connections:
+        time.sleep(0.01)
+
+
+def test_a_slow_peer_is_not_cut(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "STALLED_TIMEOUT_S", 1.0)
+    peer = Peer(port)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    peer.say(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n" * 16)
+    got = 0
+    while got < 16 * MIB:
+        data = peer.socket.recv(200_000)
+        assert data
+        got += len(data)
+        time.sleep(0.03)
+
+
+def test_every_request_is_told_of_a_disconnect(peer: Peer):
+    ended.clear()
+    peer.say(b"GET /waits HTTP/1.1\r\nhost: a\r\n\r\n" + LIVE[:10])
+    time.sleep(0.1)
+    peer.socket.close()
+    time.sleep(0.2)
+    assert ended == ["/waits"]

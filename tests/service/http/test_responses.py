@@ -6,13 +6,12 @@ import re
 import time
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.api.dispatch import Shortcut, finder
+from hsoftmax.service.api.dispatch import Dispatcher
 from hsoftmax.service.api.openapi import error_codes
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.errors import Internal, ServiceError
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import HIDDEN, expect_error, serving
@@ -66,7 +65,7 @@ def test_an_unsafe_request_id_is_replaced(client, bad):
         ("GET", "/v1/models/words/"),
         ("GET", "/docs/../secret"),
         ("GET", "/docs/redoc.standalone.js"),
-        ("POST", "/v1/models//topk"),
+        ("POST", "/v1/models//top_k"),
     ],
 )
 def test_what_is_not_there_has_the_error_shape(client, method, url):
@@ -111,7 +110,7 @@ class BrokenRuntime:
 
 def test_a_graph_that_stops_fails_its_own_request_and_tells_nothing(repository):
     with serving(repository) as client:
-        served = core_of(client.app).repository.find("words")
+        served = context_of(client.app).repository.find("words")
         object.__setattr__(served.sessions["target_log_prob"], "runtime", BrokenRuntime())
         expect_error(client.post(URL, json=QUERY), 500, "inference_failed", "could not be run")
         del QUERY_FULL["targets"]
@@ -125,7 +124,7 @@ def test_a_fault_of_the_service_has_the_error_shape_and_is_logged(repository):
     stream = io.BytesIO()
     app = create_app(Settings(repository=repository), log=json_log("info", stream))
 
-    @app.get("/broken")
+    @app.api.get("/broken")
     async def broken() -> None:
         raise KeyError("/secret/path")
 
@@ -137,17 +136,14 @@ def test_a_fault_of_the_service_has_the_error_shape_and_is_logged(repository):
     assert "KeyError" in fault["exception"]
 
 
-def test_the_long_way_gives_the_same_answer_as_the_shortcut(client):
-    app = client.app
-    assert isinstance(app, FastAPI)
-    rim = app.middleware_stack
-    shortcut = rim._app._app
-    assert isinstance(shortcut, Shortcut)
-    find, shortcut._find = shortcut._find, finder({})
+def test_the_framework_gives_the_same_answer_as_the_dispatcher(client):
+    dispatcher = client.app.layers._app._app
+    assert isinstance(dispatcher, Dispatcher)
+    endpoints, dispatcher.endpoints = dispatcher.endpoints, {}
     try:
         long = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     finally:
-        shortcut._find = find
+        dispatcher.endpoints = endpoints
     short = [client.post(URL, json=query) for query in (QUERY, {}, QUERY | {"version": 9})]
     for one, other in zip(long, short, strict=True):
         bodies = [one.json(), other.json()]
@@ -170,7 +166,7 @@ def test_every_kind_of_error_has_a_status_and_a_code_of_its_own():
 def test_a_request_is_one_line_of_the_log(repository):
     stream = io.BytesIO()
     app = create_app(Settings(repository=repository), log=json_log("info", stream))
-    core_of(app).load()
+    context_of(app).load()
     with TestClient(app) as client:
         answer = client.post(URL, json=QUERY)
         client.get("/healthz/live")

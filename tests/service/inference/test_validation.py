@@ -1,4 +1,4 @@
-"""What cannot be answered is refused with the right status, code and one clear sentence."""
+"""Invalid requests get the right status, code and message."""
 
 import json
 
@@ -84,27 +84,27 @@ def test_a_bad_query_is_refused(client, case):
 
 @pytest.mark.parametrize("k", [0, -1, TARGETS + 1, 10**30])
 def test_k_must_be_from_1_to_n(client, k):
-    answer = client.post("/v1/models/words/topk", json={"inputs": [ROW], "k": k})
+    answer = client.post("/v1/models/words/top_k", json={"inputs": [ROW], "k": k})
     expect_error(answer, 422, INVALID, f"k: expected 1 to 11, got {k}")
 
 
-@pytest.mark.parametrize("question", ["topk", "clusters", "sample"])
-def test_every_question_checks_its_inputs(client, question):
-    answer = client.post(f"/v1/models/words/{question}", json={"inputs": [ROW[1:]]})
+@pytest.mark.parametrize("operation", ["top_k", "clusters", "sample"])
+def test_every_operation_checks_its_inputs(client, operation):
+    answer = client.post(f"/v1/models/words/{operation}", json={"inputs": [ROW[1:]]})
     expect_error(answer, 422, INVALID, "inputs row 0: expected 8 numbers, got 7")
 
 
 @pytest.mark.parametrize(
-    ("question", "query", "sentence"),
+    ("operation", "query", "sentence"),
     [
-        ("topk", {"max_blocks": -1}, "max_blocks: expected 0 or more, got -1"),
+        ("top_k", {"max_blocks": -1}, "max_blocks: expected 0 or more, got -1"),
         ("sample", {"num_samples": 0}, "num_samples: expected at least 1, got 0"),
         ("sample", {"seed": -1}, "seed: expected 0 to"),
         ("clusters", {"k": 3}, "unknown field 'k': expected inputs, version, log"),
     ],
 )
-def test_other_fields_are_checked_too(client, question, query, sentence):
-    answer = client.post(f"/v1/models/words/{question}", json={"inputs": [ROW], **query})
+def test_other_fields_are_checked_too(client, operation, query, sentence):
+    answer = client.post(f"/v1/models/words/{operation}", json={"inputs": [ROW], **query})
     expect_error(answer, 422, INVALID, sentence)
 
 
@@ -120,7 +120,7 @@ def test_a_body_that_is_not_json_is_malformed(client, body):
 def test_a_deep_body_is_refused_and_nothing_worse(client, field):
     body = f'{{"{field}": {"[" * 200_000}'.encode()
     answer = client.post("/v1/models/words/probabilities", content=body)
-    assert answer.status_code in (400, 422)
+    assert answer.status_code in (400, 413, 422)
 
 
 def test_a_label_where_there_are_none_is_refused(client):
@@ -130,33 +130,33 @@ def test_a_label_where_there_are_none_is_refused(client):
 
 
 def test_an_unknown_bundle_or_version_is_not_found(client):
-    answer = client.post("/v1/models/nonesuch/topk", json={"inputs": [ROW]})
+    answer = client.post("/v1/models/nonesuch/top_k", json={"inputs": [ROW]})
     expect_error(answer, 404, "unknown_bundle", "'nonesuch'")
     for version in (3, "3", "0", "01", "latest", ""):
         query = {"inputs": [ROW], "version": version}
-        answer = client.post("/v1/models/words/topk", json=query)
+        answer = client.post("/v1/models/words/top_k", json=query)
         expect_error(answer, 404, "unknown_version", "words: expected version 1 or 2")
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..", ".hidden", "%00", "words%2f1"])
 def test_a_name_is_never_a_path(client, name):
-    answer = client.post(f"/v1/models/{name}/topk", json={"inputs": [ROW]})
+    answer = client.post(f"/v1/models/{name}/top_k", json={"inputs": [ROW]})
     assert answer.status_code == 404
     assert answer.json()["code"] in ("unknown_bundle", "not_found")
 
 
 @pytest.mark.parametrize("kind", ["text/html", "multipart/form-data; boundary=x", "image/png"])
-def test_what_says_that_it_is_not_json_is_refused(client, kind):
-    answer = client.post("/v1/models/words/topk", content=b"{}", headers={"content-type": kind})
+def test_a_content_type_other_than_json_is_refused(client, kind):
+    answer = client.post("/v1/models/words/top_k", content=b"{}", headers={"content-type": kind})
     expect_error(answer, 415, "unsupported_media_type", "content-type: expected application/json")
 
 
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-8", "application/vnd.api+json", ""]
 )
-def test_what_may_be_json_is_read(client, kind):
+def test_a_content_type_that_may_be_json_is_read(client, kind):
     query = json.dumps({"inputs": [ROW]})
-    answer = client.post("/v1/models/words/topk", content=query, headers={"content-type": kind})
+    answer = client.post("/v1/models/words/top_k", content=query, headers={"content-type": kind})
     assert answer.status_code == 200
 
 
@@ -182,8 +182,8 @@ def test_limits_are_kept(repository):
         expect_error(pairs, 413, "too_large", "targets: expected at most 4, got 5")
         assert client.post(url, json={"inputs": [ROW] * 3}).status_code == 200
     with serving(repository, max_values=32) as client:
-        topk = client.post("/v1/models/words/topk", json={"inputs": [ROW] * 4})
-        expect_error(topk, 413, "too_large", "4 x 10")
+        top_k = client.post("/v1/models/words/top_k", json={"inputs": [ROW] * 4})
+        expect_error(top_k, 413, "too_large", "4 x 10")
         drawn = client.post(
             "/v1/models/words/sample", json={"inputs": [ROW], "num_samples": 10**18}
         )

@@ -1,4 +1,4 @@
-"""Jobs over the tiny repository, with a valve that holds them where a test wants them."""
+"""Fixtures for jobs over a small repository, and a valve that pauses jobs at a given graph run."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from hsoftmax.service.jobs.blocking_graph_runner import EngineRun
+from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner
 from tests.service.conftest import HIDDEN, TARGETS, serving
 
 ENDED = ("completed", "failed", "cancelled", "expired")
@@ -23,29 +23,29 @@ SCORE = "/v1/models/words/score"
 Json = dict[str, Any]
 
 
-class Client:
-    """What a client of jobs does, over one app."""
+class JobsClient:
+    """HTTP client of the routes for files and batches of one app."""
 
     def __init__(self, http: TestClient, state: Path) -> None:
         self.http = http
         self.state = state
 
     def upload(self, content: bytes | str, name: str = "rows.ndjson", expect: int = 200) -> Json:
-        answer = self.http.post(
+        response = self.http.post(
             "/v1/files", files={"file": (name, content)}, data={"purpose": "batch"}
         )
-        assert answer.status_code == expect, answer.text
-        return answer.json()
+        assert response.status_code == expect, response.text
+        return response.json()
 
     def create(self, key: str | None = None, expect: int = 200, **query: Any) -> Json:
         headers = {} if key is None else {"idempotency-key": key}
         query = {"endpoint": SCORE, "completion_window": "24h", **query}
-        answer = self.http.post("/v1/batches", json=query, headers=headers)
-        assert answer.status_code == expect, answer.text
-        return answer.json()
+        response = self.http.post("/v1/batches", json=query, headers=headers)
+        assert response.status_code == expect, response.text
+        return response.json()
 
     def start(self, rows: list[Json], name: str = "rows.ndjson", **query: Any) -> Json:
-        """A job over these rows, as lines of JSON."""
+        """Upload the rows as NDJSON and create a job over them."""
         file = self.upload(ndjson(rows), name)
         return self.create(input_file_id=file["id"], **query)
 
@@ -56,22 +56,23 @@ class Client:
         return self.http.post(f"/v1/batches/{id}/cancel").json()
 
     def until(self, id: str, *statuses: str, seconds: float = 20) -> Json:
-        give_up = time.monotonic() + seconds
+        """Wait until the batch has one of the statuses, by default until it has ended."""
+        deadline = time.monotonic() + seconds
         while (batch := self.batch(id))["status"] not in (statuses or ENDED):
-            assert time.monotonic() < give_up, batch
+            assert time.monotonic() < deadline, batch
             time.sleep(0.01)
         return batch
 
-    def done(self, rows: list[Json], **query: Any) -> Json:
-        """The job over these rows once it has ended."""
+    def run(self, rows: list[Json], **query: Any) -> Json:
+        """Create a job over the rows, wait until it has ended and return its batch."""
         return self.until(self.start(rows, **query)["id"])
 
     def content(self, file: str | None) -> bytes:
         if file is None:
             return b""
-        answer = self.http.get(f"/v1/files/{file}/content")
-        assert answer.status_code == 200, answer.text
-        return answer.content
+        response = self.http.get(f"/v1/files/{file}/content")
+        assert response.status_code == 200, response.text
+        return response.content
 
     def records(self, batch: Json, field: str = "output_file_id") -> list[Json]:
         return [json.loads(line) for line in self.content(batch[field]).splitlines()]
@@ -80,15 +81,15 @@ class Client:
         return self.records(batch, "error_file_id")
 
 
-def parts(jobs: Client, id: str) -> Path:
-    """Where a job's output grows."""
+def parts_dir(jobs: JobsClient, id: str) -> Path:
+    """Return the folder with the finished shards of a job."""
     return jobs.state / "jobs" / id / "output.ndjson.parts"
 
 
-def shards(jobs: Client, id: str) -> int:
-    """How many of a job that runs are on the disk; what has passed the valve need not be yet."""
-    with sqlite3.connect(parts(jobs, id) / "ledger.sqlite") as ledger:
-        return ledger.execute("SELECT count(*) FROM shards").fetchone()[0]
+def count_shards(jobs: JobsClient, id: str) -> int:
+    """Count the shards on the disk. Rows that have passed the valve may not be in one yet."""
+    with sqlite3.connect(parts_dir(jobs, id) / "ledger.sqlite") as checkpoint:
+        return checkpoint.execute("SELECT count(*) FROM shards").fetchone()[0]
 
 
 def ndjson(rows: list[Json]) -> str:
@@ -105,44 +106,47 @@ def make_rows(count: int, id: str = "custom_id") -> list[Json]:
 
 
 @contextmanager
-def serving_jobs(repository: Path, state: Path, **settings: Any) -> Iterator[Client]:
+def serving_jobs(repository: Path, state: Path, **settings: Any) -> Iterator[JobsClient]:
     with serving(repository, state=state, **{"job_shard_rows": 10, **settings}) as http:
-        yield Client(http, state)
+        yield JobsClient(http, state)
 
 
 @pytest.fixture(scope="session")
 def repository(exported, tmp_path_factory) -> Path:
-    """No more than is asked, as it is loaded again and again."""
+    """Repository with only the bundle `words`, as many tests load it again."""
     folder = tmp_path_factory.mktemp("jobs") / "repository"
     shutil.copytree(exported / "repository" / "words", folder / "words")
     return folder
 
 
 @pytest.fixture(scope="module")
-def jobs(repository, tmp_path_factory) -> Iterator[Client]:
+def jobs(repository, tmp_path_factory) -> Iterator[JobsClient]:
     with serving_jobs(repository, tmp_path_factory.mktemp("state")) as client:
         yield client
 
 
 class Valve:
-    """Lets so many runs of graphs pass, and holds the others until it is opened."""
+    """Lets the first `passing` graph runs of jobs pass, and holds the others until it is opened.
+
+    `passed` counts all runs that arrived at the valve.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passing: float = float("inf")
         self.passed = 0
         self._counting = threading.Lock()
-        really = EngineRun.__call__
+        original = BlockingGraphRunner.__call__
 
-        def held(run: EngineRun, asked: Any) -> Any:
+        def hold(run: BlockingGraphRunner, request: Any) -> Any:
             with self._counting:
                 self.passed += 1
-                number = self.passed
-            while number > self.passing:
-                run._look_up()  # as the run itself does before it asks again
+                run_number = self.passed
+            while run_number > self.passing:
+                run._check()  # the runner checks before each retry, too
                 time.sleep(0.005)
-            return really(run, asked)
+            return original(run, request)
 
-        monkeypatch.setattr(EngineRun, "__call__", held)
+        monkeypatch.setattr(BlockingGraphRunner, "__call__", hold)
 
     def open(self) -> None:
         self.passing = float("inf")
@@ -153,9 +157,10 @@ def valve(monkeypatch) -> Valve:
     return Valve(monkeypatch)
 
 
-def eventually(holds: Callable[[], Any], seconds: float = 10) -> Any:
-    give_up = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < give_up
+def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    """Wait until the condition is true, and return its result."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    return found
+    return result

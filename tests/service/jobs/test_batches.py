@@ -1,4 +1,4 @@
-"""Batches: OpenAI's object, every row once as a record or an error, and one job a key."""
+"""Batches: the OpenAI object, one record or error a row, and one job an idempotency key."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import pytest
 from hsoftmax import models
 from tests.service.conftest import HIDDEN, SERVED, TARGETS, TOLERANCE, expect_error
 
-from .conftest import SCORE, eventually, make_rows, ndjson, serving_jobs, shards
+from .conftest import SCORE, count_shards, eventually, make_rows, ndjson, serving_jobs
 
 MODEL = SERVED["words", 2]
 
@@ -23,16 +23,16 @@ def expected(rows) -> np.ndarray:
     return models.reference(MODEL).target_log_prob(MODEL, hidden, np.arange(len(rows)), target)
 
 
-def test_a_job_becomes_an_output_in_order(jobs):
+def test_the_output_has_all_rows_in_order(jobs):
     rows = make_rows(37)
-    made = jobs.start(rows, metadata={"who": "me"})
-    assert {k: made[k] for k in ("object", "status", "endpoint", "completion_window", "model",
+    created = jobs.start(rows, metadata={"who": "me"})
+    assert {k: created[k] for k in ("object", "status", "endpoint", "completion_window", "model",
                                  "version", "task", "metadata", "output_file_id")} == {
         "object": "batch", "status": "validating", "endpoint": SCORE, "completion_window": "24h",
         "model": "words", "version": "2", "task": "target_log_prob", "metadata": {"who": "me"},
         "output_file_id": None}  # fmt: skip
-    assert made["expires_at"] - made["created_at"] == 24 * 3600
-    batch = jobs.until(made["id"])
+    assert created["expires_at"] - created["created_at"] == 24 * 3600
+    batch = jobs.until(created["id"])
     assert batch["status"] == "completed"
     assert batch["request_counts"] == {"total": 37, "completed": 37, "failed": 0}
     assert batch["digest"] == jobs.http.get("/v1/models/words").json()["digest"]
@@ -57,7 +57,7 @@ def test_every_row_is_a_record_or_an_error(jobs, id):
     rows[12]["input"].append(1.0)
     rows[25] = {id: "late"}
     rows[30][id] = rows[29][id] = rows[1][id]
-    batch = jobs.done(rows)
+    batch = jobs.run(rows)
     assert batch["request_counts"] == {"total": 40, "completed": 34, "failed": 6}
     errors = jobs.errors(batch)
     assert [(error["line"] - 1, error[id], error["code"]) for error in errors] == [
@@ -83,7 +83,7 @@ def test_openai_request_lines(jobs):
     ]
     lines[4]["body"] = {"target": 1}
     lines[7] = {"custom_id": "r7", "body": 3}
-    batch = jobs.done(lines)
+    batch = jobs.run(lines)
     assert [error["custom_id"] for error in jobs.errors(batch)] == ["r4", "r7"]
     kept = [i for i in range(12) if i not in (4, 7)]
     records = jobs.records(batch)
@@ -92,37 +92,37 @@ def test_openai_request_lines(jobs):
     np.testing.assert_allclose([r["log_prob"] for r in records], wanted, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("to", ["ndjson", "csv", "parquet", "arrow", "npy"])
-@pytest.mark.parametrize("of", ["csv", "parquet", "arrow", "npy"])
-def test_formats(jobs, of, to):
+@pytest.mark.parametrize("output_format", ["ndjson", "csv", "parquet", "arrow", "npy"])
+@pytest.mark.parametrize("input_format", ["csv", "parquet", "arrow", "npy"])
+def test_formats(jobs, input_format, output_format):
     rows = make_rows(23)
     rows[5]["target"] = TARGETS
     rows[6]["custom_id"] = "r2"
-    file = jobs.upload(written(rows, of), f"rows.{of}")
-    made = jobs.create(input_file_id=file["id"], output_format=to)
-    batch = jobs.until(made["id"])
+    file = jobs.upload(encode_rows(rows, input_format), f"rows.{input_format}")
+    created = jobs.create(input_file_id=file["id"], output_format=output_format)
+    batch = jobs.until(created["id"])
     assert batch["request_counts"] == {"total": 23, "completed": 21, "failed": 2}, batch
     errors = jobs.errors(batch)
     assert [error["custom_id"] for error in errors] == ["r5", "r2"]
     assert [error["code"] for error in errors] == ["target_out_of_range", "duplicate_id"]
     wrong = (5, 6)
     wanted = expected([{**row, "target": row["target"] % TARGETS} for row in rows])
-    if to == "npy":  # a row is known by its place alone
+    if output_format == "npy":  # npy output has no ids: a row is found by its position
         got = np.load(io.BytesIO(jobs.content(batch["output_file_id"])))
         assert list(np.flatnonzero(np.isnan(got))) == list(wrong)
         wanted[list(wrong)] = np.nan
     else:
         wanted = np.delete(wanted, wrong)
-        columns = read(jobs.content(batch["output_file_id"]), to)
+        columns = decode_rows(jobs.content(batch["output_file_id"]), output_format)
         assert set(columns) == {"custom_id", "log_prob"}
         assert columns["custom_id"] == [f"r{i}" for i in range(23) if i not in wrong]
         got = [float(value) for value in columns["log_prob"]]
     np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
 
 
-def written(rows, kind: str) -> bytes:
+def encode_rows(rows, file_format: str) -> bytes:
     names = ("custom_id", "target", "sequence")
-    match kind:
+    match file_format:
         case "csv":
             head = ",".join([*names, *(f"h{i}" for i in range(HIDDEN))])
             lines = [",".join(map(str, [*(r[n] for n in names), *r["input"]])) for r in rows]
@@ -136,7 +136,7 @@ def written(rows, kind: str) -> bytes:
         case _:
             table = pa.Table.from_pylist(rows)
             sink = io.BytesIO()
-            if kind == "parquet":
+            if file_format == "parquet":
                 pq.write_table(table, sink, row_group_size=6)
             else:
                 with pa.ipc.new_file(sink, table.schema) as writer:
@@ -144,8 +144,8 @@ def written(rows, kind: str) -> bytes:
             return sink.getvalue()
 
 
-def read(content: bytes, kind: str) -> dict[str, list]:
-    match kind:
+def decode_rows(content: bytes, file_format: str) -> dict[str, list]:
+    match file_format:
         case "ndjson":
             rows = [json.loads(line) for line in content.splitlines()]
             return {name: [row[name] for row in rows] for name in rows[0]}
@@ -163,23 +163,23 @@ def read(content: bytes, kind: str) -> dict[str, list]:
     ("endpoint", "query", "task", "fields"),
     [
         ("probabilities", {}, "probabilities", {"probabilities"}),
-        ("topk", {"k": 2}, "top_k", {"targets", "labels", "probabilities", "exact", "blocks"}),
+        ("top_k", {"k": 2}, "top_k", {"targets", "labels", "probabilities", "exact", "blocks"}),
         ("score", {"task": "log_probs"}, "log_probs", {"log_probs"}),
         ("score", {"task": "sample", "num_samples": 3, "seed": 5}, "sample",
          {"targets", "labels", "probabilities"}),
     ],
 )  # fmt: skip
 def test_tasks(jobs, endpoint, query, task, fields):
-    batch = jobs.done(make_rows(15), endpoint=f"/v1/models/words/{endpoint}", **query)
+    batch = jobs.run(make_rows(15), endpoint=f"/v1/models/words/{endpoint}", **query)
     assert (batch["status"], batch["task"]) == ("completed", task)
     records = jobs.records(batch)
     assert len(records) == 15
     assert set(records[0]) == {"custom_id"} | fields
 
 
-def test_perplexity_has_its_sums_and_sequences(jobs):
+def test_perplexity_has_totals_and_sequences(jobs):
     rows = make_rows(30)
-    batch = jobs.done(rows, task="perplexity", log_base=2.0)
+    batch = jobs.run(rows, task="perplexity", log_base=2.0)
     log_prob = expected(rows)
     corpus = batch["summary"]["corpus"]
     assert corpus["perplexity"] == pytest.approx(np.exp(-log_prob.mean()), rel=1e-5)
@@ -190,11 +190,11 @@ def test_perplexity_has_its_sums_and_sequences(jobs):
 
 def test_an_old_version_and_columns(jobs):
     rows = [{"state": row["input"], "goal": row["target"]} for row in make_rows(12)]
-    batch = jobs.done(rows, version=1, columns=["input=state", "target=goal"])
+    batch = jobs.run(rows, version=1, columns=["input=state", "target=goal"])
     assert (batch["version"], batch["request_counts"]["completed"]) == ("1", 12)
 
 
-def test_an_empty_file_is_done_at_once(jobs):
+def test_an_empty_file_completes(jobs):
     batch = jobs.until(jobs.create(input_file_id=jobs.upload("")["id"])["id"])
     assert batch["status"] == "completed"
     assert batch["request_counts"] == {"total": 0, "completed": 0, "failed": 0}
@@ -204,7 +204,7 @@ def test_an_empty_file_is_done_at_once(jobs):
 # --- keys, lists, limits ------------------------------------------------------------------------
 
 
-def test_a_key_makes_one_job(jobs):
+def test_an_idempotency_key_creates_one_job(jobs):
     file = jobs.upload(ndjson(make_rows(3)))["id"]
     first = jobs.create(key="once", input_file_id=file)
     again = jobs.create(key="once", input_file_id=file)
@@ -215,7 +215,7 @@ def test_a_key_makes_one_job(jobs):
     assert jobs.create(key="k" * 300, input_file_id=file, expect=422)["code"] == "invalid_query"
 
 
-def test_a_key_outlives_a_restart(repository, tmp_path):
+def test_an_idempotency_key_survives_a_restart(repository, tmp_path):
     with serving_jobs(repository, tmp_path) as jobs:
         file = jobs.upload(ndjson(make_rows(3)))["id"]
         first = jobs.create(key="once", input_file_id=file)
@@ -240,14 +240,14 @@ def test_batches_are_listed_newest_first(repository, tmp_path):
         expect_error(jobs.http.get("/v1/batches?limit=0"), 422, "invalid_query", "limit")
 
 
-def test_only_so_many_jobs_wait(repository, tmp_path, valve):
+def test_the_number_of_jobs_is_bounded(repository, tmp_path, valve):
     valve.passing = 0
     with serving_jobs(repository, tmp_path, max_jobs=2) as jobs:
         file = jobs.upload(ndjson(make_rows(5)))["id"]
         first = [jobs.create(input_file_id=file) for _ in range(2)]
-        answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
-        expect_error(answer, 429, "too_many_jobs", "at most 2")
-        assert int(answer.headers["retry-after"]) >= 1
+        response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
+        expect_error(response, 429, "too_many_jobs", "at most 2")
+        assert int(response.headers["retry-after"]) >= 1
         valve.open()
         for batch in first:
             assert jobs.until(batch["id"])["status"] == "completed"
@@ -255,10 +255,10 @@ def test_only_so_many_jobs_wait(repository, tmp_path, valve):
 
 
 def test_jobs_are_counted(jobs):
-    jobs.done(make_rows(5))
-    give_up = time.monotonic() + 5
+    jobs.run(make_rows(5))
+    deadline = time.monotonic() + 5
     while 'hsoftmax_jobs{status="completed"}' not in (page := jobs.http.get("/metrics").text):
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     assert 'hsoftmax_job_rows_total{model="words",outcome="scored"}' in page
 
@@ -266,14 +266,14 @@ def test_jobs_are_counted(jobs):
 # --- cancel and expiry --------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_keeps_what_it_has_finished(jobs, valve):
+def test_a_cancelled_job_keeps_its_finished_rows(jobs, valve):
     valve.passing = 6
     rows = make_rows(200)
-    made = jobs.start(rows)
-    jobs.until(made["id"], "in_progress")
-    eventually(lambda: valve.passed >= 8 and shards(jobs, made["id"]))
-    assert jobs.cancel(made["id"])["status"] in ("cancelling", "cancelled")
-    batch = jobs.until(made["id"])
+    created = jobs.start(rows)
+    jobs.until(created["id"], "in_progress")
+    eventually(lambda: valve.passed >= 8 and count_shards(jobs, created["id"]))
+    assert jobs.cancel(created["id"])["status"] in ("cancelling", "cancelled")
+    batch = jobs.until(created["id"])
     assert batch["status"] == "cancelled"
     assert batch["cancelling_at"] <= batch["cancelled_at"]
     records = jobs.records(batch)
@@ -281,11 +281,11 @@ def test_a_cancelled_job_keeps_what_it_has_finished(jobs, valve):
     assert len(records) % 10 == 0  # whole shards
     assert [r["custom_id"] for r in records] == [r["custom_id"] for r in rows[: len(records)]]
     assert batch["request_counts"] == {"total": 200, "completed": len(records), "failed": 0}
-    assert jobs.cancel(made["id"]) == batch
-    assert not list((jobs.state / "jobs" / made["id"]).glob("*.parts"))
+    assert jobs.cancel(created["id"]) == batch
+    assert not list((jobs.state / "jobs" / created["id"]).glob("*.parts"))
 
 
-def test_a_job_that_waits_is_cancelled_at_once(jobs, valve):
+def test_a_waiting_job_is_cancelled_at_once(jobs, valve):
     valve.passing = 0
     first, second = (jobs.start(make_rows(5)) for _ in range(2))
     jobs.until(first["id"], "in_progress")
@@ -296,15 +296,15 @@ def test_a_job_that_waits_is_cancelled_at_once(jobs, valve):
     assert (batch["status"], batch["output_file_id"]) == ("cancelled", None)
 
 
-def test_what_has_ended_cannot_be_cancelled(jobs):
-    batch = jobs.done(make_rows(3))
-    answer = jobs.http.post(f"/v1/batches/{batch['id']}/cancel")
-    expect_error(answer, 409, "batch_ended", "completed")
+def test_an_ended_job_cannot_be_cancelled(jobs):
+    batch = jobs.run(make_rows(3))
+    response = jobs.http.post(f"/v1/batches/{batch['id']}/cancel")
+    expect_error(response, 409, "batch_ended", "completed")
     expect_error(jobs.http.post("/v1/batches/nonesuch/cancel"), 404, "unknown_batch")
     expect_error(jobs.http.get("/v1/batches/nonesuch"), 404, "unknown_batch")
 
 
-def test_a_job_expires_with_what_it_has_finished_and_so_does_one_that_waits(jobs, valve):
+def test_running_and_waiting_jobs_expire(jobs, valve):
     valve.passing = 3
     running = jobs.start(make_rows(100), completion_window="2s")
     waiting = jobs.start(make_rows(5), completion_window="1s")

@@ -1,4 +1,4 @@
-"""Files: uploaded in bounds, known by id alone, and gone when they are deleted."""
+"""Files: size limits of uploads, names, ranges, and deletion."""
 
 import errno
 import gzip
@@ -11,12 +11,12 @@ from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.jobs.upload_parser import safe_name
 from tests.service.conftest import expect_error, serving
 
-from .conftest import Client, make_rows, ndjson, serving_jobs
+from .conftest import JobsClient, make_rows, ndjson, serving_jobs
 
 ROWS = ndjson(make_rows(3))
 
 
-def test_a_file_is_given_back_as_it_came(jobs):
+def test_a_file_is_returned_unchanged(jobs):
     file = jobs.upload(ROWS)
     assert file == jobs.http.get(f"/v1/files/{file['id']}").json()
     assert {k: file[k] for k in ("object", "bytes", "filename", "purpose", "status")} == {
@@ -36,19 +36,23 @@ def test_a_file_is_given_back_as_it_came(jobs):
     assert not list(jobs.state.glob(f"*/{file['id']}*"))
 
 
-def test_a_range_of_a_file_is_given(jobs):
+def test_a_range_of_a_file_is_returned(jobs):
     url = f"/v1/files/{jobs.upload(ROWS)['id']}/content"
-    answer = jobs.http.get(url, headers={"range": "bytes=3-9"})
-    assert (answer.status_code, answer.text) == (206, ROWS[3:10])
+    response = jobs.http.get(url, headers={"range": "bytes=3-9"})
+    assert (response.status_code, response.text) == (206, ROWS[3:10])
 
 
-@pytest.mark.parametrize("asked", ["bytes=9999999-", "lines=1-2", "bytes=", "bytes=5-1", "all"])
-def test_a_range_that_a_file_does_not_have_is_an_error_like_others(jobs, asked):
+@pytest.mark.parametrize(
+    "range_header", ["bytes=9999999-", "lines=1-2", "bytes=", "bytes=5-1", "all"]
+)
+def test_an_unsatisfiable_range_is_an_error(jobs, range_header):
     url = f"/v1/files/{jobs.upload(ROWS)['id']}/content"
-    answer = jobs.http.get(url, headers={"range": asked})
-    sentence = f"range: expected bytes=FIRST-LAST within its {len(ROWS)} bytes, got {asked!r}"
-    expect_error(answer, 416, "range_not_satisfiable", sentence)
-    assert answer.headers["content-range"] == f"bytes */{len(ROWS)}"
+    response = jobs.http.get(url, headers={"range": range_header})
+    sentence = (
+        f"range: expected bytes=FIRST-LAST within its {len(ROWS)} bytes, got {range_header!r}"
+    )
+    expect_error(response, 416, "range_not_satisfiable", sentence)
+    assert response.headers["content-range"] == f"bytes */{len(ROWS)}"
 
 
 def test_a_large_file_comes_through_whole(jobs):
@@ -113,7 +117,7 @@ def test_a_name_without_a_known_extension_is_refused(name):
          422, "invalid_query", "purpose: expected 'batch', got none"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_and_leaves_nothing(jobs, request_, status, code, sentence):
+def test_an_invalid_upload_is_refused_and_leaves_no_file(jobs, request_, status, code, sentence):
     before = sorted(jobs.state.glob("*/*"))
     expect_error(jobs.http.post("/v1/files", **request_), status, code, sentence)
     assert sorted(jobs.state.glob("*/*")) == before
@@ -125,12 +129,12 @@ def test_a_body_that_ends_too_early_is_refused(jobs):
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nhalf'
     )
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    answer = jobs.http.post("/v1/files", content=body, headers=headers)
-    expect_error(answer, 400, "unreadable_body", "closing boundary")
+    response = jobs.http.post("/v1/files", content=body, headers=headers)
+    expect_error(response, 400, "unreadable_body", "closing boundary")
 
 
 @pytest.mark.parametrize("route", ["files", "batches"])
-def test_who_leaves_in_the_middle_is_no_fault_and_leaves_nothing(repository, tmp_path, route):
+def test_a_disconnect_is_not_an_internal_error_and_leaves_no_file(repository, tmp_path, route):
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
     messages = iter([
         {"type": "http.request", "body": part + b"x" * 2**20, "more_body": True},
@@ -154,7 +158,7 @@ def test_who_leaves_in_the_middle_is_no_fault_and_leaves_nothing(repository, tmp
     assert 'code="internal"' not in counted
 
 
-def test_a_file_beyond_the_limit_is_refused_told_or_counted(repository, tmp_path):
+def test_a_file_beyond_the_limit_is_refused_with_or_without_content_length(repository, tmp_path):
     with serving_jobs(repository, tmp_path, max_file_bytes=1000) as jobs:
         jobs.upload(b"x" * 1000, "a.csv")
         for size in (1001, 200_000):
@@ -178,7 +182,7 @@ def test_all_files_together_are_bounded(repository, tmp_path):
         jobs.upload(b"x" * 1500, "a.csv")
 
 
-def test_a_full_disk_is_said(jobs, monkeypatch):
+def test_a_full_disk_is_reported(jobs, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -189,8 +193,8 @@ def test_a_full_disk_is_said(jobs, monkeypatch):
     jobs.upload(ROWS)
 
 
-def test_a_disk_that_was_full_before_is_said(jobs, monkeypatch):
-    """What is still in a buffer then finds no room a second time, when the file is closed."""
+def test_a_disk_that_is_full_at_close_is_reported(jobs, monkeypatch):
+    """The buffered bytes fail a second time when the file is closed."""
 
     def device(path: Path, mode: str):
         path.touch()
@@ -202,16 +206,16 @@ def test_a_disk_that_was_full_before_is_said(jobs, monkeypatch):
     assert not list((jobs.state / "uploads").iterdir())
 
 
-def test_a_bomb_is_not_unpacked(jobs):
+def test_a_compressed_upload_is_refused(jobs):
     bomb = gzip.compress(bytes(2**20))
     headers = {"content-type": "multipart/form-data; boundary=x", "content-encoding": "gzip"}
-    answer = jobs.http.post("/v1/files", content=bomb, headers=headers)
+    response = jobs.http.post("/v1/files", content=bomb, headers=headers)
     expect_error(
-        answer, 415, "unsupported_media_type", "content-encoding: expected a file as it is"
+        response, 415, "unsupported_media_type", "content-encoding: expected a file as it is"
     )
 
 
-def test_a_file_that_a_job_will_read_stays(jobs, valve):
+def test_a_file_that_a_job_reads_cannot_be_deleted(jobs, valve):
     valve.passing = 0
     batch = jobs.start(make_rows(30))
     file = batch["input_file_id"]
@@ -221,12 +225,12 @@ def test_a_file_that_a_job_will_read_stays(jobs, valve):
     assert jobs.http.delete(f"/v1/files/{file}").status_code == 200
 
 
-def test_without_a_place_to_keep_them_there_are_no_jobs_and_all_else_is_served(
+def test_without_a_state_folder_there_are_no_jobs_and_all_else_is_served(
     repository, tmp_path, capfd
 ):
     (tmp_path / "file").write_text("")
     with serving(repository, state=tmp_path / "file" / "state") as http:
-        client = Client(http, tmp_path)
+        client = JobsClient(http, tmp_path)
         for _ in range(2):
             assert client.upload(ROWS, expect=503)["code"] == "jobs_unavailable"
         expect_error(http.get("/v1/batches"), 503, "jobs_unavailable", "expected a state folder")
@@ -234,16 +238,16 @@ def test_without_a_place_to_keep_them_there_are_no_jobs_and_all_else_is_served(
     assert capfd.readouterr().err.count('"event":"jobs_unavailable"') == 1
 
 
-def test_nothing_is_on_the_disk_before_somebody_wants_it(repository, tmp_path, monkeypatch):
+def test_the_state_folder_is_created_on_first_use(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with serving(repository) as http:
         assert not list(tmp_path.iterdir())
-        Client(http, tmp_path).upload(ROWS)
+        JobsClient(http, tmp_path).upload(ROWS)
     (state,) = (tmp_path / "hsoftmax").iterdir()
     assert state.stat().st_mode & 0o077 == 0
 
 
-def test_files_are_behind_the_keys(repository, tmp_path):
+def test_files_and_batches_need_an_api_key(repository, tmp_path):
     with serving_jobs(repository, tmp_path, api_keys="secret") as jobs:
         for url in ("/v1/files", "/v1/batches"):
             expect_error(jobs.http.get(url), 401, "unauthorized")

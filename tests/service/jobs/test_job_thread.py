@@ -1,4 +1,4 @@
-"""Jobs outlive what happens: restarts, reloads, lost inputs and bundles, full disks, busy hours."""
+"""Jobs under restarts, reloads, lost inputs and bundles, full disks, and interactive load."""
 
 import errno
 import json
@@ -16,25 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.demo.sample_model import NAME, find_sample
+from hsoftmax.demo.sample_model import SAMPLE_NAME, find_sample
 from hsoftmax.runtime.sessions import Session
 from hsoftmax.scoring.job import workspace
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.engine import Engine, Priority
 from hsoftmax.service.jobs import completion, job_thread
 from tests.service.conftest import HIDDEN, serving
 
 from .conftest import (
     SCORE,
-    Client,
+    JobsClient,
     Json,
     Valve,
+    count_shards,
     eventually,
     make_rows,
     ndjson,
-    parts,
+    parts_dir,
     serving_jobs,
-    shards,
 )
 
 URL = "/v1/models/words/probabilities"
@@ -42,11 +42,11 @@ QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
 
 
 @pytest.fixture
-def undisturbed(jobs):
-    """What comes of rows in a job that nothing happens to."""
+def reference(jobs):
+    """Function that returns the output and error file of an undisturbed job over the rows."""
 
     def done(rows, **query) -> tuple[bytes, bytes]:
-        batch = jobs.done(rows, **query)
+        batch = jobs.run(rows, **query)
         assert batch["status"] == "completed"
         return jobs.content(batch["output_file_id"]), jobs.content(batch["error_file_id"])
 
@@ -54,8 +54,8 @@ def undisturbed(jobs):
 
 
 @dataclass
-class Rooted:
-    """A service whose jobs read a file in place, and may be held while they do."""
+class RootedService:
+    """A service with an input root, whose jobs read one file in place."""
 
     repository: Path
     folder: Path
@@ -64,39 +64,39 @@ class Rooted:
     def write(self, count: int) -> None:
         self.rows.write_text(ndjson(make_rows(count)))
 
-    def serving(self) -> AbstractContextManager[Client]:
+    def serving(self) -> AbstractContextManager[JobsClient]:
         return serving_jobs(self.repository, self.folder / "state", input_root=self.rows.parent)
 
-    def stopped(self, valve: Valve) -> Json:
-        """A job that began, and whose service was then stopped."""
+    def interrupted(self, valve: Valve) -> Json:
+        """Start a job, stop the service in the middle of it, and return the batch."""
         with self.serving() as jobs:
-            made = jobs.create(input_path=self.rows.name)
-            eventually(lambda: valve.passed > valve.passing and shards(jobs, made["id"]))
-        return made
+            created = jobs.create(input_path=self.rows.name)
+            eventually(lambda: valve.passed > valve.passing and count_shards(jobs, created["id"]))
+        return created
 
 
 @pytest.fixture
-def rooted(repository, tmp_path) -> Rooted:
+def service(repository, tmp_path) -> RootedService:
     (tmp_path / "root").mkdir()
-    rooted = Rooted(repository, tmp_path, tmp_path / "root" / "rows.ndjson")
-    rooted.write(100)
-    return rooted
+    service = RootedService(repository, tmp_path, tmp_path / "root" / "rows.ndjson")
+    service.write(100)
+    return service
 
 
-def stopped(repository: Path, state: Path, valve: Valve) -> Json:
-    """A job over 100 rows that began, and whose service was then stopped."""
+def interrupted(repository: Path, state: Path, valve: Valve) -> Json:
+    """Start a job over 100 rows, stop the service in the middle of it, and return the batch."""
     valve.passing = 5
     with serving_jobs(repository, state) as jobs:
-        made = jobs.start(make_rows(100))
-        eventually(lambda: valve.passed > valve.passing and shards(jobs, made["id"]))
-    return made
+        created = jobs.start(make_rows(100))
+        eventually(lambda: valve.passed > valve.passing and count_shards(jobs, created["id"]))
+    return created
 
 
-def results(jobs: Client, batch) -> tuple[bytes, bytes]:
+def results(jobs: JobsClient, batch) -> tuple[bytes, bytes]:
     return jobs.content(batch["output_file_id"]), jobs.content(batch["error_file_id"])
 
 
-def rows_with_flaws(count: int):
+def rows_with_errors(count: int):
     rows = make_rows(count)
     for i in range(5, count, 40):
         rows[i]["target"] = -1
@@ -104,29 +104,29 @@ def rows_with_flaws(count: int):
     return rows
 
 
-def test_a_job_goes_on_after_a_restart(repository, tmp_path, valve, undisturbed):
-    rows = rows_with_flaws(150)
-    wanted = undisturbed(rows)
+def test_a_job_continues_after_a_restart(repository, tmp_path, valve, reference):
+    rows = rows_with_errors(150)
+    wanted = reference(rows)
     valve.passed, valve.passing = 0, 6
     with serving_jobs(repository, tmp_path) as jobs:
-        made = jobs.start(rows)
-        eventually(lambda: valve.passed >= 8 and shards(jobs, made["id"]))
+        created = jobs.start(rows)
+        eventually(lambda: valve.passed >= 8 and count_shards(jobs, created["id"]))
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         assert db.execute("SELECT status FROM batches").fetchone() == ("in_progress",)
     before = valve.passed
     valve.open()
     with serving_jobs(repository, tmp_path) as jobs:
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert batch["status"] == "completed"
         assert results(jobs, batch) == wanted
-    assert valve.passed - before < 15  # what was finished is not done again
+    assert valve.passed - before < 15  # finished shards are not scored again
 
 
-def test_interactive_company_changes_no_bit(repository, tmp_path, undisturbed):
-    """What shares a batch may differ in its last bit: a job's rows share none."""
-    rows = rows_with_flaws(150)
+def test_interactive_requests_do_not_change_the_bytes_of_a_job(repository, tmp_path, reference):
+    """Batched rows may differ in their last bit, so the calls of a job are never batched."""
+    rows = rows_with_errors(150)
     for query in ({}, {"task": "log_probs"}, {"task": "top_k", "k": 3}):
-        wanted = undisturbed(rows, **query)
+        wanted = reference(rows, **query)
         with serving_jobs(repository, tmp_path / str(len(query))) as jobs:
             ended = threading.Event()
 
@@ -136,14 +136,14 @@ def test_interactive_company_changes_no_bit(repository, tmp_path, undisturbed):
 
             clients = [threading.Thread(target=ask) for _ in range(2)]
             [client.start() for client in clients]
-            batch = jobs.done(rows, **query)
+            batch = jobs.run(rows, **query)
             ended.set()
             [client.join() for client in clients]
             assert results(jobs, batch) == wanted
 
 
 def test_interactive_requests_go_first(repository, tmp_path, monkeypatch):
-    """Whoever asks while a job runs waits for no more than the piece that is running."""
+    """An interactive request waits at most for the one graph run of a job in progress."""
     order: list[str] = []
     submit, run = Engine.submit, Session.run
 
@@ -156,166 +156,166 @@ def test_interactive_requests_go_first(repository, tmp_path, monkeypatch):
         return run(session, feeds, options)
 
     with serving_jobs(repository, tmp_path) as jobs:
-        core_of(jobs.http.app).engine._inline_work = 0  # nothing goes past the queue
+        context_of(jobs.http.app).engine._inline_max_cost = 0  # all calls go through the queue
         monkeypatch.setattr(Engine, "submit", submitted)
         monkeypatch.setattr(Session, "run", ran)
-        made = jobs.start(make_rows(600))
-        while jobs.batch(made["id"])["status"] != "completed":
+        created = jobs.start(make_rows(600))
+        while jobs.batch(created["id"])["status"] != "completed":
             assert jobs.http.post(URL, json=QUERY).status_code == 200
-    told = "".join({"asked": "?", "answered": "!", "piece": "."}[one] for one in order)
-    assert told.count(".") == 60
-    waits = re.findall(r"\?(\.*)!", told)
-    assert len(waits) == told.count("?") > 3
-    assert max(map(len, waits)) <= 1, told
+    timeline = "".join({"asked": "?", "answered": "!", "piece": "."}[one] for one in order)
+    assert timeline.count(".") == 60
+    waits = re.findall(r"\?(\.*)!", timeline)
+    assert len(waits) == timeline.count("?") > 3
+    assert max(map(len, waits)) <= 1, timeline
 
 
-def test_a_reload_never_mixes_versions(copy, spare, tmp_path, valve, undisturbed):
+def test_a_reload_never_mixes_versions(copy, spare, tmp_path, valve, reference):
     rows = make_rows(120)
-    wanted = undisturbed(rows)
+    wanted = reference(rows)
     valve.passed, valve.passing = 0, 4
     with serving_jobs(copy, tmp_path / "state", watch=False) as jobs:
-        made = jobs.start(rows)
+        created = jobs.start(rows)
         eventually(lambda: valve.passed > 4)
         shutil.rmtree(copy / "words" / "2")
         spare.rename(copy / "words" / "3")
-        core_of(jobs.http.app).repository.load()
-        answer = jobs.http.post(URL, json=QUERY)
-        assert answer.json()["version"] == "3"
+        context_of(jobs.http.app).repository.load()
+        response = jobs.http.post(URL, json=QUERY)
+        assert response.json()["version"] == "3"
         valve.open()
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert (batch["status"], batch["version"]) == ("completed", "2")
         assert results(jobs, batch) == wanted
 
 
-def test_a_lost_bundle_is_said_and_what_is_finished_is_kept(copy, tmp_path, valve):
+def test_a_removed_bundle_fails_the_job_and_keeps_its_finished_rows(copy, tmp_path, valve):
     valve.passing = 4
     with serving_jobs(copy, tmp_path / "state") as jobs:
-        made = jobs.start(make_rows(120))
-        eventually(lambda: valve.passed > 4 and shards(jobs, made["id"]))
+        created = jobs.start(make_rows(120))
+        eventually(lambda: valve.passed > 4 and count_shards(jobs, created["id"]))
     shutil.rmtree(copy / "words" / "2")
     valve.open()
     with serving_jobs(copy, tmp_path / "state") as jobs:
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert batch["status"] == "failed"
         (error,) = batch["errors"]["data"]
         assert (error["code"], error["param"]) == ("bundle_gone", "endpoint")
-        assert made["digest"][:12] in error["message"]
+        assert created["digest"][:12] in error["message"]
         records = jobs.records(batch)
         assert 10 <= len(records) == batch["request_counts"]["completed"] < 120
 
 
-def test_a_bundle_under_another_number_will_do(copy, tmp_path, valve, undisturbed):
+def test_a_job_continues_on_its_bundle_under_another_version(copy, tmp_path, valve, reference):
     rows = make_rows(60)
-    wanted = undisturbed(rows)
+    wanted = reference(rows)
     valve.passed, valve.passing = 0, 2
     with serving_jobs(copy, tmp_path / "state") as jobs:
-        made = jobs.start(rows)
+        created = jobs.start(rows)
         eventually(lambda: valve.passed > 2)
     (copy / "words" / "2").rename(copy / "words" / "4")
     valve.open()
     with serving_jobs(copy, tmp_path / "state") as jobs:
-        assert results(jobs, jobs.until(made["id"])) == wanted
+        assert results(jobs, jobs.until(created["id"])) == wanted
 
 
 @pytest.mark.parametrize("how", ["changed", "gone"])
-def test_an_input_that_is_no_longer_what_it_was(rooted, valve, how):
+def test_an_input_that_changed_or_is_gone_fails_the_job(service, valve, how):
     valve.passing = 3
-    made = rooted.stopped(valve)
+    created = service.interrupted(valve)
     if how == "gone":
-        rooted.rows.unlink()
+        service.rows.unlink()
     else:
-        rooted.write(99)
+        service.write(99)
     valve.open()
-    with rooted.serving() as jobs:
-        batch = jobs.until(made["id"])
+    with service.serving() as jobs:
+        batch = jobs.until(created["id"])
         (error,) = batch["errors"]["data"]
         assert (error["code"], error["param"]) == (f"input_{how}", "input_path")
         assert "/" not in error["message"]
         assert 10 <= len(jobs.records(batch)) < 100
 
 
-def test_an_input_that_changes_under_its_reader(rooted, valve):
+def test_an_input_that_changes_during_the_job_fails_it(service, valve):
     valve.passing = 5
-    with rooted.serving() as jobs:
-        made = jobs.create(input_path=rooted.rows.name)
+    with service.serving() as jobs:
+        created = jobs.create(input_path=service.rows.name)
         eventually(lambda: valve.passed > 5)
-        os.utime(rooted.rows, (1, 1))
+        os.utime(service.rows, (1, 1))
         valve.open()
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert batch["errors"]["data"][0]["code"] == "input_changed"
         assert len(jobs.records(batch)) == 100
 
 
-def test_a_full_disk_is_said_and_what_is_finished_is_given_out_once_there_is_room(
+def test_after_a_full_disk_the_finished_rows_are_published_once_there_is_room(
     repository, tmp_path, monkeypatch
 ):
-    really, synced = os.fsync, []
+    original, synced = os.fsync, []
 
     def full(descriptor: int) -> None:
         synced.append(descriptor)
         if len(synced) > 10:
             raise OSError(errno.ENOSPC, "No space left on device")
-        really(descriptor)
+        original(descriptor)
 
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.3)
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.3)
     with serving_jobs(repository, tmp_path) as jobs:
         with monkeypatch.context() as patched:
             file = jobs.upload(ndjson(make_rows(200)))["id"]
             patched.setattr(workspace, "sync", full)
-            made = jobs.create(input_file_id=file)
-            batch = jobs.until(made["id"])
+            created = jobs.create(input_file_id=file)
+            batch = jobs.until(created["id"])
             assert batch["status"] == "failed"
             (error,) = batch["errors"]["data"]
             assert error["code"] == "disk_full"
             assert batch["output_file_id"] is None
-        eventually(lambda: jobs.batch(made["id"])["output_file_id"])
-        batch = jobs.batch(made["id"])
+        eventually(lambda: jobs.batch(created["id"])["output_file_id"])
+        batch = jobs.batch(created["id"])
         assert batch["status"] == "failed"
         records = jobs.records(batch)
         assert 10 <= len(records) == batch["request_counts"]["completed"] < 200
         assert [r["custom_id"] for r in records] == [f"r{i}" for i in range(len(records))]
 
 
-def test_an_end_that_was_decided_is_not_taken_back(rooted, monkeypatch, valve):
-    """It stops after its shards were given out, and before anybody was told of it."""
-    really, tried = completion.end, []
+def test_a_recorded_decision_is_final(service, monkeypatch, valve):
+    """The job fails to end after its output files were written, before its status was stored."""
+    original, calls = completion.finish, []
 
     def stopped_once(*args, **kwargs):
-        tried.append(args)
-        if len(tried) == 1:
+        calls.append(args)
+        if len(calls) == 1:
             raise sqlite3.OperationalError("database or disk is full")
-        return really(*args, **kwargs)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(completion, "end", stopped_once)
-    monkeypatch.setattr(job_thread, "_AFTER_FAILURE", 0.1)
+    monkeypatch.setattr(completion, "finish", stopped_once)
+    monkeypatch.setattr(job_thread, "_RETRY_INTERVAL_S", 0.1)
     valve.passing = 5
-    made = rooted.stopped(valve)
-    elsewhere = rooted.rows.rename(rooted.rows.with_name("elsewhere.ndjson"))
-    with rooted.serving() as jobs:
-        eventually(lambda: tried)
-        elsewhere.rename(rooted.rows)  # it could go on now
+    created = service.interrupted(valve)
+    moved = service.rows.rename(service.rows.with_name("elsewhere.ndjson"))
+    with service.serving() as jobs:
+        eventually(lambda: calls)
+        moved.rename(service.rows)  # the job could continue now
         valve.open()
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert batch["errors"]["data"][0]["code"] == "input_gone"
         assert 10 <= len(jobs.records(batch)) == batch["request_counts"]["completed"] < 100
-    assert len(tried) == 2
+    assert len(calls) == 2
 
 
-def test_a_job_at_which_processes_die_is_given_up(repository, tmp_path, valve):
-    """As if nine had been killed at it; the tenth is stopped on purpose, which does not count."""
-    made = stopped(repository, tmp_path, valve)
+def test_a_job_fails_after_ten_starts_without_progress(repository, tmp_path, valve):
+    """Ten starts are set in the database, as if the process had been killed after each of them."""
+    created = interrupted(repository, tmp_path, valve)
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         assert db.execute("SELECT begun FROM batches").fetchone() == (1,)
         db.execute("UPDATE batches SET begun = 10, finished = 90")
     valve.open()
     with serving_jobs(repository, tmp_path) as jobs:
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert batch["errors"]["data"][0]["code"] == "gave_up"
         assert 10 <= len(jobs.records(batch)) < 100
 
 
-def test_a_job_that_gets_on_is_not_given_up(repository, tmp_path, valve):
-    made = stopped(repository, tmp_path, valve)
+def test_a_job_with_progress_does_not_fail(repository, tmp_path, valve):
+    created = interrupted(repository, tmp_path, valve)
     with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
         db.execute("UPDATE batches SET begun = 9")
     valve.passing = valve.passed + 2
@@ -323,54 +323,54 @@ def test_a_job_that_gets_on_is_not_given_up(repository, tmp_path, valve):
         with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
             eventually(lambda: db.execute("SELECT begun FROM batches").fetchone() == (1,))
         valve.open()
-        assert jobs.until(made["id"])["status"] == "completed"
+        assert jobs.until(created["id"])["status"] == "completed"
 
 
-def test_a_shard_that_the_disk_spoilt_is_made_again(repository, tmp_path, valve, undisturbed):
+def test_a_corrupt_shard_is_scored_again(repository, tmp_path, valve, reference):
     rows = make_rows(60)
-    wanted = undisturbed(rows)
+    wanted = reference(rows)
     valve.passed, valve.passing = 0, 5
     with serving_jobs(repository, tmp_path) as jobs:
-        made = jobs.start(rows)
-        shard = parts(jobs, made["id"]) / "shard-00000000"
+        created = jobs.start(rows)
+        shard = parts_dir(jobs, created["id"]) / "shard-00000000"
         eventually(shard.exists)
-        eventually(lambda: shards(jobs, made["id"]) > 1)
+        eventually(lambda: count_shards(jobs, created["id"]) > 1)
         shard.write_bytes(shard.read_bytes().replace(b"r1", b"r9"))
         valve.open()
-        batch = jobs.until(made["id"])
+        batch = jobs.until(created["id"])
         assert (batch["status"], results(jobs, batch)) == ("completed", wanted)
 
 
-def test_a_graph_that_fails_fails_the_job_alone(jobs, monkeypatch):
+def test_a_failing_graph_fails_only_its_job(jobs, monkeypatch):
     with monkeypatch.context() as patched:
 
         def fails(session, feeds, options=None):
             raise RuntimeError("no such kernel")
 
         patched.setattr(Session, "run", fails)
-        batch = jobs.done(make_rows(20))
+        batch = jobs.run(make_rows(20))
     assert batch["status"] == "failed"
     (error,) = batch["errors"]["data"]
     assert error["code"] == "inference_failed"
     assert "kernel" not in error["message"]
-    assert jobs.done(make_rows(20))["status"] == "completed"
+    assert jobs.run(make_rows(20))["status"] == "completed"
 
 
-def test_what_nobody_foresaw_fails_the_job_alone(repository, tmp_path, monkeypatch, capfd):
+def test_an_unexpected_error_fails_only_its_job(repository, tmp_path, monkeypatch, capfd):
     with serving_jobs(repository, tmp_path) as jobs:
         with monkeypatch.context() as patched:
-            patched.setattr("hsoftmax.service.jobs.execution.order_of", lambda *args: 1 / 0)
-            batch = jobs.done(make_rows(20))
+            patched.setattr("hsoftmax.service.jobs.execution.job_spec_of", lambda *args: 1 / 0)
+            batch = jobs.run(make_rows(20))
         assert batch["errors"]["data"][0]["code"] == "internal"
-        assert jobs.done(make_rows(20))["status"] == "completed"
+        assert jobs.run(make_rows(20))["status"] == "completed"
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_what_is_old_is_removed_and_what_is_nobodys(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.2)
+def test_expired_and_unknown_files_are_removed(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.2)
     with serving_jobs(repository, tmp_path, job_retention=1.5) as jobs:
         orphan = tmp_path / "files" / "file-lost.csv"
-        batch = jobs.done(make_rows(20))
+        batch = jobs.run(make_rows(20))
         orphan.write_text("")
         os.utime(orphan, (1, 1))
         (tmp_path / "jobs" / "batch_lost").mkdir()
@@ -380,8 +380,8 @@ def test_what_is_old_is_removed_and_what_is_nobodys(repository, tmp_path, monkey
         eventually(lambda: not list(tmp_path.glob("files/*")) + list(tmp_path.glob("jobs/*")))
 
 
-def test_what_a_job_will_read_is_not_old(repository, tmp_path, monkeypatch, valve):
-    monkeypatch.setattr(job_thread, "_SWEEP", 0.1)
+def test_an_input_that_a_job_needs_does_not_expire(repository, tmp_path, monkeypatch, valve):
+    monkeypatch.setattr(job_thread, "_SWEEP_INTERVAL_S", 0.1)
     valve.passing = 0
     with serving_jobs(repository, tmp_path, job_retention=1.0) as jobs:
         first, second = (jobs.start(make_rows(20)) for _ in range(2))
@@ -391,19 +391,19 @@ def test_what_a_job_will_read_is_not_old(repository, tmp_path, monkeypatch, valv
         assert jobs.until(second["id"])["status"] == "completed"
 
 
-def test_one_process_at_a_time_does_the_work(repository, tmp_path, valve):
-    """Two apps over one state: the second takes over when the first ends."""
+def test_one_process_at_a_time_executes_jobs(repository, tmp_path, valve):
+    """Two apps use one state folder. The second takes over when the first stops."""
     rows = make_rows(50)
     with serving_jobs(repository, tmp_path) as first:
-        first.done(make_rows(2))
+        first.run(make_rows(2))
         with serving(repository, state=tmp_path, job_shard_rows=10) as http:
-            second = Client(http, tmp_path)
+            second = JobsClient(http, tmp_path)
             valve.passed, valve.passing = 0, 2
-            made = second.start(rows)
+            created = second.start(rows)
             eventually(lambda: valve.passed > 2)
-            first.http.app.state.core.jobs.stop()
+            first.http.app.state.context.jobs.stop()
             valve.open()
-            batch = second.until(made["id"])
+            batch = second.until(created["id"])
             assert batch["status"] == "completed"
             assert len(second.records(batch)) == 50
 
@@ -416,35 +416,35 @@ def test_several_workers_share_the_jobs(start, tmp_path):
         + ndjson(make_rows(200)).encode()
         + b"\r\n--x--\r\n"
     )
-    kind = {"content-type": "multipart/form-data; boundary=x"}
-    _, file = server.call("POST", "/v1/files", body, kind)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    _, file = server.call("POST", "/v1/files", body, headers)
     query = json.dumps({"input_file_id": file["id"], "endpoint": SCORE})
-    made: list[str] = []
+    created: list[str] = []
 
     def make() -> bool:
         status, batch = server.call("POST", "/v1/batches", query)
-        assert status in (200, 503)  # of two workers one may have nothing loaded yet
-        made.extend([batch["id"]] if status == 200 else [])
-        return len(made) == 6
+        assert status in (200, 503)  # one of the two workers may not have loaded yet
+        created.extend([batch["id"]] if status == 200 else [])
+        return len(created) == 6
 
     eventually(make, 30)
 
     def done() -> bool:
-        found = [server.get(f"/v1/batches/{id}")[1] for id in made]
-        return all(one["status"] == "completed" for one in found)
+        batches = [server.get(f"/v1/batches/{id}")[1] for id in created]
+        return all(batch["status"] == "completed" for batch in batches)
 
     eventually(done, 30)
     status, listed = server.get("/v1/batches")
     assert (status, len(listed["data"])) == (200, 6)
     assert all(one["request_counts"]["completed"] == 200 for one in listed["data"])
-    assert server.said().count('"event":"job_ended"') == 6
+    assert server.read_log().count('"event":"job_ended"') == 6
 
 
-def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
+def test_the_held_out_perplexity_is_that_of_the_command_line(tmp_path):
     sample = find_sample()
-    to = tmp_path / "repository" / NAME
+    to = tmp_path / "repository" / SAMPLE_NAME
     source = [str(sample.folder / "weights.npz"), "--labels", str(sample.folder / "labels.txt")]
-    subprocess.run(  # elsewhere, as the service's threads are all there are in this process
+    subprocess.run(  # in a subprocess: in this process only services may start threads
         [sys.executable, "-m", "hsoftmax", "export", *source, "--to", str(to)],
         check=True,
         stdout=subprocess.DEVNULL,
@@ -455,9 +455,9 @@ def test_the_held_out_perplexity_is_the_one_of_the_command_line(tmp_path):
          "sequence": i // 100}
         for i, (hidden, target) in enumerate(zip(*sample.heldout, strict=True))
     ]  # fmt: skip
-    endpoint = f"/v1/models/{NAME}/score"
+    endpoint = f"/v1/models/{SAMPLE_NAME}/score"
     with serving_jobs(tmp_path / "repository", tmp_path / "state", job_shard_rows=700) as jobs:
-        batch = jobs.done(rows, endpoint=endpoint, task="perplexity")
+        batch = jobs.run(rows, endpoint=endpoint, task="perplexity")
     corpus = batch["summary"]["corpus"]
     assert f"{corpus['perplexity']:.6g}" == "75.3877"
     assert (corpus["words"], corpus["sequences"]) == (2000, 20)

@@ -1,4 +1,4 @@
-"""A server that is killed at any instant, again and again: its job finishes by itself, the same."""
+"""Jobs of a server that is killed again and again finish with the same output."""
 
 import fcntl
 import http.client
@@ -19,7 +19,7 @@ COUNT, SHARD = 1500, 20
 
 
 def make_input() -> str:
-    """Rows with flaws of every kind in many shards, duplicates of rows far before among them."""
+    """Rows with errors of every kind in many shards, also ids of rows in much earlier shards."""
     rows = make_rows(COUNT)
     for i in range(100, COUNT, 97):
         rows[i]["target"] = -1
@@ -29,8 +29,9 @@ def make_input() -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(repository, tmp_path_factory) -> tuple[bytes, bytes]:
-    state = tmp_path_factory.mktemp("undisturbed")
+def reference(repository, tmp_path_factory) -> tuple[bytes, bytes]:
+    """Output and error file of the job on a server that is not killed."""
+    state = tmp_path_factory.mktemp("reference")
     with serving_jobs(repository, state, job_shard_rows=SHARD) as jobs:
         file = jobs.upload(make_input())["id"]
         batch = jobs.until(jobs.create(input_file_id=file, task="perplexity")["id"])
@@ -38,8 +39,8 @@ def undisturbed(repository, tmp_path_factory) -> tuple[bytes, bytes]:
         return jobs.content(batch["output_file_id"]), jobs.content(batch["error_file_id"])
 
 
-class Killed:
-    """One state folder, and one server after another that works at it until it is killed."""
+class KilledServers:
+    """Servers that run one after another on one state folder, each until it is killed."""
 
     def __init__(self, repository: Path, state: Path, seed: int) -> None:
         self.settings = {"state": state, "job_shard_rows": SHARD, "watch": False}
@@ -47,33 +48,33 @@ class Killed:
         self.rng = random.Random(seed)
         self.jobs: list[str] = []
         self.file = ""
-        self.hits = 0
+        self.kills_during_a_job = 0
 
-    def run(self, kills: int, most_seconds: float) -> None:
+    def run(self, kills: int, max_seconds: float) -> None:
         for _ in range(kills):
             server = Process(self.repository, **self.settings)
             try:
                 self._keep_busy(server)
-                time.sleep(self.rng.random() * most_seconds)
+                time.sleep(self.rng.random() * max_seconds)
                 before = self._status(server)
             finally:
                 server.end()  # SIGKILL
-            self.hits += before not in ("completed", "failed")
+            self.kills_during_a_job += before not in ("completed", "failed")
 
     def results(self) -> list[tuple[dict, bytes, bytes]]:
-        """What all jobs came to, once a last server has been left alone."""
+        """Wait until a last server has finished all jobs, and return their batches and files."""
         server = Process(self.repository, **self.settings)
         try:
-            give_up = time.monotonic() + 120
+            deadline = time.monotonic() + 120
             while not all(self._batch(server, id)["status"] == "completed" for id in self.jobs):
-                assert time.monotonic() < give_up, server.said()
+                assert time.monotonic() < deadline, server.read_log()
                 time.sleep(0.05)
             return [self._result(server, self._batch(server, id)) for id in self.jobs]
         finally:
             server.end()
 
     def _keep_busy(self, server: Process) -> None:
-        """Make a job if there is none that has yet to end."""
+        """Create a job if all jobs are completed."""
         if not self.file:
             self.file = upload(server, make_input())
         if not self.jobs or self._status(server) == "completed":
@@ -102,8 +103,8 @@ def upload(server: Process, content: str) -> str:
         '--x\r\nContent-Disposition: form-data; name="file"; filename="a.ndjson"\r\n\r\n'
         f"{content}\r\n--x--\r\n"
     )
-    kind = {"content-type": "multipart/form-data; boundary=x"}
-    status, file = server.call("POST", "/v1/files", body, kind)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    status, file = server.call("POST", "/v1/files", body, headers)
     assert status == 200, file
     return file["id"]
 
@@ -111,50 +112,48 @@ def upload(server: Process, content: str) -> str:
 def download(server: Process, file: str) -> bytes:
     connection = http.client.HTTPConnection(server.address, timeout=10)
     connection.request("GET", f"/v1/files/{file}/content")
-    answer = connection.getresponse()
-    content = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    assert answer.status == 200
+    assert response.status == 200
     return content
 
 
-def expect_undisturbed(killed: Killed, undisturbed: tuple[bytes, bytes]) -> None:
-    output, errors = undisturbed
+def expect_reference(servers: KilledServers, reference: tuple[bytes, bytes]) -> None:
+    output, errors = reference
     rows = len(output.splitlines()) + len(errors.splitlines())
     assert rows == COUNT
-    for batch, *got in killed.results():
-        assert tuple(got) == undisturbed
+    for batch, *got in servers.results():
+        assert tuple(got) == reference
         counts = batch["request_counts"]
         assert counts["completed"] + counts["failed"] == counts["total"] == COUNT
 
 
-def test_killed_a_few_times_a_job_finishes_as_if_nothing_had_been(
-    repository, tmp_path, undisturbed
-):
-    killed = Killed(repository, tmp_path, seed=1)
-    killed.run(kills=3, most_seconds=0.4)
-    assert killed.hits > 0
-    expect_undisturbed(killed, undisturbed)
+def test_a_job_that_is_killed_a_few_times_has_the_reference_output(repository, tmp_path, reference):
+    servers = KilledServers(repository, tmp_path, seed=1)
+    servers.run(kills=3, max_seconds=0.4)
+    assert servers.kills_during_a_job > 0
+    expect_reference(servers, reference)
 
 
-def test_told_to_stop_a_server_leaves_its_job_to_the_next(repository, tmp_path, undisturbed):
-    stopped = Killed(repository, tmp_path, seed=3)
-    server = Process(repository, **stopped.settings, drain_delay=5)
+def test_a_stopping_server_leaves_its_job_to_the_next(repository, tmp_path, reference):
+    servers = KilledServers(repository, tmp_path, seed=3)
+    server = Process(repository, **servers.settings, drain_delay=5)
     try:
-        stopped._keep_busy(server)
-        while stopped._status(server) == "validating":
+        servers._keep_busy(server)
+        while servers._status(server) == "validating":
             time.sleep(0.01)
         server.process.terminate()
         time.sleep(0.5)
-        with hold_runner(tmp_path):  # long before the delay is over
-            assert stopped._status(server) == "in_progress"
+        with hold_lock(tmp_path):  # long before the drain delay ends
+            assert servers._status(server) == "in_progress"
     finally:
         server.end()
-    expect_undisturbed(stopped, undisturbed)
+    expect_reference(servers, reference)
 
 
 @contextmanager
-def hold_runner(state: Path) -> Iterator[None]:
+def hold_lock(state: Path) -> Iterator[None]:
     with (state / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -162,11 +161,11 @@ def hold_runner(state: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_a_hundred_times_jobs_finish_as_if_nothing_had_been(
-    repository, tmp_path, undisturbed
+def test_jobs_that_are_killed_a_hundred_times_have_the_reference_output(
+    repository, tmp_path, reference
 ):
-    killed = Killed(repository, tmp_path, seed=2)
-    killed.run(kills=100, most_seconds=0.35)
-    assert killed.hits > 50
-    assert len(killed.jobs) > 3
-    expect_undisturbed(killed, undisturbed)
+    servers = KilledServers(repository, tmp_path, seed=2)
+    servers.run(kills=100, max_seconds=0.35)
+    assert servers.kills_during_a_job > 50
+    assert len(servers.jobs) > 3
+    expect_reference(servers, reference)

@@ -1,4 +1,4 @@
-"""Whatever is wrong is one clear error, at once where it can be known, and costs nothing else."""
+"""Errors of POST /v1/batches: as early as possible, with one clear sentence, and without effect."""
 
 import io
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from hsoftmax.scoring.formats import arrow_reader, registry
 from hsoftmax.service.jobs import submission
 from tests.service.conftest import HIDDEN, expect_error
 
-from .conftest import SCORE, Client, make_rows, ndjson, serving_jobs
-from .test_batches import written
+from .conftest import SCORE, JobsClient, make_rows, ndjson, serving_jobs
+from .test_batches import encode_rows
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,10 @@ from .test_batches import written
         ({"endpoint": "/v1/models/nonesuch/score"}, 404, "unknown_bundle", "'nonesuch'"),
         ({"version": 9}, 404, "unknown_version", "got '9'"),
         ({"task": "guess"}, 422, "invalid_query", "task: expected one of target_log_prob"),
-        ({"task": ""}, 422, "invalid_query", "task: expected one of target_log_prob"),
+        ({"task": "perplexty"}, 422, "invalid_query", "did you mean perplexity?"),
         ({"endpoint": "/v1/models/words/topk", "task": "sample"}, 422, "invalid_query", "top_k"),
+        ({"task": ""}, 422, "invalid_query", "task: expected one of target_log_prob"),
+        ({"endpoint": "/v1/models/words/top_k", "task": "sample"}, 422, "invalid_query", "top_k"),
         ({"task": "top_k", "k": 0}, 422, "invalid_query", "k: expected 1 to 11, got 0"),
         ({"task": "sample", "num_samples": 0}, 422, "invalid_query", "num_samples"),
         ({"seed": -1}, 422, "invalid_query", "seed"),
@@ -45,37 +47,41 @@ from .test_batches import written
         ({"shards": 3}, 422, "invalid_query", "shards"),
     ],
 )
-def test_a_question_that_cannot_be_answered(jobs, query, status, code, sentence):
+def test_an_impossible_query_is_refused(jobs, query, status, code, sentence):
     file = jobs.upload(ndjson(make_rows(3)))["id"]
-    answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query})
-    expect_error(answer, status, code, sentence)
+    response = jobs.http.post(
+        "/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query}
+    )
+    expect_error(response, status, code, sentence)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
-def test_a_key_that_is_none(jobs, key):
+def test_an_invalid_idempotency_key_is_refused(jobs, key):
     query = {"input_file_id": "file-0", "endpoint": SCORE}
-    answer = jobs.http.post("/v1/batches", json=query, headers={"idempotency-key": key})
+    response = jobs.http.post("/v1/batches", json=query, headers={"idempotency-key": key})
     sentence = f"idempotency-key: expected 1 to 255 characters, got {len(key)}"
-    expect_error(answer, 422, "invalid_query", sentence)
+    expect_error(response, 422, "invalid_query", sentence)
 
 
-def test_no_json(jobs):
+def test_a_body_that_is_no_json_is_refused(jobs):
     expect_error(jobs.http.post("/v1/batches", content=b"{"), 400, "invalid_json")
 
 
-def refused(jobs, content: bytes, name: str, sentence: str, **query) -> None:
+def expect_refused(jobs, content: bytes, name: str, sentence: str, **query) -> None:
     file = jobs.upload(content, name)["id"]
-    answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query})
-    expect_error(answer, 422, "invalid_query", sentence)
-    assert name in answer.json()["error"] or "columns" in answer.json()["error"]
+    response = jobs.http.post(
+        "/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query}
+    )
+    expect_error(response, 422, "invalid_query", sentence)
+    assert name in response.json()["error"] or "columns" in response.json()["error"]
 
 
-def test_a_truncated_parquet(jobs):
-    content = written(make_rows(30), "parquet")
-    refused(jobs, content[: len(content) // 2], "half.parquet", "expected Parquet")
+def test_a_truncated_parquet_is_refused(jobs):
+    content = encode_rows(make_rows(30), "parquet")
+    expect_refused(jobs, content[: len(content) // 2], "half.parquet", "expected Parquet")
 
 
-def test_wrong_column_types(jobs):
+def test_wrong_column_types_are_refused(jobs):
     for kind, bad in (("parquet", "text"), ("arrow", "text")):
         table = pa.table({"input": [bad] * 3, "target": [1, 2, 3]})
         sink = io.BytesIO()
@@ -84,33 +90,35 @@ def test_wrong_column_types(jobs):
         else:
             with pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)
-        refused(jobs, sink.getvalue(), f"rows.{kind}", "expected lists of 8 numbers, got string")
+        expect_refused(
+            jobs, sink.getvalue(), f"rows.{kind}", "expected lists of 8 numbers, got string"
+        )
 
 
-def test_a_wrong_width_from_the_start(jobs):
+def test_a_wrong_width_of_all_rows_is_refused(jobs):
     sink = io.BytesIO()
     np.save(sink, np.zeros((4, HIDDEN + 1), np.float32))
-    refused(jobs, sink.getvalue(), "rows.npy", "expected 8 numbers in a row", task="top_k")
+    expect_refused(jobs, sink.getvalue(), "rows.npy", "expected 8 numbers in a row", task="top_k")
 
 
-def test_a_csv_without_what_is_needed(jobs):
-    refused(jobs, b"a,b\n1,2\n", "rows.csv", "columns: expected input, or h0 to h7")
+def test_a_csv_without_input_columns_is_refused(jobs):
+    expect_refused(jobs, b"a,b\n1,2\n", "rows.csv", "columns: expected input, or h0 to h7")
 
 
-def test_widths_that_change_cost_their_rows_alone(jobs):
+def test_rows_of_a_wrong_width_fail_alone(jobs):
     rows = make_rows(60)
     for i in range(30, 60, 2):
         rows[i]["input"] = rows[i]["input"][:3]
     for kind in ("ndjson", "parquet"):
-        content = ndjson(rows) if kind == "ndjson" else written(rows, kind)
+        content = ndjson(rows) if kind == "ndjson" else encode_rows(rows, kind)
         file = jobs.upload(content, f"rows.{kind}")["id"]
         batch = jobs.until(jobs.create(input_file_id=file)["id"])
         assert batch["request_counts"] == {"total": 60, "completed": 45, "failed": 15}
         assert {e["error"] for e in jobs.errors(batch)} == {"input: expected 8 numbers, got 3"}
 
 
-def test_a_parquet_that_breaks_in_the_middle_fails_and_keeps_what_is_finished(jobs, monkeypatch):
-    """Its footer is whole, so that nobody can know before."""
+def test_a_corrupt_parquet_fails_the_job_and_keeps_its_finished_rows(jobs, monkeypatch):
+    """The footer is valid, so the error shows only when the job reads the rows."""
     monkeypatch.setattr(arrow_reader, "_BATCH_BYTES", 16 * 4 * HIDDEN)
     rows = make_rows(300)
     sink = io.BytesIO()
@@ -132,22 +140,22 @@ def test_a_parquet_that_breaks_in_the_middle_fails_and_keeps_what_is_finished(jo
     assert 100 <= len(records) <= 200
     assert [r["custom_id"] for r in records] == [f"r{i}" for i in range(len(records))]
     assert batch["request_counts"]["total"] == 300
-    good = jobs.done(make_rows(5))  # and whoever comes next is served
+    good = jobs.run(make_rows(5))  # the next job is not affected
     assert good["status"] == "completed"
 
 
-def test_parquet_without_what_reads_it_names_the_extra(jobs, monkeypatch):
-    file = jobs.upload(written(make_rows(3), "parquet"), "rows.parquet")["id"]
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
-    answer = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
-    expect_error(answer, 415, "unsupported_media_type", "pip install '.[arrow]'")
+def test_parquet_without_its_reader_names_the_extra(jobs, monkeypatch):
+    file = jobs.upload(encode_rows(make_rows(3), "parquet"), "rows.parquet")["id"]
+    monkeypatch.setattr(registry, "has_pyarrow", lambda: False)
+    response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
+    expect_error(response, 415, "unsupported_media_type", "pip install '.[arrow]'")
 
 
-def test_a_layer_has_nothing_to_score(jobs, monkeypatch):
-    def none(served):
+def test_a_layer_bundle_cannot_be_scored(jobs, monkeypatch):
+    def refuse(loaded):
         raise submission.InvalidQuery("words: expected a softmax, got a SparseBlockDot")
 
-    monkeypatch.setattr(submission, "facts_of", none)
+    monkeypatch.setattr(submission, "bundle_info_of", refuse)
     file = jobs.upload(ndjson(make_rows(3)))["id"]
     assert jobs.create(input_file_id=file, expect=422)["code"] == "invalid_query"
 
@@ -156,14 +164,14 @@ def test_a_layer_has_nothing_to_score(jobs, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def rooted(repository, tmp_path_factory) -> Iterator[Client]:
+def jobs_with_root(repository, tmp_path_factory) -> Iterator[JobsClient]:
     folder = tmp_path_factory.mktemp("rooted")
     with serving_jobs(repository, folder / "state", input_root=make_root(folder)) as client:
         yield client
 
 
 def make_root(folder: Path) -> Path:
-    """A root with a file, a folder of files, and links out of it."""
+    """Create an input root with a file, a folder of files, and links that lead out of it."""
     root, outside = folder / "root", folder / "outside"
     (root / "folder").mkdir(parents=True)
     outside.mkdir()
@@ -186,8 +194,8 @@ def make_root(folder: Path) -> Path:
     ("path", "rows"),
     [("rows.ndjson", 25), ("folder", 24), ("within.ndjson", 25), ("folder/../rows.ndjson", 25)],
 )
-def test_files_are_read_in_place(rooted, path, rows):
-    batch = rooted.until(rooted.create(input_path=path, output_format="csv")["id"])
+def test_files_are_read_in_place(jobs_with_root, path, rows):
+    batch = jobs_with_root.until(jobs_with_root.create(input_path=path, output_format="csv")["id"])
     assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", rows)
     assert (batch["input_path"], batch["input_file_id"]) == (path, None)
 
@@ -208,9 +216,9 @@ def test_files_are_read_in_place(rooted, path, rows):
         ("x" * 300 + ".ndjson", 422, "invalid_query"),
     ],
 )
-def test_no_path_leads_out_of_the_root(rooted, path, status, code):
-    answer = rooted.http.post("/v1/batches", json={"input_path": path, "endpoint": SCORE})
-    expect_error(answer, status, code, "input_path")
+def test_no_path_leads_out_of_the_root(jobs_with_root, path, status, code):
+    response = jobs_with_root.http.post("/v1/batches", json={"input_path": path, "endpoint": SCORE})
+    expect_error(response, status, code, "input_path")
 
 
 def test_without_a_root_no_path_is_read(jobs):

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, StartError, create_app, serve
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
 from hsoftmax.service.middleware.api_keys import KeyFile, parse
 from tests.service.conftest import HIDDEN, expect_error, serving
@@ -60,7 +60,7 @@ def test_anything_else_does_not(closed, headers):
 
 
 def test_everything_but_health_is_closed(closed):
-    routes = [*closed.app.openapi()["paths"], "/openapi.json", "/", "/docs"]
+    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
         answer = closed.get(path.replace("{name}", "words"))
         wanted = 200 if path in ("/healthz/live", "/healthz/ready") else 401
@@ -137,8 +137,8 @@ def test_keys_are_never_told(repository):
         for key in ("s3cret", "t0psecret", "wr0ng"):
             answer = client.get("/v1/models", headers=bearer(key))
             assert key not in answer.text
-        core_of(app).log.info("settings", settings=settings)
-        said = stream.getvalue().decode() + repr(settings) + str(core_of(app))
+        context_of(app).log.info("settings", settings=settings)
+        said = stream.getvalue().decode() + repr(settings) + str(context_of(app))
     for key in ("s3cret", "t0psecret", "wr0ng"):
         assert key not in said
 

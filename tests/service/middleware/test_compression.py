@@ -118,7 +118,7 @@ def test_a_large_answer_is_compressed_for_who_accepts_it(packing, encoding):
 @pytest.mark.parametrize("encoding", PACK)
 def test_a_streamed_answer_is_compressed_as_it_goes(packing, monkeypatch, encoding):
     monkeypatch.setattr("hsoftmax.service.api.operations._WHOLE_VALUES", 0)
-    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE", 100)
+    monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 100)
     plain = raw(packing, URL, "identity")
     packed = raw(packing, URL, encoding)
     assert UNPACK[encoding](packed.body) == plain.body

@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import core_of
-from hsoftmax.service.middleware.tracing import Traced, Traces, wanted
+from hsoftmax.service.context import context_of
+from hsoftmax.service.middleware.tracing import Tracer, TracingMiddleware, wanted
 from tests.service.conftest import HIDDEN
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -37,15 +37,15 @@ def test_only_the_environment_turns_traces_on(environment, traces):
 
 def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     exporter = InMemorySpanExporter()
-    traces = Traces(exporter)
+    traces = Tracer(exporter)
     app = create_app(Settings(repository=repository, threads=1))
-    core_of(app).load()
-    app.middleware_stack._app = Traced(app.middleware_stack._app, traces)
+    context_of(app).load()
+    app.layers._app = TracingMiddleware(app.layers._app, traces)
     with TestClient(app) as client:
         client.get("/metrics")
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
         answer = client.post(URL, json=QUERY, headers=headers)
-        client.post("/v1/models/nonesuch/topk", json=QUERY)
+        client.post("/v1/models/nonesuch/top_k", json=QUERY)
     traces.close()
     queue, compute, request, failed = exporter.get_finished_spans()
     assert (queue.name, compute.name) == ("queue", "compute")

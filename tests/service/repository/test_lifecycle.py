@@ -1,8 +1,9 @@
-"""Bundles come, change, go and come back while the service answers."""
+"""Bundles are added, replaced, unloaded and reloaded while the service answers."""
 
 import asyncio
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hsoftmax.service.context import core_of
+from hsoftmax.service.context import context_of
 from hsoftmax.service.health import Health
-from hsoftmax.service.repository.polling import watch
+from hsoftmax.service.repository.polling import poll
 from tests.service.conftest import CLUSTERS, HIDDEN, expect_error, serving
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -32,7 +33,7 @@ def spoil(path: Path) -> None:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 5) -> float:
-    """Wait until it holds; how long that took."""
+    """Wait until the condition holds; the seconds that it took."""
     started = time.monotonic()
     while not holds():
         assert time.monotonic() < started + seconds
@@ -68,13 +69,23 @@ def test_a_bad_new_version_is_refused_and_the_old_goes_on(copy, spare):
         assert version(client) == "2"
 
 
+def test_a_manifest_that_is_a_pipe_stops_no_other_bundle(copy, spare):
+    with serving(copy) as client:
+        (copy / "aaa" / "1").mkdir(parents=True)
+        os.mkfifo(copy / "aaa" / "1" / "bundle.json")
+        spare.rename(copy / "words" / "3")
+        eventually(lambda: version(client) == "3")
+        refused = client.get("/healthz/ready").json()["refused"]
+    assert refused == {"aaa/1": "aaa/1/bundle.json: expected a regular file, got none"}
+
+
 def test_a_version_replaced_by_a_bad_one_stays_as_it_was(copy, spare):
     spoil(spare / "top_k.onnx")
     with serving(copy) as client:
         digest = client.get("/v1/models/words").json()["digest"]
         (copy / "words" / "2").rename(copy / "old")
         spare.rename(copy / "words" / "2")
-        core_of(client.app).repository.load()
+        context_of(client.app).repository.load()
         about = client.get("/v1/models/words").json()
         assert (about["digest"], list(about["refused"])) == (digest, ["2"])
         assert client.post(URL, json=QUERY).status_code == 200
@@ -83,7 +94,7 @@ def test_a_version_replaced_by_a_bad_one_stays_as_it_was(copy, spare):
 def test_a_version_that_is_copied_slowly_is_served_once_it_is_whole(copy, spare):
     to = copy / "words" / "3"
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         for file in sorted(spare.iterdir(), reverse=True):
             to.mkdir(exist_ok=True)
             shutil.copy(file, to)
@@ -92,12 +103,12 @@ def test_a_version_that_is_copied_slowly_is_served_once_it_is_whole(copy, spare)
         assert repository.refused == {}
 
 
-def test_what_has_not_changed_is_not_opened_again(copy):
+def test_an_unchanged_version_is_not_opened_again(copy):
     spoil(copy / "words" / "2" / "weights.bin")
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         before, refused = list(repository), repository.refused
-        repository._open = None  # which it would stumble over
+        repository._open = None  # opening a version would fail
         repository.load()
         assert list(repository) == before
         assert repository.refused == refused
@@ -107,13 +118,13 @@ def test_removed_versions_and_bundles_are_gone(copy):
     with serving(copy, watch=False) as client:
         shutil.rmtree(copy / "words" / "2")
         shutil.rmtree(copy / "plain")
-        core_of(client.app).repository.load()
+        context_of(client.app).repository.load()
         assert version(client) == "1"
         expect_error(client.get("/v1/models/plain"), 404, "unknown_bundle", "is not served here")
         assert 'version="2"' not in client.get("/metrics").text
 
 
-def test_watching_survives_a_folder_that_cannot_be_read(copy):
+def test_polling_survives_a_folder_that_cannot_be_read(copy):
     class Flaky:
         loads = 0
 
@@ -125,12 +136,14 @@ def test_watching_survives_a_folder_that_cannot_be_read(copy):
     said = []
     repository, health = Flaky(), Health()
     health.failure = "the repository could not be read"
-    core = SimpleNamespace(
+    context = SimpleNamespace(
         repository=repository, health=health, log=SimpleNamespace(exception=said.append)
     )
 
     async def main() -> None:
-        watching = asyncio.create_task(watch(core.repository, core.log, core.health.recover, 0.01))
+        watching = asyncio.create_task(
+            poll(context.repository, context.log, context.health.recover, 0.01)
+        )
         while health.failure:
             await asyncio.sleep(0.01)
         watching.cancel()
@@ -147,7 +160,7 @@ def test_unload_and_reload(copy, spare):
         again = client.post("/v1/models/words/unload", headers=ADMIN)
         expect_error(again, 404, "unknown_bundle", "was unloaded")
         assert client.get("/healthz/ready").json()["models"] == ["plain"]
-        core_of(client.app).repository.load()  # as the watch does
+        context_of(client.app).repository.load()  # as the poll does
         assert client.get("/v1/models/words").status_code == 404
         spare.rename(copy / "words" / "3")
         back = client.post("/v1/models/words/reload", headers=ADMIN)
@@ -156,7 +169,7 @@ def test_unload_and_reload(copy, spare):
         assert version(client) == "3"
 
 
-def test_a_reload_of_something_bad_says_so_and_retries_when_told(copy, spare):
+def test_a_reload_of_a_bad_version_says_so_and_can_be_repeated(copy, spare):
     spoil(spare / "weights.bin")
     spare.rename(copy / "words" / "3")
     with serving(copy, watch=False, admin_key="root") as client:
@@ -170,9 +183,9 @@ def test_a_reload_of_something_bad_says_so_and_retries_when_told(copy, spare):
         expect_error(nothing, 404, "unknown_bundle")
 
 
-def test_who_found_a_version_may_go_on_asking_it(copy):
+def test_a_version_stays_usable_after_it_is_unloaded(copy):
     with serving(copy, watch=False) as client:
-        repository = core_of(client.app).repository
+        repository = context_of(client.app).repository
         served = repository.find("words")
         repository.unload("words")
         session = served.session("cluster_log_probs")
@@ -182,7 +195,7 @@ def test_who_found_a_version_may_go_on_asking_it(copy):
 
 @pytest.mark.parametrize("times", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_reloading_loses_no_request_and_mixes_no_versions(copy, spare, start, times):
-    """Again and again another bundle takes the place of the one served, under load."""
+    """A bundle is replaced and reloaded many times under load."""
     place, aside = copy / "words" / "2", spare
     server = start(copy, watch=False, admin_key="root")
     wanted = dict(replaced(server, place, aside) for _ in range(2))
@@ -198,7 +211,7 @@ def test_reloading_loses_no_request_and_mixes_no_versions(copy, spare, start, ti
 
 
 def replaced(server, place: Path, aside: Path) -> tuple[str, float]:
-    """Swap the two folders, reload; the digest served now, and its answer to the query."""
+    """Swap the two folders and reload; the served digest, and the bundle's answer to the query."""
     place.rename(aside.with_name("moving"))
     aside.rename(place)
     aside.with_name("moving").rename(aside)
@@ -208,7 +221,7 @@ def replaced(server, place: Path, aside: Path) -> tuple[str, float]:
 
 
 class Hammer:
-    """A client that asks again and again; every answer must be that of the digest beside it."""
+    """A client that repeats a query; every answer must be that of the digest in its header."""
 
     def __init__(self, connection, wanted: dict) -> None:
         self.seen: list[str] = []
@@ -248,12 +261,12 @@ normal = lambda *shape: np.random.default_rng(0).normal(size=shape).astype(np.fl
 model = models.from_theano(
     normal(256, 128), normal(128), normal(128, 256, 256), normal(128, 256), num_targets=2**15
 )
-exporter.export_model(model, exporter.destination(pathlib.Path(sys.argv[1])))
+exporter.export_model(model, exporter.parse_destination(pathlib.Path(sys.argv[1])))
 """
 
 
 def test_unloading_returns_the_memory(copy, start):
-    """34 MB of weights that have all been read: their pages are gone, and so is their map."""
+    """After 34 MB of weights are read and unloaded, their pages and their map are gone."""
     large = copy / "large" / "1"
     subprocess.run([sys.executable, "-c", EXPORT_LARGE, large], check=True)
     server = start(copy, watch=False, admin_key="root")
@@ -273,7 +286,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def test_the_collector_does_not_look_through_what_was_loaded(repository):
+def test_loaded_bundles_are_excluded_from_garbage_collection(repository):
     gc.unfreeze()
     with serving(repository) as client:
         eventually(lambda: client.get("/healthz/ready").status_code == 200)

@@ -1,11 +1,15 @@
-"""Which bundles are served, which are refused, and what readiness says of it."""
+"""Served and refused bundles, and their effect on readiness."""
 
+import io
+import json
 import shutil
 
 import pytest
 
 from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.service import Settings, StartError, create_app
+from hsoftmax.service.context import context_of
+from hsoftmax.service.logging import json_log
 from hsoftmax.service.repository.repository import Repository
 from tests.service.conftest import HIDDEN, expect_error, serving
 
@@ -18,7 +22,7 @@ def spoil(path) -> None:
     path.write_bytes(content)
 
 
-def test_what_is_served_is_listed(client):
+def test_served_bundles_are_listed(client):
     models = client.get("/v1/models").json()["models"]
     assert [m["name"] for m in models] == ["plain", "words"]
     words = client.get("/v1/models/words").json()
@@ -44,7 +48,7 @@ def test_what_is_served_is_listed(client):
     assert client.get("/v1/models/words?version=1").json()["version"] == "1"
 
 
-def test_ready_says_what_is_served(client):
+def test_readiness_names_the_served_bundles(client):
     answer = client.get("/healthz/ready")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "models": ["plain", "words"], "refused": {}}
@@ -61,12 +65,39 @@ def test_an_empty_repository_is_alive_but_not_ready(tmp_path):
         assert b"hsoftmax_ready 0.0" in client.get("/metrics").content
 
 
+def loaded(repository) -> dict:
+    """The log line of the event `loaded`."""
+    stream = io.BytesIO()
+    context_of(create_app(Settings(repository=repository), log=json_log("info", stream))).load()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return next(line for line in lines if line["event"] == "loaded")
+
+
+def test_the_log_names_what_is_loaded_and_why_the_rest_is_refused(copy):
+    spoil(copy / "words" / "2" / "weights.bin")
+    told = loaded(copy)
+    assert (told["level"], told["bundles"]) == ("info", ["plain", "words"])
+    assert told["refused"].keys() == {"words/2"}
+    assert told["refused"]["words/2"].startswith("words/2/weights.bin: expected SHA-256")
+
+
+def test_a_log_that_has_no_bundle_to_name_is_a_warning(copy, tmp_path):
+    for path in copy.glob("*/*/weights.bin"):
+        spoil(path)
+    told = loaded(copy)
+    assert (told["level"], told["bundles"]) == ("warning", [])
+    assert sorted(told["refused"]) == ["plain/7", "words/1", "words/2"]
+    (tmp_path / "empty").mkdir()
+    told = loaded(tmp_path / "empty")
+    assert (told["level"], told["bundles"], told["refused"]) == ("warning", [], {})
+
+
 def test_nothing_is_answered_before_the_bundles_are_loaded(repository):
     from starlette.testclient import TestClient
 
     client = TestClient(create_app(Settings(repository=repository)))  # never started
     for answer in (
-        client.post("/v1/models/words/topk", json=QUERY),
+        client.post("/v1/models/words/top_k", json=QUERY),
         client.get("/v1/models/words"),
         client.get("/healthz/ready"),
     ):
@@ -95,7 +126,7 @@ def test_when_all_are_refused_readiness_says_why(copy):
     with serving(copy) as client:
         answer = client.get("/healthz/ready")
         expect_error(answer, 503, "not_ready", "words/1/weights.bin: expected SHA-256")
-        answer = client.post("/v1/models/words/topk", json=QUERY)
+        answer = client.post("/v1/models/words/top_k", json=QUERY)
         expect_error(answer, 404, "unknown_bundle", "was refused")
 
 
@@ -140,19 +171,19 @@ def test_a_repository_that_is_not_there_is_an_error_at_start(tmp_path):
 
 def test_a_task_that_the_bundle_lacks_is_not_found(repository):
     with serving(repository) as client:
-        served = client.app.state.core.repository.find("words")
+        served = client.app.state.context.repository.find("words")
         del served.sessions["sample"]
         answer = client.post("/v1/models/words/sample", json={"inputs": QUERY["inputs"]})
         expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
 
 
-def test_a_failure_to_read_the_repository_is_told_by_readiness(tmp_path):
+def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
     class Unreadable(Repository):
         def load(self) -> None:
             raise PermissionError(str(tmp_path))
 
-    core = create_app(Settings(repository=tmp_path)).state.core
-    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=core.log)
-    object.__setattr__(core, "repository", broken)
-    core.load()
-    assert core.health.failure == "the repository could not be read"
+    context = create_app(Settings(repository=tmp_path)).state.context
+    broken = Unreadable(tmp_path, device=ON_CPU, check_hashes=True, log=context.log)
+    object.__setattr__(context, "repository", broken)
+    context.load()
+    assert context.health.failure == "the repository could not be read"

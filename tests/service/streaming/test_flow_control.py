@@ -1,4 +1,4 @@
-"""A stream and its client wait for each other, within bounds, and neither for ever."""
+"""Flow control of streams: back pressure, timeouts and disconnects in both directions."""
 
 import asyncio
 import gzip
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message
 
 from hsoftmax.models.hierarchical_softmax import target_log_prob
 from hsoftmax.service import Settings, create_app
-from hsoftmax.service.context import Core, core_of
+from hsoftmax.service.context import AppContext, context_of
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import SERVED, TOLERANCE
 from tests.service.engine.conftest import PATIENCE, Held
@@ -23,19 +23,19 @@ URL = "/v1/models/words/score"
 
 
 @dataclass
-class Client:
-    """One request over ASGI: sends when told to, takes while it is let."""
+class StreamClient:
+    """One score request over ASGI. It sends on command, and can stop to read the response."""
 
     app: ASGIApp
     query: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    asked_for: int = 0  # how many pieces the service has asked for
+    num_receives: int = 0  # number of body chunks that the service has requested
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._coming: asyncio.Queue[Message] = asyncio.Queue()
-        self._takes = asyncio.Event()
-        self._takes.set()
+        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -48,27 +48,27 @@ class Client:
         self.send_bytes(lines(rows))
 
     def send_bytes(self, body: bytes, more: bool = True) -> None:
-        self._coming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
 
     def end(self) -> None:
         self.send_bytes(b"", more=False)
 
-    def leave(self) -> None:
-        self._coming.put_nowait({"type": "http.disconnect"})
+    def disconnect(self) -> None:
+        self._incoming.put_nowait({"type": "http.disconnect"})
 
-    def take_nothing(self) -> None:
-        self._takes.clear()
+    def stop_reading(self) -> None:
+        self._reading.clear()
 
-    def take_all(self) -> None:
-        self._takes.set()
+    def resume_reading(self) -> None:
+        self._reading.set()
 
-    async def done(self) -> "Client":
+    async def wait_done(self) -> "StreamClient":
         async with asyncio.timeout(PATIENCE):
             await self._task
         return self
 
-    async def got(self, records: int) -> list[dict]:
-        """Wait for so many records."""
+    async def wait_for_records(self, records: int) -> list[dict]:
+        """Wait until the response has this number of records, and return all of them."""
         async with asyncio.timeout(PATIENCE):
             while self.content.count(b"\n") < records:
                 await asyncio.sleep(0.001)
@@ -84,32 +84,32 @@ class Client:
 
     @property
     def ended(self) -> bool:
-        """Whether the answer has an end: else its connection is cut."""
+        """True if the response was completed, False if its connection was cut."""
         return bool(self.messages) and not self.messages[-1].get("more_body", False)
 
     async def _receive(self) -> Message:
-        self.asked_for += 1
-        return await self._coming.get()
+        self.num_receives += 1
+        return await self._incoming.get()
 
     async def _send(self, message: Message) -> None:
-        await self._takes.wait()
+        await self._reading.wait()
         self.messages.append(message)
 
 
 @dataclass
-class Scene:
-    """An app, whose target queries can be held."""
+class HeldApp:
+    """An app whose graph for target queries can be held."""
 
     app: ASGIApp
-    core: Core
-    runtime: "_Graph"
+    context: AppContext
+    runtime: "_HeldGraph"
 
-    def client(self, query: str = "", **headers: str) -> Client:
-        return Client(self.app, query, {n.replace("_", "-"): v for n, v in headers.items()})
+    def client(self, query: str = "", **headers: str) -> StreamClient:
+        return StreamClient(self.app, query, {n.replace("_", "-"): v for n, v in headers.items()})
 
 
-class _Graph(Held):
-    """The graph itself, once it may go."""
+class _HeldGraph(Held):
+    """The real graph, which runs when it is not held."""
 
     def __init__(self, real) -> None:
         super().__init__("target_log_prob")
@@ -121,27 +121,27 @@ class _Graph(Held):
 
 
 @pytest.fixture
-def stage(repository, monkeypatch) -> Callable[..., Scene]:
-    monkeypatch.setattr("hsoftmax.service.app.INLINE_WORK", 0)
-    cores = []
+def start_app(repository, monkeypatch) -> Callable[..., HeldApp]:
+    monkeypatch.setattr("hsoftmax.service.context.INLINE_MAX_COST", 0)
+    contexts = []
 
-    def stage(repository=repository, **settings) -> Scene:
-        told = Settings(repository=repository, threads=1, **settings)
-        app = create_app(told, log=json_log("error"))
-        core = core_of(app)
-        cores.append(core)
-        core.load()
-        session = core.repository.find("words").sessions["target_log_prob"]
-        runtime = _Graph(session.runtime)
+    def start_app(repository=repository, **settings) -> HeldApp:
+        app_settings = Settings(repository=repository, threads=1, **settings)
+        app = create_app(app_settings, log=json_log("error"))
+        context = context_of(app)
+        contexts.append(context)
+        context.load()
+        session = context.repository.find("words").sessions["target_log_prob"]
+        runtime = _HeldGraph(session.runtime)
         object.__setattr__(session, "runtime", runtime)
-        return Scene(app, core, runtime)
+        return HeldApp(app, context, runtime)
 
-    yield stage
-    for core in cores:
-        core.engine.close()
+    yield start_app
+    for context in contexts:
+        context.engine.close()
 
 
-def expect_right(records: list[dict], rows: list[dict]) -> None:
+def expect_correct(records: list[dict], rows: list[dict]) -> None:
     hidden = np.array([row["input"] for row in rows], dtype=np.float32)
     target = np.array([row["target"] for row in rows])
     wanted = target_log_prob(SERVED["words", 2], hidden, np.arange(len(rows)), target)
@@ -152,202 +152,202 @@ def run(main) -> None:
     asyncio.run(main())
 
 
-def test_a_sender_that_waits_for_answers_gets_them(stage):
+def test_a_sender_that_waits_for_answers_gets_them(start_app):
     async def main() -> None:
-        client = stage().client()
+        client = start_app().client()
         rows = make_rows(12)
         for i in range(0, 12, 3):
             client.send(rows[i : i + 3])
-            assert len(await client.got(i + 3)) == i + 3
+            assert len(await client.wait_for_records(i + 3)) == i + 3
         client.end()
-        await client.done()
+        await client.wait_done()
         records, *_ = read_lines(client.content)
-        expect_right(records, rows)
+        expect_correct(records, rows)
         assert client.ended
 
     run(main)
 
 
-def test_a_line_may_come_in_any_pieces(stage):
+def test_a_line_may_come_in_any_pieces(start_app):
     async def main() -> None:
-        client = stage().client()
+        client = start_app().client()
         rows = make_rows(3)
         for byte in lines(rows):
             client.send_bytes(bytes([byte]))
         client.end()
-        await client.done()
-        expect_right(read_lines(client.content)[0], rows)
+        await client.wait_done()
+        expect_correct(read_lines(client.content)[0], rows)
 
     run(main)
 
 
-def test_what_is_not_taken_stops_the_reading(stage):
+def test_a_client_that_does_not_read_stops_the_reading_of_its_body(start_app):
     async def main() -> None:
-        client = stage(stream_spool_bytes=0).client("task=sample&num_samples=200")
-        client.take_nothing()
-        pieces = 1500  # each is answered with 9 kilobytes
+        client = start_app(stream_spool_bytes=0).client("task=sample&num_samples=200")
+        client.stop_reading()
+        pieces = 1500  # the records of each have 9 kilobytes
         rows = make_rows(1)
         for _ in range(pieces):
             client.send(rows)
         client.end()
-        asked_for = -1
-        while asked_for != client.asked_for:
-            asked_for = client.asked_for
+        num_receives = -1
+        while num_receives != client.num_receives:
+            num_receives = client.num_receives
             await asyncio.sleep(0.3)
-        assert asked_for < 400
-        client.take_all()
-        await client.done()
+        assert num_receives < 400
+        client.resume_reading()
+        await client.wait_done()
         records, *_ = read_lines(client.content)
         assert len(records) == pieces
 
     run(main)
 
 
-def test_who_sends_all_before_reading_is_read_to_the_end(stage):
+def test_a_client_that_sends_all_before_it_reads_is_read_to_the_end(start_app):
     async def main() -> None:
-        client = stage().client("task=sample&num_samples=200")
-        client.take_nothing()
+        client = start_app().client("task=sample&num_samples=200")
+        client.stop_reading()
         pieces = 600
         for _ in range(pieces):
             client.send(make_rows(1))
         client.end()
         async with asyncio.timeout(PATIENCE):
-            while client.asked_for < pieces + 2:
+            while client.num_receives < pieces + 2:
                 await asyncio.sleep(0.01)
-        client.take_all()
-        await client.done()
+        client.resume_reading()
+        await client.wait_done()
         assert len(read_lines(client.content)[0]) == pieces
         assert client.ended
 
     run(main)
 
 
-def test_a_client_that_takes_nothing_is_given_up(stage):
+def test_a_client_that_never_reads_is_disconnected(start_app):
     async def main() -> None:
-        scene = stage(stream_timeout=0.2, max_streams=1)
-        client = scene.client()
-        client.take_nothing()
+        held_app = start_app(stream_timeout=0.2, max_streams=1)
+        client = held_app.client()
+        client.stop_reading()
         client.send(make_rows(3))
         client.end()
-        await client.done()
+        await client.wait_done()
         assert client.messages == []
-        again = scene.client()
+        again = held_app.client()
         again.send(make_rows(3))
         again.end()
-        await again.done()
+        await again.wait_done()
         assert again.status == 200
 
     run(main)
 
 
-def test_a_client_that_sends_nothing_more_is_told_so(stage):
+def test_a_client_that_stops_sending_gets_an_error(start_app):
     async def main() -> None:
-        scene = stage(stream_timeout=0.2)
-        idle = await scene.client().done()
+        held_app = start_app(stream_timeout=0.2)
+        idle = await held_app.client().wait_done()
         assert (idle.status, json.loads(idle.content)["code"]) == (408, "slow_body")
-        begun = scene.client()
+        begun = held_app.client()
         begun.send(make_rows(2))
-        await begun.done()
+        await begun.wait_done()
         *records, last = [json.loads(line) for line in begun.content.splitlines()]
-        expect_right(records, make_rows(2))
+        expect_correct(records, make_rows(2))
         assert (last["code"], begun.ended) == ("slow_body", False)
 
     run(main)
 
 
-def test_who_waits_for_the_service_is_not_idle(stage):
+def test_a_client_that_waits_for_results_is_not_idle(start_app):
     async def main() -> None:
-        scene = stage(stream_timeout=0.2)
-        scene.runtime.hold()
-        client = scene.client()
+        held_app = start_app(stream_timeout=0.2)
+        held_app.runtime.hold()
+        client = held_app.client()
         client.send(make_rows(2))
         await asyncio.sleep(0.6)
-        scene.runtime.let_all_go()
-        await client.got(2)
+        held_app.runtime.let_all_go()
+        await client.wait_for_records(2)
         client.end()
-        await client.done()
+        await client.wait_done()
         assert client.ended
 
     run(main)
 
 
-def test_a_client_that_leaves_takes_its_work_with_it(stage):
+def test_a_disconnect_cancels_the_running_graph(start_app):
     async def main() -> None:
-        scene = stage()
-        scene.runtime.hold()
-        client = scene.client()
+        held_app = start_app()
+        held_app.runtime.hold()
+        client = held_app.client()
         client.send(make_rows(2))
-        await scene.runtime.begun()
-        client.leave()
-        await client.done()
+        await held_app.runtime.begun()
+        client.disconnect()
+        await client.wait_done()
         assert client.messages == []
-        assert scene.runtime.terminated.wait(PATIENCE)
+        assert held_app.runtime.terminated.wait(PATIENCE)
 
     run(main)
 
 
-def test_a_body_that_is_cut_has_no_summary(stage):
+def test_a_body_that_is_cut_short_has_no_summary(start_app):
     async def main() -> None:
-        client = stage().client()
+        client = start_app().client()
         client.send(make_rows(2))
-        await client.got(2)
-        client.leave()
-        await client.done()
+        await client.wait_for_records(2)
+        client.disconnect()
+        await client.wait_done()
         assert b"summary" not in client.content
         assert not client.ended
 
     run(main)
 
 
-def test_streams_are_bounded_in_number(stage):
+def test_streams_are_bounded_in_number(start_app):
     async def main() -> None:
-        scene = stage(max_streams=1)
-        first = scene.client()
+        held_app = start_app(max_streams=1)
+        first = held_app.client()
         first.send(make_rows(1))
-        await first.got(1)
-        second = await scene.client().done()
+        await first.wait_for_records(1)
+        second = await held_app.client().wait_done()
         assert (second.status, json.loads(second.content)["code"]) == (429, "overloaded")
         assert int(dict(second.messages[0]["headers"])[b"retry-after"]) >= 1
         first.end()
-        await first.done()
+        await first.wait_done()
         assert first.ended
 
     run(main)
 
 
-def test_a_full_lane_makes_rows_wait_and_none_fail(stage):
+def test_a_full_lane_makes_rows_wait_and_none_fail(start_app):
     async def main() -> None:
-        scene = stage(max_queue_requests=2)
-        scene.runtime.hold()
-        clients = [scene.client() for _ in range(4)]
+        held_app = start_app(max_queue_requests=2)
+        held_app.runtime.hold()
+        clients = [held_app.client() for _ in range(4)]
         for client in clients:
             for row in make_rows(8):
                 client.send([row])
             client.end()
         async with asyncio.timeout(PATIENCE):
-            while not scene.core.metrics.counters["rejected"]:
+            while not held_app.context.metrics.counters["rejected"]:
                 await asyncio.sleep(0.01)
-        scene.runtime.let_all_go()
+        held_app.runtime.let_all_go()
         for client in clients:
-            await client.done()
+            await client.wait_done()
             records, _, summary = read_lines(client.content)
-            expect_right(records, make_rows(8))
+            expect_correct(records, make_rows(8))
             assert summary["failed"] == 0
 
     run(main)
 
 
-def test_a_graph_that_fails_costs_its_rows_and_no_others(stage):
+def test_a_failing_graph_fails_only_its_rows(start_app):
     async def main() -> None:
-        scene = stage()
-        client = scene.client()
+        held_app = start_app()
+        client = held_app.client()
         rows = make_rows(9)
         for i in range(0, 9, 3):
-            scene.runtime.poison = rows[4]["input"][0]
+            held_app.runtime.poison = rows[4]["input"][0]
             client.send(rows[i : i + 3])
-            await client.got(i + 3)
+            await client.wait_for_records(i + 3)
         client.end()
-        await client.done()
+        await client.wait_done()
         records, _, summary = read_lines(client.content)
         failed = [record for record in records if "code" in record]
         assert failed
@@ -359,79 +359,82 @@ def test_a_graph_that_fails_costs_its_rows_and_no_others(stage):
     run(main)
 
 
-def test_rows_that_have_no_answer_in_time_say_so(stage):
+def test_rows_beyond_their_deadline_are_errors(start_app):
     async def main() -> None:
-        scene = stage()
-        scene.runtime.hold()
-        client = scene.client(x_hsoftmax_timeout_ms="50")
+        held_app = start_app()
+        held_app.runtime.hold()
+        client = held_app.client(x_hsoftmax_timeout_ms="50")
         client.send(make_rows(2))
-        records = await client.got(2)
+        records = await client.wait_for_records(2)
         assert [record["code"] for record in records] == ["deadline_exceeded"] * 2
-        scene.runtime.let_all_go()
+        held_app.runtime.let_all_go()
         client.end()
-        await client.done()
+        await client.wait_done()
         assert client.ended
 
     run(main)
 
 
-def test_streams_go_after_what_is_interactive_unless_told(stage):
-    seen = []
+def test_streams_have_batch_priority_by_default(start_app):
+    priorities = []
 
     async def main() -> None:
-        scene = stage()
-        submit = scene.core.engine.submit
-        scene.core.engine.submit = lambda call: (seen.append(call.priority), submit(call))[1]
+        held_app = start_app()
+        submit = held_app.context.engine.submit
+        held_app.context.engine.submit = lambda call: (
+            priorities.append(call.priority),
+            submit(call),
+        )[1]
         for headers in ({}, {"x_hsoftmax_priority": "interactive"}):
-            client = scene.client(**headers)
+            client = held_app.client(**headers)
             client.send(make_rows(2))
             client.end()
-            await client.done()
+            await client.wait_done()
 
     run(main)
-    assert (seen[0], seen[-1]) == ("batch", "interactive")
+    assert (priorities[0], priorities[-1]) == ("batch", "interactive")
 
 
-def test_a_stream_keeps_its_version_when_another_comes(stage, copy, spare):
+def test_a_stream_keeps_its_version_when_a_newer_one_is_loaded(start_app, copy, spare):
     async def main() -> None:
-        scene = stage(copy)
-        client = scene.client()
+        held_app = start_app(copy)
+        client = held_app.client()
         rows = make_rows(6)
         client.send(rows[:3])
-        await client.got(3)
+        await client.wait_for_records(3)
         spare.rename(copy / "words" / "3")
-        scene.core.repository.load()
-        assert scene.core.repository.find("words").version == "3"
+        held_app.context.repository.load()
+        assert held_app.context.repository.find("words").version == "3"
         client.send(rows[3:])
         client.end()
-        await client.done()
-        expect_right(read_lines(client.content)[0], rows)
+        await client.wait_done()
+        expect_correct(read_lines(client.content)[0], rows)
 
     run(main)
 
 
-def test_broken_compression_comes_after_the_rows_before_it(stage):
+def test_broken_compression_comes_after_the_rows_before_it(start_app):
     async def main() -> None:
         packed = gzip.compress(lines(make_rows(2000)))
         for body in (packed[:-20], packed[:-8] + bytes(8)):
-            client = stage().client(content_encoding="gzip")
+            client = start_app().client(content_encoding="gzip")
             client.send_bytes(body, more=False)
-            await client.done()
+            await client.wait_done()
             *records, last = [json.loads(line) for line in client.content.splitlines()]
-            expect_right(records, make_rows(2000)[: len(records)])
+            expect_correct(records, make_rows(2000)[: len(records)])
             assert (last["code"], client.ended) == ("unreadable_body", False)
 
     run(main)
 
 
-def test_what_a_stream_did_is_counted(stage):
+def test_rows_of_a_stream_are_counted(start_app):
     async def main() -> None:
-        scene = stage()
-        client = scene.client()
+        held_app = start_app()
+        client = held_app.client()
         client.send([*make_rows(3), b"{"])
         client.end()
-        await client.done()
-        counted = scene.core.metrics.counters["streamed_rows"]
+        await client.wait_done()
+        counted = held_app.context.metrics.counters["streamed_rows"]
         assert counted == {("words", "scored"): 3, ("words", "failed"): 1}
 
     run(main)

@@ -1,4 +1,4 @@
-"""POST /v1/models/{name}/score: every task in both forms, and what is wrong with a stream."""
+"""POST /v1/models/{name}/score: every task in both media types, and errors of rows and streams."""
 
 import gzip
 import hashlib
@@ -29,15 +29,15 @@ def make_rows(count: int, seed: int = 0) -> list[dict]:
 
 
 def lines(rows: list) -> bytes:
-    """One line a row; bytes are lines as they are."""
-    made = (row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
-    return b"".join(line + b"\n" for line in made)
+    """Encode rows as NDJSON. A row of bytes becomes a line as it is."""
+    encoded = (row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
+    return b"".join(line + b"\n" for line in encoded)
 
 
-def batches(rows: list[dict], size: int = 4, **kinds: pa.DataType) -> bytes:
-    """An Arrow stream of the rows, a few in each batch."""
-    kinds = {"input": pa.list_(pa.float32()), **kinds}
-    columns = {name: pa.array([row[name] for row in rows], kinds.get(name)) for name in rows[0]}
+def arrow_stream(rows: list[dict], size: int = 4, **types: pa.DataType) -> bytes:
+    """Encode rows as an Arrow stream with `size` rows in a batch."""
+    types = {"input": pa.list_(pa.float32()), **types}
+    columns = {name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]}
     sink = io.BytesIO()
     table = pa.table(columns)
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -45,43 +45,46 @@ def batches(rows: list[dict], size: int = 4, **kinds: pa.DataType) -> bytes:
     return sink.getvalue()
 
 
-def post(client, body: bytes, kind: str = LINES, accept: str = "*/*", name: str = "words", **url):
-    headers = {"content-type": kind, "accept": accept, "accept-encoding": "identity"}
+def post(
+    client, body: bytes, media_type: str = LINES, accept: str = "*/*", name: str = "words", **url
+):
+    headers = {"content-type": media_type, "accept": accept, "accept-encoding": "identity"}
     return client.post(f"/v1/models/{name}/score", content=body, headers=headers, params=url)
 
 
 def read_lines(content: bytes) -> tuple[list[dict], list[dict], dict]:
-    """(records, sequences, summary), the summary checked."""
+    """Return (records, sequences, summary) of an NDJSON response, after checking the summary."""
     *before, last = content.splitlines(keepends=True)
     summary = json.loads(last)["summary"]
     assert summary["sha256"] == hashlib.sha256(b"".join(before)).hexdigest()
-    found = [json.loads(line) for line in before]
-    records = [record for record in found if "id" in record]
-    sequences = [one["sequence_summary"] for one in found if "sequence_summary" in one]
-    assert len(records) + len(sequences) == len(found)
-    return _counted(records, summary), sequences, summary
+    items = [json.loads(line) for line in before]
+    records = [record for record in items if "id" in record]
+    sequences = [item["sequence_summary"] for item in items if "sequence_summary" in item]
+    assert len(records) + len(sequences) == len(items)
+    return _checked_counts(records, summary), sequences, summary
 
 
 def read_arrow(content: bytes) -> tuple[list[dict], list[dict], dict]:
-    """The same, as a client of pyarrow reads it."""
+    """Return (records, sequences, summary) of an Arrow response, read with pyarrow."""
     source = pa.BufferReader(content)
     reader = pa.ipc.open_stream(source)
-    records, told, at = [], {}, 0
+    records, metadata_json, last_start = [], {}, 0
     while True:
-        begins = source.tell()
+        batch_start = source.tell()
         try:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
         except StopIteration:
             break
         records += batch.to_pylist()
         for name, value in (metadata or {}).items():
-            told[name.decode()] = json.loads(value)
-            at = begins
-    assert told["summary"]["sha256"] == hashlib.sha256(content[:at]).hexdigest()
-    return _counted(records, told["summary"]), told.get("sequences", []), told["summary"]
+            metadata_json[name.decode()] = json.loads(value)
+            last_start = batch_start
+    assert metadata_json["summary"]["sha256"] == hashlib.sha256(content[:last_start]).hexdigest()
+    summary = metadata_json["summary"]
+    return _checked_counts(records, summary), metadata_json.get("sequences", []), summary
 
 
-def _counted(records: list[dict], summary: dict) -> list[dict]:
+def _checked_counts(records: list[dict], summary: dict) -> list[dict]:
     failed = sum(record.get("error") is not None for record in records)
     assert summary["rows_in"] == len(records) == summary["scored"] + failed
     assert summary["failed"] == failed
@@ -89,21 +92,21 @@ def _counted(records: list[dict], summary: dict) -> list[dict]:
 
 
 READ = {LINES: read_lines, ARROW: read_arrow}
-WRITE = {LINES: lines, ARROW: batches}
+WRITE = {LINES: lines, ARROW: arrow_stream}
 
 
-def score(client, rows: list, kind: str = LINES, accept: str = LINES, **url):
-    """(records, sequences, summary) of rows that are sent as `kind`."""
-    answer = post(client, WRITE[kind](rows), kind, accept, **url)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == accept
-    return READ[accept](answer.content)
+def score(client, rows: list, media_type: str = LINES, accept: str = LINES, **url):
+    """Send the rows as `media_type` and return (records, sequences, summary)."""
+    response = post(client, WRITE[media_type](rows), media_type, accept, **url)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == accept
+    return READ[accept](response.content)
 
 
-# --- tasks and forms ----------------------------------------------------------------------------
+# --- tasks and media types ------------------------------------------------------------------------
 
 
-def expect_right(task: str, records: list[dict], rows: list[dict]) -> None:
+def expect_correct(task: str, records: list[dict], rows: list[dict]) -> None:
     hidden = np.array([row["input"] for row in rows], dtype=np.float32)
     target = np.array([row["target"] for row in rows])
     full = log_probs(NEWEST, hidden)
@@ -130,24 +133,26 @@ def expect_right(task: str, records: list[dict], rows: list[dict]) -> None:
 
 
 @pytest.mark.parametrize("accept", [LINES, ARROW])
-@pytest.mark.parametrize("kind", [LINES, ARROW])
+@pytest.mark.parametrize("media_type", [LINES, ARROW])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_answered_in_both_forms(client, task, kind, accept):
+def test_every_task_is_answered_in_both_media_types(client, task, media_type, accept):
     rows = make_rows(10)
-    records, sequences, summary = score(client, rows, kind, accept, task=task, k=3, num_samples=5)
+    records, sequences, summary = score(
+        client, rows, media_type, accept, task=task, k=3, num_samples=5
+    )
     ids = [row["id"] for row in rows]
-    textual = accept == ARROW and kind == LINES  # JSON's ids may be of either kind
+    textual = accept == ARROW and media_type == LINES  # ids of JSON rows may be numbers or strings
     assert [record["id"] for record in records] == (list(map(str, ids)) if textual else ids)
-    expect_right(task, records, rows)
+    expect_correct(task, records, rows)
     assert ("corpus" in summary) == bool(sequences) == (task == "perplexity")
 
 
 def test_probabilities_without_targets_are_all_of_them(client):
     rows = [{"id": row["id"], "input": row["input"]} for row in make_rows(5)]
     wanted = np.exp(log_probs(NEWEST, np.array([r["input"] for r in rows], dtype=np.float32)))
-    for kind in (LINES, ARROW):
+    for media_type in (LINES, ARROW):
         for accept in (LINES, ARROW):
-            records, *_ = score(client, rows, kind, accept, task="probabilities")
+            records, *_ = score(client, rows, media_type, accept, task="probabilities")
             got = [record["probabilities"] for record in records]
             np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
@@ -157,21 +162,21 @@ def test_targets_are_lists_and_labels(client):
             for row in make_rows(3)]  # fmt: skip
     hidden = np.array([row["input"] for row in rows], dtype=np.float32)
     wanted = log_probs(NEWEST, hidden)[:, [1, TARGETS - 1]]
-    for kind in (LINES, ARROW):
+    for media_type in (LINES, ARROW):
         for accept in (LINES, ARROW):
-            records, *_ = score(client, rows, kind, accept)
+            records, *_ = score(client, rows, media_type, accept)
             got = [record["log_prob"] for record in records]
             np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
 
 
-def test_a_draw_is_that_of_one_query_of_all_rows(client, ask):
+def test_samples_do_not_depend_on_how_the_body_is_split(client, ask):
     rows = make_rows(7)
     wanted = ask("sample", inputs=[row["input"] for row in rows], num_samples=3, seed=9)["results"]
     body = lines(rows)
     for parts in ([body], [body[i : i + 100] for i in range(0, len(body), 100)]):
-        answer = post(client, iter(parts), task="sample", num_samples=3, seed=9)
-        records, *_ = read_lines(answer.content)
-        assert [record["targets"] for record in records] == [one["targets"] for one in wanted]
+        response = post(client, iter(parts), task="sample", num_samples=3, seed=9)
+        records, *_ = read_lines(response.content)
+        assert [record["targets"] for record in records] == [item["targets"] for item in wanted]
 
 
 def test_columns_of_numbers_are_an_input_too(client):
@@ -182,23 +187,23 @@ def test_columns_of_numbers_are_an_input_too(client):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     records, *_ = READ[ARROW](post(client, sink.getvalue(), ARROW).content)
-    expect_right("target_log_prob", records, rows)
+    expect_correct("target_log_prob", records, rows)
     assert [record["id"] for record in records] == [None] * 3
 
 
-def test_no_rows_are_a_summary_alone(client):
-    for kind, nothing in ((LINES, b""), (ARROW, batches(make_rows(1))[:0])):
-        answer = post(client, nothing, LINES, kind)
-        records, _, summary = READ[kind](answer.content)
+def test_a_stream_without_rows_is_only_a_summary(client):
+    for media_type, nothing in ((LINES, b""), (ARROW, arrow_stream(make_rows(1))[:0])):
+        response = post(client, nothing, LINES, media_type)
+        records, _, summary = READ[media_type](response.content)
         assert (records, summary["rows_in"]) == ([], 0)
 
 
 def test_the_answer_says_whose_it_is(client, repository):
     digest = client.get("/v1/models/words").json()["digest"]
-    answer = post(client, lines(make_rows(2)), accept=ARROW)
-    assert answer.headers["x-hsoftmax-digest"] == digest
-    told = pa.ipc.open_stream(answer.content).schema.metadata
-    assert told == {b"model": b"words", b"version": b"2"}
+    response = post(client, lines(make_rows(2)), accept=ARROW)
+    assert response.headers["x-hsoftmax-digest"] == digest
+    metadata = pa.ipc.open_stream(response.content).schema.metadata
+    assert metadata == {b"model": b"words", b"version": b"2"}
 
 
 def test_an_older_version_can_be_asked(client):
@@ -211,21 +216,21 @@ def test_an_older_version_can_be_asked(client):
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "media_type",
     ["application/jsonl", "application/json; charset=utf-8", "text/plain", "",
      "application/x-www-form-urlencoded"],
 )  # fmt: skip
-def test_lines_have_many_names(client, kind):
-    answer = post(client, lines(make_rows(2)), kind)
-    assert answer.headers["content-type"] == LINES
-    assert len(answer.content.splitlines()) == 3
+def test_lines_have_many_names(client, media_type):
+    response = post(client, lines(make_rows(2)), media_type)
+    assert response.headers["content-type"] == LINES
+    assert len(response.content.splitlines()) == 3
 
 
 # --- perplexity ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("accept", [LINES, ARROW])
-def test_perplexity_is_by_sequence_and_of_all(client, accept):
+def test_perplexity_is_given_by_sequence_and_for_the_corpus(client, accept):
     rows = make_rows(10)
     rows[4]["target"] = "nobody"
     records, sequences, summary = score(
@@ -234,12 +239,12 @@ def test_perplexity_is_by_sequence_and_of_all(client, accept):
     assert [record["oov"] for record in records] == [i == 4 for i in range(10)]
     assert records[4]["log_prob"] is None
     by_row = {i: r["log_prob"] for i, r in enumerate(records) if i != 4}
-    assert [one["sequence"] for one in sequences] == ["s0", "s1", "s2", "s3"]
-    assert [one["words"] for one in sequences] == [3, 2, 3, 1]
-    for i, one in enumerate(sequences):
+    assert [item["sequence"] for item in sequences] == ["s0", "s1", "s2", "s3"]
+    assert [item["words"] for item in sequences] == [3, 2, 3, 1]
+    for i, item in enumerate(sequences):
         total = sum(by_row[j] for j in range(3 * i, min(10, 3 * i + 3)) if j != 4)
-        assert one["log_prob"] == pytest.approx(total, rel=1e-5)
-        assert one["perplexity"] == pytest.approx(2 ** (-total / one["words"]), rel=1e-5)
+        assert item["log_prob"] == pytest.approx(total, rel=1e-5)
+        assert item["perplexity"] == pytest.approx(2 ** (-total / item["words"]), rel=1e-5)
     corpus = summary["corpus"]
     assert (corpus["words"], corpus["oov"], corpus["failed"]) == (9, 1, 0)
     assert corpus["log_prob"] == pytest.approx(sum(by_row.values()), rel=1e-5)
@@ -263,7 +268,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("accept", [LINES, ARROW])
-def test_a_bad_line_costs_only_itself(client, accept):
+def test_a_bad_line_fails_alone(client, accept):
     rows = make_rows(3 * len(BAD))
     right, *_ = score(client, rows, accept=accept)
     for i, line in enumerate(BAD):
@@ -280,7 +285,7 @@ def test_a_bad_line_costs_only_itself(client, accept):
 
 
 @pytest.mark.parametrize("first", [b"", b"{", b"[]"])
-def test_a_bad_first_line_decides_nothing(client, first):
+def test_a_bad_first_line_does_not_decide_the_target_shape(client, first):
     rows = [{"id": row["id"], "input": row["input"]} for row in make_rows(4)]
     records, *_ = score(client, [first, *rows], task="probabilities")
     assert records[0]["line"] == 1
@@ -301,22 +306,22 @@ def test_a_bad_first_line_decides_nothing(client, first):
         (b'{"input": [1' + b"0" * 400 + b"]}", "input[0]: expected a finite number, got one bey"),
     ],
 )
-def test_a_bad_line_is_told_what_was_wanted(client, line, sentence):
+def test_the_error_of_a_bad_line_says_what_was_expected(client, line, sentence):
     records, *_ = score(client, [line, *make_rows(1)])
     assert records[0]["error"].startswith(sentence)
     assert "code" not in records[1]
 
 
-def test_one_bad_line_in_100_000_costs_one_record(client):
+def test_one_bad_line_in_100_000_fails_alone(client):
     line = json.dumps(make_rows(1)[0]).encode() + b"\n"
     body = line * 60_000 + b'{"id": 1, "input": [1,\n' + line * 39_999
-    answer = post(client, body)
-    content = answer.content.splitlines()
+    response = post(client, body)
+    content = response.content.splitlines()
     assert len(content) == 100_001
     assert json.loads(content[60_000])["line"] == 60_001
     kept = [json.loads(line) for line in {*content[:60_000], *content[60_001:-1]}]
-    assert {record["id"] for record in kept} == {0}  # in a batch the last digit may be another
-    expect_right("target_log_prob", kept, make_rows(1) * len(kept))
+    assert {record["id"] for record in kept} == {0}  # the last digit may differ in a batch
+    expect_correct("target_log_prob", kept, make_rows(1) * len(kept))
     wanted = {"rows_in": 100_000, "scored": 99_999, "failed": 1}
     assert wanted.items() <= json.loads(content[-1])["summary"].items()
 
@@ -337,7 +342,7 @@ def test_a_row_with_too_many_targets_is_one_record(repository):
 
 
 @pytest.mark.parametrize("accept", [LINES, ARROW])
-def test_a_bad_row_of_columns_costs_only_itself(client, accept):
+def test_a_bad_row_of_columns_fails_alone(client, accept):
     rows = make_rows(8)
     rows[2]["input"] = [1.0, 2.0]
     rows[3]["input"] = None
@@ -370,11 +375,11 @@ def test_a_bad_row_of_columns_costs_only_itself(client, accept):
         ({"log_base": "inf"}, "log_base: expected"),
     ],
 )
-def test_a_wrong_parameter_is_said(client, url, sentence):
+def test_an_invalid_parameter_is_an_error(client, url, sentence):
     expect_error(post(client, b"", **url), 422, "invalid_query", sentence)
 
 
-def test_what_is_not_there_is_said(client, repository, copy):
+def test_unknown_names_and_media_types_are_errors(client, repository, copy):
     expect_error(post(client, b"", name="nobody"), 404, "unknown_bundle")
     expect_error(post(client, b"", version="9"), 404, "unknown_version")
     expect_error(post(client, b"", "image/png"), 415, "unsupported_media_type", "x-ndjson")
@@ -388,7 +393,7 @@ def test_without_pyarrow_lines_still_work(client, monkeypatch):
     assert post(client, lines(make_rows(2))).status_code == 200
 
 
-PACK = {"gzip": gzip.compress, "zstd": zstandard.compress}
+COMPRESS = {"gzip": gzip.compress, "zstd": zstandard.compress}
 
 
 def send_packed(client, packed: bytes, encoding: str):
@@ -399,60 +404,63 @@ def send_packed(client, packed: bytes, encoding: str):
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_compressed_body_is_expanded(client, encoding):
     body = lines(make_rows(2000))
-    pack = PACK[encoding]
-    packed = pack(body[:10_000]) + pack(body[10_000:])
+    compress = COMPRESS[encoding]
+    packed = compress(body[:10_000]) + compress(body[10_000:])
     parts = iter([packed[i : i + 1000] for i in range(0, len(packed), 1000)])
-    answer = send_packed(client, parts, encoding)
-    records, *_ = read_lines(answer.content)
-    expect_right("target_log_prob", records, make_rows(2000))
+    response = send_packed(client, parts, encoding)
+    records, *_ = read_lines(response.content)
+    expect_correct("target_log_prob", records, make_rows(2000))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_a_bomb_is_refused_and_costs_no_row_before_it(client, encoding):
-    bomb = PACK[encoding](bytes(2**25))
+def test_a_decompression_bomb_is_refused_after_the_rows_before_it(client, encoding):
+    bomb = COMPRESS[encoding](bytes(2**25))
     sentence = "body: expected at most 256 times its size when expanded"
     expect_error(send_packed(client, bomb, encoding), 413, "too_large", sentence)
-    answer = send_packed(client, PACK[encoding](lines(make_rows(5))) + bomb, encoding)
-    *records, last = map(json.loads, answer.content.splitlines())
-    expect_right("target_log_prob", records, make_rows(5))
+    response = send_packed(client, COMPRESS[encoding](lines(make_rows(5))) + bomb, encoding)
+    *records, last = map(json.loads, response.content.splitlines())
+    expect_correct("target_log_prob", records, make_rows(5))
     wanted = {"error": sentence, "code": "too_large"}
-    assert last == wanted | {"request_id": answer.headers["x-request-id"]}
+    assert last == wanted | {"request_id": response.headers["x-request-id"]}
 
 
 def test_a_long_line_that_was_compressed_well_is_one_record(client):
     rows = [*make_rows(1), b"[" + b"0," * 2**23, *make_rows(2)]
-    noise = np.random.default_rng(0).bytes(2**17).hex().encode()  # for its size, not too well
-    answer = send_packed(client, gzip.compress(lines([*rows, noise])), "gzip")
-    records, *_ = read_lines(answer.content)
+    # Random text at the end keeps the compression ratio within its bound.
+    noise = np.random.default_rng(0).bytes(2**17).hex().encode()
+    response = send_packed(client, gzip.compress(lines([*rows, noise])), "gzip")
+    records, *_ = read_lines(response.content)
     assert [r.get("code") for r in records] == [None, "too_large", None, None, "invalid_json"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_body_that_is_not_compressed_as_it_says_is_refused(client, encoding):
-    pack = PACK[encoding]
-    for body in (pack(b"{}" * 100)[:-9], b"no", pack(b"")[:-1]):
+    compress = COMPRESS[encoding]
+    for body in (compress(b"{}" * 100)[:-9], b"no", compress(b"")[:-1]):
         expect_error(send_packed(client, body, encoding), 400, "unreadable_body", encoding)
 
 
 def test_an_unknown_encoding_is_refused(client):
-    answer = client.post("/v1/models/words/score", content=b"", headers={"content-encoding": "br"})
-    expect_error(answer, 415, "unsupported_media_type", "content-encoding: expected gzip, zstd")
+    response = client.post(
+        "/v1/models/words/score", content=b"", headers={"content-encoding": "br"}
+    )
+    expect_error(response, 415, "unsupported_media_type", "content-encoding: expected gzip, zstd")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_an_answer_is_compressed_for_who_accepts_it(client, encoding):
+def test_a_response_is_compressed_for_a_client_that_accepts_it(client, encoding):
     body = lines(make_rows(100))
     with client.stream(
         "POST", "/v1/models/words/score", content=body, headers={"accept-encoding": encoding}
-    ) as answer:
-        packed = b"".join(answer.iter_raw())
-    assert answer.headers["content-encoding"] == encoding
+    ) as response:
+        packed = b"".join(response.iter_raw())
+    assert response.headers["content-encoding"] == encoding
     expanded = (
         gzip.decompress(packed)
         if encoding == "gzip"
         else zstandard.ZstdDecompressor().decompressobj().decompress(packed)
     )
-    expect_right("target_log_prob", read_lines(expanded)[0], make_rows(100))
+    expect_correct("target_log_prob", read_lines(expanded)[0], make_rows(100))
 
 
 def arrow_body(**columns: pa.Array) -> bytes:
@@ -466,7 +474,7 @@ def arrow_body(**columns: pa.Array) -> bytes:
 INPUT = pa.array([[0.5] * HIDDEN] * 2)
 
 
-def test_a_target_beyond_int64_is_said_as_it_came(client):
+def test_a_target_beyond_int64_is_quoted_unchanged(client):
     column = pa.array([2**64 - 1, 3], pa.uint64())
     body = arrow_body(input=INPUT, target=column)
     records, *_ = read_lines(post(client, body, ARROW, LINES).content)
@@ -492,8 +500,8 @@ def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
     expect_error(post(client, arrow_body(**columns), ARROW), 422, "invalid_query", sentence)
 
 
-def test_what_is_no_arrow_stream_is_refused(client):
-    whole = batches(make_rows(8))
+def test_an_invalid_arrow_stream_is_refused(client):
+    whole = arrow_stream(make_rows(8))
     packed = io.BytesIO()
     table = pa.ipc.open_stream(whole).read_all()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -507,19 +515,19 @@ def test_what_is_no_arrow_stream_is_refused(client):
         (whole[:-8] + whole, "expected one schema, got another"),
         (packed.getvalue(), "plain buffers"),
     ]:
-        answer = post(client, body, ARROW, ARROW)
-        if answer.status_code == 200:
-            assert sentence.encode() in answer.content
+        response = post(client, body, ARROW, ARROW)
+        if response.status_code == 200:
+            assert sentence.encode() in response.content
         else:
-            expect_error(answer, 400, "unreadable_body", sentence)
+            expect_error(response, 400, "unreadable_body", sentence)
 
 
 def test_a_batch_too_large_to_hold_is_refused(client):
     count = 2**24 // (4 * HIDDEN) + 1
     flat = pa.array(np.zeros(count * HIDDEN, dtype=np.float32))
     column = pa.FixedSizeListArray.from_arrays(flat, HIDDEN)
-    answer = post(client, arrow_body(input=column), ARROW, task="top_k")
-    expect_error(answer, 400, "unreadable_body", "write fewer rows in each")
+    response = post(client, arrow_body(input=column), ARROW, task="top_k")
+    expect_error(response, 400, "unreadable_body", "write fewer rows in each")
 
 
 @pytest.mark.parametrize(
@@ -535,4 +543,4 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
         for batch in table.to_batches(max_chunksize=4):
             writer.write_batch(batch)
     records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
-    expect_right("target_log_prob", records, rows)
+    expect_correct("target_log_prob", records, rows)

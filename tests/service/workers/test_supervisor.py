@@ -1,4 +1,4 @@
-"""Several processes behind one port: replaced when killed, counted together, weights held once."""
+"""Several workers behind one port: replaced when killed, with common metrics and weights."""
 
 import json
 import os
@@ -14,8 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _shared_out
-from hsoftmax.service.workers.channel import Peers, ask_whether_alive
-from hsoftmax.service.workers.metrics_aggregation import Snapshot, added, carried, page, snapshot
+from hsoftmax.service.workers.channel import WorkerChannel, request_liveness
+from hsoftmax.service.workers.metrics_aggregation import (
+    Snapshot,
+    aggregate,
+    page,
+    snapshot,
+    without_gauges,
+)
 from tests.service.conftest import HIDDEN
 from tests.service.processes import Process
 
@@ -25,7 +31,7 @@ ADMIN = {"authorization": "Bearer root"}
 
 
 def workers_of(server: Process) -> list[int]:
-    """Process ids of the workers, and of nothing else below the supervisor."""
+    """The process ids of the workers, without other children of the supervisor."""
     below = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return [pid for pid in map(int, below.split()) if b"spawn_main" in command(pid)]
 
@@ -57,7 +63,7 @@ def numbers(server: Process) -> dict[tuple[str, tuple], float]:
 
 
 def answered(found: dict) -> float:
-    """Requests to the question that were answered, by all workers."""
+    """Answered requests to the operation, of all workers."""
     return sum(
         value
         for (name, labels), value in found.items()
@@ -88,7 +94,7 @@ def test_workers_serve_together_are_replaced_and_counted_as_one(pair):
     os.kill(before[0], signal.SIGKILL)
     assert pair.until("worker_ended")["code"] == -signal.SIGKILL
     for _ in range(20):
-        assert ask(pair) == 200  # by the one that is left
+        assert ask(pair) == 200  # the other worker answers
     eventually(lambda: len(workers_of(pair)) == 2)
     pair.until("loaded")
     assert answered(numbers(pair)) == 60
@@ -134,11 +140,36 @@ def test_sigterm_drains_all_workers_under_load(start):
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def test_sighup_stops_neither_the_workers_nor_the_supervisor(pair):
+    before = workers_of(pair)
+    for pid in [pair.process.pid, *before]:
+        os.kill(pid, signal.SIGHUP)
+    told = [pair.until("sighup_ignored") for _ in range(3)]
+    assert {one.get("worker") for one in told} == {None, 0, 1}
+    assert {ask(pair) for _ in range(10)} == {200}
+    assert workers_of(pair) == before
+    pair.process.send_signal(signal.SIGTERM)
+    assert pair.process.wait(timeout=20) == 0
+    assert all(json.loads(line)["event"] for line in pair.read_log().splitlines())
+
+
+def test_sighup_does_not_end_a_worker_that_is_only_starting(start):
+    server = start(waits_for="serving", workers=2)
+    eventually(lambda: len(workers_of(server)) == 2)
+    before = workers_of(server)
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    server.until("loaded")
+    server.until("loaded")
+    assert workers_of(server) == before
+
+
 IMPATIENT = """
 from hsoftmax import service
 from hsoftmax.service.workers import channel, supervisor
 
-channel._PATIENCE, supervisor._LOOK, supervisor._SILENCE, supervisor._GRACE = 0.3, 0.2, 1.0, 0.2
+channel._REQUEST_TIMEOUT_S, supervisor._GRACE_S = 0.3, 0.2
+supervisor._PROBE_INTERVAL_S, supervisor._SILENCE_TIMEOUT_S = 0.2, 1.0
 service.serve(service.Settings())
 """
 
@@ -146,7 +177,7 @@ service.serve(service.Settings())
 def test_a_worker_that_has_long_been_silent_is_replaced(start):
     server = start(run=IMPATIENT, workers=2, drain_timeout=0.2)
     server.until("loaded")
-    time.sleep(1)  # until it has said once that it is alive
+    time.sleep(1)  # until it has answered one probe
     stopped = workers_of(server)[1]
     os.kill(stopped, signal.SIGSTOP)
     assert server.until("worker_stuck")["silent"] is True
@@ -156,7 +187,7 @@ def test_a_worker_that_has_long_been_silent_is_replaced(start):
     assert stopped not in workers_of(server)
 
 
-def test_workers_end_when_the_process_above_them_is_killed(start):
+def test_workers_end_when_the_supervisor_is_killed(start):
     server = start(workers=2)
     server.until("loaded")
     pids = workers_of(server)
@@ -169,7 +200,7 @@ def test_workers_that_cannot_start_are_an_error_at_start(tmp_path):
         serve(Settings(repository=tmp_path / "nowhere", port=0, workers=2, log_level="error"))
 
 
-def test_threads_are_shared_out_among_workers_unless_told(tmp_path):
+def test_threads_are_divided_among_workers_unless_set(tmp_path):
     settings = Settings(repository=tmp_path, workers=2, threads=5)
     assert _shared_out(settings).threads == 5
     settings = Settings(repository=tmp_path, workers=4)
@@ -186,7 +217,7 @@ def counted(requests: float, depth: float, resident: float) -> Snapshot:
 
 
 def test_counts_of_workers_are_added_by_their_meaning():
-    text = page(added({"0": counted(3, 1, 100), "1": counted(4, 9, 200)})).decode()
+    text = page(aggregate({"0": counted(3, 1, 100), "1": counted(4, 9, 200)})).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
         'hsoftmax_requests_total{model="words"} 7.0',
@@ -195,22 +226,24 @@ def test_counts_of_workers_are_added_by_their_meaning():
         'process_resident_memory_bytes{worker="0"} 100.0',
         'process_resident_memory_bytes{worker="1"} 200.0',
     ]
-    assert [family.name for family in carried(counted(1, 1, 1)).families] == ["hsoftmax_requests"]
+    assert [family.name for family in without_gauges(counted(1, 1, 1)).families] == [
+        "hsoftmax_requests"
+    ]
 
 
-def test_a_successor_counts_on(tmp_path):
-    first = Peers(tmp_path, 0, 1)
-    first.keep(counted(3, 1, 100))
-    first.remember(frozenset({"words"}))
-    second = Peers(tmp_path, 0, 1)
+def test_a_successor_continues_the_counts(tmp_path):
+    first = WorkerChannel(tmp_path, 0, 1)
+    first.persist(counted(3, 1, 100))
+    first.persist_unloaded(frozenset({"words"}))
+    second = WorkerChannel(tmp_path, 0, 1)
     assert second.unloaded == {"words"}
-    kept = second.keep(counted(2, 0, 50))
+    kept = second.persist(counted(2, 0, 50))
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
-    second.remember(frozenset())
-    assert Peers(tmp_path, 1, 2).unloaded == frozenset()
+    second.persist_unloaded(frozenset())
+    assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
 
 
-def test_who_does_not_answer_is_not_called_alive(tmp_path):
-    assert ask_whether_alive(tmp_path, 0) is None
+def test_a_worker_that_does_not_answer_is_not_alive(tmp_path):
+    assert request_liveness(tmp_path, 0) is None

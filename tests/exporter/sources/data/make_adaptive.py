@@ -1,10 +1,10 @@
-"""Make the files of trained adaptive softmaxes that the tests read, with what each must answer.
+"""Make the test files of trained adaptive softmaxes, with the results expected from each.
 
     pip install torch==2.13.0 safetensors && python tests/exporter/sources/data/make_adaptive.py
 
-Each safetensors file holds a module's state and, beside it, `answers.hidden`, `answers.log_prob`
-and `answers.best`: sources ignore what is not theirs. PyTorch's answers are PyTorch's own; those of
-Transformer-XL and fairseq are their formulas, written out here target by target in float64.
+Each safetensors file holds a module's state and `answers.hidden`, `answers.log_prob` and
+`answers.best`, which sources ignore. PyTorch computes its own results; those of Transformer-XL and
+fairseq are their formulas in float64, written out target by target.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def pytorch(
 
 
 def _checkpoints(module: nn.Module, answers: dict[str, Tensor]) -> None:
-    """The same state as people save it: bare, nested beside an optimizer, half, the old format."""
+    """Save one state in the usual forms: bare, nested with an optimizer, half, the old format."""
     state = module.state_dict()
     torch.save(state, HERE / "pytorch_bare.pt")
     everything = {
@@ -146,7 +146,7 @@ def linear(name: str, rows: int, columns: int) -> dict[str, Tensor]:
 def _transformer_xl_log_prob(
     state: dict[str, Tensor], hidden: Tensor, bounds: list[int], column: Callable[[int], int]
 ) -> Tensor:
-    """Each row of each band by itself; `column` gives the head's column of band i = 1, 2, ..."""
+    """Compute each band separately; `column` gives the head's column of band i = 1, 2, ..."""
     one_layer = "out_layers.1.weight" not in state
 
     def band(i: int) -> Tensor:
@@ -206,7 +206,7 @@ def fairseq(
 def _fairseq_head(
     hidden: Tensor, bounds: list[int], embeddings: list[Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-probabilities of the shortlist and the tails, and the head's part of the state."""
+    """Return log-probabilities of the shortlist and the tails, and the head's part of the state."""
     hidden_size, tails = hidden.shape[1], len(bounds) - 2
     if not embeddings:
         weight = torch.randn(bounds[1] + tails, hidden_size)

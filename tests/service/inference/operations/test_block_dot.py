@@ -1,4 +1,4 @@
-"""POST /v1/models/{name}/block_dot: a block-sparse layer, and what it refuses."""
+"""POST /v1/models/{name}/block_dot: its results, and the queries that it rejects."""
 
 import subprocess
 import sys
@@ -72,7 +72,7 @@ def test_a_single_row_may_leave_its_axis_out(post):
         ({"inputs": []}, 422, "invalid_query", "unknown field 'inputs'"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(post, change, status, code, sentence):
+def test_an_invalid_query_is_refused(post, change, status, code, sentence):
     expect_error(post({**ONE, **change}), status, code, sentence)
 
 
@@ -81,3 +81,9 @@ def test_a_softmax_has_no_block_dot_and_a_layer_no_probabilities(client, layer):
     expect_error(answer, 404, "unknown_task", "plain version 7 has no task block_dot")
     answer = layer.post("/v1/models/layer/probabilities", json={"inputs": [[1.0]]})
     expect_error(answer, 404, "unknown_task", "it has block_dot")
+
+
+def test_more_lists_than_a_query_may_have_are_refused(layer):
+    body = b'{"h":[' + b"[]," * 1_000_000 + b"[]]}"
+    answer = layer.post("/v1/models/layer/block_dot", content=body)
+    expect_error(answer, 413, "too_large", "lists")

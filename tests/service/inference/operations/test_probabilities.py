@@ -32,7 +32,7 @@ def test_ragged_lists_give_ragged_lists(ask, hidden, full):
         )
 
 
-def test_nothing_asked_of_any_row_gives_empty_lists(ask, hidden):
+def test_rows_without_targets_give_empty_lists(ask, hidden):
     answer = ask("probabilities", inputs=hidden.tolist(), targets=[[], [], []])
     assert answer["probabilities"] == [[], [], []]
 

@@ -33,12 +33,12 @@ def test_a_seed_repeats_the_draw(ask, hidden):
     assert ask("sample", **query)["results"] != first["results"]
 
 
-def test_a_row_draws_the_same_whatever_comes_after_it(ask, hidden):
+def test_a_row_draws_the_same_with_other_rows_behind_it(ask, hidden):
     batch = ask("sample", inputs=hidden.tolist(), num_samples=4, seed=8)["results"]
     alone = ask("sample", inputs=hidden[:1].tolist(), num_samples=4, seed=8)["results"]
     assert alone[0]["targets"] == batch[0]["targets"]
 
 
-def test_one_is_drawn_unless_said(ask, hidden):
+def test_one_target_is_drawn_by_default(ask, hidden):
     (result,) = ask("sample", inputs=hidden[:1].tolist())["results"]
     assert len(result["targets"]) == 1

@@ -1,4 +1,4 @@
-"""Softmaxes lowered into running sessions, one for each task, and what all are held to."""
+"""Lowers a model into ONNX Runtime sessions, and holds checks shared by the graph tests."""
 
 import os
 from pathlib import Path
@@ -8,24 +8,24 @@ import onnxruntime
 import pytest
 
 from hsoftmax.bundle import Precision
-from hsoftmax.exporter.graphs import bind, lower
+from hsoftmax.exporter.graphs import bind_weights, lower
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.exporter.storage.weights_file import write_weights
 from hsoftmax.models import Model, Softmax, reference
-from hsoftmax.runtime.devices import CUDA, DENSE, ON_CUDA
+from hsoftmax.runtime.devices import CUDA, DENSE_TASKS, ON_CUDA
 from hsoftmax.runtime.sessions import open_session
 
 TOLERANCE = {"rtol": 2e-6, "atol": 1e-5}  # float32 graph against float64 reference
 
-# Earlier versions cannot multiply no rows; the service asks no graph about none.
+# Earlier versions cannot multiply zero rows; the service runs no graph with zero rows.
 needs_empty = pytest.mark.skipif(
     tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 32),
     reason="products of no rows need ONNX Runtime 1.32",
 )
 
 
-class Running:
-    """The tasks of one model, run by ONNX Runtime over a weights file."""
+class TaskRunner:
+    """Runs the tasks of one model over its weights file."""
 
     def __init__(self, model: Model, directory: Path, precision: Precision = "fp32") -> None:
         tensors = stored_tensors(model, precision)
@@ -33,7 +33,7 @@ class Running:
         self.sessions = {}
         for task, lowered in lower(model, tensors).items():
             path = directory / f"{task}.onnx"
-            path.write_bytes(bind(lowered.proto, lowered.views, table).SerializeToString())
+            path.write_bytes(bind_weights(lowered.proto, lowered.views, table).SerializeToString())
             self.sessions[task] = _open(path)
         self.sizes = {p.stem: p.stat().st_size for p in directory.glob("*.onnx")}
 
@@ -45,8 +45,8 @@ class Running:
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
-    """A session; on CUDA, as in the service, where the tests are to run there (`make test-gpu`)."""
-    if os.environ.get("HSOFTMAX_DEVICE") != "cuda" or path.stem not in DENSE:
+    """Open a session; with HSOFTMAX_DEVICE=cuda (`make test-gpu`) dense tasks run on CUDA."""
+    if os.environ.get("HSOFTMAX_DEVICE") != "cuda" or path.stem not in DENSE_TASKS:
         return open_session(path)
     onnxruntime.preload_dlls()
     session = onnxruntime.InferenceSession(path, providers=list(ON_CUDA.providers_of(path.stem)))
@@ -54,8 +54,8 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     return session
 
 
-def assert_every_target(model: Softmax, run: Running, hidden, scale: float = 1.0) -> None:
-    """The full distribution, and each target by itself, are the reference's at this scale."""
+def assert_every_target(model: Softmax, run: TaskRunner, hidden, scale: float = 1.0) -> None:
+    """Assert that log_probs and target_log_prob equal the reference for every target."""
     full = reference(model).log_probs(model, hidden)
     tolerance = TOLERANCE | {"atol": TOLERANCE["atol"] * scale}
     np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **tolerance)
