@@ -87,7 +87,7 @@ def spare(exported, tmp_path) -> Path:
 
 @contextmanager
 def serving(repository: Path, **settings) -> Iterator[TestClient]:
-    """Client of an app that has loaded its repository."""
+    """Run an app that has loaded its repository; yield a client of it."""
     app = create_app(Settings(repository=repository, threads=1, **settings))
     with TestClient(app, raise_server_exceptions=False) as client:
         while "being loaded" in client.get("/healthz/ready").text:

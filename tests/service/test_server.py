@@ -1,4 +1,4 @@
-"""The service as a process: it starts, answers, and stops without losing a request."""
+"""Tests of the service as a process: it starts, responds, and stops without losing a request."""
 
 import http.client
 import json
@@ -42,14 +42,14 @@ def test_sigterm_makes_unready_at_once_serves_on_and_exits_0(start):
     assert (status, error["code"]) == (503, "not_ready")
     assert "draining" in error["error"]
     assert server.get("/healthz/live")[0] == 200
-    # A client with an open connection is answered, and told not to use it again.
+    # A client with an open connection gets a response that closes the connection.
     assert ask(kept).getheader("connection") == "close"
     assert ask(server.connect()).getheader("connection") == "close"
     assert server.process.wait(timeout=10) == 0
 
 
-class Asking(threading.Thread):
-    """A client that asks as long as the service is ready, over connections kept while they may."""
+class BusyClient(threading.Thread):
+    """Client that sends requests while the service is ready, over keep-alive connections."""
 
     def __init__(self, server: Process, ready: threading.Event) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Asking(threading.Thread):
     def _ask_over(self, connection: socket.socket) -> None:
         closing = None
         while self._ready.is_set() and closing != "close":
-            connection.sendall(REQUEST)  # in one piece
+            connection.sendall(REQUEST)  # with one call
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             closing, body = answer.getheader("connection"), json.loads(answer.read())
@@ -79,7 +79,7 @@ class Asking(threading.Thread):
 def test_a_load_that_obeys_readiness_loses_nothing_to_sigterm(start):
     server, ready = start(drain_delay=1.0), threading.Event()
     ready.set()
-    clients = [Asking(server, ready) for _ in range(8)]
+    clients = [BusyClient(server, ready) for _ in range(8)]
     for client in clients:
         client.start()
     time.sleep(1.0)
@@ -183,7 +183,7 @@ def listens(server: Process) -> bool:
 def test_a_later_load_that_hangs_does_not_stop_the_exit(start, copy):
     server = start(copy, run=HANGS)
     (copy / "hangs").touch()
-    time.sleep(2.5)  # longer than the repository is looked at
+    time.sleep(2.5)  # longer than the interval of polling
     ask(server.connect())
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
@@ -201,7 +201,7 @@ def test_a_reload_that_hangs_is_cut_off_after_the_timeout(start, copy):
 
 
 def test_all_that_a_process_writes_is_json(start, copy):
-    """Also what code below Python writes, and a bundle that cannot be run."""
+    """Output of native code and the error of a broken bundle are JSON too."""
     server = start(copy, run=WRITES)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
@@ -254,7 +254,7 @@ def test_what_is_no_http_gets_an_error_of_the_one_shape(start, rubbish):
         assert (answer.status, told["code"]) == (400, "invalid_http")
         assert told["error"] == "request: expected HTTP/1.1, got something else"
         assert answer.headers["x-request-id"] == told["request_id"]
-        assert connection.recv(1) == b""  # closed
+        assert connection.recv(1) == b""  # the server closed the connection
     ask(server.connect())
 
 

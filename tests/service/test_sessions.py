@@ -1,4 +1,4 @@
-"""Devices are what they say they are."""
+"""Tests that a session runs on the device that it reports."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ from hsoftmax.service import Settings, StartError, create_app
 from .conftest import SERVED, TOLERANCE, serving
 
 has_cuda = CUDA in ort.get_available_providers()
-# After a device was chosen, this process cannot export any more.
+# A process that has chosen a device cannot export.
 pytestmark = pytest.mark.usefixtures("repository")
 
-# A build for CUDA on a machine that has none.
+# A CUDA build on a machine without CUDA.
 _LOOKS = f"""
 import onnxruntime, warnings
 onnxruntime.get_available_providers = lambda: ["{CUDA}", "{CPU}"]
@@ -48,7 +48,7 @@ def test_cpu_is_the_cpu():
 
 
 def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
-    """A GPU runtime on a machine without a driver: ONNX Runtime itself would fall back."""
+    """Without a driver ONNX Runtime silently falls back to the CPU; the service must not."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     if has_cuda:
         pytest.skip("this machine may have CUDA")

@@ -1,4 +1,4 @@
-"""Settings: from flags or HSOFTMAX_<NAME>, checked, described; threads from what there is."""
+"""Tests of settings: flags and HSOFTMAX_<NAME>, validation, descriptions, default threads."""
 
 import os
 

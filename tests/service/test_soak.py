@@ -1,4 +1,4 @@
-"""Minutes of everything at once: `make test-soak`, for $SOAK_SECONDS (300)."""
+"""Soak test with mixed load, `make test-soak`. It runs for $SOAK_SECONDS (default 300)."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from .conftest import HIDDEN
 from .repository.test_lifecycle import replaced
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
-GROWTH = 24e6  # bytes of its own that a process may have gained between its first fifth and its end
+GROWTH = 24e6  # maximum growth of private memory in bytes from the first fifth to the end
 URL = "/v1/models/words/"
 ROW = [0.1] * HIDDEN
 ASKED: dict[str, tuple[str, dict, set[int]]] = {
@@ -31,8 +31,8 @@ ASKED: dict[str, tuple[str, dict, set[int]]] = {
 }
 
 
-class Asker:
-    """A client that asks one of all at random, and now and then leaves before the answer."""
+class RandomClient:
+    """Client that sends random requests, and sometimes disconnects before the response."""
 
     def __init__(self, server, seed: int, until: float) -> None:
         self.seen: Counter[tuple[str, int]] = Counter()
@@ -76,10 +76,10 @@ class Asker:
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 120)
 def test_everything_at_once_for_minutes(copy, spare, start):
-    """Mixed load, bad requests, departures and reloads: nothing fails, and no memory is kept."""
+    """Under load, bad requests, disconnects and reloads nothing fails and memory does not grow."""
     server = start(copy, watch=False, admin_key="root", max_queue_requests=8)
     began = time.monotonic()
-    askers = [Asker(server, seed, began + SECONDS) for seed in range(6)]
+    askers = [RandomClient(server, seed, began + SECONDS) for seed in range(6)]
     sizes: list[tuple[float, int]] = []
     reloads = 0
     while time.monotonic() < began + SECONDS:
@@ -101,7 +101,7 @@ def test_everything_at_once_for_minutes(copy, spare, start):
 
 
 def own_bytes(pid: int) -> int:
-    """Memory that is no mapped file's."""
+    """Return the private memory of the process, without mapped files."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The name that is closest to a wrong one, as errors suggest it."""
+"""Tests of the closest known name, which error messages suggest."""
 
 import time
 
@@ -38,7 +38,7 @@ def test_long_names_are_not_compared():
         ("/doc", "/docs"),
         ("/v1/models/words/nothing", None),
         ("/v1/models//topk", None),
-        ("/v2/model/words/top_k", None),  # two segments are wrong
+        ("/v2/model/words/top_k", None),  # two wrong segments
         ("/v1/models/words/top_k/x", None),
         ("", None),
         ("/" * 70_000, None),
@@ -56,7 +56,11 @@ def test_the_closest_route_differs_in_one_segment(path, suggestion):
     ("method", "path", "template"),
     [
         ("POST", "/v1/models/words/probabilties", "/v1/models/{name}/probabilities"),
-        ("POST", "/v1/models/words/topkk", "/v1/models/{name}/top_k"),  # never the alias
+        (
+            "POST",
+            "/v1/models/words/topkk",
+            "/v1/models/{name}/top_k",
+        ),  # the alias is never suggested
         ("GET", "/v1/models/words/probabilties", "/v1/models/{name}/probabilities"),
         ("POST", "/v1/models/words/scores", "/v1/models/{name}/score"),
         ("POST", "/v1/batch", "/v1/batches"),

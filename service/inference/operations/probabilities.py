@@ -125,7 +125,7 @@ def _task(body: bytes) -> str:
 
 PROBABILITIES = Operation(
     name="probabilities",
-    summary="How likely each target is, or the full distribution",
+    summary="Probabilities of targets, or the full distribution",
     query=ProbabilitiesQuery,
     response=ProbabilitiesAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "targets": [[3, 17]]},

@@ -93,7 +93,7 @@ def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseF
 
 SAMPLE = Operation(
     name="sample",
-    summary="Targets drawn as likely as they are",
+    summary="Targets drawn from the distribution",
     query=SampleQuery,
     response=SampleAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},

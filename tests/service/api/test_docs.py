@@ -1,4 +1,4 @@
-"""The examples of docs/http.md are true."""
+"""Tests that the examples of docs/http.md are correct."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Pages, metrics and the OpenAPI document: complete, true, and without a network."""
+"""Tests of pages, metrics and the OpenAPI document: complete, correct, and without a network."""
 
 import re
 

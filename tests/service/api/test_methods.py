@@ -1,4 +1,4 @@
-"""HEAD, OPTIONS and `Allow`, as load balancers and monitors need them."""
+"""Tests of HEAD, OPTIONS and `Allow`, which load balancers and monitors use."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_head_is_answered_as_get_without_the_body(client, url):
     assert (get.status_code, head.status_code) == (200, 200)
     assert head.content == b""
     assert head.headers["content-type"] == get.headers["content-type"]
-    if url != "/metrics":  # it has counted in between
+    if url != "/metrics":  # it has counted requests in between
         assert head.headers.get("content-length") == get.headers.get("content-length")
 
 

@@ -1,4 +1,4 @@
-"""Heads, trailers and framing are bounded, and no byte of one answer is inside another."""
+"""Tests of the limits on heads, trailers and framing, and of the order of responses."""
 
 import contextlib
 import re
@@ -183,7 +183,7 @@ def test_what_is_no_http(peer: Peer, data: bytes):
 
 
 def test_no_private_name_of_uvicorn():
-    """Names with an underscore are ours alone."""
+    """Attributes with an underscore must not override those of uvicorn."""
     source = Path(protocol.__file__).read_text()
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle

@@ -1,4 +1,4 @@
-"""The same questions and answers as JSON, .npy and Arrow, whole and in slices."""
+"""Tests that JSON, .npy and Arrow give the same results, whole and in slices."""
 
 import asyncio
 import http.client
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from hsoftmax.service.api import operations
-from hsoftmax.service.http.content_types import Format, format_of_answer
+from hsoftmax.service.http.content_types import Format, response_type_of
 from hsoftmax.service.inference.chunked_response import TruncatedError
 from hsoftmax.service.inference.chunked_response import stream as send_slices
 from hsoftmax.service.inference.encoders import matrix_encoder
@@ -146,8 +146,8 @@ def test_answers_travel_as_arrow(client, ask, hidden):
 
 @pytest.fixture
 def slicing(repository, monkeypatch):
-    """A client of a service that sends everything in slices of two rows, and small pieces."""
-    monkeypatch.setattr(operations, "_WHOLE_VALUES", 0)
+    """Client of a service that sends every matrix in slices of two rows and in small pieces."""
+    monkeypatch.setattr(operations, "_MAX_UNSLICED_VALUES", 0)
     monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 4)
     with serving(repository, slice_bytes=2 * 4 * TARGETS) as client:
         yield client
@@ -185,7 +185,7 @@ from hsoftmax import service
 from hsoftmax.service.api import operations
 from hsoftmax.runtime.sessions import Session
 
-operations._WHOLE_VALUES = 0
+operations._MAX_UNSLICED_VALUES = 0
 whole = Session.run
 
 def run(self, feeds, options=None):
@@ -199,7 +199,7 @@ service.serve(service.Settings())
 
 
 def test_an_error_in_a_later_slice_cuts_the_answer_off(start):
-    """Better no end than one that looks like it."""
+    """The client must notice that the response is incomplete."""
     server = start(slice_bytes=2 * 4 * TARGETS, run=FAILS_ON_THE_LAST_ROW)
     connection = server.connect()
     query = json.dumps({"inputs": [[0.5] * HIDDEN] * 5})
@@ -244,7 +244,7 @@ def test_a_client_that_stops_reading_is_cut_off():
     ],
 )
 def test_the_format_liked_best_is_taken(accept, form):
-    assert format_of_answer(accept.encode()) is form
+    assert response_type_of(accept.encode()) is form
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Requests on one connection: in turn, in any segments, and never more than fit in memory."""
+"""Tests of requests on one connection: their order, any TCP segments, and bounded memory."""
 
 import contextlib
 import socket
@@ -28,14 +28,14 @@ def test_a_body_in_chunks(peer: Peer):
 
 
 def test_many_tiny_chunks(port: int):
-    """Others have their turn meanwhile."""
+    """Other connections get their turn meanwhile."""
     data = CHUNKED + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n" + LIVE
     peers = [Peer(port) for _ in range(4)]
     senders = [threading.Thread(target=peer.say, args=(data,)) for peer in peers]
     for sender in senders:
         sender.start()
     slowest, _ = slowest_health(port, 0.5)
-    assert slowest < 5  # the clients share this process, and its lock
+    assert slowest < 5  # the clients share the process and its GIL
     for sender, peer in zip(senders, peers, strict=True):
         assert peer.told()["body"] == "a" * 200_000
         assert peer.told()["path"] == "/healthz/live"
@@ -144,11 +144,11 @@ def test_peers_that_pipeline_and_never_read(port: int, request_: bytes):
         peer.socket.close()
     print(f"rss +{most - idle:.0f} MiB, health {slowest * 1e3:.0f} ms")
     assert most - idle < 100
-    assert slowest < 5  # the clients share this process, and its lock
+    assert slowest < 5  # the clients share the process and its GIL
 
 
 def test_an_app_that_polls_reads_no_more(port: int):
-    """Each `receive` of an app has uvicorn resume reading."""
+    """uvicorn resumes reading at each `receive` of an app."""
     peer = Peer(port)
     peer.socket.settimeout(0.1)
     peer.say(b"GET /polls HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -156,7 +156,7 @@ def test_an_app_that_polls_reads_no_more(port: int):
     with contextlib.suppress(TimeoutError):
         while True:
             sent += peer.socket.send(blob)
-    assert sent < 12 * MIB  # the kernel's buffers, and little of ours
+    assert sent < 12 * MIB  # the buffers of the kernel, and a few of the service
 
 
 def test_a_peer_that_takes_nothing_is_cut(
@@ -164,9 +164,9 @@ def test_a_peer_that_takes_nothing_is_cut(
 ):
     monkeypatch.setattr(protocol, "STALLED_TIMEOUT_S", 0.3)
     connections = server.server_state.connections
-    while connections:  # of tests before
+    while connections:  # from earlier tests
         time.sleep(0.01)
-    ask = b"GET /huge HTTP/1.1\r\nhost: a\r\n%s\r\n"  # more than the kernel takes
+    ask = b"GET /huge HTTP/1.1\r\nhost: a\r\n%s\r\n"  # more than the kernel buffers
     last = ask % b"connection: close\r\n"
     for data in (ask % b"", last, ask % b"" + last):
         Peer(port).say(data)

@@ -1,4 +1,4 @@
-"""What every answer carries, and the one shape of every error."""
+"""Tests of the headers of every response, and of the JSON shape of every error."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_an_unknown_bundle_has_the_error_shape_in_get_too(client):
 
 
 class BrokenRuntime:
-    """A session that stops in the middle of a graph."""
+    """Session whose run fails in the middle of a graph."""
 
     def run(self, *_: object) -> list:
         raise RuntimeError("/secret/path: node 7 failed")
@@ -187,7 +187,7 @@ def test_a_request_is_one_line_of_the_log(repository):
 
 
 def events(stream: io.BytesIO, name: str) -> list[dict]:
-    """Those that the log has, once it has any; it may write a little later."""
+    """Wait until the log has such events, as it writes a little later; return them."""
     for _ in range(100):
         told = [json.loads(line) for line in stream.getvalue().splitlines()]
         if found := [event for event in told if event["event"] == name]:

@@ -1,4 +1,4 @@
-"""An upgrade that is not taken is ignored, and the body of its request is kept."""
+"""Tests that an upgrade is ignored, and that the body of its request is kept."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Keys close everything but health, are rotated without a restart, and are never told."""
+"""Tests of API keys: every path but health needs one, rotation without restart, no key in logs."""
 
 import hashlib
 import io
@@ -63,8 +63,8 @@ def test_everything_but_health_is_closed(closed):
     routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
         answer = closed.get(path.replace("{name}", "words"))
-        wanted = 200 if path in ("/healthz/live", "/healthz/ready") else 401
-        assert answer.status_code == wanted, path
+        expected = 200 if path in ("/healthz/live", "/healthz/ready") else 401
+        assert answer.status_code == expected, path
 
 
 def test_without_keys_everything_is_open_and_admin_routes_are_shut(client):
@@ -89,7 +89,7 @@ def test_an_api_key_is_no_admin_key(closed):
 
 
 def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._CHECK_INTERVAL_S", 0.0)
     path = tmp_path / "keys"
     path.write_text(f"# ours\n\nold\n{HASHED}\n")
     with serving(repository, api_keys_file=path) as client:
@@ -99,9 +99,9 @@ def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, mo
         os.replace(tmp_path / "next", path)
         assert (ask("old"), ask("second"), ask("new")) == (401, 401, 200)
         path.unlink()
-        assert ask("new") == 200  # as they were, until there is a file again
+        assert ask("new") == 200  # the old keys stay valid until the file exists again
         path.write_text("")
-        assert ask("new") == 401  # nobody
+        assert ask("new") == 401  # no key
 
 
 def test_a_file_is_not_looked_at_more_than_once_a_second(tmp_path):

@@ -1,4 +1,4 @@
-"""Bodies and answers, compressed; a small body that says it is a huge one is refused."""
+"""Tests of compressed request and response bodies, and of bodies that expand too much."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ import time
 import pytest
 import zstandard
 
-from hsoftmax.service.middleware.compression import accepted
+from hsoftmax.service.middleware.compression import accepted_encoding
 from tests.service.conftest import HIDDEN, expect_error, serving
 from tests.service.processes import Start
 
@@ -26,17 +26,17 @@ def post(client, body: bytes, encoding: str):
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_a_compressed_body_is_read(client, encoding):
-    wanted = client.post(URL, content=QUERY).json()
-    assert post(client, PACK[encoding](QUERY), encoding).json() == wanted
+    expected = client.post(URL, content=QUERY).json()
+    assert post(client, PACK[encoding](QUERY), encoding).json() == expected
     streamed = zstandard.ZstdCompressor(write_content_size=False).compress(QUERY)
-    assert post(client, streamed, "zstd").json() == wanted
+    assert post(client, streamed, "zstd").json() == expected
 
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_what_was_compressed_in_parts_is_read_as_one(client, encoding):
-    wanted = client.post(URL, content=QUERY).json()
+    expected = client.post(URL, content=QUERY).json()
     parts = [PACK[encoding](part) for part in (QUERY[:7], QUERY[7:90], QUERY[90:])]
-    assert post(client, b"".join(parts), encoding).json() == wanted
+    assert post(client, b"".join(parts), encoding).json() == expected
     expect_error(post(client, b"".join(parts)[:-9], encoding), 400, "unreadable_body", "cut short")
     answer = post(client, PACK[encoding](QUERY) + b"more", encoding)
     expect_error(answer, 400, "unreadable_body", f"body: expected {encoding}")
@@ -97,7 +97,7 @@ def packing(repository):
 
 
 def raw(client, url: str, encoding: str, body: bytes = QUERY, **headers):
-    """The answer, its content not yet decoded by the client."""
+    """Return the response with its content still compressed."""
     headers = {"accept-encoding": encoding, **headers}
     with client.stream("POST", url, content=body, headers=headers) as answer:
         answer.body = b"".join(answer.iter_raw())
@@ -117,7 +117,7 @@ def test_a_large_answer_is_compressed_for_who_accepts_it(packing, encoding):
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_a_streamed_answer_is_compressed_as_it_goes(packing, monkeypatch, encoding):
-    monkeypatch.setattr("hsoftmax.service.api.operations._WHOLE_VALUES", 0)
+    monkeypatch.setattr("hsoftmax.service.api.operations._MAX_UNSLICED_VALUES", 0)
     monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 100)
     plain = raw(packing, URL, "identity")
     packed = raw(packing, URL, encoding)
@@ -145,7 +145,7 @@ def test_small_answers_and_arrays_go_as_they_are(packing):
     ],
 )
 def test_the_encoding_is_one_that_the_client_accepts(header, encoding):
-    assert accepted(header) == encoding
+    assert accepted_encoding(header) == encoding
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(start: Start):

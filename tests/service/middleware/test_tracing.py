@@ -1,4 +1,4 @@
-"""Traces: nothing unless OpenTelemetry's environment asks for them, then three spans a request."""
+"""Tests of tracing: none without an exporter in the environment, else three spans a request."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.context import context_of
-from hsoftmax.service.middleware.tracing import Tracer, TracingMiddleware, wanted
+from hsoftmax.service.middleware.tracing import Tracer, TracingMiddleware, is_configured
 from tests.service.conftest import HIDDEN
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -32,7 +32,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     ],
 )
 def test_only_the_environment_turns_traces_on(environment, traces):
-    assert wanted(environment) is traces
+    assert is_configured(environment) is traces
 
 
 def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
@@ -64,7 +64,7 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
 
 
 class Collector(BaseHTTPRequestHandler):
-    """An OTLP collector that keeps what it was sent."""
+    """OTLP collector that keeps the requests it gets."""
 
     got: list[tuple[str, bytes]]
 
@@ -75,7 +75,7 @@ class Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def test_spans_are_sent_to_the_endpoint_of_the_environment(start, monkeypatch):
