@@ -64,7 +64,7 @@ class Application:
 
     @property
     def state(self) -> State:
-        """The state of `api`, which has the context."""
+        """Return the state of `api`, which has the context."""
         return self.api.state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

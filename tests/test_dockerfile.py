@@ -138,8 +138,8 @@ def serves(binaries: Path, tmp_path: Path) -> None:
 def wait_until_ready(url: str) -> None:
     for _ in range(200):
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                assert answer.status == 200
+            with urllib.request.urlopen(url, timeout=2) as response:
+                assert response.status == 200
                 return
         except OSError:
             time.sleep(0.1)

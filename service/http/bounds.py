@@ -15,7 +15,7 @@ MAX_HEADERS = 100
 
 
 def not_http() -> NotHttp:
-    """The error for bytes that no HTTP parser can read."""
+    """Return the error for bytes that are not HTTP."""
     return NotHttp("request: expected HTTP/1.1, got something else")
 
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Format(StrEnum):
-    """Media type of a request or response body. Only matrices can have another one than JSON."""
+    """Media type of a request or response body. Only matrices can have other types than JSON."""
 
     JSON = "application/json"
     NPY = "application/x-npy"
@@ -66,18 +66,18 @@ def preferred(accept: bytes, known: Mapping[str, T], expected: Iterable[str]) ->
         NotAcceptable: the client accepts none of them; the message names the `expected` types.
     """
     offers = (_parse_offer(part) for part in accept.decode("latin-1").lower().split(","))
-    found = [(quality, known[kind]) for kind, quality in offers if kind in known and quality]
-    if not found:
+    accepted = [(quality, known[name]) for name, quality in offers if name in known and quality]
+    if not accepted:
         raise NotAcceptable(f"accept: expected one of {', '.join(expected)}, got others")
-    return max(found, key=lambda one: one[0])[1]
+    return max(accepted, key=lambda one: one[0])[1]
 
 
 def _parse_offer(part: str) -> tuple[str, float]:
-    kind, *parameters = (word.strip() for word in part.split(";"))
+    media_type, *parameters = (word.strip() for word in part.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
             try:
-                return kind, float(parameter[2:])
+                return media_type, float(parameter[2:])
             except ValueError:
-                return kind, 0.0
-    return kind, 1.0
+                return media_type, 0.0
+    return media_type, 1.0

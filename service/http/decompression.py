@@ -43,11 +43,11 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         Unreadable: the body does not have the encoding, or is cut short.
         TooLarge: the result exceeds `limit` bytes. Memory holds at most that and one piece.
     """
-    decompressor, parts, held = open_decompressor(encoding), [], 0
+    decompressor, parts, size = open_decompressor(encoding), [], 0
     for part in decompressor.feed(body):
         parts.append(part)
-        held += len(part)
-        if held > limit:
+        size += len(part)
+        if size > limit:
             raise TooLarge(f"body: expected at most {limit} bytes when expanded, got more")
     if not (body and decompressor.is_complete):
         raise Unreadable(f"body: expected {encoding}, got one that is cut short")

@@ -74,7 +74,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_keep_alive_timer()
         start = self._body_parts = 0
         while start < len(self._pending) and self._may_parse():
-            # A piece ends where the head is too long, whatever the TCP segments are.
+            # A piece ends at the maximum size of a head, so that the error does not depend on
+            # TCP segments.
             end = start + min(_PIECE_BYTES, MAX_HEAD_BYTES - self._head_bytes)
             start += self._parse(self._pending[start:end])
         self._pending = self._pending[start:]

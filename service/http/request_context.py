@@ -95,15 +95,15 @@ def _milliseconds(seconds: float) -> bytes:
     return b"%.3f" % (seconds * 1e3) if seconds else b"0.000"
 
 
-def _request_id(given: bytes | None) -> str:
-    if given is not None and _SAFE_ID.fullmatch(given):
-        return given.decode()
+def _request_id(sent: bytes | None) -> str:
+    if sent is not None and _SAFE_ID.fullmatch(sent):
+        return sent.decode()
     return new_request_id()
 
 
 def new_request_id() -> str:
     """Return a random id. It is unique but no secret.
 
-    Random bytes of the operating system would cost a switch between threads.
+    It does not come from `os.urandom`, which releases the GIL and then has to wait for it.
     """
     return f"{random.getrandbits(128):032x}"

@@ -66,8 +66,8 @@ class RequestLogMiddleware:
         status = request_context.status or CLIENT_LEFT
         code = request_context.code if request_context.status else "client_left"
         self._metrics.request(route, request_context.model, status, code, seconds)
-        say = self._log.debug if route in PROBE_PATHS else self._log.info
-        say(
+        write_event = self._log.debug if route in PROBE_PATHS else self._log.info
+        write_event(
             "request",
             request_id=request_context.request_id,
             method=method,

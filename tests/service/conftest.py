@@ -125,8 +125,8 @@ def copy(repository, tmp_path) -> Path:
 def ask(client) -> Callable:
     """Function that sends a query about `words` or another bundle and returns the response JSON."""
 
-    def ask(question: str, name: str = "words", **query) -> dict:
-        response = client.post(f"/v1/models/{name}/{question}", json=query)
+    def ask(operation: str, name: str = "words", **query) -> dict:
+        response = client.post(f"/v1/models/{name}/{operation}", json=query)
         assert response.status_code == 200, response.text
         return response.json()
 

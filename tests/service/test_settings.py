@@ -24,7 +24,7 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     "wrong",
     [{"port": 70000}, {"threads": 0}, {"device": "tpu"}, {"drain_delay": -1}, {"nonesuch": 1}],
 )
-def test_wrong_settings_are_refused(tmp_path, wrong):
+def test_invalid_settings_are_rejected(tmp_path, wrong):
     with pytest.raises(ValidationError):
         Settings(repository=tmp_path, **wrong)
 

@@ -68,15 +68,15 @@ def test_the_closest_route_differs_in_one_segment(path, suggestion):
     ],
 )
 def test_a_wrong_route_gets_the_right_one_suggested(client, method, path, template):
-    answer = client.request(method, path)
+    response = client.request(method, path)
     said = f"there is no such route here: did you mean {template}? See /docs"
-    expect_error(answer, 404, "not_found", said)
-    assert answer.json()["error"] == said
+    expect_error(response, 404, "not_found", said)
+    assert response.json()["error"] == said
 
 
 def test_a_route_like_no_other_gets_no_suggestion(client):
-    answer = client.get("/nothing")
-    assert answer.json()["error"] == "there is no such route here: see /docs"
+    response = client.get("/nothing")
+    assert response.json()["error"] == "there is no such route here: see /docs"
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,20 @@ def test_a_route_like_no_other_gets_no_suggestion(client):
     ],
 )
 def test_an_unknown_field_gets_the_closest_suggested(client, field, suggestion):
-    answer = client.post(URL + "probabilities", json={**QUERY, field: 1})
+    response = client.post(URL + "probabilities", json={**QUERY, field: 1})
     expected = f"unknown field {field[:60]!r}: expected {', '.join(FIELDS)}{suggestion}"
-    assert (answer.status_code, answer.json()["error"]) == (422, expected)
+    assert (response.status_code, response.json()["error"]) == (422, expected)
 
 
 @pytest.mark.parametrize(
     ("task", "suggestion"), [("topk", ": did you mean top_k?"), ("nonesuch", "")]
 )
 def test_an_unknown_task_of_a_stream_gets_the_closest_suggested(client, task, suggestion):
-    answer = client.post(f"{URL}score?task={task}", content=b"")
-    expect_error(answer, 422, "invalid_query", f"got {task!r}{suggestion}")
-    assert answer.json()["error"].endswith(f"got {task!r}{suggestion}")
+    response = client.post(f"{URL}score?task={task}", content=b"")
+    expect_error(response, 422, "invalid_query", f"got {task!r}{suggestion}")
+    assert response.json()["error"].endswith(f"got {task!r}{suggestion}")
 
 
 def test_an_unknown_parameter_of_a_stream_gets_the_closest_suggested(client):
-    answer = client.post(f"{URL}score?num_sample=3", content=b"")
-    assert answer.json()["error"].endswith(": did you mean num_samples?")
+    response = client.post(f"{URL}score?num_sample=3", content=b"")
+    assert response.json()["error"].endswith(": did you mean num_samples?")

@@ -35,7 +35,7 @@ class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
     ] = None
     clusters: Annotated[
         bool,
-        Meta(description="answer the clusters of each row too, the marginals of level 0"),
+        Meta(description="return the clusters of each row too, the marginals of level 0"),
     ] = False
 
 

@@ -33,7 +33,7 @@ class SampleQuery(Query, frozen=True, kw_only=True):
     seed: Annotated[
         int | None,
         Meta(
-            description="makes the draw repeatable; absent takes one by chance, and says which",
+            description="makes the draw repeatable; random by default, and part of the response",
             extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None

@@ -59,9 +59,9 @@ async def echo_app(scope, receive, send) -> None:
         "body": data.decode("latin-1"),
         "headers": headers,
     }
-    answer = json.dumps(told).encode()
-    await start(length=len(answer))
-    await body(answer)
+    response = json.dumps(told).encode()
+    await start(length=len(response))
+    await body(response)
 
 
 opened: list["Peer"] = []
@@ -84,7 +84,7 @@ class Peer:
             self.socket.sendall(segment)
         return self
 
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
+    def response(self) -> tuple[int, dict[str, str], bytes]:
         """Read one response that has a content-length."""
         while b"\r\n\r\n" not in self.got:
             self._more()
@@ -98,13 +98,13 @@ class Peer:
         return int(line.split()[1]), headers, body
 
     def told(self) -> dict:
-        status, _, body = self.answer()
+        status, _, body = self.response()
         assert status == 200
         return json.loads(body)
 
     def refusal(self) -> tuple[int, str]:
         """Read an error response in the JSON shape, and the end of the connection."""
-        status, headers, body = self.answer()
+        status, headers, body = self.response()
         error = json.loads(body)
         assert set(error) == {"error", "code", "request_id"}
         assert headers["content-type"] == "application/json"
@@ -138,7 +138,7 @@ def slowest_health(port: int, seconds: float) -> tuple[float, float]:
     while time.monotonic() < end:
         began = time.monotonic()
         peer = Peer(port)
-        assert peer.say(LIVE).answer()[0] == 200
+        assert peer.say(LIVE).response()[0] == 200
         peer.socket.close()
         slowest, most = max(slowest, time.monotonic() - began), max(most, rss())
         time.sleep(0.01)

@@ -62,7 +62,7 @@ def test_upgrades_in_a_pipeline(peer: Peer):
         + post(b"two", *UPGRADES["unknown"])
     )
     peer.say(data + post(b"three"))
-    assert len(peer.answer()[2]) == 20000
+    assert len(peer.response()[2]) == 20000
     assert [peer.told()["body"] for _ in range(3)] == ["one", "two", "three"]
 
 

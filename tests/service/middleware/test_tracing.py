@@ -44,7 +44,7 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     with TestClient(app) as client:
         client.get("/metrics")
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-        answer = client.post(URL, json=QUERY, headers=headers)
+        response = client.post(URL, json=QUERY, headers=headers)
         client.post("/v1/models/nonesuch/top_k", json=QUERY)
     traces.close()
     queue, compute, request, failed = exporter.get_finished_spans()
@@ -55,10 +55,10 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     assert {queue.parent.span_id, compute.parent.span_id} == {request.context.span_id}
     assert request.start_time <= queue.start_time <= queue.end_time == compute.start_time
     assert compute.start_time < compute.end_time <= request.end_time
-    took = float(answer.headers["x-compute-time-ms"])
+    took = float(response.headers["x-compute-time-ms"])
     assert (compute.end_time - compute.start_time) / 1e6 == pytest.approx(took, abs=0.01)
-    assert request.attributes["hsoftmax.request_id"] == answer.headers["x-request-id"]
-    assert request.attributes["hsoftmax.digest"] == answer.headers["x-hsoftmax-digest"]
+    assert request.attributes["hsoftmax.request_id"] == response.headers["x-request-id"]
+    assert request.attributes["hsoftmax.digest"] == response.headers["x-hsoftmax-digest"]
     assert failed.attributes["error.type"] == "unknown_bundle"
     assert failed.attributes["http.response.status_code"] == 404
 
