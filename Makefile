@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-gpu test-ray check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test-slow: install ## Run the slow tests
 test-ray: install ## Run the tests that start Ray clusters
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
 	$(BIN)/pytest -m ray
+
+test-clients: install ## Run HTTP clients and proxies of others (apt-get install openjdk-17-jdk-headless curl nginx-light haproxy)
+	$(BIN)/pytest -n 0 -m clients
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak

@@ -1,5 +1,7 @@
 """The bundle format, which the exporter writes and the service reads: manifest and directory."""
 
+from hsoftmax.models.choices import Precision
+
 from .directory import (
     Bundle,
     BundleError,
@@ -26,7 +28,6 @@ from .manifest import (
     Graph,
     Manifest,
     Port,
-    Precision,
     Source,
     StoredPrecision,
     Tensor,

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hsoftmax import models
+from hsoftmax.models.arrays import Array
 
 from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
 
@@ -86,7 +87,7 @@ def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
                 raise BundleError(f"{bundle.file(name)}: expected SHA-256 {wanted}, got {got}")
 
 
-def load_tensors(bundle: Bundle) -> dict[str, models.arrays.Array]:
+def load_tensors(bundle: Bundle) -> dict[str, Array]:
     """Return every tensor by name, as read-only views of `weights.bin`; bfloat16 as uint16."""
     if not bundle.manifest.tensors:
         return {}

@@ -26,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from hsoftmax.models.choices import Precision
+
 SCHEMA_VERSIONS = (1, 2)  # that this reader knows
 ALIGNMENT = 4096
 MANIFEST = "bundle.json"
@@ -42,7 +44,6 @@ def _plain_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Size = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Precision = Literal["fp32", "fp16", "int8"]  # that the exporter writes
 StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
 TensorDtype = Literal[Dtype, "bfloat16"]

@@ -14,9 +14,10 @@ from hsoftmax import bundle, models
 from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
+from .choices import AUTO
 from .errors import ExportError, VerificationError
 from .graphs import LoweredGraph, bind_weights, lower
-from .sources import AUTO, SourceOptions, detect_source, load
+from .sources import SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
 from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors

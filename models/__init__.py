@@ -2,50 +2,23 @@
 
 The exporter verifies its ONNX graphs against the reference; the service and the scoring package use
 the types, the checks and the errors.
+
+The public names come from `public`, which is imported at the first use of a name (PEP 562). Until
+then `choices` can be imported without the libraries that the other modules need.
 """
 
-from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
-from .adaptive_softmax import AdaptiveSoftmax, ProjectedLayer
-from .errors import ModelError, QueryError, UserError, WeightsError
-from .families import (
-    FAMILIES,
-    Model,
-    Softmax,
-    attributes,
-    family,
-    from_tensors,
-    reference,
-    to_tensors,
-)
-from .hierarchical_softmax import HierarchicalSoftmax, Level, Padding
-from .huffman_softmax import Compat, HuffmanSoftmax
-from .sparse_block_dot import SparseBlockDot
-from .theano import from_theano
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FAMILIES",
-    "AdaptiveSoftmax",
-    "Compat",
-    "HierarchicalSoftmax",
-    "HuffmanSoftmax",
-    "Level",
-    "Model",
-    "ModelError",
-    "Padding",
-    "ProjectedLayer",
-    "QueryError",
-    "Softmax",
-    "SparseBlockDot",
-    "UserError",
-    "WeightsError",
-    "adaptive_softmax",
-    "attributes",
-    "family",
-    "from_tensors",
-    "from_theano",
-    "hierarchical_softmax",
-    "huffman_softmax",
-    "reference",
-    "sparse_block_dot",
-    "to_tensors",
-]
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        # A module is imported by its own name: `public` may be waiting for it.
+        if find_spec(f".{name}", __name__) is not None:
+            return import_module(f".{name}", __name__)
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

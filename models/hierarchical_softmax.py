@@ -13,11 +13,12 @@ verify them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .arrays import Array, Float64, Int64, expect_hidden, expect_shape, to_int64
+from .choices import Padding
 from .errors import WeightsError
 from .levels import Level, build_level
 from .ranking import top_k_of
@@ -26,7 +27,6 @@ from .validation import expect_pairs
 __all__ = [
     "HierarchicalSoftmax",
     "Level",
-    "Padding",
     "attributes",
     "build",
     "build_level",
@@ -40,7 +40,6 @@ __all__ = [
     "top_k",
 ]
 
-Padding = Literal["mask", "theano"]
 _MAX_ROWS_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
 
 

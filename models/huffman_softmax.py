@@ -15,19 +15,19 @@ verify them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, to_float32
 from .binary_tree import Int8, Int32, build_children, build_paths
+from .choices import Compat
 from .errors import WeightsError
 from .ranking import top_k_of
 from .validation import expect_pairs
 
 __all__ = [
     "FASTTEXT_EPSILON",
-    "Compat",
     "HuffmanSoftmax",
     "attributes",
     "build",
@@ -39,7 +39,6 @@ __all__ = [
     "top_k",
 ]
 
-Compat = Literal["exact", "fasttext"]
 FASTTEXT_EPSILON = 1e-5  # fastText adds it to each sigmoid before the logarithm
 _MAX_NODES_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
 

@@ -8,7 +8,8 @@ model stores each target's weight vector as one contiguous row. Reference:
 import numpy as np
 
 from .arrays import Array, expect_ndim, expect_shape
-from .hierarchical_softmax import HierarchicalSoftmax, Padding, build, build_level
+from .choices import Padding
+from .hierarchical_softmax import HierarchicalSoftmax, build, build_level
 
 
 def from_theano(

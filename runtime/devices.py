@@ -1,12 +1,12 @@
 """Devices and their ONNX Runtime execution providers.
 
-The module does not import onnxruntime, so that settings and command-line help can name the choices.
+The module imports no library, so that settings and command-line help can name the choices.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsoftmax.models import UserError
+from hsoftmax.models.errors import UserError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 

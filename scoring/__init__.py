@@ -1,97 +1,21 @@
-"""Scores many rows: streams, and files of them as jobs that can be resumed."""
+"""Scores many rows: streams, and files of them as jobs that can be resumed.
 
-from .bundle_info import BundleInfo
-from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
-from .formats import (
-    EXTENSIONS,
-    Columns,
-    Position,
-    RecordSchema,
-    RowReader,
-    detect_columns,
-    find_format,
-    find_inputs,
-    open_inputs,
-    parse_columns,
-)
-from .graph_request import GraphRequest, GraphRunner, graph_inputs
-from .job.checkpoint import Shard
-from .job.committer import WrittenShard
-from .job.duplicate_ids import DuplicateIds, find_duplicate_ids, read_duplicate_ids
-from .job.finalize import errors_path, finalize_partial, sequences_path
-from .job.output import OutputSpec
-from .job.runner import (
-    PositionCallback,
-    ProgressCallback,
-    ShardProducer,
-    make_shard,
-    run_job,
-    run_job_with,
-)
-from .job.shards import ShardRange, ShardStart, shard_ranges
-from .job.spec import JobSpec, build_job_spec, fingerprint
-from .job.workspace import Workspace, workspace_path
-from .perplexity import Tally, tally_sequences
-from .results import RowResults, score_rows
-from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
-from .task import MAX_SEED, TASK_NAMES, OovPolicy, TargetShape, Task, TaskName
+The public names come from `public`, which is imported at the first use of a name (PEP 562). Until
+then `choices` can be imported without the libraries that the other modules need.
+"""
 
-__all__ = [
-    "EXTENSIONS",
-    "MAX_SEED",
-    "TASK_NAMES",
-    "BundleInfo",
-    "CallError",
-    "Columns",
-    "CorruptShard",
-    "DuplicateIds",
-    "ErrorCode",
-    "GraphRequest",
-    "GraphRunner",
-    "InputChanged",
-    "JobSpec",
-    "OovPolicy",
-    "OutputSpec",
-    "Position",
-    "PositionCallback",
-    "ProgressCallback",
-    "RecordSchema",
-    "RowBatch",
-    "RowError",
-    "RowId",
-    "RowReader",
-    "RowRequirements",
-    "RowResults",
-    "ScoringError",
-    "Shard",
-    "ShardProducer",
-    "ShardRange",
-    "ShardStart",
-    "Tally",
-    "TargetShape",
-    "Task",
-    "TaskName",
-    "Workspace",
-    "WrittenShard",
-    "build_job_spec",
-    "detect_columns",
-    "errors_path",
-    "finalize_partial",
-    "find_duplicate_ids",
-    "find_format",
-    "find_inputs",
-    "fingerprint",
-    "graph_inputs",
-    "make_shard",
-    "open_inputs",
-    "parse_columns",
-    "read_duplicate_ids",
-    "row_requirements",
-    "run_job",
-    "run_job_with",
-    "score_rows",
-    "sequences_path",
-    "shard_ranges",
-    "tally_sequences",
-    "workspace_path",
-]
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        # A module is imported by its own name: `public` may be waiting for it.
+        if find_spec(f".{name}", __name__) is not None:
+            return import_module(f".{name}", __name__)
+        value = getattr(import_module(".public", __name__), name)
+        globals()[name] = value
+        return value

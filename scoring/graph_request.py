@@ -13,8 +13,9 @@ from hsoftmax.bundle import Graph
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.sampling import noise
 
+from .choices import MAX_SEED
 from .row_batch import RowBatch
-from .task import MAX_SEED, TargetShape, Task, graph_for_task
+from .task import TargetShape, Task, graph_for_task
 
 
 @dataclass(frozen=True, slots=True)

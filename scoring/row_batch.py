@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from hsoftmax.models.arrays import Array, Float32, Int64
 
 from .bundle_info import BundleInfo
+from .choices import OovPolicy
 from .errors import RowError
-from .task import OovPolicy, Task, needs_target, reads_target
+from .task import Task, needs_target, reads_target
 
 BoolArray = NDArray[np.bool_]
 RowId = str | int | None

@@ -2,20 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .bundle_info import BundleInfo
+from .choices import MAX_SEED, OovPolicy, TaskName
 from .errors import CallError
-
-TaskName = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
-TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 # How rows name their targets: one target each, a list each, or none.
 TargetShape = Literal["one", "many", "none"]
-OovPolicy = Literal["error", "exclude"]
 ValueKind = Literal["float32", "float64", "int64", "bool", "string"]
-
-MAX_SEED = 2**53 - 1  # the largest integer that JSON clients read exactly
 
 
 @dataclass(frozen=True, slots=True)

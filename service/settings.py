@@ -1,10 +1,14 @@
-"""The settings of the service: each field is a flag and an environment variable HSOFTMAX_<NAME>."""
+"""The settings of the service: each field is a flag and an environment variable HSOFTMAX_<NAME>.
 
+The help of the command line lists the fields, so this module imports no library but pydantic. The
+environment is read in four lines here, so that help does not need the package pydantic-settings.
+"""
+
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from hsoftmax.runtime.devices import DeviceChoice
 
@@ -16,10 +20,10 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings; frozen once read, and passed to `create_app` and `serve` as an argument."""
 
-    model_config = SettingsConfigDict(env_prefix="HSOFTMAX_", frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: Path = Field(description="folder of bundles: <repository>/<name>/<version>/")
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -123,3 +127,11 @@ class Settings(BaseSettings):
     drain_timeout: Seconds = Field(
         30.0, description="seconds after that for requests in flight to finish"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Add the environment's value of each setting that is not given."""
+        variables = {name: f"HSOFTMAX_{name.upper()}" for name in cls.model_fields}
+        values = {name: os.environ[v] for name, v in variables.items() if v in os.environ}
+        return values | given

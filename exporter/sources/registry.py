@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES
 from hsoftmax.exporter.errors import SourceError
 
 from . import (
@@ -23,7 +24,6 @@ from . import (
 from .detection import contained_names, file_kind, with_article
 from .source import SourceModel, SourceOptions
 
-AUTO = "auto"
 _MAX_NAMES_SHOWN = 8  # names of arrays in a message
 
 
@@ -74,7 +74,7 @@ def load(path: Path, source: str, options: SourceOptions) -> SourceModel:
     if source == AUTO:
         source = detect_source(path).source
     if source not in SOURCES:
-        raise SourceError(f"format: expected one of {', '.join(SOURCES)}, got {source}")
+        raise SourceError(f"format: expected one of {', '.join(SOURCE_NAMES)}, got {source}")
     return SOURCES[source].load(path, options)
 
 
@@ -95,7 +95,7 @@ def detect_source(path: Path) -> DetectedSource:
         several = "; ".join(f"{one.source}: {one.description}" for one in detected)
         raise SourceError(f"{path.name}: expected one format, got {several}: say which with --from")
     raise SourceError(
-        f"{path.name}: expected weights of one of {', '.join(SOURCES)}, "
+        f"{path.name}: expected weights of one of {', '.join(SOURCE_NAMES)}, "
         f"got {_describe_content(path)}"
     )
 

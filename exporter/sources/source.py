@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hsoftmax import models
+from hsoftmax.exporter.choices import ClusterOrder
 from hsoftmax.exporter.errors import SourceError
-
-ClusterOrder = Literal["ascending", "reversed"]
 
 
 @dataclass(frozen=True)

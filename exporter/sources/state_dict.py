@@ -94,8 +94,7 @@ def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds a
         import torch
     except ModuleNotFoundError:
         raise SourceError(
-            f"{path.name}: expected PyTorch to read it with, got none: "
-            "pip install 'hsoftmax[pytorch]'"
+            f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
         ) from None
     try:
         # fairseq stores its command line, an argparse.Namespace; its content is checked as well.

@@ -50,7 +50,7 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
         import h5py
     except ModuleNotFoundError:
         raise SourceError(
-            f"{path.name}: expected h5py to read HDF5 with, got none: pip install 'hsoftmax[hdf5]'"
+            f"{path.name}: expected h5py to read HDF5 with, got none: pip install '.[hdf5]'"
         ) from None
     try:
         with h5py.File(path, "r") as file:

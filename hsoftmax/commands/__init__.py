@@ -1,1 +1,14 @@
 """One module a command; each has a `command`."""
+
+# The short help of each command, equal to the first sentence of its own help. It stands here so
+# that the list of commands needs none of their modules.
+SHORT_HELP = {
+    "bench": "Time every task of BUNDLE, on random rows with one random target each.",
+    "demo": "Serve a trained language model's softmax and ask it for likely next words.",
+    "export": "Lower trained WEIGHTS into ONNX graphs over one weights file, "
+    "verified before visible.",
+    "inspect": "Say what the BUNDLE directory holds.",
+    "score": "Score the rows of INPUT, a file or a folder of them, into OUTPUT.",
+    "serve": "Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION.",
+    "verify": "Check the BUNDLE's hashes and every task against the reference.",
+}

@@ -1,17 +1,19 @@
 """`hsoftmax bench`: the machine's own numbers for a bundle."""
 
+from __future__ import annotations
+
 import json
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from hsoftmax import bundle, service
-from hsoftmax.benchmark import Measurement, measure
-from hsoftmax.latest_version import latest_version
-from hsoftmax.runtime.sessions import choose_device, open_sessions
+from hsoftmax.options import choice
+from hsoftmax.runtime.devices import DeviceChoice
+
+if TYPE_CHECKING:
+    from hsoftmax.benchmark import Measurement
 
 
 @click.command("bench")
@@ -21,7 +23,7 @@ from hsoftmax.runtime.sessions import choose_device, open_sessions
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Default: all that this machine allows."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@choice("--device", among=get_args(DeviceChoice), help="Where graphs run; auto is cuda, else cpu.")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def command(
     path: Path,
@@ -32,8 +34,14 @@ def command(
     as_json: bool,
 ) -> None:
     """Time every task of BUNDLE, on random rows with one random target each."""
-    opened = bundle.open_bundle(latest_version(path))
-    settings = service.Settings.model_validate(
+    from hsoftmax.benchmark import measure
+    from hsoftmax.bundle import open_bundle
+    from hsoftmax.latest_version import latest_version
+    from hsoftmax.runtime.sessions import choose_device, open_sessions
+    from hsoftmax.service.settings import Settings
+
+    opened = open_bundle(latest_version(path))
+    settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )
     chosen = choose_device(settings.device, settings.threads)
@@ -43,10 +51,13 @@ def command(
     if as_json:
         click.echo(json.dumps({"machine": machine, "measured": [m.as_json() for m in found]}))
     else:
-        Console().print(_table(machine, found))
+        _print_table(machine, found)
 
 
-def _table(machine: str, found: list[Measurement]) -> Table:
+def _print_table(machine: str, found: list[Measurement]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=machine, title_justify="left")
     for heading in ("task", "rows", "ms", "µs a row", "rows/s"):
         table.add_column(heading, justify="left" if heading == "task" else "right")
@@ -59,7 +70,7 @@ def _table(machine: str, found: list[Measurement]) -> Table:
             f"{a_row:.1f}",
             f"{m.rows_per_second:,.0f}",
         )
-    return table
+    Console().print(table)
 
 
 def _processor() -> str:

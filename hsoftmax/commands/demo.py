@@ -1,20 +1,23 @@
 """`hsoftmax demo`: export the sample, serve it, ask it."""
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from hsoftmax import models, service
-from hsoftmax.client import Client
-from hsoftmax.demo.queries import Comparison, WordPrediction, compare, query_sample
-from hsoftmax.demo.sample_model import SAMPLE_NAME, default_repository, export_sample, find_sample
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hsoftmax import service
+    from hsoftmax.demo.queries import Comparison, WordPrediction
 
 _SECONDS_TO_START = 60
 
@@ -25,6 +28,18 @@ _SECONDS_TO_START = 60
 @click.option("--repository", type=click.Path(path_type=Path), help="Where the bundle is kept.")
 def command(check: bool, port: int | None, repository: Path | None) -> int:
     """Serve a trained language model's softmax and ask it for likely next words."""
+    from rich.console import Console
+
+    from hsoftmax import service
+    from hsoftmax.client import Client
+    from hsoftmax.demo.queries import compare, query_sample
+    from hsoftmax.demo.sample_model import (
+        SAMPLE_NAME,
+        default_repository,
+        export_sample,
+        find_sample,
+    )
+
     console = Console()
     sample = find_sample()
     made = export_sample(sample, repository or default_repository())
@@ -52,6 +67,8 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
 
 def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop: bool) -> int:
     """Serve in the main thread, where signals arrive, and converse in another."""
+    from hsoftmax import service
+
     errors: list[Exception] = []
 
     def talk() -> None:
@@ -71,6 +88,8 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
 
 
 def _shown(answer: WordPrediction) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
     table.add_column("next word")
     table.add_column("probability", justify="right")
@@ -82,9 +101,11 @@ def _shown(answer: WordPrediction) -> Table:
 
 
 def _report(console: Console, comparisons: list[Comparison]) -> None:
+    from hsoftmax.models import UserError
+
     wrong = [c for c in comparisons if not c.passed]
     if wrong:
-        raise models.UserError(
+        raise UserError(
             f"{wrong[0].name}: expected {wrong[0].expected} by the reference, got {wrong[0].got}"
         )
     for comparison in comparisons[-2:]:

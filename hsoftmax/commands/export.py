@@ -1,13 +1,19 @@
 """`hsoftmax export`: trained weights become a bundle."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax import bundle, exporter, models
+from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder
+from hsoftmax.models.choices import Compat, Padding, Precision
 from hsoftmax.options import choice
+
+if TYPE_CHECKING:
+    from hsoftmax import bundle
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -28,7 +34,7 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @choice(
     "--from",
     "source",
-    among=[exporter.AUTO, *exporter.SOURCES],
+    among=[AUTO, *SOURCE_NAMES],
     help="Format of WEIGHTS; auto tells it by the content and says what it saw.",
 )
 @click.option(
@@ -47,23 +53,23 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @choice(
     "--cluster-order",
-    among=get_args(exporter.ClusterOrder),
+    among=get_args(ClusterOrder),
     help="Transformer-XL: the head's columns for its tails; reversed in the original code.",
 )
 @click.option("--labels", type=_FILE, help="UTF-8 file, one label a line; line = target.")
 @choice(
     "--padding",
-    among=get_args(models.Padding),
+    among=get_args(Padding),
     help="Slots that are no target: give them nothing, or let them keep their mass.",
 )
 @choice(
     "--compat",
-    among=get_args(models.Compat),
+    among=get_args(Compat),
     help="Binary trees: probabilities that sum to one, or fastText's own scores.",
 )
 @choice(
     "--precision",
-    among=get_args(bundle.Precision),
+    among=get_args(Precision),
     help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
@@ -77,13 +83,15 @@ def command(
     source: str,
     to: Path,
     labels: Path | None,
-    precision: bundle.Precision,
+    precision: Precision,
     calibration: Path | None,
     max_error: float | None,
     **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
-    if source == exporter.AUTO:
+    from hsoftmax import exporter
+
+    if source == AUTO:
         detected = exporter.detect_source(weights)
         source = detected.source
         click.echo(f"{weights.name}: {detected.description} (--from {source})")

@@ -1,14 +1,15 @@
 """`hsoftmax inspect`: what a bundle is."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from hsoftmax import bundle
-from hsoftmax.latest_version import latest_version
+if TYPE_CHECKING:
+    from hsoftmax import bundle
 
 
 @click.command("inspect")
@@ -16,14 +17,24 @@ from hsoftmax.latest_version import latest_version
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 def command(path: Path, as_json: bool) -> None:
     """Say what the BUNDLE directory holds."""
-    opened = bundle.open_bundle(latest_version(path))
+    from hsoftmax.bundle import open_bundle
+    from hsoftmax.latest_version import latest_version
+
+    manifest = open_bundle(latest_version(path)).manifest
     if as_json:
-        click.echo(opened.manifest.to_json(), nl=False)
-        return
+        click.echo(manifest.to_json(), nl=False)
+    else:
+        _print_table(manifest)
+
+
+def _print_table(manifest: bundle.Manifest) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _facts(opened.manifest):
+    for name, value in _facts(manifest):
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
 

@@ -1,29 +1,32 @@
 """`hsoftmax score`: every row of files of any size, losing none."""
 
+from __future__ import annotations
+
 import os
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax import bundle, scoring
-from hsoftmax.latest_version import latest_version
 from hsoftmax.options import choice
-from hsoftmax.progress import ProgressBar
-from hsoftmax.score_request import ScoreRequest, open_job_spec
+from hsoftmax.scoring.choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
+
+if TYPE_CHECKING:
+    from hsoftmax import scoring
+    from hsoftmax.score_request import ScoreRequest
 
 _REMOTE_ROWS = 256  # in one request
 _COUNT = click.IntRange(min=1)
 
 
 @click.command("score")
-@click.argument("path", metavar="BUNDLE")
+@click.argument("path", metavar="BUNDLE", type=click.Path())
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--task", "name", type=click.Choice(scoring.TASK_NAMES), required=True)
+@click.option("--task", "name", type=click.Choice(TASK_NAMES), required=True)
 @click.option("--k", type=_COUNT, default=10, show_default=True, help="top_k: targets a row.")
 @click.option(
     "--max-blocks",
@@ -34,14 +37,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
-    type=click.IntRange(0, scoring.MAX_SEED),
+    type=click.IntRange(0, MAX_SEED),
     default=0,
     show_default=True,
     help="sample: the same seed draws the same.",
 )
 @choice(
     "--oov",
-    among=get_args(scoring.OovPolicy),
+    among=get_args(OovPolicy),
     help="perplexity: a label that the bundle has not is an error, or is left out.",
 )
 @click.option("--log-base", type=float, help="perplexity: of the log-probabilities. Default: e.")
@@ -68,7 +71,7 @@ def command(
     path: str,
     input: Path,
     output: Path,
-    name: scoring.TaskName,
+    name: TaskName,
     columns: tuple[str, ...],
     labelled: bool,
     resume: bool,
@@ -87,6 +90,10 @@ def command(
     error record in its place. Nothing is at OUTPUT before all of it is. An OUTPUT without an
     extension is a folder of files in the format of INPUT.
     """
+    from hsoftmax import scoring
+    from hsoftmax.progress import ProgressBar
+    from hsoftmax.score_request import ScoreRequest, open_job_spec
+
     _expect_one_way(engine, address, url)
     run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
     _expect_apart(input, output)
@@ -106,6 +113,8 @@ def command(
 
 
 def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
+    from hsoftmax import bundle, scoring
+    from hsoftmax.latest_version import latest_version
     from hsoftmax.runners.local import LocalGraphRunner
 
     opened = bundle.open_bundle(latest_version(path))
@@ -122,6 +131,7 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, 
 def _cluster(
     path: Path, call: ScoreRequest, spec: scoring.JobSpec, address: str | None, threads: int | None
 ) -> scoring.ShardProducer:
+    from hsoftmax.latest_version import latest_version
     from hsoftmax.runners.ray import RayJob, RayShardProducer
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
@@ -131,27 +141,31 @@ def _cluster(
 
 
 def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:
+    from hsoftmax.scoring import CallError, ScoringError
+
     if engine == "ray" and url:
-        raise scoring.CallError("url: expected no --engine ray beside it, got one")
+        raise CallError("url: expected no --engine ray beside it, got one")
     if engine != "ray" and address:
-        raise scoring.CallError("address: expected --engine ray beside it, got none")
+        raise CallError("address: expected --engine ray beside it, got none")
     if engine == "ray" and find_spec("ray") is None:
-        raise scoring.ScoringError("engine ray: expected the package ray, which is not installed: "
-                                   "pip install 'hsoftmax[ray]'")  # fmt: skip
+        raise ScoringError("engine ray: expected the package ray, which is not installed: "
+                                   "pip install '.[ray]'")  # fmt: skip
     if url and not url.startswith(("http://", "https://")):
-        raise scoring.CallError(f"url: expected http:// or https:// and a host, got {url}")
+        raise CallError(f"url: expected http:// or https:// and a host, got {url}")
     if address and "://" in address:
-        raise scoring.CallError(f"address: expected the host:port of a cluster that this machine "
+        raise CallError(f"address: expected the host:port of a cluster that this machine "
                                 f"is a node of, got {address}")  # fmt: skip
 
 
 def _expect_apart(input: Path, output: Path) -> None:
+    from hsoftmax.scoring import CallError
+
     if str(output) == "-":
-        raise scoring.CallError("OUTPUT: expected a file or a folder, got -")
+        raise CallError("OUTPUT: expected a file or a folder, got -")
     if not output.parent.is_dir():
-        raise scoring.CallError(f"{output}: expected a folder to put it in, got none")
+        raise CallError(f"{output}: expected a folder to put it in, got none")
     if input.is_dir() and input.resolve() == output.parent.resolve():
-        raise scoring.CallError(f"{output}: expected it outside of the input's folder, got inside")
+        raise CallError(f"{output}: expected it outside of the input's folder, got inside")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

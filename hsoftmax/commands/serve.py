@@ -4,13 +4,13 @@ Every setting of the service is a flag; what no flag says, HSOFTMAX_<NAME> or th
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from hsoftmax import service
+from hsoftmax.service.settings import Settings
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
@@ -18,23 +18,42 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     names = [f"--{flag}/--no-{flag}"] if field.annotation is bool else [f"--{flag}"]
     silent = field.default_factory or field.is_required() or field.default is None
     default = "" if silent else f" [default: {field.default}]"
-    return click.Option([*names, name], default=None, help=f"{field.description}{default}")
+    return click.Option(
+        [*names, name], default=None, help=f"{field.description}{default}", **_value(field)
+    )
+
+
+def _value(field: FieldInfo) -> dict[str, Any]:
+    """The value in help and completion: words, a path, or text. Settings checks it."""
+    if get_origin(field.annotation) is Literal:
+        words = list(get_args(field.annotation))
+        return {
+            "metavar": f"[{'|'.join(words)}]",
+            "shell_complete": lambda ctx, param, start: [w for w in words if w.startswith(start)],
+        }
+    is_path = Path in (field.annotation, *get_args(field.annotation))
+    return {"type": click.Path(path_type=Path)} if is_path else {}
 
 
 def _call(repository: Path | None, **given: Any) -> None:  # noqa: ANN401  Settings checks them
     told = {name: value for name, value in given.items() if value is not None}
     if repository is not None:
         told["repository"] = repository
-    service.serve(_settings(told))
+    settings = _settings(told)
+    from hsoftmax.service.server import serve
+
+    serve(settings)
 
 
-def _settings(told: dict[str, Any]) -> service.Settings:
+def _settings(told: dict[str, Any]) -> Settings:
     try:
-        return service.Settings(**told)
+        return Settings(**told)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise click.UsageError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+        # For a missing setting pydantic's input is all other settings, and keys are among them.
+        got = "none" if first["type"] == "missing" else repr(first["input"])
+        raise click.UsageError(f"{name}: {first['msg']}, got {got}") from None
 
 
 command = click.Command(
@@ -45,7 +64,7 @@ command = click.Command(
         click.Argument(["repository"], type=click.Path(path_type=Path), required=False),
         *(
             _option(name, field)
-            for name, field in service.Settings.model_fields.items()
+            for name, field in Settings.model_fields.items()
             if name != "repository"
         ),
     ],

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from hsoftmax import bundle, exporter
-from hsoftmax.latest_version import latest_version
-
 
 @click.command("verify")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 def command(path: Path) -> int:
     """Check the BUNDLE's hashes and every task against the reference."""
+    from hsoftmax import bundle, exporter
+    from hsoftmax.latest_version import latest_version
+
     opened = bundle.open_bundle(latest_version(path))
     bundle.check_hashes(opened)
     checks = exporter.verify(opened.path, opened.manifest)

@@ -129,8 +129,7 @@ def _expect_pyarrow(name: str) -> None:
     """Raises ScoringError unless the library that reads and writes this format is installed."""
     if not has_pyarrow():
         raise ScoringError(
-            f"{name}: expected the package pyarrow, which is not installed: "
-            "pip install 'hsoftmax[arrow]'"
+            f"{name}: expected the package pyarrow, which is not installed: pip install '.[arrow]'"
         )
 
 

@@ -44,17 +44,18 @@ FOREIGN = {
 # on lower floors only.
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
-        ("errors",),
+        ("choices", "errors"),
         ("arrays",),
         ("binary_tree", "levels", "probability", "projected", "ranking", "sampling", "storage",
          "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
         ("families", "theano"),
+        ("public",),
     ),
     "bundle": (("manifest",), ("directory",)),
     "runtime": (("devices",), ("sessions",)),
     "scoring": (
-        ("errors",),
+        ("choices", "errors"),
         ("bundle_info", "migrations"),
         ("task",),
         ("row_batch",),
@@ -62,11 +63,13 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("results",),
         ("formats", "perplexity"),
         ("job", "stream"),
+        ("public",),
     ),
     "exporter": (
-        ("errors", "graphs"),
+        ("choices", "errors", "graphs"),
         ("sources", "staging", "storage", "verification"),
         ("export",),
+        ("public",),
     ),
     "service": (
         ("errors", "metrics", "page", "resources", "suggestions"),
@@ -81,10 +84,11 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("api",),
         ("app",),
         ("server",),
+        ("public",),
     ),
     "hsoftmax": (
-        ("benchmark", "client", "latest_version", "options", "progress", "ray_serve",
-         "score_request"),
+        ("benchmark", "client", "latest_version", "missing_packages", "options", "progress",
+         "ray_serve", "score_request"),
         ("demo", "runners"),
         ("commands",),
         ("cli",),

@@ -101,7 +101,6 @@ def test_verify_fails_on_one_altered_byte(made, capsys):
         (["serve", "--port", "none", "/nowhere"], 2, "port: "),
         (["serve", "--device", "tpu", "/nowhere"], 2, "device: "),
         (["surprise"], 2, "No such command 'surprise'"),
-        ([], 2, "Missing command"),
     ],
 )  # fmt: skip
 def test_an_error_is_one_line(made, weights, capsys, arguments, code, message):

@@ -140,7 +140,7 @@ def test_files_of_several_formats_are_refused(score, tmp_path):
 def test_without_pyarrow_the_error_names_the_extra(score, tmp_path, monkeypatch):
     monkeypatch.setattr("hsoftmax.scoring.formats.registry.has_pyarrow", lambda: False)
     score(make_rows(2), "parquet", expect=1)
-    assert "pip install 'hsoftmax[arrow]'" in score.said
+    assert "pip install '.[arrow]'" in score.said
 
 
 def test_only_arrow_formats_need_pyarrow(made, tmp_path):

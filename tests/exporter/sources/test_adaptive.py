@@ -211,7 +211,7 @@ def test_two_softmaxes_in_one_file_are_refused_with_their_prefixes(tmp_path):
 
 def test_without_pytorch_one_line_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(SourceError, match=r"expected PyTorch .* pip install 'hsoftmax\[pytorch\]'"):
+    with pytest.raises(SourceError, match=r"expected PyTorch .* pip install '\.\[pytorch\]'"):
         load(DATA / "pytorch_bare.pt", "pytorch", SourceOptions())
 
 

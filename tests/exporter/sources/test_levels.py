@@ -201,7 +201,7 @@ def test_other_or_damaged_files_are_not_hdf5(tmp_path):
 def test_without_h5py_one_line_names_the_extra(tmp_path, monkeypatch):
     path, _ = theanolm(tmp_path / "model.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(SourceError, match=r"pip install 'hsoftmax\[hdf5\]'"):
+    with pytest.raises(SourceError, match=r"pip install '\.\[hdf5\]'"):
         load(path, "auto", SourceOptions())
 
 

@@ -28,7 +28,7 @@ def test_without_the_ray_extra_the_error_names_it(refused, monkeypatch):
     monkeypatch.setattr("hsoftmax.commands.score.find_spec", lambda name: None)
     code, error = refused("--engine", "ray")
     assert code == 1
-    assert "pip install 'hsoftmax[ray]'" in error
+    assert "pip install '.[ray]'" in error
 
 
 @pytest.mark.parametrize(

@@ -57,5 +57,5 @@ def test_every_flag_that_is_named_is_a_setting():
     operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
     flags = re.findall(r"`--(?:no-)?([a-z-]+)[` ]", PAGE + operations)
     assert {flag.replace("-", "_") for flag in flags} <= Settings.model_fields.keys()
-    variables = re.findall(r"HSOFTMAX_([A-Z_]+)", PAGE + operations)
+    variables = re.findall(r"\bHSOFTMAX_([A-Z_]+)", PAGE + operations)
     assert {variable.lower() for variable in variables} <= Settings.model_fields.keys()

@@ -21,7 +21,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
         http=BoundedProtocol,
         loop=request.param,
         lifespan="off",
-        log_level="critical",
+        log_config=None,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -148,7 +148,7 @@ def test_parquet_without_its_reader_names_the_extra(jobs, monkeypatch):
     file = jobs.upload(encode_rows(make_rows(3), "parquet"), "rows.parquet")["id"]
     monkeypatch.setattr(registry, "has_pyarrow", lambda: False)
     response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
-    expect_error(response, 415, "unsupported_media_type", "pip install 'hsoftmax[arrow]'")
+    expect_error(response, 415, "unsupported_media_type", "pip install '.[arrow]'")
 
 
 def test_a_layer_bundle_cannot_be_scored(jobs, monkeypatch):

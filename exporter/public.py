@@ -1,0 +1,30 @@
+"""The public names of `hsoftmax.exporter`, for other packages."""
+
+from .choices import AUTO, ClusterOrder
+from .errors import DestinationError, ExportError, SourceError, VerificationError
+from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
+from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
+from .staging import Destination, parse_destination
+from .verification.graph_checks import failures, verify
+
+__all__ = [
+    "AUTO",
+    "SOURCES",
+    "ClusterOrder",
+    "Destination",
+    "DestinationError",
+    "DetectedSource",
+    "ExportError",
+    "Origin",
+    "PrecisionOptions",
+    "SourceError",
+    "SourceOptions",
+    "VerificationError",
+    "detect_source",
+    "export_file",
+    "export_model",
+    "exporter_version",
+    "failures",
+    "parse_destination",
+    "verify",
+]
