@@ -6,12 +6,12 @@ without API keys.
 """
 
 import http.client
+import multiprocessing
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,41 +51,40 @@ ATTACKS = {
 
 @dataclass
 class Attack:
-    """Attack of twenty connections on a thread."""
+    """Attack of some connections, in a process of its own so that it does not delay the probes."""
 
     port: int
     first: bytes
     again: bytes
     reads: bool
-    _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run the attack until the context ends."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
+        process = multiprocessing.get_context("fork").Process(target=self._run, daemon=True)
+        process.start()
         try:
             yield
         finally:
-            self._stop.set()
-            thread.join()
+            process.kill()
+            process.join()
 
     def _run(self) -> None:
+        again = memoryview(self.again)
         connections = [self._connect() for _ in range(_CONNECTIONS)]
-        unsent = [self.again] * _CONNECTIONS
-        while not self._stop.wait(0.001):
+        unsent = [again] * _CONNECTIONS
+        while True:
+            time.sleep(0.001)
             for i in range(_CONNECTIONS):
                 try:
-                    unsent[i] = unsent[i][connections[i].send(unsent[i]) :] or self.again
+                    unsent[i] = unsent[i][connections[i].send(unsent[i]) :] or again
                     if self.reads:
                         connections[i].recv(1 << 20)
                 except BlockingIOError:
                     pass
                 except OSError:
                     connections[i].close()
-                    connections[i], unsent[i] = self._connect(), self.again
-        for connection in connections:
-            connection.close()
+                    connections[i], unsent[i] = self._connect(), again
 
     def _connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port))

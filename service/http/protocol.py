@@ -25,7 +25,8 @@ from .responses import connection_error
 
 STALLED_TIMEOUT_S = 120.0  # a client must read some of its response within this time
 _PIECE_BYTES = 4 * 1024  # for the parser at once; all pipelined requests in a piece are read
-_MAX_BODY_PARTS = 256  # parts of bodies that are parsed before other connections get their turn
+_SMALL_PIECE_BYTES = 512  # for a body of tiny chunks, each of which costs as much as a large one
+_MAX_BODY_PARTS = 64  # parts of bodies that are parsed before other connections get their turn
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _held = False  # True while reading is paused because of `_pending`
     _head_bytes = 0  # parsed since the last complete head, part of a body, or request
     _body_parts = 0  # parsed in this turn of the event loop
+    _piece_bytes = _PIECE_BYTES
     _in_body = False  # True from the end of a head to the end of its request
     _error: ServiceError | None = None  # why nothing more is read from this connection
     _unsent = 0  # bytes in the write buffer at the last check
@@ -76,8 +78,10 @@ class BoundedProtocol(HttpToolsProtocol):
         while start < len(self._pending) and self._may_parse():
             # A piece ends at the maximum size of a head, so that the error does not depend on
             # TCP segments.
-            end = start + min(_PIECE_BYTES, MAX_HEAD_BYTES - self._head_bytes)
+            end = start + min(self._piece_bytes, MAX_HEAD_BYTES - self._head_bytes)
             start += self._parse(self._pending[start:end])
+            if self._body_parts > _MAX_BODY_PARTS:
+                self._piece_bytes = _SMALL_PIECE_BYTES
         self._pending = self._pending[start:]
         if self._error is not None:
             self._stop_reading(self._error)
@@ -161,7 +165,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers[:] = [(name, value.strip(b" \t")) for name, value in self.headers]
         super().on_headers_complete()
         self._open_cycles.append(self.cycle)
-        self._in_body, self._head_bytes = True, 0
+        self._in_body, self._head_bytes, self._piece_bytes = True, 0, _PIECE_BYTES
         self.headers = []  # trailers go here, not to the headers that the application has
 
     def on_body(self, body: bytes) -> None:
