@@ -205,7 +205,7 @@ class Manifest(Entry):
         return self.attributes.get("padding")
 
     def sealed(self) -> Self:
-        """The same manifest with its digest filled in."""
+        """Return the manifest with its digest filled in."""
         content = self.model_dump(mode="json", exclude={"digest"})
         return self.model_copy(update={"digest": _digest(content)})
 

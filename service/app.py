@@ -1,6 +1,6 @@
-"""`create_app`: settings to an ASGI application, with nothing global in between.
+"""`create_app` builds the ASGI application from the settings. There is no global state.
 
-A request passes plain ASGI layers before anything of the framework:
+A request passes these ASGI layers before it reaches FastAPI:
 
     RequestLog -> Tracing -> Authentication -> Compression -> Dispatcher -> endpoint
                                                                          -> FastAPI
@@ -34,7 +34,7 @@ from .api.dispatch import Dispatcher
 from .api.methods import Methods
 from .api.openapi import document
 from .context import AppContext, build_context, context_of
-from .control import answer_peer, keep
+from .control import handle_message, persist_metrics
 from .logging import Log, json_log
 from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
@@ -64,7 +64,7 @@ class Application:
 
     @property
     def state(self) -> State:
-        """The state of `api`, which holds the context."""
+        """Return the state of `api`, which has the context."""
         return self.api.state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,14 +73,14 @@ class Application:
 
 
 def create_app(
-    settings: Settings, *, log: Log | None = None, peers: WorkerChannel | None = None
+    settings: Settings, *, log: Log | None = None, channel: WorkerChannel | None = None
 ) -> Application:
-    """Build the service over a repository; it loads the bundles once the app has started.
+    """Build the application. It loads the bundles once it has started.
 
     Raises:
-        StartError: no such repository, or a device that is not there.
+        StartError: the repository does not exist, or the device is not available.
     """
-    context = build_context(settings, log or json_log(settings.log_level), peers)
+    context = build_context(settings, log or json_log(settings.log_level), channel)
     endpoints: dict[str, Endpoint | ScoreEndpoint] = {
         **operation_endpoints(context),
         "score": ScoreEndpoint(context),
@@ -92,7 +92,7 @@ def create_app(
 def _api(
     context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
 ) -> tuple[FastAPI, list[BaseRoute]]:
-    """FastAPI, and all of its routes: its own, and the endpoints that are raw ASGI."""
+    """Build the FastAPI object; return it with all routes, those of plain ASGI endpoints too."""
     api = FastAPI(
         title="hsoftmax",
         version=version("hsoftmax"),
@@ -100,7 +100,11 @@ def _api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked up at each request
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # saves a look-up at each request
         lifespan=_lifespan,
     )
     api.state.context = context
@@ -111,42 +115,42 @@ def _api(
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
     add_error_handlers(api, routes)
-    api.openapi = lambda: document(api)  # type: ignore[method-assign]  # FastAPI's own way
+    api.openapi = lambda: document(api)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
 
 
 def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], context: AppContext) -> ASGIApp:
-    """The layers around FastAPI, from the inside out."""
+    """Add the layers around FastAPI, the innermost first."""
     app = Dispatcher(app, endpoints)
     app = CompressionMiddleware(app, context.settings.compress_above)
-    if context.keys.closed:
+    if context.keys.required:
         app = AuthenticationMiddleware(app, context.keys)
-    if context.traces is not None:
-        app = TracingMiddleware(app, context.traces)
+    if context.tracer is not None:
+        app = TracingMiddleware(app, context.tracer)
     return RequestLogMiddleware(app, context.metrics, context.log, context.health)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context = context_of(app)
-    if context.peers is not None:
-        await context.peers.listen(partial(answer_peer, context))
-    following = asyncio.create_task(_follow(context))
+    if context.channel is not None:
+        await context.channel.listen(partial(handle_message, context))
+    polling = asyncio.create_task(_load_and_poll(context))
     context.jobs.start(asyncio.get_running_loop())
     yield
     await asyncio.to_thread(context.jobs.stop)
-    if context.peers is not None:
-        keep(context)
-        context.peers.close()
+    if context.channel is not None:
+        persist_metrics(context)
+        context.channel.close()
     context.engine.close()
-    if context.traces is not None:
-        await asyncio.to_thread(context.traces.close)
-    following.cancel()
-    await asyncio.wait([following])
+    if context.tracer is not None:
+        await asyncio.to_thread(context.tracer.close)
+    polling.cancel()
+    await asyncio.wait([polling])
 
 
-async def _follow(context: AppContext) -> None:
-    """Load the repository, then keep up with it."""
+async def _load_and_poll(context: AppContext) -> None:
+    """Load the repository, then poll it for changes if the settings say so."""
     await in_daemon_thread(context.load)
     freeze_gc()
     if context.settings.watch:

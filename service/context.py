@@ -1,4 +1,4 @@
-"""What all routes share: made once with the app, which has it as its state."""
+"""AppContext: the components that all routes share. The app stores it in its state."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +16,7 @@ from .jobs import JobManager
 from .logging import Log
 from .metrics import Metrics
 from .middleware.api_keys import ApiKeys
-from .middleware.tracing import Tracer, open_tracer
+from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
 from .settings import Settings
 from .workers.channel import WorkerChannel
@@ -24,7 +24,7 @@ from .workers.channel import WorkerChannel
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The parts with a lifetime, and the settings they were made from."""
+    """The components of one app, and the settings that they were built from."""
 
     settings: Settings
     repository: Repository
@@ -34,11 +34,11 @@ class AppContext:
     metrics: Metrics
     log: Log
     jobs: JobManager
-    peers: WorkerChannel | None = None
-    traces: Tracer | None = None
+    channel: WorkerChannel | None = None
+    tracer: Tracer | None = None
 
     def load(self) -> None:
-        """Load the repository, and say how it went; nothing that happens here stops the process."""
+        """Load the repository and log the result. A failure does not stop the process."""
         started = perf_counter()
         try:
             self.repository.load()
@@ -47,8 +47,8 @@ class AppContext:
             self.log.exception("load_failed")
             return
         bundles = self.repository.names()
-        say = self.log.info if bundles else self.log.warning
-        say(
+        write_event = self.log.info if bundles else self.log.warning
+        write_event(
             "loaded",
             bundles=bundles,
             refused=dict(self.repository.refused),
@@ -57,8 +57,8 @@ class AppContext:
         )
 
 
-def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> AppContext:
-    """Everything with a lifetime, built from the settings. Raises StartError."""
+def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -> AppContext:
+    """Build all components from the settings. Raises StartError."""
     device = _device(settings)
     metrics, health = Metrics(), Health()
     repository = Repository(
@@ -66,7 +66,7 @@ def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> 
         device=device,
         check_hashes=settings.check_hashes,
         log=log,
-        unloaded=frozenset() if peers is None else peers.unloaded,
+        unloaded=frozenset() if channel is None else channel.unloaded,
     )
     engine = _engine(settings, log, metrics)
     return AppContext(
@@ -78,8 +78,8 @@ def build_context(settings: Settings, log: Log, peers: WorkerChannel | None) -> 
         metrics=metrics,
         log=log,
         jobs=JobManager(settings, repository, engine, health, metrics, log),
-        peers=peers,
-        traces=open_tracer(log),
+        channel=channel,
+        tracer=build_tracer(log),
     )
 
 
@@ -105,13 +105,13 @@ def _engine(settings: Settings, log: Log, metrics: Metrics) -> Engine:
 
 
 class HasState(Protocol):
-    """The application, or FastAPI in it."""
+    """Has a state: the application, or the FastAPI object in it."""
 
     @property
     def state(self) -> State: ...
 
 
 def context_of(app: HasState) -> AppContext:
-    """The context of which `create_app` made the app."""
+    """Return the context of an app that `create_app` built."""
     context: AppContext = app.state.context
     return context

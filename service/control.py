@@ -1,4 +1,7 @@
-"""Changes to what is served, in this process and in all its peers."""
+"""Reloads and unloads bundles in all workers, and collects their metrics.
+
+The routes for operators call it, and `WorkerChannel` passes on the messages of other workers.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,45 +15,45 @@ from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 
 async def reload(context: AppContext, name: str) -> Mapping[str, str]:
-    """Reload a bundle everywhere; what was refused anywhere."""
+    """Reload a bundle in all workers; return the reasons of versions that any worker refused."""
     refused = dict(await in_daemon_thread(context.repository.reload, name))
-    if context.peers is not None:
-        context.peers.persist_unloaded(context.repository.unloaded)
-        for told in await context.peers.broadcast({"do": "reload", "name": name}):
-            refused |= told["refused"]
+    if context.channel is not None:
+        context.channel.persist_unloaded(context.repository.unloaded)
+        for response in await context.channel.broadcast({"do": "reload", "name": name}):
+            refused |= response["refused"]
     return refused
 
 
 async def unload(context: AppContext, name: str) -> None:
-    """Unload a bundle everywhere. Raises UnknownBundle if it is not served here."""
+    """Unload a bundle in all workers. Raises UnknownBundle if this one does not serve it."""
     await in_daemon_thread(context.repository.unload, name)
-    if context.peers is not None:
-        context.peers.persist_unloaded(context.repository.unloaded)
-        await context.peers.broadcast({"do": "unload", "name": name})
+    if context.channel is not None:
+        context.channel.persist_unloaded(context.repository.unloaded)
+        await context.channel.broadcast({"do": "unload", "name": name})
 
 
 async def metrics_page(context: AppContext) -> bytes:
-    """What all workers have counted, in Prometheus' text format."""
-    _look(context)
-    if context.peers is None:
+    """Return the metrics of all workers in the text format of Prometheus."""
+    _refresh_gauges(context)
+    if context.channel is None:
         return context.metrics.page()
-    whole = await context.peers.collect(keep(context))
-    return await asyncio.to_thread(page, whole)
+    collected = await context.channel.collect(persist_metrics(context))
+    return await asyncio.to_thread(page, collected)
 
 
-def keep(context: AppContext) -> Snapshot:
-    """Keep what was counted for a successor."""
-    assert context.peers is not None
-    _look(context)
-    return context.peers.persist(snapshot(context.metrics.collected()))
+def persist_metrics(context: AppContext) -> Snapshot:
+    """Store the metrics of this worker, so that its successor continues from them."""
+    assert context.channel is not None
+    _refresh_gauges(context)
+    return context.channel.persist(snapshot(context.metrics.collected()))
 
 
-async def answer_peer(context: AppContext, question: dict[str, Any]) -> dict[str, Any]:
-    """What another worker, or the process above them, asks."""
-    name = question.get("name", "")
-    match question["do"]:
+async def handle_message(context: AppContext, message: dict[str, Any]) -> dict[str, Any]:
+    """Handle a message of another worker or of the supervisor; return the response."""
+    name = message.get("name", "")
+    match message["do"]:
         case "count":
-            keep(context)
+            persist_metrics(context)
         case "live":
             return {"alive": _is_alive(context)}
         case "reload":
@@ -62,8 +65,8 @@ async def answer_peer(context: AppContext, question: dict[str, Any]) -> dict[str
     return {}
 
 
-def _look(context: AppContext) -> None:
-    """Set the gauges to what is the case now."""
+def _refresh_gauges(context: AppContext) -> None:
+    """Set the gauges to their current values."""
     context.metrics.ready(context.health.is_ready(context.repository))
     context.metrics.waiting(context.engine.waiting())
     context.metrics.bundles(

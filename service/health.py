@@ -1,4 +1,4 @@
-"""Whether this process should be sent requests, and if not, why."""
+"""Liveness and readiness of the process, with the reason if it is not live or not ready."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,22 @@ from .repository.repository import Repository
 
 @dataclass(slots=True)
 class Health:
-    """Flags that outlive any request; set by the loader and by the signal handler."""
+    """Health flags of the process. The loader and the signal handler set them.
+
+    Attributes:
+        draining: True once the process was told to stop
+        failure: reason why the repository cannot be read, or None
+    """
 
     draining: bool = False
     failure: str | None = None
 
     def recover(self) -> None:
-        """Forget a failure: the repository could be read since."""
+        """Clear the failure; call it when the repository can be read again."""
         self.failure = None
 
     def expect_alive(self, engine: Engine) -> None:
-        """Raise NotAlive, saying why, if work may not get done although the process is there."""
+        """Raise NotAlive with the reason if the engine cannot finish its work."""
         if (fault := engine.fault()) is not None:
             raise NotAlive(f"not alive: {fault}")
 
@@ -31,7 +36,7 @@ class Health:
         return True
 
     def expect_ready(self, repository: Repository) -> None:
-        """Raise NotReady, saying why, unless at least one bundle can be asked."""
+        """Raise NotReady with the reason unless at least one bundle is served."""
         if self.draining:
             raise NotReady("not ready: the service is draining before it stops")
         if self.failure is not None:
@@ -39,10 +44,10 @@ class Health:
         if not repository.is_loaded:
             raise NotReady("not ready: bundles are being loaded")
         if not repository.names():
-            raise NotReady(f"not ready: {_why_nothing(repository)}")
+            raise NotReady(f"not ready: {_why_no_bundle(repository)}")
 
 
-def _why_nothing(repository: Repository) -> str:
+def _why_no_bundle(repository: Repository) -> str:
     if not repository.refused:
         return "the repository has no bundle: expected <name>/<version>/bundle.json"
     return "every bundle was refused: " + "; ".join(repository.refused.values())

@@ -1,8 +1,8 @@
-"""`serve`: the app behind uvicorn, with a stop that loses no request.
+"""`serve` runs the app with uvicorn, and stops without losing a request.
 
-SIGTERM: unready at once, serving on for drain_delay so that balancers notice, then no new
-connections, and drain_timeout for requests in flight; exit 0. SIGINT skips the delay. SIGHUP does
-nothing.
+After SIGTERM the service reports that it is not ready. It serves on for drain_delay, so that load
+balancers notice. Then it accepts no connections, waits up to drain_timeout for open requests, and
+exits with 0. SIGINT skips the delay. SIGHUP is ignored.
 """
 
 import math
@@ -26,19 +26,21 @@ from .settings import Settings
 from .workers.channel import WorkerChannel
 from .workers.supervisor import Supervisor
 
-_KEEP_ALIVE = 75  # seconds; longer than balancers hold idle connections, so that they close first
+_KEEP_ALIVE_TIMEOUT_S = (
+    75  # longer than load balancers keep idle connections, so that they close first
+)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal says to stop.
+    """Serve until a signal stops the process.
 
     Raises:
-        StartError: no such repository or device, or an address that cannot be listened on.
+        StartError: the repository or the device does not exist, or the address cannot be used.
     """
     log = stderr_log(settings.log_level)
-    with logging_captured(log), _hangup_ignored(log):
+    with logging_captured(log), _sighup_ignored(log):
         if settings.workers > 1:
-            _serve_with_workers(_shared_out(settings), log)
+            _serve_with_workers(_settings_per_worker(settings), log)
         else:
             _serve_alone(settings, log)
     log.info("stopped")
@@ -47,12 +49,14 @@ def serve(settings: Settings) -> None:
 def serve_as_worker(
     settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
 ) -> None:
-    """One of several processes that serve together; the others may be serving already."""
+    """Serve as one of several worker processes; the others may be serving already."""
     log = stderr_log(settings.log_level).bind(worker=slot)
-    with logging_captured(log), stderr_captured(log), _hangup_ignored(log):
+    with logging_captured(log), stderr_captured(log), _sighup_ignored(log):
         try:
-            app = create_app(settings, log=log, peers=WorkerChannel(folder, slot, settings.workers))
-            if generation > 0:  # others take the connections that this one is not ready for
+            app = create_app(
+                settings, log=log, channel=WorkerChannel(folder, slot, settings.workers)
+            )
+            if generation > 0:  # the other workers accept connections until this one is ready
                 context_of(app).repository.load()
             _run(app, _config(app, settings), listener)
         except Exception as error:
@@ -67,18 +71,18 @@ def _serve_alone(settings: Settings, log: Log) -> None:
         app = create_app(settings, log=log)
         config = _config(app, settings)
         with _listen(settings.host, settings.port) as listener:
-            _say_where(log, listener, settings)
+            _log_address(log, listener, settings)
             _run(app, config, listener)
 
 
 def _serve_with_workers(settings: Settings, log: Log) -> None:
     with _listen(settings.host, settings.port) as listener:
-        _say_where(log, listener, settings)
+        _log_address(log, listener, settings)
         Supervisor(serve_as_worker, settings, listener, log).supervise()
 
 
-def _shared_out(settings: Settings) -> Settings:
-    """The settings of each worker: its part of the threads, unless their number was told."""
+def _settings_per_worker(settings: Settings) -> Settings:
+    """Return the settings of a worker: its share of the threads, unless their number was set."""
     if "threads" in settings.model_fields_set:
         return settings
     threads = max(1, settings.threads // settings.workers)
@@ -99,21 +103,21 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # nothing here depends on who asks, or from where
-        timeout_keep_alive=_KEEP_ALIVE,
+        proxy_headers=False,  # nothing depends on the client's address
+        timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
         ssl_certfile=settings.tls_certfile,
         ssl_keyfile=settings.tls_keyfile,
     )
     try:
         config.load()
-    except OSError as error:  # ssl's own errors are such, too
+    except OSError as error:  # ssl.SSLError is an OSError too
         raise StartError(f"tls: expected a certificate and its key, got: {error}") from None
     return config
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, but a SIGTERM first makes it unready, and it then ends with exit code 0."""
+    """uvicorn server that is not ready for a delay after SIGTERM, and then exits with 0."""
 
     def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
         super().__init__(config)
@@ -122,7 +126,7 @@ class DrainingServer(uvicorn.Server):
         self._stop_at = math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The signal handler; a second signal ends the delay, a second SIGINT the waiting too."""
+        """Handle a signal. A second one ends the delay; a second SIGINT drops open requests too."""
         again = self._health.draining
         self._health.draining = True
         self._stop_at = monotonic() + self._delay
@@ -131,15 +135,15 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Check the end of the delay. uvicorn calls it ten times a second."""
         if monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 @contextmanager
-def _hangup_ignored(log: Log) -> Iterator[None]:
-    """SIGHUP, which would end the process without draining, is logged and does nothing else."""
+def _sighup_ignored(log: Log) -> Iterator[None]:
+    """Log SIGHUP and do nothing else: by default it ends the process without draining."""
 
     def ignore(sig: int, frame: FrameType | None) -> None:
         log.info("sighup_ignored")
@@ -159,7 +163,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
-def _say_where(log: Log, listener: socket.socket, settings: Settings) -> None:
+def _log_address(log: Log, listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     scheme = "http" if settings.tls_certfile is None else "https"

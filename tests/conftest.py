@@ -1,4 +1,4 @@
-"""For all tests: a machine may be busy, so that no example of a property has a deadline."""
+"""Settings of all tests: property tests have no deadline, as the machine may be busy."""
 
 from hypothesis import settings
 

@@ -1,14 +1,14 @@
-"""The console blocks of a page.
+"""Parses the console blocks of a page.
 
-In one a line that starts with `$ ` is a command, which may go on after a `\\`, and the lines after
-it are its output.
+A line that starts with `$ ` is a command, which may continue after a `\\`. The lines after it are
+its output.
 """
 
 import re
 
 
 def console_commands(page: str) -> list[tuple[str, str]]:
-    """(command, output) of every console block, in order."""
+    """Return the (command, output) pairs of all console blocks in order."""
     found = []
     for block in re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:

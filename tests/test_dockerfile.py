@@ -1,4 +1,4 @@
-"""The Dockerfile, read statically; and (slow) its very steps, run in a clean folder."""
+"""Tests of the Dockerfile: static checks, and (slow) a run of its steps in a clean folder."""
 
 import os
 import re
@@ -78,7 +78,7 @@ def test_it_reports_to_nobody():
 
 @pytest.mark.slow
 def test_its_steps_run_in_a_clean_folder_and_the_result_serves(tmp_path):
-    """Everything up to the user, with /opt and /src moved under a temporary folder."""
+    """The steps before USER run with /opt and /src moved under a temporary folder."""
     stage, moved = tmp_path / "src", {"/opt/": f"{tmp_path}/opt/", "/src": f"{tmp_path}/src"}
     stage.mkdir()
     for kind, argument in instructions()[1:]:
@@ -138,8 +138,8 @@ def serves(binaries: Path, tmp_path: Path) -> None:
 def wait_until_ready(url: str) -> None:
     for _ in range(200):
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                assert answer.status == 200
+            with urllib.request.urlopen(url, timeout=2) as response:
+                assert response.status == 200
                 return
         except OSError:
             time.sleep(0.1)

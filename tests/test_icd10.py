@@ -1,4 +1,4 @@
-"""A natural hierarchy of four levels, from its trained weights to an answer."""
+"""Tests of a real hierarchy with four levels, from the trained weights to the response."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent.parent / "examples" / "icd10"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> bundle.Bundle:
-    """Exported by the command line, in a process of its own as anyone would."""
+    """Bundle that the command line exported in its own process."""
     to = tmp_path_factory.mktemp("repository") / "icd10"
     command = [sys.executable, "-W", "ignore", "-m", "hsoftmax", "export", FOLDER / "weights.npz"]
     labels = ["--labels", FOLDER / "labels.txt"]

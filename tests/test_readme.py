@@ -1,6 +1,6 @@
-"""What the README shows is what happens: each of its console commands is run as printed.
+"""Tests that each console command of the README gives the output that the README shows.
 
-`…` in the output stands for whatever was left out.
+`…` in the output stands for any text.
 """
 
 import os
@@ -27,14 +27,14 @@ COMMANDS = console_commands((ROOT / "README.md").read_text("utf-8"))
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether the output is as shown, however it is broken into lines; `…` stands for anything."""
+    """Return True if the output is as shown, apart from white space; `…` matches any text."""
     pattern = ".*?".join(re.escape("".join(part.split())) for part in shown.split("…"))
     return re.fullmatch(pattern, "".join(printed.split())) is not None
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As a newcomer has it: the checkout, nothing else."""
+    """Folder of a new user: only the checkout."""
     folder = tmp_path_factory.mktemp("newcomer")
     shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE)
     return folder
@@ -49,7 +49,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def demonstration(environment: dict[str, str], folder: Path) -> Iterator[str]:
-    """The server of `make demo`; its port, which is a free one."""
+    """Port of a running server of `make demo`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

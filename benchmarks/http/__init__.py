@@ -1,1 +1,1 @@
-"""The service under load, beside others on the same graph and machine; see `__main__`."""
+"""HTTP benchmarks: the service and others under load on the same machine; see `__main__`."""

@@ -4,10 +4,10 @@
     python -m benchmarks.http [--seconds 3] [--only target_queries,full_distributions,overload]
                               [--frameworks] [--json] [--page]
 
-`--only protocols` and `--only hostile` are measured when they are named.
-A minute or two with the default; `--seconds 60 --only overload` is the long run. `--frameworks`
-also asks LitServe, BentoML and MLServer, each in its own virtual environment (see `frameworks`).
-`--page` keeps the figures in docs/performance/http and draws docs/performance-http.md.
+`protocols` and `hostile` run only if `--only` names them. The default takes a minute or two;
+`--seconds 60 --only overload` is the long run. `--frameworks` also measures LitServe, BentoML and
+MLServer, each in its own virtual environment (see `frameworks`). `--page` stores the figures in
+docs/performance/http and writes docs/performance-http.md.
 """
 
 import argparse
@@ -37,21 +37,21 @@ _ALL = ("target_queries", "full_distributions", "overload")
 
 
 def main() -> None:
-    told = _told()
+    arguments = _parse_arguments()
     if not wrk.available():
         sys.exit("wrk: not found, and nothing was measured; install it: apt-get install wrk")
     if len(os.sched_getaffinity(0)) < 2:
         print("one core only: server and load share it", file=sys.stderr)
     with tempfile.TemporaryDirectory() as directory:
         repository = Path(directory)
-        export(repository, told.targets)
-        results = _measure(repository, told)
-    if told.page:
+        export(repository, arguments.targets)
+        results = _measure(repository, arguments)
+    if arguments.page:
         page.save(results)
-    print(json.dumps(results, indent=1)) if told.json else _show(results)
+    print(json.dumps(results, indent=1)) if arguments.json else _show(results)
 
 
-def _told() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.http", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
     parser.add_argument("--targets", type=int, default=40_000)
@@ -62,21 +62,21 @@ def _told() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(repository: Path, told: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {"machine": _machine(), "targets": told.targets}
-    if "target_queries" in told.only:
-        results["target_queries"] = target_queries.measure(repository, told.seconds)
-    if "full_distributions" in told.only:
-        results["full_distributions"] = full_distributions.measure(repository, told.seconds)
-    if "overload" in told.only:
-        seconds = max(told.seconds, 5.0)
+def _measure(repository: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    results: dict[str, Any] = {"machine": _machine(), "targets": arguments.targets}
+    if "target_queries" in arguments.only:
+        results["target_queries"] = target_queries.measure(repository, arguments.seconds)
+    if "full_distributions" in arguments.only:
+        results["full_distributions"] = full_distributions.measure(repository, arguments.seconds)
+    if "overload" in arguments.only:
+        seconds = max(arguments.seconds, 5.0)
         results["overload"] = [overload.measure(repository, seconds, rows=n) for n in (1, 4)]
-    if "protocols" in told.only:
-        results["protocols"] = protocols.measure(repository, told.seconds)
-    if "hostile" in told.only:
-        results["hostile"] = hostile.measure(repository, told.seconds)
-    if told.frameworks:
-        results["frameworks"] = frameworks.measure(repository, told.seconds)
+    if "protocols" in arguments.only:
+        results["protocols"] = protocols.measure(repository, arguments.seconds)
+    if "hostile" in arguments.only:
+        results["hostile"] = hostile.measure(repository, arguments.seconds)
+    if arguments.frameworks:
+        results["frameworks"] = frameworks.measure(repository, arguments.seconds)
     return results
 
 

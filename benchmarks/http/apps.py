@@ -1,9 +1,8 @@
-"""What the service is compared with, each an ASGI app on the same bundle.
+"""ASGI apps that the service is compared with. Those that compute use the same bundle.
 
-`no_op` is FastAPI that does nothing, `bare` ASGI that does nothing, `naive` what everybody writes
-first: FastAPI, pydantic and ONNX Runtime. `lean` is the least that answers at all: ASGI, msgspec,
-orjson and ONNX Runtime, without a check, a limit, a log or a metric. The bundle is
-$BENCHMARK_BUNDLE.
+`no_op` is a FastAPI app and `bare` a plain ASGI app, both without computation. `naive` is a usual
+first version: FastAPI, pydantic and ONNX Runtime. `lean` is a minimal one: ASGI, msgspec, orjson
+and ONNX Runtime, without checks, limits, log or metrics. The bundle is $BENCHMARK_BUNDLE.
 """
 
 import io
@@ -28,14 +27,14 @@ naive = FastAPI()
 
 
 class Query(BaseModel):
-    """As the service's own."""
+    """Query of `naive`, with the fields of the service's query."""
 
     inputs: list[list[float]]
     targets: list[int] | None = None
 
 
-class Answer(BaseModel):
-    """As the service's own."""
+class Response(BaseModel):
+    """Response of `naive`, with a field of the service's response."""
 
     probabilities: list[float] | list[list[float]]
 
@@ -46,7 +45,7 @@ async def do_nothing() -> dict[str, list[float]]:
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """A constant, once the body has been read."""
+    """Send a constant response after the body was read."""
     if scope["type"] == "http":
         while (await receive()).get("more_body"):
             pass
@@ -54,32 +53,32 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": _CONSTANT})
 
 
-class Asked(msgspec.Struct):
-    """As the service's own."""
+class LeanQuery(msgspec.Struct):
+    """Query of `lean`, with the fields of the service's query."""
 
     inputs: list[list[float]]
     targets: list[int] | None = None
 
 
-_ASKED = msgspec.json.Decoder(Asked)
+_DECODER = msgspec.json.Decoder(LeanQuery)
 
 
 async def lean(scope: Scope, receive: Receive, send: Send) -> None:
-    """What is asked, with nothing around it."""
+    """Answer a JSON query without any checks."""
     if scope["type"] != "http":
         return
     body = b""
     while (message := await receive()).get("more_body"):
         body += message["body"]
-    log_probs = _log_probs(_ASKED.decode(body + message["body"]))
-    answer = orjson.dumps({"probabilities": np.exp(log_probs)}, option=orjson.OPT_SERIALIZE_NUMPY)
-    length = (b"content-length", b"%d" % len(answer))
+    log_probs = _log_probs(_DECODER.decode(body + message["body"]))
+    response = orjson.dumps({"probabilities": np.exp(log_probs)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    length = (b"content-length", b"%d" % len(response))
     await send({"type": "http.response.start", "status": 200, "headers": [_HEADERS[0], length]})
-    await send({"type": "http.response.body", "body": answer})
+    await send({"type": "http.response.body", "body": response})
 
 
 async def lean_npy(scope: Scope, receive: Receive, send: Send) -> None:
-    """The same with `.npy` in and out, and the target in the URL."""
+    """Answer a query with .npy bodies and the target in the URL, without any checks."""
     if scope["type"] != "http":
         return
     body = b""
@@ -89,18 +88,18 @@ async def lean_npy(scope: Scope, receive: Receive, send: Send) -> None:
     target = [int(scope["query_string"].rpartition(b"=")[2] or 0)]
     file = io.BytesIO()
     np.lib.format.write_array(file, np.exp(_target_log_probs(hidden, target)))
-    answer = file.getvalue()
-    headers = [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % len(answer))]
+    response = file.getvalue()
+    headers = [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % len(response))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    await send({"type": "http.response.body", "body": response})
 
 
 @naive.post("/v1/models/random/probabilities")
-async def answer(query: Query) -> Answer:
-    return Answer(probabilities=np.exp(_log_probs(query)).tolist())
+async def compute(query: Query) -> Response:
+    return Response(probabilities=np.exp(_log_probs(query)).tolist())
 
 
-def _log_probs(query: Query | Asked) -> Float32:
+def _log_probs(query: Query | LeanQuery) -> Float32:
     hidden = np.array(query.inputs, dtype=np.float32)
     if query.targets is None:
         (log_probs,) = _session("log_probs").run(None, {"hidden": hidden})

@@ -1,4 +1,4 @@
-"""The bundle that all are asked about: random weights, two levels of equal size."""
+"""The bundle of the benchmarks, with random weights and two levels of equal size, and queries."""
 
 import io
 import json
@@ -15,14 +15,14 @@ HIDDEN = 256
 
 
 def export(repository: Path, targets: int) -> Path:
-    """`<repository>/random/1` with so many targets."""
+    """Export `<repository>/random/1` with this number of targets."""
     folder = repository / "random" / "1"
     exporter.export_model(random_model(targets, HIDDEN), exporter.parse_destination(folder))
     return folder
 
 
 def random_model(targets: int, hidden: int) -> models.HierarchicalSoftmax:
-    """About as many clusters as each has targets."""
+    """Build a model that has about as many clusters as a cluster has targets."""
     rng = np.random.default_rng(0)
     clusters = math.isqrt(targets)
     block = -(-targets // clusters)
@@ -40,21 +40,21 @@ def random_model(targets: int, hidden: int) -> models.HierarchicalSoftmax:
 
 
 def some_targets(repository: Path, count: int = 256) -> list[int]:
-    """Drawn from all that the bundle has: who asks for the same one always finds it cached."""
+    """Draw targets from all of the bundle; a single target would always be in the CPU cache."""
     manifest = open_bundle(repository / "random" / "1").manifest
     drawn = np.random.default_rng(0).integers(manifest.num_targets or 0, size=count)
     return [int(target) for target in drawn]
 
 
 def query(rows: int = 1, *, target: int | None = None, seed: int = 1) -> str:
-    """JSON of so many rows, one target each, or without any."""
+    """Return the JSON query of random rows, with one target a row or without targets."""
     inputs = np.random.default_rng(seed).standard_normal((rows, HIDDEN)).round(6).tolist()
-    asked = {} if target is None else {"targets": [target] * rows}
-    return json.dumps({"inputs": inputs, **asked})
+    fields = {} if target is None else {"targets": [target] * rows}
+    return json.dumps({"inputs": inputs, **fields})
 
 
 def npy_query(rows: int = 1, *, seed: int = 1) -> bytes:
-    """The same rows as `.npy`; targets go into the URL."""
+    """Return random rows as .npy; targets are in the URL."""
     inputs = np.random.default_rng(seed).standard_normal((rows, HIDDEN)).astype(np.float32)
     file = io.BytesIO()
     np.save(file, inputs)

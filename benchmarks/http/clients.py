@@ -1,7 +1,7 @@
-"""Keep-alive connections that ask one question each at a time, and what was seen of the answers.
+"""Keep-alive connections with one request at a time each, and the latencies of their responses.
 
-Cheap, so that what is measured is the server's time and not the client's, which may have the other
-half of the same core: one thread, `epoll`, and answers that are counted and not parsed.
+The clients use little processor time, as they may share a core with the server: one thread with
+`epoll`, and responses that are counted and not parsed.
 """
 
 import select
@@ -11,18 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-LEFT_OUT = "no connection"  # what becomes of a request for which there is none
+NO_CONNECTION = "no connection"  # the result of a request when all connections are busy
 
 _LENGTH = b"content-length: "
 _END = b"\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
-_PATIENCE = 60.0  # seconds for the last answers
+_RESPONSE_TIMEOUT_S = 60.0  # for the last responses
 _BUFFER = bytearray(2**17)
 
 
 @dataclass
-class Seen:
-    """Seconds that answers took, by what they were."""
+class Latencies:
+    """Seconds until the response, by its status or by the name of the error."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -38,16 +38,16 @@ class Seen:
 
 
 @dataclass
-class Every:
-    """Something that is done by the clock; `late` is by how much the clock was behind."""
+class PeriodicTask:
+    """Action that runs at fixed intervals; `late` has the delays of its runs."""
 
     period: float  # seconds
     action: Callable[[], None]
-    late: Seen = field(default_factory=Seen)
+    late: Latencies = field(default_factory=Latencies)
     due: float = 0.0
 
     def catch_up(self, now: float) -> float:
-        """Do what is due; when the next time is."""
+        """Run the action as often as it is due; return the time of the next run."""
         while self.due <= now:
             self.late.add("clock", now - self.due)
             self.due += self.period
@@ -56,7 +56,7 @@ class Every:
 
 
 class Traffic:
-    """All connections to a server; closed when it is left."""
+    """All connections to a server. It closes `epoll` when its `with` block ends."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -64,17 +64,17 @@ class Traffic:
         self._by_number: dict[int, _Connection] = {}
 
     def clients(self, count: int, request: bytes) -> "Clients":
-        """So many connections that ask the same."""
+        """Open `count` connections that send the same request."""
         clients = Clients(request)
         for _ in range(count):
-            one = _Connection(self._port, clients.answered)
+            one = _Connection(self._port, clients.on_result)
             self._by_number[one.socket.fileno()] = one
             self._epoll.register(one.socket, select.EPOLLIN)
             clients.add(one)
         return clients
 
-    def run(self, seconds: float, *tasks: Every) -> None:
-        """Let answers come, and tasks be done, for so long."""
+    def run(self, seconds: float, *tasks: PeriodicTask) -> None:
+        """Receive responses and run tasks for this number of seconds."""
         now = time.perf_counter()
         end = now + seconds
         for task in tasks:
@@ -85,8 +85,8 @@ class Traffic:
             now = time.perf_counter()
 
     def wait_for(self, clients: "Clients") -> None:
-        """Let the answers come that are still under way."""
-        end = time.perf_counter() + _PATIENCE
+        """Receive the responses that are still pending."""
+        end = time.perf_counter() + _RESPONSE_TIMEOUT_S
         while clients.waiting and time.perf_counter() < end:
             self._receive(0.1)
 
@@ -112,12 +112,12 @@ class Traffic:
 
 
 class Clients:
-    """Connections with one question, of which some wait for an answer."""
+    """Connections that send the same request. Some wait for a response, the others are idle."""
 
     def __init__(self, request: bytes) -> None:
-        self.seen = Seen()
+        self.latencies = Latencies()
         self.all: list[_Connection] = []
-        self.eager = False  # who is answered asks again
+        self.eager = False  # True: a connection sends again after each response
         self._request = request
         self._idle: list[_Connection] = []
 
@@ -129,43 +129,43 @@ class Clients:
         self.all.append(one)
         self._idle.append(one)
 
-    def ask(self) -> None:
-        """Let one ask that is idle."""
+    def send(self) -> None:
+        """Send the request on an idle connection."""
         if self._idle:
-            self._idle.pop().ask(self._request)
+            self._idle.pop().send(self._request)
         else:
-            self.seen.add(LEFT_OUT, 0.0)
+            self.latencies.add(NO_CONNECTION, 0.0)
 
-    def ask_all(self) -> None:
+    def send_all(self) -> None:
         for _ in range(len(self._idle)):
-            self.ask()
+            self.send()
 
-    def answered(self, one: "_Connection", kind: str, seconds: float) -> None:
-        """Called by the connection; of one that is lost, no more comes."""
-        if one.lost and one in self._idle:  # closed by the server, as nothing was asked for long
+    def on_result(self, one: "_Connection", kind: str, seconds: float) -> None:
+        """Record a result. The connection calls it; a lost connection is not used again."""
+        if one.lost and one in self._idle:  # the server closed an idle connection
             self._idle.remove(one)
             self.all.remove(one)
             return
-        self.seen.add(kind, seconds)
+        self.latencies.add(kind, seconds)
         if one.lost:
             self.all.remove(one)
         elif self.eager:
-            one.ask(self._request)
+            one.send(self._request)
         else:
             self._idle.append(one)
 
 
 class _Connection:
-    """HTTP/1.1 as far as it takes to see where an answer ends."""
+    """HTTP/1.1 client that finds the end of a response and ignores the rest."""
 
-    def __init__(self, port: int, answered: Callable[["_Connection", str, float], None]) -> None:
+    def __init__(self, port: int, on_result: Callable[["_Connection", str, float], None]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.lost = False
-        self._answered = answered
+        self._on_result = on_result
 
-    def ask(self, request: bytes) -> None:
-        self._asked = time.perf_counter()
+    def send(self, request: bytes) -> None:
+        self._sent_at = time.perf_counter()
         self._head = self._tail = b""
         self._missing: int | None = None
         self._began = False
@@ -175,7 +175,7 @@ class _Connection:
             self._lose(error)
 
     def receive(self) -> None:
-        """Take what has come."""
+        """Receive the bytes that have arrived."""
         try:
             size = self.socket.recv_into(_BUFFER)
         except OSError as error:
@@ -183,7 +183,7 @@ class _Connection:
         if not size:
             return self._lose(ConnectionResetError())
         if self._is_last(size):
-            self._answered(self, self._head[9:12].decode(), time.perf_counter() - self._asked)
+            self._on_result(self, self._head[9:12].decode(), time.perf_counter() - self._sent_at)
 
     def _is_last(self, size: int) -> bool:
         body = size if self._began else self._begin(size)
@@ -196,7 +196,7 @@ class _Connection:
         return self._tail == _LAST_CHUNK
 
     def _begin(self, size: int) -> int:
-        """How much of what came is body, once all headers are there."""
+        """Parse the headers once they are complete; return the number of body bytes received."""
         self._head += _BUFFER[:size]
         end = self._head.find(_END)
         if end < 0:
@@ -208,4 +208,4 @@ class _Connection:
 
     def _lose(self, error: OSError) -> None:
         self.lost = True
-        self._answered(self, type(error).__name__, time.perf_counter() - self._asked)
+        self._on_result(self, type(error).__name__, time.perf_counter() - self._sent_at)

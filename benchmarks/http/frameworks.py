@@ -1,7 +1,7 @@
-"""LitServe, BentoML and MLServer on the same graph, each in a virtual environment of its own.
+"""Measures LitServe, BentoML and MLServer on the same graph, each in its own virtual environment.
 
-They are installed from the package index into `build/frameworks/<name>`, once; one that cannot be
-installed or does not come up is skipped with its reason. Each answers {"inputs", "targets"} with
+They are installed once from the package index into `build/frameworks/<name>`. One that cannot be
+installed or does not start is skipped with the reason. Each answers {"inputs", "targets"} with
 {"probabilities"} from the same `target_log_prob` graph, on one thread, with its own defaults.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from . import servers, wrk
 from .servers import Server, free_port, running
 from .target_queries import json_queries
-from .wrk import Asked
+from .wrk import Post
 
 _ENVIRONMENTS = Path("build/frameworks")
 _PROGRAMS = Path(__file__).parent / "foreign"
@@ -27,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 def measure(repository: Path, seconds: float) -> Rows:
-    """Each beside our own; `ours_to_it` is how many times more requests ours answers."""
+    """Measure each beside the service; `ours_to_it` is the ratio of their requests a second."""
     rows: Rows = []
     with servers.service(repository) as ours:
         for name, start in _STARTS.items():
@@ -46,30 +46,32 @@ def _beside(
     seconds: float,
 ) -> dict[str, Any]:
     python = _installed(name)
-    asked = json_queries(bundle.parent.parent)
-    theirs_asked = [_asked(name, body) for _, body in asked]
+    requests = json_queries(bundle.parent.parent)
+    their_requests = [_request(name, body) for _, body in requests]
     with start(python, bundle) as theirs:
-        wrk.post(theirs.port, theirs_asked, connections=1, seconds=1)
-        seen = wrk.post(theirs.port, theirs_asked, connections=_CONNECTIONS, seconds=seconds)
-    beside = wrk.post(ours.port, asked, connections=_CONNECTIONS, seconds=seconds)
-    ratio = beside.per_second / max(seen.per_second, 1e-9)
-    return {"server": name, **seen.as_json(), "ours_to_it": ratio}
+        wrk.post(theirs.port, their_requests, connections=1, seconds=1)
+        theirs_load = wrk.post(
+            theirs.port, their_requests, connections=_CONNECTIONS, seconds=seconds
+        )
+    beside = wrk.post(ours.port, requests, connections=_CONNECTIONS, seconds=seconds)
+    ratio = beside.per_second / max(theirs_load.per_second, 1e-9)
+    return {"server": name, **theirs_load.as_json(), "ours_to_it": ratio}
 
 
 def _installed(name: str) -> Path:
-    """The Python of its environment."""
+    """Install the framework; return the Python of its environment."""
     home = _ENVIRONMENTS / name
     python = home / "bin" / "python"
     if not (home / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        wanted = [*_PACKAGES[name], "onnxruntime", "numpy", "setuptools<81"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        packages = [*_PACKAGES[name], "onnxruntime", "numpy", "setuptools<81"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         (home / "installed").touch()
     return python.absolute()
 
 
-def _asked(name: str, body: bytes) -> Asked:
-    """The same question in its own protocol."""
+def _request(name: str, body: bytes) -> Post:
+    """Return path and body of a query in the protocol of the framework."""
     if name == "litserve":
         return "/predict", body
     if name == "bentoml":
@@ -78,21 +80,21 @@ def _asked(name: str, body: bytes) -> Asked:
 
 
 def _v2(body: bytes) -> bytes:
-    asked = json.loads(body)
+    query = json.loads(body)
     return json.dumps(
         {
             "inputs": [
                 {
                     "name": "hidden",
                     "datatype": "FP32",
-                    "shape": [len(asked["inputs"]), len(asked["inputs"][0])],
-                    "data": asked["inputs"],
+                    "shape": [len(query["inputs"]), len(query["inputs"][0])],
+                    "data": query["inputs"],
                 },
                 {
                     "name": "target",
                     "datatype": "INT64",
-                    "shape": [len(asked["targets"])],
-                    "data": asked["targets"],
+                    "shape": [len(query["targets"])],
+                    "data": query["targets"],
                 },
             ]
         }
@@ -108,9 +110,9 @@ def _litserve(python: Path, bundle: Path) -> AbstractContextManager[Server]:
 def _bentoml(python: Path, bundle: Path) -> AbstractContextManager[Server]:
     port = free_port()
     command = [str(python), "-m", "bentoml", "serve", "bentoml_server:Probabilities"]
-    told = ["--port", str(port), "--working-dir", str(_PROGRAMS)]
+    arguments = ["--port", str(port), "--working-dir", str(_PROGRAMS)]
     environment = {"BENCHMARK_BUNDLE": str(bundle), "BENTOML_DO_NOT_TRACK": "True"}
-    return running([*command, *told], port, environment)
+    return running([*command, *arguments], port, environment)
 
 
 def _mlserver(python: Path, bundle: Path) -> AbstractContextManager[Server]:

@@ -1,6 +1,6 @@
-"""Whole distributions: beside the naive service, and from many clients with batching on and off.
+"""Measures full distributions, beside the naive app, and with batching on and off.
 
-As JSON, and as npy, where writing the answer takes less than computing it.
+Responses are JSON, and npy, whose encoding takes less time than the computation.
 """
 
 from pathlib import Path
@@ -11,11 +11,11 @@ from .bundles import query
 from .target_queries import NPY, PATH, load
 
 CLIENTS, FEW_CLIENTS = 64, 8
-_ASKED = [(PATH, query(seed=i).encode()) for i in range(64)]
+_REQUESTS = [(PATH, query(seed=i).encode()) for i in range(64)]
 
 
 def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
-    """On and off in turns, twice; `to_other` compares the better of each."""
+    """Measure on and off in turns, twice; `to_other` is the ratio of their better results."""
     with (
         servers.service(repository) as on,
         servers.service(repository, no_batching=None) as off,
@@ -25,7 +25,7 @@ def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
             {
                 "accept": accept,
                 "server": name,
-                **load(server, _ASKED, CLIENTS, seconds, accept=accept),
+                **load(server, _REQUESTS, CLIENTS, seconds, accept=accept),
             }
             for accept in (wrk.JSON, NPY)
             for _ in range(2)
@@ -39,7 +39,7 @@ def _beside_naive(repository: Path, seconds: float) -> list[dict[str, Any]]:
     bundle = repository / "random" / "1"
     with servers.service(repository) as ours, servers.app("naive", bundle) as naive:
         return [
-            {"accept": wrk.JSON, "server": name, **load(server, _ASKED, FEW_CLIENTS, seconds)}
+            {"accept": wrk.JSON, "server": name, **load(server, _REQUESTS, FEW_CLIENTS, seconds)}
             for _ in range(2)
             for name, server in {"hsoftmax": ours, "naive FastAPI": naive}.items()
         ]
@@ -50,5 +50,5 @@ def _compared(rows: list[dict[str, Any]], other: str) -> list[dict[str, Any]]:
 
 
 def _best(rows: list[dict[str, Any]], like: dict[str, Any], server: str | None = None) -> float:
-    wanted = (like["accept"], server or like["server"])
-    return max(row["per_second"] for row in rows if (row["accept"], row["server"]) == wanted)
+    key = (like["accept"], server or like["server"])
+    return max(row["per_second"] for row in rows if (row["accept"], row["server"]) == key)

@@ -1,7 +1,8 @@
-"""Clients that send without end or never read: memory of the service and the time of its health.
+"""Measures memory and health checks of the service under attack by clients.
 
-Each attack is twenty connections for some seconds. The bars: at most 128 MiB above idle, and health
-within 100 ms (the median of five runs), with and without API keys.
+The clients send without end or never read. Each attack has twenty connections for some seconds. The
+goals are at most 128 MiB above idle and health checks within 100 ms (median of five runs), with and
+without API keys.
 """
 
 import http.client
@@ -25,8 +26,7 @@ _QUERY = b"POST /v1/models/random/probabilities HTTP/1.1\r\ncontent-type: applic
 _BODIES = _QUERY + b"content-length: 3000\r\n\r\n" + b"z" * 3000
 _LISTS = _QUERY + b"content-length: 15000002\r\n\r\n[" + b"[]," * 5_000_000 + b"]"
 
-# By name: the bytes that a connection begins with, those that it then sends again and again, and
-# whether it reads.
+# By name: the first bytes of a connection, the bytes that it then repeats, and True if it reads.
 ATTACKS = {
     "pipelined, never read": (b"", _GET * 13_000, False),
     "pipelined, read": (b"", _GET * 13_000, True),
@@ -51,7 +51,7 @@ ATTACKS = {
 
 @dataclass
 class Attack:
-    """Twenty connections that send, on a thread."""
+    """Attack of twenty connections on a thread."""
 
     port: int
     first: bytes
@@ -61,7 +61,7 @@ class Attack:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Attack as long as the context lasts."""
+        """Run the attack until the context ends."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -98,7 +98,7 @@ class Attack:
 
 
 def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
-    """Figures of every attack, without keys and with them."""
+    """Measure every attack, without and with API keys."""
     rows = []
     for keys in (None, "secret"):
         settings = {} if keys is None else {"api_keys": keys}
@@ -121,7 +121,7 @@ def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
 
 
 def _measure_one(server: Server, attack: Attack, seconds: float) -> tuple[float, float]:
-    """The most memory above what was there before, MiB, and the slowest health, ms."""
+    """Return the maximum memory above idle in MiB, and the slowest health check in ms."""
     idle, memory, slowest = server.resident_mib(), 0.0, 0.0
     with attack.running():
         end = time.monotonic() + seconds

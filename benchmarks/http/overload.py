@@ -1,9 +1,9 @@
-"""Three times what the service can sustain, from clients that do not wait for one another.
+"""Measures the service at three times the load that it can sustain.
 
-Requests for full distributions start by the clock, whether those before have been answered or not,
-over connections that are kept open, as real clients do. What can be sustained is the answers a
-second that clients get who each wait for theirs. Both take turns, as the machine's pace changes by
-a tenth within a minute.
+Requests for full distributions start at fixed intervals and do not wait for earlier responses. They
+use open connections, as real clients do. The sustainable load, or peak, is the number of responses
+a second that clients get if each waits for its response. Overload and peak are measured in turns,
+as the speed of the machine changes by a tenth within a minute.
 """
 
 import math
@@ -14,27 +14,27 @@ from typing import Any
 
 from . import servers
 from .bundles import query
-from .clients import LEFT_OUT, Clients, Every, Traffic
+from .clients import NO_CONNECTION, Clients, PeriodicTask, Traffic
 from .servers import LOAD_CORE, Server
 from .target_queries import PATH
 
-_QUEUE = 64  # requests; more only makes those that are admitted wait longer
+_MAX_QUEUE_REQUESTS = 64  # a longer queue only makes admitted requests wait longer
 _CLIENTS = 64
 _CONNECTIONS = 256
-_TIMES = 3.0
-_TURN = 5.0  # seconds of overload between two looks at the peak
+_OVERLOAD_FACTOR = 3.0
+_TURN_S = 5.0  # of overload between two measurements of the peak
 _HEALTH = b"GET /healthz/live HTTP/1.1\r\nhost: a\r\n\r\n"
-_WARM = 1.0  # seconds
-_LASTS = 3.0  # seconds of the peak
-_PAUSE = 0.05  # seconds between two looks at health
-_LOOK = 0.5  # and at memory
+_WARM_UP_S = 1.0
+_PEAK_S = 3.0
+_HEALTH_INTERVAL_S = 0.05
+_MEMORY_INTERVAL_S = 0.5
 
 
 def measure(repository: Path, seconds: float, *, rows: int = 4) -> dict[str, Any]:
-    """Goodput against the peak, how fast refusals and health are, and what memory does."""
+    """Return goodput and peak, the latencies of rejections and health checks, and the memory."""
     os.sched_setaffinity(0, {LOAD_CORE})
     try:
-        with servers.service(repository, max_queue_requests=_QUEUE) as server:
+        with servers.service(repository, max_queue_requests=_MAX_QUEUE_REQUESTS) as server:
             return _measure(server, seconds, rows)
     finally:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
@@ -44,17 +44,17 @@ def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
     resident = list[float]()
     with Traffic(server.port) as traffic:
         load, health = traffic.clients(_CONNECTIONS, _post(rows)), traffic.clients(1, _HEALTH)
-        looks = [
-            Every(_PAUSE, health.ask_all),
-            Every(_LOOK, lambda: resident.append(server.resident_mib())),
+        probes = [
+            PeriodicTask(_HEALTH_INTERVAL_S, health.send_all),
+            PeriodicTask(_MEMORY_INTERVAL_S, lambda: resident.append(server.resident_mib())),
         ]
         peaks = [_peak(traffic, rows)]
-        offered, rates = Every(math.inf, load.ask), list[float]()
-        answered, turns = 0, max(1, round(seconds / _TURN))
+        offered, rates = PeriodicTask(math.inf, load.send), list[float]()
+        answered, turns = 0, max(1, round(seconds / _TURN_S))
         for _ in range(turns):
-            rates.append(_TIMES * peaks[-1])
+            rates.append(_OVERLOAD_FACTOR * peaks[-1])
             offered.period = 1 / rates[-1]
-            answered += _overload(traffic, load, offered, looks, seconds / turns)
+            answered += _overload(traffic, load, offered, probes, seconds / turns)
             peaks.append(_peak(traffic, rows))
         for clients in (load, health):
             traffic.wait_for(clients)
@@ -69,38 +69,42 @@ def _measure(server: Server, seconds: float, rows: int) -> dict[str, Any]:
         "peak_most": max(peaks),
         "offered_per_second": fmean(rates),
         "client_late_p99_ms": offered.late.quantile_ms("clock", 0.99),
-        **_found(load, health),
+        **_latencies(load, health),
         **_memory(resident),
     }
 
 
 def _overload(
-    traffic: Traffic, load: Clients, offered: Every, looks: list[Every], seconds: float
+    traffic: Traffic,
+    load: Clients,
+    offered: PeriodicTask,
+    probes: list[PeriodicTask],
+    seconds: float,
 ) -> int:
-    """How many requests were answered in so many seconds."""
-    traffic.run(_WARM, offered, *looks)
-    before = load.seen.count("200")
-    traffic.run(seconds, offered, *looks)
-    answered = load.seen.count("200") - before
+    """Run the overload; return the number of successful responses."""
+    traffic.run(_WARM_UP_S, offered, *probes)
+    before = load.latencies.count("200")
+    traffic.run(seconds, offered, *probes)
+    answered = load.latencies.count("200") - before
     traffic.wait_for(load)
     return answered
 
 
 def _between(peaks: list[float]) -> float:
-    """The peak while there was overload: the mean of those before and after each turn of it."""
+    """Return the mean of the peaks before and after each turn of overload."""
     return (sum(peaks) - (peaks[0] + peaks[-1]) / 2) / (len(peaks) - 1)
 
 
 def _peak(traffic: Traffic, rows: int) -> float:
-    """Answers a second that clients get who each wait for theirs, while health is looked at too."""
+    """Return responses a second to clients that wait for each response, with health checks."""
     clients, health = traffic.clients(_CLIENTS, _post(rows)), traffic.clients(1, _HEALTH)
-    looks = Every(_PAUSE, health.ask_all)
+    probes = PeriodicTask(_HEALTH_INTERVAL_S, health.send_all)
     clients.eager = True
-    clients.ask_all()
-    traffic.run(_WARM, looks)  # pages in, pace learnt
-    clients.seen.seconds.clear()
-    traffic.run(_LASTS, looks)
-    peak = clients.seen.count("200") / _LASTS
+    clients.send_all()
+    traffic.run(_WARM_UP_S, probes)  # loads pages, and the cost model learns
+    clients.latencies.seconds.clear()
+    traffic.run(_PEAK_S, probes)
+    peak = clients.latencies.count("200") / _PEAK_S
     clients.eager = False
     for some in (clients, health):
         traffic.wait_for(some)
@@ -109,7 +113,10 @@ def _peak(traffic: Traffic, rows: int) -> float:
 
 
 def _memory(resident: list[float]) -> dict[str, float]:
-    """It goes up and down with the answers that are under way: the most there is tells more."""
+    """Return the maximum memory of the first and the last third.
+
+    Memory varies with the pending responses, so the maximum says more than the mean.
+    """
     third = max(1, len(resident) // 3)
     return {
         "resident_mib_first_third": max(resident[:third]),
@@ -117,20 +124,20 @@ def _memory(resident: list[float]) -> dict[str, float]:
     }
 
 
-def _found(load: Clients, health: Clients) -> dict[str, Any]:
-    seen = load.seen
-    known = {"200", "429", LEFT_OUT}
+def _latencies(load: Clients, health: Clients) -> dict[str, Any]:
+    latencies = load.latencies
+    known = {"200", "429", NO_CONNECTION}
     return {
-        "refused": seen.count("429"),
-        "left_out": seen.count(LEFT_OUT),
-        "other": sum(seen.count(kind) for kind in seen.seconds if kind not in known),
-        "answer_p50_ms": seen.quantile_ms("200", 0.5),
-        "answer_p99_ms": seen.quantile_ms("200", 0.99),
-        "refusal_p50_ms": seen.quantile_ms("429", 0.5),
-        "refusal_p99_ms": seen.quantile_ms("429", 0.99),
-        "health_p50_ms": health.seen.quantile_ms("200", 0.5),
-        "health_p99_ms": health.seen.quantile_ms("200", 0.99),
-        "health_max_ms": health.seen.quantile_ms("200", 1.0),
+        "refused": latencies.count("429"),
+        "left_out": latencies.count(NO_CONNECTION),
+        "other": sum(latencies.count(kind) for kind in latencies.seconds if kind not in known),
+        "answer_p50_ms": latencies.quantile_ms("200", 0.5),
+        "answer_p99_ms": latencies.quantile_ms("200", 0.99),
+        "refusal_p50_ms": latencies.quantile_ms("429", 0.5),
+        "refusal_p99_ms": latencies.quantile_ms("429", 0.99),
+        "health_p50_ms": health.latencies.quantile_ms("200", 0.5),
+        "health_p99_ms": health.latencies.quantile_ms("200", 0.99),
+        "health_max_ms": health.latencies.quantile_ms("200", 1.0),
     }
 
 

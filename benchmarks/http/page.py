@@ -1,4 +1,4 @@
-"""docs/performance-http.md: what was found, in words, and the tables of what was measured last."""
+"""Writes docs/performance-http.md: a text, and the tables of the last measurements."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ _TITLES = {
 
 
 def save(results: dict[str, Any]) -> None:
-    """Keep what was measured, part by part, and draw the page of all that there is."""
+    """Store the results, one file a benchmark, and write the page from all stored results."""
     _FIGURES.mkdir(parents=True, exist_ok=True)
     for name in results.keys() & _TITLES.keys():
         found = {"machine": results["machine"], "rows": results[name]}
@@ -31,13 +31,13 @@ def save(results: dict[str, Any]) -> None:
 def _table(name: str) -> str:
     found = json.loads((_FIGURES / f"{name}.json").read_text())
     rows = found["rows"]
-    if name == "overload":  # few and wide
+    if name == "overload":  # few rows with many columns
         rows = [{"": key, **{f"{r['rows']} rows": r[key] for r in rows}} for key in rows[0]][1:]
     columns = list(max(rows, key=len))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---:|" * len(columns)]
     lines += ["| " + " | ".join(_text(row.get(c, "")) for c in columns) + " |" for row in rows]
-    told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    return "\n".join([f"## {_TITLES[name]}", "", f"{told}, `{name}.json`", "", *lines, ""])
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    return "\n".join([f"## {_TITLES[name]}", "", f"{machine}, `{name}.json`", "", *lines, ""])
 
 
 def _text(value: object) -> str:

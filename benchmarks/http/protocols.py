@@ -1,4 +1,4 @@
-"""Processor time of uvicorn's protocol classes, over an application that does nothing, in turns."""
+"""Measures the processor time of uvicorn's protocol classes, in turns, with the `bare` app."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +13,8 @@ _CONNECTIONS, _TURNS = 8, 5
 
 
 def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
-    """Processor time of the server for a 3 KB POST, and its ratio to uvicorn's httptools."""
-    asked = json_queries(repository)
+    """Return the processor time for a 3 KB POST, and its ratio to uvicorn's httptools."""
+    requests = json_queries(repository)
     taken: dict[str, list[float]] = {name: [] for name in _PROTOCOLS}
     with ExitStack() as stack:
         running = {
@@ -22,7 +22,7 @@ def measure(repository: Path, seconds: float) -> list[dict[str, Any]]:
         }
         for _ in range(_TURNS):
             for name, server in running.items():
-                taken[name].append(load(server, asked, _CONNECTIONS, seconds)["cpu_us"])
+                taken[name].append(load(server, requests, _CONNECTIONS, seconds)["cpu_us"])
     base = median(taken["httptools"])
     return [
         {"protocol": name, "cpu_us": median(times), "to_httptools": median(times) / base}

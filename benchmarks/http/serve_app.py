@@ -1,4 +1,4 @@
-"""Serve one of `apps` behind a protocol class.
+"""Serves one of `apps` with a protocol class.
 
     python -m benchmarks.http.serve_app APP PORT [CLASS]
 

@@ -1,4 +1,4 @@
-"""Servers as processes on one core, up once they answer, gone at the end."""
+"""Starts servers as processes on one core, waits until they are ready, and ends them."""
 
 import http.client
 import os
@@ -13,31 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVER_CORE, LOAD_CORE = 0, 1
-_PATIENCE = 120.0  # seconds for a server to come up
+_START_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens, and its process."""
+    """Port and process id of a running server."""
 
     port: int
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time of the process and its children."""
+        """Return the processor time of the process and its children."""
         return sum(_ticks(pid) for pid in _family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
-        """Memory of the process and its children that is in RAM."""
+        """Return the resident memory of the process and its children."""
         return sum(_resident_kib(pid) for pid in _family(self.pid)) / 1024
 
 
 @contextmanager
 def service(repository: Path, **settings: object) -> Iterator[Server]:
-    """Our own, on one thread unless told otherwise."""
+    """Run the service, by default with one thread."""
     port = free_port()
-    told = {"threads": 1, **settings}
-    flags = [_flag(name, value) for name, value in told.items()]
+    options = {"threads": 1, **settings}
+    flags = [_flag(name, value) for name, value in options.items()]
     command = [sys.executable, "-m", "hsoftmax", "serve", str(repository), f"--port={port}"]
     with running([*command, *flags], port, {}) as server:
         yield server
@@ -45,7 +45,7 @@ def service(repository: Path, **settings: object) -> Iterator[Server]:
 
 @contextmanager
 def app(name: str, bundle: Path, protocol: str = "bounded") -> Iterator[Server]:
-    """One of `apps`, behind the service's protocol class or another one."""
+    """Run one of `apps` with the service's protocol class or another one."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.http.serve_app", name, str(port), protocol]
     with running(command, port, {"BENCHMARK_BUNDLE": str(bundle)}) as server:
@@ -54,7 +54,7 @@ def app(name: str, bundle: Path, protocol: str = "bounded") -> Iterator[Server]:
 
 @contextmanager
 def running(command: list[str], port: int, environment: Mapping[str, str]) -> Iterator[Server]:
-    """A command that listens on the port, pinned to the server's core."""
+    """Run a command that listens on the port, pinned to the server's core."""
     process = subprocess.Popen(
         command,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -64,7 +64,7 @@ def running(command: list[str], port: int, environment: Mapping[str, str]) -> It
         start_new_session=True,
     )
     try:
-        _until_up(port, process)
+        _wait_until_ready(port, process)
         yield Server(port, process.pid)
     finally:
         process.terminate()
@@ -73,7 +73,7 @@ def running(command: list[str], port: int, environment: Mapping[str, str]) -> It
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        with suppress(ProcessLookupError):  # what it started and left behind
+        with suppress(ProcessLookupError):  # child processes that are still there
             os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -89,19 +89,19 @@ def free_port() -> int:
 
 
 def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    """One request on a connection of its own."""
+    """Send one request on a new connection; return status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
 
-def _until_up(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until it answers, and its /healthz/ready, if it has one, no longer says 503."""
-    end = time.monotonic() + _PATIENCE
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server responds, and not with 503 at /healthz/ready."""
+    end = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {process.args!r}")

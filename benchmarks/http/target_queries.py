@@ -1,9 +1,8 @@
-"""One row, one target: requests a second beside services that do less, or do it naively.
+"""Measures queries of one row and one target, beside the other `apps`.
 
-JSON, and also npy in and out of ours and of lean ASGI. All run behind the service's protocol class.
-
-Servers take turns at each concurrency, so that a busy moment of the machine hits all of them.
-`cpu_us` is the processor time that the server took for a request, which noise disturbs least.
+Bodies are JSON; for the service and lean ASGI also npy. All apps run with the service's protocol
+class. Servers take turns at each concurrency, so that a busy moment of the machine affects all of
+them. `cpu_us` is the server's processor time for a request, which noise affects least.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from . import servers, wrk
 from .bundles import npy_query, query, some_targets
 from .servers import Server
-from .wrk import Asked
+from .wrk import Post
 
 CONCURRENCY = (1, 4, 16, 64, 256)
 PATH = "/v1/models/random/probabilities"
@@ -25,7 +24,7 @@ Rows = list[dict[str, Any]]
 
 
 def measure(repository: Path, seconds: float) -> Rows:
-    """A row for each server and concurrency, with its ratios to the FastAPI no-op and lean ASGI."""
+    """Return a row for each server and concurrency, with its ratios to no-op and lean app."""
     rows: Rows = []
     as_json, as_npy = json_queries(repository), _npy_queries(repository)
     with _all(repository) as running:
@@ -42,16 +41,16 @@ def measure(repository: Path, seconds: float) -> Rows:
     return rows
 
 
-def json_queries(repository: Path, path: str = PATH) -> list[Asked]:
-    """One row and one target each."""
+def json_queries(repository: Path, path: str = PATH) -> list[Post]:
+    """Return JSON queries of one row and one target each."""
     return [
         (path, query(target=target, seed=i).encode())
         for i, target in enumerate(some_targets(repository))
     ]
 
 
-def _npy_queries(repository: Path) -> list[Asked]:
-    """The same, with the row as npy and the target in the URL."""
+def _npy_queries(repository: Path) -> list[Post]:
+    """Return queries with the row as npy and the target in the URL."""
     return [
         (f"{PATH}?targets={target}", npy_query(seed=i))
         for i, target in enumerate(some_targets(repository))
@@ -59,13 +58,13 @@ def _npy_queries(repository: Path) -> list[Asked]:
 
 
 def load(
-    server: Server, asked: Sequence[Asked], connections: int, seconds: float, **told: str
+    server: Server, requests: Sequence[Post], connections: int, seconds: float, **options: str
 ) -> dict[str, float]:
-    """What wrk saw, and what it cost the server."""
+    """Return the figures of wrk and the server's processor time for a request."""
     before = server.cpu_seconds()
-    seen = wrk.post(server.port, asked, connections=connections, seconds=seconds, **told)
+    result = wrk.post(server.port, requests, connections=connections, seconds=seconds, **options)
     spent = server.cpu_seconds() - before
-    return seen.as_json() | {"cpu_us": spent / max(1, seen.requests) * 1e6}
+    return result.as_json() | {"cpu_us": spent / max(1, result.requests) * 1e6}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Load from `wrk` (Debian and Ubuntu: apt-get install wrk), on a core of its own."""
+"""Creates load with `wrk` on its own core (Debian and Ubuntu: apt-get install wrk)."""
 
 import re
 import shutil
@@ -12,9 +12,9 @@ from .servers import LOAD_CORE
 
 JSON = "application/json"
 
-Asked = tuple[str, bytes]  # path and body of a POST
+Post = tuple[str, bytes]  # path and body of a request
 
-# The requests in turn; made once, as to make them takes longer than to send them.
+# Sends the requests in turn. They are built once, as building takes longer than sending.
 _TURNS = """
 local requests, turn = {}, 0
 init = function(args)
@@ -40,7 +40,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What a server did under load."""
+    """Throughput and latency of a server under load."""
 
     connections: int
     requests: int
@@ -59,18 +59,18 @@ def available() -> bool:
 
 def post(
     port: int,
-    asked: Sequence[Asked],
+    requests: Sequence[Post],
     *,
     connections: int,
     seconds: float,
     accept: str = JSON,
     content_type: str = JSON,
 ) -> Load:
-    """So many connections, each with the next request as soon as it has its answer."""
+    """Send requests on all connections; each sends the next one after a response."""
     with tempfile.TemporaryDirectory() as directory:
-        for i, (_, body) in enumerate(asked, 1):
+        for i, (_, body) in enumerate(requests, 1):
             (Path(directory) / str(i)).write_bytes(body)
-        paths = ", ".join(f'"{path}"' for path, _ in asked)
+        paths = ", ".join(f'"{path}"' for path, _ in requests)
         headers = f'["content-type"] = "{content_type}", ["accept"] = "{accept}"'
         script = Path(directory) / "post.lua"
         script.write_text(
@@ -78,11 +78,13 @@ def post(
             f"{_TURNS}{_REPORT}"
         )
         command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]
-        told = [f"-d{max(1, round(seconds))}s", "--timeout=60s", "-s", str(script)]
+        arguments = [f"-d{max(1, round(seconds))}s", "--timeout=60s", "-s", str(script)]
         url = f"http://127.0.0.1:{port}"
-        ran = subprocess.run([*command, *told, url], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [*command, *arguments, url], capture_output=True, text=True, check=True
+        )
     found = re.search(r"^@ (\d+) (\d+) (\d+) (\d+) (\d+)$", ran.stdout, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"wrk: expected its report, got {ran.stdout!r}")
-    requests, micros, p50, p99, errors = map(int, found.groups())
-    return Load(connections, requests, requests / micros * 1e6, p50 / 1e3, p99 / 1e3, errors)
+    count, micros, p50, p99, errors = map(int, found.groups())
+    return Load(connections, count, count / micros * 1e6, p50 / 1e3, p99 / 1e3, errors)

@@ -1,4 +1,4 @@
-"""The routes, by whom they are for: clients with questions, clients who look, machines, people."""
+"""HTTP API: the operations, bundles, jobs, administration, health checks and pages."""
 
 from .admin import admin_routes
 from .batches import batch_routes

@@ -1,4 +1,4 @@
-"""POST /v1/models/{name}/reload and /unload, for who has the admin key."""
+"""Routes POST /v1/models/{name}/reload and /unload, which need the admin key."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from hsoftmax.service import control
 from hsoftmax.service.errors import BundleRefused
-from hsoftmax.service.http.request_context import current
+from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.middleware.authentication import expect_admin
 
 from .dependencies import Context
@@ -15,7 +15,7 @@ from .models import ModelDescription, describe
 
 
 class Unloaded(BaseModel):
-    """The bundle is served no more."""
+    """Response of an unload."""
 
     name: str
     status: Literal["unloaded"] = "unloaded"
@@ -26,21 +26,21 @@ admin_routes = APIRouter(prefix="/v1/models", tags=["admin"])
 
 @admin_routes.post(
     "/{name}/reload",
-    summary="Serve what the repository holds of a bundle now",
+    summary="Reload a bundle from the repository",
     responses={401: {}, 403: {}, 404: {}, 409: {}},
 )
 async def reload(context: Context, request: Request, name: str) -> ModelDescription:
     expect_admin(request.scope, context.keys)
     if refused := await control.reload(context, name):
         raise BundleRefused("reload: " + "; ".join(refused.values()))
-    served = context.repository.find(name)
-    current(request.scope).serve(served)
-    return describe(served, context.repository)
+    bundle = context.repository.find(name)
+    request_context_of(request.scope).set_model(bundle)
+    return describe(bundle, context.repository)
 
 
 @admin_routes.post(
     "/{name}/unload",
-    summary="Serve a bundle no more, until it is reloaded",
+    summary="Unload a bundle until it is reloaded",
     responses={401: {}, 403: {}, 404: {}},
 )
 async def unload(context: Context, request: Request, name: str) -> Unloaded:

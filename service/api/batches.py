@@ -1,6 +1,6 @@
-"""/v1/batches: jobs that score whole files, whatever happens meanwhile.
+"""Routes of /v1/batches: create, list, show and cancel jobs that score whole files.
 
-They are made and looked at here; the runner carries them out.
+The job thread runs the jobs. They continue after a restart of the service.
 """
 
 import time
@@ -13,7 +13,7 @@ from hsoftmax.service.codecs.json import decode
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.http.body import read_body
-from hsoftmax.service.http.request_context import current
+from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.jobs.batch_store import (
     IdempotencyKey,
     add_batch,
@@ -27,14 +27,14 @@ from hsoftmax.service.jobs.schemas import BatchList, BatchObject
 from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
 
 from .dependencies import Context
-from .disconnect_route import LeavingRoute
+from .disconnect_route import DisconnectRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 _BODY: dict[str, Any] = {
     "parameters": [
         {"name": "idempotency-key", "in": "header", "required": False, "schema": {"type": "string"},
-         "description": "the same key and body make one job, however often they are sent"},
+         "description": "requests with the same key and body create only one job"},
     ],
     "requestBody": {
         "required": True,
@@ -45,44 +45,48 @@ _BODY: dict[str, Any] = {
         }},
     },
 }  # fmt: skip
-_MAKING: dict[int | str, dict[str, Any]] = {
+_CREATE_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 }
-_ONE: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 
-batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=LeavingRoute)
+batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=DisconnectRoute)
 
 
-@batch_routes.post("", summary="Score every row of a file", openapi_extra=_BODY, responses=_MAKING)
+@batch_routes.post(
+    "", summary="Score every row of a file", openapi_extra=_BODY, responses=_CREATE_ERRORS
+)
 async def create(context: Context, request: Request) -> BatchObject:
-    request_context = current(request.scope)
-    body = await read_body(request_context.asked, request.receive, context.settings)
+    request_context = request_context_of(request.scope)
+    body = await read_body(request_context.headers, request.receive, context.settings)
     query = decode(_DECODER, body)
-    batch = await context.jobs.run_with_database(_made, query, _key(request, query), context)
+    batch = await context.jobs.run_with_database(
+        _create_batch, query, _key(request, query), context
+    )
     request_context.model, request_context.digest = batch.model, batch.digest
     context.jobs.wake()
     return batch
 
 
-@batch_routes.get("", summary="Jobs, the newest first", responses={422: {}, 503: {}})
+@batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}})
 async def batches(
     context: Context,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(description="the id of the last one known")] = None,
+    after: Annotated[str | None, Query(description="list the jobs after this id")] = None,
 ) -> BatchList:
     return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))
 
 
-@batch_routes.get("/{id}", summary="One job, as it is now", responses=_ONE)
+@batch_routes.get("/{id}", summary="Describe a job", responses=_LOOKUP_ERRORS)
 async def batch(context: Context, id: str) -> BatchObject:
     return await context.jobs.run_with_database(find_batch, id)
 
 
 @batch_routes.post(
     "/{id}/cancel",
-    summary="Stop a job; what it has finished stays",
-    responses={**_ONE, 409: {}},
+    summary="Cancel a job; finished output is kept",
+    responses={**_LOOKUP_ERRORS, 409: {}},
 )
 async def cancel_batch(context: Context, id: str) -> BatchObject:
     cancelled = await context.jobs.run_with_database(cancel, id, int(time.time()))
@@ -90,21 +94,23 @@ async def cancel_batch(context: Context, id: str) -> BatchObject:
     return cancelled
 
 
-def _made(
+def _create_batch(
     database: Database, query: BatchQuery, key: IdempotencyKey | None, context: AppContext
 ) -> BatchObject:
     if key is not None and (before := find_batch_by_key(database, key)) is not None:
         return before
-    desk = SubmissionContext(context.jobs.state_dir, database, context.repository, context.settings)
-    return add_batch(database, build_job(query, desk), key, context.settings.max_jobs)
+    submission = SubmissionContext(
+        context.jobs.state_dir, database, context.repository, context.settings
+    )
+    return add_batch(database, build_job(query, submission), key, context.settings.max_jobs)
 
 
 def _key(request: Request, query: BatchQuery) -> IdempotencyKey | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not 0 < len(key) <= _LONGEST_KEY:
+    if not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise InvalidQuery(
-            f"idempotency-key: expected 1 to {_LONGEST_KEY} characters, got {len(key)}"
+            f"idempotency-key: expected 1 to {_MAX_KEY_LENGTH} characters, got {len(key)}"
         )
     return IdempotencyKey(key, query.digest())

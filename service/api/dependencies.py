@@ -1,4 +1,4 @@
-"""What handlers are given of the app that they answer for."""
+"""Dependencies that FastAPI passes to route handlers."""
 
 from typing import Annotated
 
@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 from hsoftmax.service.context import AppContext, context_of
 
 
-async def _core(request: Request) -> AppContext:
+async def _context(request: Request) -> AppContext:
     return context_of(request.app)
 
 
-Context = Annotated[AppContext, Depends(_core)]
+Context = Annotated[AppContext, Depends(_context)]

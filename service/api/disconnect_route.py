@@ -1,4 +1,4 @@
-"""Routes whose client may leave before all of its body is here: no fault of the service."""
+"""Route class for uploads: a client that disconnects in the middle is not an error."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -7,20 +7,20 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from hsoftmax.service.http.request_context import CLIENT_LEFT, current
+from hsoftmax.service.http.request_context import CLIENT_LEFT, request_context_of
 
 
-class LeavingRoute(APIRoute):
-    """A route that takes no client's leave for an error."""
+class DisconnectRoute(APIRoute):
+    """Route whose handler may raise ClientDisconnect."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def cancel_on_disconnect(request: Request) -> Response:
+        async def handle_disconnect(request: Request) -> Response:
             try:
                 return await handle(request)
             except ClientDisconnect:
-                current(request.scope).code = "client_left"
+                request_context_of(request.scope).code = "client_left"
                 return Response(status_code=CLIENT_LEFT)
 
-        return cancel_on_disconnect
+        return handle_disconnect

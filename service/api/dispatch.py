@@ -1,7 +1,7 @@
-"""Dispatches the hot routes to their endpoints before FastAPI's router, which costs more than them.
+"""Dispatches operations to their endpoints before FastAPI, whose router costs more than they do.
 
-The same endpoints are routes of FastAPI too, and in its OpenAPI document. Every other request goes
-on to FastAPI.
+The endpoints are routes of FastAPI too, so they are in its OpenAPI document. Every other request
+goes on to FastAPI.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -32,6 +32,6 @@ class Dispatcher:
 
 @lru_cache(maxsize=256)
 def split_path(path: str) -> tuple[str, str]:
-    """The bundle's name and the operation of /v1/models/{name}/<operation>; empty for others."""
+    """Return name and operation of /v1/models/{name}/<operation>; empty strings for other paths."""
     name, _, operation = path.removeprefix(PREFIX).partition("/")
     return (name, operation) if path.startswith(PREFIX) and name else ("", "")

@@ -1,6 +1,6 @@
-"""Pages for people: what is served at /, the API at /docs. Nothing is fetched from elsewhere.
+"""HTML pages: the index at / and the API documentation at /docs.
 
-They are HTML, and none of them is in the OpenAPI document.
+The pages load nothing from other servers. They are not in the OpenAPI document.
 """
 
 from functools import cache
@@ -38,7 +38,7 @@ async def show_docs() -> HTMLResponse:
 async def show_asset(asset: str) -> Response:
     if asset not in _ASSETS:
         raise NotFound("there is no such page here: see /docs")
-    # The package vendors Swagger UI, so that the page works without a network.
+    # The package contains Swagger UI, so the page works without a network.
     content = files("fastapi_offline").joinpath("static", asset).read_bytes()
     return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
 
@@ -56,5 +56,7 @@ def _swagger() -> HTMLResponse:
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="docs/favicon.png",
-        swagger_ui_parameters={"validatorUrl": None},  # else it asks a public validator
+        swagger_ui_parameters={
+            "validatorUrl": None
+        },  # the default sends the document to a public validator
     )

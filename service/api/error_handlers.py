@@ -1,4 +1,4 @@
-"""FastAPI's exception handlers: every error of a route becomes the one error shape."""
+"""Exception handlers of FastAPI: every error of a route gets the same JSON shape."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from hsoftmax.service.errors import InvalidQuery, ServiceError
-from hsoftmax.service.http.responses import UNEXPECTED, error_response, of_status
+from hsoftmax.service.http.responses import UNEXPECTED, error_of_status, error_response
 from hsoftmax.service.suggestions import closest_path
 
 from .methods import allow_header
 
 
 def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Add a handler for each kind of error; the request log records unforeseen ones.
+    """Add a handler for each type of error; the request log records unexpected ones.
 
-    `routes` are all routes of the service, for the `Allow` of a 405 and the suggestion of a 404.
+    `routes` are all routes of the service, for `Allow` in a 405 and the suggestion in a 404.
     """
     templates = _route_templates(routes)
 
@@ -32,23 +32,23 @@ def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
             headers = {"allow": allow_header(routes, request.scope)}
         missing = error.status_code == 404
         suggestion = closest_path(request.scope["path"], templates) if missing else None
-        refusal = of_status(error.status_code, headers.get("allow"), suggestion)
-        return error_response(refusal, request.scope, headers)
+        converted = error_of_status(error.status_code, headers.get("allow"), suggestion)
+        return error_response(converted, request.scope, headers)
 
     @api.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
+    async def unexpected(request: Request, error: Exception) -> Response:
         return error_response(UNEXPECTED, request.scope)
 
     @api.exception_handler(RequestValidationError)
     async def parameter_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        wanted = first["msg"].removeprefix("Input should be ").partition(",")[0]
-        sentence = f"{first['loc'][-1]}: expected {wanted}, got {str(first['input'])[:60]!r}"
-        return error_response(InvalidQuery(sentence), request.scope)
+        expected = first["msg"].removeprefix("Input should be ").partition(",")[0]
+        message = f"{first['loc'][-1]}: expected {expected}, got {str(first['input'])[:60]!r}"
+        return error_response(InvalidQuery(message), request.scope)
 
 
 def _route_templates(routes: Sequence[BaseRoute]) -> list[str]:
-    """The paths of the routes in order; an alias counts as the path of its endpoint."""
+    """Return the sorted paths of the routes; an alias counts as the path of its endpoint."""
     templates = set()
     for route in routes:
         endpoint = getattr(route, "endpoint", None)

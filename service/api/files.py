@@ -1,4 +1,4 @@
-"""/v1/files: what jobs read, and what they have made; by their ids, never by a path."""
+"""Routes of /v1/files: the input and output files of jobs, addressed by id."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,8 @@ from hsoftmax.service.jobs.schemas import FileDeleted, FileList, FileObject
 from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive_file
 
 from .dependencies import Context
-from .disconnect_route import LeavingRoute
-from .file_response import FileContent
+from .disconnect_route import DisconnectRoute
+from .file_response import RangeFileResponse
 
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -52,7 +52,7 @@ _TYPES = {
 _ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 
-file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=LeavingRoute)
+file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=DisconnectRoute)
 
 
 @file_routes.post(
@@ -62,9 +62,9 @@ file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=LeavingRo
     responses={400: {}, 408: {}, 413: {}, 415: {}, 422: {}, 503: {}, 507: {}},
 )
 async def upload(context: Context, request: Request) -> FileObject:
-    _expect_plain(request)
-    await _expect_room(context, _told_bytes(request))
-    file = await _received(context, request)
+    _expect_uncompressed(request)
+    await _expect_room(context, _content_length(request))
+    file = await _receive(context, request)
     try:
         await context.jobs.run_with_database(add_upload, file, context.settings.max_files_bytes)
     except BaseException:
@@ -73,12 +73,12 @@ async def upload(context: Context, request: Request) -> FileObject:
     return file.to_object(context.settings.job_retention)
 
 
-@file_routes.get("", summary="The files that are here", responses={422: {}, 503: {}})
+@file_routes.get("", summary="List files", responses={422: {}, 503: {}})
 async def files(
     context: Context,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    after: Annotated[str | None, Query(description="the id of the last one known")] = None,
+    after: Annotated[str | None, Query(description="list the files after this id")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:
     found, more = await context.jobs.run_with_database(
@@ -87,7 +87,7 @@ async def files(
     return FileList.of([file.to_object(context.settings.job_retention) for file in found], more)
 
 
-@file_routes.get("/{id}", summary="One file", responses=_ERRORS)
+@file_routes.get("/{id}", summary="Describe a file", responses=_ERRORS)
 async def file(context: Context, id: str) -> FileObject:
     found = await context.jobs.run_with_database(find_file, id)
     return found.to_object(context.settings.job_retention)
@@ -95,7 +95,7 @@ async def file(context: Context, id: str) -> FileObject:
 
 @file_routes.get(
     "/{id}/content",
-    summary="A file's bytes",
+    summary="Download the content of a file",
     response_class=Response,
     responses={
         200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
@@ -106,24 +106,24 @@ async def file(context: Context, id: str) -> FileObject:
 async def content(context: Context, id: str) -> Response:
     found = await context.jobs.run_with_database(find_file, id)
     path = path_of(context.jobs.state_dir, found)
-    return FileContent(path, media_type=_TYPES[path.suffix], filename=found.filename)
+    return RangeFileResponse(path, media_type=_TYPES[path.suffix], filename=found.filename)
 
 
-@file_routes.delete("/{id}", summary="Remove a file", responses={**_ERRORS, 409: {}})
+@file_routes.delete("/{id}", summary="Delete a file", responses={**_ERRORS, 409: {}})
 async def delete(context: Context, id: str) -> FileDeleted:
     await context.jobs.run_with_database(delete_file, context.jobs.state_dir, id)
     return FileDeleted(id=id)
 
 
-async def _expect_room(context: AppContext, told: int | None) -> None:
-    """Raise StorageFull or TooLarge for a body that says of itself that it is too large."""
+async def _expect_room(context: AppContext, num_bytes: int | None) -> None:
+    """Raise StorageFull or TooLarge if the content-length of the body is too large."""
     settings = context.settings
-    await context.jobs.run_with_database(expect_room, told or 0, settings.max_files_bytes)
-    if told is not None and told > settings.max_file_bytes + MAX_FORM_OVERHEAD_BYTES:
-        raise TooLarge(f"file: expected at most {settings.max_file_bytes} bytes, got {told}")
+    await context.jobs.run_with_database(expect_room, num_bytes or 0, settings.max_files_bytes)
+    if num_bytes is not None and num_bytes > settings.max_file_bytes + MAX_FORM_OVERHEAD_BYTES:
+        raise TooLarge(f"file: expected at most {settings.max_file_bytes} bytes, got {num_bytes}")
 
 
-async def _received(context: AppContext, request: Request) -> StoredFile:
+async def _receive(context: AppContext, request: Request) -> StoredFile:
     return await receive_file(
         request.stream(),
         request.headers.get("content-type", ""),
@@ -133,7 +133,7 @@ async def _received(context: AppContext, request: Request) -> StoredFile:
     )
 
 
-def _expect_plain(request: Request) -> None:
+def _expect_uncompressed(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UnsupportedMediaType(
@@ -141,10 +141,10 @@ def _expect_plain(request: Request) -> None:
         )
 
 
-def _told_bytes(request: Request) -> int | None:
-    told = request.headers.get("content-length")
-    if told is None:
+def _content_length(request: Request) -> int | None:
+    length = request.headers.get("content-length")
+    if length is None:
         return None
-    if not told.isascii() or not told.isdigit():
+    if not length.isascii() or not length.isdigit():
         raise InvalidQuery("content-length: expected a number")
-    return int(told)
+    return int(length)

@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics: what machines ask, and what never waits for a graph."""
+"""Routes for liveness, readiness and metrics. They never wait for a graph."""
 
 from typing import Literal
 
@@ -12,29 +12,31 @@ from .dependencies import Context
 
 
 class Live(BaseModel):
-    """The process answers, and so do its compute threads."""
+    """The process and its compute threads work."""
 
     status: Literal["live"] = "live"
 
 
 class Ready(BaseModel):
-    """At least one bundle can be asked."""
+    """At least one bundle is served."""
 
     status: Literal["ready"] = "ready"
     models: list[str]
-    refused: dict[str, str] = Field(description="<name>/<version> of what is not served, and why")
+    refused: dict[str, str] = Field(
+        description="reasons by <name>/<version> of versions that are not served"
+    )
 
 
 health_routes = APIRouter(tags=["health"])
 
 
-@health_routes.get("/healthz/live", summary="Whether the process is alive")
+@health_routes.get("/healthz/live", summary="Liveness check")
 async def live(context: Context) -> Live:
     context.health.expect_alive(context.engine)
     return Live()
 
 
-@health_routes.get("/healthz/ready", summary="Whether to send requests here; 503 says why not")
+@health_routes.get("/healthz/ready", summary="Readiness check; status 503 gives the reason")
 async def ready(context: Context) -> Ready:
     context.health.expect_ready(context.repository)
     return Ready(models=context.repository.names(), refused=dict(context.repository.refused))

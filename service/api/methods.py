@@ -1,7 +1,6 @@
-"""HEAD and OPTIONS for every path with GET, as load balancers and uptime monitors send them.
+"""Answers HEAD and OPTIONS on every path with GET, as load balancers and monitors send them.
 
-Where there is a GET, HEAD is answered like it, without the body (RFC 9110, 9.3.2), and OPTIONS is
-answered with 204 and `Allow`.
+HEAD gets the response of GET without its body (RFC 9110, 9.3.2), OPTIONS gets 204 and `Allow`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ class Methods:
                 await self._app(scope, receive, send)
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as GET; the scope is the request's own, so that log and metrics see the route."""
+        """Answer like GET. It changes the scope itself, so that log and metrics see the route."""
 
         async def send_without_body(message: Message) -> None:
             if message["type"] == "http.response.body":
@@ -49,12 +48,12 @@ async def _send_allowed(send: Send, allowed: str) -> None:
 
 
 def allow_header(routes: Sequence[BaseRoute], scope: Scope) -> str:
-    """The value of `Allow` for the path of a request; empty if no route has it."""
+    """Return the value of `Allow` for the path of a request; empty if no route has the path."""
     return ", ".join(allowed_methods(routes, scope))
 
 
 def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
-    """Every method that the path of a request takes, in alphabetical order."""
+    """Return every method that the path of a request supports, in alphabetical order."""
     methods: set[str] = set()
     for route in routes:
         if route.matches({**scope, "type": "http"})[0] is not Match.NONE:

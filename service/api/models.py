@@ -1,11 +1,11 @@
-"""GET /v1/models and /v1/models/{name}: what is served."""
+"""Routes GET /v1/models and /v1/models/{name}, which describe the served bundles."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from hsoftmax.service.http.request_context import current
+from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 
@@ -13,25 +13,25 @@ from .dependencies import Context
 
 
 class ModelDescription(BaseModel):
-    """One version of a bundle."""
+    """Description of one version of a bundle."""
 
     name: str
     version: str = Field(description="the version described")
-    versions: list[str] = Field(description="all that are served; the last is the default")
-    digest: str = Field(description="SHA-256 that names the whole bundle")
+    versions: list[str] = Field(description="all served versions; the last is the default")
+    digest: str = Field(description="SHA-256 that identifies the bundle")
     family: str
     hidden_size: int | None
     num_targets: int | None
     num_clusters: int | None
     precision: str
-    padding: str | None = Field(description="what slots beyond num_targets do")
+    padding: str | None = Field(description="treatment of slots beyond num_targets")
     refused: dict[str, str] = Field(
-        description="versions in the repository that are not served as they are, and why"
+        description="reasons by version of versions that are not served as they are now"
     )
-    labels: bool = Field(description="whether targets have labels")
-    tasks: list[str] = Field(description="the graphs it has")
-    device: str = Field(description="where they run: cpu or cuda")
-    providers: list[str] = Field(description="ONNX Runtime's execution providers, as it got them")
+    labels: bool = Field(description="true if targets have labels")
+    tasks: list[str] = Field(description="tasks that the bundle has graphs for")
+    device: str = Field(description="device of the graphs: cpu or cuda")
+    providers: list[str] = Field(description="execution providers of ONNX Runtime")
 
 
 class BundleList(BaseModel):
@@ -43,32 +43,32 @@ class BundleList(BaseModel):
 bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
 
-@bundle_routes.get("", summary="Every bundle that is served")
+@bundle_routes.get("", summary="List served bundles")
 async def list_bundles(context: Context) -> BundleList:
-    served = (context.repository.find(name) for name in context.repository.names())
-    return BundleList(models=[describe(one, context.repository) for one in served])
+    bundles = (context.repository.find(name) for name in context.repository.names())
+    return BundleList(models=[describe(one, context.repository) for one in bundles])
 
 
-@bundle_routes.get("/{name}", summary="One bundle")
+@bundle_routes.get("/{name}", summary="Describe a bundle")
 async def describe_bundle(
     context: Context,
     request: Request,
     name: str,
     version: Annotated[str | None, Query(description="the highest by default")] = None,
 ) -> ModelDescription:
-    served = context.repository.find(name, version)
-    current(request.scope).serve(served)
-    return describe(served, context.repository)
+    bundle = context.repository.find(name, version)
+    request_context_of(request.scope).set_model(bundle)
+    return describe(bundle, context.repository)
 
 
-def describe(served: LoadedBundle, repository: Repository) -> ModelDescription:
-    """One version, as it is now."""
-    manifest = served.manifest
+def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
+    """Describe the current state of one version."""
+    manifest = bundle.manifest
     return ModelDescription(
-        name=served.name,
-        version=served.version,
-        versions=repository.versions(served.name),
-        refused=_refused(served.name, repository),
+        name=bundle.name,
+        version=bundle.version,
+        versions=repository.versions(bundle.name),
+        refused=_refused(bundle.name, repository),
         digest=manifest.digest,
         family=manifest.family,
         hidden_size=manifest.hidden_size,
@@ -76,14 +76,14 @@ def describe(served: LoadedBundle, repository: Repository) -> ModelDescription:
         num_clusters=manifest.num_clusters,
         precision=manifest.precision,
         padding=manifest.padding,
-        labels=served.labels is not None,
-        tasks=sorted(served.sessions),
-        device=served.device.name,
-        providers=served.providers,
+        labels=bundle.labels is not None,
+        tasks=sorted(bundle.sessions),
+        device=bundle.device.name,
+        providers=bundle.providers,
     )
 
 
 def _refused(name: str, repository: Repository) -> dict[str, str]:
-    """Reasons by version."""
-    parted = ((key.rpartition("/"), why) for key, why in repository.refused.items())
-    return {version: why for (model, _, version), why in parted if model == name}
+    """Return the reasons of the bundle's refused versions, by version."""
+    parted = ((key.rpartition("/"), reason) for key, reason in repository.refused.items())
+    return {version: reason for (model, _, version), reason in parted if model == name}

@@ -1,4 +1,7 @@
-"""POST /v1/models/{name}/<operation> as raw ASGI, each in the OpenAPI document all the same."""
+"""ASGI endpoints of POST /v1/models/{name}/<operation>.
+
+`Dispatcher` calls them directly; `openapi` adds them to the OpenAPI document.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import perf_counter
@@ -16,11 +19,11 @@ from hsoftmax.service.context import AppContext
 from hsoftmax.service.engine import GraphCall, GraphResult
 from hsoftmax.service.errors import ServiceError, UnsupportedMediaType
 from hsoftmax.service.http.body import read_body
-from hsoftmax.service.http.content_types import Format, formats
+from hsoftmax.service.http.content_types import Format, negotiate_types
 from hsoftmax.service.http.disconnect import cancel_on_disconnect
-from hsoftmax.service.http.request_context import RequestContext, current
+from hsoftmax.service.http.request_context import RequestContext, request_context_of
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
-from hsoftmax.service.http.responses import send_answer, send_error
+from hsoftmax.service.http.responses import send_error, send_response
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
@@ -28,14 +31,14 @@ from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query
 
-_INLINE_VALUES = 20_000  # numbers that are written in less than a millisecond
-_WRITTEN_BYTES = 20  # a value's float32, float64 and JSON
-_NOTHING = GraphResult([])
-_WHOLE_VALUES = 2**18  # numbers that are computed, written and sent in one go: a megabyte
+_MAX_INLINE_VALUES = 20_000  # values that are encoded in less than a millisecond
+_BYTES_PER_VALUE = 20  # of one value as float32, float64 and JSON
+_EMPTY_RESULT = GraphResult([])
+_MAX_UNSLICED_VALUES = 2**18  # larger responses are sent in slices; a megabyte of float32
 
 
 def operation_endpoints(context: AppContext) -> dict[str, "Endpoint"]:
-    """The endpoint of each operation, by its name and by its aliases."""
+    """Build the endpoint of each operation, by the name and the aliases of the operation."""
     endpoints: dict[str, Endpoint] = {}
     for operation in OPERATIONS:
         endpoint = Endpoint(operation, context)
@@ -44,28 +47,30 @@ def operation_endpoints(context: AppContext) -> dict[str, "Endpoint"]:
 
 
 def operation_path(name: str) -> str:
-    """The route of the operation, or of its alias."""
+    """Return the route of an operation or of an alias."""
     return f"/v1/models/{{name}}/{name}"
 
 
 class Endpoint:
-    """One operation as an ASGI app: body -> query -> plan -> outputs -> response."""
+    """ASGI app of one operation: body -> query -> plan -> outputs -> response."""
 
     def __init__(self, operation: Operation, context: AppContext) -> None:
         self._operation = operation
-        self._core = context
+        self._context = context
         self._settings = context.settings
-        self.path = operation_path(operation.name)  # the one label of metrics and logs
+        self.path = operation_path(operation.name)  # label of the endpoint in metrics and logs
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(operation.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_context = current(scope)
+        request_context = request_context_of(scope)
         try:
             prepared = await self._read(scope, receive, request_context)
-            if _is_long(prepared.plan):
+            if _is_sliced(prepared.plan):
                 return await self._stream(prepared, request_context, receive, send)
-            await send_answer(
-                send, prepared.response_type, await self._answer(prepared, request_context, receive)
+            await send_response(
+                send,
+                prepared.response_type,
+                await self._respond(prepared, request_context, receive),
             )
         except ServiceError as error:
             await send_error(send, error, scope)
@@ -75,83 +80,83 @@ class Endpoint:
     async def _read(
         self, scope: Scope, receive: Receive, request_context: RequestContext
     ) -> PreparedRequest:
-        """What is asked of a bundle, or of another version of it. Raises ServiceError."""
-        on_terms, form, response_type = _manner(
-            request_context.asked
-        )  # wrong ones are told before the body
-        body = await read_body(request_context.asked, receive, self._settings)
-        bundle = self._core.repository.find(scope["path_params"]["name"])
-        request_context.serve(bundle)
-        if form is Format.JSON:  # of others, only reading them tells the task
-            self._core.engine.admit(self._operation.guess_task(body))
+        """Read and validate a request, its headers before its body. Raises ServiceError."""
+        options, request_type, response_type = _parse_headers(request_context.headers)
+        body = await read_body(request_context.headers, receive, self._settings)
+        bundle = self._context.repository.find(scope["path_params"]["name"])
+        request_context.set_model(bundle)
+        if request_type is Format.JSON:  # other formats show the task only once decoded
+            self._context.engine.admit(self._operation.guess_task(body))
             check_body_shape(body, bundle, self._settings)
-        query = self._query(form, body, scope["query_string"])
+        query = self._build_query(request_type, body, scope["query_string"])
         if query.version is not None:
-            bundle = self._core.repository.find(bundle.name, str(query.version))
-            request_context.serve(bundle)
+            bundle = self._context.repository.find(bundle.name, str(query.version))
+            request_context.set_model(bundle)
         plan = self._operation.plan(query, bundle, self._settings)
         request_context.rows = plan.rows
         return PreparedRequest(
-            on_terms, response_type, plan, {"model": bundle.name, "version": bundle.version}
+            options, response_type, plan, {"model": bundle.name, "version": bundle.version}
         )
 
-    async def _answer(
+    async def _respond(
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive
     ) -> bytes:
-        outputs = [await self._run(run, prepared.options, receive) for run in prepared.plan.calls]
-        for run, got in zip(prepared.plan.calls, outputs, strict=True):
-            if run.feeds:
-                self._note(run, got, request_context)
-        if prepared.plan.values <= _INLINE_VALUES:
+        outputs = [await self._run(call, prepared.options, receive) for call in prepared.plan.calls]
+        for call, result in zip(prepared.plan.calls, outputs, strict=True):
+            if call.feeds:
+                self._record_call(call, result, request_context)
+        if prepared.plan.values <= _MAX_INLINE_VALUES:
             return _encode(prepared, outputs)
-        num_bytes = _WRITTEN_BYTES * prepared.plan.values
+        num_bytes = _BYTES_PER_VALUE * prepared.plan.values
         steps = _steps(prepared, outputs)
-        return b"".join(await self._core.engine.run_steps(steps, num_bytes=num_bytes))
+        return b"".join(await self._context.engine.run_steps(steps, num_bytes=num_bytes))
 
-    def _query(self, form: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
-        if form is Format.JSON:
+    def _build_query(self, request_type: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
+        if request_type is Format.JSON:
             return decode(self._decoder, body)
-        kind = self._operation.query
-        if "inputs" not in kind.__struct_fields__:
-            raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {form}")
-        matrix, targets = (read_npy(body), None) if form is Format.NPY else read_arrow(body)
-        return build_query(kind, matrix, targets, query_string)
+        query_type = self._operation.query
+        if "inputs" not in query_type.__struct_fields__:
+            raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
+        matrix, targets = (read_npy(body), None) if request_type is Format.NPY else read_arrow(body)
+        return build_query(query_type, matrix, targets, query_string)
 
     async def _slices(
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive
     ) -> AsyncIterator[Array]:
-        """The rows' log-probabilities, as many at a time as there may be in memory."""
+        """Yield the log-probabilities in slices of rows that fit the memory limit."""
         plan = prepared.plan
         assert plan.feeds is not None
         states, width = plan.feeds["hidden"], plan.values // plan.rows
         rows = max(1, self._settings.slice_bytes // (4 * width))
         for start in range(0, plan.rows, rows):
-            some = states[start : start + rows]
+            feed = states[start : start + rows]
             part = msgspec.structs.replace(
                 plan,
-                feeds={"hidden": some},
-                rows=len(some),
-                cost=int(plan.cost * (len(some) / plan.rows)),
-                values=len(some) * width,
+                feeds={"hidden": feed},
+                rows=len(feed),
+                cost=int(plan.cost * (len(feed) / plan.rows)),
+                values=len(feed) * width,
             )
             outputs = await self._run(part, prepared.options, receive)
-            self._note(part, outputs, request_context)
+            self._record_call(part, outputs, request_context)
             yield outputs.arrays[0]
 
-    async def _run(self, plan: Plan, asked: RequestOptions, receive: Receive) -> GraphResult:
+    async def _run(self, plan: Plan, options: RequestOptions, receive: Receive) -> GraphResult:
         if not plan.feeds:
-            return _NOTHING
-        call, engine = _call(plan, asked), self._core.engine
-        if engine.is_small(call):  # to watch for a client that leaves would cost more
+            return _EMPTY_RESULT
+        call, engine = _call(plan, options), self._context.engine
+        if engine.is_small(call):  # watching for a disconnect would cost more than the call
             return engine.run_inline(call)
         return await cancel_on_disconnect(receive, engine.submit(call))
 
-    def _note(self, run: Plan, outputs: GraphResult, request_context: RequestContext) -> None:
+    def _record_call(
+        self, plan: Plan, outputs: GraphResult, request_context: RequestContext
+    ) -> None:
         request_context.queued, request_context.computed = outputs.queued, outputs.computed
-        request_context.answered = perf_counter()
-        metrics, names = self._core.metrics, run.session.output_names
+        request_context.computed_at = perf_counter()
+        metrics, names = self._context.metrics, plan.session.output_names
         metrics.computed(
-            self.path, request_context.model, run.rows, outputs.queued, outputs.computed
+            self.path, request_context.model, plan.rows, outputs.queued, outputs.computed
         )
         if "blocks" in names:
             blocks = outputs.arrays[names.index("blocks")]
@@ -169,40 +174,41 @@ class Endpoint:
             prepared.response_type, prepared.bundle_fields, prepared.plan.matrix, prepared.plan.rows
         )
         slices = self._slices(prepared, request_context, receive)
-        run_in_idle, timeout = self._core.engine.run_in_idle, self._settings.body_timeout
+        run_in_idle, timeout = self._context.engine.run_in_idle, self._settings.body_timeout
         await stream(
             encoder, prepared.response_type, slices, send, run_in_idle=run_in_idle, timeout=timeout
         )
 
 
-def _manner(asked: Mapping[bytes, bytes]) -> tuple[RequestOptions, Format, Format]:
-    """How the body is to be read and answered, as the headers say. Raises ServiceError."""
-    on_terms, (form, response_type) = parse_request_options(asked), formats(asked)
+def _parse_headers(headers: Mapping[bytes, bytes]) -> tuple[RequestOptions, Format, Format]:
+    """Parse options, request type and response type from the headers. Raises ServiceError."""
+    options = parse_request_options(headers)
+    request_type, response_type = negotiate_types(headers)
     if response_type is Format.ARROW:
         expect_arrow()
-    return on_terms, form, response_type
+    return options, request_type, response_type
 
 
-def _is_long(plan: Plan) -> bool:
-    """Whether the answer is made in slices, and never whole in memory."""
-    return plan.matrix is not None and plan.values > _WHOLE_VALUES
+def _is_sliced(plan: Plan) -> bool:
+    """Return True if the response is computed and sent in slices."""
+    return plan.matrix is not None and plan.values > _MAX_UNSLICED_VALUES
 
 
-def _call(plan: Plan, asked: RequestOptions) -> GraphCall:
+def _call(plan: Plan, options: RequestOptions) -> GraphCall:
     return GraphCall(
         session=plan.session,
         feeds=plan.feeds or {},
         rows=plan.rows,
         cost=plan.cost,
         values=plan.values,
-        priority=asked.priority,
-        timeout=asked.timeout,
+        priority=options.priority,
+        timeout=options.timeout,
         isolated=plan.isolated,
     )
 
 
 def _steps(prepared: PreparedRequest, outputs: Sequence[GraphResult]) -> Iterator[bytes]:
-    """The whole answer, in pieces that are written in about a millisecond where that can be."""
+    """Yield the body of the response in steps, each of about a millisecond where possible."""
     plan = prepared.plan
     if plan.matrix is None:
         yield _encode(prepared, outputs)
@@ -215,6 +221,6 @@ def _steps(prepared: PreparedRequest, outputs: Sequence[GraphResult]) -> Iterato
 
 def _encode(prepared: PreparedRequest, outputs: Sequence[GraphResult]) -> bytes:
     fields: dict[str, object] = {}
-    for run, got in zip(prepared.plan.calls, outputs, strict=True):
-        fields.update(run.finish(got.arrays))
+    for call, result in zip(prepared.plan.calls, outputs, strict=True):
+        fields.update(call.finish(result.arrays))
     return encode(prepared.response_type, prepared.bundle_fields, fields)

@@ -1,4 +1,4 @@
-"""POST /v1/models/{name}/score as raw ASGI: many rows as a stream, their records as another."""
+"""ASGI endpoint of POST /v1/models/{name}/score: scores a stream of rows to a stream of records."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ from hsoftmax.service.codecs.arrow import expect_arrow, expect_readable
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.engine import GraphResult, Priority
 from hsoftmax.service.errors import InvalidQuery, Overloaded, ServiceError, SlowBody, Unreadable
-from hsoftmax.service.http.request_context import RequestContext, current
+from hsoftmax.service.http.request_context import RequestContext, request_context_of
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error
 from hsoftmax.service.inference.scoring_task import build_task, parse_task_name
@@ -43,42 +43,42 @@ from hsoftmax.service.streaming.spool import Spool
 
 SCORE_PATH = "/v1/models/{name}/score"
 
-_USUAL = RequestOptions(priority=Priority.BATCH)
-_CHUNK_ROWS = 512
-_CHUNK_VALUES = 2**15  # numbers in a chunk's records
-_VALUES_AHEAD = 2**21  # in all chunks that are on their way
-_MOST_AHEAD = 16  # chunks
-_FORMS: tuple[TargetShape, ...] = get_args(TargetShape)
-_RETRY_AFTER = 5  # seconds; nobody knows how long streams last
+_DEFAULT_OPTIONS = RequestOptions(priority=Priority.BATCH)
+_MAX_CHUNK_ROWS = 512
+_MAX_CHUNK_VALUES = 2**15  # numbers in the records of a chunk
+_MAX_PENDING_VALUES = 2**21  # numbers in the records of all pending chunks
+_MAX_PENDING_CHUNKS = 16
+_TARGET_SHAPES: tuple[TargetShape, ...] = get_args(TargetShape)
+_RETRY_AFTER_S = 5  # the duration of a stream is unknown
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request that can be answered."""
+class _ScoreRequest:
+    """A validated request, before its body is read."""
 
-    served: LoadedBundle
+    bundle: LoadedBundle
     task: Task
-    form: StreamMediaType
-    wanted: StreamMediaType
+    request_type: StreamMediaType
+    response_type: StreamMediaType
     options: RequestOptions
 
 
 class ScoreEndpoint:
-    """Rows -> records, until the body ends; as many at once as the settings say."""
+    """ASGI app that scores streams; the settings limit the number of concurrent streams."""
 
     path = SCORE_PATH
 
     def __init__(self, context: AppContext) -> None:
-        self._core = context
+        self._context = context
         self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_context = current(scope)
+        request_context = request_context_of(scope)
         try:
-            asked = self._asked(scope, request_context)
-            with self._one_more():
-                await self._stream(asked, request_context, receive, send)
-        except ServiceError as error:  # before anything of the answer
+            request = self._parse(scope, request_context)
+            with self._count_stream():
+                await self._stream(request, request_context, receive, send)
+        except ServiceError as error:  # raised before the response starts
             await send_error(send, error, scope)
         except ClientDisconnect:
             request_context.code = "client_left"
@@ -86,98 +86,101 @@ class ScoreEndpoint:
             request_context.code = "slow_reader"
 
     @contextmanager
-    def _one_more(self) -> Iterator[None]:
-        """Raises Overloaded."""
-        if self._streams >= self._core.settings.max_streams:
-            raise Overloaded("streams: as many as may be are running already", _RETRY_AFTER)
+    def _count_stream(self) -> Iterator[None]:
+        """Count a running stream. Raises Overloaded if there are too many."""
+        if self._streams >= self._context.settings.max_streams:
+            raise Overloaded("streams: as many as may be are running already", _RETRY_AFTER_S)
         self._streams += 1
         try:
             yield
         finally:
             self._streams -= 1
 
-    def _asked(self, scope: Scope, request_context: RequestContext) -> _Asked:
-        """Raises ServiceError for all that can be seen to be wrong before the body is read."""
-        headers = request_context.asked
-        on_terms = parse_request_options(headers, _USUAL)
-        form = request_type_of(headers.get(b"content-type", b""))
-        wanted = response_type_of(headers.get(b"accept", b""), form)
-        if form is StreamMediaType.ARROW:
+    def _parse(self, scope: Scope, request_context: RequestContext) -> _ScoreRequest:
+        """Parse and check all but the body. Raises ServiceError."""
+        headers = request_context.headers
+        options = parse_request_options(headers, _DEFAULT_OPTIONS)
+        request_type = request_type_of(headers.get(b"content-type", b""))
+        response_type = response_type_of(headers.get(b"accept", b""), request_type)
+        if request_type is StreamMediaType.ARROW:
             expect_readable()
-        if wanted is StreamMediaType.ARROW:
+        if response_type is StreamMediaType.ARROW:
             expect_arrow()
         name = scope["path_params"]["name"]
-        served = self._core.repository.find(name)  # an unknown name comes before a bad query
-        request_context.serve(served)
+        # An unknown name is reported before a bad query.
+        bundle = self._context.repository.find(name)
+        request_context.set_model(bundle)
         query = parse_query(scope["query_string"])
         task = build_task(parse_task_name(query.task), query)
         if query.version is not None:
-            served = self._core.repository.find(name, str(query.version))
-            request_context.serve(served)
-        expect_answerable(task, served)
-        return _Asked(served, task, form, wanted, on_terms)
+            bundle = self._context.repository.find(name, str(query.version))
+            request_context.set_model(bundle)
+        expect_answerable(task, bundle)
+        return _ScoreRequest(bundle, task, request_type, response_type, options)
 
     async def _stream(
-        self, asked: _Asked, request_context: RequestContext, receive: Receive, send: Send
+        self, request: _ScoreRequest, request_context: RequestContext, receive: Receive, send: Send
     ) -> None:
-        settings, pulse, totals = self._core.settings, Activity(), StreamTotals()
+        settings, activity, totals = self._context.settings, Activity(), StreamTotals()
         spool = Spool(settings.stream_spool_bytes)
-        patience = settings.stream_timeout
-        inflow = RequestReader(request_context.asked, receive, pulse, patience)
-        outflow = ResponseSender(send, spool, pulse, patience, asked.wanted.encode())
-        stream = self._stream_task(asked, request_context, pulse)
+        timeout = settings.stream_timeout
+        reader = RequestReader(request_context.headers, receive, activity, timeout)
+        sender = ResponseSender(send, spool, activity, timeout, request.response_type.encode())
+        stream = self._stream_spec(request, request_context, activity)
         try:
-            await _beside(
-                _answer(inflow, stream, outflow, request_context, totals),
-                inflow.read(),
-                outflow.send(),
+            await _run_beside(
+                _score(reader, stream, sender, request_context, totals),
+                reader.read(),
+                sender.send(),
             )
         finally:
             spool.close()
-            self._note(totals, request_context)
+            self._record_stream(totals, request_context)
 
-    def _stream_task(
-        self, asked: _Asked, request_context: RequestContext, pulse: Activity
+    def _stream_spec(
+        self, request: _ScoreRequest, request_context: RequestContext, activity: Activity
     ) -> StreamSpec:
-        served, task = asked.served, asked.task
-        intake = _intake(asked)
+        bundle, task = request.bundle, request.task
+        stream_reader = _build_stream_reader(request)
 
-        def note(outputs: GraphResult, run: GraphRequest) -> None:
-            self._note_run(outputs, run, served, request_context)
+        def record_call(outputs: GraphResult, run: GraphRequest) -> None:
+            self._record_call(outputs, run, bundle, request_context)
 
         return StreamSpec(
             task=task,
-            bundle_info=served.bundle_info,
-            reader=intake,
-            writer=_outlet(asked, intake),
-            run_graph=build_graph_runner(self._core.engine, served, asked.options, pulse, note),
-            run_in_idle=self._core.engine.run_in_idle,
-            rows=lambda form: _rows(task, form, served),
-            max_pending=_ahead(task, served),
-            max_targets=self._core.settings.max_targets,
+            bundle_info=bundle.bundle_info,
+            reader=stream_reader,
+            writer=_build_stream_writer(request, stream_reader),
+            run_graph=build_graph_runner(
+                self._context.engine, bundle, request.options, activity, record_call
+            ),
+            run_in_idle=self._context.engine.run_in_idle,
+            rows=lambda target_shape: _chunk_rows(task, target_shape, bundle),
+            max_pending=_max_pending(task, bundle),
+            max_targets=self._context.settings.max_targets,
         )
 
-    def _note_run(
+    def _record_call(
         self,
         outputs: GraphResult,
         run: GraphRequest,
-        served: LoadedBundle,
+        bundle: LoadedBundle,
         request_context: RequestContext,
     ) -> None:
         if not request_context.status:
             request_context.queued, request_context.computed = outputs.queued, outputs.computed
-        rows, metrics = len(run.hidden), self._core.metrics
-        metrics.computed(self.path, served.name, rows, outputs.queued, outputs.computed)
-        names = served.session(run.graph).output_names
+        rows, metrics = len(run.hidden), self._context.metrics
+        metrics.computed(self.path, bundle.name, rows, outputs.queued, outputs.computed)
+        names = bundle.session(run.graph).output_names
         if "blocks" in names:
             opened = outputs.arrays[names.index("blocks")]
-            metrics.blocks_opened(served.name, int(opened.sum()))
+            metrics.blocks_opened(bundle.name, int(opened.sum()))
 
-    def _note(self, totals: StreamTotals, request_context: RequestContext) -> None:
+    def _record_stream(self, totals: StreamTotals, request_context: RequestContext) -> None:
         request_context.rows = totals.rows
         scored, failed = totals.rows - totals.failed, totals.failed
-        self._core.metrics.streamed(request_context.model, scored, failed)
-        self._core.log.info(
+        self._context.metrics.streamed(request_context.model, scored, failed)
+        self._context.log.info(
             "stream",
             request_id=request_context.request_id,
             model=request_context.model,
@@ -187,38 +190,41 @@ class ScoreEndpoint:
         )
 
 
-async def _answer(
-    inflow: RequestReader,
+async def _score(
+    reader: RequestReader,
     stream: StreamSpec,
-    outflow: ResponseSender,
+    sender: ResponseSender,
     request_context: RequestContext,
     totals: StreamTotals,
 ) -> None:
-    """All records and the summary; or, once some are out, why there are no more and no end."""
+    """Score all rows and send the records and the summary.
+
+    After an error in the middle, the last record is the error, and the response has no proper end.
+    """
     try:
-        await score_stream(inflow.pieces(), stream, outflow.put, totals)
+        await score_stream(reader.pieces(), stream, sender.put, totals)
     except (ServiceError, ScoringError) as raised:
-        error = _error(raised)
-        if not outflow.started:
+        error = _to_service_error(raised)
+        if not sender.started:
             raise error from None
         request_context.code = error.code
-        said = {"error": str(error), "code": error.code, "request_id": request_context.request_id}
-        await outflow.put(stream.writer.failure(said))
-        await outflow.flush()
+        fields = {"error": str(error), "code": error.code, "request_id": request_context.request_id}
+        await sender.put(stream.writer.failure(fields))
+        await sender.flush()
         if not isinstance(error, SlowBody):
-            await inflow.drain()
+            await reader.drain()
     else:
-        await outflow.finish()
+        await sender.finish()
 
 
-def _error(error: ServiceError | ScoringError) -> ServiceError:
-    """What a request is told of a stream that cannot go on."""
+def _to_service_error(error: ServiceError | ScoringError) -> ServiceError:
+    """Convert the error that ended a stream to the error for the client."""
     if isinstance(error, ServiceError):
         return error
     return (InvalidQuery if isinstance(error, CallError) else Unreadable)(str(error))
 
 
-async def _beside(main: Any, *others: Any) -> None:  # noqa: ANN401  coroutines
+async def _run_beside(main: Any, *others: Any) -> None:  # noqa: ANN401  coroutines
     """Run the first coroutine to its end, or until one of the others fails."""
     tasks = [asyncio.create_task(one) for one in (main, *others)]
     try:
@@ -231,30 +237,34 @@ async def _beside(main: Any, *others: Any) -> None:  # noqa: ANN401  coroutines
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _rows(task: Task, form: TargetShape, served: LoadedBundle) -> int:
-    """Of a chunk, so that its records are written in a millisecond or so."""
-    values = values_per_row(task, form, served.bundle_info)
-    return max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // values))
+def _chunk_rows(task: Task, target_shape: TargetShape, bundle: LoadedBundle) -> int:
+    """Return the rows of a chunk, so that encoding its records takes about a millisecond."""
+    values = values_per_row(task, target_shape, bundle.bundle_info)
+    return max(1, min(_MAX_CHUNK_ROWS, _MAX_CHUNK_VALUES // values))
 
 
-def _ahead(task: Task, served: LoadedBundle) -> int:
-    """How many chunks, so that their answers are bounded; one row's may be as large as it is."""
-    most = max(values_per_row(task, form, served.bundle_info) for form in _FORMS)
-    return max(1, min(_MOST_AHEAD, _VALUES_AHEAD // max(_CHUNK_VALUES, most)))
+def _max_pending(task: Task, bundle: LoadedBundle) -> int:
+    """Return the number of pending chunks, which bounds the memory of their records.
+
+    A single row may exceed the bound.
+    """
+    row_values = max(values_per_row(task, shape, bundle.bundle_info) for shape in _TARGET_SHAPES)
+    chunk_values = max(_MAX_CHUNK_VALUES, row_values)
+    return max(1, min(_MAX_PENDING_CHUNKS, _MAX_PENDING_VALUES // chunk_values))
 
 
-def _intake(asked: _Asked) -> StreamReader:
-    if asked.form is StreamMediaType.LINES:
+def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
+    if request.request_type is StreamMediaType.LINES:
         return LineStreamReader()
     from hsoftmax.scoring.stream.arrow import ArrowStreamReader  # pyarrow is large, and an extra
 
-    return ArrowStreamReader(asked.served.bundle_info)
+    return ArrowStreamReader(request.bundle.bundle_info)
 
 
-def _outlet(asked: _Asked, intake: StreamReader) -> StreamWriter:
-    if asked.wanted is StreamMediaType.LINES:
-        return LineStreamWriter(asked.task, asked.served.bundle_info)
+def _build_stream_writer(request: _ScoreRequest, stream_reader: StreamReader) -> StreamWriter:
+    if request.response_type is StreamMediaType.LINES:
+        return LineStreamWriter(request.task, request.bundle.bundle_info)
     from hsoftmax.scoring.stream.arrow import ArrowStreamWriter
 
-    told: Mapping[str, str] = {"model": asked.served.name, "version": asked.served.version}
-    return ArrowStreamWriter(asked.task, asked.served.bundle_info, intake, told)
+    names: Mapping[str, str] = {"model": request.bundle.name, "version": request.bundle.version}
+    return ArrowStreamWriter(request.task, request.bundle.bundle_info, stream_reader, names)

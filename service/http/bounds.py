@@ -1,6 +1,6 @@
-"""Bounds on the head of a request: how many bytes and headers, and which kinds are refused.
+"""Checks the head of a request: its size, its number of headers, and unsupported features.
 
-`protocol` calls it while uvicorn's parser reads, before an application knows of the request.
+`protocol` calls it while uvicorn's parser reads, before the application gets the request.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ MAX_HEADERS = 100
 
 
 def not_http() -> NotHttp:
-    """The error for bytes that no HTTP parser can read."""
+    """Return the error for bytes that are not HTTP."""
     return NotHttp("request: expected HTTP/1.1, got something else")
 
 
 def check_unfinished_head(url: bytes, headers: Sequence[Header], num_bytes: int) -> None:
-    """Check a head, or trailers, whose end has not come yet.
+    """Check a head, or trailers, of which only a part has arrived.
 
     Raises:
-        UrlTooLong, HeadTooLarge: it is too long already.
+        UrlTooLong, HeadTooLarge: the part is too long already.
     """
     if num_bytes >= MAX_HEAD_BYTES:
         raise _too_long(url)
@@ -32,11 +32,11 @@ def check_unfinished_head(url: bytes, headers: Sequence[Header], num_bytes: int)
 
 
 def check_head(method: bytes, url: bytes, headers: Sequence[Header]) -> None:
-    """Check a head that is complete.
+    """Check a complete head.
 
     Raises:
-        UrlTooLong, HeadTooLarge: it is too long.
-        NotSupported: CONNECT, or a transfer coding other than chunked.
+        UrlTooLong, HeadTooLarge: the head is too long.
+        NotSupported: the method is CONNECT, or the transfer coding is not chunked.
     """
     if len(url) > MAX_URL_BYTES:
         raise _too_long(url)

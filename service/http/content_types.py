@@ -1,4 +1,4 @@
-"""Which format a body is in, and which one its answer is wanted in."""
+"""Negotiates the formats of request and response bodies by content-type and accept headers."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -11,72 +11,73 @@ T = TypeVar("T")
 
 
 class Format(StrEnum):
-    """A format of matrices; JSON is the one of everything."""
+    """Media type of a request or response body. Only matrices can have other types than JSON."""
 
     JSON = "application/json"
     NPY = "application/x-npy"
     ARROW = "application/vnd.apache.arrow.stream"
 
 
-# What clients say when nobody told them what they send.
-UNSAID = frozenset(
+# HTTP clients send one of these content types unless their caller sets one.
+UNSPECIFIED_TYPES = frozenset(
     {"", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded"}
 )
 _ANYTHING = {"*/*": Format.JSON, "application/*": Format.JSON}
 _KNOWN = {**_ANYTHING, **{one.value: one for one in Format}}
 
 
-def formats(headers: Mapping[bytes, bytes]) -> tuple[Format, Format]:
-    """Of the body and of its answer, as `format_of_body` and `format_of_answer` say."""
-    return _formats(headers.get(b"content-type", b""), headers.get(b"accept", b""))
+def negotiate_types(headers: Mapping[bytes, bytes]) -> tuple[Format, Format]:
+    """Return request type and response type, as `request_type_of` and `response_type_of` do."""
+    return _negotiate_types(headers.get(b"content-type", b""), headers.get(b"accept", b""))
 
 
 @lru_cache(maxsize=64)
-def _formats(content_type: bytes, accept: bytes) -> tuple[Format, Format]:
-    return format_of_body(content_type), format_of_answer(accept)
+def _negotiate_types(content_type: bytes, accept: bytes) -> tuple[Format, Format]:
+    return request_type_of(content_type), response_type_of(accept)
 
 
-def format_of_body(content_type: bytes) -> Format:
-    """By its content type, JSON if that says nothing. Raises UnsupportedMediaType."""
-    kind = kind_of(content_type)
-    if kind in UNSAID or kind.endswith("json"):
+def request_type_of(content_type: bytes) -> Format:
+    """Return the type of the request body, JSON by default. Raises UnsupportedMediaType."""
+    media_type = media_type_of(content_type)
+    if media_type in UNSPECIFIED_TYPES or media_type.endswith("json"):
         return Format.JSON
-    if kind in (Format.NPY, Format.ARROW):
-        return Format(kind)
-    raise UnsupportedMediaType(f"content-type: expected {', '.join(Format)}, got {kind[:60]!r}")
+    if media_type in (Format.NPY, Format.ARROW):
+        return Format(media_type)
+    expected = ", ".join(Format)
+    raise UnsupportedMediaType(f"content-type: expected {expected}, got {media_type[:60]!r}")
 
 
-def format_of_answer(accept: bytes) -> Format:
-    """The one that is liked best, JSON if none is. Raises NotAcceptable if all are foreign."""
+def response_type_of(accept: bytes) -> Format:
+    """Return the response type that the client prefers, JSON by default. Raises NotAcceptable."""
     if not accept:
         return Format.JSON
-    return liked_best(accept, _KNOWN, Format)
+    return preferred(accept, _KNOWN, Format)
 
 
-def kind_of(content_type: bytes) -> str:
-    """A media type without its parameters."""
+def media_type_of(content_type: bytes) -> str:
+    """Return the media type without its parameters."""
     return content_type.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def liked_best(accept: bytes, known: Mapping[str, T], expected: Iterable[str]) -> T:
-    """What is known by the media type that the client likes best.
+def preferred(accept: bytes, known: Mapping[str, T], expected: Iterable[str]) -> T:
+    """Return the value of `known` whose media type the client prefers.
 
     Raises:
-        NotAcceptable: it accepts none of them; it is told what was `expected`.
+        NotAcceptable: the client accepts none of them; the message names the `expected` types.
     """
-    likings = (_liking(part) for part in accept.decode("latin-1").lower().split(","))
-    found = [(quality, known[kind]) for kind, quality in likings if kind in known and quality]
-    if not found:
+    offers = (_parse_offer(part) for part in accept.decode("latin-1").lower().split(","))
+    accepted = [(quality, known[name]) for name, quality in offers if name in known and quality]
+    if not accepted:
         raise NotAcceptable(f"accept: expected one of {', '.join(expected)}, got others")
-    return max(found, key=lambda one: one[0])[1]
+    return max(accepted, key=lambda one: one[0])[1]
 
 
-def _liking(part: str) -> tuple[str, float]:
-    kind, *parameters = (word.strip() for word in part.split(";"))
+def _parse_offer(part: str) -> tuple[str, float]:
+    media_type, *parameters = (word.strip() for word in part.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
             try:
-                return kind, float(parameter[2:])
+                return media_type, float(parameter[2:])
             except ValueError:
-                return kind, 0.0
-    return kind, 1.0
+                return media_type, 0.0
+    return media_type, 1.0

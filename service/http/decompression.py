@@ -1,4 +1,4 @@
-"""Compressed bodies, expanded within a bound: a small body can say that it is a huge one."""
+"""Decompresses request bodies within limits, as a small body can expand to a huge one."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,140 +8,149 @@ import zstandard
 
 from hsoftmax.service.errors import TooLarge, Unreadable, UnsupportedMediaType
 
-GZIP = 16 + zlib.MAX_WBITS  # which tells zlib that it is one
-_LARGEST_WINDOW = 2**23  # what RFC 9659 lets senders count on
-_PIECE = 2**18
-_SLICE = 512  # bytes: as much as 16 MiB of zstd, half a MiB of gzip
-_SMALLEST = 1024  # bytes of a member, on the average, but for
-_FREE_MEMBERS = 1000  # of them
+GZIP_WBITS = 16 + zlib.MAX_WBITS  # selects the gzip format in zlib
+_MAX_WINDOW_BYTES = 2**23  # RFC 9659 lets senders use windows up to this size
+_PIECE_BYTES = 2**18
+_SLICE_BYTES = 512  # expands to at most 16 MiB with zstd, half a MiB with gzip
+_MIN_MEMBER_BYTES = 1024  # mean size of the members after the first ones
+_UNCHECKED_MEMBERS = 1000
 
 
 class Decompressor(Protocol):
-    """One body on its way.
+    """Decompresses one body as it arrives.
 
     Attributes:
-        whole: whether what came may be all of it
+        is_complete: True if the body may end after the bytes so far
     """
 
-    whole: bool
+    is_complete: bool
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes expand to, in pieces of some hundred kilobytes or what 512 bytes give.
+        """Yield the decompressed bytes, in pieces of some hundred kilobytes.
+
+        One slice of 512 compressed bytes may give a larger piece.
 
         Raises:
-            Unreadable: not compressed in that way, or in too many parts.
+            Unreadable: the bytes do not have the encoding, or have too many members.
         """
 
 
-def expand(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before it was compressed.
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Decompress a whole body.
 
     Raises:
-        UnsupportedMediaType: an encoding that is not known.
-        Unreadable: not compressed in that way, or not to its end.
-        TooLarge: more than `limit` bytes; no more are held than that and a piece.
+        UnsupportedMediaType: the encoding is unknown.
+        Unreadable: the body does not have the encoding, or is cut short.
+        TooLarge: the result exceeds `limit` bytes. Memory holds at most that and one piece.
     """
-    expansion, parts, held = open_decompressor(encoding), [], 0
-    for part in expansion.feed(body):
+    decompressor, parts, size = open_decompressor(encoding), [], 0
+    for part in decompressor.feed(body):
         parts.append(part)
-        held += len(part)
-        if held > limit:
+        size += len(part)
+        if size > limit:
             raise TooLarge(f"body: expected at most {limit} bytes when expanded, got more")
-    if not (body and expansion.whole):
+    if not (body and decompressor.is_complete):
         raise Unreadable(f"body: expected {encoding}, got one that is cut short")
     return b"".join(parts)
 
 
 def open_decompressor(encoding: str) -> Decompressor:
-    """Raises UnsupportedMediaType for an encoding that is not known."""
-    if encoding not in _EXPANSIONS:
-        known = ", ".join(_EXPANSIONS)
+    """Return a decompressor for one body. Raises UnsupportedMediaType for an unknown encoding."""
+    if encoding not in _DECOMPRESSORS:
+        known = ", ".join(_DECOMPRESSORS)
         raise UnsupportedMediaType(f"content-encoding: expected {known}, got {encoding[:60]!r}")
-    return _EXPANSIONS[encoding]()
+    return _DECOMPRESSORS[encoding]()
 
 
-class _Members:
-    """Members, or frames, one after another, as `cat` makes them; an empty body has none."""
+class _MemberDecompressor:
+    """Decompresses the members (gzip) or frames (zstd) of a body one after another.
 
-    def __init__(self, encoding: str, begin: Callable[[], Any], wrong: type[Exception]) -> None:
+    Concatenated files have several members; an empty body has none.
+    """
+
+    def __init__(
+        self, encoding: str, new_member: Callable[[], Any], error: type[Exception]
+    ) -> None:
         self._encoding = encoding
-        self._begin = begin
-        self._wrong = wrong
+        self._new_member = new_member
+        self._error = error
         self._member: Any = None
         self._members = 0
-        self._came = 0
-        self.whole = True
+        self._received = 0
+        self.is_complete = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         parts, size = [], 0
-        for start in range(0, len(data), _SLICE):
-            for part in self._expanded(data[start : start + _SLICE]):
+        for start in range(0, len(data), _SLICE_BYTES):
+            for part in self._decompress(data[start : start + _SLICE_BYTES]):
                 parts.append(part)
                 size += len(part)
-            if size >= _PIECE:
+            if size >= _PIECE_BYTES:
                 yield b"".join(parts)
                 parts, size = [], 0
         if size:
             yield b"".join(parts)
 
-    def _expanded(self, data: bytes) -> Iterator[bytes]:
-        self._came += len(data)
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
+        self._received += len(data)
         while data:
-            if self.whole:
-                self._next()
+            if self.is_complete:
+                self._start_member()
             try:
                 part = self._member.decompress(data)
-            except self._wrong:
+            except self._error:
                 raise Unreadable(f"body: expected {self._encoding}, which this is not") from None
-            data, self.whole = self._member.unused_data, self._member.eof
+            data, self.is_complete = self._member.unused_data, self._member.eof
             if part:
                 yield part
 
-    def _next(self) -> None:
-        """Begin with a member: to do so takes as long as to expand some kilobytes."""
+    def _start_member(self) -> None:
+        """Start a member. Raises Unreadable for too many small ones.
+
+        Starting a member takes as long as decompressing some kilobytes.
+        """
         self._members += 1
-        if self._members > _FREE_MEMBERS + self._came // _SMALLEST:
-            raise Unreadable(
-                f"body: expected {self._encoding} in parts of {_SMALLEST} bytes or more, got less"
-            )
-        self._member, self.whole = self._begin(), False
+        if self._members > _UNCHECKED_MEMBERS + self._received // _MIN_MEMBER_BYTES:
+            least = f"{_MIN_MEMBER_BYTES} bytes or more"
+            raise Unreadable(f"body: expected {self._encoding} in parts of {least}, got less")
+        self._member, self.is_complete = self._new_member(), False
 
 
 def _gunzip() -> Decompressor:
-    return _Members("gzip", lambda: zlib.decompressobj(GZIP), zlib.error)
+    return _MemberDecompressor("gzip", lambda: zlib.decompressobj(GZIP_WBITS), zlib.error)
 
 
 def _unzstd() -> Decompressor:
-    made = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-    return _Members("zstd", made.decompressobj, zstandard.ZstdError)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    return _MemberDecompressor("zstd", decompressor.decompressobj, zstandard.ZstdError)
 
 
-_EXPANSIONS: dict[str, Callable[[], Decompressor]] = {"gzip": _gunzip, "zstd": _unzstd}
+_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {"gzip": _gunzip, "zstd": _unzstd}
 
 
-_RATIO = 256  # of what is expanded to what came; text that says anything has less
-_FREE_BYTES = 16 * 2**20  # bytes for which nobody counts
+_MAX_RATIO = 256  # of decompressed to compressed bytes; real text has a lower ratio
+_UNCHECKED_BYTES = 16 * 2**20  # the ratio is checked beyond these
 
 
-class Expander:
-    """Expands one body."""
+class StreamDecompressor:
+    """Decompresses one body of unlimited length, and limits its compression ratio."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._expansion = open_decompressor(encoding)
-        self._came = 0
-        self._given = 0
+        self._decompressor = open_decompressor(encoding)
+        self._received = 0
+        self._produced = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What these bytes expand to. Raises Unreadable, and TooLarge if that is far too much."""
-        self._came += len(data)
-        for piece in self._expansion.feed(data):
-            self._given += len(piece)
-            if self._given > _FREE_BYTES + _RATIO * self._came:
-                raise TooLarge(f"body: expected at most {_RATIO} times its size when expanded")
+        """Yield the decompressed bytes. Raises Unreadable, or TooLarge for too high a ratio."""
+        self._received += len(data)
+        for piece in self._decompressor.feed(data):
+            self._produced += len(piece)
+            if self._produced > _UNCHECKED_BYTES + _MAX_RATIO * self._received:
+                raise TooLarge(f"body: expected at most {_MAX_RATIO} times its size when expanded")
             yield piece
 
     def end(self) -> None:
-        """Raise Unreadable unless what came was whole."""
-        if not self._expansion.whole:
+        """Raise Unreadable if the body is cut short."""
+        if not self._decompressor.is_complete:
             raise Unreadable(f"body: expected {self._encoding}, got one that is cut short")

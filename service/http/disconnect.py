@@ -1,4 +1,4 @@
-"""A client that leaves takes its work with it."""
+"""Cancels a future when the client disconnects."""
 
 import asyncio
 from typing import TypeVar
@@ -10,12 +10,14 @@ T = TypeVar("T")
 
 
 async def cancel_on_disconnect(receive: Receive, future: asyncio.Future[T]) -> T:
-    """The future's result; cancel it when the client, whose body has been read, leaves.
+    """Return the result of the future; cancel the future if the client disconnects.
+
+    The body of the request must have been read.
 
     Raises:
-        ClientDisconnect: the client left.
+        ClientDisconnect: the client disconnected.
     """
-    watcher = asyncio.ensure_future(_departure(receive))
+    watcher = asyncio.ensure_future(_wait_for_disconnect(receive))
     watcher.add_done_callback(lambda _: future.cancel())
     try:
         return await future
@@ -27,6 +29,6 @@ async def cancel_on_disconnect(receive: Receive, future: asyncio.Future[T]) -> T
         watcher.cancel()
 
 
-async def _departure(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,10 +1,10 @@
-"""uvicorn's HTTP protocol with the bounds that uvicorn lacks; `server` gives it to uvicorn.
+"""HTTP protocol of uvicorn with the limits that uvicorn lacks; `server` passes it to uvicorn.
 
 uvicorn parses every byte that arrives and keeps the requests, so one client can fill the memory.
 Here the parser gets a small piece at a time, and no further piece while a request that it has read
-completely waits for its answer. `bounds` limits the head of a request. An upgrade is ignored, as
-RFC 9110 section 7.8 says. Bytes that are no request are answered in the one error shape, after the
-answers to earlier requests. A peer that takes no bytes of its answers is cut off.
+completely waits for its response. `bounds` limits the head of a request. An upgrade is ignored, as
+RFC 9110 section 7.8 allows. Bytes that are not a request get an error response, after the responses
+to earlier requests. The connection of a client that does not read its responses is closed.
 
 docs/decisions/0029 compares this with uvicorn's h11 protocol.
 """
@@ -23,16 +23,16 @@ from hsoftmax.service.errors import ServiceError
 from .bounds import MAX_HEAD_BYTES, check_head, check_unfinished_head, not_http
 from .responses import connection_error
 
-STALLED_TIMEOUT_S = 120.0  # a peer must take some of its answer within this time
-_PIECE_BYTES = 4 * 1024  # for the parser at once; as many pipelined requests as fit are read
-_MAX_BODY_PARTS = 256  # parts of bodies that are parsed before other connections have their turn
+STALLED_TIMEOUT_S = 120.0  # a client must read some of its response within this time
+_PIECE_BYTES = 4 * 1024  # for the parser at once; all pipelined requests in a piece are read
+_MAX_BODY_PARTS = 256  # parts of bodies that are parsed before other connections get their turn
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection, whose client may be hostile. Used in the event loop's thread only."""
+    """Protocol of one connection, whose client may be hostile. Used on the event loop only."""
 
     url = b""  # uvicorn sets it when a request begins
-    _pending = b""  # received, and not parsed yet
+    _pending = b""  # received, but not parsed yet
     _held = False  # True while reading is paused because of `_pending`
     _head_bytes = 0  # parsed since the last complete head, part of a body, or request
     _body_parts = 0  # parsed in this turn of the event loop
@@ -41,22 +41,22 @@ class BoundedProtocol(HttpToolsProtocol):
     _unsent = 0  # bytes in the write buffer at the last check
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the check for a stalled peer."""
+        """Start the check for a client that does not read."""
         super().connection_made(transport)
         self.headers = []  # uvicorn sets it when a request begins
-        self._unanswered: list[RequestResponseCycle] = []
+        self._open_cycles: list[RequestResponseCycle] = []
         self._stall_check = self.loop.call_later(STALLED_TIMEOUT_S, self._check_stalled)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the application of every open request; uvicorn tells that of the newest only."""
+        """Signal the disconnect to every open request; uvicorn signals it to the newest only."""
         self._stall_check.cancel()
-        for cycle in self._unanswered:
+        for cycle in self._open_cycles:
             _disconnect(cycle)
         self._pending = b""
         super().connection_lost(exc)
 
     def _check_stalled(self) -> None:
-        """Cut off a peer that has taken nothing since the last check."""
+        """Close the connection if the client has read nothing since the last check."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent == self._unsent:
             return self.transport.abort()
@@ -64,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stall_check = self.loop.call_later(STALLED_TIMEOUT_S, self._check_stalled)
 
     def data_received(self, data: bytes) -> None:
-        """Parse as much as may be parsed now, and hold the rest."""
+        """Parse as much as may be parsed now, and keep the rest."""
         self._pending += data
         self._parse_pending()
 
@@ -74,7 +74,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_keep_alive_timer()
         start = self._body_parts = 0
         while start < len(self._pending) and self._may_parse():
-            # A piece ends where the head would become too long, so that TCP segments do not matter.
+            # A piece ends at the maximum size of a head, so that the error does not depend on
+            # TCP segments.
             end = start + min(_PIECE_BYTES, MAX_HEAD_BYTES - self._head_bytes)
             start += self._parse(self._pending[start:end])
         self._pending = self._pending[start:]
@@ -88,12 +89,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _may_parse(self) -> bool:
         return (
             self._error is None
-            and not self._waits_for_answer()
+            and not self._awaits_response()
             and self._body_parts < _MAX_BODY_PARTS
         )
 
-    def _waits_for_answer(self) -> bool:
-        """True if the newest request has been read completely and not been answered."""
+    def _awaits_response(self) -> bool:
+        """Return True if the newest request is complete, but its response is not."""
         cycle = self.cycle
         return cycle is not None and not (cycle.more_body or cycle.response_complete)
 
@@ -103,14 +104,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
 
     def _hold(self) -> None:
-        """Pause reading until the answer is sent or other connections have had their turn.
+        """Pause reading until the response is sent or other connections have had their turn.
 
-        `flow` must not know of it: it would resume whenever an application waits for a disconnect.
+        It bypasses `flow`, which would resume when an application waits for a disconnect.
         """
         self.flow.resume_reading()
         self.transport.pause_reading()
         self._held = True
-        if not self._waits_for_answer():
+        if not self._awaits_response():
             self.loop.call_soon(self._parse_pending)
 
     def _release(self) -> None:
@@ -120,7 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.resume_reading()
 
     def _parse(self, piece: bytes) -> int:
-        """Give the parser a piece. Return how many of its bytes were parsed."""
+        """Pass a piece to the parser. Return the number of bytes that were parsed."""
         self._head_bytes += len(piece)
         try:
             self.parser.feed_data(piece)
@@ -129,19 +130,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ignore_upgrade()
             return int(upgrade.args[0])
         except HttpParserError as error:
-            raised = error.__context__  # by one of the callbacks below
+            raised = error.__context__  # one of the callbacks below raised it
             self._error = raised if isinstance(raised, ServiceError) else not_http()
         except ServiceError as error:
             self._error = error
         if self._error is not None:
-            self._error.__traceback__ = None  # it refers to this connection: a reference cycle
+            self._error.__traceback__ = None  # it would hold this connection in a reference cycle
         return len(piece)
 
     def _ignore_upgrade(self) -> None:
-        """Give a new parser the same head without `Upgrade`.
+        """Replace the parser by a new one that gets the same head without `Upgrade`.
 
-        The parser cannot ignore an upgrade: it takes the bytes after the head for another protocol,
-        and stops there. So the new parser gets the whole body.
+        A parser cannot ignore an upgrade: it stops at the end of the head, where another protocol
+        would begin. So the new parser gets the whole body.
         """
         version = self.parser.get_http_version().encode()
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
@@ -154,14 +155,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check a head, then let uvicorn start its request. The parser calls it."""
         check_head(self.parser.get_method(), self.url, self.headers)
-        if self.parser.should_upgrade():  # the head is parsed again, without the upgrade
+        if self.parser.should_upgrade():  # the head is parsed again without the upgrade
             return
-        # A value ends with white space if it came so. The application should see no difference.
+        # The parser keeps white space at the end of a value; the application must not get it.
         self.headers[:] = [(name, value.strip(b" \t")) for name, value in self.headers]
         super().on_headers_complete()
-        self._unanswered.append(self.cycle)
+        self._open_cycles.append(self.cycle)
         self._in_body, self._head_bytes = True, 0
-        self.headers = []  # trailers are collected here, and not among the application's headers
+        self.headers = []  # trailers go here, not to the headers that the application has
 
     def on_body(self, body: bytes) -> None:
         """Count a part of a body. The parser calls it."""
@@ -170,31 +171,31 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note the end of a request. The parser calls it."""
+        """Record the end of a request. The parser calls it."""
         if not self.parser.should_upgrade():
             self._in_body, self._head_bytes = False, 0
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Parse what was held because of the answer. uvicorn calls it."""
-        del self._unanswered[0]
+        """Parse the bytes that were kept until this response was complete. uvicorn calls it."""
+        del self._open_cycles[0]
         super().on_response_complete()
         if self._held:
             self._parse_pending()
 
     def _stop_reading(self, error: ServiceError) -> None:
-        """Answer the error once earlier requests have their answers, then close.
+        """Send the error once earlier requests have their responses, then close the connection.
 
-        The connection cannot go on, because nobody knows where a next request would begin.
+        The connection cannot continue, because the start of a next request is unknown.
         """
         self._pending = b""
         broken = self.cycle if self._in_body else None
-        if any(cycle is not broken for cycle in self._unanswered):
+        if any(cycle is not broken for cycle in self._open_cycles):
             self.transport.pause_reading()
             self._held = True
             return
         if broken is not None:
-            _disconnect(broken)  # its application writes nothing after this
+            _disconnect(broken)  # its application sends nothing after this
         if broken is None or not broken.response_started:
             self.transport.write(self._error_response(error))
         self.transport.close()
@@ -208,6 +209,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:
-    """Tell the application of a request that its client is gone."""
+    """Signal to the application of a request that its client has disconnected."""
     cycle.disconnected = True
     cycle.message_event.set()

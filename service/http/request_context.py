@@ -1,4 +1,7 @@
-"""One request and its answer, as headers, log and metrics see them."""
+"""Per-request context: id, headers, timings and status.
+
+`RequestLogMiddleware` creates it for each request. Endpoints, log, metrics and traces use it.
+"""
 
 import random
 import re
@@ -15,9 +18,9 @@ DIGEST = b"x-hsoftmax-digest"
 QUEUE_TIME = b"x-queue-time-ms"
 COMPUTE_TIME = b"x-compute-time-ms"
 
-CLIENT_LEFT = 499  # a status, which only the log and the metrics see
-# Asked every few seconds by machines: not worth a line or a trace each.
-QUIET = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
+CLIENT_LEFT = 499  # status in the log and the metrics if the client disconnects; never sent
+# Load balancers and monitors request these every few seconds: logged at debug, and not traced.
+PROBE_PATHS = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
 
 _KEY = "hsoftmax"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -27,32 +30,40 @@ Headers = list[Header]
 
 
 class RequestContext(msgspec.Struct):
-    """Filled in on the way through the service; seconds, not milliseconds.
+    """State of one request and its response. Each layer of the service fills in its part.
 
     Attributes:
-        request_id: the client's, or a new one
-        asked: the request's headers, by their names in lower case
-        started: when it came, on the clock of `perf_counter`
+        request_id: the client's id, or a new one
+        headers: the headers of the request; names are lower case
+        started: `perf_counter()` value when the request arrived
+        model: name of the bundle; empty if none was found
+        digest: digest of the bundle
+        rows: number of input rows
+        queued: seconds that the graph call waited in the queue
+        computed: seconds that the graph call ran
+        computed_at: `perf_counter()` value when the graph call finished; 0 if there was none
+        status: HTTP status of the response; 0 until the response starts
+        code: `code` of the error, else "ok"
     """
 
     request_id: str
-    asked: Mapping[bytes, bytes]
+    headers: Mapping[bytes, bytes]
     started: float
     model: str = ""
     digest: str = ""
     rows: int = 0
     queued: float = 0.0
     computed: float = 0.0
-    answered: float = 0.0  # when the graph had, on the same clock
+    computed_at: float = 0.0
     status: int = 0
     code: str = "ok"
 
-    def serve(self, served: LoadedBundle) -> None:
-        """Take note of which bundle is asked."""
-        self.model, self.digest = served.name, served.manifest.digest
+    def set_model(self, bundle: LoadedBundle) -> None:
+        """Record the bundle that the request addresses."""
+        self.model, self.digest = bundle.name, bundle.manifest.digest
 
-    def headers(self) -> Headers:
-        """What every answer carries."""
+    def response_headers(self) -> Headers:
+        """Return the headers of every response: id, timings, and the digest of the bundle."""
         headers = [
             (REQUEST_ID, self.request_id.encode()),
             (QUEUE_TIME, _milliseconds(self.queued)),
@@ -63,19 +74,19 @@ class RequestContext(msgspec.Struct):
         return headers
 
 
-def begin(scope: Scope) -> RequestContext:
-    """A new exchange, which begins now and is the scope's.
+def create_request_context(scope: Scope) -> RequestContext:
+    """Create the context of a request that arrives now, and store it in the scope.
 
-    It has the client's request id if that is a safe one, else a new one.
+    It takes the client's request id if that has only safe characters, else a new one.
     """
-    asked = dict(scope["headers"])
-    request_context = RequestContext(_request_id(asked.get(REQUEST_ID)), asked, perf_counter())
+    headers = dict(scope["headers"])
+    request_context = RequestContext(_request_id(headers.get(REQUEST_ID)), headers, perf_counter())
     scope[_KEY] = request_context
     return request_context
 
 
-def current(scope: Scope) -> RequestContext:
-    """The exchange that `begin` made."""
+def request_context_of(scope: Scope) -> RequestContext:
+    """Return the context that `create_request_context` stored in the scope."""
     request_context: RequestContext = scope[_KEY]
     return request_context
 
@@ -84,12 +95,15 @@ def _milliseconds(seconds: float) -> bytes:
     return b"%.3f" % (seconds * 1e3) if seconds else b"0.000"
 
 
-def _request_id(given: bytes | None) -> str:
-    if given is not None and _SAFE_ID.fullmatch(given):
-        return given.decode()
+def _request_id(sent: bytes | None) -> str:
+    if sent is not None and _SAFE_ID.fullmatch(sent):
+        return sent.decode()
     return new_request_id()
 
 
 def new_request_id() -> str:
-    """Unlike any other, but no secret: the system's own noise costs a turn at the interpreter."""
+    """Return a random id. It is unique but no secret.
+
+    It does not come from `os.urandom`, which releases the GIL and then has to wait for it.
+    """
     return f"{random.getrandbits(128):032x}"

@@ -1,4 +1,4 @@
-"""How long a client waits for its answer, and how urgent it says that is: two headers."""
+"""Parses the request headers for timeout and priority."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,42 +9,48 @@ from hsoftmax.service.errors import InvalidQuery
 TIMEOUT = b"x-hsoftmax-timeout-ms"
 PRIORITY = b"x-hsoftmax-priority"
 
-_LONGEST = 3_600_000  # milliseconds
+_MAX_TIMEOUT_MS = 3_600_000
 _PRIORITIES = {priority.value.encode(): priority for priority in Priority}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """Seconds (None is the service's own default), and before whom."""
+    """Options that a client sets for one request.
+
+    Attributes:
+        timeout: seconds until the request fails; None is the default of the service
+        priority: the order in which the engine takes waiting calls
+    """
 
     timeout: float | None = None
     priority: Priority = Priority.INTERACTIVE
 
 
-_USUAL = RequestOptions()
+_DEFAULT_OPTIONS = RequestOptions()
 
 
 def parse_request_options(
-    headers: Mapping[bytes, bytes], usual: RequestOptions = _USUAL
+    headers: Mapping[bytes, bytes], default: RequestOptions = _DEFAULT_OPTIONS
 ) -> RequestOptions:
-    """What the request's headers ask for, or else what is usual.
+    """Parse the options from the request headers; `default` applies where a header is missing.
 
     Raises:
-        InvalidQuery: they cannot be understood.
+        InvalidQuery: a header has an invalid value.
     """
     if TIMEOUT not in headers and PRIORITY not in headers:
-        return usual
+        return default
     return RequestOptions(
-        _timeout(headers[TIMEOUT]) if TIMEOUT in headers else usual.timeout,
-        _priority(headers[PRIORITY]) if PRIORITY in headers else usual.priority,
+        _timeout(headers[TIMEOUT]) if TIMEOUT in headers else default.timeout,
+        _priority(headers[PRIORITY]) if PRIORITY in headers else default.priority,
     )
 
 
 def _timeout(value: bytes) -> float:
     milliseconds = int(value) if value.isdigit() and len(value) < 10 else 0
-    if not 1 <= milliseconds <= _LONGEST:
+    if not 1 <= milliseconds <= _MAX_TIMEOUT_MS:
         raise InvalidQuery(
-            f"{TIMEOUT.decode()}: expected 1 to {_LONGEST} milliseconds, got {_quoted(value)}"
+            f"{TIMEOUT.decode()}: expected 1 to {_MAX_TIMEOUT_MS} milliseconds, "
+            f"got {_quoted(value)}"
         )
     return milliseconds / 1e3
 

@@ -1,4 +1,4 @@
-"""Answers as ASGI messages: JSON bytes, and the one shape of every error."""
+"""Sends responses and errors as ASGI messages. Every error has the same JSON shape."""
 
 from collections.abc import Mapping
 
@@ -9,23 +9,26 @@ from hsoftmax.service.codecs.json import encode
 from hsoftmax.service.errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
 
 from .content_types import Format
-from .request_context import REQUEST_ID, Headers, RequestContext, current, new_request_id
+from .request_context import REQUEST_ID, Headers, RequestContext, new_request_id, request_context_of
 
-_TYPES = {form: (b"content-type", form.encode()) for form in Format}
+_CONTENT_TYPES = {one: (b"content-type", one.encode()) for one in Format}
 
 UNEXPECTED = Internal("the service failed to answer; its log has the request's id")
 
 
-async def send_answer(send: Send, form: Format, body: bytes) -> None:
-    """A 200 with this body."""
-    headers = answer_headers(form, len(body))
+async def send_response(send: Send, response_type: Format, body: bytes) -> None:
+    """Send a response with status 200 and this body."""
+    headers = content_headers(response_type, len(body))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def begin_answer(send: Send, form: Format, length: int | None) -> None:
-    """A 200 whose body follows."""
-    headers = [_TYPES[form]]
+async def start_response(send: Send, response_type: Format, length: int | None) -> None:
+    """Send the start of a response with status 200; the caller sends its body.
+
+    `length` is None if the length of the body is unknown.
+    """
+    headers = [_CONTENT_TYPES[response_type]]
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -34,38 +37,43 @@ async def begin_answer(send: Send, form: Format, length: int | None) -> None:
 def error_response(
     error: ServiceError, scope: Scope, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The error in the one shape; the exchange takes note of its code."""
+    """Build the response for an error, and record its code in the request context."""
     extra = {**(headers or {}), **_headers(error)}
-    return Response(_body(error, current(scope)), error.status, extra, Format.JSON)
+    return Response(_body(error, request_context_of(scope)), error.status, extra, Format.JSON)
 
 
 async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
-    """The same where there is no framework, in a tenth of the time: refusals must be cheap."""
-    headers, body = error_parts(error, current(scope))
+    """Send the response for an error without Starlette.
+
+    It takes a tenth of the time of `error_response`: under overload, rejecting must be cheap.
+    """
+    headers, body = error_response_parts(error, request_context_of(scope))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def error_parts(error: ServiceError, request_context: RequestContext) -> tuple[Headers, bytes]:
-    """The same as headers and body."""
+def error_response_parts(
+    error: ServiceError, request_context: RequestContext
+) -> tuple[Headers, bytes]:
+    """Return headers and body of the response for an error, and record its code."""
     body = _body(error, request_context)
-    headers = answer_headers(Format.JSON, len(body))
+    headers = content_headers(Format.JSON, len(body))
     headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
     return headers, body
 
 
 def connection_error(error: ServiceError) -> tuple[Headers, bytes]:
-    """Headers and body of an error that belongs to no request, and ends its connection."""
+    """Return headers and body of an error that belongs to no request and closes its connection."""
     request_id = new_request_id()
     body = encode({"error": str(error), "code": error.code, "request_id": request_id})
-    headers = answer_headers(Format.JSON, len(body))
+    headers = content_headers(Format.JSON, len(body))
     headers += [(REQUEST_ID, request_id.encode()), (b"connection", b"close")]
     return headers, body
 
 
-def answer_headers(form: Format, length: int) -> Headers:
-    """What says how to read a body that is there whole."""
-    return [_TYPES[form], (b"content-length", b"%d" % length)]
+def content_headers(response_type: Format, length: int) -> Headers:
+    """Return content-type and content-length of a complete body."""
+    return [_CONTENT_TYPES[response_type], (b"content-length", b"%d" % length)]
 
 
 def _body(error: ServiceError, request_context: RequestContext) -> bytes:
@@ -78,13 +86,13 @@ def _body(error: ServiceError, request_context: RequestContext) -> bytes:
 def _headers(error: ServiceError) -> Mapping[str, str]:
     if error.retry_after is not None:
         return {"retry-after": str(error.retry_after)}
-    if isinstance(error, SlowBody):  # the rest of it would be read as the next request
+    if isinstance(error, SlowBody):  # a server would read the rest of the body as the next request
         return {"connection": "close"}
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
-def of_status(status: int, allowed: str | None, suggestion: str | None) -> ServiceError:
-    """The ServiceError for an error that the framework raised by status alone."""
+def error_of_status(status: int, allowed: str | None, suggestion: str | None) -> ServiceError:
+    """Return the ServiceError for an error that the framework raised with only a status."""
     match status:
         case MethodNotAllowed.status:
             return MethodNotAllowed(f"method: expected {allowed}, got another one")

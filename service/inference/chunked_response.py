@@ -12,7 +12,7 @@ from starlette.types import Send
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring.stream.pipeline import RunInIdle
 from hsoftmax.service.http.content_types import Format
-from hsoftmax.service.http.responses import begin_answer
+from hsoftmax.service.http.responses import start_response
 
 from .encoders import MatrixEncoder
 
@@ -37,7 +37,7 @@ async def stream(
         TruncatedError: a later slice failed, or the client stopped reading.
     """
     current: Array | None = await anext(slices)  # before the status is sent
-    await begin_answer(send, response_type, encoder.length())
+    await start_response(send, response_type, encoder.length())
     await _send(send, encoder.begin(), timeout)
     while current is not None:
         pieces = encoder.pieces(current)

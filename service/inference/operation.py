@@ -28,7 +28,7 @@ InputRows = Annotated[
 Version = Annotated[
     int | str | None, Meta(description="a version that is served; the highest by default")
 ]
-LogFlag = Annotated[bool, Meta(description="answer log-probabilities instead of probabilities")]
+LogFlag = Annotated[bool, Meta(description="return log-probabilities instead of probabilities")]
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ class LogWriter:
             )
 
     def _finish(self) -> None:
-        """Let what waits be written before the process ends."""
+        """Write the waiting events before the process ends."""
         self._write_now()
         give_up = monotonic() + _EXIT_TIMEOUT_S
         while (self._waiting or self._writing.locked()) and monotonic() < give_up:

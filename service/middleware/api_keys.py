@@ -1,8 +1,8 @@
-"""Who may ask: API keys and the admin key, held as hashes, from settings and from a file.
+"""API keys and the admin key, from the settings and from a file. Only hashes are held in memory.
 
-An entry is a key as it is, or `sha256:` and its SHA-256 in hexadecimal. A file has one entry a
-line; empty lines and lines that start with # do not count. It is read again when it has changed,
-which makes a rotation of keys without a restart.
+An entry is a plain key, or `sha256:` and the SHA-256 of a key in hexadecimal. A file has one entry
+a line; empty lines and lines that start with # are ignored. The file is read again when it changes,
+so keys can be rotated without a restart.
 """
 
 import hashlib
@@ -17,41 +17,46 @@ from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
-_LOOK_AGAIN = 1.0  # seconds
+_CHECK_INTERVAL_S = 1.0
 
 Hashes = tuple[bytes, ...]
 
 
 class ApiKeys:
-    """The keys that are good now."""
+    """The keys that are valid now.
+
+    Attributes:
+        required: True if requests need an API key
+        has_admin: True if there is an admin key
+    """
 
     def __init__(self, settings: Settings, log: Log) -> None:
         listed = settings.api_keys.get_secret_value() if settings.api_keys else ""
         admin = settings.admin_key.get_secret_value() if settings.admin_key else ""
-        self._listed = parse(listed.split(","))
+        self._from_settings = parse(listed.split(","))
         self._admin = parse([admin])
         self._file = (
             None if settings.api_keys_file is None else KeyFile(settings.api_keys_file, log)
         )
-        self.closed = settings.api_keys is not None or self._file is not None
+        self.required = settings.api_keys is not None or self._file is not None
         self.has_admin = bool(self._admin)
 
-    def opens(self, key: str) -> bool:
-        """Whether a key opens what API keys close; the admin key does, too."""
-        filed = () if self._file is None else self._file.hashes()
-        return _matches(key, (*self._listed, *filed, *self._admin))
+    def is_valid(self, key: str) -> bool:
+        """Return True if the key is an API key or the admin key."""
+        from_file = () if self._file is None else self._file.hashes()
+        return _matches(key, (*self._from_settings, *from_file, *self._admin))
 
     def is_admin(self, key: str) -> bool:
         return _matches(key, self._admin)
 
 
 class KeyFile:
-    """A file of keys, followed. What cannot be read leaves the keys as they were."""
+    """A file of keys that is read again when it changes. An unreadable file leaves the old keys."""
 
     def __init__(self, path: Path, log: Log) -> None:
         self._path = path
         self._log = log
-        self._looked = monotonic()
+        self._checked_at = monotonic()
         try:
             self._state = self._stat()
             self._hashes = self._read()
@@ -59,13 +64,13 @@ class KeyFile:
             raise StartError(f"api_keys_file: cannot be read: {error.strerror}") from None
 
     def hashes(self) -> Hashes:
-        """Those of the file as it is, or as it was a second ago."""
-        if monotonic() - self._looked >= _LOOK_AGAIN:
-            self._looked = monotonic()
-            self._follow()
+        """Return the hashes of the file. They are at most a second old."""
+        if monotonic() - self._checked_at >= _CHECK_INTERVAL_S:
+            self._checked_at = monotonic()
+            self._reload_if_changed()
         return self._hashes
 
-    def _follow(self) -> None:
+    def _reload_if_changed(self) -> None:
         try:
             state = self._stat()
             if state == self._state:
@@ -92,7 +97,7 @@ class KeyFile:
 
 
 def parse(entries: Iterable[str]) -> Hashes:
-    """The hash of each entry that is not blank."""
+    """Return the hash of each entry that is not blank."""
     return tuple(_hash(entry.strip()) for entry in entries if entry.strip())
 
 
@@ -105,11 +110,14 @@ def _hash(entry: str) -> bytes:
 
 
 def _matches(key: str, hashes: Hashes) -> bool:
-    """Whether the key is one of these, in a time that does not tell which, or how nearly."""
-    presented = _sha256(key)
+    """Return True if the key has one of the hashes.
+
+    The time does not depend on which hash matches, or on how many of its bytes match.
+    """
+    key_hash = _sha256(key)
     found = False
     for one in hashes:
-        found |= hmac.compare_digest(presented, one)
+        found |= hmac.compare_digest(key_hash, one)
     return found
 
 

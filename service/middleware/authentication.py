@@ -1,6 +1,6 @@
-"""Middleware that lets in only who has a key; health alone is open to all.
+"""Requires an API key on every path except the health checks.
 
-It closes whatever path there is, known or not, so that a new route is never open by oversight.
+Unknown paths need a key too, so that a new route cannot be public by oversight.
 """
 
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from hsoftmax.service.http.responses import send_error
 
 from .api_keys import ApiKeys
 
-OPEN = frozenset({"/healthz/live", "/healthz/ready"})
+PUBLIC_PATHS = frozenset({"/healthz/live", "/healthz/ready"})
 
 
 class AuthenticationMiddleware:
-    """In front of every route; not there at all where no keys are configured."""
+    """ASGI middleware in front of every route. An app without configured keys does not have it."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
             try:
                 expect_key(scope["headers"], self._keys)
             except Unauthorized as error:
@@ -33,27 +33,27 @@ class AuthenticationMiddleware:
 
 
 def expect_key(headers: Iterable[Header], keys: ApiKeys) -> None:
-    """Raise Unauthorized unless a request with these headers may come in."""
-    if not keys.closed:
+    """Raise Unauthorized if a key is required and the headers have no valid one."""
+    if not keys.required:
         return
-    key = presented(headers)
-    if key is None or not keys.opens(key):
+    key = bearer_key(headers)
+    if key is None or not keys.is_valid(key):
         raise unauthorized(key)
 
 
 def expect_admin(scope: Scope, keys: ApiKeys) -> None:
-    """Raise Unauthorized or Forbidden unless the request has the admin key."""
+    """Raise Unauthorized or Forbidden if the request does not have the admin key."""
     if not keys.has_admin:
         raise Forbidden("key: this service has no admin key, so that nobody may do this")
-    key = presented(scope["headers"])
+    key = bearer_key(scope["headers"])
     if key is None:
         raise unauthorized(key)
     if not keys.is_admin(key):
         raise Forbidden("key: expected the admin key, got another one")
 
 
-def presented(headers: Iterable[Header]) -> str | None:
-    """The key after `Authorization: Bearer`."""
+def bearer_key(headers: Iterable[Header]) -> str | None:
+    """Return the key after `Authorization: Bearer`, or None."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, key = value.decode("utf-8", "surrogateescape").partition(" ")

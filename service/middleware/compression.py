@@ -1,29 +1,29 @@
-"""Middleware that compresses large text answers for clients who accept that.
+"""Compresses large text responses for clients that accept it.
 
-Arrays of floats hardly shrink, and go as they are. Compressing takes threads, not the event loop:
-both libraries let go of the interpreter meanwhile.
+Arrays of floats hardly shrink, so they are sent uncompressed. Compression runs on threads and does
+not block the event loop, as both libraries release the GIL.
 """
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
 import zstandard
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hsoftmax.service.http.decompression import GZIP
-from hsoftmax.service.http.request_context import Headers, current
+from hsoftmax.service.http.decompression import GZIP_WBITS
+from hsoftmax.service.http.request_context import Headers, request_context_of
 
-_FAST = 1  # a level; the higher ones cost several times as much, for some percent
-_TEXT = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
+_LEVEL = 1  # higher levels take several times as long, and save some percent
+_TEXT_TYPES = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
 
 VARY = (b"vary", b"accept-encoding")
 
 
 class Compressor(Protocol):
-    """Bytes in, some of the compressed ones out."""
+    """Compresses one body as it is produced."""
 
     def compress(self, data: bytes) -> bytes: ...
 
@@ -31,60 +31,60 @@ class Compressor(Protocol):
 
 
 _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
-    b"zstd": lambda: zstandard.ZstdCompressor(level=_FAST).compressobj(),
-    b"gzip": lambda: zlib.compressobj(_FAST, wbits=GZIP),
+    b"zstd": lambda: zstandard.ZstdCompressor(level=_LEVEL).compressobj(),
+    b"gzip": lambda: zlib.compressobj(_LEVEL, wbits=GZIP_WBITS),
 }
-# What lets out all that was put in: who streams may be waiting for the other side to read it.
+# Each piece of a stream is flushed, as the client may need it before it sends more.
 _FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}
 
 
 class CompressionMiddleware:
-    """In front of the app: picks the encoding, and leaves all others alone."""
+    """ASGI middleware that wraps `send` if the client accepts gzip or zstd."""
 
-    def __init__(self, app: ASGIApp, above: int) -> None:
+    def __init__(self, app: ASGIApp, min_bytes: int) -> None:
         self._app = app
-        self._above = above
+        self._min_bytes = min_bytes
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            encodings = current(scope).asked.get(b"accept-encoding", b"")
-            if encodings and (ours := accepted(encodings)) is not None:
-                send = _Compressing(send, ours, self._above)
+            encodings = request_context_of(scope).headers.get(b"accept-encoding", b"")
+            if encodings and (encoding := accepted_encoding(encodings)) is not None:
+                send = _CompressingSend(send, encoding, self._min_bytes)
         return self._app(scope, receive, send)
 
 
 @lru_cache(maxsize=64)
-def accepted(accept_encoding: bytes) -> bytes | None:
-    """The first of ours that the client accepts, or None."""
+def accepted_encoding(accept_encoding: bytes) -> bytes | None:
+    """Return the first supported encoding that the client accepts, or None."""
     offers: dict[bytes, bytes] = {}
     for part in accept_encoding.lower().split(b","):
         name, _, quality = part.replace(b" ", b"").partition(b";q=")
         offers[name] = quality
-    for ours in _COMPRESSORS:
-        quality = offers.get(ours, b"0")
+    for encoding in _COMPRESSORS:
+        quality = offers.get(encoding, b"0")
         if not quality or quality.strip(b"0."):
-            return ours
+            return encoding
     return None
 
 
-class _Compressing:
-    """One answer's `send`."""
+class _CompressingSend:
+    """ASGI `send` of one response, which compresses the body."""
 
-    def __init__(self, send: Send, encoding: bytes, above: int) -> None:
+    def __init__(self, send: Send, encoding: bytes, min_bytes: int) -> None:
         self._send = send
         self._encoding = encoding
-        self._above = above
+        self._min_bytes = min_bytes
         self._start: Message | None = None
         self._compressor: Compressor | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start" and _is_text(message["headers"]):
-            self._start = message  # until the body shows whether it is worth while
+            self._start = message  # sent once the size of the body is known
             return
         if self._start is not None:
             start, self._start = self._start, None
             headers = [*start["headers"], VARY]
-            if message.get("more_body") or len(message.get("body", b"")) >= self._above:
+            if message.get("more_body") or len(message.get("body", b"")) >= self._min_bytes:
                 self._compressor = _COMPRESSORS[self._encoding]()
                 headers = [(name, value) for name, value in headers if name != b"content-length"]
                 headers.append((b"content-encoding", self._encoding))
@@ -97,18 +97,12 @@ class _Compressing:
         await self._send(message)
 
 
-def compressible(headers: Headers, asked: Mapping[bytes, bytes]) -> bool:
-    """Whether an answer may be compressed, so that whoever keeps it must know who it is for."""
-    encodings = asked.get(b"accept-encoding", b"")
-    return bool(encodings) and accepted(encodings) is not None and _is_text(headers)
-
-
 def _is_text(headers: Headers) -> bool:
-    kinds = [value for name, value in headers if name == b"content-type"]
-    return bool(kinds) and kinds[0].startswith(_TEXT)
+    types = [value for name, value in headers if name == b"content-type"]
+    return bool(types) and types[0].startswith(_TEXT_TYPES)
 
 
 def _pack(compressor: Compressor, body: bytes, flush: int | None) -> bytes:
-    """The piece, with all that was put in before it; None flushes to the end."""
+    """Compress a piece and flush with this mode; None ends the body."""
     packed = compressor.compress(body)
     return packed + (compressor.flush() if flush is None else compressor.flush(flush))

@@ -1,4 +1,7 @@
-"""The outermost layer, as plain ASGI: ids and headers, the last resort for errors, log, metrics."""
+"""Outermost ASGI middleware. It creates the request context and adds the response headers.
+
+It logs and counts each request, and turns an unhandled exception into a response with status 500.
+"""
 
 from collections.abc import Awaitable
 from time import perf_counter
@@ -6,14 +9,19 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hsoftmax.service.health import Health
-from hsoftmax.service.http.request_context import CLIENT_LEFT, QUIET, RequestContext, begin
+from hsoftmax.service.http.request_context import (
+    CLIENT_LEFT,
+    PROBE_PATHS,
+    RequestContext,
+    create_request_context,
+)
 from hsoftmax.service.http.responses import UNEXPECTED, send_error
 from hsoftmax.service.logging import Log
 from hsoftmax.service.metrics import Metrics
 
 
 class RequestLogMiddleware:
-    """Middleware around the whole app."""
+    """ASGI middleware around all other layers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log, health: Health) -> None:
         self._app = app
@@ -24,42 +32,42 @@ class RequestLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_context = begin(scope)
+        request_context = create_request_context(scope)
 
-        def dressed(message: Message) -> Awaitable[None]:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 request_context.status = message["status"]
                 message["headers"] = [*message["headers"], *self._headers(request_context)]
             return send(message)
 
         try:
-            await self._app(scope, receive, dressed)
+            await self._app(scope, receive, send_with_headers)
         except Exception as error:
-            await self._last_resort(error, request_context, scope, dressed)
+            await self._handle_unexpected(error, request_context, scope, send_with_headers)
         finally:
-            self._note(request_context, scope["method"], _route(scope))
+            self._record_request(request_context, scope["method"], _route(scope))
 
     def _headers(self, request_context: RequestContext) -> list[tuple[bytes, bytes]]:
-        headers = request_context.headers()
-        if self._health.draining:  # its next request must not come down this connection
+        headers = request_context.response_headers()
+        if self._health.draining:  # the client must use another connection for its next request
             headers.append((b"connection", b"close"))
         return headers
 
-    async def _last_resort(
+    async def _handle_unexpected(
         self, error: Exception, request_context: RequestContext, scope: Scope, send: Send
     ) -> None:
         self._log.error("internal_error", exc_info=error, request_id=request_context.request_id)
         if not request_context.status:
             await send_error(send, UNEXPECTED, scope)
 
-    def _note(self, request_context: RequestContext, method: str, route: str) -> None:
-        """Log and count a request that is done."""
+    def _record_request(self, request_context: RequestContext, method: str, route: str) -> None:
+        """Log and count a finished request."""
         seconds = perf_counter() - request_context.started
         status = request_context.status or CLIENT_LEFT
         code = request_context.code if request_context.status else "client_left"
         self._metrics.request(route, request_context.model, status, code, seconds)
-        say = self._log.debug if route in QUIET else self._log.info
-        say(
+        write_event = self._log.debug if route in PROBE_PATHS else self._log.info
+        write_event(
             "request",
             request_id=request_context.request_id,
             method=method,

@@ -1,7 +1,8 @@
-"""OpenTelemetry traces: a span for each request, and below it one of waiting and one of computing.
+"""Records OpenTelemetry spans: one for each request, with children for queue and compute time.
 
-They are made when the request is done, of times that were measured anyway, so that nothing is on
-its way. The SDK is an extra, imported only where OpenTelemetry's own environment asks for traces.
+The spans are created after the response, from times that are measured in any case, so tracing does
+not delay requests. The SDK is an extra. It is imported only if the environment variables of
+OpenTelemetry configure an exporter.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hsoftmax.service.http.request_context import QUIET, RequestContext, current
+from hsoftmax.service.http.request_context import PROBE_PATHS, RequestContext, request_context_of
 from hsoftmax.service.logging import Log
 
 if TYPE_CHECKING:
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def wanted(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment configures somewhere to send traces."""
+def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return True if the environment configures an exporter for traces."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    kind = environment.get("OTEL_TRACES_EXPORTER", "")
-    return kind == "otlp" or (kind == "" and any(environment.get(one) for one in _ENDPOINTS))
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "")
+    return exporter == "otlp" or (
+        exporter == "" and any(environment.get(one) for one in _ENDPOINTS)
+    )
 
 
-def open_tracer(log: Log) -> "Tracer | None":
-    """Traces to where the environment says; None if it says nothing, or the extra is not there."""
-    if not wanted():
+def build_tracer(log: Log) -> "Tracer | None":
+    """Build the tracer that the environment configures; None without one, or without the extra."""
+    if not is_configured():
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -42,7 +45,7 @@ def open_tracer(log: Log) -> "Tracer | None":
 
 
 class Tracer:
-    """A tracer of its own, and its exporter's thread; closed with the service."""
+    """Tracer of one app, with the thread of its exporter. The app closes it."""
 
     def __init__(self, exporter: "SpanExporter") -> None:
         from opentelemetry.sdk.resources import Resource
@@ -57,15 +60,15 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Send what waits."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
     def record(self, scope: Scope, started: float) -> None:
-        """The spans of a request that is done; `started` is of the same clock as `perf_counter`."""
+        """Record the spans of a finished request; `started` is a `perf_counter()` value."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        request_context = current(scope)
-        zero = time_ns() - int(perf_counter() * 1e9)  # from the one clock to the other
+        request_context = request_context_of(scope)
+        zero = time_ns() - int(perf_counter() * 1e9)  # converts perf_counter() to Unix time
         route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
         span = self._tracer.start_span(
             f"{scope['method']} {route}",
@@ -76,49 +79,51 @@ class Tracer:
         )
         if request_context.status >= 500:
             span.set_status(Status(StatusCode.ERROR, request_context.code))
-        if request_context.answered:
+        if request_context.computed_at:
             self._record_parts(span, request_context, zero)
         span.end()
 
     def _record_parts(self, span: "Span", request_context: RequestContext, zero: int) -> None:
         from opentelemetry.trace import set_span_in_context
 
-        with_timeout = set_span_in_context(span)
-        ran = request_context.answered - request_context.computed
+        parent = set_span_in_context(span)
+        compute_start = request_context.computed_at - request_context.computed
         for name, start, end in (
-            ("queue", ran - request_context.queued, ran),
-            ("compute", ran, request_context.answered),
+            ("queue", compute_start - request_context.queued, compute_start),
+            ("compute", compute_start, request_context.computed_at),
         ):
-            part = self._tracer.start_span(name, with_timeout, start_time=zero + int(start * 1e9))
+            part = self._tracer.start_span(name, parent, start_time=zero + int(start * 1e9))
             part.end(zero + int(end * 1e9))
 
 
 class TracingMiddleware:
-    """Middleware inside of the rim, whose exchange it reads."""
+    """ASGI middleware inside RequestLogMiddleware, whose request context it reads."""
 
-    def __init__(self, app: ASGIApp, traces: Tracer) -> None:
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self._app = app
-        self._traces = traces
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in QUIET:
+        if scope["type"] != "http" or scope["path"] in PROBE_PATHS:
             return await self._app(scope, receive, send)
         started = perf_counter()
         try:
             await self._app(scope, receive, send)
         finally:
-            self._traces.record(scope, started)
+            self._tracer.record(scope, started)
 
 
 def _carrier(scope: Scope) -> dict[str, str]:
-    told = (b"traceparent", b"tracestate")
+    propagated = (b"traceparent", b"tracestate")
     return {
-        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in told
+        name.decode(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in propagated
     }
 
 
 def _attributes(request_context: RequestContext, method: str, route: str) -> dict[str, str | int]:
-    told: dict[str, str | int] = {
+    attributes: dict[str, str | int] = {
         "http.request.method": method,
         "http.route": route,
         "http.response.status_code": request_context.status,
@@ -127,4 +132,6 @@ def _attributes(request_context: RequestContext, method: str, route: str) -> dic
         "hsoftmax.digest": request_context.digest,
         "hsoftmax.rows": request_context.rows,
     }
-    return told if request_context.code == "ok" else {**told, "error.type": request_context.code}
+    if request_context.code != "ok":
+        attributes["error.type"] = request_context.code
+    return attributes

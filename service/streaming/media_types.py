@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from hsoftmax.service.errors import UnsupportedMediaType
-from hsoftmax.service.http.content_types import UNSAID, kind_of, liked_best
+from hsoftmax.service.http.content_types import UNSPECIFIED_TYPES, media_type_of, preferred
 
 
 class StreamMediaType(StrEnum):
@@ -28,8 +28,8 @@ _ANY = ("*/*", "application/*")
 
 def request_type_of(content_type: bytes) -> StreamMediaType:
     """Return the media type of the body, lines by default. Raises UnsupportedMediaType."""
-    media_type = kind_of(content_type)
-    if media_type in UNSAID:
+    media_type = media_type_of(content_type)
+    if media_type in UNSPECIFIED_TYPES:
         return StreamMediaType.LINES
     if media_type not in _KNOWN:
         expected = ", ".join(StreamMediaType)
@@ -41,4 +41,4 @@ def response_type_of(accept: bytes, request_type: StreamMediaType) -> StreamMedi
     """Return the type that the client prefers, by default the request's. Raises NotAcceptable."""
     if not accept:
         return request_type
-    return liked_best(accept, {**_KNOWN, **dict.fromkeys(_ANY, request_type)}, StreamMediaType)
+    return preferred(accept, {**_KNOWN, **dict.fromkeys(_ANY, request_type)}, StreamMediaType)

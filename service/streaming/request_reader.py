@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from hsoftmax.service.errors import SlowBody
-from hsoftmax.service.http.decompression import Expander
+from hsoftmax.service.http.decompression import StreamDecompressor
 
 from .activity import Activity
 
@@ -27,7 +27,7 @@ class RequestReader:
     ) -> None:
         encoding = headers.get(b"content-encoding", b"")
         name = encoding.decode("latin-1").strip().lower()
-        self._expander = None if name in ("", "identity") else Expander(name)
+        self._decompressor = None if name in ("", "identity") else StreamDecompressor(name)
         self._receive = receive
         self._activity = activity
         self._timeout = timeout
@@ -59,14 +59,14 @@ class RequestReader:
             Unreadable, TooLarge: the compression is broken, cut short, or expands beyond its bound.
         """
         while (chunk := await self._next()) is not None:
-            if self._expander is None:
+            if self._decompressor is None:
                 yield chunk
                 continue
-            expanded = self._expander.feed(chunk)
+            expanded = self._decompressor.feed(chunk)
             while (piece := await asyncio.to_thread(next, expanded, None)) is not None:
                 yield piece
-        if self._expander is not None:
-            self._expander.end()
+        if self._decompressor is not None:
+            self._decompressor.end()
 
     async def drain(self) -> None:
         """Discard the rest of the body, for a few seconds at most.

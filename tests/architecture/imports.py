@@ -1,6 +1,6 @@
-"""The imports of a tree of packages, read from its source: who takes what from whom.
+"""Reads the imports of packages from their source, and builds graphs of modules and rooms.
 
-Imports inside functions and behind TYPE_CHECKING count like all others.
+Imports inside functions and under TYPE_CHECKING are included.
 """
 
 import ast
@@ -9,13 +9,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGES = ("models", "bundle", "runtime", "scoring", "exporter", "service", "hsoftmax")
-INSTALLED = "hsoftmax"  # the one import name, under which all others lie
+INSTALLED = "hsoftmax"  # the installed import name; all packages are inside it
 
 Graph = Mapping[str, frozenset[str]]
 
 
 def read_modules(root: Path) -> dict[str, Path]:
-    """Every module of the packages by its dotted name, without the installed name in front."""
+    """Return every module of the packages by its dotted name without the installed name."""
     files = (path for package in PACKAGES for path in (root / package).rglob("*.py"))
     return {
         module_name(path.relative_to(root)): path for path in sorted(files) if not _is_linked(path)
@@ -23,7 +23,7 @@ def read_modules(root: Path) -> dict[str, Path]:
 
 
 def _is_linked(path: Path) -> bool:
-    """True inside a link to a package, as `hsoftmax/service` is."""
+    """Return True for a path inside a link to a package, as `hsoftmax/service` is."""
     return any(parent.is_symlink() for parent in path.parents)
 
 
@@ -32,7 +32,7 @@ def module_name(path: Path) -> str:
 
 
 def module_graph(root: Path) -> Graph:
-    """For each module, the modules of ours that it imports."""
+    """Return for each module the modules of the project that it imports."""
     modules = read_modules(root)
     return {
         name: frozenset(_targets(name, path, modules)) - {name} for name, path in modules.items()
@@ -56,7 +56,7 @@ def _targets(name: str, path: Path, modules: Mapping[str, Path]) -> Iterator[str
 
 
 def _base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
-    """The absolute name of what an import takes from."""
+    """Return the absolute name of the module or package after `from`."""
     if not node.level:
         return node.module or ""
     parts = name.split(".")
@@ -65,7 +65,7 @@ def _base(node: ast.ImportFrom, name: str, is_package: bool) -> str:
 
 
 def _module_of(candidate: str, modules: Mapping[str, Path]) -> str | None:
-    """The module itself, or the one whose name it is in."""
+    """Return the module of this name, or the module that defines the name; else None."""
     for found in (candidate, candidate.rpartition(".")[0]):
         if found in modules:
             return found
@@ -75,7 +75,7 @@ def _module_of(candidate: str, modules: Mapping[str, Path]) -> str | None:
 
 
 def imported_roots(path: Path) -> frozenset[str]:
-    """The first part of every absolute import of a file."""
+    """Return the top-level package of every absolute import of a file."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -86,13 +86,13 @@ def imported_roots(path: Path) -> frozenset[str]:
 
 
 def room_of(module: str) -> tuple[str, str]:
-    """The package that a module is in, and the folder or file at the top of it."""
+    """Return the package of a module, and the module's room: a folder or file in the package."""
     package, _, rest = module.partition(".")
     return package, rest.partition(".")[0]
 
 
 def room_graph(modules: Graph, package: str) -> Graph:
-    """For each folder and file at the top of a package, those whose modules it imports."""
+    """Return for each room of a package the rooms that it imports from."""
     rooms: dict[str, set[str]] = {}
     for name, targets in modules.items():
         here, room = room_of(name)
@@ -103,7 +103,7 @@ def room_graph(modules: Graph, package: str) -> Graph:
 
 
 def find_circle(graph: Graph) -> list[str] | None:
-    """The modules of one circle of imports, or None."""
+    """Return the modules of one circle of imports, or None."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -113,7 +113,7 @@ def find_circle(graph: Graph) -> list[str] | None:
 
 
 def floors(graph: Graph) -> list[list[str]]:
-    """Rooms by how far they are above those that import nothing, the lowest first."""
+    """Return the rooms by floor, the lowest first. A floor imports only from lower ones."""
     sorter = TopologicalSorter(graph)
     sorter.prepare()
     found = []

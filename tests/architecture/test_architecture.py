@@ -1,4 +1,4 @@
-"""Imports go down the floors only, in one direction through the packages, and never in a circle."""
+"""Tests of the imports: only allowed packages, only lower floors, and no circles."""
 
 import shutil
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from .imports import (
 
 ROOT = Path(__file__).parents[2]
 
-# For each package, which other packages of ours it may import.
+# For each package, the packages of the project that it may import.
 DIRECTION = {
     "models": set(),
     "bundle": {"models"},
@@ -30,7 +30,7 @@ DIRECTION = {
     "service": {"models", "bundle", "runtime", "scoring"},
     "hsoftmax": {"models", "bundle", "runtime", "scoring", "exporter", "service"},
 }
-# For each package, the libraries that it must work without.
+# For each package, the libraries that it must not import.
 FOREIGN = {
     "models": {"onnx", "onnxruntime", "spox", "torch", "fastapi", "os", "time", "logging"},
     "bundle": {"onnx", "onnxruntime", "spox", "fastapi"},
@@ -103,7 +103,7 @@ def modules() -> Graph:
 
 
 def wrong_directions(modules: Graph) -> list[tuple[str, str]]:
-    """Imports from one package of another that it may not know."""
+    """Return the imports from packages that the importing package must not use."""
     return [
         (name, target)
         for name, targets in modules.items()
@@ -114,7 +114,7 @@ def wrong_directions(modules: Graph) -> list[tuple[str, str]]:
 
 
 def upward_imports(modules: Graph) -> list[tuple[str, str]]:
-    """Imports from one room of another that is not on a lower floor."""
+    """Return the imports from rooms that are not on a lower floor."""
     found = []
     for name, targets in modules.items():
         package, room = room_of(name)
@@ -187,7 +187,7 @@ PLACES = [AT_MODULE_LEVEL, IN_A_FUNCTION, FOR_TYPES]
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """A copy of the packages, to plant faults in."""
+    """Copy of the packages, which a test may change."""
     ignored = shutil.ignore_patterns("__pycache__", *(PACKAGES[:-1]))
     for package in PACKAGES:
         ignore = ignored if package == INSTALLED else shutil.ignore_patterns("__pycache__")

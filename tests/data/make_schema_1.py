@@ -89,7 +89,7 @@ def make_bundles(repository: Path) -> Json:
 
 
 def expected(path: Path) -> Json:
-    """What the reference says of the weights as the bundle holds them."""
+    """Return the results of the reference for the weights as the bundle stores them."""
     opened = bundle.open_bundle(path)
     manifest = opened.manifest
     model = models.from_tensors(manifest.family, bundle.load_tensors(opened), manifest.attributes)

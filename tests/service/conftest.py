@@ -87,7 +87,7 @@ def spare(exported, tmp_path) -> Path:
 
 @contextmanager
 def serving(repository: Path, **settings) -> Iterator[TestClient]:
-    """Client of an app that has loaded its repository."""
+    """Run an app that has loaded its repository; yield a client of it."""
     app = create_app(Settings(repository=repository, threads=1, **settings))
     with TestClient(app, raise_server_exceptions=False) as client:
         while "being loaded" in client.get("/healthz/ready").text:
@@ -125,8 +125,8 @@ def copy(repository, tmp_path) -> Path:
 def ask(client) -> Callable:
     """Function that sends a query about `words` or another bundle and returns the response JSON."""
 
-    def ask(question: str, name: str = "words", **query) -> dict:
-        response = client.post(f"/v1/models/{name}/{question}", json=query)
+    def ask(operation: str, name: str = "words", **query) -> dict:
+        response = client.post(f"/v1/models/{name}/{operation}", json=query)
         assert response.status_code == 200, response.text
         return response.json()
 

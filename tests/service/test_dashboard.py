@@ -1,4 +1,4 @@
-"""The dashboard shows only what is there, and all of ours."""
+"""Tests that the dashboard shows only existing metrics, and all metrics of the service."""
 
 import json
 import re
@@ -18,7 +18,7 @@ NAMED = set(re.findall(r"\b(?:hsoftmax|process)_[a-z_]+", " ".join(EXPRESSIONS))
 
 
 def exported(client) -> dict[str, set[str]]:
-    """Samples that the service may have, with their labels where it has any now."""
+    """Return the sample names that the service can export, with their current labels."""
     client.post("/v1/models/words/top_k", json={"inputs": [[0.5] * HIDDEN]})
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
@@ -42,7 +42,7 @@ def test_every_metric_of_ours_is_on_the_dashboard(client):
         assert base in shown or not base.startswith("hsoftmax_") or base in QUIET, base
 
 
-# A rate of its own would say nothing beside the rows of a batch.
+# A rate of batched requests adds no information to the rows of a batch.
 QUIET = {"hsoftmax_batched_requests"}
 
 

@@ -1,4 +1,4 @@
-"""The manifest says what the service knows, and gives it time to drain."""
+"""Tests that the manifest uses existing settings and paths, and gives the service time to drain."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from hsoftmax.service import Settings
-from hsoftmax.service.middleware.authentication import OPEN
+from hsoftmax.service.middleware.authentication import PUBLIC_PATHS
 
 PATH = Path(__file__).parents[2] / "deploy" / "kubernetes" / "hsoftmax.yaml"
 DEPLOYMENT, *OTHERS = yaml.safe_load_all(PATH.read_text())
@@ -27,7 +27,7 @@ def test_there_is_time_to_drain():
 
 def test_probes_ask_routes_that_need_no_key():
     probes = [CONTAINER[f"{name}Probe"] for name in ("startup", "readiness", "liveness")]
-    assert {probe["httpGet"]["path"] for probe in probes} == OPEN
+    assert {probe["httpGet"]["path"] for probe in probes} == PUBLIC_PATHS
 
 
 def test_it_may_do_nothing_that_it_need_not():

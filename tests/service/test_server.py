@@ -1,4 +1,4 @@
-"""The service as a process: it starts, answers, and stops without losing a request."""
+"""Tests of the service as a process: it starts, responds, and stops without losing a request."""
 
 import http.client
 import json
@@ -25,10 +25,10 @@ REQUEST = post(
 
 def ask(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
     connection.request("POST", "/v1/models/words/probabilities", QUERY)
-    answer = connection.getresponse()
-    assert answer.status == 200
-    assert json.loads(answer.read())["version"] == "2"
-    return answer
+    response = connection.getresponse()
+    assert response.status == 200
+    assert json.loads(response.read())["version"] == "2"
+    return response
 
 
 def test_sigterm_makes_unready_at_once_serves_on_and_exits_0(start):
@@ -42,19 +42,19 @@ def test_sigterm_makes_unready_at_once_serves_on_and_exits_0(start):
     assert (status, error["code"]) == (503, "not_ready")
     assert "draining" in error["error"]
     assert server.get("/healthz/live")[0] == 200
-    # A client with an open connection is answered, and told not to use it again.
+    # A client with an open connection gets a response that closes the connection.
     assert ask(kept).getheader("connection") == "close"
     assert ask(server.connect()).getheader("connection") == "close"
     assert server.process.wait(timeout=10) == 0
 
 
-class Asking(threading.Thread):
-    """A client that asks as long as the service is ready, over connections kept while they may."""
+class BusyClient(threading.Thread):
+    """Client that sends requests while the service is ready, over keep-alive connections."""
 
     def __init__(self, server: Process, ready: threading.Event) -> None:
         super().__init__()
         self._address, self._ready = (server.url.hostname, server.url.port), ready
-        self.answers, self.failures = 0, list[object]()
+        self.responses, self.failures = 0, list[object]()
 
     def run(self) -> None:
         try:
@@ -67,23 +67,23 @@ class Asking(threading.Thread):
     def _ask_over(self, connection: socket.socket) -> None:
         closing = None
         while self._ready.is_set() and closing != "close":
-            connection.sendall(REQUEST)  # in one piece
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            closing, body = answer.getheader("connection"), json.loads(answer.read())
-            if answer.status != 200 or body["version"] != "2":
+            connection.sendall(REQUEST)  # with one call
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            closing, body = response.getheader("connection"), json.loads(response.read())
+            if response.status != 200 or body["version"] != "2":
                 self.failures.append(body)
-            self.answers += 1
+            self.responses += 1
 
 
 def test_a_load_that_obeys_readiness_loses_nothing_to_sigterm(start):
     server, ready = start(drain_delay=1.0), threading.Event()
     ready.set()
-    clients = [Asking(server, ready) for _ in range(8)]
+    clients = [BusyClient(server, ready) for _ in range(8)]
     for client in clients:
         client.start()
     time.sleep(1.0)
-    asked = sum(client.answers for client in clients)
+    num_before = sum(client.responses for client in clients)
     server.process.send_signal(signal.SIGTERM)
     while server.get("/healthz/ready")[0] == 200:
         time.sleep(0.05)
@@ -91,8 +91,8 @@ def test_a_load_that_obeys_readiness_loses_nothing_to_sigterm(start):
     for client in clients:
         client.join()
     assert [client.failures for client in clients] == [[]] * 8
-    assert asked > 100
-    assert sum(client.answers for client in clients) > asked
+    assert num_before > 100
+    assert sum(client.responses for client in clients) > num_before
     assert server.process.wait(timeout=10) == 0
 
 
@@ -183,7 +183,7 @@ def listens(server: Process) -> bool:
 def test_a_later_load_that_hangs_does_not_stop_the_exit(start, copy):
     server = start(copy, run=HANGS)
     (copy / "hangs").touch()
-    time.sleep(2.5)  # longer than the repository is looked at
+    time.sleep(2.5)  # longer than the interval of polling
     ask(server.connect())
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
@@ -201,7 +201,7 @@ def test_a_reload_that_hangs_is_cut_off_after_the_timeout(start, copy):
 
 
 def test_all_that_a_process_writes_is_json(start, copy):
-    """Also what code below Python writes, and a bundle that cannot be run."""
+    """Output of native code and the error of a broken bundle are JSON too."""
     server = start(copy, run=WRITES)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=10) == 0
@@ -227,18 +227,18 @@ service.serve(service.Settings())
 """
 
 
-def test_a_body_over_the_limit_gets_its_answer_and_keeps_its_connection(start):
+def test_a_body_over_the_limit_gets_a_response_and_keeps_the_connection(start):
     server = start(max_body_bytes=1000)
     connection = server.connect()
     connection.request("POST", "/v1/models/words/top_k", b" " * 2_000_000)
-    answer = connection.getresponse()
-    assert answer.status == 413
-    assert json.loads(answer.read())["code"] == "too_large"
+    response = connection.getresponse()
+    assert response.status == 413
+    assert json.loads(response.read())["code"] == "too_large"
     ask(connection)
     connection.request("POST", "/v1/models/words/top_k", iter([b" " * 900] * 1000))
-    answer = connection.getresponse()
-    assert answer.status == 413
-    answer.read()
+    response = connection.getresponse()
+    assert response.status == 413
+    response.read()
     ask(connection)
 
 
@@ -248,13 +248,13 @@ def test_what_is_no_http_gets_an_error_of_the_one_shape(start, rubbish):
     host, port = server.address.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(rubbish + b"\r\n\r\n")
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        told = json.loads(answer.read())
-        assert (answer.status, told["code"]) == (400, "invalid_http")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        told = json.loads(response.read())
+        assert (response.status, told["code"]) == (400, "invalid_http")
         assert told["error"] == "request: expected HTTP/1.1, got something else"
-        assert answer.headers["x-request-id"] == told["request_id"]
-        assert connection.recv(1) == b""  # closed
+        assert response.headers["x-request-id"] == told["request_id"]
+        assert connection.recv(1) == b""  # the server closed the connection
     ask(server.connect())
 
 

@@ -1,4 +1,4 @@
-"""Devices are what they say they are."""
+"""Tests that a session runs on the device that it reports."""
 
 import subprocess
 import sys
@@ -15,10 +15,10 @@ from hsoftmax.service import Settings, StartError, create_app
 from .conftest import SERVED, TOLERANCE, serving
 
 has_cuda = CUDA in ort.get_available_providers()
-# After a device was chosen, this process cannot export any more.
+# A process that has chosen a device cannot export.
 pytestmark = pytest.mark.usefixtures("repository")
 
-# A build for CUDA on a machine that has none.
+# A CUDA build on a machine without CUDA.
 _LOOKS = f"""
 import onnxruntime, warnings
 onnxruntime.get_available_providers = lambda: ["{CUDA}", "{CPU}"]
@@ -48,7 +48,7 @@ def test_cpu_is_the_cpu():
 
 
 def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
-    """A GPU runtime on a machine without a driver: ONNX Runtime itself would fall back."""
+    """Without a driver ONNX Runtime silently falls back to the CPU; the service must not."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
     if has_cuda:
         pytest.skip("this machine may have CUDA")
@@ -64,8 +64,8 @@ def test_cuda_that_is_built_in_but_does_not_come_up_is_an_error(monkeypatch):
 def test_who_looks_for_cuda_in_a_new_process_learns_why_there_is_none():
     look = f"{_LOOKS}from hsoftmax.runtime.sessions import choose_device; choose_device('cuda', 1)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
-    wanted = "device: expected cuda, got none: its libraries or its driver do not load"
-    assert done.stderr.splitlines()[-1].endswith(wanted)
+    expected = "device: expected cuda, got none: its libraries or its driver do not load"
+    assert done.stderr.splitlines()[-1].endswith(expected)
 
 
 @pytest.mark.gpu
@@ -77,11 +77,11 @@ def test_cuda_computes_without_tf32():
 
 
 @pytest.mark.gpu
-def test_an_app_on_cuda_says_so_and_answers_as_the_reference(repository, hidden):
+def test_an_app_on_cuda_reports_it_and_agrees_with_the_reference(repository, hidden):
     query = {"inputs": hidden.tolist(), "log": True}
     with serving(repository, device="cuda") as client:
         models = client.get("/v1/models").json()["models"]
-        answer = client.post("/v1/models/words/probabilities", json=query).json()
+        response = client.post("/v1/models/words/probabilities", json=query).json()
     assert {model["device"] for model in models} == {"cuda"}
-    wanted = log_probs(SERVED["words", 2], hidden)
-    np.testing.assert_allclose(answer["log_probabilities"], wanted, rtol=0, atol=TOLERANCE)
+    expected = log_probs(SERVED["words", 2], hidden)
+    np.testing.assert_allclose(response["log_probabilities"], expected, rtol=0, atol=TOLERANCE)

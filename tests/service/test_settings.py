@@ -1,4 +1,4 @@
-"""Settings: from flags or HSOFTMAX_<NAME>, checked, described; threads from what there is."""
+"""Tests of settings: flags and HSOFTMAX_<NAME>, validation, descriptions, default threads."""
 
 import os
 
@@ -24,7 +24,7 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
     "wrong",
     [{"port": 70000}, {"threads": 0}, {"device": "tpu"}, {"drain_delay": -1}, {"nonesuch": 1}],
 )
-def test_wrong_settings_are_refused(tmp_path, wrong):
+def test_invalid_settings_are_rejected(tmp_path, wrong):
     with pytest.raises(ValidationError):
         Settings(repository=tmp_path, **wrong)
 

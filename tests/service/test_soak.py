@@ -1,4 +1,4 @@
-"""Minutes of everything at once: `make test-soak`, for $SOAK_SECONDS (300)."""
+"""Soak test with mixed load, `make test-soak`. It runs for $SOAK_SECONDS (default 300)."""
 
 import http.client
 import json
@@ -17,10 +17,10 @@ from .conftest import HIDDEN
 from .repository.test_lifecycle import replaced
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
-GROWTH = 24e6  # bytes of its own that a process may have gained between its first fifth and its end
+GROWTH = 24e6  # maximum growth of private memory in bytes from the first fifth to the end
 URL = "/v1/models/words/"
 ROW = [0.1] * HIDDEN
-ASKED: dict[str, tuple[str, dict, set[int]]] = {
+REQUESTS: dict[str, tuple[str, dict, set[int]]] = {
     "one target": ("probabilities", {"inputs": [ROW], "targets": [3]}, {200}),
     "many targets": ("probabilities", {"inputs": [ROW] * 50, "targets": [[1, 2]] * 50}, {200}),
     "distributions": ("probabilities", {"inputs": [ROW] * 200}, {200, 429}),
@@ -31,8 +31,8 @@ ASKED: dict[str, tuple[str, dict, set[int]]] = {
 }
 
 
-class Asker:
-    """A client that asks one of all at random, and now and then leaves before the answer."""
+class RandomClient:
+    """Client that sends random requests, and sometimes disconnects before the response."""
 
     def __init__(self, server, seed: int, until: float) -> None:
         self.seen: Counter[tuple[str, int]] = Counter()
@@ -57,17 +57,17 @@ class Asker:
             self.failure = error
 
     def _ask(self, connection: http.client.HTTPConnection) -> None:
-        name = self._random.choice(list(ASKED))
-        question, query, expected = ASKED[name]
-        connection.request("POST", URL + question, json.dumps(query))
-        answer = connection.getresponse()
-        body = answer.read()
-        assert answer.status in expected, (name, answer.status, body[:200])
-        self.seen[name, answer.status] += 1
+        name = self._random.choice(list(REQUESTS))
+        operation, query, expected = REQUESTS[name]
+        connection.request("POST", URL + operation, json.dumps(query))
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status in expected, (name, response.status, body[:200])
+        self.seen[name, response.status] += 1
 
     def _leave(self) -> None:
         host, port = self._server.address.split(":")
-        body = json.dumps(ASKED["distributions"][1])
+        body = json.dumps(REQUESTS["distributions"][1])
         head = f"POST {URL}probabilities HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n"
         with socket.create_connection((host, int(port))) as left:
             left.sendall((head + body).encode())
@@ -76,10 +76,10 @@ class Asker:
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 120)
 def test_everything_at_once_for_minutes(copy, spare, start):
-    """Mixed load, bad requests, departures and reloads: nothing fails, and no memory is kept."""
+    """Under load, bad requests, disconnects and reloads nothing fails and memory does not grow."""
     server = start(copy, watch=False, admin_key="root", max_queue_requests=8)
     began = time.monotonic()
-    askers = [Asker(server, seed, began + SECONDS) for seed in range(6)]
+    askers = [RandomClient(server, seed, began + SECONDS) for seed in range(6)]
     sizes: list[tuple[float, int]] = []
     reloads = 0
     while time.monotonic() < began + SECONDS:
@@ -92,7 +92,7 @@ def test_everything_at_once_for_minutes(copy, spare, start):
         asker.join()
     assert [asker.failure for asker in askers if asker.failure] == []
     seen = sum((asker.seen for asker in askers), Counter())
-    assert {name for name, _ in seen} == set(ASKED)
+    assert {name for name, _ in seen} == set(REQUESTS)
     assert reloads > SECONDS / 5
     first = [size for at, size in sizes if at < SECONDS / 5]
     last = [size for at, size in sizes if at > SECONDS * 4 / 5]
@@ -101,7 +101,7 @@ def test_everything_at_once_for_minutes(copy, spare, start):
 
 
 def own_bytes(pid: int) -> int:
-    """Memory that is no mapped file's."""
+    """Return the private memory of the process, without mapped files."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

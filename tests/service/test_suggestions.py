@@ -1,4 +1,4 @@
-"""The name that is closest to a wrong one, as errors suggest it."""
+"""Tests of the closest known name, which error messages suggest."""
 
 import time
 
@@ -38,7 +38,7 @@ def test_long_names_are_not_compared():
         ("/doc", "/docs"),
         ("/v1/models/words/nothing", None),
         ("/v1/models//topk", None),
-        ("/v2/model/words/top_k", None),  # two segments are wrong
+        ("/v2/model/words/top_k", None),  # two wrong segments
         ("/v1/models/words/top_k/x", None),
         ("", None),
         ("/" * 70_000, None),
@@ -56,7 +56,11 @@ def test_the_closest_route_differs_in_one_segment(path, suggestion):
     ("method", "path", "template"),
     [
         ("POST", "/v1/models/words/probabilties", "/v1/models/{name}/probabilities"),
-        ("POST", "/v1/models/words/topkk", "/v1/models/{name}/top_k"),  # never the alias
+        (
+            "POST",
+            "/v1/models/words/topkk",
+            "/v1/models/{name}/top_k",
+        ),  # the alias is never suggested
         ("GET", "/v1/models/words/probabilties", "/v1/models/{name}/probabilities"),
         ("POST", "/v1/models/words/scores", "/v1/models/{name}/score"),
         ("POST", "/v1/batch", "/v1/batches"),
@@ -64,15 +68,15 @@ def test_the_closest_route_differs_in_one_segment(path, suggestion):
     ],
 )
 def test_a_wrong_route_gets_the_right_one_suggested(client, method, path, template):
-    answer = client.request(method, path)
+    response = client.request(method, path)
     said = f"there is no such route here: did you mean {template}? See /docs"
-    expect_error(answer, 404, "not_found", said)
-    assert answer.json()["error"] == said
+    expect_error(response, 404, "not_found", said)
+    assert response.json()["error"] == said
 
 
 def test_a_route_like_no_other_gets_no_suggestion(client):
-    answer = client.get("/nothing")
-    assert answer.json()["error"] == "there is no such route here: see /docs"
+    response = client.get("/nothing")
+    assert response.json()["error"] == "there is no such route here: see /docs"
 
 
 @pytest.mark.parametrize(
@@ -85,20 +89,20 @@ def test_a_route_like_no_other_gets_no_suggestion(client):
     ],
 )
 def test_an_unknown_field_gets_the_closest_suggested(client, field, suggestion):
-    answer = client.post(URL + "probabilities", json={**QUERY, field: 1})
+    response = client.post(URL + "probabilities", json={**QUERY, field: 1})
     expected = f"unknown field {field[:60]!r}: expected {', '.join(FIELDS)}{suggestion}"
-    assert (answer.status_code, answer.json()["error"]) == (422, expected)
+    assert (response.status_code, response.json()["error"]) == (422, expected)
 
 
 @pytest.mark.parametrize(
     ("task", "suggestion"), [("topk", ": did you mean top_k?"), ("nonesuch", "")]
 )
 def test_an_unknown_task_of_a_stream_gets_the_closest_suggested(client, task, suggestion):
-    answer = client.post(f"{URL}score?task={task}", content=b"")
-    expect_error(answer, 422, "invalid_query", f"got {task!r}{suggestion}")
-    assert answer.json()["error"].endswith(f"got {task!r}{suggestion}")
+    response = client.post(f"{URL}score?task={task}", content=b"")
+    expect_error(response, 422, "invalid_query", f"got {task!r}{suggestion}")
+    assert response.json()["error"].endswith(f"got {task!r}{suggestion}")
 
 
 def test_an_unknown_parameter_of_a_stream_gets_the_closest_suggested(client):
-    answer = client.post(f"{URL}score?num_sample=3", content=b"")
-    assert answer.json()["error"].endswith(": did you mean num_samples?")
+    response = client.post(f"{URL}score?num_sample=3", content=b"")
+    assert response.json()["error"].endswith(": did you mean num_samples?")

@@ -1,4 +1,4 @@
-"""The graph behind BentoML."""
+"""Serves the graph with BentoML."""
 
 import bentoml
 import graph
@@ -11,4 +11,4 @@ class Probabilities:
 
     @bentoml.api
     def probabilities(self, inputs: list[list[float]], targets: list[int]) -> list[float]:
-        return graph.ask(self.session, inputs, targets).tolist()
+        return graph.run(self.session, inputs, targets).tolist()

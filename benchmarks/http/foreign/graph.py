@@ -1,4 +1,4 @@
-"""The graph, as every framework's program uses it; nothing of ours is installed beside them."""
+"""Runs the graph for the programs of all frameworks; hsoftmax is not installed beside them."""
 
 import os
 
@@ -13,7 +13,7 @@ def load() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options)
 
 
-def ask(session: onnxruntime.InferenceSession, inputs: object, targets: object) -> np.ndarray:
+def run(session: onnxruntime.InferenceSession, inputs: object, targets: object) -> np.ndarray:
     hidden = np.asarray(inputs, dtype=np.float32)
     row, target = np.arange(len(hidden)), np.asarray(targets, dtype=np.int64)
     (log_prob,) = session.run(None, {"hidden": hidden, "row": row, "target": target})

@@ -1,4 +1,4 @@
-"""The graph behind LitServe."""
+"""Serves the graph with LitServe."""
 
 import sys
 
@@ -13,8 +13,8 @@ class Probabilities(litserve.LitAPI):
     def decode_request(self, request: dict) -> dict:
         return request
 
-    def predict(self, asked: dict) -> list:
-        return graph.ask(self.session, asked["inputs"], asked["targets"]).tolist()
+    def predict(self, query: dict) -> list:
+        return graph.run(self.session, query["inputs"], query["targets"]).tolist()
 
     def encode_response(self, output: list) -> dict:
         return {"probabilities": output}

@@ -1,4 +1,4 @@
-"""The graph behind MLServer."""
+"""Serves the graph with MLServer."""
 
 import graph
 from mlserver import MLModel
@@ -13,6 +13,6 @@ class Probabilities(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         inputs, targets = (NumpyCodec.decode_input(one) for one in payload.inputs)
-        answer = graph.ask(self.session, inputs, targets.reshape(-1))
+        answer = graph.run(self.session, inputs, targets.reshape(-1))
         output = NumpyCodec.encode_output("probabilities", answer)
         return InferenceResponse(model_name=self.name, outputs=[output])

@@ -113,7 +113,7 @@ def _finish(outputs: list[Array]) -> ResponseFields:
 
 BLOCK_DOT = Operation(
     name="block_dot",
-    summary="What a block-sparse layer gives",
+    summary="Outputs of a block-sparse layer",
     query=BlockDotQuery,
     response=BlockDotAnswer,
     example={"h": [[[0.1, -0.2]]], "input_index": [[0]], "output_index": [[3, 1]]},

@@ -44,7 +44,7 @@ def plan(query: ClustersQuery, bundle: LoadedBundle, settings: Settings) -> Plan
 
 CLUSTERS = Operation(
     name="clusters",
-    summary="How likely each cluster is",
+    summary="Probabilities of the clusters",
     query=ClustersQuery,
     response=ClustersAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]]},

@@ -35,7 +35,7 @@ class ProbabilitiesQuery(Query, frozen=True, kw_only=True):
     ] = None
     clusters: Annotated[
         bool,
-        Meta(description="answer the clusters of each row too, the marginals of level 0"),
+        Meta(description="return the clusters of each row too, the marginals of level 0"),
     ] = False
 
 
@@ -125,7 +125,7 @@ def _task(body: bytes) -> str:
 
 PROBABILITIES = Operation(
     name="probabilities",
-    summary="How likely each target is, or the full distribution",
+    summary="Probabilities of targets, or the full distribution",
     query=ProbabilitiesQuery,
     response=ProbabilitiesAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "targets": [[3, 17]]},

@@ -33,7 +33,7 @@ class SampleQuery(Query, frozen=True, kw_only=True):
     seed: Annotated[
         int | None,
         Meta(
-            description="makes the draw repeatable; absent takes one by chance, and says which",
+            description="makes the draw repeatable; random by default, and part of the response",
             extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None
@@ -93,7 +93,7 @@ def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseF
 
 SAMPLE = Operation(
     name="sample",
-    summary="Targets drawn as likely as they are",
+    summary="Targets drawn from the distribution",
     query=SampleQuery,
     response=SampleAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},

@@ -25,16 +25,16 @@ _MAX_BLOCKS = 2**31  # more than any bundle has, and far from the end of the gra
 
 
 class TopKQuery(Query, frozen=True, kw_only=True):
-    """k, and the most blocks to open."""
+    """Query with k, and the maximum number of blocks to open."""
 
     k: Annotated[
         int,
-        Meta(description="how many targets, 1 to num_targets", extra_json_schema={"minimum": 1}),
+        Meta(description="number of targets, 1 to num_targets", extra_json_schema={"minimum": 1}),
     ] = 10
     max_blocks: Annotated[
         int,
         Meta(
-            description="most blocks to open for a row; 0 is no limit, and always exact",
+            description="maximum number of blocks to open for a row; 0 is no limit, always exact",
             extra_json_schema={"minimum": 0},
         ),
     ] = 0

@@ -1,4 +1,4 @@
-"""The examples of docs/http.md are true."""
+"""Tests that the examples of docs/http.md are correct."""
 
 import json
 import re
@@ -15,24 +15,26 @@ EXAMPLES = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```", P
 STREAMS = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```ndjson\n([^`]*)```", PAGE)
 
 
-def same(got: object, wanted: object) -> bool:
-    if isinstance(wanted, dict):
-        return got.keys() == wanted.keys() and all(same(got[key], wanted[key]) for key in wanted)
-    if isinstance(wanted, list):
-        return len(got) == len(wanted) and all(map(same, got, wanted))
-    if isinstance(wanted, str):
-        return wanted in ("…", got)
-    return got == pytest.approx(wanted, rel=TOLERANCE)
+def same(got: object, expected: object) -> bool:
+    if isinstance(expected, dict):
+        return got.keys() == expected.keys() and all(
+            same(got[key], expected[key]) for key in expected
+        )
+    if isinstance(expected, list):
+        return len(got) == len(expected) and all(map(same, got, expected))
+    if isinstance(expected, str):
+        return expected in ("…", got)
+    return got == pytest.approx(expected, rel=TOLERANCE)
 
 
 def test_there_are_examples():
     assert len(EXAMPLES) >= 7
 
 
-@pytest.mark.parametrize(("url", "query", "answer"), EXAMPLES)
-def test_an_example_is_answered_as_printed(client, url, query, answer):
+@pytest.mark.parametrize(("url", "query", "response"), EXAMPLES)
+def test_an_example_gives_the_printed_response(client, url, query, response):
     got = client.post(url, content=query).json()
-    assert same(got, json.loads(answer)), got
+    assert same(got, json.loads(response)), got
 
 
 def test_there_is_a_stream():
@@ -40,10 +42,10 @@ def test_there_is_a_stream():
 
 
 @pytest.mark.parametrize(("url", "rows", "records"), STREAMS)
-def test_a_stream_is_answered_as_printed(client, url, rows, records):
+def test_a_stream_gives_the_printed_response(client, url, rows, records):
     got = client.post(url, content=rows).text.splitlines()
-    for line, wanted in zip(got, records.splitlines(), strict=True):
-        assert same(json.loads(line), json.loads(wanted)), line
+    for line, expected in zip(got, records.splitlines(), strict=True):
+        assert same(json.loads(line), json.loads(expected)), line
 
 
 def test_every_error_code_is_described():

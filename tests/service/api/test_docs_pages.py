@@ -1,4 +1,4 @@
-"""Pages, metrics and the OpenAPI document: complete, true, and without a network."""
+"""Tests of pages, metrics and the OpenAPI document: complete, correct, and without a network."""
 
 import re
 
@@ -39,10 +39,10 @@ def test_every_error_of_every_route_is_of_the_one_shape(document):
     error = {"$ref": "#/components/schemas/Error"}
     for path in document["paths"].values():
         for operation in path.values():
-            for status, answer in operation["responses"].items():
-                assert "x-request-id" in answer["headers"]
+            for status, got in operation["responses"].items():
+                assert "x-request-id" in got["headers"]
                 if status != "200":
-                    assert answer["content"] == {"application/json": {"schema": error}}
+                    assert got["content"] == {"application/json": {"schema": error}}
             assert "default" in operation["responses"]
     shape = document["components"]["schemas"]["Error"]
     assert shape["required"] == ["error", "code", "request_id"]
@@ -59,11 +59,11 @@ def test_every_reference_in_the_document_leads_somewhere(document):
 @pytest.mark.parametrize(
     "operation", [q for q in OPERATIONS if q.name in QUERIES], ids=lambda operation: operation.name
 )
-def test_answers_are_as_documented(ask, operation):
+def test_responses_are_as_documented(ask, operation):
     for query in QUERIES[operation.name]:
-        answer = ask(operation.name, inputs=[ROW, ROW] if not query else [ROW], **query)
-        told = msgspec.convert(answer, operation.response)
-        assert msgspec.to_builtins(told) == answer
+        got = ask(operation.name, inputs=[ROW, ROW] if not query else [ROW], **query)
+        told = msgspec.convert(got, operation.response)
+        assert msgspec.to_builtins(told) == got
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -1,4 +1,4 @@
-"""HEAD, OPTIONS and `Allow`, as load balancers and monitors need them."""
+"""Tests of HEAD, OPTIONS and `Allow`, which load balancers and monitors use."""
 
 import pytest
 
@@ -16,34 +16,34 @@ GETS = [
 
 
 @pytest.mark.parametrize("url", [*GETS, "/openapi.json", "/v1/files", "/v1/batches"])
-def test_head_is_answered_as_get_without_the_body(client, url):
+def test_head_gets_the_response_of_get_without_the_body(client, url):
     get, head = (client.request(m, url, headers={"accept-encoding": ""}) for m in ("GET", "HEAD"))
     assert (get.status_code, head.status_code) == (200, 200)
     assert head.content == b""
     assert head.headers["content-type"] == get.headers["content-type"]
-    if url != "/metrics":  # it has counted in between
+    if url != "/metrics":  # it has counted requests in between
         assert head.headers.get("content-length") == get.headers.get("content-length")
 
 
 @pytest.mark.parametrize("url", GETS)
 def test_options_names_every_method(client, url):
-    answer = client.options(url)
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    response = client.options(url)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_allow_names_the_methods_of_every_route_of_a_path(client):
-    answer = client.put("/v1/files")
-    expect_error(answer, 405, "method_not_allowed", "method: expected GET, HEAD, OPTIONS, POST")
-    assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    response = client.put("/v1/files")
+    expect_error(response, 405, "method_not_allowed", "method: expected GET, HEAD, OPTIONS, POST")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
     assert client.put("/v1/files/file-1").headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
     assert client.options("/v1/files").headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 def test_a_path_without_get_takes_neither(client, method):
-    answer = client.request(method, "/v1/models/words/probabilities")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    response = client.request(method, "/v1/models/words/probabilities")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert client.request(method, "/nothing").status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""A real uvicorn server over the bounded protocol, on both event loops, and raw clients of it."""
+"""Fixtures: a uvicorn server with the bounded protocol, on both event loops, and raw clients."""
 
 import logging
 import threading

@@ -9,12 +9,12 @@ import time
 
 LIVE = b"GET /healthz/live HTTP/1.1\r\nhost: a\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-ended: list[str] = []  # paths whose application was told of a disconnect
+ended: list[str] = []  # paths whose application got a disconnect
 MIB = 2**20
 
 
 async def echo_app(scope, receive, send) -> None:
-    """Answer with the request as JSON. Some paths behave in a special way."""
+    """Respond with the request as JSON. Some paths have a special behaviour."""
     path = scope["path"]
 
     async def start(status=200, length=None) -> None:
@@ -59,9 +59,9 @@ async def echo_app(scope, receive, send) -> None:
         "body": data.decode("latin-1"),
         "headers": headers,
     }
-    answer = json.dumps(told).encode()
-    await start(length=len(answer))
-    await body(answer)
+    response = json.dumps(told).encode()
+    await start(length=len(response))
+    await body(response)
 
 
 opened: list["Peer"] = []
@@ -84,8 +84,8 @@ class Peer:
             self.socket.sendall(segment)
         return self
 
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Read one answer that has a content-length."""
+    def response(self) -> tuple[int, dict[str, str], bytes]:
+        """Read one response that has a content-length."""
         while b"\r\n\r\n" not in self.got:
             self._more()
         head, _, self.got = self.got.partition(b"\r\n\r\n")
@@ -98,13 +98,13 @@ class Peer:
         return int(line.split()[1]), headers, body
 
     def told(self) -> dict:
-        status, _, body = self.answer()
+        status, _, body = self.response()
         assert status == 200
         return json.loads(body)
 
     def refusal(self) -> tuple[int, str]:
-        """Read an error in the one error shape, and the end of the connection."""
-        status, headers, body = self.answer()
+        """Read an error response in the JSON shape, and the end of the connection."""
+        status, headers, body = self.response()
         error = json.loads(body)
         assert set(error) == {"error", "code", "request_id"}
         assert headers["content-type"] == "application/json"
@@ -114,7 +114,7 @@ class Peer:
         return status, error["code"]
 
     def closed(self) -> bool:
-        """True if the server has closed the connection."""
+        """Return True if the server has closed the connection."""
         try:
             return self.got + self.socket.recv(1) == b""
         except ConnectionError:
@@ -132,13 +132,13 @@ def rss() -> float:
 
 
 def slowest_health(port: int, seconds: float) -> tuple[float, float]:
-    """Ask for health repeatedly. Return the longest wait in seconds, and the most memory in MiB."""
+    """Request health repeatedly; return the longest wait in seconds, and the peak memory in MiB."""
     slowest = most = 0.0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
         peer = Peer(port)
-        assert peer.say(LIVE).answer()[0] == 200
+        assert peer.say(LIVE).response()[0] == 200
         peer.socket.close()
         slowest, most = max(slowest, time.monotonic() - began), max(most, rss())
         time.sleep(0.01)
@@ -154,7 +154,7 @@ def post(
 
 
 def splits(data: bytes) -> list[list[bytes]]:
-    """Ways to send the same bytes: as one, at every line and body edge, a byte at a time."""
+    """Return ways to send the bytes: whole, split at every line and body edge, byte by byte."""
     head = data.index(b"\r\n\r\n")
     cuts = [[], [head], [head + 2], [head + 4], [head + 5], [20], [20, head + 4, len(data) - 1]]
     return [[data[a:b] for a, b in zip([0, *cut], [*cut, len(data)], strict=True)] for cut in cuts]

@@ -1,4 +1,4 @@
-"""A timeout that only costs something when there is something to wait for."""
+"""Tests of `with_timeout`, whose timer starts only if the coroutine suspends."""
 
 import asyncio
 

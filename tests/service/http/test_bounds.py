@@ -1,4 +1,4 @@
-"""Heads, trailers and framing are bounded, and no byte of one answer is inside another."""
+"""Tests of the limits on heads, trailers and framing, and of the order of responses."""
 
 import contextlib
 import re
@@ -18,8 +18,8 @@ def test_a_head_at_the_bound(peer: Peer):
         return start + b"v" * (size - len(start) - 4) + b"\r\n\r\n"
 
     fits = head(bounds.MAX_HEAD_BYTES)
-    assert peer.say(fits).answer()[0] == 200
-    assert peer.say(fits[:7000], fits[7000:30000], fits[30000:]).answer()[0] == 200
+    assert peer.say(fits).response()[0] == 200
+    assert peer.say(fits[:7000], fits[7000:30000], fits[30000:]).response()[0] == 200
     assert peer.say(head(bounds.MAX_HEAD_BYTES + 1)).refusal() == (431, "head_too_large")
 
 
@@ -92,16 +92,16 @@ BROKEN = [
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_broken_request_during_an_answer(peer: Peer, broken: bytes, at_once: bool):
+def test_a_broken_request_during_a_response(peer: Peer, broken: bytes, at_once: bool):
     first = post(b"", path=b"/halves")
     peer.say(first + broken) if at_once else peer.say(first, broken)
-    assert peer.answer()[2] == b"a" * 10000 + b"b" * 10000
+    assert peer.response()[2] == b"a" * 10000 + b"b" * 10000
     assert peer.refusal() == (400, "invalid_http")
 
 
 def test_a_broken_body_behind_a_request(peer: Peer):
     peer.say(post(b"", path=b"/halves") + CHUNKED + b"zz\r\n")
-    assert len(peer.answer()[2]) == 20000
+    assert len(peer.response()[2]) == 20000
     assert peer.refusal() == (400, "invalid_http")
 
 
@@ -112,9 +112,9 @@ def test_a_broken_body(peer: Peer):
     assert ended == ["/"]
 
 
-def test_a_broken_body_after_its_answer(peer: Peer):
+def test_a_broken_body_after_its_response(peer: Peer):
     peer.say(CHUNKED.replace(b" / ", b" /early "), b"zz\r\n")
-    assert peer.answer()[0] == 413
+    assert peer.response()[0] == 413
     assert peer.closed()
 
 
@@ -154,7 +154,7 @@ LENGTH, CODING = b"content-length: 3", b"transfer-encoding: "
         ([CODING + b"xchunked"], 501),
     ],
 )
-def test_framing_that_is_refused(port: int, lines: list[bytes], status: int):
+def test_unsupported_framing_is_rejected(port: int, lines: list[bytes], status: int):
     data = (
         b"\r\n".join([b"POST / HTTP/1.1", b"host: a", *lines])
         + b"\r\n\r\n"
@@ -183,7 +183,7 @@ def test_what_is_no_http(peer: Peer, data: bytes):
 
 
 def test_no_private_name_of_uvicorn():
-    """Names with an underscore are ours alone."""
+    """Attributes with an underscore must not override those of uvicorn."""
     source = Path(protocol.__file__).read_text()
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle

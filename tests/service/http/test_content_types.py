@@ -1,4 +1,4 @@
-"""The same questions and answers as JSON, .npy and Arrow, whole and in slices."""
+"""Tests that JSON, .npy and Arrow give the same results, whole and in slices."""
 
 import asyncio
 import http.client
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from hsoftmax.service.api import operations
-from hsoftmax.service.http.content_types import Format, format_of_answer
+from hsoftmax.service.http.content_types import Format, response_type_of
 from hsoftmax.service.inference.chunked_response import TruncatedError
 from hsoftmax.service.inference.chunked_response import stream as send_slices
 from hsoftmax.service.inference.encoders import matrix_encoder
@@ -41,25 +41,25 @@ def rows(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
-def arrow(answer) -> pa.Table:
-    assert answer.headers["content-type"] == ARROW
-    return pa.ipc.open_stream(answer.content).read_all()
+def arrow(response) -> pa.Table:
+    assert response.headers["content-type"] == ARROW
+    return pa.ipc.open_stream(response.content).read_all()
 
 
-def post(client, question: str, body: bytes, kind: str, accept: str = "*/*", **url):
-    answer = client.post(
-        URL + question, content=body, headers={"content-type": kind, "accept": accept}, params=url
+def post(client, operation: str, body: bytes, kind: str, accept: str = "*/*", **url):
+    response = client.post(
+        URL + operation, content=body, headers={"content-type": kind, "accept": accept}, params=url
     )
-    assert answer.status_code == 200, answer.text
-    return answer
+    assert response.status_code == 200, response.text
+    return response
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "<i4"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_npy_matrix_asks_as_its_numbers_do(client, ask, hidden, dtype, order):
     states = (hidden * 4).astype(dtype, order=order)
-    wanted = ask("probabilities", inputs=states.astype(float).tolist())
-    assert post(client, "probabilities", npy(states), NPY).json() == wanted
+    expected = ask("probabilities", inputs=states.astype(float).tolist())
+    assert post(client, "probabilities", npy(states), NPY).json() == expected
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,21 @@ def test_an_npy_matrix_asks_as_its_numbers_do(client, ask, hidden, dtype, order)
 )
 def test_targets_come_in_the_url(client, ask, hidden, url, targets):
     extra = {"log": True, "version": 1} if "log" in url else {}
-    wanted = ask("probabilities", inputs=hidden.tolist(), targets=targets, **extra)
-    assert post(client, "probabilities", npy(hidden), NPY, **url).json() == wanted
+    expected = ask("probabilities", inputs=hidden.tolist(), targets=targets, **extra)
+    assert post(client, "probabilities", npy(hidden), NPY, **url).json() == expected
 
 
 def test_one_row_has_one_list_of_targets(client, hidden):
-    answer = post(client, "probabilities", npy(hidden[:1]), NPY, targets="3,5")
-    assert np.shape(answer.json()["probabilities"]) == (1, 2)
+    response = post(client, "probabilities", npy(hidden[:1]), NPY, targets="3,5")
+    assert np.shape(response.json()["probabilities"]) == (1, 2)
 
 
 def test_an_arrow_table_asks_as_its_numbers_do(client, ask, hidden):
     inputs = hidden.tolist()
     lists = pa.array(inputs, pa.list_(pa.float64()))
     for column in (rows(hidden), lists):
-        wanted = ask("top_k", inputs=inputs, k=3)
-        assert post(client, "top_k", stream({"inputs": column}), ARROW, k="3").json() == wanted
+        expected = ask("top_k", inputs=inputs, k=3)
+        assert post(client, "top_k", stream({"inputs": column}), ARROW, k="3").json() == expected
     for targets in (
         [3, 5, 0],
         [[3, 5], [], [1]],
@@ -94,11 +94,11 @@ def test_an_arrow_table_asks_as_its_numbers_do(client, ask, hidden):
         [["word1"], [], []],
     ):
         body = stream({"inputs": rows(hidden), "targets": targets})
-        wanted = ask("probabilities", inputs=inputs, targets=targets)
-        assert post(client, "probabilities", body, ARROW).json() == wanted
+        expected = ask("probabilities", inputs=inputs, targets=targets)
+        assert post(client, "probabilities", body, ARROW).json() == expected
 
 
-def test_answers_travel_as_npy(client, ask, hidden):
+def test_responses_as_npy(client, ask, hidden):
     cases = [
         ("probabilities", {}, (3, TARGETS)),
         ("probabilities", {"log": True}, (3, TARGETS)),
@@ -106,19 +106,19 @@ def test_answers_travel_as_npy(client, ask, hidden):
         ("probabilities", {"targets": [[1, 2], [3, 4], [5, 6]]}, (3, 2)),
         ("clusters", {}, (3, 4)),
     ]
-    for question, query, shape in cases:
+    for operation, query, shape in cases:
         query["inputs"] = hidden.tolist()
-        answer = client.post(URL + question, json=query, headers={"accept": NPY})
-        assert answer.headers["content-type"] == NPY
-        got = np.load(io.BytesIO(answer.content))
+        response = client.post(URL + operation, json=query, headers={"accept": NPY})
+        assert response.headers["content-type"] == NPY
+        got = np.load(io.BytesIO(response.content))
         assert (got.dtype, got.shape) == (np.float32, shape)
         field = "log_probabilities" if query.get("log") else "probabilities"
-        np.testing.assert_allclose(got, ask(question, **query)[field], rtol=TOLERANCE)
+        np.testing.assert_allclose(got, ask(operation, **query)[field], rtol=TOLERANCE)
 
 
-def test_answers_travel_as_arrow(client, ask, hidden):
+def test_responses_as_arrow(client, ask, hidden):
     headers = {"accept": ARROW}
-    for question, query in [
+    for operation, query in [
         ("probabilities", {}),
         ("probabilities", {"targets": [1, 2, 3]}),
         ("probabilities", {"targets": [[1, 2], [], [5]], "log": True}),
@@ -127,16 +127,16 @@ def test_answers_travel_as_arrow(client, ask, hidden):
         ("sample", {"num_samples": 2, "seed": 7}),
     ]:
         query["inputs"] = hidden.tolist()
-        table = arrow(client.post(URL + question, json=query, headers=headers))
-        wanted = ask(question, **query)
+        table = arrow(client.post(URL + operation, json=query, headers=headers))
+        expected = ask(operation, **query)
         told = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
         assert (told["model"], told["version"]) == ("words", "2")
-        if question == "sample":
+        if operation == "sample":
             assert told["seed"] == "7"
-        columns = wanted.get("results") and {
-            name: [row[name] for row in wanted["results"]] for name in wanted["results"][0]
+        columns = expected.get("results") and {
+            name: [row[name] for row in expected["results"]] for name in expected["results"][0]
         }
-        columns = columns or {n: v for n, v in wanted.items() if n.endswith("probabilities")}
+        columns = columns or {n: v for n, v in expected.items() if n.endswith("probabilities")}
         assert table.column_names == list(columns)
         for name, values in columns.items():
             got = table.column(name).to_pylist()
@@ -146,21 +146,21 @@ def test_answers_travel_as_arrow(client, ask, hidden):
 
 @pytest.fixture
 def slicing(repository, monkeypatch):
-    """A client of a service that sends everything in slices of two rows, and small pieces."""
-    monkeypatch.setattr(operations, "_WHOLE_VALUES", 0)
+    """Client of a service that sends every matrix in slices of two rows and in small pieces."""
+    monkeypatch.setattr(operations, "_MAX_UNSLICED_VALUES", 0)
     monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 4)
     with serving(repository, slice_bytes=2 * 4 * TARGETS) as client:
         yield client
 
 
-@pytest.mark.parametrize("question", ["probabilities", "clusters"])
+@pytest.mark.parametrize("operation", ["probabilities", "clusters"])
 @pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("kind", list(Format))
-def test_slices_make_the_same_answer(client, slicing, hidden, question, log, kind):
+def test_slices_give_the_same_response(client, slicing, hidden, operation, log, kind):
     query = {"inputs": np.tile(hidden, (3, 1))[:7].tolist(), "log": log}
     headers = {"accept": kind.value}
-    whole = client.post(URL + question, json=query, headers=headers)
-    sliced = slicing.post(URL + question, json=query, headers=headers)
+    whole = client.post(URL + operation, json=query, headers=headers)
+    sliced = slicing.post(URL + operation, json=query, headers=headers)
     assert whole.headers["content-type"] == sliced.headers["content-type"] == kind
     assert sliced.headers["x-hsoftmax-digest"] == whole.headers["x-hsoftmax-digest"]
     assert ("content-length" in sliced.headers) == (kind is Format.NPY)
@@ -168,16 +168,16 @@ def test_slices_make_the_same_answer(client, slicing, hidden, question, log, kin
     np.testing.assert_allclose(values(sliced, field), values(whole, field), rtol=TOLERANCE)
 
 
-def values(answer, field: str):
-    kind = answer.headers["content-type"]
+def values(response, field: str):
+    kind = response.headers["content-type"]
     if kind == NPY:
-        return np.load(io.BytesIO(answer.content))
-    return arrow(answer).column(field).to_pylist() if kind == ARROW else answer.json()[field]
+        return np.load(io.BytesIO(response.content))
+    return arrow(response).column(field).to_pylist() if kind == ARROW else response.json()[field]
 
 
-def test_an_error_in_the_first_slice_is_answered(slicing, hidden):
-    answer = slicing.post(URL + "probabilities", json={"inputs": [[1.0]]})
-    expect_error(answer, 422, "invalid_query")
+def test_an_error_in_the_first_slice_gets_an_error_response(slicing, hidden):
+    response = slicing.post(URL + "probabilities", json={"inputs": [[1.0]]})
+    expect_error(response, 422, "invalid_query")
 
 
 FAILS_ON_THE_LAST_ROW = """
@@ -185,7 +185,7 @@ from hsoftmax import service
 from hsoftmax.service.api import operations
 from hsoftmax.runtime.sessions import Session
 
-operations._WHOLE_VALUES = 0
+operations._MAX_UNSLICED_VALUES = 0
 whole = Session.run
 
 def run(self, feeds, options=None):
@@ -198,16 +198,16 @@ service.serve(service.Settings())
 """
 
 
-def test_an_error_in_a_later_slice_cuts_the_answer_off(start):
-    """Better no end than one that looks like it."""
+def test_an_error_in_a_later_slice_cuts_the_response_off(start):
+    """The client must notice that the response is incomplete."""
     server = start(slice_bytes=2 * 4 * TARGETS, run=FAILS_ON_THE_LAST_ROW)
     connection = server.connect()
     query = json.dumps({"inputs": [[0.5] * HIDDEN] * 5})
     connection.request("POST", URL + "probabilities", query)
-    answer = connection.getresponse()
-    assert answer.status == 200
+    response = connection.getresponse()
+    assert response.status == 200
     with pytest.raises(http.client.IncompleteRead) as cut:
-        answer.read()
+        response.read()
     assert b"secret" not in cut.value.partial
     server.until("internal_error")
 
@@ -243,12 +243,12 @@ def test_a_client_that_stops_reading_is_cut_off():
         ("application/x-npy;q=x, */*", Format.JSON),
     ],
 )
-def test_the_format_liked_best_is_taken(accept, form):
-    assert format_of_answer(accept.encode()) is form
+def test_the_preferred_type_is_used(accept, form):
+    assert response_type_of(accept.encode()) is form
 
 
 @pytest.mark.parametrize(
-    ("question", "query", "accept", "sentence"),
+    ("operation", "query", "accept", "sentence"),
     [
         ("top_k", {}, NPY, "a .npy holds one array"),
         ("probabilities", {"targets": [[1], [1, 2], []]}, NPY, "rows of one length"),
@@ -256,19 +256,19 @@ def test_the_format_liked_best_is_taken(accept, form):
     ],
 )
 def test_what_a_format_cannot_hold_is_not_acceptable(
-    client, hidden, question, query, accept, sentence
+    client, hidden, operation, query, accept, sentence
 ):
     query["inputs"] = hidden.tolist()
-    answer = client.post(URL + question, json=query, headers={"accept": accept})
-    expect_error(answer, 406, "not_acceptable", sentence)
+    response = client.post(URL + operation, json=query, headers={"accept": accept})
+    expect_error(response, 406, "not_acceptable", sentence)
 
 
 def test_without_pyarrow_the_extra_is_named(client, hidden, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     body = client.post(URL + "top_k", content=b"", headers={"content-type": ARROW})
     expect_error(body, 415, "unsupported_media_type", "the extra `arrow`")
-    answer = client.post(URL + "top_k", json={}, headers={"accept": ARROW})
-    expect_error(answer, 406, "not_acceptable", "the extra `arrow`")
+    response = client.post(URL + "top_k", json={}, headers={"accept": ARROW})
+    expect_error(response, 406, "not_acceptable", "the extra `arrow`")
 
 
 GOOD = np.zeros((2, HIDDEN), np.float32)
@@ -295,10 +295,10 @@ BAD_NPY = {
 
 
 @pytest.mark.parametrize("case", BAD_NPY)
-def test_a_bad_npy_is_refused(client, case):
+def test_a_bad_npy_is_rejected(client, case):
     body, status, code, sentence = BAD_NPY[case]
-    answer = client.post(URL + "clusters", content=body, headers={"content-type": NPY})
-    expect_error(answer, status, code, sentence)
+    response = client.post(URL + "clusters", content=body, headers={"content-type": NPY})
+    expect_error(response, status, code, sentence)
 
 
 BAD_URLS = {
@@ -311,9 +311,9 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_a_bad_parameter_is_refused(client, url):
-    answer = client.post(f"{URL}top_k?{url}", content=npy(GOOD), headers={"content-type": NPY})
-    expect_error(answer, 422, "invalid_query", BAD_URLS[url])
+def test_a_bad_parameter_is_rejected(client, url):
+    response = client.post(f"{URL}top_k?{url}", content=npy(GOOD), headers={"content-type": NPY})
+    expect_error(response, 422, "invalid_query", BAD_URLS[url])
 
 
 @pytest.mark.parametrize(
@@ -321,11 +321,11 @@ def test_a_bad_parameter_is_refused(client, url):
     [("targets=99", "target_out_of_range"), ("targets=-1", "target_out_of_range"),
      ("targets=nonesuch", "unknown_label"), ("targets=1&targets=2&targets=3", "invalid_query")],
 )  # fmt: skip
-def test_bad_targets_in_the_url_are_refused(client, url, code):
-    answer = client.post(
+def test_bad_targets_in_the_url_are_rejected(client, url, code):
+    response = client.post(
         f"{URL}probabilities?{url}", content=npy(GOOD[:1]), headers={"content-type": NPY}
     )
-    expect_error(answer, 422, code)
+    expect_error(response, 422, code)
 
 
 TWO = rows(GOOD)
@@ -357,15 +357,15 @@ BAD_ARROW = {
 
 
 @pytest.mark.parametrize("case", BAD_ARROW)
-def test_a_bad_arrow_stream_is_refused(client, case):
+def test_a_bad_arrow_stream_is_rejected(client, case):
     body, status, code, sentence = BAD_ARROW[case]
-    answer = client.post(URL + "probabilities", content=body, headers={"content-type": ARROW})
-    expect_error(answer, status, code, sentence)
+    response = client.post(URL + "probabilities", content=body, headers={"content-type": ARROW})
+    expect_error(response, status, code, sentence)
 
 
-def test_targets_twice_are_refused(client):
+def test_targets_twice_are_rejected(client):
     body = stream({"inputs": TWO, "targets": [1, 2]})
-    answer = client.post(
+    response = client.post(
         URL + "probabilities?targets=1,2", content=body, headers={"content-type": ARROW}
     )
-    expect_error(answer, 422, "invalid_query", "targets: expected in the body or in the URL")
+    expect_error(response, 422, "invalid_query", "targets: expected in the body or in the URL")

@@ -1,4 +1,4 @@
-"""Requests on one connection: in turn, in any segments, and never more than fit in memory."""
+"""Tests of requests on one connection: their order, any TCP segments, and bounded memory."""
 
 import contextlib
 import socket
@@ -24,18 +24,18 @@ def test_a_body_in_chunks(peer: Peer):
         b"2\r\nde\r\n0\r\n\r\n",
     )
     assert peer.told()["body"] == "abcde"
-    assert peer.say(LIVE).answer()[0] == 200
+    assert peer.say(LIVE).response()[0] == 200
 
 
 def test_many_tiny_chunks(port: int):
-    """Others have their turn meanwhile."""
+    """Other connections get their turn meanwhile."""
     data = CHUNKED + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n" + LIVE
     peers = [Peer(port) for _ in range(4)]
     senders = [threading.Thread(target=peer.say, args=(data,)) for peer in peers]
     for sender in senders:
         sender.start()
     slowest, _ = slowest_health(port, 0.5)
-    assert slowest < 5  # the clients share this process, and its lock
+    assert slowest < 5  # the clients share the process and its GIL
     for sender, peer in zip(senders, peers, strict=True):
         assert peer.told()["body"] == "a" * 200_000
         assert peer.told()["path"] == "/healthz/live"
@@ -57,10 +57,10 @@ def test_expect_100_continue(peer: Peer):
     assert peer.say(b"abc").told()["body"] == "abc"
 
 
-def test_an_answer_before_the_end_of_the_body(peer: Peer):
+def test_a_response_before_the_end_of_the_body(peer: Peer):
     data = post(b"x" * 1_000_000, path=b"/early")
     peer.say(data[:100_000])
-    assert peer.answer()[0] == 413
+    assert peer.response()[0] == 413
     peer.say(data[100_000:], LIVE)
     assert peer.told()["path"] == "/healthz/live"
 
@@ -68,7 +68,7 @@ def test_an_answer_before_the_end_of_the_body(peer: Peer):
 def test_keep_alive_ends(port: int, server: uvicorn.Server):
     server.config.timeout_keep_alive = 1
     peer = Peer(port)
-    assert peer.say(LIVE).answer()[0] == 200
+    assert peer.say(LIVE).response()[0] == 200
     began = time.monotonic()
     assert peer.closed()
     assert 0.5 < time.monotonic() - began < 2
@@ -78,30 +78,30 @@ def test_keep_alive_ends(port: int, server: uvicorn.Server):
 def test_keep_alive_does_not_end_a_request_that_was_held(port: int, server: uvicorn.Server):
     server.config.timeout_keep_alive = 0.1
     peer = Peer(port).say(LIVE + b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
-    peer.answer()
-    assert [len(peer.answer()[2]) for _ in range(2)] == [20000, 20000]
+    peer.response()
+    assert [len(peer.response()[2]) for _ in range(2)] == [20000, 20000]
     peer.socket.close()
     peer = Peer(port).say(
         b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /halves HTTP/1.1\r\nhost: a\r\n\r\n"
     )
-    assert [len(peer.answer()[2]) for _ in range(2)] == [20000, 20000]
+    assert [len(peer.response()[2]) for _ in range(2)] == [20000, 20000]
     assert peer.closed()
     server.config.timeout_keep_alive = 5
 
 
-def test_pipelined_requests_are_answered_in_turn(peer: Peer):
+def test_pipelined_requests_get_responses_in_order(peer: Peer):
     bodies = [b"%d" % i * 500 for i in range(300)]
     sender = threading.Thread(target=peer.say, args=(b"".join(map(post, bodies)),))
     sender.start()
     assert [peer.told()["body"].encode() for _ in bodies] == bodies
     sender.join()
-    assert peer.say(LIVE).answer()[0] == 200
+    assert peer.say(LIVE).response()[0] == 200
 
 
-def test_pipelined_requests_in_segments_during_an_answer(peer: Peer):
+def test_pipelined_requests_in_segments_during_a_response(peer: Peer):
     data = post(b"abc")
     peer.say(post(b"", path=b"/halves"), data[:30], data[30:-1], data[-1:] + LIVE[:9], LIVE[9:])
-    assert peer.answer()[2] == b"a" * 10000 + b"b" * 10000
+    assert peer.response()[2] == b"a" * 10000 + b"b" * 10000
     assert peer.told()["body"] == "abc"
     assert peer.told()["path"] == "/healthz/live"
 
@@ -112,7 +112,7 @@ def test_a_large_body_behind_another_request(peer: Peer):
         target=peer.say, args=(post(b"", path=b"/halves") + post(body) + LIVE,)
     )
     sender.start()
-    assert len(peer.answer()[2]) == 20000
+    assert len(peer.response()[2]) == 20000
     assert peer.told()["body"] == body.decode()
     assert peer.told()["path"] == "/healthz/live"
     sender.join()
@@ -144,11 +144,11 @@ def test_peers_that_pipeline_and_never_read(port: int, request_: bytes):
         peer.socket.close()
     print(f"rss +{most - idle:.0f} MiB, health {slowest * 1e3:.0f} ms")
     assert most - idle < 100
-    assert slowest < 5  # the clients share this process, and its lock
+    assert slowest < 5  # the clients share the process and its GIL
 
 
 def test_an_app_that_polls_reads_no_more(port: int):
-    """Each `receive` of an app has uvicorn resume reading."""
+    """uvicorn resumes reading at each `receive` of an app."""
     peer = Peer(port)
     peer.socket.settimeout(0.1)
     peer.say(b"GET /polls HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -156,7 +156,7 @@ def test_an_app_that_polls_reads_no_more(port: int):
     with contextlib.suppress(TimeoutError):
         while True:
             sent += peer.socket.send(blob)
-    assert sent < 12 * MIB  # the kernel's buffers, and little of ours
+    assert sent < 12 * MIB  # the buffers of the kernel, and a few of the service
 
 
 def test_a_peer_that_takes_nothing_is_cut(
@@ -164,9 +164,9 @@ def test_a_peer_that_takes_nothing_is_cut(
 ):
     monkeypatch.setattr(protocol, "STALLED_TIMEOUT_S", 0.3)
     connections = server.server_state.connections
-    while connections:  # of tests before
+    while connections:  # from earlier tests
         time.sleep(0.01)
-    ask = b"GET /huge HTTP/1.1\r\nhost: a\r\n%s\r\n"  # more than the kernel takes
+    ask = b"GET /huge HTTP/1.1\r\nhost: a\r\n%s\r\n"  # more than the kernel buffers
     last = ask % b"connection: close\r\n"
     for data in (ask % b"", last, ask % b"" + last):
         Peer(port).say(data)
@@ -189,7 +189,7 @@ def test_a_slow_peer_is_not_cut(port: int, monkeypatch: pytest.MonkeyPatch):
         time.sleep(0.03)
 
 
-def test_every_request_is_told_of_a_disconnect(peer: Peer):
+def test_every_request_gets_the_disconnect(peer: Peer):
     ended.clear()
     peer.say(b"GET /waits HTTP/1.1\r\nhost: a\r\n\r\n" + LIVE[:10])
     time.sleep(0.1)

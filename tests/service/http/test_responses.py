@@ -1,4 +1,4 @@
-"""What every answer carries, and the one shape of every error."""
+"""Tests of the headers of every response, and of the JSON shape of every error."""
 
 import io
 import json
@@ -20,17 +20,17 @@ QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
 URL = "/v1/models/words/probabilities"
 
 
-def test_an_answer_carries_id_digest_and_times(client):
-    answer = client.post(URL, json=QUERY)
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+def test_a_response_has_id_digest_and_times(client):
+    response = client.post(URL, json=QUERY)
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
     about = client.get("/v1/models/words")
-    assert answer.headers["x-hsoftmax-digest"] == about.json()["digest"]
+    assert response.headers["x-hsoftmax-digest"] == about.json()["digest"]
     assert about.headers["x-hsoftmax-digest"] == about.json()["digest"]
-    assert float(answer.headers["x-compute-time-ms"]) > 0
-    assert float(answer.headers["x-queue-time-ms"]) >= 0
+    assert float(response.headers["x-compute-time-ms"]) > 0
+    assert float(response.headers["x-queue-time-ms"]) >= 0
 
 
-def test_the_digest_is_that_of_the_version_that_answered(client):
+def test_the_digest_is_that_of_the_version_used(client):
     digests = {
         version: client.post(URL, json=QUERY | {"version": version}).headers["x-hsoftmax-digest"]
         for version in ("1", "2")
@@ -40,20 +40,20 @@ def test_the_digest_is_that_of_the_version_that_answered(client):
 
 
 @pytest.mark.parametrize("url", ["/healthz/live", "/metrics", "/nothing", "/", "/docs"])
-def test_every_answer_carries_an_id_and_times(client, url):
-    answer = client.get(url)
-    assert {"x-request-id", "x-queue-time-ms", "x-compute-time-ms"} <= answer.headers.keys()
+def test_every_response_has_an_id_and_times(client, url):
+    response = client.get(url)
+    assert {"x-request-id", "x-queue-time-ms", "x-compute-time-ms"} <= response.headers.keys()
 
 
 def test_a_safe_request_id_is_kept(client):
-    answer = client.post(URL, json={}, headers={"x-request-id": "Trace-1.a:B_2"})
-    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "Trace-1.a:B_2"
+    response = client.post(URL, json={}, headers={"x-request-id": "Trace-1.a:B_2"})
+    assert response.headers["x-request-id"] == response.json()["request_id"] == "Trace-1.a:B_2"
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "x" * 129, 'a"b', "<script>"])
 def test_an_unsafe_request_id_is_replaced(client, bad):
-    answer = client.post(URL, json=QUERY, headers={"x-request-id": bad})
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+    response = client.post(URL, json=QUERY, headers={"x-request-id": bad})
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 @pytest.mark.parametrize(
@@ -69,28 +69,30 @@ def test_an_unsafe_request_id_is_replaced(client, bad):
     ],
 )
 def test_what_is_not_there_has_the_error_shape(client, method, url):
-    answer = client.request(method, url)
-    if answer.status_code == 405:
-        expect_error(answer, 405, "method_not_allowed", "method: expected GET")
+    response = client.request(method, url)
+    if response.status_code == 405:
+        expect_error(response, 405, "method_not_allowed", "method: expected GET")
     else:
-        expect_error(answer, 404, "not_found", "no such")
+        expect_error(response, 404, "not_found", "no such")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_another_method_has_the_error_shape(client, method):
-    answer = client.request(method, URL)
-    expect_error(answer, 405, "method_not_allowed", "method: expected POST")
-    assert answer.headers["allow"] == "POST"
+    response = client.request(method, URL)
+    expect_error(response, 405, "method_not_allowed", "method: expected POST")
+    assert response.headers["allow"] == "POST"
 
 
-def test_a_parameter_of_the_framework_is_told_in_our_words(client):
-    answer = client.get("/v1/batches?limit=many")
-    expect_error(answer, 422, "invalid_query", "limit: expected a valid integer, got 'many'")
+def test_a_parameter_error_of_the_framework_has_our_wording(client):
+    response = client.get("/v1/batches?limit=many")
+    expect_error(response, 422, "invalid_query", "limit: expected a valid integer, got 'many'")
 
 
-def test_json_that_ends_too_early_is_told_so(client):
-    answer = client.post(URL, content=b'{"inputs": [[1')
-    expect_error(answer, 400, "invalid_json", "body: expected JSON, which this is not: it ends too")
+def test_the_error_for_json_that_ends_too_early(client):
+    response = client.post(URL, content=b'{"inputs": [[1')
+    expect_error(
+        response, 400, "invalid_json", "body: expected JSON, which this is not: it ends too"
+    )
 
 
 def test_an_unknown_bundle_has_the_error_shape_in_get_too(client):
@@ -99,7 +101,7 @@ def test_an_unknown_bundle_has_the_error_shape_in_get_too(client):
 
 
 class BrokenRuntime:
-    """A session that stops in the middle of a graph."""
+    """Session whose run fails in the middle of a graph."""
 
     def run(self, *_: object) -> list:
         raise RuntimeError("/secret/path: node 7 failed")
@@ -129,14 +131,14 @@ def test_a_fault_of_the_service_has_the_error_shape_and_is_logged(repository):
         raise KeyError("/secret/path")
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.get("/broken")
-        expect_error(answer, 500, "internal", "its log has the request's id")
+        response = client.get("/broken")
+        expect_error(response, 500, "internal", "its log has the request's id")
         (fault,) = events(stream, "internal_error")
-    assert fault["request_id"] == answer.headers["x-request-id"]
+    assert fault["request_id"] == response.headers["x-request-id"]
     assert "KeyError" in fault["exception"]
 
 
-def test_the_framework_gives_the_same_answer_as_the_dispatcher(client):
+def test_the_framework_gives_the_same_response_as_the_dispatcher(client):
     dispatcher = client.app.layers._app._app
     assert isinstance(dispatcher, Dispatcher)
     endpoints, dispatcher.endpoints = dispatcher.endpoints, {}
@@ -168,7 +170,7 @@ def test_a_request_is_one_line_of_the_log(repository):
     app = create_app(Settings(repository=repository), log=json_log("info", stream))
     context_of(app).load()
     with TestClient(app) as client:
-        answer = client.post(URL, json=QUERY)
+        response = client.post(URL, json=QUERY)
         client.get("/healthz/live")
         (line,) = events(stream, "request")
     assert line.pop("ms") > 0
@@ -176,7 +178,7 @@ def test_a_request_is_one_line_of_the_log(repository):
     assert line == {
         "event": "request",
         "level": "info",
-        "request_id": answer.headers["x-request-id"],
+        "request_id": response.headers["x-request-id"],
         "method": "POST",
         "route": "/v1/models/{name}/probabilities",
         "model": "words",
@@ -187,7 +189,7 @@ def test_a_request_is_one_line_of_the_log(repository):
 
 
 def events(stream: io.BytesIO, name: str) -> list[dict]:
-    """Those that the log has, once it has any; it may write a little later."""
+    """Wait until the log has such events, as it writes a little later; return them."""
     for _ in range(100):
         told = [json.loads(line) for line in stream.getvalue().splitlines()]
         if found := [event for event in told if event["event"] == name]:

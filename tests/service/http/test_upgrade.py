@@ -1,4 +1,4 @@
-"""An upgrade that is not taken is ignored, and the body of its request is kept."""
+"""Tests that an upgrade is ignored, and that the body of its request is kept."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_upgrades_in_a_pipeline(peer: Peer):
         + post(b"two", *UPGRADES["unknown"])
     )
     peer.say(data + post(b"three"))
-    assert len(peer.answer()[2]) == 20000
+    assert len(peer.response()[2]) == 20000
     assert [peer.told()["body"] for _ in range(3)] == ["one", "two", "three"]
 
 

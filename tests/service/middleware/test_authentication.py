@@ -1,4 +1,4 @@
-"""Keys close everything but health, are rotated without a restart, and are never told."""
+"""Tests of API keys: every path but health needs one, rotation without restart, no key in logs."""
 
 import hashlib
 import io
@@ -54,24 +54,24 @@ def test_a_known_key_opens(closed, key):
     ids=str,
 )
 def test_anything_else_does_not(closed, headers):
-    answer = closed.post(URL, json=QUERY, headers=headers)
-    expect_error(answer, 401, "unauthorized", "expected `Authorization: Bearer <key>`, got")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    response = closed.post(URL, json=QUERY, headers=headers)
+    expect_error(response, 401, "unauthorized", "expected `Authorization: Bearer <key>`, got")
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 def test_everything_but_health_is_closed(closed):
     routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
-        answer = closed.get(path.replace("{name}", "words"))
-        wanted = 200 if path in ("/healthz/live", "/healthz/ready") else 401
-        assert answer.status_code == wanted, path
+        response = closed.get(path.replace("{name}", "words"))
+        expected = 200 if path in ("/healthz/live", "/healthz/ready") else 401
+        assert response.status_code == expected, path
 
 
 def test_without_keys_everything_is_open_and_admin_routes_are_shut(client):
     assert client.get("/v1/models").status_code == 200
     for what in ("reload", "unload"):
-        answer = client.post(f"/v1/models/words/{what}", headers=bearer("root"))
-        expect_error(answer, 403, "forbidden", "this service has no admin key")
+        response = client.post(f"/v1/models/words/{what}", headers=bearer("root"))
+        expect_error(response, 403, "forbidden", "this service has no admin key")
 
 
 def test_an_admin_key_alone_closes_only_admin_routes(repository):
@@ -84,12 +84,12 @@ def test_an_admin_key_alone_closes_only_admin_routes(repository):
 
 
 def test_an_api_key_is_no_admin_key(closed):
-    answer = closed.post("/v1/models/words/unload", headers=bearer("first"))
-    expect_error(answer, 403, "forbidden", "expected the admin key, got another one")
+    response = closed.post("/v1/models/words/unload", headers=bearer("first"))
+    expect_error(response, 403, "forbidden", "expected the admin key, got another one")
 
 
 def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._CHECK_INTERVAL_S", 0.0)
     path = tmp_path / "keys"
     path.write_text(f"# ours\n\nold\n{HASHED}\n")
     with serving(repository, api_keys_file=path) as client:
@@ -99,9 +99,9 @@ def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, mo
         os.replace(tmp_path / "next", path)
         assert (ask("old"), ask("second"), ask("new")) == (401, 401, 200)
         path.unlink()
-        assert ask("new") == 200  # as they were, until there is a file again
+        assert ask("new") == 200  # the old keys stay valid until the file exists again
         path.write_text("")
-        assert ask("new") == 401  # nobody
+        assert ask("new") == 401  # no key
 
 
 def test_a_file_is_not_looked_at_more_than_once_a_second(tmp_path):
@@ -124,19 +124,19 @@ def test_keys_that_cannot_be_read_are_an_error_at_start(repository, settings, se
         create_app(Settings(repository=repository, **settings))
 
 
-def test_no_keys_at_all_where_keys_are_wanted_means_nobody(repository):
+def test_an_empty_list_of_keys_admits_no_key(repository):
     with serving(repository, api_keys=" , ") as client:
         assert client.get("/v1/models", headers=bearer(" ")).status_code == 401
 
 
-def test_keys_are_never_told(repository):
+def test_keys_are_never_logged_or_sent(repository):
     stream = io.BytesIO()
     settings = Settings(repository=repository, api_keys="s3cret", admin_key="t0psecret")
     app = create_app(settings, log=json_log("debug", stream))
     with TestClient(app) as client:
         for key in ("s3cret", "t0psecret", "wr0ng"):
-            answer = client.get("/v1/models", headers=bearer(key))
-            assert key not in answer.text
+            response = client.get("/v1/models", headers=bearer(key))
+            assert key not in response.text
         context_of(app).log.info("settings", settings=settings)
         said = stream.getvalue().decode() + repr(settings) + str(context_of(app))
     for key in ("s3cret", "t0psecret", "wr0ng"):
@@ -145,11 +145,11 @@ def test_keys_are_never_told(repository):
 
 def test_other_origins_are_not_let_in(client):
     headers = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
-    for answer in (
+    for response in (
         client.get("/v1/models", headers=headers),
         client.options(URL, headers=headers),
     ):
-        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 def test_tls(start, tmp_path):

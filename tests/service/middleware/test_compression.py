@@ -1,4 +1,4 @@
-"""Bodies and answers, compressed; a small body that says it is a huge one is refused."""
+"""Tests of compressed request and response bodies, and of bodies that expand too much."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ import time
 import pytest
 import zstandard
 
-from hsoftmax.service.middleware.compression import accepted
+from hsoftmax.service.middleware.compression import accepted_encoding
 from tests.service.conftest import HIDDEN, expect_error, serving
 from tests.service.processes import Start
 
@@ -26,39 +26,39 @@ def post(client, body: bytes, encoding: str):
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_a_compressed_body_is_read(client, encoding):
-    wanted = client.post(URL, content=QUERY).json()
-    assert post(client, PACK[encoding](QUERY), encoding).json() == wanted
+    expected = client.post(URL, content=QUERY).json()
+    assert post(client, PACK[encoding](QUERY), encoding).json() == expected
     streamed = zstandard.ZstdCompressor(write_content_size=False).compress(QUERY)
-    assert post(client, streamed, "zstd").json() == wanted
+    assert post(client, streamed, "zstd").json() == expected
 
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_what_was_compressed_in_parts_is_read_as_one(client, encoding):
-    wanted = client.post(URL, content=QUERY).json()
+    expected = client.post(URL, content=QUERY).json()
     parts = [PACK[encoding](part) for part in (QUERY[:7], QUERY[7:90], QUERY[90:])]
-    assert post(client, b"".join(parts), encoding).json() == wanted
+    assert post(client, b"".join(parts), encoding).json() == expected
     expect_error(post(client, b"".join(parts)[:-9], encoding), 400, "unreadable_body", "cut short")
-    answer = post(client, PACK[encoding](QUERY) + b"more", encoding)
-    expect_error(answer, 400, "unreadable_body", f"body: expected {encoding}")
+    response = post(client, PACK[encoding](QUERY) + b"more", encoding)
+    expect_error(response, 400, "unreadable_body", f"body: expected {encoding}")
 
 
 @pytest.mark.parametrize("encoding", PACK)
 @pytest.mark.parametrize("spoil", [lambda b: b[:-8], lambda b: b"x" + b, lambda b: b""])
-def test_a_body_that_is_not_compressed_as_it_says_is_refused(client, encoding, spoil):
-    answer = post(client, spoil(PACK[encoding](QUERY)), encoding)
-    expect_error(answer, 400, "unreadable_body", f"body: expected {encoding}")
+def test_a_body_without_its_encoding_is_rejected(client, encoding, spoil):
+    response = post(client, spoil(PACK[encoding](QUERY)), encoding)
+    expect_error(response, 400, "unreadable_body", f"body: expected {encoding}")
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
-def test_an_unknown_encoding_is_refused(client, encoding):
+def test_an_unknown_encoding_is_rejected(client, encoding):
     expect_error(post(client, QUERY, encoding), 415, "unsupported_media_type", "content-encoding")
 
 
 @pytest.mark.parametrize("encoding", PACK)
 def test_nobody_is_kept_busy_by_parts_of_nothing(client, encoding):
     started = time.perf_counter()
-    answer = post(client, PACK[encoding](b"") * 50_000, encoding)
-    expect_error(answer, 400, "unreadable_body", "in parts of 1024 bytes or more, got less")
+    response = post(client, PACK[encoding](b"") * 50_000, encoding)
+    expect_error(response, 400, "unreadable_body", "in parts of 1024 bytes or more, got less")
     assert time.perf_counter() - started < 1
 
 
@@ -75,12 +75,12 @@ def zstd_bomb(size: int, tell: bool) -> bytes:
         ("zstd", zstd_bomb(500_000_000, False)),
     ],
 )
-def test_a_bomb_is_refused_before_it_has_expanded(repository, encoding, bomb):
+def test_a_bomb_is_rejected_before_it_has_expanded(repository, encoding, bomb):
     with serving(repository, max_body_bytes=100_000) as client:
         assert len(bomb) < 100_000
         started = time.perf_counter()
-        answer = post(client, bomb, encoding)
-        expect_error(answer, 413, "too_large", "at most 100000 bytes when expanded")
+        response = post(client, bomb, encoding)
+        expect_error(response, 413, "too_large", "at most 100000 bytes when expanded")
         assert time.perf_counter() - started < 0.2
 
 
@@ -97,15 +97,15 @@ def packing(repository):
 
 
 def raw(client, url: str, encoding: str, body: bytes = QUERY, **headers):
-    """The answer, its content not yet decoded by the client."""
+    """Return the response with its content still compressed."""
     headers = {"accept-encoding": encoding, **headers}
-    with client.stream("POST", url, content=body, headers=headers) as answer:
-        answer.body = b"".join(answer.iter_raw())
-    return answer
+    with client.stream("POST", url, content=body, headers=headers) as response:
+        response.body = b"".join(response.iter_raw())
+    return response
 
 
 @pytest.mark.parametrize("encoding", PACK)
-def test_a_large_answer_is_compressed_for_who_accepts_it(packing, encoding):
+def test_a_large_response_is_compressed_if_accepted(packing, encoding):
     plain = raw(packing, URL, "identity")
     assert "content-encoding" not in plain.headers
     packed = raw(packing, URL, encoding)
@@ -116,15 +116,15 @@ def test_a_large_answer_is_compressed_for_who_accepts_it(packing, encoding):
 
 
 @pytest.mark.parametrize("encoding", PACK)
-def test_a_streamed_answer_is_compressed_as_it_goes(packing, monkeypatch, encoding):
-    monkeypatch.setattr("hsoftmax.service.api.operations._WHOLE_VALUES", 0)
+def test_a_streamed_response_is_compressed_piece_by_piece(packing, monkeypatch, encoding):
+    monkeypatch.setattr("hsoftmax.service.api.operations._MAX_UNSLICED_VALUES", 0)
     monkeypatch.setattr("hsoftmax.service.inference.encoders.PIECE_VALUES", 100)
     plain = raw(packing, URL, "identity")
     packed = raw(packing, URL, encoding)
     assert UNPACK[encoding](packed.body) == plain.body
 
 
-def test_small_answers_and_arrays_go_as_they_are(packing):
+def test_small_responses_and_arrays_are_not_compressed(packing):
     small = raw(packing, URL, "gzip", json.dumps({"inputs": [[0.5] * HIDDEN]}).encode())
     assert "content-encoding" not in small.headers
     assert small.headers["content-length"] == str(len(small.body))
@@ -145,7 +145,7 @@ def test_small_answers_and_arrays_go_as_they_are(packing):
     ],
 )
 def test_the_encoding_is_one_that_the_client_accepts(header, encoding):
-    assert accepted(header) == encoding
+    assert accepted_encoding(header) == encoding
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(start: Start):
@@ -155,6 +155,6 @@ def test_a_body_that_comes_too_slowly_is_given_up(start: Start):
     connection.putheader("content-length", "100")
     connection.endheaders(b"{")
     started = time.monotonic()
-    answer = connection.getresponse()
-    assert (answer.status, json.loads(answer.read())["code"]) == (408, "slow_body")
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["code"]) == (408, "slow_body")
     assert time.monotonic() - started < 5

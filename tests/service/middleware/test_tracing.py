@@ -1,4 +1,4 @@
-"""Traces: nothing unless OpenTelemetry's environment asks for them, then three spans a request."""
+"""Tests of tracing: none without an exporter in the environment, else three spans a request."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.context import context_of
-from hsoftmax.service.middleware.tracing import Tracer, TracingMiddleware, wanted
+from hsoftmax.service.middleware.tracing import Tracer, TracingMiddleware, is_configured
 from tests.service.conftest import HIDDEN
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -32,7 +32,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     ],
 )
 def test_only_the_environment_turns_traces_on(environment, traces):
-    assert wanted(environment) is traces
+    assert is_configured(environment) is traces
 
 
 def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
@@ -44,7 +44,7 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     with TestClient(app) as client:
         client.get("/metrics")
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-        answer = client.post(URL, json=QUERY, headers=headers)
+        response = client.post(URL, json=QUERY, headers=headers)
         client.post("/v1/models/nonesuch/top_k", json=QUERY)
     traces.close()
     queue, compute, request, failed = exporter.get_finished_spans()
@@ -55,16 +55,16 @@ def test_a_request_is_a_span_with_its_waiting_and_computing_below(repository):
     assert {queue.parent.span_id, compute.parent.span_id} == {request.context.span_id}
     assert request.start_time <= queue.start_time <= queue.end_time == compute.start_time
     assert compute.start_time < compute.end_time <= request.end_time
-    took = float(answer.headers["x-compute-time-ms"])
+    took = float(response.headers["x-compute-time-ms"])
     assert (compute.end_time - compute.start_time) / 1e6 == pytest.approx(took, abs=0.01)
-    assert request.attributes["hsoftmax.request_id"] == answer.headers["x-request-id"]
-    assert request.attributes["hsoftmax.digest"] == answer.headers["x-hsoftmax-digest"]
+    assert request.attributes["hsoftmax.request_id"] == response.headers["x-request-id"]
+    assert request.attributes["hsoftmax.digest"] == response.headers["x-hsoftmax-digest"]
     assert failed.attributes["error.type"] == "unknown_bundle"
     assert failed.attributes["http.response.status_code"] == 404
 
 
 class Collector(BaseHTTPRequestHandler):
-    """An OTLP collector that keeps what it was sent."""
+    """OTLP collector that keeps the requests it gets."""
 
     got: list[tuple[str, bytes]]
 
@@ -75,7 +75,7 @@ class Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def test_spans_are_sent_to_the_endpoint_of_the_environment(start, monkeypatch):

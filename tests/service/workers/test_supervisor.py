@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
-from hsoftmax.service.server import _shared_out
+from hsoftmax.service.server import _settings_per_worker
 from hsoftmax.service.workers.channel import WorkerChannel, request_liveness
 from hsoftmax.service.workers.metrics_aggregation import (
     Snapshot,
@@ -202,9 +202,9 @@ def test_workers_that_cannot_start_are_an_error_at_start(tmp_path):
 
 def test_threads_are_divided_among_workers_unless_set(tmp_path):
     settings = Settings(repository=tmp_path, workers=2, threads=5)
-    assert _shared_out(settings).threads == 5
+    assert _settings_per_worker(settings).threads == 5
     settings = Settings(repository=tmp_path, workers=4)
-    assert _shared_out(settings).threads == max(1, settings.threads // 4)
+    assert _settings_per_worker(settings).threads == max(1, settings.threads // 4)
 
 
 def counted(requests: float, depth: float, resident: float) -> Snapshot:
