@@ -12,6 +12,7 @@ from hsoftmax.runtime.sessions import choose_device
 from .engine import INLINE_MAX_COST, Engine, QueueLimits
 from .errors import StartError
 from .health import Health
+from .http.body_budget import BodyBudget
 from .jobs import JobManager
 from .logging import Log
 from .metrics import Metrics
@@ -34,6 +35,7 @@ class AppContext:
     metrics: Metrics
     log: Log
     jobs: JobManager
+    body_budget: BodyBudget
     channel: WorkerChannel | None = None
     tracer: Tracer | None = None
 
@@ -78,6 +80,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         metrics=metrics,
         log=log,
         jobs=JobManager(settings, repository, engine, health, metrics, log),
+        body_budget=BodyBudget(settings.max_bodies_bytes),
         channel=channel,
         tracer=build_tracer(log),
     )

@@ -44,6 +44,9 @@ class Settings(BaseModel):
         True, description="look for new, changed and removed versions once a second"
     )
     max_body_bytes: Count = Field(16 * 2**20, description="largest request body in bytes")
+    max_bodies_bytes: Count = Field(
+        64 * 2**20, description="most bytes of request bodies that are received at the same time"
+    )
     max_rows: Count = Field(4096, description="most rows of `inputs` in one request")
     max_targets: Count = Field(65_536, description="most (row, target) pairs in one request")
     max_values: Count = Field(

@@ -59,7 +59,9 @@ batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=Discon
 )
 async def create(context: Context, request: Request) -> BatchObject:
     request_context = request_context_of(request.scope)
-    body = await read_body(request_context.headers, request.receive, context.settings)
+    body = await read_body(
+        request_context.headers, request.receive, context.settings, context.body_budget
+    )
     query = decode(_DECODER, body)
     batch = await context.jobs.run_with_database(
         _create_batch, query, _key(request, query), context

@@ -82,7 +82,9 @@ class Endpoint:
     ) -> PreparedRequest:
         """Read and validate a request, its headers before its body. Raises ServiceError."""
         options, request_type, response_type = _parse_headers(request_context.headers)
-        body = await read_body(request_context.headers, receive, self._settings)
+        body = await read_body(
+            request_context.headers, receive, self._settings, self._context.body_budget
+        )
         bundle = self._context.repository.find(scope["path_params"]["name"])
         request_context.set_model(bundle)
         if request_type is Format.JSON:  # other formats show the task only once decoded

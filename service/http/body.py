@@ -6,15 +6,18 @@ from collections.abc import Coroutine, Generator, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from hsoftmax.service.errors import InvalidQuery, SlowBody, TooLarge
 from hsoftmax.service.settings import Settings
 
+from .body_budget import BodyBudget, Reservation
 from .decompression import decompress
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Settings) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limits: Settings, budget: BodyBudget
+) -> bytes:
     """Read the whole body, and decompress it if it has a content-encoding.
 
     Raises:
@@ -22,12 +25,14 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Se
         Unreadable: the body does not have its content-encoding.
         TooLarge: content-length or the body is larger than the limit.
         SlowBody: the body did not arrive within the timeout.
+        Overloaded: too many bytes of bodies are being received at the same time.
         ClientDisconnect: the client disconnected.
     """
     if (length := headers.get(b"content-length")) is not None:
         _expect_length(length, limits.max_body_bytes)
     try:
-        body = await with_timeout(limits.body_timeout, _read(receive, limits.max_body_bytes))
+        reading = _read(receive, limits.max_body_bytes, budget)
+        body = await with_timeout(limits.body_timeout, reading)
     except TimeoutError:
         raise SlowBody(f"body: expected all of it within {limits.body_timeout:g} s") from None
     encoding = headers.get(b"content-encoding", b"")
@@ -37,18 +42,25 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Se
     return await asyncio.to_thread(decompress, body, name, limits.max_body_bytes)
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int, budget: BodyBudget) -> bytes:
     message = await receive()
     if not message.get("more_body") and message["type"] == "http.request":
         return _expect_size(message.get("body", b""), limit)
-    parts, size = [], 0
+    with budget.reservation() as reservation:
+        return await _read_parts(message, receive, limit, reservation)
+
+
+async def _read_parts(
+    message: Message, receive: Receive, limit: int, reservation: Reservation
+) -> bytes:
+    parts = []
     while True:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part = message.get("body", b"")
         parts.append(part)
-        size += len(part)
-        if size > limit:
+        reservation.add(len(part))
+        if reservation.num_bytes > limit:
             raise _too_large(limit, "more")
         if not message.get("more_body"):
             return b"".join(parts)
