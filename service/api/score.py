@@ -31,13 +31,13 @@ from hsoftmax.service.inference.scoring_task import build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.streaming.activity import Activity
 from hsoftmax.service.streaming.async_graph_runner import build_graph_runner
+from hsoftmax.service.streaming.chunk_receiver import ChunkReceiver
 from hsoftmax.service.streaming.media_types import (
     StreamMediaType,
     request_type_of,
     response_type_of,
 )
 from hsoftmax.service.streaming.query import expect_answerable, parse_query
-from hsoftmax.service.streaming.request_reader import RequestReader
 from hsoftmax.service.streaming.response_sender import ResponseSender, SlowReaderError
 from hsoftmax.service.streaming.spool import Spool
 
@@ -124,13 +124,13 @@ class ScoreEndpoint:
         settings, activity, totals = self._context.settings, Activity(), StreamTotals()
         spool = Spool(settings.stream_spool_bytes)
         timeout = settings.stream_timeout
-        reader = RequestReader(request_context.headers, receive, activity, timeout)
+        receiver = ChunkReceiver(request_context.headers, receive, activity, timeout)
         sender = ResponseSender(send, spool, activity, timeout, request.response_type.encode())
         stream = self._stream_spec(request, request_context, activity)
         try:
             await _run_beside(
-                _score(reader, stream, sender, request_context, totals),
-                reader.read(),
+                _score(receiver, stream, sender, request_context, totals),
+                receiver.read(),
                 sender.send(),
             )
         finally:
@@ -191,7 +191,7 @@ class ScoreEndpoint:
 
 
 async def _score(
-    reader: RequestReader,
+    receiver: ChunkReceiver,
     stream: StreamSpec,
     sender: ResponseSender,
     request_context: RequestContext,
@@ -202,7 +202,7 @@ async def _score(
     After an error in the middle, the last record is the error, and the response has no proper end.
     """
     try:
-        await score_stream(reader.pieces(), stream, sender.put, totals)
+        await score_stream(receiver.pieces(), stream, sender.put, totals)
     except (ServiceError, ScoringError) as raised:
         error = _to_service_error(raised)
         if not sender.started:
@@ -212,7 +212,7 @@ async def _score(
         await sender.put(stream.writer.failure(fields))
         await sender.flush()
         if not isinstance(error, SlowBody):
-            await reader.drain()
+            await receiver.drain()
     else:
         await sender.finish()
 

@@ -1,4 +1,4 @@
-"""Reads a request body while it arrives: one chunk ahead, decompressed, with a timeout."""
+"""Receives the chunks of a request body as they arrive: one chunk ahead, decompressed, with a timeout."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -15,8 +15,8 @@ from .activity import Activity
 _DRAIN_TIMEOUT_S = 5.0
 
 
-class RequestReader:
-    """Reader of one body. `read` must run as a task of its own beside the consumer of `pieces`.
+class ChunkReceiver:
+    """Receiver of one body. `read` must run as a task of its own beside the consumer of `pieces`.
 
     It requests the next chunk only when the last one has been consumed, so a slow consumer slows
     the sender down.
