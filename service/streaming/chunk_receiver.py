@@ -1,4 +1,4 @@
-"""Receives the chunks of a request body as they arrive: one chunk ahead, decompressed, with a timeout."""
+"""Receives the chunks of a request body: one chunk ahead, decompressed, with a timeout."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
