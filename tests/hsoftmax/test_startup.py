@@ -190,7 +190,7 @@ def test_a_key_is_not_shown_where_the_repository_is_missing(monkeypatch, capsys)
 
 
 def complete(*arguments: str) -> list[CompletionItem]:
-    """What a shell offers for the last of the arguments."""
+    """Return the completions that a shell offers for the last argument."""
     shell = ShellComplete(hsoftmax, {}, "hsoftmax", "_HSOFTMAX_COMPLETE")
     return shell.get_completions(list(arguments[:-1]), arguments[-1])
 

@@ -1,6 +1,6 @@
-"""HTTP clients and proxies that we did not write, against a real process.
+"""Tests of the service as a process with HTTP clients and proxies of other projects.
 
-They need programs of the system: apt-get install openjdk-17-jdk-headless curl nginx-light haproxy
+They need these packages: apt-get install openjdk-17-jdk-headless curl nginx-light haproxy
 """
 
 import http.client
@@ -71,25 +71,25 @@ def server(start) -> Process:
     ids=["query", "stream"],
 )
 def request_of(request, tmp_path) -> tuple[str, Path, str]:
-    """Path, file with the body, and content type of a request."""
+    """Return path, file with the body, and content type of a request."""
     path, body, content_type = request.param
     file = tmp_path / "body"
     file.write_text(body)
     return path, file, content_type
 
 
-def check(path: str, answer: str) -> None:
-    """Every byte of the body was read: the one row, or each of the rows."""
+def check(path: str, response: str) -> None:
+    """Assert that every byte of the body was read: the one row, or each of the rows."""
     if path == PROBABILITIES:
-        assert len(json.loads(answer)["probabilities"]) == 1
+        assert len(json.loads(response)["probabilities"]) == 1
     else:
-        *records, summary = map(json.loads, answer.splitlines())
+        *records, summary = map(json.loads, response.splitlines())
         assert len(records) == ROWS
         assert summary["summary"]["rows_in"] == summary["summary"]["scored"] == ROWS
 
 
 def test_java(server, request_of, tmp_path):
-    """Its default client offers an upgrade to HTTP/2 with the first request."""
+    """The default client of Java offers an upgrade to HTTP/2 with its first request."""
     path, file, content_type = request_of
     source = tmp_path / "Client.java"
     source.write_text(JAVA)
@@ -120,7 +120,7 @@ def free_port() -> int:
 
 @contextmanager
 def proxy(command: list[str], port: int) -> Iterator[None]:
-    """A proxy that listens on the port."""
+    """Run a proxy that listens on the port."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -143,8 +143,8 @@ def ask(
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, body, {"content-type": content_type})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
@@ -162,9 +162,9 @@ def test_nginx_that_passes_an_upgrade_on(server, request_of, tmp_path):
     command = [need("nginx"), "-p", str(tmp_path), "-c", "nginx.conf", "-g", "daemon off;"]
     with proxy(command, port):
         for _ in range(3):
-            status, answer = ask(port, "POST", path, file.read_bytes(), content_type)
-            assert status == 200, answer
-            check(path, answer)
+            status, response = ask(port, "POST", path, file.read_bytes(), content_type)
+            assert status == 200, response
+            check(path, response)
 
 
 @pytest.mark.parametrize("check_line", ["", "HEAD /healthz/ready", "OPTIONS /healthz/ready"])
@@ -177,7 +177,7 @@ def test_haproxy_that_checks_health(server, tmp_path, check_line):
         f" server one {server.address} check inter 100ms fall 2 rise 1\n"
     )
     with proxy([need("haproxy"), "-db", "-f", str(tmp_path / "haproxy.cfg")], port):
-        time.sleep(1)  # ten checks; a server that fails two of them is taken out
-        status, answer = ask(port, "POST", PROBABILITIES, QUERY, "application/json")
-        assert status == 200, answer
-        check(PROBABILITIES, answer)
+        time.sleep(1)  # ten health checks; haproxy drops a server that fails two
+        status, response = ask(port, "POST", PROBABILITIES, QUERY, "application/json")
+        assert status == 200, response
+        check(PROBABILITIES, response)
