@@ -112,7 +112,7 @@ class CheckpointStore:
         for row in self._db.execute("SELECT * FROM totals ORDER BY first"):
             yield row[1], Tally(*row[2:])
 
-    def flaws(self) -> Iterator[str]:
+    def error_records(self) -> Iterator[str]:
         """Yields the error records that go into a file beside the output, in order."""
         for (record,) in self._db.execute("SELECT record FROM flaws ORDER BY rowid"):
             yield record

@@ -58,7 +58,7 @@ def _written(outcome: ShardOutcome, workspace: Workspace) -> WrittenShard:
     if outcome.written is None:
         kind = CallError if outcome.exit_code == CallError.exit_code else ScoringError
         raise kind(f"node {outcome.node}: {outcome.error}")
-    written = outcome.written.written(workspace)
+    written = outcome.written.on_this_machine(workspace)
     path = written.temp_path
     size = path.stat().st_size if path.is_file() else None
     if size != written.shard.size:

@@ -40,7 +40,7 @@ class ShardMessage:
             error_records=list(written.error_records),
         )
 
-    def written(self, workspace: scoring.Workspace) -> WrittenShard:
+    def on_this_machine(self, workspace: scoring.Workspace) -> WrittenShard:
         """Returns the shard with its path on this machine."""
         return WrittenShard(
             temp_path=workspace.path / self.temp_name,
