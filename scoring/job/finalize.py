@@ -196,7 +196,9 @@ def _write_side_files(run: JobRun, summary: dict[str, Any]) -> None:
         _write(sequences_path(output.path), _sequence_lines(run))
     errors_path(output.path).unlink(missing_ok=True)
     if output.has_error_file and summary["failed"]:
-        _write(errors_path(output.path), (record.encode() for record in run.checkpoint.error_records()))
+        _write(
+            errors_path(output.path), (record.encode() for record in run.checkpoint.error_records())
+        )
     _write(summary_path(output.path), [json.dumps(summary, indent=1).encode() + b"\n"])
 
 

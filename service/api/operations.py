@@ -26,6 +26,7 @@ from hsoftmax.service.http.request_options import RequestOptions, parse_request_
 from hsoftmax.service.http.responses import send_error, send_response
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
+from hsoftmax.service.inference.cost import call_bytes
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.prepared_request import PreparedRequest
@@ -197,12 +198,14 @@ def _is_sliced(plan: Plan) -> bool:
 
 
 def _call(plan: Plan, options: RequestOptions) -> GraphCall:
+    feeds = plan.feeds or {}
     return GraphCall(
         session=plan.session,
-        feeds=plan.feeds or {},
+        feeds=feeds,
         rows=plan.rows,
         cost=plan.cost,
         values=plan.values,
+        num_bytes=call_bytes(feeds, plan.values),
         priority=options.priority,
         timeout=options.timeout,
         isolated=plan.isolated,

@@ -49,6 +49,7 @@ class GraphCall(msgspec.Struct, frozen=True):
         rows: rows of the first input
         cost: estimated multiply-adds
         values: estimated numbers in the outputs
+        num_bytes: bytes that the call holds while it waits
         priority: decides which of two calls that wait in a lane runs first
         timeout: seconds until the call fails; None takes the engine's default
         isolated: never batched with other calls, so the result is always the same to the bit
@@ -59,14 +60,10 @@ class GraphCall(msgspec.Struct, frozen=True):
     rows: int
     cost: int
     values: int = 0
+    num_bytes: int = 0
     priority: Priority = Priority.INTERACTIVE
     timeout: float | None = None
     isolated: bool = False
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the inputs while the call waits, and of its outputs."""
-        return sum(array.nbytes for array in self.feeds.values()) + 4 * self.values
 
 
 class GraphResult(msgspec.Struct, frozen=True):

@@ -1,13 +1,19 @@
-"""Estimated cost of each kind of query in multiply-adds, from the manifest alone.
+"""Estimated cost of each kind of query: multiply-adds, from the manifest alone, and bytes.
 
-The operations, the streams and the jobs use these formulas. The engine uses the cost to schedule
-calls and to size batches.
+The operations, the streams and the jobs use these formulas. The engine uses the multiply-adds to
+schedule calls and to size batches, and the bytes to bound its queues.
 """
 
 from hsoftmax.models.sparse_block_dot import BlockSizes
+from hsoftmax.runtime.sessions import Feeds
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 _COST_PER_VALUE = 32  # multiply-adds in the time to normalise and encode one number
+
+
+def call_bytes(feeds: Feeds, values: int) -> int:
+    """Bytes that a call holds while it waits: its inputs, and room for float32 outputs."""
+    return sum(array.nbytes for array in feeds.values()) + 4 * values
 
 
 def path_cost(bundle: LoadedBundle, pairs: int) -> int:

@@ -6,7 +6,7 @@ from hsoftmax.service.engine import GraphCall
 from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .cost import full_cost, path_cost, top_k_cost
+from .cost import call_bytes, full_cost, path_cost, top_k_cost
 
 
 def build_graph_call(
@@ -25,6 +25,7 @@ def build_graph_call(
         rows=len(request.hidden),
         cost=cost,
         values=values,
+        num_bytes=call_bytes(feeds, values),
         priority=options.priority,
         timeout=options.timeout,
         isolated=isolated,

@@ -13,6 +13,7 @@ from hsoftmax.bundle import Graph, Port
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Session
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority, QueueLimits
+from hsoftmax.service.inference.cost import call_bytes
 from hsoftmax.service.logging import json_log
 
 PATIENCE = 10  # seconds that a test waits before it fails
@@ -116,13 +117,18 @@ def rows(session: Session, *values: float, cost: int = 2**22, **told) -> GraphCa
     """A call with a row of [value, 0] for each value."""
     hidden = np.array([[value, 0] for value in values], dtype=np.float32)
     feeds = {"hidden": hidden, **{name: told.pop(name) for name in ("k",) if name in told}}
-    return GraphCall(session, feeds, len(values), cost * len(values), **told)
+    return _call(session, feeds, len(values), cost * len(values), **told)
+
+
+def _call(session: Session, feeds, num_rows: int, cost: int, **told) -> GraphCall:
+    num_bytes = call_bytes(feeds, told.get("values", 0))
+    return GraphCall(session, feeds, num_rows, cost, num_bytes=num_bytes, **told)
 
 
 def pairs(session: Session, values, row, target, cost: int = 2**22, **told) -> GraphCall:
     """A call of target_log_prob with these pairs."""
     feeds = rows(session, *values).feeds | {"row": np.array(row), "target": np.array(target)}
-    return GraphCall(session, feeds, len(values), cost * len(row), **told)
+    return _call(session, feeds, len(values), cost * len(row), **told)
 
 
 async def begun(engine: Engine, call: GraphCall) -> "asyncio.Future[GraphResult]":
