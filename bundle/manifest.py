@@ -255,7 +255,7 @@ class Manifest(Entry):
 
 
 def _expect_known_schema(version: object) -> None:
-    """Raise ValueError for another one: the first error to be told, whatever else has changed."""
+    """Raise ValueError for an unknown schema version, before any other field is checked."""
     if version not in SCHEMA_VERSIONS:
         newer = isinstance(version, int) and version > max(SCHEMA_VERSIONS)
         raise ValueError(

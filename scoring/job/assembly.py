@@ -102,7 +102,7 @@ def assemble_output(
     Without any shard it writes an empty output. It returns the SHA-256 of the file, or of the
     folder's files one after another.
 
-    Raises whatever `expect_not_cancelled` raises, which is called at every write, and:
+    Raises the errors of `expect_not_cancelled`, which is called at every write, and:
         CorruptShard: a shard's bytes are not those that were written.
     """
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Lines of the log: whole and in order, whatever is in them and wherever they come from."""
+"""Lines of the log stay whole and in order, with any content and from any source."""
 
 import asyncio
 import io
