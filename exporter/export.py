@@ -22,8 +22,8 @@ from .staging import Destination, parse_destination, stage_bundle
 from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors
 from .storage.weights_file import write_weights
-from .verification.accuracy import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
-from .verification.graph_checks import failures, verify
+from .verification.precision_error import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
+from .verification.reference_check import failures, verify
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, to_float32
-from .binary_tree import Int8, Int32, build_children, build_paths
 from .choices import Compat
 from .errors import WeightsError
 from .ranking import top_k_of
+from .tree_paths import Int8, Int32, build_children, build_paths
 from .validation import expect_pairs
 
 __all__ = [

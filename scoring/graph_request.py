@@ -11,7 +11,7 @@ import numpy as np
 
 from hsoftmax.bundle import Graph
 from hsoftmax.models.arrays import Array, Float32, Int64
-from hsoftmax.models.sampling import noise
+from hsoftmax.models.seeded_noise import noise
 
 from .choices import MAX_SEED
 from .row_batch import RowBatch

@@ -17,8 +17,8 @@ from spox import Var
 
 from hsoftmax.models import HuffmanSoftmax
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.binary_tree import encode_leaf
 from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
+from hsoftmax.models.tree_paths import encode_leaf
 
 from .ops import ints, real
 from .weights import Weights

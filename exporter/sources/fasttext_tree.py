@@ -11,7 +11,7 @@ import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array, Int64
-from hsoftmax.models.binary_tree import Int8, Int32
+from hsoftmax.models.tree_paths import Int8, Int32
 
 _UNSET_COUNT = 10**15  # the count of a node that is not built yet
 _MAX_UNLIMITED_DEPTH = 128  # only a tree over many zero counts is deeper

@@ -3,7 +3,8 @@
 Order is kept, memory is bounded, and the last record is a summary that proves the stream is whole.
 """
 
-from .ndjson import LineSplitter, LineStreamReader, LineStreamWriter
+from .ndjson_records import LineStreamWriter
+from .ndjson_rows import LineSplitter, LineStreamReader
 from .pipeline import (
     AsyncGraphRunner,
     RunInIdle,

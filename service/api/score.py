@@ -256,7 +256,9 @@ def _max_pending(task: Task, bundle: LoadedBundle) -> int:
 def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
     if request.request_type is StreamMediaType.LINES:
         return LineStreamReader()
-    from hsoftmax.scoring.stream.arrow import ArrowStreamReader  # pyarrow is large, and an extra
+    from hsoftmax.scoring.stream.arrow_rows import (
+        ArrowStreamReader,  # pyarrow is large, and an extra
+    )
 
     return ArrowStreamReader(request.bundle.bundle_info)
 
@@ -264,7 +266,7 @@ def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
 def _build_stream_writer(request: _ScoreRequest, stream_reader: StreamReader) -> StreamWriter:
     if request.response_type is StreamMediaType.LINES:
         return LineStreamWriter(request.task, request.bundle.bundle_info)
-    from hsoftmax.scoring.stream.arrow import ArrowStreamWriter
+    from hsoftmax.scoring.stream.arrow_records import ArrowStreamWriter
 
     names: Mapping[str, str] = {"model": request.bundle.name, "version": request.bundle.version}
     return ArrowStreamWriter(request.task, request.bundle.bundle_info, stream_reader, names)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from hsoftmax.models.arrays import Array, Float32
-from hsoftmax.models.sampling import noise
+from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.sessions import Feeds, Session
 from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
 from hsoftmax.scoring.stream import AsyncGraphRunner

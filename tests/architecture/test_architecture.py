@@ -46,7 +46,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("choices", "errors"),
         ("arrays",),
-        ("binary_tree", "levels", "probability", "projected", "ranking", "sampling", "storage",
+        ("levels", "probability", "projected", "ranking", "seeded_noise", "storage", "tree_paths",
          "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
         ("families", "theano"),

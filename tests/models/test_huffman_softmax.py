@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsoftmax.models import QueryError, WeightsError
-from hsoftmax.models.binary_tree import encode_leaf
 from hsoftmax.models.huffman_softmax import build, largest_logit, log_probs, target_log_prob, top_k
+from hsoftmax.models.tree_paths import encode_leaf
 
 from .strategies import hidden_for
 from .trees import huffman_softmaxes, random_paths

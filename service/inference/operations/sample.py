@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.sampling import noise
+from hsoftmax.models.seeded_noise import noise
 from hsoftmax.scoring import MAX_SEED
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import path_cost

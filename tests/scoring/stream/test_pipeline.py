@@ -22,7 +22,8 @@ from hsoftmax.scoring.stream import (
     StreamTotals,
     score_stream,
 )
-from hsoftmax.scoring.stream.arrow import ArrowStreamReader, ArrowStreamWriter
+from hsoftmax.scoring.stream.arrow_records import ArrowStreamWriter
+from hsoftmax.scoring.stream.arrow_rows import ArrowStreamReader
 from tests.scoring.conftest import make_rows, table
 
 
@@ -206,7 +207,7 @@ def test_a_long_record_in_pieces_has_the_same_bytes(bundle_info, monkeypatch):
     results = RowResults([1], ["é"], np.array([0]), columns, {})
     writer = LineStreamWriter(Task("top_k"), bundle_info)
     (whole,) = writer.encode_rows(results, "one")
-    monkeypatch.setattr("hsoftmax.scoring.stream.ndjson._MAX_NUMBERS", 7)
+    monkeypatch.setattr("hsoftmax.scoring.stream.ndjson_records._MAX_NUMBERS", 7)
     parts = list(writer.encode_rows(results, "one"))
     assert len(parts) > 10
     assert b"".join(parts) == whole

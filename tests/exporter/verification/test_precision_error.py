@@ -8,7 +8,7 @@ import pytest
 from hsoftmax import bundle
 from hsoftmax.cli import run
 from hsoftmax.exporter import PrecisionOptions, VerificationError, export_model, parse_destination
-from hsoftmax.exporter.verification.accuracy import measure_accuracy
+from hsoftmax.exporter.verification.precision_error import measure_accuracy
 from hsoftmax.models import from_theano, hierarchical_softmax
 from tests.exporter.conftest import theano_arrays
 
