@@ -8,12 +8,16 @@ ARG PYTHON=python:3.12-slim-bookworm
 FROM ${PYTHON} AS build
 ARG DEVICE=cpu
 WORKDIR /src
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/hsoftmax && python -m venv /opt/build
 # Dependencies before code: this layer changes only when they do.
 COPY requirements/build.txt requirements/${DEVICE}.txt requirements/
 RUN /opt/hsoftmax/bin/pip install --no-cache-dir --require-hashes -r requirements/${DEVICE}.txt
 RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY hatch_build.py ./
+COPY native native
 COPY models models
 COPY bundle bundle
 COPY runtime runtime

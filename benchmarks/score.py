@@ -106,7 +106,10 @@ def _write_parquet(path: Path, rows: int, width: int, chunks: Iterator[tuple[Arr
 
 def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     """By batch size: rows a second of the graph alone, and CPU µs that a row takes."""
-    run, bundle_info = LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
+    run, bundle_info = (
+        LocalGraphRunner(opened, native="auto"),
+        scoring.BundleInfo.of(opened),
+    )
     cores = len(os.sched_getaffinity(0))
     sizes = bundle_info.hidden_size, bundle_info.num_targets
     ((_, hidden, target),) = _chunks(_POOL_ROWS // 2, *sizes)

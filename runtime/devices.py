@@ -28,10 +28,19 @@ class Device:
 
     Attributes:
         providers: execution providers of dense tasks; all other tasks run on the CPU
+        instruction_set: of the native kernels, which compute the tasks on the CPU that they
+            support; empty if they are not used
     """
 
     name: Literal["cpu", "cuda"]
     providers: tuple[Any, ...]
+    instruction_set: str = ""
+
+    @property
+    def description(self) -> str:
+        """Return the name, and the native kernels if they are used."""
+        native = f", native kernels with {self.instruction_set}"
+        return self.name + (native if self.instruction_set else "")
 
     def providers_of(self, task: str) -> tuple[Any, ...]:
         """Return the execution providers for a task, in order of preference."""

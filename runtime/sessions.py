@@ -4,6 +4,8 @@
     open_session                verification and benchmarks: a thread pool per session
     open_single_thread_session  batch scoring on the command line: several runs in parallel
 
+`open_sessions` and `open_single_thread_session` add the native kernel of a task that has one.
+
 Prepacking is off everywhere: it would copy the weights of every dense product out of the mapped
 file into each process.
 """
@@ -11,7 +13,8 @@ file into each process.
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from ctypes import c_int32
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hsoftmax.bundle import Bundle, BundleError, Graph, Port
+from hsoftmax.bundle import Bundle, BundleError, Graph, Port, load_tensors
 from hsoftmax.models.arrays import Array
 
+from .choices import NativeChoice
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
+from .native import Kernel, NativeError, NativeLibrary, has_kernel, load_library, open_kernel
 
 Feeds = Mapping[str, Array]
 
@@ -33,6 +38,23 @@ _IDENTITY_GRAPH = b64decode(
 _TASKS_WITHOUT_ARENA = {"target_log_prob"}  # they need less memory without it
 
 
+class RunOptions(ort.RunOptions):  # type: ignore[misc]  # onnxruntime has no types
+    """Options of one run. Setting `terminate` stops it, be it a graph or a native kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = c_int32(0)
+
+    @property
+    def terminate(self) -> bool:
+        return bool(self.stop.value)
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        self.stop.value = value
+        ort.RunOptions.terminate.__set__(self, value)
+
+
 @dataclass(frozen=True)
 class Session:
     """One task's graph, ready to run.
@@ -40,40 +62,54 @@ class Session:
     Attributes:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
+        kernel: the native kernel that computes the task in place of the graph, if there is one
     """
 
     task: str
     graph: Graph
     runtime: ort.InferenceSession
     on_cpu: bool = True
+    kernel: Kernel | None = None
 
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]
 
-    def run(self, feeds: Feeds, options: ort.RunOptions | None = None) -> list[Array]:
-        """Run the graph and return the outputs in the manifest's order."""
+    def run(self, feeds: Feeds, options: RunOptions | None = None) -> list[Array]:
+        """Compute the task and return the outputs in the manifest's order."""
+        if self.kernel is not None:
+            return self.kernel(feeds, None if options is None else options.stop)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
 
 
-def choose_device(choice: DeviceChoice, threads: int) -> Device:
+def choose_device(choice: DeviceChoice, threads: int, native: NativeChoice = "auto") -> Device:
     """Return the requested device, and create the process's pool of `threads` threads.
 
     The pool is created first because no session opens without it, not even the test for CUDA.
 
     Raises:
-        DeviceError: `cuda` was requested but does not work; the CPU never replaces it silently.
+        DeviceError: `cuda` or native kernels were requested but do not work; nothing replaces them
+            silently.
     """
     _create_thread_pool(threads)
-    if choice == "cpu":
-        return ON_CPU
-    problem = _cuda_problem()
-    if problem is None:
-        return ON_CUDA
-    if choice == "cuda":
-        raise DeviceError(f"device: expected cuda, got none: {problem}")
-    return ON_CPU
+    device = ON_CPU
+    if choice != "cpu":
+        problem = _cuda_problem()
+        if problem is None:
+            device = ON_CUDA
+        elif choice == "cuda":
+            raise DeviceError(f"device: expected cuda, got none: {problem}")
+    library = choose_native(native)
+    return replace(device, instruction_set=library.instruction_set if library else "")
+
+
+def choose_native(choice: NativeChoice) -> NativeLibrary | None:
+    """Return the native library if it is to be used. Raises DeviceError if `on` cannot be had."""
+    library = load_library() if choice != "off" else "they are off"
+    if choice == "on" and isinstance(library, str):
+        raise DeviceError(f"native: expected the native library, got none: {library}")
+    return library if isinstance(library, NativeLibrary) else None
 
 
 def _create_thread_pool(threads: int) -> None:
@@ -109,30 +145,47 @@ def open_session(graph: Path) -> ort.InferenceSession:
     return _open_graph(graph, options, [CPU])
 
 
-def open_single_thread_session(graph: Path) -> ort.InferenceSession:
-    """Open a CPU session in which every run uses one thread.
+def open_single_thread_session(bundle: Bundle, task: str, *, native: bool) -> Session:
+    """Open a CPU session of a task in which every run uses one thread.
 
     Raises:
-        BundleError: a graph that does not load.
+        BundleError: a graph that does not load, or tensors that do not fit the native kernel.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # The arena may stay on: it keeps the memory of the largest batch, and batches are bounded.
-    return _open_graph(graph, options, [CPU])
+    graph = bundle.manifest.tasks[task]
+    runtime = _open_graph(bundle.file(graph.file), options, [CPU])
+    return Session(task, graph, runtime, kernel=_kernel(bundle, task) if native else None)
 
 
 def _open_task(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
     path, providers = bundle.file(graph.file), device.providers_of(task)
+    minimal = {port.name: _minimal_input(port) for port in graph.inputs}
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
         session = Session(task, graph, runtime, on_cpu=providers == (CPU,))
         _expect_ports(session)
-        session.run({port.name: _minimal_input(port) for port in graph.inputs})
+        session.run(minimal)
+        if device.instruction_set and session.on_cpu:
+            session = replace(session, kernel=_kernel(bundle, task))
+            session.run(minimal)
     except BundleError:
         raise
     except Exception as error:
         raise _graph_error(path, error) from None
     return session
+
+
+def _kernel(bundle: Bundle, task: str) -> Kernel | None:
+    """Return the native kernel of a task, if there is one. Raises BundleError."""
+    library = load_library()
+    if isinstance(library, str) or not has_kernel(bundle.manifest, task):
+        return None
+    try:
+        return open_kernel(library, bundle.manifest, task, load_tensors(bundle))
+    except NativeError as error:
+        raise BundleError(f"{bundle.path}: {error}") from None
 
 
 def _open_graph(

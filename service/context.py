@@ -55,6 +55,7 @@ class AppContext:
             bundles=bundles,
             refused=dict(self.repository.refused),
             device=self.repository.device.name,
+            native=self.repository.device.instruction_set,
             ms=round((perf_counter() - started) * 1e3, 1),
         )
 
@@ -88,7 +89,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
 
 def _device(settings: Settings) -> Device:
     try:
-        return choose_device(settings.device, settings.threads)
+        return choose_device(settings.device, settings.threads, settings.native)
     except DeviceError as error:
         raise StartError(str(error)) from None
 

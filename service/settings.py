@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
 
 from .resources import available_cores
@@ -30,6 +31,9 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: DeviceChoice = Field(
         "auto", description="where graphs run; auto is cuda where there is one, else cpu"
+    )
+    native: NativeChoice = Field(
+        "auto", description="native kernels: where they are installed, always, or never"
     )
     threads: Count = Field(
         default_factory=available_cores,

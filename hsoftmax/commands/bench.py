@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from hsoftmax.options import choice
+from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     "--threads", type=click.IntRange(min=1), help="Default: all that this machine allows."
 )
 @choice("--device", among=get_args(DeviceChoice), help="Where graphs run; auto is cuda, else cpu.")
+@choice(
+    "--native",
+    among=get_args(NativeChoice),
+    help="Native kernels: where they are installed, always, or never.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def command(
     path: Path,
@@ -31,6 +37,7 @@ def command(
     seconds: float,
     threads: int | None,
     device: str,
+    native: NativeChoice,
     as_json: bool,
 ) -> None:
     """Time every task of BUNDLE, on random rows with one random target each."""
@@ -44,10 +51,10 @@ def command(
     settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )
-    chosen = choose_device(settings.device, settings.threads)
+    chosen = choose_device(settings.device, settings.threads, native)
     sessions = open_sessions(opened, chosen)
     found = list(measure(opened.manifest, sessions, batches=batches, seconds=seconds))
-    machine = f"{_processor()}, {settings.threads} threads, {chosen.name}"
+    machine = f"{_processor()}, {settings.threads} threads, {chosen.description}"
     if as_json:
         click.echo(json.dumps({"machine": machine, "measured": [m.as_json() for m in found]}))
     else:

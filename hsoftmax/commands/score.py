@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from hsoftmax.options import choice
+from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.scoring.choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ _COUNT = click.IntRange(min=1)
     help="Where the rows are scored: here, or on all nodes of a Ray cluster.",
 )
 @click.option("--address", help="ray: the cluster's host:port. Default: RAY_ADDRESS, or a new one.")
+@choice(
+    "--native",
+    among=get_args(NativeChoice),
+    help="Native kernels: where they are installed, always, or never.",
+)
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
 @click.option("--key", envvar="HSOFTMAX_API_KEY", help="The server's API key.")
 def command(
@@ -80,6 +86,7 @@ def command(
     threads: int | None,
     engine: str,
     address: str | None,
+    native: NativeChoice,
     url: str | None,
     key: str | None,
     **parameters: Any,  # noqa: ANN401  the task's own
@@ -95,7 +102,7 @@ def command(
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
-    run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
+    run, bundle_info = _remote(url, path, key) if url else _local(Path(path), native)
     _expect_apart(input, output)
     call = ScoreRequest(
         input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
@@ -112,13 +119,14 @@ def command(
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
 
 
-def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
+def _local(path: Path, native: NativeChoice) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax import bundle, scoring
     from hsoftmax.latest_version import latest_version
     from hsoftmax.runners.local import LocalGraphRunner
 
     opened = bundle.open_bundle(latest_version(path))
-    return LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
+    runner = LocalGraphRunner(opened, native=native)
+    return runner, scoring.BundleInfo.of(opened)
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:

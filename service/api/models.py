@@ -32,6 +32,7 @@ class ModelDescription(BaseModel):
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
+    native: list[str] = Field(description="tasks that native kernels compute, not the graphs")
 
 
 class BundleList(BaseModel):
@@ -80,6 +81,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,
+        native=bundle.native_tasks,
     )
 
 

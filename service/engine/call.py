@@ -9,10 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-import onnxruntime as ort
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.runtime.sessions import Feeds, Session
+from hsoftmax.runtime.sessions import Feeds, RunOptions, Session
 
 BatchKey = tuple[Any, ...]
 
@@ -137,7 +136,7 @@ class Batch:
     """Slices that run together in one graph run; `options` can stop the run between two nodes."""
 
     slices: list[Slice]
-    options: ort.RunOptions = field(default_factory=ort.RunOptions)
+    options: RunOptions = field(default_factory=RunOptions)
 
     @property
     def lane(self) -> Lane:

@@ -50,6 +50,11 @@ class LoadedBundle:
         got = (session.runtime.get_providers() for session in self.sessions.values())
         return list(dict.fromkeys(provider for providers in got for provider in providers))
 
+    @property
+    def native_tasks(self) -> list[str]:
+        """The tasks that native kernels compute."""
+        return sorted(task for task, session in self.sessions.items() if session.kernel)
+
     @cached_property
     def bundle_info(self) -> BundleInfo:
         """The facts that the scoring core needs to read rows for this bundle."""

@@ -53,7 +53,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "bundle": (("manifest",), ("directory",)),
-    "runtime": (("devices",), ("sessions",)),
+    "runtime": (("choices", "devices", "native"), ("sessions",)),
     "scoring": (
         ("choices", "errors"),
         ("bundle_info", "migrations"),

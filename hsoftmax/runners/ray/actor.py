@@ -98,7 +98,10 @@ class ShardActor:
         with self._lock:
             if self._opened is None:
                 opened = bundle.open_bundle(self._job.bundle)
-                self._opened = LocalGraphRunner(opened), BundleInfo.of(opened)
+                self._opened = (
+                    LocalGraphRunner(opened, native="auto"),
+                    BundleInfo.of(opened),
+                )
             return self._opened
 
     def _spec(self, bundle_info: BundleInfo) -> JobSpec:

@@ -1,0 +1,77 @@
+/* Native kernels of hsoftmax: log-probabilities from weights where they lie in memory.
+ *
+ * All arrays are in C order. No function writes to its inputs, keeps a pointer, or has a state, so
+ * any number of threads may call them. Each checks every size, index and pointer; on an error it
+ * returns a code and its outputs are undefined. */
+#ifndef HSOFTMAX_H
+#define HSOFTMAX_H
+
+#include <stdint.h>
+
+#define HSOFTMAX_ABI 1
+
+enum {
+    HSOFTMAX_OK = 0,
+    HSOFTMAX_STOPPED = 1,       /* the stop flag was set */
+    HSOFTMAX_NO_MEMORY = 2,
+    HSOFTMAX_BAD_ARGUMENT = 3,  /* a size below its minimum, or a null pointer */
+    HSOFTMAX_BAD_ROW = 4,       /* outside 0..batch - 1 */
+    HSOFTMAX_BAD_TARGET = 5,    /* outside 0..num_targets - 1 */
+    HSOFTMAX_BAD_MODEL = 6      /* offsets, target rows or nodes that do not fit the model */
+};
+
+enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2 };
+
+/* One level of a hierarchical softmax: rows in blocks, each with a softmax of its own. */
+typedef struct {
+    const void *weight; /* [blocks, hidden_size, block_size], or [rows, hidden_size] */
+    const float *scale; /* [rows] of an int8 weight, else null */
+    const float *bias;  /* [rows] */
+    const int64_t *offsets; /* [blocks + 1]: block b is rows offsets[b] to offsets[b + 1] */
+    int64_t rows, blocks;
+    int64_t block_size; /* of a weight [blocks, hidden_size, block_size], else 0 */
+    int32_t weight_type;
+} hsoftmax_level;
+
+typedef struct {
+    const hsoftmax_level *levels;
+    const int64_t *target_rows; /* [num_targets] rows of the last level; null: target t is row t */
+    int64_t num_levels, num_targets, hidden_size;
+} hsoftmax_levels;
+
+/* A softmax over a binary tree: each inner node has a weight, each leaf is a target. */
+typedef struct {
+    const float *weight;     /* [nodes, hidden_size] */
+    const int32_t *path;     /* [targets, depth] nodes from the root to each leaf */
+    const int8_t *sign;      /* [targets, depth] +1 or -1: the branch; 0 after the last step */
+    const int32_t *children; /* [nodes, 2] on branches -1 and +1; the leaf of target t is -1 - t */
+    int64_t nodes, targets, depth, hidden_size;
+    double epsilon; /* added to each sigmoid: 0, or 1e-5 for the scores of fastText */
+} hsoftmax_tree;
+
+int32_t hsoftmax_abi(void);
+
+/* "avx512", "avx2" or "neon": the instructions that are used; null if this CPU has none of them. */
+const char *hsoftmax_instruction_set(void);
+
+/* Uses this set from now on, for tests. Returns 0 if this CPU or this build does not have it. */
+int32_t hsoftmax_use(const char *instruction_set);
+
+/* log_prob[i] = log p(target[i] | hidden[row[i]]), [pairs]; hidden is [batch, hidden_size]. */
+int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidden, int64_t batch,
+                                 const int64_t *row, const int64_t *target, int64_t pairs,
+                                 const volatile int32_t *stop, float *log_prob);
+
+/* The same for a tree. */
+int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
+                                      const int64_t *row, const int64_t *target, int64_t pairs,
+                                      const volatile int32_t *stop, float *log_prob);
+
+/* The k likeliest targets of each row in descending order, ties to the lower target: log_prob and
+ * target [batch, k], the nodes that were opened [batch], and 1 where the result is proven exact
+ * [batch]. A row opens at most max_nodes nodes, but more until it has k targets; 0 is no limit. */
+int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
+                            int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
+                            int64_t *target, int64_t *opened, uint8_t *exact);
+
+#endif

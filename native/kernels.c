@@ -1,0 +1,184 @@
+/* The products and the log-sum-exp of one block.
+ *
+ * Each sum runs in an order that depends on its length alone: not on the instruction set, and not
+ * on the other rows of the batch. So a row has the same result, to the bit, alone and in a batch.
+ * Compile with -ffp-contract=off: only `vec_fma` fuses. */
+#include "kernels.h"
+
+#include "vectors.h"
+
+#define GROUP 8 /* hidden units whose products are added up before they are added to y */
+
+typedef vec load_function(const void *weight, int64_t index);
+
+INLINE vec load_f32(const void *weight, int64_t index) {
+    return vec_load((const float *)weight + index);
+}
+INLINE vec load_f16(const void *weight, int64_t index) {
+    return vec_load_half((const uint16_t *)weight + index);
+}
+INLINE vec load_i8(const void *weight, int64_t index) {
+    return vec_load_byte((const int8_t *)weight + index);
+}
+
+/* Adds the products of `depth` hidden units to all columns. The last columns are copied first, so
+ * that nothing behind the weight is read. */
+INLINE void add_group(const char *weight, int64_t size, load_function *load, const float *const *x,
+                      const int rows, int64_t first, const int depth, int64_t columns,
+                      int64_t stride, float *y) {
+    float factor[MAX_ROWS][GROUP];
+    for (int r = 0; r < rows; r++)
+        for (int g = 0; g < depth; g++) factor[r][g] = x[r][first + g];
+    int64_t k = 0;
+    for (; k + WIDTH <= columns; k += WIDTH) {
+        __asm__("" : "+m"(factor)); /* else the compiler keeps a copy of each in every lane */
+        vec w[GROUP];
+        for (int g = 0; g < depth; g++) {
+            w[g] = load(weight + g * columns * size, k);
+            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * columns + k) * size);
+        }
+        for (int r = 0; r < rows; r++) {
+            vec sum = vec_mul(vec_all(factor[r][0]), w[0]);
+            for (int g = 1; g < depth; g++) sum = vec_fma(vec_all(factor[r][g]), w[g], sum);
+            vec_store(y + r * stride + k, vec_add(vec_load(y + r * stride + k), sum));
+        }
+    }
+    if (k == columns) return;
+    char tail[GROUP][WIDTH * sizeof(float)];
+    memset(tail, 0, sizeof tail);
+    for (int g = 0; g < depth; g++)
+        memcpy(tail[g], weight + (g * columns + k) * size, (size_t)((columns - k) * size));
+    for (int r = 0; r < rows; r++) {
+        vec sum = vec_mul(vec_all(factor[r][0]), load(tail[0], 0));
+        for (int g = 1; g < depth; g++) sum = vec_fma(vec_all(factor[r][g]), load(tail[g], 0), sum);
+        vec_store(y + r * stride + k, vec_add(vec_load(y + r * stride + k), sum));
+    }
+}
+
+INLINE void transposed(const void *weight, int64_t size, load_function *load, const float *const *x,
+                       const int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
+    const char *w = weight;
+    int64_t h = 0;
+    for (; h + GROUP <= hidden; h += GROUP)
+        add_group(w + h * columns * size, size, load, x, rows, h, GROUP, columns, stride, y);
+    if (h < hidden)
+        add_group(w + h * columns * size, size, load, x, rows, h, (int)(hidden - h), columns, stride,
+                  y);
+}
+
+/* The products of one hidden row with `count` rows of the weight. */
+INLINE void add_dots(const char *weight, int64_t size, load_function *load, const float *x,
+                     const int count, int64_t hidden, float *y) {
+    vec sum[4][PARTS];
+    for (int c = 0; c < count; c++)
+        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+    int64_t h = 0;
+    for (; h + LANES <= hidden; h += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            vec v = vec_load(x + h + p * WIDTH);
+            for (int c = 0; c < count; c++)
+                sum[c][p] =
+                    vec_fma(load(weight + c * hidden * size, h + p * WIDTH), v, sum[c][p]);
+        }
+    if (h < hidden) {
+        float rest[LANES] = {0};
+        memcpy(rest, x + h, (size_t)(hidden - h) * sizeof(float));
+        for (int c = 0; c < count; c++) {
+            char tail[LANES * sizeof(float)] = {0};
+            memcpy(tail, weight + (c * hidden + h) * size, (size_t)((hidden - h) * size));
+            for (int p = 0; p < PARTS; p++)
+                sum[c][p] = vec_fma(load(tail, p * WIDTH), vec_load(rest + p * WIDTH), sum[c][p]);
+        }
+    }
+    for (int c = 0; c < count; c++) y[c] += sum_lanes(sum[c]);
+}
+
+INLINE void row_major(const void *weight, int64_t size, load_function *load, const float *const *x,
+                      int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
+    const char *w = weight;
+    int64_t k = 0;
+    for (; k + 4 <= columns; k += 4) /* the four rows stay in cache for all hidden rows */
+        for (int r = 0; r < rows; r++)
+            add_dots(w + k * hidden * size, size, load, x[r], 4, hidden, y + r * stride + k);
+    for (; k < columns; k++)
+        for (int r = 0; r < rows; r++)
+            add_dots(w + k * hidden * size, size, load, x[r], 1, hidden, y + r * stride + k);
+}
+
+#define DEFINE(TYPE, SIZE)                                                                         \
+    static void transposed_##TYPE(const void *weight, const float *const *x, int rows,             \
+                                  int64_t hidden, int64_t columns, int64_t stride, float *y) {     \
+        switch (rows) {                                                                            \
+            case 1: transposed(weight, SIZE, load_##TYPE, x, 1, hidden, columns, stride, y); break; \
+            case 2: transposed(weight, SIZE, load_##TYPE, x, 2, hidden, columns, stride, y); break; \
+            case 3: transposed(weight, SIZE, load_##TYPE, x, 3, hidden, columns, stride, y); break; \
+            case 4: transposed(weight, SIZE, load_##TYPE, x, 4, hidden, columns, stride, y); break; \
+            case 5: transposed(weight, SIZE, load_##TYPE, x, 5, hidden, columns, stride, y); break; \
+            case 6: transposed(weight, SIZE, load_##TYPE, x, 6, hidden, columns, stride, y); break; \
+            case 7: transposed(weight, SIZE, load_##TYPE, x, 7, hidden, columns, stride, y); break; \
+            case 8: transposed(weight, SIZE, load_##TYPE, x, 8, hidden, columns, stride, y); break; \
+        }                                                                                          \
+    }                                                                                              \
+    static void row_major_##TYPE(const void *weight, const float *const *x, int rows,              \
+                                 int64_t hidden, int64_t columns, int64_t stride, float *y) {      \
+        row_major(weight, SIZE, load_##TYPE, x, rows, hidden, columns, stride, y);                 \
+    }
+
+DEFINE(f32, 4)
+DEFINE(f16, 2)
+DEFINE(i8, 1)
+
+/* Natural logarithm of a number of at least 1, without a library whose bits could differ. */
+static double log_at_least_1(double x) {
+    int exponent;
+    double m = frexp(x, &exponent); /* 0.5 <= m < 1 */
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        exponent--;
+    }
+    double s = (m - 1) / (m + 1), z = s * s, sum = 0; /* log m = 2 atanh(s), |s| < 0.172 */
+    for (int i = 21; i >= 1; i -= 2) sum = sum * z + 1.0 / i;
+    return 2 * s * sum + exponent * 0.69314718055994530942;
+}
+
+static double log_sum_exp(float *y, int64_t size) {
+    int64_t padded = (size + LANES - 1) / LANES * LANES;
+    for (int64_t k = size; k < padded; k++) y[k] = -INFINITY;
+    vec largest = vec_load(y);
+    for (int64_t k = WIDTH; k < padded; k += WIDTH) largest = vec_max(largest, vec_load(y + k));
+    float lane[WIDTH], max;
+    vec_store(lane, largest);
+    max = lane[0];
+    for (int i = 1; i < WIDTH; i++) max = lane[i] > max ? lane[i] : max;
+    vec sum[PARTS];
+    for (int p = 0; p < PARTS; p++) sum[p] = vec_all(0.0f);
+    for (int64_t k = 0; k < padded; k += LANES)
+        for (int p = 0; p < PARTS; p++)
+            sum[p] = vec_add(sum[p],
+                             vec_exp(vec_sub(vec_load(y + k + p * WIDTH), vec_all(max))));
+    float total = sum_lanes(sum);
+    return total >= 1 ? max + log_at_least_1(total) : NAN;
+}
+
+static float dot(const float *a, const float *b, int64_t size) {
+    float sum = 0;
+    add_dots((const char *)a, sizeof(float), load_f32, b, 1, size, &sum);
+    return sum;
+}
+
+/* log sigmoid(z) = -(max(-z, 0) + t) and log sigmoid(-z) = -(max(z, 0) + t), t = log(1 + e^-|z|) */
+static void log_sigmoids(float z, float *negative, float *positive) {
+    float lane[WIDTH];
+    vec_store(lane, vec_log1p(vec_exp(vec_all(-fabsf(z)))));
+    *negative = -((z > 0 ? z : 0) + lane[0]);
+    *positive = -((z < 0 ? -z : 0) + lane[0]);
+}
+
+#define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
+    {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
+    log_sum_exp, dot, log_sigmoids}
+#define TEXT(NAME) TEXT_OF(NAME)
+#define TEXT_OF(NAME) #NAME
+#define JOIN(A, B) JOIN_OF(A, B)
+#define JOIN_OF(A, B) A##B
+NAMED(JOIN(kernels_, INSTRUCTION_SET));

@@ -1,0 +1,29 @@
+/* The products and the log-sum-exp of one block, once for each instruction set. */
+#ifndef HSOFTMAX_KERNELS_H
+#define HSOFTMAX_KERNELS_H
+
+#include <stdint.h>
+
+/* Room for `size` floats in whole groups of 16. */
+static inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
+
+#define MAX_ROWS 8 /* hidden rows that share one pass over a block */
+
+/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS */
+typedef void logits_function(const void *weight, const float *const *x, int rows, int64_t hidden,
+                             int64_t columns, int64_t stride, float *y);
+
+typedef struct {
+    const char *instruction_set;
+    logits_function *transposed[3]; /* weight [hidden, columns], by weight type */
+    logits_function *row_major[3];  /* weight [columns, hidden] */
+    /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
+    double (*log_sum_exp)(float *y, int64_t size);
+    float (*dot)(const float *a, const float *b, int64_t size);
+    /* log sigmoid(-z) and log sigmoid(z) */
+    void (*log_sigmoids)(float z, float *negative, float *positive);
+} kernel_set;
+
+extern const kernel_set kernels_avx512, kernels_avx2, kernels_neon;
+
+#endif

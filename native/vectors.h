@@ -1,0 +1,138 @@
+/* Vectors of floats: the instructions of AVX-512, AVX2 with FMA, or NEON under common names.
+ *
+ * A sum over many numbers always runs in the same 16 lanes, whatever the width of a vector, so that
+ * every instruction set gives the same bits. The file is compiled once for each instruction set. */
+#ifndef HSOFTMAX_VECTORS_H
+#define HSOFTMAX_VECTORS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define INSTRUCTION_SET avx512
+#define WIDTH 16
+typedef __m512 vec;
+INLINE vec vec_all(float x) { return _mm512_set1_ps(x); }
+INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
+INLINE vec vec_load_half(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE vec vec_load_byte(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+INLINE void vec_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
+INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+INLINE vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+INLINE vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+INLINE vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vec vec_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+INLINE vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+/* x * 2^n for a whole n of -126 to 127 */
+INLINE vec vec_scale(vec x, vec n) {
+    __m512i bits = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 23)));
+}
+INLINE vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define INSTRUCTION_SET avx2
+#define WIDTH 8
+typedef __m256 vec;
+INLINE vec vec_all(float x) { return _mm256_set1_ps(x); }
+INLINE vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE vec vec_load_half(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE vec vec_load_byte(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+INLINE void vec_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
+INLINE vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+INLINE vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+INLINE vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+INLINE vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vec vec_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+INLINE vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+INLINE vec vec_scale(vec x, vec n) {
+    __m256i bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23)));
+}
+INLINE vec vec_round(vec x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#define INSTRUCTION_SET neon
+#define WIDTH 4
+typedef float32x4_t vec;
+INLINE vec vec_all(float x) { return vdupq_n_f32(x); }
+INLINE vec vec_load(const float *p) { return vld1q_f32(p); }
+INLINE vec vec_load_half(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE vec vec_load_byte(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, 4);
+    int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+INLINE void vec_store(float *p, vec x) { vst1q_f32(p, x); }
+INLINE vec vec_add(vec a, vec b) { return vaddq_f32(a, b); }
+INLINE vec vec_sub(vec a, vec b) { return vsubq_f32(a, b); }
+INLINE vec vec_mul(vec a, vec b) { return vmulq_f32(a, b); }
+INLINE vec vec_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
+INLINE vec vec_div(vec a, vec b) { return vdivq_f32(a, b); }
+INLINE vec vec_max(vec a, vec b) { return vmaxq_f32(a, b); }
+INLINE vec vec_scale(vec x, vec n) {
+    int32x4_t bits = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
+    return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(bits, 23)));
+}
+INLINE vec vec_round(vec x) { return vrndnq_f32(x); }
+
+#else
+#error "expected AVX-512, AVX2 with FMA, or NEON"
+#endif
+
+#define PARTS (LANES / WIDTH) /* vectors that hold 16 lanes */
+
+/* exp of numbers of at most 0, to 2 units in the last place; of NaN it is NaN */
+INLINE vec vec_exp(vec x) {
+    x = vec_max(vec_all(-87.0f), x); /* 1.6e-38: nothing beside the largest term, which is 1; NaN stays */
+    vec n = vec_round(vec_mul(x, vec_all(1.44269504f)));
+    vec f = vec_fma(n, vec_all(-0.693359375f), x);
+    f = vec_fma(n, vec_all(2.12194440e-4f), f);
+    vec p = vec_all(1.9875691500e-4f);
+    p = vec_fma(p, f, vec_all(1.3981999507e-3f));
+    p = vec_fma(p, f, vec_all(8.3334519073e-3f));
+    p = vec_fma(p, f, vec_all(4.1665795894e-2f));
+    p = vec_fma(p, f, vec_all(1.6666665459e-1f));
+    p = vec_fma(p, f, vec_all(5.0000001201e-1f));
+    p = vec_fma(vec_mul(p, f), f, vec_add(f, vec_all(1.0f)));
+    return vec_scale(p, n);
+}
+
+/* log(1 + t) for t of 0 to 1: 2 atanh(t / (2 + t)) as a series */
+INLINE vec vec_log1p(vec t) {
+    vec s = vec_div(t, vec_add(t, vec_all(2.0f))), z = vec_mul(s, s), sum = vec_all(1.0f / 15);
+    for (int i = 13; i >= 3; i -= 2) sum = vec_fma(sum, z, vec_all(1.0f / (float)i));
+    sum = vec_fma(sum, z, vec_all(1.0f));
+    return vec_mul(vec_add(s, s), sum);
+}
+
+/* The sum of 16 lanes, always in the same order. */
+INLINE float sum_lanes(const vec *parts) {
+    float lane[LANES];
+    for (int i = 0; i < PARTS; i++) vec_store(lane + i * WIDTH, parts[i]);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+#endif

@@ -1,0 +1,53 @@
+"""The native kernels: a small C library that computes from the weights where they lie mapped.
+
+ONNX Runtime copies a block of weights before it multiplies it, or passes over all of them. The
+kernels read the mapped file itself, so they need no graph of their own, and a bundle gains without
+a new export. Each row has the same result, to the bit, alone and in any batch. Where the library is
+missing (no compiler at installation, or another CPU) and for all other tasks, ONNX Runtime runs the
+bundle's graphs, which have the same results up to rounding. docs/decisions/0032 says why.
+"""
+
+from collections.abc import Mapping
+
+from hsoftmax.bundle import Manifest
+from hsoftmax.models.arrays import Array
+
+from .kernel import Kernel
+from .levels import LevelsTargetLogProb
+from .library import NativeError, NativeLibrary, load_library
+from .tree import TreeTargetLogProb, TreeTopK
+
+__all__ = ["Kernel", "NativeError", "NativeLibrary", "has_kernel", "load_library", "open_kernel"]
+
+_KERNELS = {
+    ("HierarchicalSoftmax", "target_log_prob"),
+    ("HuffmanSoftmax", "target_log_prob"),
+    ("HuffmanSoftmax", "top_k"),
+}
+
+
+def has_kernel(manifest: Manifest, task: str) -> bool:
+    """Return True if a native kernel computes this task of this bundle."""
+    return (manifest.family, task) in _KERNELS
+
+
+def open_kernel(
+    library: NativeLibrary, manifest: Manifest, task: str, tensors: Mapping[str, Array]
+) -> Kernel:
+    """Build the kernel of a task that `has_kernel` knows.
+
+    Raises:
+        NativeError: tensors that do not fit each other.
+    """
+    match manifest.family, task:
+        case "HuffmanSoftmax", "top_k":
+            return TreeTopK(library, tensors, manifest.attributes["compat"])
+        case "HuffmanSoftmax", _:
+            return TreeTargetLogProb(library, tensors, manifest.attributes["compat"])
+        case _:
+            return LevelsTargetLogProb(
+                library,
+                tensors,
+                hidden_size=manifest.hidden_size or 0,
+                num_targets=manifest.num_targets or 0,
+            )
