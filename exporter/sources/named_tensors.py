@@ -46,12 +46,13 @@ class NamedTensors(Mapping[str, Array]):
         return len(self._tensors)
 
     def unused(self) -> list[str]:
-        """Return the unused names under the prefix, and those directly beside a used tensor."""
+        """Return the unused names under the prefix, and those beside or below a used tensor."""
         folders = {_folder(name) for name in self._used}
         return [
             name
             for name in self._names
-            if name not in self._used and (name.startswith(self.prefix) or _folder(name) in folders)
+            if name not in self._used
+            and (name.startswith(self.prefix) or not folders.isdisjoint(_folders(name)))
         ]
 
 
@@ -100,3 +101,9 @@ def expect_harmless(
 
 def _folder(name: str) -> str:
     return name.rpartition(".")[0]
+
+
+def _folders(name: str) -> Iterator[str]:
+    """Yield all folders of a dotted name, from the inner to the outer."""
+    while name := _folder(name):
+        yield name

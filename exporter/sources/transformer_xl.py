@@ -35,7 +35,7 @@ _OWN_NAMES = re.compile(
     r"|word_emb\.emb_layers\.\d+\.weight|word_emb\.emb_projs\.\d+)$"
 )
 _HARMLESS: Harmless = {
-    r"(.*\.)?word_emb\..*": "the input embedding; what is tied to it is used",
+    r"(.*\.)?word_emb\.(emb_layers\.\d+\.weight|emb_projs\.\d+)": "the input embedding, untied",
     **CHECKPOINT_HARMLESS,
 }
 _CONFIG = "config.json"
