@@ -205,11 +205,15 @@ def _fairseq(*shapes: Mapping[str, tuple[int, ...]], is_tied: bool = False) -> S
     return Saved("fairseq", tensors, harmless, rules)
 
 
-def _square() -> Saved:
-    """Return a softmax whose tails are as wide as the model, with projections of the embedding."""
-    tails = {name: (HIDDEN, HIDDEN) if ".0." in name else (size[0], HIDDEN)
-             for name, size in _FAIRSEQ_TAILS.items()}  # fmt: skip
-    saved = _fairseq(_TIED, tails, is_tied=True)
+_SQUARE_TAILS = {  # as wide as the model
+    "tail.0.0.weight": (HIDDEN, HIDDEN), "tail.0.2.weight": (6, HIDDEN),
+    "tail.1.0.weight": (HIDDEN, HIDDEN), "tail.1.2.weight": (8, HIDDEN),
+}  # fmt: skip
+
+
+def _tied_projections() -> Saved:
+    """Return a softmax with square projections that are the embedding's own."""
+    saved = _fairseq(_TIED, _SQUARE_TAILS, is_tied=True)
     own = {f"decoder.embed_tokens.embeddings.{i + 1}.1.weight":
            saved.tensors[f"{_ADAPTIVE}tail.{i}.0.weight"] for i in range(2)}  # fmt: skip
     harmless = {name: reason for name, reason in saved.harmless.items() if name not in own}
@@ -262,7 +266,8 @@ MODULES = {
         _NARROW, {"head.word_proj.0.bias": (4,), "head.word_proj.1.bias": (5,)},
         {"head.class_proj.bias": (2,)}, _FAIRSEQ_TAILS, is_tied=True,
     ),
-    "fairseq, square tied projections": _square(),
+    "fairseq, untied, square": _fairseq({"head.weight": (7, HIDDEN)}, _SQUARE_TAILS),
+    "fairseq, square tied projections": _tied_projections(),
 }  # fmt: skip
 
 # --- TheanoLM -------------------------------------------------------------------------------------
