@@ -7,8 +7,8 @@ head.word_proj.0.weight [width, H] and .1.weight [shortlist, width]; head.class_
 no biases; those of a module that was changed are used, under the name of the weight that they
 belong to.
 
-fairseq saves `version` since it numbers the tails from the row after the shortlist. Before, it read
-the tails' log p one row earlier, and it refuses such files itself.
+A file without `version` is of an older fairseq, which reads the tails' log p one row of the head
+earlier. Today's fairseq refuses such files, and so does this source.
 """
 
 import re
@@ -25,16 +25,13 @@ from .adaptive import checked_source_model
 from .detection import contained_names
 from .named_tensors import Harmless, NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import CHECKPOINT_HARMLESS, numbered, read_state, sole_prefix
+from .state_dict import numbered, read_state, sole_prefix
 
 _OWN_NAMES = re.compile(
     r"(^|\.)((head(\.word_proj(\.[01])?|\.class_proj)?|tail\.\d+\.[02])\.(weight|bias)|version"
     r"|embed_tokens\.embeddings\.\d+\.1\.weight)$"
 )
-_HARMLESS: Harmless = {
-    r"head\._float_tensor": "an empty buffer that shows the device",
-    **CHECKPOINT_HARMLESS,
-}
+_HARMLESS: Harmless = {r"head\._float_tensor": "an empty buffer that shows the device"}
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
@@ -74,8 +71,8 @@ def detect(path: Path) -> str | None:
 def _expect_version(state: NamedTensors, prefix: str, path: Path) -> None:
     if state.get(f"{prefix}version") is None:
         raise SourceError(
-            f"{path.name}: expected {prefix}version, got none: older models of fairseq, which lack "
-            "it, number the tails differently; if this one is not older, add the tensor, of value 1"
+            f"{path.name}: expected {prefix}version, got none: models of older versions of fairseq, "
+            "which lack it, number the tails differently; if this one is newer, add it, of value 1"
         )
 
 

@@ -17,6 +17,10 @@ Harmless = Mapping[str, str]  # pattern of a name after the softmax's prefix -> 
 ReadTensors = Callable[[Path, Callable[[str], bool]], dict[str, Array]]
 
 _MAX_NAMES_SHOWN = 8
+_TRAINING: Harmless = {  # at the top of a file, never under a prefix
+    r"(optimizer(_state_dict)?|(lr_)?scheduler)(\..+)?": "the optimizer's state",
+    r"epoch|global_step|iteration": "a counter of the training",
+}
 
 
 class NamedTensors(Mapping[str, Array]):
@@ -68,26 +72,25 @@ def named_tensors(
         SourceError: the file cannot be read, or holds tensors with the softmax's own that the
             source did not use and that may change its answers.
     """
-    names: list[str] = []
+    names: set[str] = set()
 
     def is_wanted(name: str) -> bool:
-        names.append(name)
+        names.add(name)
         return is_own(name)
 
     tensors = NamedTensors(read(path, is_wanted), names)
     yield tensors
-    unused = [name.removeprefix(tensors.prefix) for name in tensors.unused()]
-    expect_harmless(path, unused, harmless or {}, prefix=tensors.prefix)
+    expect_harmless(path, tensors.unused(), harmless or {}, prefix=tensors.prefix)
 
 
 def expect_harmless(
     path: Path, names: Iterable[str], harmless: Harmless, *, prefix: str = ""
 ) -> None:
-    """Raise SourceError for unused names that no pattern in `harmless` matches."""
+    """Raise SourceError for unused names that no pattern in `harmless` matches after the prefix."""
     unknown = [
-        f"{prefix}{name}"
+        name
         for name in sorted(names)
-        if not any(re.fullmatch(pattern, name) for pattern in harmless)
+        if not _matches(harmless, name.removeprefix(prefix)) and not _matches(_TRAINING, name)
     ]
     if not unknown:
         return
@@ -97,6 +100,10 @@ def expect_harmless(
         f"{path.name}: expected only tensors that this format's softmax has, got {shown} with "
         "them: fold what changes the probabilities into the weights, or save the file without it"
     )
+
+
+def _matches(harmless: Harmless, name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in harmless)
 
 
 def _folder(name: str) -> str:

@@ -17,14 +17,14 @@ from .adaptive import checked_source_model
 from .detection import contained_names
 from .named_tensors import NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import CHECKPOINT_HARMLESS, numbered, read_state, sole_prefix
+from .state_dict import numbered, read_state, sole_prefix
 
 _OWN_NAMES = re.compile(r"(^|\.)(head\.(weight|bias)|tail\.\d+\.[01]\.(weight|bias))$")
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the module's softmax; `options.cutoffs`, if given, must equal those of the shapes."""
-    with named_tensors(path, read_state, _is_own, CHECKPOINT_HARMLESS) as state:
+    with named_tensors(path, read_state, _is_own) as state:
         prefix = sole_prefix(state, "tail.0.1.weight", "head.weight", path=path)
         state.prefix = prefix
         weights = numbered(state, f"{prefix}tail.", ".1.weight", path=path)

@@ -18,13 +18,8 @@ from hsoftmax.models.arrays import Array
 
 from .array_files import read_arrays
 from .detection import file_kind, with_article
-from .named_tensors import Harmless
 
 _MAX_DEPTH = 6  # nested dictionaries
-CHECKPOINT_HARMLESS: Harmless = {
-    r"(optimizer(_state_dict)?|(lr_)?scheduler|scaler)(\..+)?": "the optimizer's state",
-    r"epoch|step|global_step|iteration|best_loss|loss": "a counter or a record of the training",
-}
 
 
 def read_state(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array]:

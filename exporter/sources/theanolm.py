@@ -6,7 +6,7 @@ vocabulary/words, unless several words share one. TheanoLM saves both; a file wi
 the number of targets from the options. Other layers and groups are not the softmax's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,9 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         layer = _find_layer(file, path)
         arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
         words, classes = _read_vocabulary(file, path)
-        unused, unused_words = (
-            _dataset_names(group) - set(used)
-            for group, used in ((layer, _ARRAY_NAMES), (file.get("vocabulary"), _VOCABULARY_NAMES))
-        )
-        prefix = f"{layer.name.lstrip('/')}/"
-    expect_harmless(path, unused, _HARMLESS, prefix=prefix)
-    expect_harmless(path, unused_words, _VOCABULARY_HARMLESS, prefix="vocabulary/")
+        _expect_harmless(path, layer, _ARRAY_NAMES, _HARMLESS)
+        if "vocabulary" in file:
+            _expect_harmless(path, file["vocabulary"], _VOCABULARY_NAMES, _VOCABULARY_HARMLESS)
     num_targets = _num_targets(classes, path, options)
     model = models.from_theano(*arrays, num_targets=num_targets, padding=options.padding)
     _expect_used_clusters(model, path)
@@ -104,12 +100,13 @@ def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | No
     return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
 
 
-def _dataset_names(group: Any) -> set[str]:  # noqa: ANN401 -- h5py has no types
-    """Return the paths of all datasets in a group."""
+def _expect_harmless(path: Path, group: Any, used: Sequence[str], harmless: Harmless) -> None:  # noqa: ANN401
+    """Raise SourceError for a dataset in the group that is neither used nor harmless."""
     names: list[str] = []
-    if group is not None:
-        group.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
-    return set(names)
+    group.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
+    prefix = f"{group.name.lstrip('/')}/"
+    unused = (f"{prefix}{name}" for name in names if name not in used)
+    expect_harmless(path, unused, harmless, prefix=prefix)
 
 
 def _num_targets(classes: Int64 | None, path: Path, options: SourceOptions) -> int:

@@ -28,7 +28,7 @@ from .adaptive import checked_source_model, join_cutoffs
 from .detection import contained_names
 from .named_tensors import Harmless, NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import CHECKPOINT_HARMLESS, numbered, read_state, sole_prefix
+from .state_dict import numbered, read_state, sole_prefix
 
 _OWN_NAMES = re.compile(
     r"(^|\.)(cluster_(weight|bias)|out_layers\.\d+\.(weight|bias)|out_projs\.\d+"
@@ -36,7 +36,6 @@ _OWN_NAMES = re.compile(
 )
 _HARMLESS: Harmless = {
     r"(.*\.)?word_emb\.(emb_layers\.\d+\.weight|emb_projs\.\d+)": "the input embedding, untied",
-    **CHECKPOINT_HARMLESS,
 }
 _CONFIG = "config.json"
 _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")

@@ -122,6 +122,11 @@ def test_the_refusal_names_the_tensors_and_the_next_step(tmp_path):
         "with them: fold what changes the probabilities into the weights, or save the file "
         "without it"
     )
+    saved = SAVED["transformer-xl, div_val 2 tied"]
+    beside = "transformer.word_emb.emb_layers.1.weight_g"
+    path = saved.write(tmp_path, {**saved.tensors, beside: np.ones(3, np.float32)})
+    with pytest.raises(SourceError, match=rf"softmax has, got {beside} with them"):
+        load(path, "auto", saved.options)
     many = {f"extra{i}": np.zeros(1) for i in range(12)}
     with pytest.raises(SourceError, match=r"extra3, extra4, extra5 and 4 more with them"):
         load(write_npz(tmp_path, SAVED["theano"].tensors | many), "theano", SAVED["theano"].options)
@@ -227,6 +232,7 @@ class Globals:
         ({}, None),
         ({"epoch": 3, "optimizer": {"state": {0: {"exp_avg": Tensor(np.ones(3))}}}}, None),
         ({"temperature": 2.0}, "temperature"),
+        ({"head.epoch": Tensor(np.ones(3))}, "head.epoch"),
         ({"_extra_state": {"scale": [1.0]}}, "_extra_state.scale"),
         ({"tail.2": [Tensor(np.ones(3))]}, "tail.2"),
     ],
