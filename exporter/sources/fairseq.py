@@ -71,7 +71,7 @@ def detect(path: Path) -> str | None:
 def _expect_version(state: NamedTensors, prefix: str, path: Path) -> None:
     if state.get(f"{prefix}version") is None:
         raise SourceError(
-            f"{path.name}: expected {prefix}version, got none: models of older versions of fairseq, "
+            f"{path.name}: expected {prefix}version, got none: models of older fairseq versions, "
             "which lack it, number the tails differently; if this one is newer, add it, of value 1"
         )
 
