@@ -192,7 +192,7 @@ def test_a_checkpoint_is_detected_without_pytorch(path):
         ("fairseq", "fairseq_tied", {"class_proj__weight": np.zeros((3, 12))}, {},
          r"class_proj.weight: expected \[2, 12\], got \[3, 12\]"),
         ("fairseq", "fairseq_untied", {"version": None}, {},
-         r"expected .*adaptive_softmax.version, got none: models of older fairseq versions, .* differently"),
+         r"expected .*adaptive_softmax.version, got none: models of older .* differently"),
         ("fairseq", "fairseq_tied_square", {"embeddings__1__1__weight": None}, {},
          r"expected model.decoder.embed_tokens.embeddings.1.1.weight, which shows if the square"),
         ("fairseq", "fairseq_untied", {"tail__1__2__weight": None}, {},
