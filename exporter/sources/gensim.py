@@ -8,7 +8,7 @@ counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Target
 gensim's own order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,16 @@ def _array_names(model: Attributes) -> set[str]:
         for prefix, part in _parts(model, "trainables", "wv", "vocabulary")
         for name in (
             *(name for name, value in part.items() if is_array(value)),
-            *(part.get("__numpys") or ()),
-            *(part.get("__scipys") or ()),
+            *_names(part.get("__numpys")),
+            *_names(part.get("__scipys")),
         )
+        if isinstance(name, str)
     }
+
+
+def _names(value: object) -> Collection[object]:
+    """Return the names of arrays in extra files; a damaged pickle may have anything in place."""
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
 
 
 def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], str]:
@@ -114,7 +120,7 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], 
     for prefix, part in _parts(model, "trainables"):
         if part.get("syn1") is not None:
             return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
-        if "syn1" in (part.get("__numpys") or ()):
+        if "syn1" in _names(part.get("__numpys")):
             extra_file = path.with_name(f"{path.name}.{prefix}syn1.npy")
             return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")

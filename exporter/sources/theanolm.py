@@ -102,11 +102,16 @@ def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | No
 
 def _expect_harmless(path: Path, group: Any, used: Sequence[str], harmless: Harmless) -> None:  # noqa: ANN401
     """Raise SourceError for a dataset in the group that is neither used nor harmless."""
+    prefix = f"{group.name.lstrip('/')}/"
+    unused = (f"{prefix}{name}" for name in _dataset_names(group) if name not in used)
+    expect_harmless(path, unused, harmless, prefix=prefix)
+
+
+def _dataset_names(group: Any) -> list[str]:  # noqa: ANN401
+    """Return the paths of all datasets in a group."""
     names: list[str] = []
     group.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
-    prefix = f"{group.name.lstrip('/')}/"
-    unused = (f"{prefix}{name}" for name in names if name not in used)
-    expect_harmless(path, unused, harmless, prefix=prefix)
+    return names
 
 
 def _num_targets(classes: Int64 | None, path: Path, options: SourceOptions) -> int:

@@ -5,6 +5,7 @@ then tensors that the library does not save are put beside it.
 """
 
 import copy
+import pickle  # noqa: TID251 - written here, to be read without it
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from hsoftmax.exporter import SourceError
 from hsoftmax.exporter.sources import load
 from hsoftmax.models import WeightsError
 
-from .saved_tensors import ARRAYS, FILES, MODULES, Saved, write_npz
+from .saved_tensors import ARRAYS, FILES, MODULES, NO_OPTIONS, Saved, write_npz
 
 SAVED = ARRAYS | MODULES | FILES
 VERSIONS = {"decoder.adaptive_softmax.version"}  # of any value, but never missing
@@ -187,7 +188,15 @@ def test_an_array_that_gensim_does_not_save_is_refused(part, tmp_path):
     for limit in (0, 2**20):  # in a file of its own, and in the pickle
         model.save(str(tmp_path / "words.model"), sep_limit=limit)
         with pytest.raises(SourceError, match=rf"got {part}\.?bias1 with them"):
-            load(tmp_path / "words.model", "gensim", Saved("", {}).options)
+            load(tmp_path / "words.model", "gensim", NO_OPTIONS)
+
+
+@pytest.mark.parametrize("names", [3, None, "syn1", [["syn1"], 7]])
+def test_names_of_extra_files_may_be_anything_in_a_damaged_pickle(names, tmp_path):
+    model = GENSIM["Word2Vec"](negative=0)
+    model.__dict__["__numpys"] = names
+    (tmp_path / "words.model").write_bytes(pickle.dumps(model))
+    load(tmp_path / "words.model", "gensim", NO_OPTIONS)
 
 
 # --- checkpoints of PyTorch -----------------------------------------------------------------------
