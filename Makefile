@@ -3,18 +3,22 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-native test-ray check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: .venv/installed ## Install the project and its tools into .venv
+install: .venv/installed runtime/native/libhsoftmax.so ## Install the project and its tools into .venv
 
-.venv/installed: requirements/dev.txt pyproject.toml
+.venv/installed: requirements/dev.txt pyproject.toml hatch_build.py
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Without a C compiler everything runs, with ONNX Runtime alone.
+runtime/native/libhsoftmax.so: $(wildcard native/*.[ch]) native/build.py | .venv/installed
+	-$(BIN)/python native/build.py
 
 demo: install ## Export the sample weights, serve them, ask three questions
 	$(BIN)/hsoftmax demo
@@ -31,6 +35,14 @@ test-ray: install ## Run the tests that start Ray clusters
 
 test-clients: install ## Run HTTP clients and proxies of others (apt-get install openjdk-17-jdk-headless curl nginx-light haproxy)
 	$(BIN)/pytest -n 0 -m clients
+
+SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+test-native: install ## Run the native kernels' tests and a fuzzer under sanitizers (NATIVE_FUZZ_SECONDS=300)
+	mkdir -p build/native
+	$(BIN)/python native/build.py build/native/libhsoftmax.so $(SANITIZE)
+	LD_PRELOAD=$$($${CC:-gcc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		NATIVE_LIBRARY=build/native/libhsoftmax.so NATIVE_FUZZ_SECONDS=$${NATIVE_FUZZ_SECONDS:-300} \
+		$(BIN)/pytest -n 0 -s tests/runtime
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak

@@ -1,6 +1,6 @@
 """Compiles the native kernels into one library, `runtime/native/libhsoftmax.so`.
 
-    python native/build.py
+    python native/build.py [LIBRARY [FLAG ...]]
 
 The kernels are compiled once for each instruction set of the machine's architecture; the library
 chooses when it is loaded. The build backend runs this at installation; without a C compiler the
@@ -95,6 +95,7 @@ def _run(command: Sequence[str | Path]) -> None:
 
 if __name__ == "__main__":
     try:
-        print(build())
+        to = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else LIBRARY
+        print(build(to, flags=sys.argv[2:]))
     except BuildError as error:
         sys.exit(str(error))

@@ -42,6 +42,7 @@ typedef struct {
 /* A softmax over a binary tree: each inner node has a weight, each leaf is a target. */
 typedef struct {
     const float *weight;     /* [nodes, hidden_size] */
+    const float *bias;       /* [nodes], or null */
     const int32_t *path;     /* [targets, depth] nodes from the root to each leaf */
     const int8_t *sign;      /* [targets, depth] +1 or -1: the branch; 0 after the last step */
     const int32_t *children; /* [nodes, 2] on branches -1 and +1; the leaf of target t is -1 - t */

@@ -1,6 +1,7 @@
 /* Log-probabilities of targets of a binary tree: the sum of log sigmoids along each target's path.
  *
- *     log p(target | hidden) = sum over steps of log sigmoid(sign * weight[node] . hidden) */
+ *     log p(target | hidden) = sum over steps of log sigmoid(sign * logit(node))
+ *     logit(node) = weight[node] . hidden + bias[node] */
 #include <math.h>
 
 #include "dispatch.h"
@@ -17,9 +18,9 @@ int tree_is_valid(const hsoftmax_tree *tree) {
 void log_branches(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
                   int64_t node, double branch[2]) {
     const int64_t size = tree->hidden_size;
-    float negative, positive;
-    kernels->log_sigmoids(kernels->dot(hidden, tree->weight + node * size, size), &negative,
-                          &positive);
+    float logit = kernels->dot(hidden, tree->weight + node * size, size), negative, positive;
+    if (tree->bias) logit += tree->bias[node];
+    kernels->log_sigmoids(logit, &negative, &positive);
     branch[0] = tree->epsilon ? log(exp(negative) + tree->epsilon) : negative;
     branch[1] = tree->epsilon ? log(exp(positive) + tree->epsilon) : positive;
 }

@@ -16,6 +16,7 @@ from .library import NativeLibrary, expect_input, expect_ok, expect_tensor
 class _Tree(Structure):
     _fields_ = (
         ("weight", c_void_p),
+        ("bias", c_void_p),
         ("path", c_void_p),
         ("sign", c_void_p),
         ("children", c_void_p),
@@ -101,8 +102,10 @@ def _tree(tensors: Mapping[str, Array], compat: Compat) -> _Tree:
     """Describe a tree. Raises NativeError if its tensors do not fit each other."""
     nodes, hidden_size = tensors["syn1"].shape
     targets, depth = tensors["path"].shape
+    bias = tensors.get("bias")
     return _Tree(
         expect_tensor("syn1", tensors["syn1"], np.float32, (nodes, hidden_size)),
+        None if bias is None else expect_tensor("bias", bias, np.float32, (nodes,)),
         expect_tensor("path", tensors["path"], np.int32, (targets, depth)),
         expect_tensor("sign", tensors["sign"], np.int8, (targets, depth)),
         expect_tensor("children", tensors["children"], np.int32, (nodes, 2)),

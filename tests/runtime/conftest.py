@@ -1,8 +1,15 @@
 """Fixtures of the native kernels: the library, and each instruction set of this machine."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from hsoftmax.runtime.native import NativeLibrary, load_library
+from hsoftmax.runtime.native import library as loading
+
+if "NATIVE_LIBRARY" in os.environ:  # `make test-native` compiles one with sanitizers
+    loading.LIBRARY = Path(os.environ["NATIVE_LIBRARY"])
 
 
 def instruction_sets() -> list[str]:

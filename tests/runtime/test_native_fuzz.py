@@ -1,0 +1,120 @@
+"""Random models that lie, and random inputs: the kernels compute or refuse, and never read outside.
+
+`make test-native` runs this for minutes with a library that is compiled with the sanitizers of
+addresses and of undefined behaviour; a plain library would not show a read outside.
+"""
+
+import os
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from hsoftmax.runtime.native import NativeError
+from hsoftmax.runtime.native.levels import LevelsTargetLogProb
+from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
+
+SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
+_WEIGHT_TYPES = (np.float32, np.float16, np.int8)
+_HOSTILE = np.array([-1, 0, 1, 2, 2**31 - 1, -(2**31), 2**62, -(2**62), 2**63 - 1, -(2**63)])
+
+
+def integers(rng, limit, count, hostile):
+    """Numbers in 0..limit - 1, one of which is hostile if asked."""
+    numbers = rng.integers(0, max(1, limit), count)
+    if hostile and count:
+        numbers[rng.integers(count)] = rng.choice(_HOSTILE)
+    return numbers
+
+
+def floats(rng, *shape):
+    numbers = rng.normal(size=shape) * 10.0 ** rng.integers(-3, 6)
+    if rng.random() < 0.1 and numbers.size:
+        numbers.ravel()[rng.integers(numbers.size)] = rng.choice([np.nan, np.inf, -np.inf, 3e38])
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
+
+
+def random_level(rng, index, blocks, hidden):
+    """Tensors of a level whose offsets are right when the kernel is built."""
+    if rng.random() < 0.5:
+        sizes = np.full(blocks, rng.integers(1, 40))
+    else:
+        sizes = rng.integers(1, 20, blocks)
+    rows = int(sizes.sum())
+    kind = rng.choice(3)
+    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100).astype(_WEIGHT_TYPES[kind])
+    if (sizes == sizes[0]).all() and rng.random() < 0.7:
+        shape = (blocks, int(sizes[0]), hidden)
+        weight = np.ascontiguousarray(weight.reshape(shape).transpose(0, 2, 1))
+    name = f"level{index}"
+    tensors = {
+        f"{name}.weight": weight,
+        f"{name}.bias": floats(rng, rows),
+        f"{name}.offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+    }
+    if kind == 2:
+        tensors[f"{name}.scale"] = floats(rng, rows)
+    return tensors, rows
+
+
+def try_levels(library, rng):
+    hidden, blocks, tensors = int(rng.integers(1, 40)), 1, {}
+    for index in range(rng.integers(1, 4)):
+        level, blocks = random_level(rng, index, blocks, hidden)
+        tensors |= level
+    targets = int(rng.integers(1, blocks + 1))
+    if rng.random() < 0.5:
+        tensors["target_rows"] = rng.permutation(blocks)[:targets]
+    kernel = LevelsTargetLogProb(library, tensors, hidden_size=hidden, num_targets=targets)
+    if rng.random() < 0.3:  # the file changes under a kernel that has checked it
+        name = str(rng.choice([name for name in tensors if name.endswith(("offsets", "rows"))]))
+        tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)
+    batch, pairs = int(rng.integers(0, 30)), int(rng.integers(0, 80))
+    return kernel(
+        {
+            "hidden": floats(rng, batch, hidden),
+            "row": integers(rng, batch, pairs, rng.random() < 0.2),
+            "target": integers(rng, targets, pairs, rng.random() < 0.2),
+        }
+    )
+
+
+def try_tree(library, rng):
+    nodes, depth = int(rng.integers(1, 40)), int(rng.integers(1, 8))
+    targets, hidden = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    tensors = {
+        "syn1": floats(rng, nodes, hidden),
+        "path": integers(rng, nodes, targets * depth, rng.random() < 0.3)
+        .astype(np.int32)
+        .reshape(targets, depth),
+        "sign": rng.integers(-1, 2, (targets, depth)).astype(np.int8),
+        "children": rng.integers(-targets, nodes, (nodes, 2)).astype(np.int32),
+    }
+    if rng.random() < 0.5:
+        tensors["bias"] = floats(rng, nodes)
+    if rng.random() < 0.3:
+        tensors["children"].ravel()[rng.integers(2 * nodes)] = rng.choice([2**31 - 1, -(2**31)])
+    compat = "fasttext" if rng.random() < 0.3 else "exact"
+    batch, pairs = int(rng.integers(0, 10)), int(rng.integers(0, 40))
+    feeds = {"hidden": floats(rng, batch, hidden)}
+    if rng.random() < 0.5:
+        feeds["row"] = integers(rng, batch, pairs, rng.random() < 0.2)
+        feeds["target"] = integers(rng, targets, pairs, rng.random() < 0.2)
+        return TreeTargetLogProb(library, tensors, compat)(feeds)
+    feeds["k"] = integers(rng, targets + 2, 1, rng.random() < 0.1)
+    feeds["max_blocks"] = integers(rng, nodes + 2, 1, rng.random() < 0.1)
+    return TreeTopK(library, tensors, compat)(feeds)
+
+
+@pytest.mark.timeout(2 * SECONDS + 60)
+@pytest.mark.parametrize("attempt", [try_levels, try_tree])
+def test_kernels_compute_or_refuse(library, attempt):
+    end, computed, refused = monotonic() + SECONDS / 2, 0, 0
+    while monotonic() < end or not (computed and refused):
+        try:
+            attempt(library, np.random.default_rng(computed + refused))
+            computed += 1
+        except NativeError:
+            refused += 1
+    print(f"{attempt.__name__}: {computed} computed, {refused} refused")
