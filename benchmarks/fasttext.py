@@ -1,4 +1,4 @@
-"""Compares the top_k graph of a Huffman tree with fastText's own `predict`.
+"""Compares top_k of a Huffman tree, native kernel and graph, with fastText's own `predict`.
 
     python -m benchmarks.fasttext [--labels 300000] [--json FILE]
 
@@ -58,10 +58,14 @@ def _row(
 ) -> Mapping[str, Any]:
     texts = [f"w{i}" for i in range(batch)]
     hidden = np.array([model.get_sentence_vector(text) for text in texts], dtype=np.float32)
-    top_k = written.session("top_k")
+    top_k, kernel = written.session("top_k"), written.kernel("top_k")
     feeds = {"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([0])}
     times = medians(
-        {"theirs": lambda: model.predict(texts, k=k), "ours": lambda: top_k.run(None, feeds)},
+        {
+            "theirs": lambda: model.predict(texts, k=k),
+            "graph": lambda: top_k.run(None, feeds),
+            "ours": lambda: kernel(feeds) if kernel else top_k.run(None, feeds),
+        },
         repeats=7,
     )
     returned = [len(labels) for labels in model.predict(texts, k=k)[0]]
@@ -71,6 +75,7 @@ def _row(
         "k": k,
         "fastText": times["theirs"] / batch,
         "labels it returned": sum(returned) / batch,
+        "graph": times["graph"] / batch,
         "ours": times["ours"] / batch,
         "fastText / ours": times["theirs"] / times["ours"],
     }

@@ -1,4 +1,4 @@
-"""Compares the target_log_prob graph of a Huffman tree with gensim's own `score`.
+"""Compares target_log_prob of a Huffman tree, native kernel and graph, with gensim's own `score`.
 
     python -m benchmarks.gensim [--words 20000] [--json FILE]
 
@@ -60,14 +60,15 @@ def _sentences(words: int, count: int) -> list[list[str]]:
 
 
 def _rows(model: Word2Vec, written: WrittenModel) -> Iterator[Mapping[str, Any]]:
-    session = written.session("target_log_prob")
+    session, kernel = written.session("target_log_prob"), written.kernel("target_log_prob")
     for count in _SENTENCES:
         sentences = _sentences(len(model.wv), count)[:count]
         feeds = _pairs(model, sentences)
         times = medians(
             {
                 "theirs": lambda s=sentences: model.score(s, total_sentences=len(s)),
-                "ours": lambda f=feeds: session.run(None, f),
+                "graph": lambda f=feeds: session.run(None, f),
+                "ours": lambda f=feeds: kernel(f) if kernel else session.run(None, f),
             },
             repeats=15,
         )
@@ -76,6 +77,7 @@ def _rows(model: Word2Vec, written: WrittenModel) -> Iterator[Mapping[str, Any]]
             "sentences": count,
             "pairs": pairs,
             "gensim": times["theirs"] / pairs,
+            "graph": times["graph"] / pairs,
             "ours": times["ours"] / pairs,
             "gensim / ours": times["theirs"] / times["ours"],
         }

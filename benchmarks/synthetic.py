@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from hsoftmax import bundle
+from hsoftmax import bundle, models
 from hsoftmax.exporter.graphs import LoweredGraph, bind_weights, lower
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.exporter.storage.weights_file import write_weights
 from hsoftmax.models import HierarchicalSoftmax, Level
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.runtime.devices import CPU
+from hsoftmax.runtime.native import Kernel, load_library, open_kernel
 
 _CHUNK_FLOATS = 4 * 1024 * 1024
 
@@ -41,6 +42,15 @@ class WrittenModel:
     ) -> onnxruntime.InferenceSession:
         """Open a session for one of the model's own tasks."""
         return self.open_graph(task, lower(self.model, self.tensors)[task], threads, providers)
+
+    def kernel(self, task: str) -> Kernel | None:
+        """Open the native kernel of a task; None if this machine has none."""
+        library = load_library()
+        if isinstance(library, str):
+            return None
+        return open_kernel(
+            library, models.family(self.model), task, self.tensors, models.attributes(self.model)
+        )
 
     def open_graph(
         self, name: str, lowered: LoweredGraph, threads: int = 1, providers: Sequence[Any] = (CPU,)

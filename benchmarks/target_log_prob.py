@@ -2,7 +2,8 @@
 
     python -m benchmarks.target_log_prob --batches 1,8,64,256,1024
 
-Each row has one target, uniform or drawn by Zipf's law (the t-th target has a probability in
+"ours" is the native kernel, on one thread, or the graph where there is no kernel; "graph" is the
+portable graph. Each row has one target, uniform or drawn by Zipf's law (the t-th target has a probability in
 proportion to 1 / t, like words). "read" passes once over each distinct block of the batch; "numpy"
 is one matrix-vector product per row, without copies. Microseconds are per row.
 """
@@ -15,6 +16,7 @@ import numpy as np
 import onnxruntime
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.native import Kernel
 
 from . import textbook
 from .measure import medians_with_inputs, report
@@ -56,7 +58,13 @@ def _runs(
     def run_query(session: onnxruntime.InferenceSession, target: Array) -> object:
         return session.run(None, {"hidden": hidden, "row": row, "target": target})
 
-    runs = {"ours": partial(run_query, written.session("target_log_prob", threads))}
+    def run_kernel(kernel: Kernel, target: Array) -> object:
+        return kernel({"hidden": hidden, "row": row, "target": target})
+
+    runs = {"graph": partial(run_query, written.session("target_log_prob", threads))}
+    kernel = written.kernel("target_log_prob")
+    runs["ours"] = runs["graph"] if kernel is None else partial(run_kernel, kernel)
+
     largest = int(written.model.levels[1].block_sizes.max())
     if hidden.nbytes * largest <= _MAX_TEXTBOOK_BYTES:
         textbook_session = written.open_graph(

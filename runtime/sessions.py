@@ -180,10 +180,12 @@ def _open_task(bundle: Bundle, task: str, graph: Graph, device: Device) -> Sessi
 def _kernel(bundle: Bundle, task: str) -> Kernel | None:
     """Return the native kernel of a task, if there is one. Raises BundleError."""
     library = load_library()
-    if isinstance(library, str) or not has_kernel(bundle.manifest, task):
+    manifest = bundle.manifest
+    if isinstance(library, str) or not has_kernel(manifest.family, task):
         return None
     try:
-        return open_kernel(library, bundle.manifest, task, load_tensors(bundle))
+        tensors = load_tensors(bundle)
+        return open_kernel(library, manifest.family, task, tensors, manifest.attributes)
     except NativeError as error:
         raise BundleError(f"{bundle.path}: {error}") from None
 

@@ -8,8 +8,8 @@ bundle's graphs, which have the same results up to rounding. docs/decisions/0032
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from hsoftmax.bundle import Manifest
 from hsoftmax.models.arrays import Array
 
 from .kernel import Kernel
@@ -26,28 +26,27 @@ _KERNELS = {
 }
 
 
-def has_kernel(manifest: Manifest, task: str) -> bool:
-    """Return True if a native kernel computes this task of this bundle."""
-    return (manifest.family, task) in _KERNELS
+def has_kernel(family: str, task: str) -> bool:
+    """Return True if a native kernel computes this task of this family."""
+    return (family, task) in _KERNELS
 
 
 def open_kernel(
-    library: NativeLibrary, manifest: Manifest, task: str, tensors: Mapping[str, Array]
+    library: NativeLibrary,
+    family: str,
+    task: str,
+    tensors: Mapping[str, Array],
+    attributes: Mapping[str, Any],
 ) -> Kernel:
-    """Build the kernel of a task that `has_kernel` knows.
+    """Build the kernel of a task that `has_kernel` knows, from a bundle's tensors and attributes.
 
     Raises:
         NativeError: tensors that do not fit each other.
     """
-    match manifest.family, task:
+    match family, task:
         case "HuffmanSoftmax", "top_k":
-            return TreeTopK(library, tensors, manifest.attributes["compat"])
+            return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
-            return TreeTargetLogProb(library, tensors, manifest.attributes["compat"])
+            return TreeTargetLogProb(library, tensors, attributes["compat"])
         case _:
-            return LevelsTargetLogProb(
-                library,
-                tensors,
-                hidden_size=manifest.hidden_size or 0,
-                num_targets=manifest.num_targets or 0,
-            )
+            return LevelsTargetLogProb(library, tensors, num_targets=attributes["num_targets"])

@@ -46,7 +46,6 @@ class LevelsTargetLogProb:
         library: NativeLibrary,
         tensors: Mapping[str, Array],
         *,
-        hidden_size: int,
         num_targets: int,
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
@@ -55,7 +54,7 @@ class LevelsTargetLogProb:
             POINTER(_Levels), c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p,
         ]  # fmt: skip
         self._tensors = tensors
-        self._hidden_size = hidden_size
+        self._hidden_size = hidden_size = tensors["level0.weight"].shape[1]
         names = level_names(tensors)
         levels = (_Level * len(names))(*(_level(name, tensors, hidden_size) for name in names))
         rows = tensors.get("target_rows")

@@ -66,7 +66,7 @@ def try_levels(library, rng):
     targets = int(rng.integers(1, blocks + 1))
     if rng.random() < 0.5:
         tensors["target_rows"] = rng.permutation(blocks)[:targets]
-    kernel = LevelsTargetLogProb(library, tensors, hidden_size=hidden, num_targets=targets)
+    kernel = LevelsTargetLogProb(library, tensors, num_targets=targets)
     if rng.random() < 0.3:  # the file changes under a kernel that has checked it
         name = str(rng.choice([name for name in tensors if name.endswith(("offsets", "rows"))]))
         tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)

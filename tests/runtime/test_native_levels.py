@@ -26,7 +26,6 @@ def kernel_of(library, model, precision="fp32"):
     kernel = LevelsTargetLogProb(
         library,
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
-        hidden_size=model.hidden_size,
         num_targets=model.num_targets,
     )
     return kernel, from_tensors("HierarchicalSoftmax", tensors, attributes(model))
@@ -206,14 +205,14 @@ def test_tensors_that_do_not_fit_are_refused(library, name, change, sizes):
     tensors = {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
     tensors[name] = change(tensors[name])
     with pytest.raises(NativeError, match="expected"):
-        LevelsTargetLogProb(library, tensors, hidden_size=6, num_targets=25)
+        LevelsTargetLogProb(library, tensors, num_targets=25)
 
 
 def test_target_rows_outside_of_the_level_are_refused_when_used(library):
     model = softmax([4], [10] * 4, num_targets=25, target_rows=np.arange(25))
     tensors = {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
     tensors["target_rows"] = tensors["target_rows"] + 40
-    kernel = LevelsTargetLogProb(library, tensors, hidden_size=6, num_targets=25)
+    kernel = LevelsTargetLogProb(library, tensors, num_targets=25)
     with pytest.raises(NativeError, match="expected indices that fit"):
         kernel({"hidden": hidden_for(model, 1), "row": np.zeros(1, np.int64),
                 "target": np.zeros(1, np.int64)})  # fmt: skip
@@ -224,7 +223,7 @@ def test_levels_that_do_not_fit_each_other_are_refused(library):
     tensors = {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
     other = stored_tensors(softmax([5], [8] * 5), "fp32")
     tensors |= {n: np.ascontiguousarray(t) for n, t in other.items() if n.startswith("level0")}
-    kernel = LevelsTargetLogProb(library, tensors, hidden_size=6, num_targets=40)
+    kernel = LevelsTargetLogProb(library, tensors, num_targets=40)
     zero = np.zeros(1, np.int64)
     with pytest.raises(NativeError, match="expected indices that fit"):
         kernel({"hidden": hidden_for(model, 1), "row": zero, "target": zero})

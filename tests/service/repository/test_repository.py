@@ -42,6 +42,7 @@ def test_served_bundles_are_listed(client):
         "labels": True,
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
+        "native": ["target_log_prob"],
         "providers": ["CPUExecutionProvider"],
     }
     assert models[0]["labels"] is False

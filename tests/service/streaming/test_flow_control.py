@@ -126,7 +126,7 @@ def start_app(repository, monkeypatch) -> Callable[..., HeldApp]:
     contexts = []
 
     def start_app(repository=repository, **settings) -> HeldApp:
-        app_settings = Settings(repository=repository, threads=1, **settings)
+        app_settings = Settings(repository=repository, threads=1, native="off", **settings)
         app = create_app(app_settings, log=json_log("error"))
         context = context_of(app)
         contexts.append(context)
