@@ -2,8 +2,8 @@
 
     python -m benchmarks.target_log_prob --batches 1,8,64,256,1024
 
-"ours" is the native kernel, on one thread, or the graph where there is no kernel; "graph" is the
-portable graph. Each row has one target, uniform or drawn by Zipf's law (the t-th target has a probability in
+"ours" is the native kernel on one thread, or the graph where there is none; "graph" is the portable
+one. Each row has one target, uniform or drawn by Zipf's law (the t-th has a probability in
 proportion to 1 / t, like words). "read" passes once over each distinct block of the batch; "numpy"
 is one matrix-vector product per row, without copies. Microseconds are per row.
 """
