@@ -1,4 +1,4 @@
-"""Compiles the native kernels into one library, `runtime/native/libhsoftmax.so`.
+"""Compiles the native kernels into one library, `runtime/native/libhsoftmax.so`, beside its header.
 
     python native/build.py [LIBRARY [FLAG ...]]
 
@@ -68,6 +68,7 @@ def build(
         ]
         linked = Path(folder) / library.name
         _run([compiler, "-shared", *flags, "-o", linked, *objects, "-lm"])
+        shutil.copy(SOURCES / "hsoftmax.h", library.parent)
         os.replace(linked, library)
     return library
 

@@ -13,7 +13,6 @@ file into each process.
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from ctypes import c_int32
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,15 @@ from hsoftmax.models.arrays import Array
 
 from .choices import NativeChoice
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
-from .native import Kernel, NativeError, NativeLibrary, has_kernel, load_library, open_kernel
+from .native import (
+    Kernel,
+    NativeError,
+    NativeLibrary,
+    StopFlag,
+    has_kernel,
+    load_library,
+    open_kernel,
+)
 
 Feeds = Mapping[str, Array]
 
@@ -43,15 +50,15 @@ class RunOptions(ort.RunOptions):  # type: ignore[misc]  # onnxruntime has no ty
 
     def __init__(self) -> None:
         super().__init__()
-        self.stop = c_int32(0)
+        self.stop = StopFlag()
 
     @property
     def terminate(self) -> bool:
-        return bool(self.stop.value)
+        return self.stop.is_set
 
     @terminate.setter
     def terminate(self, value: bool) -> None:
-        self.stop.value = value
+        self.stop.set(value)
         ort.RunOptions.terminate.__set__(self, value)
 
 

@@ -12,12 +12,20 @@ from typing import Any
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import Kernel
+from .kernel import Kernel, StopFlag
 from .levels import LevelsTargetLogProb
 from .library import NativeError, NativeLibrary, load_library
 from .tree import TreeTargetLogProb, TreeTopK
 
-__all__ = ["Kernel", "NativeError", "NativeLibrary", "has_kernel", "load_library", "open_kernel"]
+__all__ = [
+    "Kernel",
+    "NativeError",
+    "NativeLibrary",
+    "StopFlag",
+    "has_kernel",
+    "load_library",
+    "open_kernel",
+]
 
 _KERNELS = {
     ("HierarchicalSoftmax", "target_log_prob"),

@@ -1,20 +1,23 @@
-"""Loads the library of native kernels, and checks the arrays that it gets.
+"""Loads the library of native kernels with cffi, and checks the arrays that it gets.
 
-`native/hsoftmax.h` declares its functions. The library has no state, so all threads share it.
+The library has no state, so all threads share it. A call releases the interpreter's lock.
 """
 
-import ctypes
-from ctypes import c_char_p
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from cffi import FFI, CDefError
 from numpy.typing import DTypeLike
 
 from hsoftmax.models.arrays import Array
 
-LIBRARY = Path(__file__).parent / "libhsoftmax.so"
+from .kernel import StopFlag
+
+FOLDER = Path(__file__).parent  # of the library and its header, where `native/build.py` puts them
 _ABI = 1
 _FAILURES = {
     1: "the run was stopped",
@@ -24,6 +27,14 @@ _FAILURES = {
     5: "target: expected a target of the bundle, got another",
     6: "expected indices that fit the bundle's tensors, got others",
 }
+_POINTERS = {
+    np.dtype(numpy).char: f"{c}[]"
+    for numpy, c in {
+        "float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t",
+        "int64": "int64_t", "bool": "uint8_t",
+    }.items()
+}  # fmt: skip
+_NOT_DECLARATIONS = re.compile(r"/\*.*?\*/|^#.*?$", re.DOTALL | re.MULTILINE)
 
 
 class NativeError(RuntimeError):
@@ -32,29 +43,46 @@ class NativeError(RuntimeError):
 
 @dataclass(frozen=True)
 class NativeLibrary:
-    """The loaded library, and the instructions that it uses on this CPU."""
+    """The loaded library, and the instructions that it uses on this CPU.
 
-    functions: ctypes.CDLL
+    Attributes:
+        functions: the functions that hsoftmax.h declares
+        ffi: makes their structures, and the pointers to arrays
+    """
+
+    functions: Any
+    ffi: FFI
     instruction_set: str
+
+    def pointer(self, array: Array | None) -> Any:  # noqa: ANN401  cffi names no type for it
+        """Return a pointer to an array in C order, which it keeps alive; null for None."""
+        if array is None:
+            return self.ffi.NULL
+        return self.ffi.from_buffer(_POINTERS[array.dtype.char], array)
+
+    def flag(self, stop: StopFlag | None) -> Any:  # noqa: ANN401  cffi names no type for it
+        """Return the pointer to a flag; null for None."""
+        return self.ffi.NULL if stop is None else stop.pointer
 
 
 @lru_cache(maxsize=1)
 def load_library() -> NativeLibrary | str:
     """Load the library; return it, or the reason why there is none."""
-    if not LIBRARY.is_file():
+    path, ffi = FOLDER / "libhsoftmax.so", FFI()
+    if not path.is_file():
         return "it was not built: the installation found no C compiler"
     try:
-        functions = ctypes.CDLL(str(LIBRARY))
+        ffi.cdef(_NOT_DECLARATIONS.sub("", (FOLDER / "hsoftmax.h").read_text("utf-8")))
+        functions = ffi.dlopen(str(path))
         abi = functions.hsoftmax_abi()
-    except (OSError, AttributeError) as error:
+    except (OSError, AttributeError, CDefError) as error:
         return f"it does not load: {error}"
     if abi != _ABI:
         return f"expected version {_ABI} of the library, got {abi}: install again"
-    functions.hsoftmax_instruction_set.restype = c_char_p
     name = functions.hsoftmax_instruction_set()
-    if name is None:
+    if name == ffi.NULL:
         return "this CPU has none of AVX-512, AVX2 with FMA, and NEON"
-    return NativeLibrary(functions, name.decode())
+    return NativeLibrary(functions, ffi, ffi.string(name).decode())
 
 
 def expect_ok(status: int) -> None:
@@ -63,22 +91,31 @@ def expect_ok(status: int) -> None:
         raise NativeError(_FAILURES.get(status, f"status {status}"))
 
 
-def expect_input(name: str, array: Array, dtype: DTypeLike, shape: tuple[int | None, ...]) -> Array:
-    """Return the array, in C order and aligned. Raises NativeError for another type or shape."""
-    fits = array.ndim == len(shape) and all(
-        wanted in (None, got) for wanted, got in zip(shape, array.shape, strict=True)
-    )
-    if array.dtype != dtype or not fits:
-        wanted = ["any" if size is None else size for size in shape]
-        raise NativeError(
-            f"{name}: expected {np.dtype(dtype)} {wanted}, got {array.dtype} {list(array.shape)}"
-        )
-    return np.require(array, requirements=["C", "A"])
+def expect_hidden(hidden: Array, width: int) -> Array:
+    """Return float32 [batch, width] in C order. Raises NativeError for another type or shape."""
+    if hidden.dtype != np.float32 or hidden.ndim != 2 or hidden.shape[1] != width:
+        raise _mismatch("hidden", hidden, "float32", ["batch", width])
+    return np.ascontiguousarray(hidden)
 
 
-def expect_tensor(name: str, tensor: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> int:
-    """Return the address of a bundle's tensor, which is used where it lies. Raises NativeError."""
-    expect_input(name, tensor, dtype, shape)
+def expect_integers(name: str, numbers: Array, count: int | None = None) -> Array:
+    """Return int64 [count] in C order. Raises NativeError for another type or shape."""
+    if numbers.dtype != np.int64 or numbers.ndim != 1 or count not in (None, len(numbers)):
+        raise _mismatch(name, numbers, "int64", ["any" if count is None else count])
+    return np.ascontiguousarray(numbers)
+
+
+def expect_tensor(name: str, tensor: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
+    """Return a bundle's tensor, which is used where it lies. Raises NativeError."""
+    if tensor.dtype != dtype or tensor.shape != shape:
+        raise _mismatch(name, tensor, np.dtype(dtype).name, list(shape))
     if not (tensor.flags.c_contiguous and tensor.flags.aligned):
         raise NativeError(f"{name}: expected C order and alignment, got another layout")
-    return tensor.ctypes.data
+    return tensor
+
+
+def _mismatch(name: str, array: Array, dtype: str, shape: list[Any]) -> NativeError:
+    wanted = ", ".join(map(str, shape))
+    return NativeError(
+        f"{name}: expected {dtype} [{wanted}], got {array.dtype} {list(array.shape)}"
+    )

@@ -1,7 +1,7 @@
 """The native kernels of a softmax over a binary tree: target_log_prob and top_k."""
 
 from collections.abc import Mapping
-from ctypes import POINTER, Structure, byref, c_double, c_int32, c_int64, c_void_p
+from typing import Any
 
 import numpy as np
 
@@ -9,23 +9,8 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.models.choices import Compat
 from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
-from .kernel import address_of_flag
-from .library import NativeLibrary, expect_input, expect_ok, expect_tensor
-
-
-class _Tree(Structure):
-    _fields_ = (
-        ("weight", c_void_p),
-        ("bias", c_void_p),
-        ("path", c_void_p),
-        ("sign", c_void_p),
-        ("children", c_void_p),
-        ("nodes", c_int64),
-        ("targets", c_int64),
-        ("depth", c_int64),
-        ("hidden_size", c_int64),
-        ("epsilon", c_double),
-    )
+from .kernel import StopFlag
+from .library import NativeLibrary, expect_hidden, expect_integers, expect_ok, expect_tensor
 
 
 class TreeTargetLogProb:
@@ -35,26 +20,23 @@ class TreeTargetLogProb:
         self, library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
-        self._function = library.functions.hsoftmax_tree_target_log_prob
-        self._function.argtypes = [
-            POINTER(_Tree), c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p,
-        ]  # fmt: skip
-        self._tensors, self._tree = tensors, _tree(tensors, compat)
+        self._library, self._tensors = library, tensors  # pointers do not keep tensors alive
+        self._tree = _tree(library, tensors, compat)
 
-    def __call__(self, feeds: Mapping[str, Array], stop: c_int32 | None = None) -> list[Array]:
+    def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
         """Return log_prob [pairs] of hidden [batch, hidden_size], row and target [pairs].
 
         Raises:
             NativeError: an input of another type or shape, a row or target out of range, or `stop`.
         """
-        width = self._tree.hidden_size
-        hidden = expect_input("hidden", feeds["hidden"], np.float32, (None, width))
-        row = expect_input("row", feeds["row"], np.int64, (None,))
-        target = expect_input("target", feeds["target"], np.int64, row.shape)
+        hidden = expect_hidden(feeds["hidden"], self._tree.hidden_size)
+        row = expect_integers("row", feeds["row"])
+        target = expect_integers("target", feeds["target"], len(row))
         log_prob = np.empty(len(row), dtype=np.float32)
-        status = self._function(
-            byref(self._tree), hidden.ctypes.data, len(hidden), row.ctypes.data,
-            target.ctypes.data, len(row), address_of_flag(stop), log_prob.ctypes.data,
+        pointer = self._library.pointer
+        status = self._library.functions.hsoftmax_tree_target_log_prob(
+            self._tree, pointer(hidden), len(hidden), pointer(row), pointer(target), len(row),
+            self._library.flag(stop), pointer(log_prob),
         )  # fmt: skip
         expect_ok(status)
         return [log_prob]
@@ -67,14 +49,10 @@ class TreeTopK:
         self, library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
-        self._function = library.functions.hsoftmax_tree_top_k
-        self._function.argtypes = [
-            POINTER(_Tree), c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p,
-            c_void_p, c_void_p,
-        ]  # fmt: skip
-        self._tensors, self._tree = tensors, _tree(tensors, compat)
+        self._library, self._tensors = library, tensors  # pointers do not keep tensors alive
+        self._tree = _tree(library, tensors, compat)
 
-    def __call__(self, feeds: Mapping[str, Array], stop: c_int32 | None = None) -> list[Array]:
+    def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
         """Return log_prob and target [batch, k], opened nodes and exact [batch].
 
         The inputs are hidden [batch, hidden_size], k [1] and max_blocks [1]; 0 is no limit.
@@ -82,32 +60,41 @@ class TreeTopK:
         Raises:
             NativeError: an input of another type or shape, k out of range, or `stop`.
         """
-        width = self._tree.hidden_size
-        hidden = expect_input("hidden", feeds["hidden"], np.float32, (None, width))
-        k = int(expect_input("k", feeds["k"], np.int64, (1,))[0])
-        max_nodes = int(expect_input("max_blocks", feeds["max_blocks"], np.int64, (1,))[0])
+        hidden = expect_hidden(feeds["hidden"], self._tree.hidden_size)
+        k = int(expect_integers("k", feeds["k"], 1)[0])
+        max_nodes = int(expect_integers("max_blocks", feeds["max_blocks"], 1)[0])
         batch, columns = len(hidden), min(max(k, 0), self._tree.targets)
         log_prob = np.empty((batch, columns), dtype=np.float32)
         target = np.empty((batch, columns), dtype=np.int64)
         opened, exact = np.empty(batch, dtype=np.int64), np.empty(batch, dtype=np.bool_)
-        status = self._function(
-            byref(self._tree), hidden.ctypes.data, batch, k, max_nodes, address_of_flag(stop),
-            log_prob.ctypes.data, target.ctypes.data, opened.ctypes.data, exact.ctypes.data,
+        pointer = self._library.pointer
+        status = self._library.functions.hsoftmax_tree_top_k(
+            self._tree, pointer(hidden), batch, k, max_nodes, self._library.flag(stop),
+            pointer(log_prob), pointer(target), pointer(opened), pointer(exact),
         )  # fmt: skip
         expect_ok(status)
         return [log_prob, target, opened, exact]
 
 
-def _tree(tensors: Mapping[str, Array], compat: Compat) -> _Tree:
+def _tree(library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat) -> Any:  # noqa: ANN401
     """Describe a tree. Raises NativeError if its tensors do not fit each other."""
-    nodes, hidden_size = tensors["syn1"].shape
-    targets, depth = tensors["path"].shape
-    bias = tensors.get("bias")
-    return _Tree(
-        expect_tensor("syn1", tensors["syn1"], np.float32, (nodes, hidden_size)),
-        None if bias is None else expect_tensor("bias", bias, np.float32, (nodes,)),
-        expect_tensor("path", tensors["path"], np.int32, (targets, depth)),
-        expect_tensor("sign", tensors["sign"], np.int8, (targets, depth)),
-        expect_tensor("children", tensors["children"], np.int32, (nodes, 2)),
-        nodes, targets, depth, hidden_size, FASTTEXT_EPSILON if compat == "fasttext" else 0.0,
-    )  # fmt: skip
+    weight, path, bias = tensors["syn1"], tensors["path"], tensors.get("bias")
+    (nodes, hidden_size), (targets, depth) = weight.shape, path.shape
+    expect_tensor("syn1", weight, np.float32, (nodes, hidden_size))
+    expect_tensor("path", path, np.int32, (targets, depth))
+    expect_tensor("sign", tensors["sign"], np.int8, (targets, depth))
+    expect_tensor("children", tensors["children"], np.int32, (nodes, 2))
+    if bias is not None:
+        expect_tensor("bias", bias, np.float32, (nodes,))
+    return library.ffi.new("hsoftmax_tree *", {
+        "weight": library.pointer(weight),
+        "bias": library.pointer(bias),
+        "path": library.pointer(path),
+        "sign": library.pointer(tensors["sign"]),
+        "children": library.pointer(tensors["children"]),
+        "nodes": nodes,
+        "targets": targets,
+        "depth": depth,
+        "hidden_size": hidden_size,
+        "epsilon": FASTTEXT_EPSILON if compat == "fasttext" else 0.0,
+    })  # fmt: skip

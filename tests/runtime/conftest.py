@@ -9,7 +9,7 @@ from hsoftmax.runtime.native import NativeLibrary, load_library
 from hsoftmax.runtime.native import library as loading
 
 if "NATIVE_LIBRARY" in os.environ:  # `make test-native` compiles one with sanitizers
-    loading.LIBRARY = Path(os.environ["NATIVE_LIBRARY"])
+    loading.FOLDER = Path(os.environ["NATIVE_LIBRARY"]).parent
 
 
 def instruction_sets() -> list[str]:

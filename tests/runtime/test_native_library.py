@@ -16,7 +16,8 @@ from hsoftmax.runtime.sessions import choose_native
 def no_library(tmp_path, monkeypatch):
     """An installation without a compiler."""
     load_library.cache_clear()
-    monkeypatch.setattr(loading, "LIBRARY", tmp_path / "libhsoftmax.so")
+    monkeypatch.setattr(loading, "FOLDER", tmp_path)
+    (tmp_path / "hsoftmax.h").write_bytes((Path("native") / "hsoftmax.h").read_bytes())
     yield tmp_path / "libhsoftmax.so"
     load_library.cache_clear()
 

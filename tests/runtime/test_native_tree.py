@@ -1,7 +1,5 @@
 """Tests of the native kernels of a binary tree: against the reference, equal bits, bad input."""
 
-import ctypes
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import huffman_softmax as reference
-from hsoftmax.runtime.native import NativeError, load_library
+from hsoftmax.runtime.native import NativeError, StopFlag, load_library
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.models.strategies import hidden_for
@@ -216,6 +214,8 @@ def test_a_stop_flag_stops(library):
     model = build("a balanced tree")
     kernel = TreeTopK(library, tensors_of(model), model.compat)
     feeds = {"hidden": hidden_for(model, 3), "k": np.array([2]), "max_blocks": np.array([0])}
-    kernel(feeds, ctypes.c_int32(0))
+    kernel(feeds, StopFlag())
+    stop = StopFlag()
+    stop.set(True)
     with pytest.raises(NativeError, match="stopped"):
-        kernel(feeds, ctypes.c_int32(1))
+        kernel(feeds, stop)
