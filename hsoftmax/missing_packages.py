@@ -4,6 +4,7 @@
 PACKAGES = {
     "export": ("onnx", "safetensors", "spox"),
     "service": (
+        "cffi",
         "fastapi",
         "fastapi_offline",
         "msgspec",
