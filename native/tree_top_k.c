@@ -8,87 +8,20 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "best.h"
 #include "dispatch.h"
 #include "tree.h"
 
 #define NODES_PER_ORDERED 16 /* a row opens one node in 16 in order, before it walks depth first */
 
-/* A node that is not opened yet, or a leaf: `at` is its number or its target. */
-typedef struct {
-    double log_prob;
-    int64_t at;
-} candidate;
-
-typedef struct {
-    candidate *items;
-    int64_t size, room;
-    int (*is_above)(const candidate *, const candidate *);
-} heap;
-
 typedef struct {
     const kernel_set *kernels;
     const hsoftmax_tree *tree;
     const float *hidden;
-    double slack;
-    int64_t k, max_nodes, opened;
-    heap open;  /* the likeliest node on top */
-    heap found; /* the k best leaves, the worst on top */
+    int64_t max_nodes, opened;
+    heap open; /* nodes that are not opened yet, the likeliest on top */
+    best_k best;
 } search;
-
-static int is_likelier(const candidate *a, const candidate *b) {
-    return a->log_prob > b->log_prob || (a->log_prob == b->log_prob && a->at < b->at);
-}
-
-static int is_worse(const candidate *a, const candidate *b) { return is_likelier(b, a); }
-
-static void sift_down(heap *heap, candidate item) {
-    int64_t i = 0;
-    for (int64_t child; (child = 2 * i + 1) < heap->size; i = child) {
-        if (child + 1 < heap->size && heap->is_above(&heap->items[child + 1], &heap->items[child]))
-            child++;
-        if (!heap->is_above(&heap->items[child], &item)) break;
-        heap->items[i] = heap->items[child];
-    }
-    if (heap->size) heap->items[i] = item;
-}
-
-/* Returns 0 if there is no memory. */
-static int push(heap *heap, candidate item) {
-    if (heap->size == heap->room) {
-        const int64_t room = heap->room ? 2 * heap->room : 64;
-        candidate *items = realloc(heap->items, (size_t)room * sizeof(candidate));
-        if (!items) return 0;
-        heap->items = items;
-        heap->room = room;
-    }
-    int64_t i = heap->size++;
-    for (; i && heap->is_above(&item, &heap->items[(i - 1) / 2]); i = (i - 1) / 2)
-        heap->items[i] = heap->items[(i - 1) / 2];
-    heap->items[i] = item;
-    return 1;
-}
-
-static candidate pop(heap *heap) {
-    const candidate top = heap->items[0];
-    heap->size--;
-    sift_down(heap, heap->items[heap->size]);
-    return top;
-}
-
-/* True if nothing below a node of this log p can be among the k best. Results are compared as the
- * floats that they become, so that equal results stand in the order of their targets. */
-static int is_hopeless(const search *search, double log_prob) {
-    return search->found.size == search->k &&
-           (float)(log_prob + search->slack) < search->found.items[0].log_prob;
-}
-
-static int add_leaf(search *search, candidate leaf) {
-    leaf.log_prob = (float)leaf.log_prob;
-    if (isnan(leaf.log_prob)) return 1;
-    if (search->found.size < search->k) return push(&search->found, leaf);
-    if (is_likelier(&leaf, &search->found.items[0])) sift_down(&search->found, leaf);
-    return 1;
-}
 
 /* Opens a node: its leaves are results; its inner nodes go to `inner`, the likelier one last. */
 static int open_node(search *search, candidate node, candidate inner[2], int *count) {
@@ -102,7 +35,7 @@ static int open_node(search *search, candidate node, candidate inner[2], int *co
         const candidate next = {node.log_prob + branch[side], child < 0 ? -1 - child : child};
         if (next.at >= (child < 0 ? tree->targets : tree->nodes)) return HSOFTMAX_BAD_MODEL;
         if (child < 0) {
-            if (!add_leaf(search, next)) return HSOFTMAX_NO_MEMORY;
+            if (!add_leaf(&search->best, next)) return HSOFTMAX_NO_MEMORY;
         } else {
             __builtin_prefetch(tree->weight + child * tree->hidden_size);
             inner[(*count)++] = next;
@@ -126,7 +59,7 @@ static int walk_below(search *search, candidate node) {
     stack[0] = node;
     while (size && status == HSOFTMAX_OK) {
         node = stack[--size];
-        if (is_hopeless(search, node.log_prob)) continue;
+        if (is_hopeless(&search->best, node.log_prob)) continue;
         status = open_node(search, node, inner, &count);
         if (size + count > room) status = HSOFTMAX_BAD_MODEL; /* deeper than its depth */
         for (int i = 0; i < count && status == HSOFTMAX_OK; i++) stack[size++] = inner[i];
@@ -140,78 +73,64 @@ static int run(search *search, const volatile int32_t *stop, uint8_t *exact) {
     const int64_t ordered = search->tree->nodes / NODES_PER_ORDERED + 64;
     candidate inner[2];
     *exact = 1;
-    while (search->open.size && !is_hopeless(search, search->open.items[0].log_prob)) {
+    while (search->open.size && !is_hopeless(&search->best, search->open.items[0].log_prob)) {
         int status, count = 0;
         if (stop && *stop) return HSOFTMAX_STOPPED;
         if (search->max_nodes && search->opened >= search->max_nodes &&
-            search->found.size == search->k) {
+            search->best.heap.size == search->best.k) {
             *exact = 0;
             return HSOFTMAX_OK;
         }
-        const candidate node = pop(&search->open);
+        const candidate node = heap_pop(&search->open);
         if (!search->max_nodes && search->opened >= ordered)
             status = walk_below(search, node);
         else
             status = open_node(search, node, inner, &count);
         for (int i = 0; i < count && status == HSOFTMAX_OK; i++)
-            if (!is_hopeless(search, inner[i].log_prob) && !push(&search->open, inner[i]))
+            if (!is_hopeless(&search->best, inner[i].log_prob) && !heap_push(&search->open, inner[i]))
                 status = HSOFTMAX_NO_MEMORY;
         if (status != HSOFTMAX_OK) return status;
     }
     return HSOFTMAX_OK;
 }
 
-/* Writes the results of a row, the best first. Results that no comparison could order are NaN. */
-static void store(search *search, float *log_prob, int64_t *target) {
-    for (int64_t i = search->k - 1; i >= search->found.size; i--) {
-        log_prob[i] = NAN;
-        target[i] = 0;
-    }
-    while (search->found.size) {
-        const int64_t last = search->found.size - 1;
-        const candidate worst = pop(&search->found);
-        log_prob[last] = (float)worst.log_prob;
-        target[last] = worst.at;
-    }
-}
-
 static int search_row(search *search, const volatile int32_t *stop, float *log_prob,
                       int64_t *target, int64_t *opened, uint8_t *exact) {
     const hsoftmax_tree *tree = search->tree;
-    search->open.size = search->found.size = search->opened = 0;
+    search->open.size = search->best.heap.size = search->opened = 0;
     int status = HSOFTMAX_OK;
     *exact = 1;
     if (tree->targets == 1) {
-        if (!add_leaf(search, (candidate){0, 0})) status = HSOFTMAX_NO_MEMORY;
+        if (!add_leaf(&search->best, (candidate){0, 0})) status = HSOFTMAX_NO_MEMORY;
     } else if (tree->path[0] < 0) {
         status = HSOFTMAX_BAD_MODEL;
     } else {
-        if (!push(&search->open, (candidate){0, tree->path[0]})) status = HSOFTMAX_NO_MEMORY;
+        if (!heap_push(&search->open, (candidate){0, tree->path[0]})) status = HSOFTMAX_NO_MEMORY;
         if (status == HSOFTMAX_OK) status = run(search, stop, exact);
     }
     *opened = search->opened;
-    if (status == HSOFTMAX_OK) store(search, log_prob, target);
+    if (status == HSOFTMAX_OK) take_results(&search->best, log_prob, target);
     return status;
 }
 
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact) {
-    search search = {.kernels = chosen_kernels(), .tree = tree, .k = k, .max_nodes = max_nodes};
+    search search = {.kernels = chosen_kernels(), .tree = tree, .max_nodes = max_nodes};
     if (!search.kernels || batch < 0 || max_nodes < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!tree_is_valid(tree)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > tree->targets) return HSOFTMAX_BAD_ARGUMENT;
     if (batch && (!hidden || !log_prob || !target || !opened || !exact))
         return HSOFTMAX_BAD_ARGUMENT;
-    search.slack = (double)tree->depth * log1p(tree->epsilon);
     search.open.is_above = is_likelier;
-    search.found.is_above = is_worse;
+    search.best = (best_k){.heap = {.is_above = is_worse}, .k = k};
+    search.best.slack = (double)tree->depth * log1p(tree->epsilon);
     int status = HSOFTMAX_OK;
     for (int64_t i = 0; i < batch && status == HSOFTMAX_OK; i++) {
         search.hidden = hidden + i * tree->hidden_size;
         status = search_row(&search, stop, log_prob + i * k, target + i * k, opened + i, exact + i);
     }
     free(search.open.items);
-    free(search.found.items);
+    free(search.best.heap.items);
     return status;
 }
