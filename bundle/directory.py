@@ -70,7 +70,7 @@ def versions(directory: Path) -> list[int]:
     """Return the versions of a bundle in a repository, given the bundle's folder, lowest first."""
     if not directory.is_dir():
         return []
-    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9]\d*", d.name))
+    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9][0-9]*", d.name))
 
 
 def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hsoftmax.scoring.errors import CallError
 
-_RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d+)\.\.(?P=stem)(?P<last>\d+)")
+_RANGE = re.compile(r"(?P<stem>.*?)(?P<first>[0-9]+)\.\.(?P=stem)(?P<last>[0-9]+)")
 CUSTOM_ID = "custom_id"
 _ROLES = ("input", "id", "target", "targets", "sequence")
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
@@ -187,8 +187,10 @@ def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: in
     if dtype.names and name not in dtype.names:
         raise CallError(f"{path}: expected a field {name}, got {', '.join(dtype.names)}")
     field = dtype[name] if dtype.names else dtype
-    for other in (columns.id, columns.target, columns.targets, columns.sequence):
-        if other in (dtype.names or ()) and dtype[other].base.kind not in "iuU":
+    targets = (columns.target, columns.targets)
+    for other in (columns.id, *targets, columns.sequence):
+        kinds = "iufU" if other in targets else "iuU"
+        if other in (dtype.names or ()) and dtype[other].base.kind not in kinds:
             raise CallError(f"{path}: {other}: expected integers or text, got {dtype[other].base}")
     if field.shape != (width,) or field.base.kind not in "fiu":
         raise CallError(
@@ -242,8 +244,11 @@ def _targets(
     """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
     target = fields.get(columns.target)
     listed = np.full(count, target is None and columns.targets in fields)
-    if target is not None and target.dtype.kind in "iu":
-        numbers, present = target.astype(np.int64), np.ones(count, dtype=np.bool_)
+    if target is not None and target.dtype.kind in "iuf":
+        numbers: Int64 | Float64 = (
+            target.astype(np.float64) if target.dtype.kind == "f" else target.astype(np.int64)
+        )
+        present = np.ones(count, dtype=np.bool_)
         targets, counts = resolve_target_column(numbers, present, row_errors, requirements)
         return targets, counts, listed, frozenset()
     entries: list[Sequence[TargetOrLabel] | None] = [None] * count

@@ -5,6 +5,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TypeVar
 
+from hsoftmax.scoring.numbers import parse_number
 from hsoftmax.service.errors import NotAcceptable, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -76,8 +77,5 @@ def _parse_offer(part: str) -> tuple[str, float]:
     media_type, *parameters = (word.strip() for word in part.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
-            try:
-                return media_type, float(parameter[2:])
-            except ValueError:
-                return media_type, 0.0
+            return media_type, parse_number(parameter[2:]) or 0.0
     return media_type, 1.0

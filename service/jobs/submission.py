@@ -35,7 +35,7 @@ _TASK_OF_ROUTE: dict[str, TaskName] = {
     "top_k": "top_k",
     "topk": "top_k",  # the deprecated alias of the route
 }
-_WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
+_WINDOW = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
 _MAX_BATCH_VALUES = 2**16

@@ -49,8 +49,8 @@ WRONG_COLUMNS = {
     "text": ({"input": pa.array(["a"]), "target": pa.array([1])}, "input: expected lists of 6"),
     "width": ({"input": pa.array([[1.0] * 5], pa.list_(pa.float32(), 5)), "target": pa.array([1])},
               "input: expected 6 numbers in a row, got 5"),
-    "target": ({"input": pa.array([[1.0] * 6]), "target": pa.array([1.5])},
-               "target: expected integers or strings, got double"),
+    "target": ({"input": pa.array([[1.0] * 6]), "target": pa.array([True])},
+               "target: expected integers or strings, got bool"),
     "missing": ({"state": pa.array([[1.0] * 6])}, "expected input, or h0 to h5, got state"),
 }  # fmt: skip
 

@@ -492,8 +492,11 @@ def test_a_target_beyond_int64_is_quoted_unchanged(client):
             {"input": pa.array([[0.5] * 3] * 2, pa.list_(pa.float32(), 3))},
             "input: expected 8 numbers in a row, got 3",
         ),
-        ({"input": INPUT, "target": pa.array([0.5, 1.5])}, "target: expected integers or strings"),
-        ({"input": INPUT, "id": pa.array([0.5, 1.5])}, "id: expected integers or strings"),
+        (
+            {"input": INPUT, "target": pa.array([True, False])},
+            "target: expected integers or strings",
+        ),
+        ({"input": INPUT, "id": pa.array([b"a", b"b"])}, "id: expected integers or strings"),
     ],
 )
 def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
