@@ -1,5 +1,7 @@
 """Runs graphs through a running server: the /v1 routes, in requests that fit its limits."""
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -71,8 +73,9 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
     if model["labels"]:
         labels = _read_labels(client, name, model["version"], hidden_size, num_targets)
     bundle_info = BundleInfo(
-        name, model["digest"], hidden_size, num_targets, frozenset(model["tasks"]) & _GRAPHS, labels
-    )
+        name, model["digest"], hidden_size, num_targets, frozenset(model["tasks"]) & _GRAPHS, labels,
+        max_log_prob=math.inf,  # the server has limited its answers already
+    )  # fmt: skip
     return RemoteGraphRunner(client, bundle_info, model["version"])
 
 

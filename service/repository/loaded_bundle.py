@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
+from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
 from hsoftmax.scoring import BundleInfo
@@ -44,6 +45,11 @@ class LoadedBundle:
         """Number of targets; 0 for a bundle without targets."""
         return self.manifest.num_targets or 0
 
+    @cached_property
+    def max_log_prob(self) -> float:
+        """The largest log-probability of a response: 0, or infinity for scores beyond one."""
+        return max_log_prob(self.manifest.attributes)
+
     @property
     def providers(self) -> list[str]:
         """The execution providers that ONNX Runtime gave to the sessions."""
@@ -60,6 +66,7 @@ class LoadedBundle:
             num_targets=self.num_targets,
             graphs=frozenset(self.sessions),
             labels=self.labels,
+            max_log_prob=self.max_log_prob,
         )
 
     @property

@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "bundle": (("manifest",), ("directory",)),
     "runtime": (("devices",), ("sessions",)),
     "scoring": (
-        ("choices", "errors", "numbers"),
+        ("choices", "errors", "numbers", "overflow"),
         ("bundle_info", "migrations"),
         ("task",),
         ("row_batch",),
