@@ -14,7 +14,7 @@ _MIN_LARGEST_INPUT = 1e10
 
 
 def overflowed_rows(
-    log_probs: Array, *, row: Int64 | None = None, absent: Array | np.bool | None = None
+    log_probs: Array, *, row: Int64 | None = None, absent: Array | np.bool_ | None = None
 ) -> Int64:
     """Returns the numbers of the rows that have a result that is not finite, ascending.
 

@@ -31,7 +31,7 @@ def expect_no_overflow(plan: Plan, outputs: list[Array], first_row: int = 0) -> 
     task, named = plan.session.task, dict(zip(plan.session.output_names, outputs, strict=True))
     input_name, output_name = _INPUT_AND_OUTPUT.get(task, ("hidden", "log_prob"))
     row = plan.feeds["row"] if task == "target_log_prob" else None
-    absent: Array | np.bool | None = None
+    absent: Array | np.bool_ | None = None
     if task == "top_k":  # a search that was cut short found fewer targets
         absent = ~named["exact"][:, None]
     elif task == "cluster_log_probs":  # a cluster may have no targets

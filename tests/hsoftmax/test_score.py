@@ -247,6 +247,20 @@ def test_arrow_stream_files_are_read(score, tmp_path):
     assert len(read(score(path))) == ROWS
 
 
+@pytest.mark.parametrize("of", ["ndjson", "npy"])
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "log_probs", "sample", "perplexity"])
+def test_logits_that_overflow_are_the_error_of_their_row(score, of, task):
+    rows = make_rows(ROWS)
+    output = score(rows, of=of, task=task)
+    clean = read(output)
+    output.unlink()
+    rows[6]["input"] = [3e38] * HIDDEN
+    got = read(score(rows, of=of, task=task))
+    assert got[6]["code"] == "logits_overflow"
+    del got[6], clean[6]
+    assert got == clean
+
+
 def test_a_too_long_line_fails_only_its_row(score, tmp_path, monkeypatch):
     monkeypatch.setattr("hsoftmax.scoring.formats.line_reader.MAX_LINE_BYTES", 4096)
     good = json.dumps(make_rows(1)[0])

@@ -547,3 +547,15 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
             writer.write_batch(batch)
     records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
     expect_correct("target_log_prob", records, rows)
+
+
+@pytest.mark.parametrize("media_type", [LINES, ARROW])
+@pytest.mark.parametrize("task", TASKS)
+def test_logits_that_overflow_are_the_error_of_their_row(client, media_type, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    records, *_ = score(client, rows, media_type, LINES, task=task, k=3)
+    assert [i for i, record in enumerate(records) if "error" in record] == [17]
+    assert records[17]["code"] == "logits_overflow"
+    assert "expected numbers whose logits are within float32" in records[17]["error"]
+    assert "Infinity" not in json.dumps(records)
