@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax.options import choice
+from hsoftmax.options import check_hashes, choice
 from hsoftmax.scoring.choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 
 if TYPE_CHECKING:
     from hsoftmax import scoring
+    from hsoftmax.runners.ray import RayJob
     from hsoftmax.score_request import ScoreRequest
 
 _REMOTE_ROWS = 256  # in one request
@@ -65,6 +66,7 @@ _COUNT = click.IntRange(min=1)
     help="Where the rows are scored: here, or on all nodes of a Ray cluster.",
 )
 @click.option("--address", help="ray: the cluster's host:port. Default: RAY_ADDRESS, or a new one.")
+@check_hashes
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
 @click.option("--key", envvar="HSOFTMAX_API_KEY", help="The server's API key.")
 def command(
@@ -80,6 +82,7 @@ def command(
     threads: int | None,
     engine: str,
     address: str | None,
+    check_hashes: bool,
     url: str | None,
     key: str | None,
     **parameters: Any,  # noqa: ANN401  the task's own
@@ -95,7 +98,7 @@ def command(
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
-    run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
+    run, bundle_info = _remote(url, path, key) if url else _local(Path(path), check_hashes)
     _expect_apart(input, output)
     call = ScoreRequest(
         input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
@@ -104,7 +107,8 @@ def command(
     spec = open_job_spec(call, bundle_info)
     with closing(spec.reader), ProgressBar() as bar:
         if engine == "ray":
-            make = _cluster(Path(path), call, spec, address, threads)
+            job = _ray_job(Path(path), call, spec, check_hashes)
+            make = _cluster(job, address, threads)
             summary = scoring.run_job_with(spec, make, resume=resume, progress=bar.update)
         else:
             cores = threads or len(os.sched_getaffinity(0))
@@ -112,12 +116,12 @@ def command(
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
 
 
-def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
+def _local(path: Path, check_hashes: bool) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax import bundle, scoring
     from hsoftmax.latest_version import latest_version
     from hsoftmax.runners.local import LocalGraphRunner
 
-    opened = bundle.open_bundle(latest_version(path))
+    opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     return LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
 
 
@@ -128,16 +132,19 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, 
     return run, run.bundle_info
 
 
-def _cluster(
-    path: Path, call: ScoreRequest, spec: scoring.JobSpec, address: str | None, threads: int | None
-) -> scoring.ShardProducer:
+def _ray_job(path: Path, call: ScoreRequest, spec: scoring.JobSpec, check_hashes: bool) -> RayJob:
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runners.ray import RayJob, RayShardProducer
+    from hsoftmax.runners.ray import RayJob
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
     call = replace(call, input=call.input.resolve(), output=call.output.resolve())
-    work = RayJob(latest_version(path).resolve(), call, spec.identity())
-    return RayShardProducer(work, address, threads)
+    return RayJob(latest_version(path).resolve(), call, spec.identity(), check_hashes)
+
+
+def _cluster(job: RayJob, address: str | None, threads: int | None) -> scoring.ShardProducer:
+    from hsoftmax.runners.ray import RayShardProducer
+
+    return RayShardProducer(job, address, threads)
 
 
 def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:

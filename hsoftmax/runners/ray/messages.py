@@ -15,11 +15,16 @@ from hsoftmax.scoring import RowId, Shard, ShardRange, Tally, WrittenShard
 
 @dataclass(frozen=True)
 class RayJob:
-    """A job as a node needs it; the node's own specification must have the same `identity`."""
+    """A job as a node needs it; the node's own specification must have the same `identity`.
+
+    Attributes:
+        check_hashes: True if each node compares the hashes of the bundle's files as it sees them
+    """
 
     bundle: Path
     request: ScoreRequest
     identity: Mapping[str, Any]
+    check_hashes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
