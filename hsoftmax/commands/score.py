@@ -89,9 +89,9 @@ def command(
 ) -> None:
     """Score the rows of INPUT, a file or a folder of them, into OUTPUT.
 
-    Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy. A row that is wrong becomes an
-    error record in its place. Nothing is at OUTPUT before all of it is. An OUTPUT without an
-    extension is a folder of files in the format of INPUT.
+    Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy; .ndjson.gz and .csv.gz are read.
+    A row that is wrong becomes an error record in its place. Nothing is at OUTPUT before all of it
+    is. An OUTPUT without an extension is a folder of files in the format of INPUT.
     """
     from hsoftmax import scoring
     from hsoftmax.progress import ProgressBar
@@ -114,6 +114,7 @@ def command(
             cores = threads or len(os.sched_getaffinity(0))
             summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
+    _expect_scored_rows(spec, summary)
 
 
 def _local(path: Path, check_hashes: bool) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
@@ -173,6 +174,21 @@ def _expect_apart(input: Path, output: Path) -> None:
         raise CallError(f"{output}: expected a folder to put it in, got none")
     if input.is_dir() and input.resolve() == output.parent.resolve():
         raise CallError(f"{output}: expected it outside of the input's folder, got inside")
+
+
+def _expect_scored_rows(spec: scoring.JobSpec, summary: dict[str, Any]) -> None:
+    """Raises ScoringError if every row failed, or if files that are not empty have no rows.
+
+    The output is in its place all the same.
+    """
+    from hsoftmax.scoring import ScoringError, total_failure
+
+    if failure := total_failure(summary):
+        raise ScoringError(failure)
+    if not summary["rows_in"] and not spec.reader.states_rows:
+        sizes = {path: path.stat().st_size for path in spec.reader.files}
+        if path := next((path for path, size in sizes.items() if size), None):
+            raise ScoringError(f"{path}: expected rows, got none in {sizes[path]:,} bytes")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

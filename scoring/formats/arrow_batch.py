@@ -38,6 +38,7 @@ def parse_batch(
     requirements: RowRequirements,
 ) -> RowBatch:
     """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    batch = _plain_tensors(batch, inputs)
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
@@ -57,6 +58,24 @@ def parse_batch(
         oov=oov,
         row_errors=row_errors,
     )
+
+
+def _plain_tensors(batch: Arrow, inputs: Sequence[str]) -> Arrow:
+    """Returns the batch with its tensors of a fixed shape as lists."""
+    for name in inputs:
+        column = batch.column(name)
+        if isinstance(column, pa.FixedShapeTensorArray):
+            index = batch.schema.get_field_index(name)
+            batch = batch.set_column(index, name, column.storage)
+    return batch
+
+
+def list_type(kind: Arrow) -> Arrow:
+    """Returns the type of the lists of a tensor whose numbers are in order, or the type itself."""
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return kind
+    in_order = [*range(len(kind.shape))]
+    return kind.storage_type if (kind.permutation or in_order) == in_order else kind
 
 
 def is_list(kind: Arrow) -> bool:

@@ -15,7 +15,7 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, becomes_text, id_column, is_list, parse_batch
+from .arrow_batch import Arrow, becomes_text, id_column, is_list, list_type, parse_batch
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
@@ -27,6 +27,8 @@ _MAX_BATCH_ROWS = 65_536
 @dataclass
 class ArrowReader:
     """Reads files of record batches. One file is open at a time, at the position last read."""
+
+    states_rows = True
 
     files: tuple[Path, ...]
     columns: Columns
@@ -264,7 +266,7 @@ def expect_types(
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
     if len(inputs) == 1 and width > 1:
-        _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
+        _expect_list(path, inputs[0], list_type(schema.field(inputs[0]).type), width)
     for name in inputs if len(inputs) > 1 else ():
         kind = schema.field(name).type
         if not _is_number(kind):

@@ -31,6 +31,7 @@ from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
 from .columns import Columns, id_fallback_column, input_columns
+from .files import open_lines
 from .line_reader import LineBasedReader, LineReader, RawLine, all_lines
 from .reader import RawBatch, target_shape_of
 from .record_schema import RecordSchema, values
@@ -105,7 +106,7 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
 
 def _read_names(path: Path) -> list[str]:
     """Reads the column names of a file's header. Raises CallError."""
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         line = file.readline().removeprefix(b"\xef\xbb\xbf")
     try:
         names = _split_cells(line.rstrip(b"\r\n"))

@@ -61,7 +61,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("row_batch",),
         ("graph_request",),
         ("results",),
-        ("formats", "perplexity"),
+        ("failures", "formats", "perplexity"),
         ("job", "stream"),
         ("public",),
     ),

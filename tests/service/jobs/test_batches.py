@@ -325,3 +325,18 @@ def test_logits_that_overflow_are_the_error_of_their_row(jobs, task):
     assert batch["request_counts"] == {"total": 40, "completed": 39, "failed": 1}
     (error,) = jobs.errors(batch)
     assert (error["line"], error["code"]) == (18, "logits_overflow")
+
+
+def test_a_job_in_which_every_row_failed_says_the_commonest_reason(jobs):
+    rows = make_rows(20)
+    for row in rows:
+        row["target"] = 99
+    rows[3]["input"] = []
+    batch = jobs.run(rows)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 20, "completed": 0, "failed": 20}
+    (error,) = batch["errors"]["data"]
+    assert error["code"] == "all_rows_failed"
+    assert "20 that failed; 19 of them target_out_of_range: target: expected" in error["message"]
+    assert [one["rows"] for one in batch["summary"]["failures"]] == [19, 1]
+    assert len(jobs.errors(batch)) == 20
