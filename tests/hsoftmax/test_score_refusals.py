@@ -75,7 +75,7 @@ def test_columns_of_a_wrong_type_are_refused(score, tmp_path, of, wrong):
     [
         (np.zeros((3, 5), np.float32), "expected 6 numbers in a row, got [5] of float32"),
         (np.zeros(3, np.float32), "expected [rows, hidden_size] numbers"),
-        (np.zeros((6, 3), np.float32).T, "in Fortran order"),
+        (np.zeros((3, 7), np.float32, order="F"), "expected 6 numbers in a row"),
         (np.array([["a"] * 6]), "expected 6 numbers in a row"),
     ],
 )
