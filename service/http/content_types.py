@@ -5,7 +5,6 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TypeVar
 
-from hsoftmax.scoring.numbers import parse_number
 from hsoftmax.service.errors import NotAcceptable, UnsupportedMediaType
 
 T = TypeVar("T")
@@ -77,5 +76,8 @@ def _parse_offer(part: str) -> tuple[str, float]:
     media_type, *parameters = (word.strip() for word in part.split(";"))
     for parameter in parameters:
         if parameter.startswith("q="):
-            return media_type, parse_number(parameter[2:]) or 0.0
+            try:
+                return media_type, float(parameter[2:])
+            except ValueError:
+                return media_type, 0.0
     return media_type, 1.0

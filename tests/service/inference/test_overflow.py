@@ -141,6 +141,14 @@ def test_a_wrong_result_of_ordinary_numbers_is_our_fault(repository, hidden):
         expect_no_overflow(plan_of(session, hidden), outputs)
 
 
+def test_a_cluster_without_targets_is_no_overflow(repository, hidden):
+    bundle = open_bundle(repository / "words" / "2")
+    session = open_sessions(bundle, choose_device("cpu", 1))["cluster_log_probs"]
+    outputs = session.run({"hidden": hidden})
+    outputs[0][:, -1] = -np.inf
+    expect_no_overflow(plan_of(session, hidden), outputs)
+
+
 def plan_of(session, rows: np.ndarray) -> Plan:
     return Plan(session, {"hidden": rows}, len(rows), 1, rows.size, finish=lambda outputs: {})
 
