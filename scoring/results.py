@@ -107,7 +107,7 @@ def _overflow_errors(request: GraphRequest, outputs: Mapping[str, Array]) -> dic
     # A search that was cut short has -inf for the targets that it did not find.
     absent = ~outputs["exact"][:, None] if request.graph == "top_k" else None
     row = request.row if request.graph == "target_log_prob" else None
-    bad_rows = overflowed_rows(outputs["log_prob"], row=row, absent=absent)
+    bad_rows = overflowed_rows(outputs["log_prob"], request.hidden, row=row, absent=absent)
     return {int(request.positions[i]): _overflow_error(request.hidden[i]) for i in bad_rows}
 
 

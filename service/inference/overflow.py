@@ -36,10 +36,11 @@ def expect_no_overflow(plan: Plan, outputs: list[Array], first_row: int = 0) -> 
         absent = ~named["exact"][:, None]
     elif task == "cluster_log_probs":  # a cluster may have no targets
         absent = np.True_
-    bad_rows = overflowed_rows(named[output_name], row=row, absent=absent)
+    inputs = plan.feeds[input_name]
+    bad_rows = overflowed_rows(named[output_name], inputs, row=row, absent=absent)
     if not len(bad_rows):
         return
-    sentence = overflow_sentence(plan.feeds[input_name][bad_rows[0]])
+    sentence = overflow_sentence(inputs[bad_rows[0]])
     if sentence is None:
         raise InferenceFailed("the graph gave a result that is not a finite number")
     field = "h" if input_name == "h" else "inputs"

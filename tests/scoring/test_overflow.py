@@ -13,25 +13,35 @@ from hsoftmax.scoring.overflow import overflow_sentence, overflowed_rows
 from .conftest import HIDDEN, make_rows
 
 NAN, INF = float("nan"), float("inf")
+HUGE = np.full((5, 2), 1e30, dtype=np.float32)
 
 
 def test_rows_are_found_by_any_result_that_is_not_finite():
     log_probs = np.zeros((5, 30), dtype=np.float32)
-    assert overflowed_rows(log_probs).tolist() == []
+    assert overflowed_rows(log_probs, HUGE).tolist() == []
     log_probs[1, 29], log_probs[3, 0], log_probs[4, 7] = NAN, -INF, INF
-    assert overflowed_rows(log_probs).tolist() == [1, 3, 4]
-    assert overflowed_rows(log_probs, absent=np.True_).tolist() == [1, 4]
+    assert overflowed_rows(log_probs, HUGE).tolist() == [1, 3, 4]
+    assert overflowed_rows(log_probs, HUGE, absent=np.True_).tolist() == [1, 4]
 
 
 def test_rows_of_pairs_are_found_once():
     log_prob = np.array([0, NAN, -INF, -1], dtype=np.float32)
-    assert overflowed_rows(log_prob, row=np.array([0, 2, 2, 3])).tolist() == [2]
+    assert overflowed_rows(log_prob, HUGE, row=np.array([0, 2, 2, 3])).tolist() == [2]
 
 
 def test_a_search_that_was_cut_short_is_no_overflow():
     log_prob = np.array([[-1, -INF], [-1, -INF]], dtype=np.float32)
     exact = np.array([False, True])
-    assert overflowed_rows(log_prob, absent=~exact[:, None]).tolist() == [1]
+    assert overflowed_rows(log_prob, HUGE[:2], absent=~exact[:, None]).tolist() == [1]
+
+
+def test_a_target_that_weights_forbid_is_no_overflow():
+    inputs = np.concatenate([HUGE[:1], np.ones((3, 2), dtype=np.float32)])
+    log_probs = np.zeros((4, 30), dtype=np.float32)
+    log_probs[:2, 7], log_probs[2, 7] = -INF, NAN
+    assert overflowed_rows(log_probs, inputs).tolist() == [0, 2]
+    pairs = np.array([-INF, -INF, NAN], dtype=np.float32)
+    assert overflowed_rows(pairs, inputs, row=np.array([0, 1, 3])).tolist() == [0, 3]
 
 
 def test_only_huge_numbers_are_to_blame():
