@@ -182,7 +182,7 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)
     if becomes_text(column.type):
-        column = column.cast(pa.string())
+        column = _as_text(column)
     ids: list[RowId] = column.to_pylist()
     return ids
 
@@ -190,4 +190,13 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
 def becomes_text(kind: Arrow) -> bool:
     """True for the types of ids that are kept as text: floats, decimals, dates and times."""
     types = pa.types
-    return bool(types.is_floating(kind) or types.is_decimal(kind) or types.is_temporal(kind))
+    is_moment = types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind)
+    return bool(types.is_floating(kind) or types.is_decimal(kind) or is_moment)
+
+
+def _as_text(column: Arrow) -> Arrow:
+    """Returns Arrow's text for each value; times of a zone in UTC, as zones may be unknown."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column.cast(pa.string())

@@ -1,6 +1,7 @@
 """Targets, inputs and ids that only look like numbers, in every input format."""
 
 import datetime
+import decimal
 import json
 
 import numpy as np
@@ -186,6 +187,9 @@ def test_ids_that_are_no_integers_are_kept_as_text(parse, name):
         (pa.array([5.0]), "5"),
         (pa.array([day]), "2026-01-31"),
         (pa.array([noon], pa.timestamp("ms")), "2026-01-31 12:00:00.000"),
+        (pa.array([noon], pa.timestamp("ms", "No/Zone")), "2026-01-31 12:00:00.000Z"),
+        (pa.array([decimal.Decimal("1.50")]), "1.50"),
+        (pa.array([datetime.time(12)], pa.time64("us")), "12:00:00.000000"),
     ):
         rows = parse(name, table_of(id=column, sequence=column, target=one))
         assert (list(rows.ids), list(rows.sequences)) == ([text], [text])
