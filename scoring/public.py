@@ -3,6 +3,7 @@
 from .bundle_info import BundleInfo
 from .choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
+from .failures import Failures, total_failure
 from .formats import (
     EXTENSIONS,
     Columns,
@@ -10,6 +11,7 @@ from .formats import (
     RecordSchema,
     RowReader,
     detect_columns,
+    extension_of,
     find_format,
     find_inputs,
     open_inputs,
@@ -47,6 +49,7 @@ __all__ = [
     "CorruptShard",
     "DuplicateIds",
     "ErrorCode",
+    "Failures",
     "GraphRequest",
     "GraphRunner",
     "InputChanged",
@@ -77,6 +80,7 @@ __all__ = [
     "build_job_spec",
     "detect_columns",
     "errors_path",
+    "extension_of",
     "finalize_partial",
     "find_duplicate_ids",
     "find_format",
@@ -94,5 +98,6 @@ __all__ = [
     "sequences_path",
     "shard_ranges",
     "tally_sequences",
+    "total_failure",
     "workspace_path",
 ]

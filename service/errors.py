@@ -26,6 +26,7 @@
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
+    │   ├── LogitsOverflow                   logits_overflow
     │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
@@ -170,6 +171,10 @@ class TargetOutOfRange(InvalidQuery, code="target_out_of_range"):
 
 class UnknownLabel(InvalidQuery, code="unknown_label"):
     """The bundle does not have the label."""
+
+
+class LogitsOverflow(InvalidQuery, code="logits_overflow"):
+    """The numbers of a row are finite, but so large that its logits are not."""
 
 
 class DuplicateId(InvalidQuery, code="duplicate_id"):

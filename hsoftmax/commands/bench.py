@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from hsoftmax.options import choice
+from hsoftmax.options import check_hashes, choice
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     among=get_args(NativeChoice),
     help="Native kernels: where they are installed, always, or never.",
 )
+@check_hashes
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def command(
     path: Path,
@@ -38,6 +39,7 @@ def command(
     threads: int | None,
     device: str,
     native: NativeChoice,
+    check_hashes: bool,
     as_json: bool,
 ) -> None:
     """Time every task of BUNDLE, on random rows with one random target each."""
@@ -47,7 +49,7 @@ def command(
     from hsoftmax.runtime.sessions import choose_device, open_sessions
     from hsoftmax.service.settings import Settings
 
-    opened = open_bundle(latest_version(path))
+    opened = open_bundle(latest_version(path), check_hashes=check_hashes)
     settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )

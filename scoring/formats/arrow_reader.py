@@ -15,7 +15,7 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, id_column, is_list, parse_batch
+from .arrow_batch import Arrow, becomes_text, id_column, is_list, list_type, parse_batch
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
@@ -27,6 +27,8 @@ _MAX_BATCH_ROWS = 65_536
 @dataclass
 class ArrowReader:
     """Reads files of record batches. One file is open at a time, at the position last read."""
+
+    states_rows = True
 
     files: tuple[Path, ...]
     columns: Columns
@@ -264,18 +266,21 @@ def expect_types(
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
     if len(inputs) == 1 and width > 1:
-        _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
+        _expect_list(path, inputs[0], list_type(schema.field(inputs[0]).type), width)
     for name in inputs if len(inputs) > 1 else ():
         kind = schema.field(name).type
         if not _is_number(kind):
             raise CallError(f"{path}: {name}: expected numbers, got {kind}")
-    for name in (columns.id, columns.sequence, columns.target):
-        if name in schema.names and not _is_id(schema.field(name).type):
-            got = schema.field(name).type
+    for name, is_known in (
+        (columns.id, _is_id),
+        (columns.sequence, _is_id),
+        (columns.target, _is_target),
+    ):
+        if name in schema.names and not is_known(got := schema.field(name).type):
             raise CallError(f"{path}: {name}: expected integers or strings, got {got}")
     if columns.targets in schema.names and columns.target not in schema.names:
         got = schema.field(columns.targets).type
-        if not (is_list(got) and _is_id(got.value_type)):
+        if not (is_list(got) and _is_target(got.value_type)):
             raise CallError(f"{path}: targets: expected lists of integers or strings, got {got}")
 
 
@@ -291,12 +296,17 @@ def _is_number(kind: Arrow) -> bool:
 
 
 def _is_id(kind: Arrow) -> bool:
-    """True for the types of ids, sequences, targets and labels."""
+    """True for the types of ids and sequences."""
+    return becomes_text(kind) or _is_target(kind)
+
+
+def _is_target(kind: Arrow) -> bool:
+    """True for the types of targets: numbers, of which fractions fail their rows, and labels."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
-        types.is_integer(kind)
+        _is_number(kind)
         or types.is_string(kind)
         or types.is_large_string(kind)
         or types.is_string_view(kind)

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
+from .files import content_size, open_lines
 from .reader import Position, RawBatch
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -28,7 +29,7 @@ class LineReader:
     def __init__(self, files: Sequence[Path], *, headers: int) -> None:
         self._files = files
         self._headers = headers
-        self._sizes = [path.stat().st_size for path in files]
+        self._sizes = [content_size(path) for path in files]
         self._open: tuple[int, BinaryIO] | None = None
 
     def begin(self, file: int = 0) -> Position:
@@ -63,7 +64,7 @@ class LineReader:
 
     def fraction(self, position: Position) -> float:
         before = sum(self._sizes[: position.file]) + position.offset
-        return before / max(1, sum(self._sizes))
+        return min(1.0, before / max(1, sum(self._sizes)))
 
     def close(self) -> None:
         if self._open is not None:
@@ -100,7 +101,7 @@ class LineReader:
     def _stream(self, file: int) -> BinaryIO:
         if self._open is None or self._open[0] != file:
             self.close()
-            self._open = (file, self._files[file].open("rb", buffering=2**20))
+            self._open = (file, open_lines(self._files[file]))
         return self._open[1]
 
 
@@ -108,6 +109,7 @@ class LineBasedReader:
     """Base of the row readers whose rows are lines: delegates reading to a `LineReader`."""
 
     lines: LineReader
+    states_rows = False
 
     def begin(self) -> Position:
         return self.lines.begin()

@@ -96,8 +96,8 @@ Integer = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
 
 _FIELDS: dict[str, Any] = {
     "id": str | Integer | None,
-    "target": Integer | str | None,
-    "targets": list[Integer | str] | None,
+    "target": Integer | float | str | None,
+    "targets": list[Integer | float | str] | None,
     "sequence": str | Integer | None,
 }
 
@@ -225,7 +225,10 @@ def _validation_message(message: str) -> str:
     """Translates msgspec's message into ours."""
     path = match["path"] if (match := _JSON_PATH.search(message)) else ""
     if match := _EXPECTED.search(message):
-        kinds = [_KINDS.get(kind, kind) for kind in match["expected"].split(" | ")]
+        names = match["expected"].split(" | ")
+        if "int" in names and "float" in names:
+            names.remove("float")  # an integer may be written as 5.0
+        kinds = [_KINDS.get(name, name) for name in names]
         got = _KINDS.get(match["got"], match["got"])
         return f"{path or 'row'}: expected {' or '.join(kinds)}, got {got}"
     if match := re.search(r"missing required field `([^`]+)`", message):

@@ -26,7 +26,7 @@ from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.schemas import BatchList, BatchObject
 from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
 
-from .dependencies import Context
+from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -77,7 +77,7 @@ async def create(context: Context, request: Request) -> BatchObject:
 @batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}})
 async def batches(
     context: Context,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[ParameterInteger, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="list the jobs after this id")] = None,
 ) -> BatchList:
     return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))

@@ -20,7 +20,7 @@ from hsoftmax.service.jobs.file_store import (
 from hsoftmax.service.jobs.schemas import FileDeleted, FileList, FileObject
 from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive_file
 
-from .dependencies import Context
+from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 from .file_response import RangeFileResponse
 
@@ -46,6 +46,7 @@ _TYPES = {
     ".jsonl": "application/x-ndjson",
     ".csv": "text/csv; charset=utf-8",
     ".parquet": "application/vnd.apache.parquet",
+    ".feather": "application/vnd.apache.arrow.file",
     ".arrow": "application/vnd.apache.arrow.file",
     ".npy": "application/x-npy",
 }
@@ -77,7 +78,7 @@ async def upload(context: Context, request: Request) -> FileObject:
 async def files(
     context: Context,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    limit: Annotated[ParameterInteger, Query(ge=1, le=10_000)] = 10_000,
     after: Annotated[str | None, Query(description="list the files after this id")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:

@@ -17,6 +17,7 @@ from hsoftmax.scoring import (
     errors_path,
     finalize_partial,
     sequences_path,
+    total_failure,
 )
 
 from .batch_store import BatchUpdate, Completion, StoredJob, finish, record_decision
@@ -34,9 +35,14 @@ _INTERNAL_FIELDS = frozenset({"job", "model", "task", "size", "sha256"})
 
 def complete_job(job: StoredJob, context: JobContext, summary: dict[str, Any]) -> None:
     """End a job whose rows are all scored."""
-    _publish(
-        job, context, _final_update("completed", None, summary), summary, outputs_pending=False
-    )
+    update = _final_update("completed", _total_failure(summary), summary)
+    _publish(job, context, update, summary, outputs_pending=False)
+
+
+def _total_failure(summary: dict[str, Any]) -> BatchError | None:
+    """Return the commonest reason if every row failed. The job is complete all the same."""
+    message = total_failure(summary)
+    return None if message is None else BatchError(code="all_rows_failed", message=message)
 
 
 def finish_early(job: StoredJob, context: JobContext, completion: Completion) -> None:

@@ -492,8 +492,11 @@ def test_a_target_beyond_int64_is_quoted_unchanged(client):
             {"input": pa.array([[0.5] * 3] * 2, pa.list_(pa.float32(), 3))},
             "input: expected 8 numbers in a row, got 3",
         ),
-        ({"input": INPUT, "target": pa.array([0.5, 1.5])}, "target: expected integers or strings"),
-        ({"input": INPUT, "id": pa.array([0.5, 1.5])}, "id: expected integers or strings"),
+        (
+            {"input": INPUT, "target": pa.array([True, False])},
+            "target: expected integers or strings",
+        ),
+        ({"input": INPUT, "id": pa.array([b"a", b"b"])}, "id: expected integers or strings"),
     ],
 )
 def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
@@ -544,3 +547,15 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
             writer.write_batch(batch)
     records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
     expect_correct("target_log_prob", records, rows)
+
+
+@pytest.mark.parametrize("media_type", [LINES, ARROW])
+@pytest.mark.parametrize("task", TASKS)
+def test_logits_that_overflow_are_the_error_of_their_row(client, media_type, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    records, *_ = score(client, rows, media_type, LINES, task=task, k=3)
+    assert [i for i, record in enumerate(records) if "error" in record] == [17]
+    assert records[17]["code"] == "logits_overflow"
+    assert "expected numbers whose logits are within float32" in records[17]["error"]
+    assert "Infinity" not in json.dumps(records)
