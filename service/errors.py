@@ -18,6 +18,7 @@
     ├── BundleRefused                   409  bundle_refused
     ├── FileInUse                       409  file_in_use
     ├── KeyReused                       409  idempotency_key_reused
+    ├── BatchActive                     409  batch_active
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UrlTooLong                      414  url_too_long
@@ -130,6 +131,10 @@ class FileInUse(ServiceError, status=409, code="file_in_use"):
 
 class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
     """The idempotency key was used before with another body."""
+
+
+class BatchActive(ServiceError, status=409, code="batch_active"):
+    """The job has not ended and cannot be deleted."""
 
 
 class BatchEnded(ServiceError, status=409, code="batch_ended"):
