@@ -21,6 +21,7 @@ from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
 from .settings import Settings
 from .workers.channel import WorkerChannel
+from .workers.decisions import unloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         device=device,
         check_hashes=settings.check_hashes,
         log=log,
-        unloaded=frozenset() if channel is None else channel.unloaded,
+        unloaded=frozenset() if channel is None else unloaded(channel.followed),
     )
     engine = _engine(settings, log, metrics)
     return AppContext(

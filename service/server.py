@@ -23,7 +23,7 @@ from .health import Health
 from .http.protocol import BoundedProtocol
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
-from .workers.channel import WorkerChannel
+from .workers.channel import WorkerChannel, WorkerRecords
 from .workers.supervisor import Supervisor
 
 _KEEP_ALIVE_TIMEOUT_S = (
@@ -47,15 +47,18 @@ def serve(settings: Settings) -> None:
 
 
 def serve_as_worker(
-    settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
+    settings: Settings,
+    listener: socket.socket,
+    folder: Path,
+    records: WorkerRecords,
+    slot: int,
+    generation: int,
 ) -> None:
     """Serve as one of several worker processes; the others may be serving already."""
     log = stderr_log(settings.log_level).bind(worker=slot)
     with logging_captured(log), stderr_captured(log), _sighup_ignored(log):
         try:
-            app = create_app(
-                settings, log=log, channel=WorkerChannel(folder, slot, settings.workers)
-            )
+            app = create_app(settings, log=log, channel=WorkerChannel(folder, records, slot))
             if generation > 0:  # the other workers accept connections until this one is ready
                 context_of(app).repository.load()
             _run(app, _config(app, settings), listener)

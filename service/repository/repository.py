@@ -71,11 +71,6 @@ class Repository:
         return self._loaded is not None
 
     @property
-    def unloaded(self) -> frozenset[str]:
-        """The names of bundles that were unloaded, and are not served even if they are there."""
-        return self._unloaded
-
-    @property
     def refused(self) -> Mapping[str, str]:
         """`<name>/<version>` of every version that is refused, and the reason."""
         states = self._states.items()
@@ -111,9 +106,12 @@ class Repository:
         with self._change_lock:
             if name not in self.names():
                 raise self._unknown(name)
-            self._unloaded |= {name}
-            self._apply([], _without_bundle(self._states, name))
-            self._trim()
+            self._withdraw(name)
+
+    def withdraw(self, name: str) -> None:
+        """Do not serve a bundle until `reload`, whether it is served now or not."""
+        with self._change_lock:
+            self._withdraw(name)
 
     def find(self, name: str, version: str | None = None) -> LoadedBundle:
         """The requested version of a bundle, by default the highest.
@@ -146,6 +144,13 @@ class Repository:
         """Every served version of every bundle."""
         for versions in (self._loaded or {}).values():
             yield from versions.values()
+
+    def _withdraw(self, name: str) -> None:
+        self._unloaded |= {name}
+        if self._loaded is None:
+            return
+        self._apply([], _without_bundle(self._states, name))
+        self._trim()
 
     def _all(self) -> Mapping[str, Versions]:
         if self._loaded is None:

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,36 +12,15 @@ from hsoftmax.service.errors import StorageFull
 from hsoftmax.service.jobs import job_thread
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.reserve import Reserve
+from tests.service.small_disk import fill, small_disk
 
 from .conftest import JobsClient, eventually, make_rows, ndjson, serving_jobs
-
-DISK_BYTES = 3 * 2**20
 
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """Folder on a disk of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(disk: Path, leave: int = 0) -> Path:
-    """Write a file that leaves so many bytes of the disk."""
-    path = disk / "others"
-    with path.open("ab", buffering=0) as file:
-        for size in (2**16, 2**12, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
-        file.truncate(file.tell() - leave)
-    return path
+    with small_disk(tmp_path / "disk", 3 * 2**20) as folder:
+        yield folder
 
 
 @contextmanager
