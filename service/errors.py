@@ -37,6 +37,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
+    ├── BundleChanged                   503  bundle_changed
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
@@ -213,6 +214,12 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class BundleChanged(ServiceError, status=503, code="bundle_changed"):
+    """The files of the bundle were changed in place; it is loaded again or refused soon."""
+
+    retry_after = 1
 
 
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):

@@ -21,6 +21,7 @@ from .context import context_of
 from .errors import StartError
 from .health import Health
 from .http.protocol import BoundedProtocol
+from .listener import listen
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
@@ -31,8 +32,10 @@ _KEEP_ALIVE_TIMEOUT_S = (
 )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Serve until a signal stops the process.
+
+    Without a `listener` it opens one at the address of the settings.
 
     Raises:
         StartError: the repository or the device does not exist, or the address cannot be used.
@@ -40,9 +43,9 @@ def serve(settings: Settings) -> None:
     log = stderr_log(settings.log_level)
     with logging_captured(log), _sighup_ignored(log):
         if settings.workers > 1:
-            _serve_with_workers(_settings_per_worker(settings), log)
+            _serve_with_workers(_settings_per_worker(settings), listener, log)
         else:
-            _serve_alone(settings, log)
+            _serve_alone(settings, listener, log)
     log.info("stopped")
 
 
@@ -69,19 +72,19 @@ def serve_as_worker(
             raise
 
 
-def _serve_alone(settings: Settings, log: Log) -> None:
+def _serve_alone(settings: Settings, listener: socket.socket | None, log: Log) -> None:
     with stderr_captured(log):
         app = create_app(settings, log=log)
         config = _config(app, settings)
-        with _listen(settings.host, settings.port) as listener:
-            _log_address(log, listener, settings)
-            _run(app, config, listener)
+        with listener or listen(settings.host, settings.port) as listening:
+            _log_address(log, listening, settings)
+            _run(app, config, listening)
 
 
-def _serve_with_workers(settings: Settings, log: Log) -> None:
-    with _listen(settings.host, settings.port) as listener:
-        _log_address(log, listener, settings)
-        Supervisor(serve_as_worker, settings, listener, log).supervise()
+def _serve_with_workers(settings: Settings, listener: socket.socket | None, log: Log) -> None:
+    with listener or listen(settings.host, settings.port) as listening:
+        _log_address(log, listening, settings)
+        Supervisor(serve_as_worker, settings, listening, log).supervise()
 
 
 def _settings_per_worker(settings: Settings) -> Settings:
@@ -156,14 +159,6 @@ def _sighup_ignored(log: Log) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def _log_address(log: Log, listener: socket.socket, settings: Settings) -> None:

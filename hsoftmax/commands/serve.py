@@ -35,14 +35,24 @@ def _value(field: FieldInfo) -> dict[str, Any]:
     return {"type": click.Path(path_type=Path)} if is_path else {}
 
 
-def _call(repository: Path | None, **given: Any) -> None:  # noqa: ANN401  Settings checks them
+def _call(
+    repository: Path | None,
+    **given: Any,  # noqa: ANN401  Settings checks them
+) -> int | None:
     told = {name: value for name, value in given.items() if value is not None}
     if repository is not None:
         told["repository"] = repository
     settings = _settings(told)
-    from hsoftmax.service.server import serve
+    from hsoftmax.service.listener import listen
+    from hsoftmax.service.workers.restart import restart_after_crash
 
-    serve(settings)
+    with listen(settings.host, settings.port) as listener:
+        if settings.workers == 1 and (code := restart_after_crash(settings.log_level)) is not None:
+            return code
+        from hsoftmax.service.server import serve
+
+        serve(settings, listener)
+    return None
 
 
 def _settings(told: dict[str, Any]) -> Settings:

@@ -28,6 +28,7 @@ from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
 from .channel import WorkerRecords, request_liveness
+from .exit_code import signal_name
 
 CANNOT_START = 78  # exit code of a worker that raised StartError
 _PROBE_INTERVAL_S = 5.0
@@ -201,16 +202,6 @@ def run_worker(
     except StartError as error:
         records.start_error.write(str(error).encode())
         raise SystemExit(CANNOT_START) from None
-
-
-def signal_name(code: int) -> str | None:
-    """The name of the signal that ended a process with this exit code, or None."""
-    if code >= 0:
-        return None
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal, which has no name
-        return str(-code)
 
 
 def _private_folder() -> Path:
