@@ -9,7 +9,7 @@ from starlette.datastructures import State
 from hsoftmax.runtime.devices import Device, DeviceError
 from hsoftmax.runtime.sessions import choose_device
 
-from .engine import INLINE_MAX_COST, Engine, QueueLimits
+from .engine import INLINE_MAX_COST, Engine, Lane, QueueLimits
 from .errors import StartError
 from .health import Health
 from .http.body_budget import BodyBudget
@@ -64,6 +64,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
     """Build all components from the settings. Raises StartError."""
     device = _device(settings)
     metrics, health = Metrics(), Health()
+    metrics.start_lanes(Lane)
     repository = Repository(
         settings.repository,
         device=device,

@@ -160,6 +160,7 @@ def _refresh_gauges(context: AppContext) -> None:
     """Set the gauges to their current values."""
     context.metrics.ready(context.health.is_ready(context.repository))
     context.metrics.waiting(context.engine.waiting())
+    context.metrics.start_models(context.repository.names())
     context.metrics.bundles(
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository
