@@ -3,7 +3,9 @@
 Every setting of the service is a flag; what no flag says, HSOFTMAX_<NAME> or the default does.
 """
 
+from multiprocessing import resource_tracker
 from pathlib import Path
+from socket import socket
 from typing import Any, Literal, get_args, get_origin
 
 import click
@@ -44,15 +46,27 @@ def _call(
         told["repository"] = repository
     settings = _settings(told)
     from hsoftmax.service.listener import listen
-    from hsoftmax.service.workers.restart import restart_after_crash
 
     with listen(settings.host, settings.port) as listener:
-        if settings.workers == 1 and (code := restart_after_crash(settings.log_level)) is not None:
-            return code
+        return _serve(settings, listener)
+
+
+def _serve(settings: Settings, listener: socket) -> int:
+    """Serve with stderr captured, from before the import on: ONNX Runtime writes during its own."""
+    from hsoftmax.service.logging import stderr_captured, stderr_log
+    from hsoftmax.service.workers.restart import restart_after_crash
+
+    def run(log_descriptor: int) -> None:
         from hsoftmax.service.server import serve
 
-        serve(settings, listener)
-    return None
+        serve(settings, listener, log_descriptor)
+
+    if settings.workers == 1:
+        return restart_after_crash(settings.log_level, run)
+    resource_tracker.ensure_running()  # later it would keep the pipe of stderr open
+    with stderr_captured(stderr_log(settings.log_level)) as log_descriptor:
+        run(log_descriptor)
+    return 0
 
 
 def _settings(told: dict[str, Any]) -> Settings:

@@ -7,6 +7,7 @@ no counter ever falls. The control module and the supervisor call it.
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any, Self
 import msgspec
 
 from .decisions import Action, Decisions, add_decision, read_decisions
+from .descriptor import Descriptor
 from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
 from .shared_record import SharedRecord
 
@@ -29,25 +31,32 @@ RequestHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class WorkerRecords:
-    """The shared memory of all workers.
+    """The shared memory of all workers, and their common log.
 
     Attributes:
+        log: the stream of the log; stderr itself is captured
         decisions: the operator's decisions
         snapshots: the metrics of each worker
         start_error: the message of a worker that could not start
     """
 
+    log: Descriptor
     decisions: SharedRecord
     snapshots: tuple[SharedRecord, ...]
     start_error: SharedRecord
 
     @classmethod
-    def create(cls, workers: int) -> Self:
-        snapshots = tuple(SharedRecord.create() for _ in range(workers))
-        return cls(SharedRecord.create(), snapshots, SharedRecord.create())
+    def create(cls, workers: int, log_descriptor: int = 2) -> Self:
+        """Create the records of so many workers."""
+        return cls(
+            log=Descriptor(os.dup(log_descriptor)),
+            decisions=SharedRecord.create(),
+            snapshots=tuple(SharedRecord.create() for _ in range(workers)),
+            start_error=SharedRecord.create(),
+        )
 
     def close(self) -> None:
-        for record in (self.decisions, *self.snapshots, self.start_error):
+        for record in (self.log, self.decisions, *self.snapshots, self.start_error):
             record.close()
 
 

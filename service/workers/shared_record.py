@@ -10,18 +10,16 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import reduction
-from typing import Any, Self
+from typing import Self
+
+from .descriptor import Descriptor
 
 _HEADER = struct.Struct("<QQ")  # offset and length of the value
 _OFFSETS = (2**12, 2**30)  # the value is written to one, then to the other; the file is sparse
 
 
-class SharedRecord:
+class SharedRecord(Descriptor):
     """The value is bytes, at first b"". Every process has the file open until it ends."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
 
     @classmethod
     def create(cls) -> Self:
@@ -30,40 +28,30 @@ class SharedRecord:
         with tempfile.TemporaryFile() as file:  # systems other than Linux
             return cls(os.dup(file.fileno()))
 
-    def close(self) -> None:
-        os.close(self._descriptor)
-
     def read(self) -> bytes:
         """Return the value that was written last."""
         offset, length = self._header()
-        return os.pread(self._descriptor, length, offset)
+        return os.pread(self.descriptor, length, offset)
 
     def write(self, value: bytes) -> None:
         """Replace the value as a whole, even if this process is killed meanwhile."""
         before, _ = self._header()
         offset = _OFFSETS[before == _OFFSETS[0]]
-        _write_all(self._descriptor, value, offset)
-        os.pwrite(self._descriptor, _HEADER.pack(offset, len(value)), 0)
+        _write_all(self.descriptor, value, offset)
+        os.pwrite(self.descriptor, _HEADER.pack(offset, len(value)), 0)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of their `locked` until the block ends."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
     def _header(self) -> tuple[int, int]:
-        header = os.pread(self._descriptor, _HEADER.size, 0)
+        header = os.pread(self.descriptor, _HEADER.size, 0)
         return _HEADER.unpack(header) if header else (_OFFSETS[1], 0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _attach, (reduction.DupFd(self._descriptor),)
-
-
-def _attach(duplicate: Any) -> SharedRecord:  # noqa: ANN401  multiprocessing has no name for it
-    return SharedRecord(duplicate.detach())
 
 
 def _write_all(descriptor: int, value: bytes, offset: int) -> None:

@@ -58,13 +58,20 @@ class Worker:
 class Supervisor:
     """The parent process of the workers; it answers no requests."""
 
-    def __init__(self, run: Run, settings: Settings, listener: socket.socket, log: Log) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        listener: socket.socket,
+        log: Log,
+        log_descriptor: int = 2,
+    ) -> None:
         self._run = run
         self._settings = settings
         self._listener = listener
         self._log = log
         self._folder = _private_folder()
-        self._records = WorkerRecords.create(settings.workers)
+        self._records = WorkerRecords.create(settings.workers, log_descriptor)
         self._workers = [Worker(slot) for slot in range(settings.workers)]
         self._stopping = False
 

@@ -70,13 +70,10 @@ import os, signal, sys
 from hsoftmax.cli import run
 from hsoftmax.service.workers import restart
 
-prepare = restart._prepare_child
-
-def prepare_and_crash(parent_end):
-    prepare(parent_end)
+def crash(child, run):
     os.kill(os.getpid(), signal.SIGSEGV)
 
-restart._prepare_child = prepare_and_crash
+restart._Child.run = crash
 sys.exit(run(["serve"]))
 """
 
