@@ -3,7 +3,6 @@
 Every setting of the service is a flag; what no flag says, HSOFTMAX_<NAME> or the default does.
 """
 
-from multiprocessing import resource_tracker
 from pathlib import Path
 from socket import socket
 from typing import Any, Literal, get_args, get_origin
@@ -53,6 +52,8 @@ def _call(
 
 def _serve(settings: Settings, listener: socket) -> int:
     """Serve with stderr captured, from before the import on: ONNX Runtime writes during its own."""
+    from multiprocessing import resource_tracker
+
     from hsoftmax.service.logging import stderr_captured, stderr_log
     from hsoftmax.service.workers.restart import restart_after_crash
 

@@ -6,6 +6,7 @@ process by a signal, without a line in the log. The parent writes the line and s
 thread, which a fork needs. The supervisor does the same for several workers.
 """
 
+import atexit
 import faulthandler
 import os
 import select
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from hsoftmax.service.logging import log_stderr_line, stderr_log
 from hsoftmax.service.settings import LogLevel
@@ -25,6 +27,7 @@ _MIN_UPTIME_S = 10.0  # a process that ends earlier has failed at its start
 _MAX_PAUSE_S = 30.0  # before a process that failed at its start is started again
 _POLL_INTERVAL_S = 0.1
 _MAX_LINE_BYTES = 2**16
+_SIGNAL_EXIT_CODE = 128  # plus the signal's number, as a shell reports it
 
 
 def restart_after_crash(log_level: LogLevel, run: Callable[[int], None]) -> int:
@@ -43,8 +46,7 @@ def restart_after_crash(log_level: LogLevel, run: Callable[[int], None]) -> int:
         signal.signal(one, handler)
     if isinstance(child, int):
         return child
-    child.run(run)
-    return 0
+    return child.run(run)
 
 
 class _Parent:
@@ -71,7 +73,10 @@ class _Parent:
             os.close(parent_end[1])
             if code >= 0:
                 return code
+            stopped = self._stopping
             self._pause_after(code, time.monotonic() - started)
+            if stopped:
+                return _SIGNAL_EXIT_CODE - code
         return 0
 
     def pass_on(self, sig: int, frame: FrameType | None) -> None:
@@ -138,7 +143,8 @@ class _Child:
         self._stderr = stderr
         self._parent_end = parent_end
 
-    def run(self, run: Callable[[int], None]) -> None:
+    def run(self, run: Callable[[int], None]) -> NoReturn:
+        """Run the service and exit with 0, or raise its error with stderr as before."""
         os.setpgrp()  # else Ctrl-C would be heard twice: from the terminal, and from the parent
         threading.Thread(target=self._stop_with_parent, daemon=True, name="parent").start()
         log = os.dup(2)
@@ -147,9 +153,12 @@ class _Child:
         faulthandler.enable(2, all_threads=False)
         try:
             run(log)
-        finally:
+        except BaseException:
             faulthandler.disable()
             os.dup2(log, 2)
+            raise
+        atexit._run_exitfuncs()
+        os._exit(0)  # a load that still runs in native code would abort an ordinary exit
 
     def _stop_with_parent(self) -> None:
         os.read(self._parent_end, 1)  # returns when the parent has ended, even if it was killed
