@@ -21,7 +21,9 @@ def write(text):
     ctypes.CDLL(None).dprintf(2, text)
 
 def write_and_fail():
-    time.sleep(3)
+    while threading.excepthook is threading.__excepthook__:  # until the log has taken over
+        time.sleep(0.05)
+    time.sleep(1)
     warnings.warn("old", UserWarning)
     print("printed", file=sys.stderr, flush=True)
     write(b"from C\\n")
