@@ -17,7 +17,7 @@ class WeightsChanged(Exception):
 class WeightsGuard:
     """Compares size and modification time of the open file with those at the start.
 
-    Writing sets the time before the content changes. A comparison takes about a microsecond.
+    Writing sets the time before the content changes. A comparison takes one to two microseconds.
     """
 
     def __init__(self, path: Path) -> None:
