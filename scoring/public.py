@@ -33,7 +33,7 @@ from .job.runner import (
 )
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
-from .job.workspace import Workspace, workspace_path
+from .job.workspace import Workspace, remove_temp_files, workspace_path
 from .perplexity import Tally, tally_sequences
 from .results import RowResults, score_rows
 from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
@@ -91,6 +91,7 @@ __all__ = [
     "open_inputs",
     "parse_columns",
     "read_duplicate_ids",
+    "remove_temp_files",
     "row_requirements",
     "run_job",
     "run_job_with",

@@ -18,6 +18,7 @@
     ├── BundleRefused                   409  bundle_refused
     ├── FileInUse                       409  file_in_use
     ├── KeyReused                       409  idempotency_key_reused
+    ├── BatchActive                     409  batch_active
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UrlTooLong                      414  url_too_long
@@ -37,6 +38,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
+    ├── BundleChanged                   503  bundle_changed
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
@@ -133,6 +135,10 @@ class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
     """The idempotency key was used before with another body."""
 
 
+class BatchActive(ServiceError, status=409, code="batch_active"):
+    """The job has not ended and cannot be deleted."""
+
+
 class BatchEnded(ServiceError, status=409, code="batch_ended"):
     """The job has ended and cannot be cancelled."""
 
@@ -213,6 +219,12 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class BundleChanged(ServiceError, status=503, code="bundle_changed"):
+    """The files of the bundle were changed in place; it is loaded again or refused soon."""
+
+    retry_after = 1
 
 
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):

@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
+from hsoftmax.service.jobs.deletion import delete_file
 from hsoftmax.service.jobs.file_store import (
     StoredFile,
     add_upload,
-    delete_file,
     expect_room,
     find_file,
     list_files,
@@ -50,7 +50,7 @@ _TYPES = {
     ".arrow": "application/vnd.apache.arrow.file",
     ".npy": "application/x-npy",
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}, 507: {}}
 
 
 file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=DisconnectRoute)
@@ -74,7 +74,7 @@ async def upload(context: Context, request: Request) -> FileObject:
     return file.to_object(context.settings.job_retention)
 
 
-@file_routes.get("", summary="List files", responses={422: {}, 503: {}})
+@file_routes.get("", summary="List files", responses={422: {}, 503: {}, 507: {}})
 async def files(
     context: Context,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,

@@ -70,6 +70,12 @@ class LoadedBundle:
         )
 
     @property
+    def is_intact(self) -> bool:
+        """False once the mapped weights were changed in place: no answer is right any more."""
+        guards = (session.weights for session in self.sessions.values())
+        return all(guard is None or guard.unchanged for guard in guards)
+
+    @property
     def target_of_label(self) -> Mapping[str, int]:
         """The target of each label."""
         return self.bundle_info.target_of_label

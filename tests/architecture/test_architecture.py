@@ -53,7 +53,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "bundle": (("manifest",), ("directory",)),
-    "runtime": (("devices",), ("sessions",)),
+    "runtime": (("devices", "weights_guard"), ("sessions",)),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
         ("bundle_info", "migrations"),
@@ -73,7 +73,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("errors", "metrics", "page", "resources", "suggestions"),
-        ("codecs", "settings"),
+        ("codecs", "listener", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),
         ("health", "http"),

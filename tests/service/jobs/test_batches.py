@@ -340,3 +340,24 @@ def test_a_job_in_which_every_row_failed_says_the_commonest_reason(jobs):
     assert "20 that failed; 19 of them target_out_of_range: target: expected" in error["message"]
     assert [one["rows"] for one in batch["summary"]["failures"]] == [19, 1]
     assert len(jobs.errors(batch)) == 20
+
+
+def test_an_ended_job_is_deleted_with_its_files_and_a_running_one_is_not(jobs, valve):
+    valve.passing = 0
+    created = jobs.start(make_rows(10))
+    url = f"/v1/batches/{created['id']}"
+    jobs.until(created["id"], "in_progress")
+    refused = jobs.http.delete(url)
+    assert (refused.status_code, refused.json()["code"]) == (409, "batch_active")
+    valve.open()
+    batch = jobs.until(created["id"])
+    other = jobs.run(make_rows(10))
+    assert jobs.http.delete(url).json() == {
+        "id": created["id"], "object": "batch", "deleted": True,
+    }  # fmt: skip
+    assert jobs.http.get(url).status_code == 404
+    assert jobs.http.delete(url).status_code == 404
+    assert jobs.http.get(f"/v1/files/{batch['output_file_id']}").status_code == 404
+    assert not (jobs.state / "jobs" / created["id"]).exists()
+    assert jobs.content(created["input_file_id"])
+    assert len(jobs.records(other)) == 10
