@@ -112,6 +112,18 @@ def test_a_folders_config_gives_the_cutoffs(tmp_path, cutoffs):
     assert detect_source(tmp_path).source == "transformer-xl"
 
 
+def test_a_config_may_have_a_byte_order_mark_but_no_other_encoding(tmp_path):
+    path = DATA / "transformer_xl_div_1.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    text = json.dumps({"cutoffs": [6, 12, 18]})
+    config.write_text(text, "utf-8-sig")
+    assert_log_probs_of_file(load(tmp_path, "transformer-xl", SourceOptions()).model, path)
+    config.write_text(text, "utf-16")
+    with pytest.raises(SourceError, match=r"config.json: expected UTF-8 text, got UTF-16"):
+        load(tmp_path, "transformer-xl", SourceOptions())
+
+
 @pytest.mark.parametrize("name", ["div_1_projected", "div_2"])
 def test_layers_tied_to_the_embedding_may_be_missing(tmp_path, name):
     path = DATA / f"transformer_xl_{name}.safetensors"
