@@ -201,6 +201,10 @@ def test_a_checkpoint_is_detected_without_pytorch(path):
          r"expected .*word_proj.weight, got neither it nor .*word_proj.0.weight"),
         ("fairseq", "fairseq_tied", {"class_proj__weight": np.zeros((2, 5))}, {},
          r"class_proj.weight: expected \[tails, 12\], got \[2, 5\]"),
+        ("fairseq", "fairseq_untied", {"tail__1__0__weight": None}, {},
+         r"expected model.decoder.adaptive_softmax.tail.1.0.weight, got none"),
+        ("fairseq", "fairseq_tied_narrow_head", {"word_proj__1__weight": np.zeros((8, 9))}, {},
+         r"word_proj.1.weight: expected \[shortlist, 10\], got \[8, 9\]"),
         ("fairseq", "pytorch_upstream", {}, {}, r"expected tail.0.2.weight and tail.0.0.weight"),
     ],
 )  # fmt: skip
