@@ -161,7 +161,7 @@ def test_arrays_that_do_not_make_a_tree_are_refused(changes, message):
     ],
 )
 def test_what_is_wrong_with_paths_that_reach_every_target_is_named(path, sign, message):
-    """Each node has two children here, so only one check refuses each case."""
+    """Only one of the checks refuses each case, so each check has to be there."""
     with pytest.raises(WeightsError, match=message):
         tree(path=np.array(path), sign=np.array(sign), syn1=np.zeros((3, 3)))
 
