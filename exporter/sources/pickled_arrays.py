@@ -88,6 +88,11 @@ def bytes_of(value: object) -> bytes | None:
         return None
 
 
+def is_array(value: object) -> bool:
+    """Return True for a pickled array, of numbers or of objects."""
+    return any(_is_call_of(value, name) for name in ("_reconstruct", "_frombuffer"))
+
+
 def describe(value: object) -> str:
     """Return a short description of pickle data."""
     if isinstance(value, PickledCall):

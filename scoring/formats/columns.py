@@ -36,7 +36,8 @@ def parse_columns(texts: Sequence[str]) -> Columns:
     Raises:
         CallError: an unknown role, a range that does not ascend, a name too long, or too many.
     """
-    columns, inputs = Columns(), []
+    columns = Columns()
+    inputs: list[str] = []
     for part in (part.strip() for text in texts for part in text.split(",")):
         role, equals, name = part.rpartition("=")
         if not name:

@@ -12,11 +12,11 @@ from hsoftmax.service.errors import TooLarge
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-# A text and its end, or all up to the next text. An escape is two bytes, and no text of a query has
-# thousands of them. Without that limit one match could take a quarter of a second.
+# A text and its end, or bytes up to the next text. No text of a query has thousands of escapes, and
+# without that limit one match could take a quarter of a second.
 _MAX_ESCAPES = 10_000
 _PART = re.compile(
-    rb'"(?:[^"\\]++|\\.){0,%d}+(?P<end>"|\\?\Z)?|(?P<rest>[^"]++)' % _MAX_ESCAPES, re.DOTALL
+    rb'"(?:[^"\\]++|\\.){0,%d}+(?P<end>"|\\?\Z)?|(?P<rest>[^"]{1,65536}+)' % _MAX_ESCAPES, re.DOTALL
 )
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
 
