@@ -23,7 +23,7 @@ from .named_tensors import Harmless, expect_harmless
 from .pickle_reader import PickledCall, first_global, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
-from .words import word_text
+from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
     try:
-        return SourceModel(softmax, tuple(map(word_text, coded.words)), extra_files)
+        return SourceModel(softmax, word_labels(coded.words), extra_files)
     except SourceError as error:
         return SourceModel(softmax, None, extra_files, labels_error=f"{path.name}: {error}")
 

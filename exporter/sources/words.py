@@ -6,6 +6,8 @@ written as Python writes it, and so is a tuple: `("a", 3)` is `('a', 3)`. NumPy'
 the text or number that they hold. Anything else has no text, and the export then needs `--labels`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
@@ -13,7 +15,8 @@ from hsoftmax.exporter.errors import SourceError
 from .pickle_reader import PickledCall
 from .pickled_arrays import bytes_of, describe, scalar
 
-# Tuples and integers repeat parts of the file, so that a small file could claim endless labels.
+# A pickle may name one object many times, so a small file could claim endless labels: an object
+# has one label, and labels that are made of other objects are short.
 _MAX_WRITTEN_LENGTH = 256
 _MAX_INTEGER_BITS = 512
 
@@ -23,6 +26,17 @@ _Value = str | int | float | None
 def decode_word(content: bytes) -> str:
     """Return the text of bytes; those that are not UTF-8 become surrogates."""
     return content.decode("utf-8", errors="surrogateescape")
+
+
+def word_labels(words: Sequence[object]) -> tuple[str, ...]:
+    """Return the label of each word in pickle data.
+
+    Raises:
+        SourceError: a word of a kind that has no stated text.
+    """
+    objects = {id(word): word for word in words}
+    label_of = {key: word_text(word) for key, word in objects.items()}
+    return tuple(label_of[id(word)] for word in words)
 
 
 def word_text(word: object) -> str:
@@ -56,6 +70,10 @@ def _plain_value(word: object) -> _Value:
     value = scalar(word) if isinstance(word, PickledCall) else None
     if value is None:
         raise SourceError(f"words: expected text, numbers or tuples of them, got {describe(word)}")
+    if value.nbytes > 4 * _MAX_WRITTEN_LENGTH:
+        raise SourceError(
+            f"words: expected NumPy's text of at most {_MAX_WRITTEN_LENGTH} characters, got more"
+        )
     if isinstance(value, np.bytes_):
         return decode_word(bytes(value))
     # A float32 has fewer digits than the float64 of the same value.

@@ -280,6 +280,7 @@ def test_words_that_are_not_text_become_labels(tmp_path, trained, protocol):
         (("a" * 200, "b" * 57), "got a long tuple"),
         (2**600, "expected integers of at most 512 bits"),
         (1j, "got builtins.complex"),
+        (np.str_("a" * 257), "NumPy's text of at most 256 characters"),
     ],
 )
 def test_a_word_without_stated_text_needs_label_file(tmp_path, trained, word, message):
