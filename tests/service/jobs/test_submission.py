@@ -225,3 +225,12 @@ def test_no_path_leads_out_of_the_root(jobs_with_root, path, status, code):
 
 def test_without_a_root_no_path_is_read(jobs):
     assert jobs.create(input_path="rows.ndjson", expect=403)["code"] == "forbidden"
+
+
+def test_a_file_that_has_gone_from_the_disk_is_unknown(jobs):
+    file = jobs.upload(ndjson(make_rows(3)))["id"]
+    (path,) = jobs.state.rglob(f"*{file.removeprefix('file-')}*")
+    path.unlink()
+    response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
+    sentence = "input: expected the file that was uploaded, got none"
+    expect_error(response, 404, "unknown_file", sentence)

@@ -191,6 +191,25 @@ def test_columns_of_numbers_are_an_input_too(client):
     assert [record["id"] for record in records] == [None] * 3
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_either_line_end_change_nothing(client, end):
+    for count in (1, 3):
+        some = make_rows(count)
+        body = "\ufeff" + end.join(json.dumps(row) for row in some)
+        response = post(client, body.encode(), LINES)
+        records, _, summary = read_lines(response.content)
+        assert summary["failed"] == 0
+        expect_correct("target_log_prob", records, some)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_a_stream_of_another_encoding_is_refused(client, encoding):
+    for end in ("\n", ""):
+        body = (json.dumps(make_rows(1)[0]) + end).encode(encoding)
+        sentence = f"body: expected UTF-8 text, got {encoding[:6].upper()}: save it as UTF-8"
+        expect_error(post(client, body, LINES), 400, "unreadable_body", sentence)
+
+
 def test_a_stream_without_rows_is_only_a_summary(client):
     for media_type, nothing in ((LINES, b""), (ARROW, arrow_stream(make_rows(1))[:0])):
         response = post(client, nothing, LINES, media_type)
