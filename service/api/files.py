@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
+from hsoftmax.service.jobs.expiry import MAX_EXPIRY_S, MIN_EXPIRY_S
 from hsoftmax.service.jobs.file_store import (
     StoredFile,
     add_upload,
@@ -35,6 +36,12 @@ _FORM: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_EXPIRY_S,
+                            "maximum": MAX_EXPIRY_S,
+                        },
                     },
                 }
             }
