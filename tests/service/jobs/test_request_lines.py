@@ -165,7 +165,7 @@ def test_an_answer_beyond_the_limit_of_a_line_is_refused(jobs, monkeypatch):
     assert errors[0]["response"]["status_code"] == 413
 
 
-def test_a_job_that_is_taken_up_again_keeps_the_ids_of_its_requests(repository, tmp_path, monkeypatch):
+def test_a_job_taken_up_again_keeps_its_requests_ids(repository, tmp_path, monkeypatch):
     """Ids of requests are no random numbers, as a shard may be made twice."""
     lines = [request_line(f"q{i}", TOP_K, {"inputs": ROWS[:2], "k": 3}) for i in range(60)]
     starts = []
