@@ -223,6 +223,11 @@ class StartError(UserError):
     """The service cannot start; the message is one line for its operator."""
 
 
+def error_codes() -> list[str]:
+    """Return every `code` that an error can have."""
+    return sorted(_statuses())
+
+
 def status_of_code(code: str) -> int:
     """Return the HTTP status of an error with this code; 422 for the codes of rows alone."""
     return _statuses().get(code, InvalidQuery.status)

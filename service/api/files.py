@@ -56,6 +56,7 @@ _TYPES = {
     ".arrow": "application/vnd.apache.arrow.file",
     ".npy": "application/x-npy",
 }
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
 _ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
 
 
@@ -105,7 +106,7 @@ async def file(context: Context, id: str) -> FileObject:
     summary="Download the content of a file",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+        200: {"content": dict.fromkeys(sorted(set(_TYPES.values())), _BYTES)},
         416: {},
         **_ERRORS,
     },

@@ -9,6 +9,7 @@ import re
 from hsoftmax.service.errors import InvalidQuery, Overloaded, StorageFull, TooManyJobs
 
 PATHS = ("/v1/files", "/v1/batches")
+ERROR_TYPES = ("invalid_request_error", "rate_limit_error", "server_error")
 
 _INVALID = InvalidQuery.status
 _PARAM = re.compile(r"(?P<name>[a-z_]+(?:[.\[][a-z_.\]]+)?)(?:,? (?:row|position) \d+)*: expected ")
