@@ -4,7 +4,6 @@ It works on whole columns, and goes row by row only where it must: for labels, l
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +23,8 @@ from hsoftmax.scoring.row_batch import (
     wrong_width,
 )
 
+from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
-
-Arrow = Any  # any object of pyarrow, which has no types to check against
 
 
 def parse_batch(
@@ -37,6 +35,7 @@ def parse_batch(
     requirements: RowRequirements,
 ) -> RowBatch:
     """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
@@ -56,6 +55,11 @@ def parse_batch(
         oov=oov,
         row_errors=row_errors,
     )
+
+
+def number_columns(columns: Columns, inputs: Sequence[str]) -> frozenset[str]:
+    """Returns the names of the columns whose decimals are numbers."""
+    return frozenset({*inputs, columns.target, columns.targets})
 
 
 def is_list(kind: Arrow) -> bool:
@@ -139,7 +143,7 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     """Returns the values of a column of ids or sequences, all None if there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
-    column = batch.column(name)
+    column = plain(batch.column(name))
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)
     ids: list[RowId] = column.to_pylist()

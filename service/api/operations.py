@@ -120,7 +120,10 @@ class Endpoint:
         query_type = self._operation.query
         if "inputs" not in query_type.__struct_fields__:
             raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
-        matrix, targets = (read_npy(body), None) if request_type is Format.NPY else read_arrow(body)
+        if request_type is Format.NPY:
+            matrix, targets = read_npy(body), None
+        else:
+            matrix, targets = read_arrow(body, self._settings.max_body_bytes)
         return build_query(query_type, matrix, targets, query_string)
 
     async def _slices(
