@@ -20,16 +20,26 @@ from .formats import (
 from .graph_request import GraphRequest, GraphRunner, graph_inputs
 from .job.checkpoint import Shard
 from .job.committer import WrittenShard
-from .job.duplicate_ids import DuplicateIds, find_duplicate_ids, read_duplicate_ids
+from .job.duplicate_ids import (
+    DuplicateIds,
+    duplicate_errors,
+    find_duplicate_ids,
+    read_duplicate_ids,
+)
 from .job.finalize import errors_path, finalize_partial, sequences_path
 from .job.output import OutputSpec
 from .job.runner import (
+    PartScorer,
     PositionCallback,
     ProgressCallback,
+    ScoredPart,
+    ShardPart,
     ShardProducer,
     make_shard,
     run_job,
+    run_job_by,
     run_job_with,
+    score_part,
 )
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
@@ -56,6 +66,7 @@ __all__ = [
     "JobSpec",
     "OovPolicy",
     "OutputSpec",
+    "PartScorer",
     "Position",
     "PositionCallback",
     "ProgressCallback",
@@ -66,8 +77,10 @@ __all__ = [
     "RowReader",
     "RowRequirements",
     "RowResults",
+    "ScoredPart",
     "ScoringError",
     "Shard",
+    "ShardPart",
     "ShardProducer",
     "ShardRange",
     "ShardStart",
@@ -79,6 +92,7 @@ __all__ = [
     "WrittenShard",
     "build_job_spec",
     "detect_columns",
+    "duplicate_errors",
     "errors_path",
     "extension_of",
     "finalize_partial",
@@ -94,7 +108,9 @@ __all__ = [
     "remove_temp_files",
     "row_requirements",
     "run_job",
+    "run_job_by",
     "run_job_with",
+    "score_part",
     "score_rows",
     "sequences_path",
     "shard_ranges",

@@ -115,7 +115,7 @@ def _api(
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
     add_error_handlers(api, routes)
-    api.openapi = lambda: document(api)  # type: ignore[method-assign]  # as FastAPI documents it
+    api.openapi = lambda: document(api, context)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
 
 

@@ -47,13 +47,14 @@ The client reads the message of a ServiceError: one sentence that says what was 
 expected, without internals.
 """
 
+from functools import cache
 from typing import ClassVar
 
 from hsoftmax.models import UserError
 
 
 class ServiceError(UserError):
-    """Base of all errors that are sent to a client, in one JSON shape."""
+    """Base of all errors that are sent to a client, in the JSON shape of its route."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -237,3 +238,23 @@ class StorageFull(ServiceError, status=507, code="storage_full"):
 
 class StartError(UserError):
     """The service cannot start; the message is one line for its operator."""
+
+
+def error_codes() -> list[str]:
+    """Return every `code` that an error can have."""
+    return sorted(_statuses())
+
+
+def status_of_code(code: str) -> int:
+    """Return the HTTP status of an error with this code; 422 for the codes of rows alone."""
+    return _statuses().get(code, InvalidQuery.status)
+
+
+@cache
+def _statuses() -> dict[str, int]:
+    return {one.code: one.status for one in _subclasses(ServiceError)}
+
+
+def _subclasses(error_type: type[ServiceError]) -> list[type[ServiceError]]:
+    direct = error_type.__subclasses__()
+    return direct + [below for child in direct for below in _subclasses(child)]

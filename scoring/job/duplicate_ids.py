@@ -5,7 +5,7 @@
 Memory is bounded for any number of rows. Rows without an id are never duplicates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from io import BytesIO
@@ -70,13 +70,13 @@ def read_duplicate_ids(path: Path) -> DuplicateIds:
 
 def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBatch:
     """Returns the rows with an error in each that repeats an id; `first_row` is their number."""
-    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(rows)])
-    if start == stop:
+    return fail_rows(rows, duplicate_errors(rows.ids, first_row, duplicates))
+
+
+def fail_rows(rows: RowBatch, row_errors: Mapping[int, RowError]) -> RowBatch:
+    """Returns the rows with these errors too, by position; a row keeps its first error."""
+    if not row_errors:
         return rows
-    row_errors = {
-        row - first_row: _duplicate_error(rows.ids[row - first_row], first)
-        for row, first in duplicates[start:stop].tolist()
-    }
     kept = np.ones(len(rows), dtype=np.bool_)
     kept[list(row_errors)] = False
     return replace(
@@ -93,6 +93,17 @@ def _as_npy(array: Int64) -> bytes:
     content = BytesIO()
     np.save(content, array)
     return content.getvalue()
+
+
+def duplicate_errors(
+    ids: Sequence[RowId], first_row: int, duplicates: Int64
+) -> dict[int, RowError]:
+    """Returns the errors of rows that repeat an id, by position; `first_row` is their number."""
+    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(ids)])
+    return {
+        row - first_row: _duplicate_error(ids[row - first_row], first)
+        for row, first in duplicates[start:stop].tolist()
+    }
 
 
 def _duplicate_error(id: RowId, first: int) -> RowError:

@@ -40,7 +40,7 @@ _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {
-            "schema": msgspec.json.schema_components([BatchQuery])[1]["BatchQuery"],
+            "schema": {"$ref": "#/components/schemas/BatchQuery"},  # which `openapi` adds
             "example": {"input_file_id": "file-5f2c", "endpoint": "/v1/models/words/score",
                         "completion_window": "24h", "task": "perplexity"},
         }},

@@ -160,18 +160,27 @@ def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, St
         "error_file_id": (errors_path(output), f"{job.id}_errors.ndjson"),
         "sequences_file_id": (sequences_path(output), f"{job.id}_sequences.ndjson"),
     }
+    kept_for = job.spec.output_expires_after
+    expires_at = None if kept_for is None else now + kept_for
     return {
         field: _stored_file(
-            f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, state_dir, now
+            f"file-{job.id.removeprefix('batch_')}{field[0]}",
+            path,
+            name,
+            state_dir,
+            now,
+            expires_at,
         )
         for field, (path, name) in paths.items()
         if path.exists()
     }
 
 
-def _stored_file(id: str, path: Path, name: str, state_dir: StateDir, now: int) -> StoredFile:
+def _stored_file(
+    id: str, path: Path, name: str, state_dir: StateDir, now: int, expires_at: int | None
+) -> StoredFile:
     relative = str(path.relative_to(state_dir.folder))
-    return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative)
+    return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative, expires_at)
 
 
 def _remove_work_files(job: StoredJob, state_dir: StateDir) -> None:

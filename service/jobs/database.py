@@ -31,6 +31,7 @@ MIGRATIONS: Migrations = [
         " key TEXT UNIQUE, body TEXT, spec BLOB, ending BLOB, object BLOB)",
         "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
     ],
+    ["ALTER TABLE files ADD COLUMN expires_at INTEGER"],
 ]
 ACTIVE = f"status NOT IN {ENDED}"  # the text of a tuple of strings is the same in SQL
 

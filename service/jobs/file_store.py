@@ -13,12 +13,17 @@ from .database import Connection, Database
 from .schemas import FileObject, Purpose
 from .state_dir import StateDir
 
-_COLUMNS = "id, purpose, filename, bytes, created_at, path"
+_COLUMNS = "id, purpose, filename, bytes, created_at, path, expires_at"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Row of a file. `path` is relative to the state folder."""
+    """Row of a file.
+
+    Attributes:
+        path: relative to the state folder
+        expires_at: Unix seconds at which the client wants it removed; None if the service decides
+    """
 
     id: str
     purpose: Purpose
@@ -26,14 +31,16 @@ class StoredFile:
     bytes: int
     created_at: int
     path: str
+    expires_at: int | None = None
 
     def to_object(self, retention: float) -> FileObject:
-        """Return the file as clients see it. `retention` is in seconds."""
+        """Return the file as clients see it. `retention`, in seconds, is the longest of times."""
+        kept_until = self.created_at + int(retention)
         return FileObject(
             id=self.id,
             bytes=self.bytes,
             created_at=self.created_at,
-            expires_at=self.created_at + int(retention),
+            expires_at=min(kept_until, self.expires_at or kept_until),
             filename=self.filename,
             purpose=self.purpose,
         )
@@ -48,9 +55,10 @@ def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
 
 def insert_file(db: Connection, file: StoredFile) -> None:
     db.execute(
-        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path],
-    )
+        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path,
+         file.expires_at],
+    )  # fmt: skip
 
 
 def expect_file(db: Connection, id: str) -> None:

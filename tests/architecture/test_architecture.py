@@ -52,7 +52,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("families", "theano"),
         ("public",),
     ),
-    "bundle": (("manifest",), ("directory",)),
+    "bundle": (("manifest", "text_file"), ("directory",), ("labels",)),
     "runtime": (("devices", "weights_guard"), ("sessions",)),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
