@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hsoftmax.bundle import Bundle, BundleError, Graph, Port, load_tensors
+from hsoftmax.bundle import WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
 from hsoftmax.models.arrays import Array
 
 from .choices import NativeChoice
@@ -35,6 +35,7 @@ from .native import (
     load_library,
     open_kernel,
 )
+from .weights_guard import WeightsGuard
 
 Feeds = Mapping[str, Array]
 
@@ -70,6 +71,7 @@ class Session:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
         kernel: the native kernel that computes the task in place of the graph, if there is one
+        weights: checks that the mapped weights stay as they are; None if there are none
     """
 
     task: str
@@ -77,13 +79,27 @@ class Session:
     runtime: ort.InferenceSession
     on_cpu: bool = True
     kernel: Kernel | None = None
+    weights: WeightsGuard | None = None
 
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]
 
     def run(self, feeds: Feeds, options: RunOptions | None = None) -> list[Array]:
-        """Compute the task and return the outputs in the manifest's order."""
+        """Compute the task and return the outputs in the manifest's order.
+
+        Raises:
+            WeightsChanged: the weights were changed in place, before the run or during it.
+        """
+        if self.weights is None:
+            return self._run(feeds, options)
+        self.weights.expect_unchanged()
+        try:
+            return self._run(feeds, options)
+        finally:
+            self.weights.expect_unchanged()
+
+    def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
         if self.kernel is not None:
             return self.kernel(feeds, None if options is None else options.stop)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
@@ -130,8 +146,9 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
     Raises:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
+    guard = WeightsGuard(bundle.file(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
     return {
-        task: _open_task(bundle, task, graph, device)
+        task: _open_task(bundle, task, graph, device, guard)
         for task, graph in bundle.manifest.tasks.items()
     }
 
@@ -166,12 +183,14 @@ def open_single_thread_session(bundle: Bundle, task: str, *, native: bool) -> Se
     return Session(task, graph, runtime, kernel=_kernel(bundle, task) if native else None)
 
 
-def _open_task(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
+def _open_task(
+    bundle: Bundle, task: str, graph: Graph, device: Device, weights: WeightsGuard | None
+) -> Session:
     path, providers = bundle.file(graph.file), device.providers_of(task)
     minimal = {port.name: _minimal_input(port) for port in graph.inputs}
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
-        session = Session(task, graph, runtime, on_cpu=providers == (CPU,))
+        session = Session(task, graph, runtime, on_cpu=providers == (CPU,), weights=weights)
         _expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:

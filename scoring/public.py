@@ -20,20 +20,30 @@ from .formats import (
 from .graph_request import GraphRequest, GraphRunner, graph_inputs
 from .job.checkpoint import Shard
 from .job.committer import WrittenShard
-from .job.duplicate_ids import DuplicateIds, find_duplicate_ids, read_duplicate_ids
+from .job.duplicate_ids import (
+    DuplicateIds,
+    duplicate_errors,
+    find_duplicate_ids,
+    read_duplicate_ids,
+)
 from .job.finalize import errors_path, finalize_partial, sequences_path
 from .job.output import OutputSpec
 from .job.runner import (
+    PartScorer,
     PositionCallback,
     ProgressCallback,
+    ScoredPart,
+    ShardPart,
     ShardProducer,
     make_shard,
     run_job,
+    run_job_by,
     run_job_with,
+    score_part,
 )
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
-from .job.workspace import Workspace, workspace_path
+from .job.workspace import Workspace, remove_temp_files, workspace_path
 from .perplexity import Tally, tally_sequences
 from .results import RowResults, score_rows
 from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
@@ -56,6 +66,7 @@ __all__ = [
     "JobSpec",
     "OovPolicy",
     "OutputSpec",
+    "PartScorer",
     "Position",
     "PositionCallback",
     "ProgressCallback",
@@ -66,8 +77,10 @@ __all__ = [
     "RowReader",
     "RowRequirements",
     "RowResults",
+    "ScoredPart",
     "ScoringError",
     "Shard",
+    "ShardPart",
     "ShardProducer",
     "ShardRange",
     "ShardStart",
@@ -79,6 +92,7 @@ __all__ = [
     "WrittenShard",
     "build_job_spec",
     "detect_columns",
+    "duplicate_errors",
     "errors_path",
     "extension_of",
     "finalize_partial",
@@ -91,9 +105,12 @@ __all__ = [
     "open_inputs",
     "parse_columns",
     "read_duplicate_ids",
+    "remove_temp_files",
     "row_requirements",
     "run_job",
+    "run_job_by",
     "run_job_with",
+    "score_part",
     "score_rows",
     "sequences_path",
     "shard_ranges",

@@ -14,7 +14,7 @@ from .errors import RowError
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
 from .overflow import overflow_sentence, overflowed_rows
 from .row_batch import BoolArray, RowBatch, RowId
-from .task import TargetShape, Task
+from .task import TargetShape, Task, with_default_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ def score_rows(
     run_graph: GraphRunner,
 ) -> RowResults:
     """Scores a batch of rows; `first_row` is the number of its first row in the input."""
+    task = with_default_k(task, bundle_info)
     request = build_graph_request(rows, task, target_shape, first_row)
     outputs = [] if request is None else run_graph(request)
     return build_results(rows, task, bundle_info, request, outputs)

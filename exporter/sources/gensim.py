@@ -5,7 +5,7 @@ reads it as data: no code of the file runs, and gensim need not be installed.
 
 Codes and points are read as stored and never rebuilt, because gensim breaks ties between equal
 counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Targets are the words, in
-gensim's own order.
+gensim's own order; `words` says how words that are not text become labels.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,9 +20,10 @@ from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
 from .named_tensors import Harmless, expect_harmless
-from .pickle_reader import ByteString, PickledCall, first_global, read_pickle
+from .pickle_reader import PickledCall, first_global, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
+from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ _HARMLESS: Harmless = {
 class CodedWords:
     """The words in order, and for each the branches and nodes from the root."""
 
-    words: tuple[str, ...]
+    words: Sequence[object]
     codes: Sequence[object]
     points: Sequence[object]
 
@@ -56,7 +57,10 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
-    return SourceModel(softmax, coded.words, extra_files)
+    try:
+        return SourceModel(softmax, word_labels(coded.words), extra_files)
+    except SourceError as error:
+        return SourceModel(softmax, None, extra_files, labels_error=f"{path.name}: {error}")
 
 
 def detect(path: Path) -> str | None:
@@ -148,7 +152,7 @@ def _read_words(model: Attributes) -> CodedWords:
 
 def _words_by_index(vectors: Attributes, expandos: Attributes) -> CodedWords:
     """Read the words as gensim 4 and later store them: arrays over the words."""
-    words = tuple(_text(word) for word in objects("index_to_key", vectors.get("index_to_key")))
+    words = objects("index_to_key", vectors.get("index_to_key"))
     columns = [objects(name, expandos.get(name)) for name in ("code", "point")]
     for name, values in zip(("code", "point"), columns, strict=True):
         if len(values) < len(words):
@@ -161,25 +165,15 @@ def _words_by_entry(vectors: Attributes, vocabulary: Mapping[Any, Any]) -> Coded
     order = objects("index2word", vectors.get("index2word"))
     entries = [_word_entry(word, vocabulary) for word in order]
     return CodedWords(
-        tuple(_text(word) for word in order),
-        [entry["code"] for entry in entries],
-        [entry["point"] for entry in entries],
+        order, [entry["code"] for entry in entries], [entry["point"] for entry in entries]
     )
 
 
 def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
     entry = getattr(vocabulary.get(word), "state", None)
     if not isinstance(entry, dict) or not {"code", "point"} <= entry.keys():
-        raise SourceError(f"word {_text(word)!r}: expected a code and a point, got none")
+        raise SourceError(f"word {word_text(word)!r}: expected a code and a point, got none")
     return entry
-
-
-def _text(word: object) -> str:
-    if isinstance(word, ByteString):
-        return word.content.decode("utf-8", errors="backslashreplace")
-    if not isinstance(word, str):
-        raise SourceError(f"words: expected text, got {describe(word)}")
-    return word
 
 
 def _paths(coded: CodedWords) -> tuple[Array, Array]:

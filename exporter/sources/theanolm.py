@@ -41,7 +41,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     with _open_hdf5(path) as file:
         layer = _find_layer(file, path)
         arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
-        words, classes = _read_vocabulary(file, path)
+        words, classes = _read_vocabulary(file)
         _expect_harmless(path, layer, _ARRAY_NAMES, _HARMLESS)
         if "vocabulary" in file:
             _expect_harmless(path, file["vocabulary"], _VOCABULARY_NAMES, _VOCABULARY_HARMLESS)
@@ -88,14 +88,10 @@ def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no ty
     )
 
 
-def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
+def _read_vocabulary(file: Any) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
     words = file.get("vocabulary/words")
-    try:
-        decoded = () if words is None else tuple(words.asstr()[()].tolist())
-    except UnicodeDecodeError:
-        raise SourceError(
-            f"{path.name}: vocabulary/words: expected UTF-8, got other bytes"
-        ) from None
+    # A byte that is not UTF-8 becomes a surrogate, as in `words.decode_word`.
+    decoded = () if words is None else tuple(words.asstr(errors="surrogateescape")[()].tolist())
     classes = file.get("vocabulary/classes")
     return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
 

@@ -17,9 +17,11 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array, expect_shape
@@ -187,12 +189,18 @@ def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -
     return inner_cutoffs
 
 
+def _read_json(config: Path) -> Any:  # noqa: ANN401  any JSON
+    return json.loads(decode_text(config.read_bytes(), str(config)))
+
+
 def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
     config = file.parent / _CONFIG
     try:
-        cutoffs: Sequence[int] = json.loads(config.read_text("utf-8")).get("cutoffs", ())
+        cutoffs: Sequence[int] = _read_json(config).get("cutoffs", ())
         return tuple(int(cutoff) for cutoff in cutoffs)
     except FileNotFoundError:
         return ()
+    except TextFileError as error:
+        raise SourceError(str(error)) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise SourceError(f"{config}: expected JSON with a list cutoffs, got none") from None

@@ -13,7 +13,7 @@ import click
 
 from hsoftmax.options import check_hashes, choice
 from hsoftmax.runtime.choices import NativeChoice
-from hsoftmax.scoring.choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
+from hsoftmax.scoring.choices import DEFAULT_K, MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 
 if TYPE_CHECKING:
     from hsoftmax import scoring
@@ -29,7 +29,11 @@ _COUNT = click.IntRange(min=1)
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--task", "name", type=click.Choice(TASK_NAMES), required=True)
-@click.option("--k", type=_COUNT, default=10, show_default=True, help="top_k: targets a row.")
+@click.option(
+    "--k",
+    type=_COUNT,
+    help=f"top_k: targets a row. Default: {DEFAULT_K}, or all of the bundle if it has fewer.",
+)
 @click.option(
     "--max-blocks",
     type=click.IntRange(min=0),

@@ -11,6 +11,7 @@ import numpy as np
 from hsoftmax.client import Client, ClientError
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.scoring import BundleInfo, GraphRequest
+from hsoftmax.scoring.task import k_of
 
 _TIMEOUT_S = 120.0
 _MAX_TRIES = 20
@@ -57,10 +58,9 @@ class RemoteGraphRunner:
                 response = self._post("probabilities", inputs)
                 return [np.array([_log_probs(row) for row in response["log_probabilities"]])]
             case "top_k":
-                limits = {"k": request.task.k, "max_blocks": request.task.max_blocks}
-                return _top_k_outputs(
-                    self._post("top_k", {**inputs, **limits})["results"], request.task.k
-                )
+                k = k_of(request.task, self.bundle_info)
+                limits = {"k": k, "max_blocks": request.task.max_blocks}
+                return _top_k_outputs(self._post("top_k", {**inputs, **limits})["results"], k)
             case _:
                 draws = {"num_samples": request.task.num_samples, "seed": request.seed}
                 rows = self._post("sample", {**inputs, **draws})["results"]

@@ -5,7 +5,6 @@ It works on whole columns, and goes row by row only where it must: for labels, l
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +24,8 @@ from hsoftmax.scoring.row_batch import (
     wrong_width,
 )
 
+from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
-
-Arrow = Any  # any object of pyarrow, which has no types to check against
 
 
 def parse_batch(
@@ -38,7 +36,7 @@ def parse_batch(
     requirements: RowRequirements,
 ) -> RowBatch:
     """Returns the rows of a record batch; `inputs` are the names of its input columns."""
-    batch = _plain_tensors(batch, inputs)
+    batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
@@ -60,22 +58,9 @@ def parse_batch(
     )
 
 
-def _plain_tensors(batch: Arrow, inputs: Sequence[str]) -> Arrow:
-    """Returns the batch with its tensors of a fixed shape as lists."""
-    for name in inputs:
-        column = batch.column(name)
-        if isinstance(column, pa.FixedShapeTensorArray):
-            index = batch.schema.get_field_index(name)
-            batch = batch.set_column(index, name, column.storage)
-    return batch
-
-
-def list_type(kind: Arrow) -> Arrow:
-    """Returns the type of the lists of a tensor whose numbers are in order, or the type itself."""
-    if not isinstance(kind, pa.FixedShapeTensorType):
-        return kind
-    in_order = [*range(len(kind.shape))]
-    return kind.storage_type if (kind.permutation or in_order) == in_order else kind
+def number_columns(columns: Columns, inputs: Sequence[str]) -> frozenset[str]:
+    """Returns the names of the columns whose decimals are numbers."""
+    return frozenset({*inputs, columns.target, columns.targets})
 
 
 def is_list(kind: Arrow) -> bool:
@@ -178,7 +163,7 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     """
     if name not in batch.schema.names:
         return [None] * batch.num_rows
-    column = batch.column(name)
+    column = plain(batch.column(name))
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)
     if becomes_text(column.type):

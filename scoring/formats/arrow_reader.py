@@ -15,7 +15,8 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, becomes_text, id_column, is_list, list_type, parse_batch
+from .arrow_batch import becomes_text, id_column, is_list, number_columns, parse_batch
+from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
@@ -142,7 +143,7 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def has_integral_ids(schema: Arrow, id: str) -> bool:
     """True if there are ids and all are integers within int64."""
-    kind = schema.field(id).type if id in schema.names else None
+    kind = plain_type(schema.field(id).type) if id in schema.names else None
     return (
         bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind))
         if kind is not None
@@ -265,8 +266,9 @@ def expect_types(
     width: int,
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
+    schema = plain_schema(schema, number_columns(columns, inputs))
     if len(inputs) == 1 and width > 1:
-        _expect_list(path, inputs[0], list_type(schema.field(inputs[0]).type), width)
+        _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():
         kind = schema.field(name).type
         if not _is_number(kind):

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 import orjson
 
+from hsoftmax.bundle import UTF8_MARK, other_encoding
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
 from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers
@@ -107,7 +108,9 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
 def _read_names(path: Path) -> list[str]:
     """Reads the column names of a file's header. Raises CallError."""
     with open_lines(path) as file:
-        line = file.readline().removeprefix(b"\xef\xbb\xbf")
+        line = file.readline().removeprefix(UTF8_MARK)
+    if other := other_encoding(line[:64]):
+        raise CallError(f"{path}: expected UTF-8 text, got {other}")
     try:
         names = _split_cells(line.rstrip(b"\r\n"))
     except RowError as row_error:

@@ -8,11 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
+from hsoftmax.bundle import UTF8_MARK, other_encoding
+from hsoftmax.scoring.errors import CallError
+
 from .files import content_size, open_lines
 from .reader import Position, RawBatch
 
 MAX_LINE_BYTES = 16 * 2**20
 _MAX_BATCH_BYTES = 32 * 2**20  # several threads hold a batch each
+_PROBED_BYTES = 64
 
 _ID_BATCH_ROWS = 4096
 
@@ -24,9 +28,14 @@ class LineReader:
 
     Args:
         headers: number of lines at the head of each file that are no rows
+
+    Raises:
+        CallError: a file that is not UTF-8, as its first bytes say.
     """
 
     def __init__(self, files: Sequence[Path], *, headers: int) -> None:
+        for path in files:
+            _expect_utf8(path)
         self._files = files
         self._headers = headers
         self._sizes = [content_size(path) for path in files]
@@ -88,6 +97,8 @@ class LineReader:
             line, line_size = read_line(stream)
             if not line_size:
                 break
+            if line and not position.offset and not lines:
+                line = line.removeprefix(UTF8_MARK)
             lines.append(line)
             size += line_size
         return lines, size
@@ -103,6 +114,14 @@ class LineReader:
             self.close()
             self._open = (file, open_lines(self._files[file]))
         return self._open[1]
+
+
+def _expect_utf8(path: Path) -> None:
+    """Raises CallError if the file surely has another encoding, which would make each row wrong."""
+    with open_lines(path) as file:
+        start = file.read(_PROBED_BYTES)
+    if other := other_encoding(start):
+        raise CallError(f"{path}: expected UTF-8 text, got {other}")
 
 
 class LineBasedReader:

@@ -34,8 +34,6 @@ BLANK = RowError("invalid_json", "expected a JSON object, got a blank line")
 TOO_DEEP = RowError("invalid_json", "expected a JSON object, got one that is nested too deeply")
 TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} bytes, got more")
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some programs write it before UTF-8
-
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _MAX_PROBED_ROWS = 100  # rows that are read to see how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
@@ -77,17 +75,25 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def detect_columns(path: Path, columns: Columns) -> Columns:
     """Returns the columns with `custom_id` for the id, and with a `body`, as the first row has."""
+    row = first_object(path)
+    if row is None:
+        return columns
+    body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
+    return replace(id_fallback_column(columns, row), body=body)
+
+
+def first_object(path: Path) -> dict[str, Any] | None:
+    """Returns the first line that is a JSON object, of the first hundred lines."""
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     for line in [] if first is None else first.content:
         try:
-            row = msgspec.json.decode((line or b"").removeprefix(BYTE_ORDER_MARK))
+            row = msgspec.json.decode(line or b"")
         except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(row, dict):
-            body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
-            return replace(id_fallback_column(columns, row), body=body)
-    return columns
+            return row
+    return None
 
 
 _MAX_INTEGER = 2**63 - 1  # the largest that every format can write
@@ -136,17 +142,14 @@ class RowDecoder:
         self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
     ) -> RowBatch:
         """Decodes and checks lines, of which the first has the number `first_line`."""
-        if first_line == 1 and lines and lines[0] is not None:
-            lines = [lines[0].removeprefix(BYTE_ORDER_MARK), *lines[1:]]
         return build_row_batch([self._row(line) for line in lines], first_line, requirements)
 
     def decode_id(self, line: RawLine) -> RowId:
         """Decodes the id of a line, without decoding the rest of it unless that fails."""
-        content = (line or b"").removeprefix(BYTE_ORDER_MARK)
         try:
-            id: RowId = self._id_decoder.decode(content).id
+            id: RowId = self._id_decoder.decode(line or b"").id
         except (msgspec.DecodeError, RecursionError):
-            id = self._row(content).id
+            id = self._row(line).id
         return id
 
     def target_shape(self, lines: Sequence[RawLine]) -> TargetShape | None:

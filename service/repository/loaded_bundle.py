@@ -21,6 +21,9 @@ class LoadedBundle:
     """One version of a bundle with its sessions and labels.
 
     Stays usable after it is unloaded; its memory is freed when the last reference is dropped.
+
+    Attributes:
+        created: Unix seconds of the last change of the manifest
     """
 
     name: str
@@ -29,6 +32,7 @@ class LoadedBundle:
     device: Device
     sessions: Mapping[str, Session]
     labels: tuple[str, ...] | None
+    created: int = 0
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -75,6 +79,12 @@ class LoadedBundle:
         )
 
     @property
+    def is_intact(self) -> bool:
+        """False once the mapped weights were changed in place: no answer is right any more."""
+        guards = (session.weights for session in self.sessions.values())
+        return all(guard is None or guard.unchanged for guard in guards)
+
+    @property
     def target_of_label(self) -> Mapping[str, int]:
         """The target of each label."""
         return self.bundle_info.target_of_label
@@ -101,9 +111,8 @@ def load_bundle(
     opened = bundle.open_bundle(path, check_hashes=False)
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        loaded = LoadedBundle(
-            name, str(version), opened, device, open_sessions(opened, device), labels
-        )
+        sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
+        loaded = LoadedBundle(name, str(version), opened, device, sessions, labels, int(created))
         _ = loaded.target_of_label  # else the first request with a label waits for it
     return loaded
 

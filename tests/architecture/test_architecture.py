@@ -52,8 +52,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("families", "theano"),
         ("public",),
     ),
-    "bundle": (("manifest",), ("directory",)),
-    "runtime": (("choices", "devices", "native"), ("sessions",)),
+    "bundle": (("manifest", "text_file"), ("directory",), ("labels",)),
+    "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
         ("bundle_info", "migrations"),
@@ -73,7 +73,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("errors", "metrics", "page", "resources", "suggestions"),
-        ("codecs", "settings"),
+        ("codecs", "listener", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),
         ("health", "http"),

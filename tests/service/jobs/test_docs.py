@@ -36,6 +36,16 @@ def test_the_example_is_answered_as_printed(jobs):
         assert re.fullmatch(pattern, got), got
 
 
+def test_the_requests_are_answered_as_printed(jobs):
+    requests, responses = code_blocks("jsonl")
+    file = jobs.upload(requests, "requests.jsonl")["id"]
+    endpoint = json.loads(requests.splitlines()[0])["url"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=endpoint)["id"])
+    got = jobs.content(batch["output_file_id"]) + jobs.content(batch["error_file_id"])
+    pattern = r".*".join(re.escape(part) for part in responses.split("…"))
+    assert re.fullmatch(pattern, got.decode()), got
+
+
 def test_every_described_setting_exists():
     flags = re.findall(r"`--([a-z-]+)`", PAGE.split("## Running it")[1])
     assert len(flags) >= 7
