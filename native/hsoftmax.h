@@ -39,6 +39,15 @@ typedef struct {
     int64_t num_levels, num_targets, hidden_size;
 } hsoftmax_levels;
 
+/* The k likeliest targets of each row in descending order, ties to the lower target: log_prob and
+ * target [batch, k], the blocks of the last level that were opened [batch], and 1 where the result
+ * is proven exact [batch]. row_target is the target of each row of the last level, num_targets for
+ * padding; null: row t is target t. A row opens at most max_blocks blocks, but more until it has k
+ * targets; 0 is no limit. */
+int32_t hsoftmax_top_k(const hsoftmax_levels *model, const int64_t *row_target, const float *hidden,
+                       int64_t batch, int64_t k, int64_t max_blocks, const volatile int32_t *stop,
+                       float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact);
+
 /* A softmax over a binary tree: each inner node has a weight, each leaf is a target. */
 typedef struct {
     const float *weight;     /* [nodes, hidden_size] */

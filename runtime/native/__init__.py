@@ -13,7 +13,7 @@ from typing import Any
 from hsoftmax.models.arrays import Array
 
 from .kernel import Kernel, StopFlag
-from .levels import LevelsTargetLogProb
+from .levels import LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
 from .tree import TreeTargetLogProb, TreeTopK
 
@@ -29,6 +29,7 @@ __all__ = [
 
 _KERNELS = {
     ("HierarchicalSoftmax", "target_log_prob"),
+    ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
     ("HuffmanSoftmax", "top_k"),
 }
@@ -56,5 +57,7 @@ def open_kernel(
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
             return TreeTargetLogProb(library, tensors, attributes["compat"])
+        case _, "top_k":
+            return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
             return LevelsTargetLogProb(library, tensors, num_targets=attributes["num_targets"])

@@ -1,4 +1,4 @@
-"""The native kernel of a hierarchical softmax: target_log_prob."""
+"""The native kernels of a hierarchical softmax: target_log_prob and top_k."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +17,7 @@ from .library import (
     expect_ok,
     expect_tensor,
 )
+from .top_k_query import expect_top_k
 
 _WEIGHT_TYPES = {"float32": 0, "float16": 1, "int8": 2}
 _TRANSPOSED_AXES = 3  # of a weight [blocks, hidden_size, block_size]
@@ -29,20 +30,8 @@ class LevelsTargetLogProb:
         self, library: NativeLibrary, tensors: Mapping[str, Array], *, num_targets: int
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
-        self._library, self._tensors = library, tensors  # pointers do not keep tensors alive
-        self._hidden_size = hidden_size = tensors["level0.weight"].shape[1]
-        levels = [_level(library, name, tensors, hidden_size) for name in level_names(tensors)]
-        self._levels = library.ffi.new("hsoftmax_level[]", levels)
-        rows = tensors.get("target_rows")
-        if rows is not None:
-            expect_tensor("target_rows", rows, np.int64, (num_targets,))
-        self._model = library.ffi.new("hsoftmax_levels *", {
-            "levels": self._levels,
-            "target_rows": library.pointer(rows),
-            "num_levels": len(levels),
-            "num_targets": num_targets,
-            "hidden_size": hidden_size,
-        })  # fmt: skip
+        self._library = library
+        self._model = _Model(library, tensors, num_targets)
 
     def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
         """Return log_prob [pairs] of hidden [batch, hidden_size], row and target [pairs].
@@ -50,17 +39,74 @@ class LevelsTargetLogProb:
         Raises:
             NativeError: an input of another type or shape, a row or target out of range, or `stop`.
         """
-        hidden = expect_hidden(feeds["hidden"], self._hidden_size)
+        hidden = expect_hidden(feeds["hidden"], self._model.hidden_size)
         row = expect_integers("row", feeds["row"])
         target = expect_integers("target", feeds["target"], len(row))
         log_prob = np.empty(len(row), dtype=np.float32)
         pointer = self._library.pointer
         status = self._library.functions.hsoftmax_target_log_prob(
-            self._model, pointer(hidden), len(hidden), pointer(row), pointer(target), len(row),
-            self._library.flag(stop), pointer(log_prob),
+            self._model.levels, pointer(hidden), len(hidden), pointer(row), pointer(target),
+            len(row), self._library.flag(stop), pointer(log_prob),
         )  # fmt: skip
         expect_ok(status)
         return [log_prob]
+
+
+class LevelsTopK:
+    """The task top_k on the tensors of a bundle, which stay mapped."""
+
+    def __init__(
+        self, library: NativeLibrary, tensors: Mapping[str, Array], *, num_targets: int
+    ) -> None:
+        """Raises NativeError if the tensors do not fit each other."""
+        self._library = library
+        self._model = _Model(library, tensors, num_targets)
+        row_target = tensors.get("row_target")
+        if row_target is not None:
+            expect_tensor("row_target", row_target, np.int64, (self._model.num_rows,))
+        self._row_target = library.pointer(row_target)
+
+    def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
+        """Return log_prob and target [batch, k], opened blocks and exact [batch].
+
+        The inputs are hidden [batch, hidden_size], k [1] and max_blocks [1]; 0 is no limit.
+
+        Raises:
+            NativeError: an input of another type or shape, k out of range, or `stop`.
+        """
+        hidden = expect_hidden(feeds["hidden"], self._model.hidden_size)
+        query = expect_top_k(feeds, self._model.num_targets, len(hidden))
+        pointer = self._library.pointer
+        status = self._library.functions.hsoftmax_top_k(
+            self._model.levels, self._row_target, pointer(hidden), len(hidden), query.k,
+            query.max_blocks, self._library.flag(stop), *map(pointer, query.outputs),
+        )  # fmt: skip
+        expect_ok(status)
+        return query.outputs
+
+
+class _Model:
+    """The structure that describes the levels, and the tensors that it points to."""
+
+    def __init__(
+        self, library: NativeLibrary, tensors: Mapping[str, Array], num_targets: int
+    ) -> None:
+        self._tensors = tensors  # pointers do not keep them alive
+        self.num_targets = num_targets
+        self.hidden_size = tensors["level0.weight"].shape[1]
+        levels = [_level(library, name, tensors, self.hidden_size) for name in level_names(tensors)]
+        self.num_rows = levels[-1]["rows"]
+        self._levels = library.ffi.new("hsoftmax_level[]", levels)
+        rows = tensors.get("target_rows")
+        if rows is not None:
+            expect_tensor("target_rows", rows, np.int64, (num_targets,))
+        self.levels = library.ffi.new("hsoftmax_levels *", {
+            "levels": self._levels,
+            "target_rows": library.pointer(rows),
+            "num_levels": len(levels),
+            "num_targets": num_targets,
+            "hidden_size": self.hidden_size,
+        })  # fmt: skip
 
 
 def _level(

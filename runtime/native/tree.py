@@ -11,6 +11,7 @@ from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
 from .kernel import StopFlag
 from .library import NativeLibrary, expect_hidden, expect_integers, expect_ok, expect_tensor
+from .top_k_query import expect_top_k
 
 
 class TreeTargetLogProb:
@@ -61,19 +62,14 @@ class TreeTopK:
             NativeError: an input of another type or shape, k out of range, or `stop`.
         """
         hidden = expect_hidden(feeds["hidden"], self._tree.hidden_size)
-        k = int(expect_integers("k", feeds["k"], 1)[0])
-        max_nodes = int(expect_integers("max_blocks", feeds["max_blocks"], 1)[0])
-        batch, columns = len(hidden), min(max(k, 0), self._tree.targets)
-        log_prob = np.empty((batch, columns), dtype=np.float32)
-        target = np.empty((batch, columns), dtype=np.int64)
-        opened, exact = np.empty(batch, dtype=np.int64), np.empty(batch, dtype=np.bool_)
+        query = expect_top_k(feeds, self._tree.targets, len(hidden))
         pointer = self._library.pointer
         status = self._library.functions.hsoftmax_tree_top_k(
-            self._tree, pointer(hidden), batch, k, max_nodes, self._library.flag(stop),
-            pointer(log_prob), pointer(target), pointer(opened), pointer(exact),
+            self._tree, pointer(hidden), len(hidden), query.k, query.max_blocks,
+            self._library.flag(stop), *map(pointer, query.outputs),
         )  # fmt: skip
         expect_ok(status)
-        return [log_prob, target, opened, exact]
+        return query.outputs
 
 
 def _tree(library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat) -> Any:  # noqa: ANN401

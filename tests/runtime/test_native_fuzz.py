@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hsoftmax.runtime.native import NativeError
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb
+from hsoftmax.runtime.native.levels import LevelsTargetLogProb, LevelsTopK
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
@@ -66,7 +66,10 @@ def try_levels(library, rng):
     targets = int(rng.integers(1, blocks + 1))
     if rng.random() < 0.5:
         tensors["target_rows"] = rng.permutation(blocks)[:targets]
-    kernel = LevelsTargetLogProb(library, tensors, num_targets=targets)
+    if rng.random() < 0.3:
+        tensors["row_target"] = rng.integers(-2, targets + 2, blocks)
+    kind = LevelsTopK if rng.random() < 0.5 else LevelsTargetLogProb
+    kernel = kind(library, tensors, num_targets=targets)
     if rng.random() < 0.3:  # the file changes under a kernel that has checked it
         name = str(rng.choice([name for name in tensors if name.endswith(("offsets", "rows"))]))
         tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)
@@ -74,6 +77,8 @@ def try_levels(library, rng):
     return kernel(
         {
             "hidden": floats(rng, batch, hidden),
+            "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
+            "max_blocks": integers(rng, blocks + 2, 1, rng.random() < 0.1),
             "row": integers(rng, batch, pairs, rng.random() < 0.2),
             "target": integers(rng, targets, pairs, rng.random() < 0.2),
         }
