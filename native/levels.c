@@ -40,8 +40,9 @@ int64_t first_row(const hsoftmax_level *level, int64_t block) {
 }
 
 int64_t size_of(const hsoftmax_level *level, int64_t block) {
-    return level->block_size ? level->block_size
-                             : level->offsets[block + 1] - level->offsets[block];
+    if (level->block_size) return level->block_size;
+    /* unsigned, because offsets of a damaged file may differ by more than an int64_t holds */
+    return (int64_t)((uint64_t)level->offsets[block + 1] - (uint64_t)level->offsets[block]);
 }
 
 int block_is_valid(const hsoftmax_level *level, int64_t block) {
