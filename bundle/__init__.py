@@ -33,6 +33,7 @@ from .manifest import (
     Tensor,
     TensorDtype,
 )
+from .regular_file import NotRegularFile, expect_regular, open_regular
 
 __all__ = [
     "ALIGNMENT",
@@ -49,6 +50,7 @@ __all__ = [
     "File",
     "Graph",
     "Manifest",
+    "NotRegularFile",
     "Port",
     "Precision",
     "Source",
@@ -57,8 +59,10 @@ __all__ = [
     "TensorDtype",
     "check_hashes",
     "expect_labels",
+    "expect_regular",
     "load_tensors",
     "open_bundle",
+    "open_regular",
     "parse_labels",
     "read_labels",
     "sha256",

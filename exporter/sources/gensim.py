@@ -16,21 +16,25 @@ from typing import Any
 import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import expect_justified
+from hsoftmax.exporter.files.npy_files import map_npy
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
-from .pickle_reader import ByteString, PickledCall, first_global, read_pickle
+from .pickle_reader import ByteString, PickledCall, first_global, is_plain_key, read_pickle
 from .pickled_arrays import describe, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 Attributes = Mapping[str, Any]
+
+_BYTES_PER_STEP = 16  # of a node and a sign as int64
 
 
 @dataclass(frozen=True)
 class CodedWords:
     """The words in order, and for each the branches and nodes from the root."""
 
-    words: tuple[str, ...]
+    words: Sequence[object]
     codes: Sequence[object]
     points: Sequence[object]
 
@@ -38,15 +42,18 @@ class CodedWords:
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the model's hierarchical softmax over its words."""
     model = _attributes(path, read_pickle(path))
+    file_bytes = path.stat().st_size
     try:
         coded = _read_words(model)
+        _expect_justified_words(coded.words, file_bytes)
         syn1, extra_files = _read_syn1(path, model)
-        nodes, sign = _paths(coded)
+        nodes, sign = _paths(coded, file_bytes)
+        words = tuple(map(_text, coded.words))
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
-    return SourceModel(softmax, coded.words, extra_files)
+    return SourceModel(softmax, words, extra_files)
 
 
 def detect(path: Path) -> str | None:
@@ -70,7 +77,7 @@ def _attributes(path: Path, value: object) -> Attributes:
     if not state["hs"]:
         raise SourceError(
             f"{path.name}: loss: expected hs=1 (hierarchical softmax), got hs=0 with "
-            f"negative={state.get('negative')}, which has no tree"
+            f"negative={_show_integer(state.get('negative'))}, which has no tree"
         )
     return state
 
@@ -91,7 +98,7 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...]]:
     for prefix, part in _parts(model, "trainables"):
         if part.get("syn1") is not None:
             return numbers("syn1", part["syn1"]), ()
-        if "syn1" in (part.get("__numpys") or ()):
+        if _contains(part.get("__numpys"), "syn1"):
             extra_file = path.with_name(f"{path.name}.{prefix}syn1.npy")
             return _read_extra_file(extra_file), (extra_file,)
     raise SourceError("expected the array syn1, got none")
@@ -99,12 +106,14 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...]]:
 
 def _read_extra_file(extra_file: Path) -> Array:
     """Read a large array that gensim stored in a file next to the model."""
+    if not extra_file.exists():
+        raise SourceError(f"expected {extra_file.name} beside it, got none")
     try:
-        array: Array = np.load(extra_file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = "none" if isinstance(error, FileNotFoundError) else "one that is damaged"
-        raise SourceError(f"expected {extra_file.name} beside it, got {reason}") from None
-    return array
+        return map_npy(extra_file)
+    except SourceError as error:
+        raise SourceError(
+            f"expected {extra_file.name} beside it, got one that is damaged: {error}"
+        ) from None
 
 
 def _read_words(model: Attributes) -> CodedWords:
@@ -119,7 +128,7 @@ def _read_words(model: Attributes) -> CodedWords:
 
 def _words_by_index(vectors: Attributes, expandos: Attributes) -> CodedWords:
     """Read the words as gensim 4 and later store them: arrays over the words."""
-    words = tuple(_text(word) for word in objects("index_to_key", vectors.get("index_to_key")))
+    words = objects("index_to_key", vectors.get("index_to_key"))
     columns = [objects(name, expandos.get(name)) for name in ("code", "point")]
     for name, values in zip(("code", "point"), columns, strict=True):
         if len(values) < len(words):
@@ -132,17 +141,24 @@ def _words_by_entry(vectors: Attributes, vocabulary: Mapping[Any, Any]) -> Coded
     order = objects("index2word", vectors.get("index2word"))
     entries = [_word_entry(word, vocabulary) for word in order]
     return CodedWords(
-        tuple(_text(word) for word in order),
-        [entry["code"] for entry in entries],
-        [entry["point"] for entry in entries],
+        order, [entry["code"] for entry in entries], [entry["point"] for entry in entries]
     )
 
 
 def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
-    entry = getattr(vocabulary.get(word), "state", None)
+    entry = getattr(vocabulary.get(word) if is_plain_key(word) else None, "state", None)
     if not isinstance(entry, dict) or not {"code", "point"} <= entry.keys():
         raise SourceError(f"word {_text(word)!r}: expected a code and a point, got none")
     return entry
+
+
+def _show_integer(value: object) -> str:
+    """Return an integer as text; other data of a pickle may be endless to print."""
+    return str(value) if type(value) is int and abs(value) < 2**63 else "something else"
+
+
+def _contains(names: object, name: str) -> bool:
+    return isinstance(names, list | tuple | set | frozenset) and name in names
 
 
 def _text(word: object) -> str:
@@ -153,14 +169,34 @@ def _text(word: object) -> str:
     return word
 
 
-def _paths(coded: CodedWords) -> tuple[Array, Array]:
+def _expect_justified_words(words: Sequence[object], file_bytes: int) -> None:
+    """Raise SourceError if the file names one long word so often that copies fill the memory."""
+    num_chars = sum(len(word) for word in words if isinstance(word, str | bytes))
+    expect_justified("words", num_chars, file_bytes)
+
+
+def _steps(name: str, values: Sequence[object], file_bytes: int) -> list[Array]:
+    """Return the array of each word, of which the file may name one long array many times."""
+    arrays, total = [], 0
+    for value in values:
+        array = numbers(name, value)
+        if array.ndim != 1:
+            raise SourceError(f"{name}: expected a list for each word, got {list(array.shape)}")
+        total += array.nbytes
+        expect_justified(name, total, file_bytes)
+        arrays.append(array)
+    return arrays
+
+
+def _paths(coded: CodedWords, file_bytes: int) -> tuple[Array, Array]:
     """Return padded nodes and signs; code 0 is the branch of sign +1."""
-    codes = [numbers("code", code) for code in coded.codes]
-    points = [numbers("point", point) for point in coded.points]
+    codes = _steps("code", coded.codes, file_bytes)
+    points = _steps("point", coded.points, file_bytes)
     lengths = np.array([len(code) for code in codes])
     if [len(point) for point in points] != lengths.tolist():
         raise SourceError("point: expected as many as code has, got others")
     depth = int(lengths.max(initial=0))
+    expect_justified("code", _BYTES_PER_STEP * depth * len(codes), file_bytes)
     is_step = np.arange(depth) < lengths[:, None]
     nodes, sign = np.zeros((2, len(codes), depth), dtype=np.int64)
     if depth:

@@ -14,7 +14,7 @@ from .array_files import read_arrays, require_arrays
 from .detection import contained_names
 from .source import SourceModel, SourceOptions
 
-_NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d*)|target_rows")
+_NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d{0,8})|target_rows")
 _PARTS = ("weight", "bias", "offsets")
 
 

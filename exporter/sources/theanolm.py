@@ -6,7 +6,7 @@ vocabulary/words, unless several words share one. Other content is ignored.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ import numpy as np
 
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.hdf5_probe import Hdf5Error, expect_readable
+from hsoftmax.exporter.files.input_file import max_expanded_bytes
 from hsoftmax.models.arrays import Array, Int64, to_int64
+from hsoftmax.models.decoding import decoding
 
 from .detection import file_kind, with_article
 from .source import SourceModel, SourceOptions
@@ -31,7 +34,8 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         )
     with _open_hdf5(path) as file:
         layer = _find_layer(file, path)
-        arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
+        with _reading(path):
+            arrays = [layer[name][()] for name in _ARRAY_NAMES]
         words, classes = _read_vocabulary(file, path)
     num_targets = options.num_targets or _num_classes(words, classes)
     model = models.from_theano(*arrays, num_targets=num_targets, padding=options.padding)
@@ -53,20 +57,32 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
             f"{path.name}: expected h5py to read HDF5 with, got none: pip install '.[hdf5]'"
         ) from None
     try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{path.name}: expected a whole HDF5 file, got one that is damaged "
-            f"({type(error).__name__})"
-        ) from None
+        expect_readable(path, max_expanded_bytes(path.stat().st_size))
+    except Hdf5Error as error:
+        raise _damaged(path, str(error)) from None
+    with _reading(path):
+        file = h5py.File(path, "r")
+    with file:
+        yield file
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    """The boundary around calls of h5py."""
+    return decoding(lambda reason: _damaged(path, reason))
+
+
+def _damaged(path: Path, reason: str) -> SourceError:
+    return SourceError(
+        f"{path.name}: expected a whole HDF5 file, got one that is damaged ({reason})"
+    )
 
 
 def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no types
-    layers = file.get("layers", {})
-    matching = [
-        name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
-    ]
+    with _reading(path):
+        layers = file.get("layers", {})
+        matching = [
+            name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
+        ]
     if len(matching) == 1:
         return layers[matching[0]]
     actual = f"layers {', '.join(matching or layers)}" if len(layers) else "no layers"
@@ -77,15 +93,30 @@ def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no ty
 
 
 def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
-    words = file.get("vocabulary/words")
+    with _reading(path):
+        words, classes = (_read_list(file, f"vocabulary/{name}") for name in ("words", "classes"))
+    labels = () if words is None else tuple(_text(word, path) for word in words)
+    return labels, None if classes is None else to_int64("vocabulary/classes", classes)
+
+
+def _read_list(file: Any, name: str) -> Array | None:  # noqa: ANN401
+    """Return a dataset of one axis, or None if there is none."""
+    dataset = file.get(name)
+    if dataset is None:
+        return None
+    values = np.asarray(dataset[()])
+    if values.ndim != 1:
+        raise ValueError(f"{name}: expected a list, got shape {values.shape}")
+    return values
+
+
+def _text(word: object, path: Path) -> str:
     try:
-        decoded = () if words is None else tuple(words.asstr()[()].tolist())
+        return word.decode("utf-8") if isinstance(word, bytes) else str(word)
     except UnicodeDecodeError:
         raise SourceError(
             f"{path.name}: vocabulary/words: expected UTF-8, got other bytes"
         ) from None
-    classes = file.get("vocabulary/classes")
-    return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
 
 
 def _num_classes(words: tuple[str, ...], classes: Array | None) -> int | None:

@@ -13,15 +13,16 @@ word_emb.emb_projs.i then replace them.
 
 import json
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import open_input
 from hsoftmax.models import ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array, expect_shape
+from hsoftmax.models.decoding import decoding
 
 from .adaptive import checked_source_model, join_cutoffs
 from .detection import contained_names
@@ -33,6 +34,7 @@ _NAMES = re.compile(
     r"|word_emb\.emb_layers\.\d+\.weight|word_emb\.emb_projs\.\d+)$"
 )
 _CONFIG = "config.json"
+_MAX_CONFIG_BYTES = 16 << 20
 _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 
 
@@ -161,10 +163,15 @@ def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -
 
 def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
     config = file.parent / _CONFIG
-    try:
-        cutoffs: Sequence[int] = json.loads(config.read_text("utf-8")).get("cutoffs", ())
-        return tuple(int(cutoff) for cutoff in cutoffs)
-    except FileNotFoundError:
+    if not config.exists():
         return ()
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise SourceError(f"{config}: expected JSON with a list cutoffs, got none") from None
+
+    def damaged(_: str) -> SourceError:
+        return SourceError(f"{config}: expected JSON with a list cutoffs, got none")
+
+    with open_input(config) as opened, decoding(damaged):
+        content = json.loads(opened.read(_MAX_CONFIG_BYTES))
+    cutoffs = content.get("cutoffs", []) if isinstance(content, dict) else None
+    if not isinstance(cutoffs, list) or not all(type(cutoff) is int for cutoff in cutoffs):
+        raise damaged("")
+    return tuple(cutoffs)

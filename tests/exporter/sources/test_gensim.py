@@ -222,7 +222,7 @@ def test_other_losses_and_other_objects_are_refused_in_one_line(tmp_path, traine
         (lambda m: m.update(syn1=m["syn1"][:3]), r"path: expected nodes 0 to 2"),
         (lambda m: m["wv"].expandos.pop("point"), r"point: expected a list or an array"),
         (lambda m: m["wv"].expandos["code"][3].fill(0), r"expected one binary tree"),
-        (lambda m: m["wv"].index_to_key.append(7), r"words: expected text, got a int"),
+        (lambda m: m["wv"].index_to_key.__setitem__(0, 7), r"words: expected text, got a int"),
         (lambda m: m["wv"].index_to_key.append("x"), r"code: expected \d+, one a word, got \d+"),
     ],
 )
