@@ -59,7 +59,9 @@ def read_npy_header(content: bytes | memoryview) -> NpyHeader:
     width = 2 if content[6:7] == b"\x01" else 4
     offset = 8 + width + int.from_bytes(content[8 : 8 + width], "little")
     if offset > MAX_NPY_HEADER_BYTES:
-        raise NpyError(f"expected a header of at most {MAX_NPY_HEADER_BYTES} bytes, got {offset}")
+        raise NpyError(
+            f"expected NPY with a header of at most {MAX_NPY_HEADER_BYTES} bytes, got {offset}"
+        )
     return _parse(bytes(content[:offset]))
 
 
@@ -69,7 +71,9 @@ def _parse(header: bytes) -> NpyHeader:
     try:
         shape, by_column, dtype = _READERS[npy.read_magic(stream)](stream)
     except Exception as error:  # MemoryError too: Python's parser raises it for deep nesting
-        raise NpyError(f"expected an array, got {reason_of(error)}") from None
+        raise NpyError(f"expected NPY, got: {reason_of(error)}") from None
     if len(shape) > _MAX_AXES or not all(type(n) is int and 0 <= n <= _MAX_SIZE for n in shape):
-        raise NpyError(f"expected up to {_MAX_AXES} sizes from 0, got {str(shape)[:60]}")
+        raise NpyError(f"expected NPY of up to {_MAX_AXES} sizes from 0, got {str(shape)[:60]}")
+    if math.prod(size or 1 for size in shape) * max(1, dtype.itemsize) > _MAX_SIZE:
+        raise NpyError(f"expected NPY of at most {_MAX_SIZE} bytes, got {str(shape)[:60]}")
     return NpyHeader(shape, by_column, dtype, len(header))

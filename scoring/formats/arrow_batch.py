@@ -19,6 +19,7 @@ from hsoftmax.scoring.row_batch import (
     RowRequirements,
     TargetOrLabel,
     expect_finite,
+    insert_failed_rows,
     resolve_target_column,
     resolve_targets,
     wrong_width,
@@ -28,6 +29,8 @@ from .columns import Columns
 
 Arrow = Any  # any object of pyarrow, which has no types to check against
 
+_NOT_VALID = RowError("invalid_query", "expected valid values, such as text in UTF-8, got others")
+
 
 def parse_batch(
     batch: Arrow,
@@ -36,7 +39,41 @@ def parse_batch(
     first_line: int,
     requirements: RowRequirements,
 ) -> RowBatch:
-    """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    """Returns the rows of a record batch; `inputs` are the names of its input columns.
+
+    A row with values that Arrow does not allow, such as text that is not UTF-8, gets an error.
+    """
+    positions = valid_rows(batch)
+    if positions is None:
+        return _parse_valid(batch, columns, inputs, first_line, requirements)
+    valid = batch.take(pa.array(positions))
+    rows = _parse_valid(valid, columns, inputs, first_line, requirements)
+    return insert_failed_rows(rows, positions, first_line, batch.num_rows, _NOT_VALID)
+
+
+def valid_rows(batch: Arrow) -> Int64 | None:
+    """Returns the positions of the rows with valid values, None if all are: the usual case."""
+    if _is_valid(batch):
+        return None
+    rows = (i for i in range(batch.num_rows) if _is_valid(batch.slice(i, 1)))
+    return np.fromiter(rows, dtype=np.int64)
+
+
+def _is_valid(batch: Arrow) -> bool:
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _parse_valid(
+    batch: Arrow,
+    columns: Columns,
+    inputs: Sequence[str],
+    first_line: int,
+    requirements: RowRequirements,
+) -> RowBatch:
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
@@ -139,6 +176,12 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     """Returns the values of a column of ids or sequences, all None if there is no such column."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
+    positions = valid_rows(batch.select([name]))
+    if positions is not None:
+        ids_by_position = dict(
+            zip(positions.tolist(), id_column(batch.take(pa.array(positions)), name), strict=True)
+        )
+        return [ids_by_position.get(i) for i in range(batch.num_rows)]
     column = batch.column(name)
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)

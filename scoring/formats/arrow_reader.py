@@ -1,6 +1,7 @@
 """Reads Parquet and Arrow IPC files as record batches."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, islice
@@ -36,6 +37,7 @@ class ArrowReader:
     total: int | None
     _batch_rows: int
     _position: Position | None = None
+    _path: Path = Path()
     _rest: Arrow = None
     _batches: Iterator[Arrow] = field(default_factory=lambda: iter(()))
 
@@ -69,11 +71,9 @@ class ArrowReader:
 
     def ids(self) -> Iterator[Sequence[RowId]]:
         for path in self.files:
-            try:
-                for batch in _batches_from(path, 0, [self.columns.id], self._batch_rows):
-                    yield id_column(batch, self.columns.id)
-            except (pa.ArrowException, OSError) as error:
-                raise ScoringError(f"{path}: could not be read: {_first_sentence(error)}") from None
+            batches = _batches_from(path, 0, [self.columns.id], self._batch_rows)
+            while (batch := _next_batch(path, batches)) is not None:
+                yield id_column(batch, self.columns.id)
 
     def fraction(self, position: Position) -> float:
         return position.offset / max(1, self.total or 0) if len(self.files) == 1 else (
@@ -87,9 +87,9 @@ class ArrowReader:
         if position != self._position:
             names = _used_columns(self.columns, self.inputs)
             self._rest = None
-            self._batches = _batches_from(
-                self.files[position.file], position.offset, names, self._batch_rows
-            )
+            path = self.files[position.file]
+            self._batches = _batches_from(path, position.offset, names, self._batch_rows)
+            self._path = path
         parts, missing = [], count
         while missing and (batch := self._next()) is not None:
             parts.append(batch.slice(0, missing))
@@ -104,11 +104,7 @@ class ArrowReader:
         rest, self._rest = self._rest, None
         if rest is not None:
             return rest
-        try:
-            return next((batch for batch in self._batches if batch.num_rows), None)
-        except (pa.ArrowException, OSError) as error:
-            path = self.files[self._position.file if self._position else 0]
-            raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
+        return _next_batch(self._path, self._batches)
 
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> ArrowReader:
@@ -161,7 +157,7 @@ def _open(path: Path) -> tuple[Arrow, int | None]:
             return parquet.schema_arrow, parquet.metadata.num_rows
         with pa.OSFile(str(path)) as file:
             return _open_ipc(file).schema, None
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # pyarrow's, of any type
         kind = "Parquet" if path.suffix == ".parquet" else "Arrow IPC"
         raise CallError(f"{path}: expected {kind}, got: {_first_sentence(error)}") from None
 
@@ -206,12 +202,10 @@ def _parquet_batches(
 
 
 def _count_rows(path: Path) -> int:
-    try:
+    with _reading(path):
         if path.suffix == ".parquet":
             return int(pq.ParquetFile(path).metadata.num_rows)
         return sum(_ipc_batch_rows(path))
-    except (pa.ArrowException, OSError) as error:
-        raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
 
 
 def _ipc_batch_rows(path: Path) -> Iterator[int]:
@@ -245,6 +239,21 @@ def _ipc_batches(path: Path, names: list[str], first: int) -> Iterator[Arrow]:
         else:
             for batch in islice(reader, first, None):
                 yield batch.select(present)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """The boundary around pyarrow's calls; of its own it raises also MemoryError for a bad size."""
+    try:
+        yield
+    except Exception as error:  # pyarrow's, of any type
+        raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
+
+
+def _next_batch(path: Path, batches: Iterator[Arrow]) -> Arrow:
+    """Returns the next batch with rows, None at the end."""
+    with _reading(path):
+        return next((batch for batch in batches if batch.num_rows), None)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -3,7 +3,6 @@
 pyarrow is an extra, and large: it is imported when a request uses Arrow.
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
+_NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
 _NO_PYARROW = "Arrow: this service has no pyarrow; its operator may install the extra `arrow`"
 
 
@@ -134,8 +134,10 @@ def _read_table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no ty
         table.validate(full=True)
     except ServiceError:
         raise
-    except (pa.ArrowException, OSError, struct.error, ValueError):
-        raise Unreadable("body: expected an Arrow IPC stream, which this is not") from None
+    except Exception:  # pyarrow's, of any type
+        raise Unreadable(_NOT_ARROW) from None
+    if table.num_rows > len(body):  # lists of no numbers take no bytes
+        raise Unreadable(_NOT_ARROW)
     return table
 
 
