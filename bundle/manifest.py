@@ -42,7 +42,7 @@ def _plain_name(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_plain_name)]
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
@@ -71,7 +71,7 @@ class Tensor(Entry):
 
     name: str
     dtype: TensorDtype
-    shape: tuple[Size, ...]
+    shape: Annotated[tuple[Size, ...], Field(max_length=32)]
     offset: Annotated[int, Field(ge=0, multiple_of=ALIGNMENT)]
 
     @property
@@ -89,7 +89,7 @@ class Port(Entry):
 
     name: str
     dtype: Dtype
-    shape: tuple[int | str, ...]
+    shape: Annotated[tuple[int | str, ...], Field(max_length=32)]
 
 
 class Graph(Entry):
