@@ -33,6 +33,7 @@ ALIGNMENT = 4096
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 LABELS = "labels.txt"
+_MAX_NUMBERS = 2**59  # of a tensor; NumPy has no larger shape of eight-byte numbers
 
 
 def _plain_name(name: str) -> str:
@@ -222,6 +223,10 @@ class Manifest(Entry):
                 raise ValueError(f"{name}: {file} is not in the list of files")
         room = self.files[WEIGHTS].size if WEIGHTS in self.files else 0
         for tensor in self.tensors:
+            if math.prod(size or 1 for size in tensor.shape) > _MAX_NUMBERS:
+                raise ValueError(
+                    f"tensor {tensor.name}: expected at most {_MAX_NUMBERS} numbers, got more"
+                )
             if tensor.offset + tensor.num_bytes > room:
                 raise ValueError(
                     f"tensor {tensor.name}: expected to end within the {room} bytes of {WEIGHTS}, "

@@ -59,6 +59,19 @@ def valid_rows(batch: Arrow) -> Int64 | None:
     return np.fromiter(rows, dtype=np.int64)
 
 
+def expect_structure(batch: Arrow) -> None:
+    """Raises ArrowInvalid if any offset or length of the batch leads outside of its buffers.
+
+    The text of columns of strings is not checked: text that is not UTF-8 fails its own row.
+    """
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            column = column.view(pa.binary())
+        elif pa.types.is_large_string(column.type):
+            column = column.view(pa.large_binary())
+        column.validate(full=True)
+
+
 def _is_valid(batch: Arrow) -> bool:
     try:
         batch.validate(full=True)

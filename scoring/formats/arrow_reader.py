@@ -16,7 +16,7 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, id_column, is_list, parse_batch
+from .arrow_batch import Arrow, expect_structure, id_column, is_list, parse_batch
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
@@ -154,9 +154,12 @@ def _open(path: Path) -> tuple[Arrow, int | None]:
     try:
         if path.suffix == ".parquet":
             parquet = pq.ParquetFile(path)
-            return parquet.schema_arrow, parquet.metadata.num_rows
-        with pa.OSFile(str(path)) as file:
-            return _open_ipc(file).schema, None
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        else:
+            with pa.OSFile(str(path)) as file:
+                schema, rows = _open_ipc(file).schema, None
+        _ = schema.names  # they are decoded only here
+        return schema, rows
     except Exception as error:  # pyarrow's, of any type
         kind = "Parquet" if path.suffix == ".parquet" else "Arrow IPC"
         raise CallError(f"{path}: expected {kind}, got: {_first_sentence(error)}") from None
@@ -253,7 +256,10 @@ def _reading(path: Path) -> Iterator[None]:
 def _next_batch(path: Path, batches: Iterator[Arrow]) -> Arrow:
     """Returns the next batch with rows, None at the end."""
     with _reading(path):
-        return next((batch for batch in batches if batch.num_rows), None)
+        batch = next((batch for batch in batches if batch.num_rows), None)
+        if batch is not None:
+            expect_structure(batch)
+        return batch
 
 
 def _first_sentence(error: Exception) -> str:

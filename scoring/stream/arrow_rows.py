@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
-from hsoftmax.scoring.formats.arrow_batch import Arrow, parse_batch
+from hsoftmax.scoring.formats.arrow_batch import Arrow, expect_structure, parse_batch
 from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
 from hsoftmax.scoring.formats.columns import Columns, input_columns
 from hsoftmax.scoring.formats.reader import target_shape_of
@@ -71,7 +71,7 @@ class ArrowStreamReader:
         content = b"".join([self._expect_schema().raw, *dictionaries, message.raw])
         try:
             batch = pa.ipc.open_stream(pa.py_buffer(content)).read_next_batch()
-            batch.validate()  # `parse` validates the values of each row
+            expect_structure(batch)  # `parse` checks the text of each row
         except Exception:  # pyarrow's, of any type
             raise BrokenInput(NOT_ARROW) from None
         return batch

@@ -132,6 +132,7 @@ def _read_table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no ty
         _expect_uncompressed(pa, body)
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
+        _ = table.column_names  # they are decoded only here
     except ServiceError:
         raise
     except Exception:  # pyarrow's, of any type
