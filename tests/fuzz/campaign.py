@@ -37,40 +37,50 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
 
 
-def run(
-    parsers: Sequence[str], seed: str, seconds: float, saved: Path, count: int = _ENOUGH
-) -> Report:
-    """Try up to `count` inputs of each parser, each parser for its part of the time."""
+def run(parsers: Sequence[str], seed: str, seconds: float, saved: Path) -> Report:
+    """Try inputs of each parser for its part of the time."""
     report = Report()
     for name in parsers:
         share = _WEIGHTS.get(name, 1) / sum(_WEIGHTS.get(other, 1) for other in parsers)
         stop, start = time.monotonic() + seconds * share, 0
-        while (left := stop - time.monotonic()) > 0 and start < count:
-            arguments = [name, seed, str(start), str(count - start), str(left)]
-            start += _run_child(name, arguments, left, saved, report)
+        while (left := stop - time.monotonic()) > 0:
+            next_start = run_child([name], seed, start, _ENOUGH, left, saved, report)
+            start = _ENOUGH if next_start is None else next_start
     return report
 
 
-def _run_child(name: str, arguments: list[str], seconds: float, saved: Path, report: Report) -> int:
-    """Run one child; return the number of inputs that it tried."""
-    start, count = int(arguments[2]), int(arguments[3])
+def run_child(
+    names: Sequence[str],
+    seed: str,
+    start: int,
+    count: int,
+    seconds: float,
+    saved: Path,
+    report: Report,
+) -> int | None:
+    """Try up to `count` inputs of each parser in one child, from number `start` on.
+
+    Returns the number of the input after the one that ended the child, None if none did.
+    """
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        code, errors = _end_of_child([folder, *arguments], seconds)
+        limits = [seed, str(start), str(count), str(seconds)]
+        code, errors = _end_of_child([folder, ",".join(names), *limits], seconds * len(names))
         work = Path(folder)
         for message in _messages(work):
+            name = message["parser"]
             if "tried" in message:
                 report.tried[name] += message["tried"]
             else:
-                path = work / f"{INPUT}{message['number']}"
+                path = work / f"{name}{message['number']}"
                 _save(report, saved, name, message["kind"], message["detail"], path)
         if code == 0:
-            return count
+            return None
         if not (work / STATE).exists():
-            raise RuntimeError(f"{name}: the child ended before its first input: {errors}")
-        number = int((work / STATE).read_text())
-        report.tried[name] += number + 1 - start
+            raise RuntimeError(f"{names}: the child ended before its first input: {errors}")
+        name, number, tried = json.loads((work / STATE).read_text())
+        report.tried[name] += tried
         _save(report, saved, name, _kind_of_end(code), errors[-2000:], work / INPUT)
-        return number + 1 - start
+        return number + 1
 
 
 def _end_of_child(arguments: Sequence[str], seconds: float) -> tuple[int, str]:

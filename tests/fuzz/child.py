@@ -1,4 +1,6 @@
-"""The process that tries inputs: `python -m tests.fuzz.child FOLDER PARSER SEED START COUNT SECONDS`.
+"""The process that tries inputs.
+
+    python -m tests.fuzz.child FOLDER PARSERS SEED START COUNT SECONDS
 
 It writes each input to FOLDER before it tries it, so that the parent finds the one that ended the
 process. Timers end the process, also in native code: after MAX_SECONDS of processor time, which do
@@ -13,6 +15,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from itertools import count as count_from
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -23,39 +27,43 @@ from .parsers import PARSERS, Parser, Wrong
 
 MAX_SECONDS, MAX_WAIT_SECONDS = 5, 30
 MAX_MEMORY_BYTES = 1 << 30
+FIRST_MUTATION = 10_000  # lower numbers are valid inputs and bombs
 MESSAGES, STATE, INPUT = "messages", "state", "input"
 _MAX_ADDRESS_BYTES = 3 << 29  # beyond what the process has after its start
 
 
-def main(folder: str, name: str, seed: str, start: str, count: str, seconds: str) -> None:
-    """Try inputs; write a line of JSON for each failure, and one with the number of inputs."""
+def main(folder: str, names: str, seed: str, start: str, count: str, seconds: str) -> None:
+    """Try inputs of each parser; write a line of JSON for each failure and for each parser."""
     work = Path(folder)
-    parser = PARSERS[name](work)
+    parsers = {name: PARSERS[name](_made(work / name)) for name in names.split(",")}
     _limit_address_space()
-    tried, stop = 0, time.monotonic() + float(seconds)
     with (work / MESSAGES).open("w") as messages:
-        for number, content in _inputs(parser, name, seed, int(start), int(count)):
-            if time.monotonic() > stop:
-                break
-            (work / INPUT).write_bytes(content)
-            (work / STATE).write_text(str(number))
-            if (failure := _try(parser, content)) is not None:
-                (work / f"{INPUT}{number}").write_bytes(content)
-                _say(messages, number=number, kind=failure[0], detail=failure[1])
-            tried += 1
-        _say(messages, tried=tried)
+        for name, parser in parsers.items():
+            tried, stop = 0, time.monotonic() + float(seconds)
+            for number, content in islice(_inputs(parser, name, seed, int(start)), int(count)):
+                if time.monotonic() > stop:
+                    break
+                (work / INPUT).write_bytes(content)
+                (work / STATE).write_text(json.dumps([name, number, tried + 1]))
+                if (failure := _try(parser, content)) is not None:
+                    (work / f"{name}{number}").write_bytes(content)
+                    kind, detail = failure
+                    _say(messages, parser=name, number=number, kind=kind, detail=detail)
+                tried += 1
+            _say(messages, parser=name, tried=tried)
 
 
-def _inputs(
-    parser: Parser, name: str, seed: str, start: int, count: int
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the valid inputs, the bombs and then mutations, from `start` on, by their numbers."""
-    fixed = [*parser.seeds, *parser.bombs]
-    for number in range(start, start + count):
-        if number < len(fixed):
-            yield number, fixed[number]
-        else:
-            yield number, mutate(parser.seeds, random.Random(f"{seed} {name} {number}"))
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _inputs(parser: Parser, name: str, seed: str, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield valid inputs and bombs, then mutations, each with its number, from `start` on."""
+    if start < FIRST_MUTATION:
+        yield from list(enumerate([*parser.seeds, *parser.bombs()]))[start:]
+    for number in count_from(max(start, FIRST_MUTATION)):
+        yield number, mutate(parser.seeds, random.Random(f"{seed} {name} {number}"))
 
 
 def _try(parser: Parser, content: bytes) -> tuple[str, str] | None:

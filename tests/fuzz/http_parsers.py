@@ -4,9 +4,9 @@ import asyncio
 import gzip
 import io
 import json
-import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
 from tests.service.conftest import HIDDEN, export
 
+from .line_rows import ndjson_bombs, ndjson_rows
+from .npy_bombs import npy_bombs
 from .parsers import Parser, Wrong
 
 _MODEL = "/v1/models/words"
@@ -84,7 +86,20 @@ def http_parser(name: str, work: Path) -> Parser:
         "arrow-stream": _arrow_stream, "gzip": _gzip, "zstd": _zstd, "multipart": _multipart,
         "url": _url,
     }  # fmt: skip
-    return build[name](Application(work))
+    return build[name](_application(work))
+
+
+@cache
+def _application_once() -> list[Application]:
+    return []
+
+
+def _application(work: Path) -> Application:
+    """Return the application of this process, whose files are in the first parser's folder."""
+    made = _application_once()
+    if not made:
+        made.append(Application(work))
+    return made[0]
 
 
 def _json(app: Application) -> Parser:
@@ -102,19 +117,21 @@ def _json(app: Application) -> Parser:
         for path in (*paths, "/v1/batches"):
             app.post(path, content, content_type="application/json")
 
-    bombs = [
-        b"[" * 1_000_000,
-        b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        b'{"inputs":[' + b"[]," * 1_000_000 + b"[]]}",
-        b'{"a":' * 100_000,
-        b'{"inputs":[[' + b"9" * 100_000 + b"]]}",
-        b'{"inputs":[[1e' + b"9" * 100_000 + b"]]}",
-        b'{"version":"caf\xe9","inputs":[[0]]}',
-        b'{"\xe9":1}',
-        b'{"targets":["caf\xe9"]}',
-        b'"' + b"\\u0000" * 1_000_000 + b'"',
-        b'{"inputs":[[NaN]],"targets":"' + b"[" * 500_000 + b'"}',
-    ]
+    def bombs() -> list[bytes]:
+        return [
+            b"[" * 1_000_000,
+            b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            b'{"inputs":[' + b"[]," * 1_000_000 + b"[]]}",
+            b'{"a":' * 100_000,
+            b'{"inputs":[[' + b"9" * 100_000 + b"]]}",
+            b'{"inputs":[[1e' + b"9" * 100_000 + b"]]}",
+            b'{"version":"caf\xe9","inputs":[[0]]}',
+            b'{"\xe9":1}',
+            b'{"targets":["caf\xe9"]}',
+            b'"' + b"\\u0000" * 1_000_000 + b'"',
+            b'{"inputs":[[NaN]],"targets":"' + b"[" * 500_000 + b'"}',
+        ]
+
     return Parser([json.dumps(q, ensure_ascii=False).encode() for q in queries], bombs, run)
 
 
@@ -124,36 +141,11 @@ def _npy_bytes(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def npy_with_header(text: str, version: tuple[int, int] = (1, 0), content: bytes = b"") -> bytes:
-    """Return a file with any text as its header."""
-    size = struct.pack("<H" if version == (1, 0) else "<I", len(text))
-    return b"\x93NUMPY" + bytes(version) + size + text.encode("latin-1") + content
-
-
-def npy_bombs() -> list[bytes]:
-    """Return headers that make NumPy raise errors of many types, or claim much memory."""
-    header = "{{'descr': '<f4', 'fortran_order': False, 'shape': {}, }}"
-    shapes = ("(-1,-8)", "(True,8)", f"({'1,' * 65}8)", f"({'9' * 25},0)", f"({2**62},0)",
-              f"(0,{2**63 - 1})", "(1000000000000,8)", "(1,)", "()", "[1,8]", "(1.0,8)")  # fmt: skip
-    texts = ("-" * 9000 + "1", "[" * 5000, "(" * 9000, "  \n 1\n   2\n  3", "{", "1_0", "'" * 9001,
-             "{'descr': (), 'fortran_order': False, 'shape': (1, 8), }",
-             "{'descr': [('a', [('b', '<f4')] )], 'fortran_order': 1, 'shape': (1,)}",
-             "{'descr': 'V2147483647', 'fortran_order': False, 'shape': (1, 8), }",
-             "{'descr': '|O', 'fortran_order': False, 'shape': (1, 8), }",
-             "{'descr': '<f4', b'fortran_order': False, 'shape': (1, 8), }",
-             "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 8L), }")  # fmt: skip
-    numbers = struct.pack("<8f", *range(8))
-    made = [npy_with_header(header.format(shape), content=numbers) for shape in shapes]
-    made += [npy_with_header(text, content=numbers) for text in texts]
-    return [*made, npy_with_header("x" * 70_000, (2, 0)), b"\x93NUMPY\x02\0\xff\xff\xff\xff",
-            b"\x93NUMPY\x09\0\x10\0" + b" " * 16]  # fmt: skip
-
-
 def _npy(app: Application) -> Parser:
     matrix = np.full((2, HIDDEN), 0.5)
     seeds = [_npy_bytes(matrix.astype(dtype)) for dtype in ("<f4", ">f8", "<i4", "<f2")]
     seeds.append(_npy_bytes(np.asfortranarray(matrix)))
-    return Parser(seeds, npy_bombs(), lambda content: app.post(
+    return Parser(seeds, npy_bombs, lambda content: app.post(
         f"{_MODEL}/probabilities", content, content_type="application/x-npy"
     ))  # fmt: skip
 
@@ -193,39 +185,13 @@ def _arrow(app: Application) -> Parser:
         arrow_stream({"inputs": lists, "targets": [["word1"], [], ["étoile", "word2"]]}),
         arrow_stream({"inputs": lists, "targets": pa.array(["a", "b", "a"]).dictionary_encode()}),
     ]
-    return Parser(seeds, _arrow_bombs("inputs"), lambda content: app.post(
+    return Parser(seeds, lambda: _arrow_bombs("inputs"), lambda content: app.post(
         f"{_MODEL}/probabilities", content, content_type=_ARROW
     ))  # fmt: skip
 
 
-def ndjson_rows() -> list[bytes]:
-    """Return valid files of JSON lines."""
-    row = json.dumps(_ROW)
-    return [
-        f'{{"id":"a","input":{row},"target":3}}\n{{"id":7,"input":{row},"target":"étoile"}}\n'.encode(),
-        f'{{"id":"a","input":{row},"targets":[3,"word1"],"sequence":"s"}}\n'.encode() * 3,
-        f'{{"custom_id":"a","body":{{"input":{row},"target":1}}}}\n'.encode() * 2,
-    ]
-
-
-def ndjson_bombs() -> list[bytes]:
-    """Return lines that ask for much memory or stack, or have text that is not UTF-8."""
-    return [
-        b'{"id":"caf\xe9","input":[1],"target":0}\n{"id":"a","note":"\xe9","input":[1]}\n',
-        b"[" * 1_000_000 + b"\n",
-        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
-        b'{"input":[' + b"[]," * 1_000_000 + b"[]]}\n",
-        b'{"input":[' + b"NaN," * 1_000_000 + b"1]}\n",
-        b'{"id":' + b"9" * 100_000 + b',"input":[1]}\n',
-        b'{"input":[1e' + b"9" * 100_000 + b"]}\n",
-        b"\n" * 64_000,
-        b"x" * (17 << 20),
-        b'{"id":"\\ud800","input":[1]}\n',
-    ]
-
-
 def _ndjson_stream(app: Application) -> Parser:
-    return Parser(ndjson_rows(), ndjson_bombs(), lambda content: app.post(
+    return Parser(ndjson_rows(), ndjson_bombs, lambda content: app.post(
         f"{_MODEL}/score", content, b"task=target_log_prob", content_type=_LINES
     ))  # fmt: skip
 
@@ -239,7 +205,7 @@ def _arrow_stream(app: Application) -> Parser:
         arrow_stream({"input": lists, "target": labels.dictionary_encode()}),
         arrow_stream({"input": lists, "targets": [[1], [], [2, 3]]}),
     ]
-    return Parser(seeds, _arrow_bombs("input"), lambda content: app.post(
+    return Parser(seeds, lambda: _arrow_bombs("input"), lambda content: app.post(
         f"{_MODEL}/score", content, b"task=target_log_prob", content_type=_ARROW, accept=_LINES
     ))  # fmt: skip
 
@@ -258,13 +224,16 @@ def _compressed(app: Application, encoding: str) -> Callable[[bytes], None]:
 def _gzip(app: Application) -> Parser:
     query = json.dumps({"inputs": [_ROW] * 3}).encode()
     seeds = [gzip.compress(query), gzip.compress(ndjson_rows()[0]) * 2]
-    bombs = [
-        gzip.compress(b"\0" * (200 << 20)),
-        gzip.compress(b"[" * (64 << 20)),
-        gzip.compress(b"") * 50_000,
-        gzip.compress(b"\n" * (64 << 10)),
-        zlib.compress(query),
-    ]
+
+    def bombs() -> list[bytes]:
+        return [
+            gzip.compress(b"\0" * (200 << 20)),
+            gzip.compress(b"[" * (64 << 20)),
+            gzip.compress(b"") * 50_000,
+            gzip.compress(b"\n" * (64 << 10)),
+            zlib.compress(query),
+        ]
+
     return Parser(seeds, bombs, _compressed(app, "gzip"))
 
 
@@ -280,13 +249,16 @@ def _zstd(app: Application) -> Parser:
         compress(ndjson_rows()[0]) * 2,
         stream.compress(query) + stream.flush(),
     ]
-    bombs = [
-        compress(b"\0" * (200 << 20)),
-        compress(b"[" * (64 << 20)),
-        compress(b"") * 50_000,
-        large_window.compress(b"\0" * (64 << 20)),
-        b"\x50\x2a\x4d\x18\xff\xff\xff\xff",
-    ]
+
+    def bombs() -> list[bytes]:
+        return [
+            compress(b"\0" * (200 << 20)),
+            compress(b"[" * (64 << 20)),
+            compress(b"") * 50_000,
+            large_window.compress(b"\0" * (64 << 20)),
+            b"\x50\x2a\x4d\x18\xff\xff\xff\xff",
+        ]
+
     return Parser(seeds, bombs, _compressed(app, "zstd"))
 
 
@@ -300,16 +272,19 @@ def _multipart(app: Application) -> Parser:
         b"Content-Type: application/octet-stream\r\n\r\n" + ndjson_rows()[0]
     )
     seeds = [form(purpose, file), form(file, purpose)]
-    bombs = [
-        b"--edge\r\n" + b"a" * (10 << 20),
-        b"--edge\r\n" + b"a: b\r\n" * 1_000_000,
-        b"--edge\r\na: " + b"b" * (10 << 20),
-        b"--edge\r\n\r\n" * 200_000,
-        b"--edge\r\ncontent-disposition: form-data; name*=utf-8''%ff%fe; name=\"\xff\"\r\n\r\n",
-        form(*[purpose] * 20_000),
-        b"\r\n" * 1_000_000,
-        b"--edg" * 1_000_000,
-    ]
+
+    def bombs() -> list[bytes]:
+        return [
+            b"--edge\r\n" + b"a" * (10 << 20),
+            b"--edge\r\n" + b"a: b\r\n" * 1_000_000,
+            b"--edge\r\na: " + b"b" * (10 << 20),
+            b"--edge\r\n\r\n" * 200_000,
+            b"--edge\r\ncontent-disposition: form-data; name*=utf-8''%ff%fe; name=\"\xff\"\r\n\r\n",
+            form(*[purpose] * 20_000),
+            b"\r\n" * 1_000_000,
+            b"--edg" * 1_000_000,
+        ]
+
     return Parser(seeds, bombs, lambda content: app.post(
         "/v1/files", content, content_type="multipart/form-data; boundary=edge"
     ))  # fmt: skip
@@ -323,8 +298,20 @@ def _url(app: Application) -> Parser:
             app.post(f"{_MODEL}/{operation}", body, content, content_type="application/x-npy")
         app.post(f"{_MODEL}/score", b"{}", content, content_type=_LINES)
 
-    seeds = [b"targets=3,17&targets=5&log=true&version=1", b"k=3&max_blocks=2", b"seed=7&num_samples=2",
-             b"task=top_k&k=3&log_base=2.0"]  # fmt: skip
-    bombs = [b"targets=" + b"," * 8000, b"k=" + b"9" * 5000, b"%ff=%ff", b"targets=%ff", b"&" * 8000,
-             b"targets=" + b"%d9%a3" * 1000, b"log=" + b"[" * 8000, b"k=1e999", b"task=%00"]  # fmt: skip
+    seeds = [b"targets=3,17&targets=5&log=true&version=1", b"k=3&max_blocks=2", 
+             b"seed=7&num_samples=2", b"task=top_k&k=3&log_base=2.0"]  # fmt: skip
+
+    def bombs() -> list[bytes]:
+        return [
+            b"targets=" + b"," * 8000,
+            b"k=" + b"9" * 5000,
+            b"%ff=%ff",
+            b"targets=%ff",
+            b"&" * 8000,
+            b"targets=" + b"%d9%a3" * 1000,
+            b"log=" + b"[" * 8000,
+            b"k=1e999",
+            b"task=%00",
+        ]
+
     return Parser(seeds, bombs, run)

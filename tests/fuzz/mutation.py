@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 _INTEGERS = (0, 1, -1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, -(2**31), 2**32 - 1, 2**40,
              2**62, 2**63 - 1, -(2**63), 2**64 - 1)  # fmt: skip
-_TEXTS = (b"-1", b"0", b"1e999", b"NaN", b"Infinity", b"9" * 30, b"9" * 5000, b"null", b"true", b"{}",
-          b"[" * 200, b"{\"a\":" * 200, b'"', b"\\ud800", b"\xed\xa0\x80", b"\xff", b"\xe9", b"\0",
+_TEXTS = (b"-1", b"0", b"1e999", b"NaN", b"Infinity", b"9" * 30, b"9" * 5000, b"null", b"true",
+          b"{}", b"[" * 200, b"{\"a\":" * 200, b'"', b"\\ud800",
+          b"\xed\xa0\x80", b"\xff", b"\xe9", b"\0",
           b"\r\n", b"\n\n", b",", b"\xef\xbb\xbf", b"'", b"(", b"  \n 1\n   2\n  3", b"-" * 9000,
           b"True", b"1_0", "٣".encode(), b"--", b"%", b"&targets=")  # fmt: skip
 _MAX_CHANGES = 4

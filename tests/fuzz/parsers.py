@@ -23,7 +23,7 @@ class Parser:
     """
 
     seeds: Sequence[bytes]
-    bombs: Sequence[bytes]
+    bombs: Callable[[], Sequence[bytes]]
     run: Callable[[bytes], object]
 
 

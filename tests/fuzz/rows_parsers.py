@@ -14,7 +14,7 @@ from hsoftmax.scoring.formats.registry import detect_columns, open_inputs
 from hsoftmax.scoring.row_batch import RowBatch, row_requirements
 from tests.scoring.conftest import GRAPHS, HIDDEN, LABELS, TARGETS, make_rows, write
 
-from .http_parsers import npy_bombs
+from .npy_bombs import npy_bombs
 from .parsers import Parser
 
 _INFO = BundleInfo("words", "d" * 64, HIDDEN, TARGETS, GRAPHS, LABELS)
@@ -32,7 +32,7 @@ def rows_parser(name: str, work: Path) -> Parser:
         "ndjson": _ndjson_bombs, "csv": _csv_bombs, "npy": _npy_bombs, "arrow": _arrow_bombs,
         "parquet": _parquet_bombs,
     }  # fmt: skip
-    return Parser(seeds, bombs[extension](), lambda content: _run(path, content))
+    return Parser(seeds, bombs[extension], lambda content: _run(path, content))
 
 
 def _with_labels(path: Path) -> bytes:
@@ -121,9 +121,8 @@ def _bad_columns() -> list[dict[str, pa.Array]]:
     inputs = pa.array([[0.1] * HIDDEN] * 3, pa.list_(pa.float32()))
     text = pa.array([b"caf\xe9", b"a", b"b"], pa.binary()).view(pa.string())
     offsets = pa.array([0, HIDDEN, 10**6, 3 * HIDDEN], pa.int32())
-    outside = pa.Array.from_buffers(
-        pa.list_(pa.float32()), 3, [None, offsets.buffers()[1]], children=[pa.array([0.1] * 18, pa.float32())]
-    )  # fmt: skip
+    buffers, numbers = [None, offsets.buffers()[1]], pa.array([0.1] * 18, pa.float32())
+    outside = pa.Array.from_buffers(pa.list_(pa.float32()), 3, buffers, children=[numbers])
     return [{"id": text, "input": inputs}, {"input": inputs, "target": text}, {"input": outside}]
 
 

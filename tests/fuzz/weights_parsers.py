@@ -18,7 +18,7 @@ from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays
 from tests.exporter.sources.fasttext_files import FastTextFile
 
-from .http_parsers import npy_bombs
+from .npy_bombs import npy_bombs
 from .parsers import Parser
 
 _DATA = Path(__file__).parents[1] / "exporter" / "sources" / "data"
@@ -61,7 +61,8 @@ def _arrays() -> list[dict[str, np.ndarray]]:
     tree = {"syn1": normal(2, 4), "path": np.array([[0, 0], [0, 1], [0, 1]]),
             "sign": np.array([[1, 0], [-1, 1], [-1, -1]])}  # fmt: skip
     levels = {"weight_0": normal(2, 4), "bias_0": normal(2), "offsets_0": np.array([0, 2]),
-              "weight_1": normal(5, 4), "bias_1": normal(5), "offsets_1": np.array([0, 2, 5])}  # fmt: skip
+              "weight_1": normal(5, 4), "bias_1": normal(5),
+              "offsets_1": np.array([0, 2, 5])}  # fmt: skip
     adaptive = {"head.weight": normal(4, 4), "head.bias": normal(4),
                 "tail.0.0.weight": normal(2, 4), "tail.0.1.weight": normal(3, 2)}  # fmt: skip
     return [{**theano_arrays(3, 2, 4), "n_outputs": np.array(6)}, levels, tree, adaptive]
@@ -91,6 +92,10 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 def _npz(work: Path) -> Parser:
     seeds = [_npz_bytes(arrays) for arrays in _arrays()]
     seeds += [_npz_bytes(arrays, np.savez_compressed) for arrays in _arrays()]
+    return Parser(seeds, _npz_bombs, _both(_load(work / "weights.npz", *_ARRAY_SOURCES), work))
+
+
+def _npz_bombs() -> list[bytes]:
     others = {name: _npy_header((1,)) + b"\0" * 4 for name in ("b1.npy", "W2.npy", "b2.npy")}
     claim = _zip({"W1.npy": _npy_header((8, 10**12)) + b"\0" * 100, **others})
     bomb = _zip(
@@ -99,8 +104,7 @@ def _npz(work: Path) -> Parser:
     )  # fmt: skip
     digits = _zip({f"weight_{'9' * 5000}.npy": b"", "bias_0.npy": b"", "tail.1" + "0" * 5000: b""})
     named = [_zip({"W1.npy": header, **others}) for header in npy_bombs()]
-    bombs = [claim, bomb, digits, _zip({"W1": b"", **others}), *named]
-    return Parser(seeds, bombs, _both(_load(work / "weights.npz", *_ARRAY_SOURCES), work))
+    return [claim, bomb, digits, _zip({"W1": b"", **others}), *named]
 
 
 def _both(run: Callable[[bytes], None], work: Path) -> Callable[[bytes], None]:
@@ -128,13 +132,16 @@ def _safetensors(work: Path) -> Parser:
     empty = json.dumps(
         {"W1": {"dtype": "F32", "shape": [0, 2**63 - 1, 2], "data_offsets": [0, 0]}}
     ).encode()
-    bombs = [
-        struct.pack("<Q", len(claim)) + claim,
-        struct.pack("<Q", len(empty)) + empty,
-        struct.pack("<Q", 99 << 20) + b"{",
-        struct.pack("<Q", 200_001) + b'{"a":' * 40_000 + b" ",
-        struct.pack("<Q", 2**64 - 1) + b"{}",
-    ]
+
+    def bombs() -> list[bytes]:
+        return [
+            struct.pack("<Q", len(claim)) + claim,
+            struct.pack("<Q", len(empty)) + empty,
+            struct.pack("<Q", 99 << 20) + b"{",
+            struct.pack("<Q", 200_001) + b'{"a":' * 40_000 + b" ",
+            struct.pack("<Q", 2**64 - 1) + b"{}",
+        ]
+
     run = _load(work / "weights.safetensors", *_ARRAY_SOURCES)
     return Parser([*seeds, bfloat16], bombs, run)
 
@@ -144,12 +151,15 @@ def _pytorch(work: Path) -> Parser:
     if not seeds:
         seeds = [_zip({"archive/data.pkl": pickle.dumps({"tail.0.1.weight": 1}, 2)})]
     legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-    bombs = [
-        _zip({"archive/data.pkl": b"\x80\x02X\xff\xff\xff\x7f"}),
-        _zip({"archive/data.pkl": b"\0" * 300_000_000}, compression=zipfile.ZIP_DEFLATED),
-        legacy + b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x3f",
-        legacy * 4,
-    ]
+
+    def bombs() -> list[bytes]:
+        return [
+            _zip({"archive/data.pkl": b"\x80\x02X\xff\xff\xff\x7f"}),
+            _zip({"archive/data.pkl": b"\0" * 300_000_000}, compression=zipfile.ZIP_DEFLATED),
+            legacy + b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x3f",
+            legacy * 4,
+        ]
+
     sources = ("pytorch", "transformer-xl", "fairseq")
     return Parser(seeds, bombs, _load(work / "weights.pt", *sources))
 
@@ -199,12 +209,18 @@ def _pickle(work: Path) -> Parser:
     options = {"hs": 1, "negative": 0, "vector_size": 4, "min_count": 1, "epochs": 1, "workers": 1}
     model = Word2Vec(sentences, seed=1, **options)
     seeds = [pickle.dumps(model, protocol) for protocol in (2, 4, 5)]
-    return Parser(seeds, pickle_bombs(), _load(work / "words.model", "gensim"))
+    return Parser(seeds, pickle_bombs, _load(work / "words.model", "gensim"))
 
 
 def _fasttext(work: Path) -> Parser:
     files = (FastTextFile(), FastTextFile(quantised_input=True, quantised_output=True, norms=True),
              FastTextFile(model=1, pruned=2))  # fmt: skip
+    return Parser(
+        [file.content() for file in files], _fasttext_bombs, _load(work / "model.bin", "fasttext")
+    )
+
+
+def _fasttext_bombs() -> list[bytes]:
     columns = 4000
     quantizer = struct.pack("<4i", columns, 1, 1, columns) + b"\0" * (columns * 1024)
 
@@ -217,13 +233,12 @@ def _fasttext(work: Path) -> Parser:
 
     many = {f"__label__{i:06}": 1 for i in range(100_000)}
     deep = FastTextFile(labels={f"__label__{i:06}": 0 for i in range(20_000)}).content()
-    bombs = [bomb(3_000_000, {"__label__a": 5, "__label__b": 2}), bomb(100_000, many), deep]
-    return Parser([file.content() for file in files], bombs, _load(work / "model.bin", "fasttext"))
+    return [bomb(3_000_000, {"__label__a": 5, "__label__b": 2}), bomb(100_000, many), deep]
 
 
 def _hdf5(work: Path) -> Parser:
     if find_spec("h5py") is None:
-        return Parser([b""], [], lambda _: None)
+        return Parser([b""], list, lambda _: None)
     import h5py
 
     path = work / "seed.h5"
@@ -255,13 +270,14 @@ def _hdf5(work: Path) -> Parser:
 
     seeds = [make(), make(compression="gzip")]
     bombs = [make(change) for change in (claim, elsewhere, group, scalar)]
-    return Parser(seeds, bombs, _load(work / "model.h5", "theanolm"))
+    return Parser(seeds, lambda: bombs, _load(work / "model.h5", "theanolm"))
 
 
 def _config(work: Path) -> Parser:
     folder = work / "model"
     folder.mkdir()
-    weights = {"cluster_weight": np.zeros((1, 4), np.float32), "cluster_bias": np.zeros(1, np.float32),
+    weights = {"cluster_weight": np.zeros((1, 4), np.float32),
+               "cluster_bias": np.zeros(1, np.float32),
                "out_layers.0.weight": np.zeros((6, 4), np.float32),
                "out_layers.0.bias": np.zeros(6, np.float32)}  # fmt: skip
     (folder / "model.safetensors").write_bytes(save(weights))
@@ -272,4 +288,4 @@ def _config(work: Path) -> Parser:
 
     bombs = [b"[" * 1_000_000, b'{"cutoffs":[1e999]}', b'{"cutoffs":{"a":1}}', b"\xff\xfe{}",
              b'{"cutoffs":[' + b"9" * 5000 + b"]}", b'{"cutoffs":null}', b"null"]  # fmt: skip
-    return Parser([b'{"cutoffs": [3], "div_val": 1}', b'{"cutoffs": []}'], bombs, run)
+    return Parser([b'{"cutoffs": [3], "div_val": 1}', b'{"cutoffs": []}'], lambda: bombs, run)
