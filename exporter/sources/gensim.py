@@ -8,7 +8,7 @@ counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Target
 gensim's own order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,21 @@ from hsoftmax.exporter.files.npy_files import map_npy
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
+from .named_tensors import Harmless, expect_harmless
 from .pickle_reader import ByteString, PickledCall, first_global, is_plain_key, read_pickle
-from .pickled_arrays import describe, numbers, objects
+from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 Attributes = Mapping[str, Any]
 
 _BYTES_PER_STEP = 16  # of a node and a sign as int64
+_HARMLESS: Harmless = {
+    r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, from which clients compute hidden",
+    r"wv\.(norms|buckets_word)": "a cache that belongs to the input vectors",
+    r"wv\.(index_to_key|index2word)|index2word": "the words, which become labels",
+    r"(trainables\.)?syn1neg": "the output layer of negative sampling, which has no tree",
+    r"(vocabulary\.)?cum_table|table|neg_labels": "the noise distribution of negative sampling",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,12 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     try:
         coded = _read_words(model)
         _expect_justified_words(coded.words, file_bytes)
-        syn1, extra_files = _read_syn1(path, model)
+        syn1, extra_files, syn1_name = _read_syn1(path, model)
         nodes, sign = _paths(coded, file_bytes)
         words = tuple(map(_text, coded.words))
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
+    expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
     return SourceModel(softmax, words, extra_files)
@@ -93,14 +102,33 @@ def _parts(model: Attributes, *names: str) -> list[tuple[str, Attributes]]:
     ]
 
 
-def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...]]:
-    """Return the weights, and the extra file that holds them, if any."""
+def _array_names(model: Attributes) -> set[str]:
+    """Return the names of all arrays in the model and in the parts that its training reads."""
+    return {
+        f"{prefix}{name}"
+        for prefix, part in _parts(model, "trainables", "wv", "vocabulary")
+        for name in (
+            *(name for name, value in part.items() if is_array(value)),
+            *_names(part.get("__numpys")),
+            *_names(part.get("__scipys")),
+        )
+        if isinstance(name, str)
+    }
+
+
+def _names(value: object) -> Collection[object]:
+    """Return the names of arrays in extra files; a damaged pickle may have anything in place."""
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], str]:
+    """Return the weights, the extra file that holds them, if any, and their name."""
     for prefix, part in _parts(model, "trainables"):
         if part.get("syn1") is not None:
-            return numbers("syn1", part["syn1"]), ()
-        if _contains(part.get("__numpys"), "syn1"):
+            return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
+        if "syn1" in _names(part.get("__numpys")):
             extra_file = path.with_name(f"{path.name}.{prefix}syn1.npy")
-            return _read_extra_file(extra_file), (extra_file,)
+            return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")
 
 
@@ -155,10 +183,6 @@ def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
 def _show_integer(value: object) -> str:
     """Return an integer as text; other data of a pickle may be endless to print."""
     return str(value) if type(value) is int and abs(value) < 2**63 else "something else"
-
-
-def _contains(names: object, name: str) -> bool:
-    return isinstance(names, list | tuple | set | frozenset) and name in names
 
 
 def _text(word: object) -> str:

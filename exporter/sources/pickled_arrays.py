@@ -58,6 +58,11 @@ def objects(name: str, value: object) -> Sequence[object]:
     raise SourceError(f"{name}: expected a list or an array of objects, got {describe(value)}")
 
 
+def is_array(value: object) -> bool:
+    """Return True for a pickled array, of numbers or of objects."""
+    return any(_is_call_of(value, name) for name in ("_reconstruct", "_frombuffer"))
+
+
 def describe(value: object) -> str:
     """Return a short description of pickle data."""
     if isinstance(value, PickledCall):

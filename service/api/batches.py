@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 
 from hsoftmax.service.codecs.json import decode
 from hsoftmax.service.context import AppContext
-from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.errors import InvalidQuery, TooLarge
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.jobs.batch_store import (
@@ -49,6 +49,7 @@ _CREATE_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 }
 _LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_MAX_BODY_BYTES = 2**20
 
 
 batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=DisconnectRoute)
@@ -62,6 +63,8 @@ async def create(context: Context, request: Request) -> BatchObject:
     body = await read_body(
         request_context.headers, request.receive, context.settings, context.body_budget
     )
+    if len(body) > _MAX_BODY_BYTES:  # decoding millions of columns would stop the event loop
+        raise TooLarge(f"body: expected at most {_MAX_BODY_BYTES} bytes, got {len(body)}")
     query = decode(_DECODER, body)
     batch = await context.jobs.run_with_database(
         _create_batch, query, _key(request, query), context

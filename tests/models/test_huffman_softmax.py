@@ -46,6 +46,20 @@ def test_log_probs_equal_values_computed_by_hand():
     np.testing.assert_allclose(actual, [[0.75 * 0.2, 0.25, 0.75 * 0.8]], rtol=1e-6)
 
 
+@given(huffman_softmaxes())
+def test_a_bias_is_the_weight_of_a_hidden_value_of_one(model):
+    """Each step adds the bias of its node to the logit, as one more column of weights would."""
+    bias = np.arange(model.num_nodes) - 1.5
+    biased = build(model.syn1, model.path, model.sign, bias=bias)
+    widened = build(np.column_stack([model.syn1, bias]), model.path, model.sign)
+    hidden = hidden_for(model)
+    expected = log_probs(widened, np.pad(hidden, [(0, 0), (0, 1)], constant_values=1))
+    np.testing.assert_allclose(log_probs(biased, hidden), expected, rtol=1e-12, atol=1e-12)
+    row, target = np.zeros(model.num_targets, dtype=int), np.arange(model.num_targets)
+    alone = target_log_prob(biased, hidden, row, target)
+    np.testing.assert_allclose(alone, expected[0], rtol=1e-12, atol=1e-12)
+
+
 def test_fasttext_scores_add_an_epsilon_to_every_step():
     model = tree(compat="fasttext")
     step = np.log(0.5 + 1e-5)

@@ -119,6 +119,8 @@ def test_numbers_in_names_have_few_digits(tmp_path):
     one = header((1,)) + bytes(4)
     path = archive(tmp_path / "w.npz", {f"weight_{'9' * 5000}.npy": one, "bias_0.npy": one})
     refused(path, "levels")
+    dots = archive(tmp_path / "w.npz", {"W1.npy": one, f"{'.' * 60_000}.npy": one})
+    assert "names of at most 1000 characters, got 60000" in refused(dots, "theano")
     refused(archive(tmp_path / "w.npz", {f"x.tail.{'9' * 5000}.1.weight.npy": one}), "pytorch")
 
 

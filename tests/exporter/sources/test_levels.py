@@ -136,7 +136,7 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, message):
 WORDS = [f"wörd{i}" for i in range(11)]  # 4 clusters of 3 rows, one of them padding
 
 
-def theanolm(path, *, words=WORDS, classes=None, layer="output_layer", leave_out=()):
+def theanolm(path, *, words=WORDS, classes=range(11), layer="output_layer", leave_out=()):
     shapes = {"input/W": (HIDDEN, 4), "input/b": (4,), "level1/W": (4, HIDDEN, 3)}
     shapes["level1/b"] = (4, 3)
     rng = np.random.default_rng(2)
@@ -150,6 +150,7 @@ def theanolm(path, *, words=WORDS, classes=None, layer="output_layer", leave_out
         file["trainer/epoch"] = 3
         if words:
             file["vocabulary/words"] = np.array(words, dtype=h5py.string_dtype())
+            file["vocabulary/probs"] = np.ones(len(words))
         if classes is not None:
             file["vocabulary/classes"] = np.array(classes)
     return path, arrays.values()
@@ -180,7 +181,8 @@ def test_targets_are_classes_and_labels_follow_them(tmp_path):
             {"leave_out": ("level1/W", "level1/b")},
             r"expected one layer with input/W, .* got layers",
         ),
-        ({"words": ["a", "b"]}, r"num_targets: expected 10 to 12 .* got 2"),
+        ({"classes": [0, 1]}, r"num_targets: expected 10 to 12 .* got 2"),
+        ({"classes": None}, r"expected vocabulary/classes or --num-targets, got neither"),
     ],
 )
 def test_hdf5_without_the_layer_or_of_another_size_is_one_line(tmp_path, change, message):

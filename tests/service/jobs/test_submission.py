@@ -34,6 +34,8 @@ from .test_batches import encode_rows
         ({"oov": "maybe"}, 422, "invalid_query", "oov: expected error or exclude"),
         ({"task": "perplexity", "log_base": 1}, 422, "invalid_query", "log_base"),
         ({"columns": "a=b=c"}, 422, "invalid_query", "columns"),
+        ({"columns": "h0..h999999"}, 422, "invalid_query", "columns: expected at most 100000"),
+        ({"columns": [""] * 400_000}, 413, "too_large", "body: expected at most 1048576 bytes"),
         ({"completion_window": "1 day"}, 422, "invalid_query", "completion_window"),
         ({"completion_window": "31d"}, 422, "invalid_query", "at most 30d"),
         ({"completion_window": "0s"}, 422, "invalid_query", "completion_window"),
