@@ -111,6 +111,7 @@ def exporter_version() -> str:
 def read_label_file(path: Path) -> tuple[str, ...]:
     """Read the labels of a UTF-8 file with one label per line."""
     try:
+        bundle.expect_regular(path)
         return bundle.parse_labels(path.read_bytes())
     except OSError as error:
         raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 
+from hsoftmax.bundle import NotRegularFile, expect_regular
 from hsoftmax.service.errors import StartError
 from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
@@ -89,6 +90,10 @@ class KeyFile:
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _read(self) -> Hashes:
+        try:
+            expect_regular(self._path)
+        except NotRegularFile:
+            raise StartError("api_keys_file: expected a regular file, got none") from None
         try:
             lines = self._path.read_text("utf-8").splitlines()
         except UnicodeDecodeError:

@@ -46,6 +46,8 @@ def run(parsers: Sequence[str], seed: str, seconds: float, saved: Path) -> Repor
         while (left := stop - time.monotonic()) > 0:
             next_start = run_child([name], seed, start, _ENOUGH, left, saved, report)
             start = _ENOUGH if next_start is None else next_start
+        failures = sum(failure.parser == name for failure in report.failures)
+        print(f"{name}: {report.tried[name]} inputs, {failures} failures", flush=True)
     return report
 
 

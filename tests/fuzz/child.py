@@ -29,17 +29,18 @@ MAX_SECONDS, MAX_WAIT_SECONDS = 5, 30
 MAX_MEMORY_BYTES = 1 << 30
 FIRST_MUTATION = 10_000  # lower numbers are valid inputs and bombs
 MESSAGES, STATE, INPUT = "messages", "state", "input"
+_MIN_SECONDS = 2  # of trying, also if building the parser took all of the time
 _MAX_ADDRESS_BYTES = 3 << 29  # beyond what the process has after its start
 
 
 def main(folder: str, names: str, seed: str, start: str, count: str, seconds: str) -> None:
     """Try inputs of each parser; write a line of JSON for each failure and for each parser."""
-    work = Path(folder)
+    work, began = Path(folder), time.monotonic()
     parsers = {name: PARSERS[name](_made(work / name)) for name in names.split(",")}
     _limit_address_space()
     with (work / MESSAGES).open("w") as messages:
         for name, parser in parsers.items():
-            tried, stop = 0, time.monotonic() + float(seconds)
+            tried, stop = 0, max(began + float(seconds), time.monotonic() + _MIN_SECONDS)
             for number, content in islice(_inputs(parser, name, seed, int(start)), int(count)):
                 if time.monotonic() > stop:
                     break

@@ -250,6 +250,7 @@ def _hdf5(work: Path) -> Parser:
             for name, array in zip(names, arrays, strict=True):
                 file.create_dataset(f"layers/output/{name}", data=array, **options)
             file["vocabulary/words"] = np.array(list("abcdef"), dtype=h5py.string_dtype())
+            file["vocabulary/classes"] = np.arange(6)
             change(file)
         return path.read_bytes()
 
@@ -266,6 +267,7 @@ def _hdf5(work: Path) -> Parser:
         file.create_group("layers/output/input/W")
 
     def scalar(file: h5py.File) -> None:
+        del file["vocabulary/classes"]
         file["vocabulary/classes"] = 3
 
     seeds = [make(), make(compression="gzip")]
