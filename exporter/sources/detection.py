@@ -74,7 +74,7 @@ def _names(path: Path, kind: FileKind) -> Iterable[str]:
             with safe_open(path, framework="numpy") as tensors:
                 return list(tensors.keys())
         case "PyTorch checkpoint":
-            return _checkpoint_strings(path)
+            return (text for content in checkpoint_pickles(path) for text in _strings(content))
     return ()
 
 
@@ -92,17 +92,21 @@ def _torch_pickle_name(path: Path) -> str | None:
         return None
 
 
-def _checkpoint_strings(path: Path) -> Iterator[str]:
+def checkpoint_pickles(path: Path) -> Iterator[Any]:
+    """Yield a file for each pickle of a PyTorch checkpoint, at the start of the pickle.
+
+    A reader of the file must read the whole pickle before it takes the next one.
+    """
     member_name = _torch_pickle_name(path) if zipfile.is_zipfile(path) else None
     if member_name is None:
         with map_input(path, "a checkpoint") as content:  # unlike a file, it bounds what is read
             for _ in range(_LEGACY_TORCH_PICKLES):
-                yield from _strings(content)
+                yield content
     else:
         with zipfile.ZipFile(path) as archive:
             num_bytes = archive.getinfo(member_name).file_size
             expect_justified(path.name, num_bytes, path.stat().st_size)
-            yield from _strings(BytesIO(archive.read(member_name)))
+            yield BytesIO(archive.read(member_name))
 
 
 def _strings(file: Any) -> Iterator[str]:  # noqa: ANN401 -- anything with read and readline

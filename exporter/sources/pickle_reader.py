@@ -83,6 +83,18 @@ def read_pickle(path: Path) -> object:
         return _PickleMachine().run(_instructions(content))
 
 
+def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything with read and readline
+    """Read a pickle of a checkpoint as data, before PyTorch's own reader executes it.
+
+    That reader hashes keys, which takes without end for a nested one.
+
+    Raises:
+        ValueError and others: not a whole pickle, or one with a nested key.
+    """
+    instructions = pickletools.genops(content)
+    _PickleMachine(is_checkpoint=True).run((o.name, argument) for o, argument, _ in instructions)
+
+
 def first_global(path: Path) -> PickledGlobal | None:
     """Return the first global of a pickle, the class of its object; None if it is not a pickle."""
     with open_input(path) as file:
@@ -119,9 +131,13 @@ def _parse_global(argument: str) -> PickledGlobal:
 
 
 class _PickleMachine:
-    """The stack machine of a pickle."""
+    """The stack machine of a pickle.
 
-    def __init__(self) -> None:
+    In a checkpoint, persistent ids stand for tensors, and keys are not nested.
+    """
+
+    def __init__(self, *, is_checkpoint: bool = False) -> None:
+        self._is_checkpoint = is_checkpoint
         self.stack: list[Any] = []
         self.marked_stacks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -132,6 +148,8 @@ class _PickleMachine:
                 self.push(argument)
             elif name in _HANDLERS:
                 _HANDLERS[name](self, argument)
+            elif name == "BINPERSID" and self._is_checkpoint:
+                _persistent_id(self, argument)
             elif name == "STOP":
                 return self.stack.pop()
             elif name not in _IGNORED_INSTRUCTIONS:
@@ -156,16 +174,26 @@ class _PickleMachine:
         del self.stack[-count:]
         return values
 
+    def key(self, value: object) -> object:
+        """Return the value if it is plain, else one that stands for it, hashed by identity."""
+        if isinstance(value, list | dict | set | bytearray):
+            raise ValueError(f"it has an unhashable key, a {type(value).__name__}")
+        if is_plain_key(value):
+            return value
+        if self._is_checkpoint and not (isinstance(value, tuple) and all(map(is_plain_key, value))):
+            raise ValueError("it has a nested key")
+        return PickledKey(value)
+
     def append(self, values: list[Any]) -> None:
         top = self.stack[-1]
         if isinstance(top, set):
-            top.update(map(_key, values))
+            top.update(map(self.key, values))
         else:
             (top.items if isinstance(top, PickledCall) else top).extend(values)
 
     def set_items(self, values: list[Any]) -> None:
         top = self.stack[-1]
-        pairs = zip(map(_key, values[::2]), values[1::2], strict=True)
+        pairs = zip(map(self.key, values[::2]), values[1::2], strict=True)
         (top.entries if isinstance(top, PickledCall) else top).update(pairs)
 
     def push_call(self, function: object, arguments: object) -> None:
@@ -198,14 +226,12 @@ def _get(machine: _PickleMachine, key: Argument) -> None:
 
 def _dict(machine: _PickleMachine, _: Argument) -> None:
     values = machine.pop_to_mark()
-    machine.push(dict(zip(map(_key, values[::2]), values[1::2], strict=True)))
+    machine.push(dict(zip(map(machine.key, values[::2]), values[1::2], strict=True)))
 
 
-def _key(value: object) -> object:
-    """Return the value if it is plain, else one that stands for it and is hashed by identity."""
-    if isinstance(value, list | dict | set | bytearray):
-        raise ValueError(f"it has an unhashable key, a {type(value).__name__}")
-    return value if is_plain_key(value) else PickledKey(value)
+def _persistent_id(machine: _PickleMachine, _: Argument) -> None:
+    (id,) = machine.pop_last(1)
+    machine.push_call("persistent id", id)
 
 
 def _stack_global(machine: _PickleMachine, _: Argument) -> None:
@@ -238,7 +264,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "MARK": lambda m, _: m.mark(),
     "LIST": lambda m, _: m.push(m.pop_to_mark()),
     "TUPLE": lambda m, _: m.push(tuple(m.pop_to_mark())),
-    "FROZENSET": lambda m, _: m.push(frozenset(map(_key, m.pop_to_mark()))),
+    "FROZENSET": lambda m, _: m.push(frozenset(map(m.key, m.pop_to_mark()))),
     "DICT": _dict,
     "TUPLE1": lambda m, _: m.push(tuple(m.pop_last(1))),
     "TUPLE2": lambda m, _: m.push(tuple(m.pop_last(2))),

@@ -17,9 +17,11 @@ import numpy as np
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import expect_justified
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.decoding import decoding
 
 from .array_files import read_arrays
-from .detection import file_kind, with_article
+from .detection import checkpoint_pickles, file_kind, with_article
+from .pickle_reader import expect_plain_checkpoint
 
 _MAX_DEPTH = 6  # nested dictionaries
 _MAX_NAMES = 1_000_000  # a dictionary that contains itself has them without end
@@ -117,6 +119,7 @@ def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds a
         raise SourceError(
             f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
         ) from None
+    expect_plain_pickles(path)
     try:
         # fairseq stores its command line, an argparse.Namespace; its content is checked as well.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -125,6 +128,19 @@ def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds a
             )
     except Exception as error:  # torch raises many types for damaged files
         raise SourceError(f"{path.name}: expected {_describe_error(error)}") from None
+
+
+def expect_plain_pickles(path: Path) -> None:
+    """Raise SourceError for a checkpoint that PyTorch's reader would not end to read."""
+
+    def damaged(reason: str) -> SourceError:
+        return SourceError(
+            f"{path.name}: expected a whole PyTorch checkpoint, got one that is damaged ({reason})"
+        )
+
+    with decoding(damaged):
+        for content in checkpoint_pickles(path):
+            expect_plain_checkpoint(content)
 
 
 def _describe_error(error: Exception) -> str:

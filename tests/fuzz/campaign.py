@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .child import INPUT, MAX_SECONDS, MAX_WAIT_SECONDS, MESSAGES, STATE
@@ -17,6 +17,19 @@ from .child import INPUT, MAX_SECONDS, MAX_WAIT_SECONDS, MESSAGES, STATE
 _WEIGHTS = {"hdf5": 5}  # parts of the time: each HDF5 file takes a process of its own
 _ENOUGH = 10**9  # more inputs than any time allows
 _START_SECONDS = 60  # that a child may take to build its parser's seeds
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The part of one parser: its inputs from a number on, and its time for mutations."""
+
+    parser: str
+    seconds: float
+    start: int = 0
+    count: int = _ENOUGH
+
+    def __str__(self) -> str:
+        return f"{self.parser}:{self.start}:{self.count}:{self.seconds}"
 
 
 @dataclass(frozen=True)
@@ -38,60 +51,50 @@ class Report:
 
 
 def run(parsers: Sequence[str], seed: str, seconds: float, saved: Path) -> Report:
-    """Try inputs of each parser for its part of the time."""
+    """Try inputs of each parser for its part of the time, in one child as long as it lives."""
+    total = sum(_WEIGHTS.get(name, 1) for name in parsers)
+    turns = [Turn(name, seconds * _WEIGHTS.get(name, 1) / total) for name in parsers]
     report = Report()
-    for name in parsers:
-        share = _WEIGHTS.get(name, 1) / sum(_WEIGHTS.get(other, 1) for other in parsers)
-        stop, start = time.monotonic() + seconds * share, 0
-        while (left := stop - time.monotonic()) > 0:
-            next_start = run_child([name], seed, start, _ENOUGH, left, saved, report)
-            start = _ENOUGH if next_start is None else next_start
-        failures = sum(failure.parser == name for failure in report.failures)
-        print(f"{name}: {report.tried[name]} inputs, {failures} failures", flush=True)
+    while turns:
+        turns = run_child(turns, seed, saved, report)
     return report
 
 
-def run_child(
-    names: Sequence[str],
-    seed: str,
-    start: int,
-    count: int,
-    seconds: float,
-    saved: Path,
-    report: Report,
-) -> int | None:
-    """Try up to `count` inputs of each parser in one child, from number `start` on.
-
-    Returns the number of the input after the one that ended the child, None if none did.
-    """
+def run_child(turns: Sequence[Turn], seed: str, saved: Path, report: Report) -> list[Turn]:
+    """Take the turns in one child; return those that are left if an input ends it."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        limits = [seed, str(start), str(count), str(seconds)]
-        code, errors = _end_of_child([folder, ",".join(names), *limits], seconds * len(names))
-        work = Path(folder)
+        seconds = sum(turn.seconds + _START_SECONDS for turn in turns)
+        code, errors = _end_of_child([folder, seed, *map(str, turns)], seconds)
+        work, left = Path(folder), list(turns)
         for message in _messages(work):
             name = message["parser"]
             if "tried" in message:
                 report.tried[name] += message["tried"]
+                left.pop(0)
             else:
                 path = work / f"{name}{message['number']}"
                 _save(report, saved, name, message["kind"], message["detail"], path)
-        if code == 0:
-            return None
-        if not (work / STATE).exists():
-            raise RuntimeError(f"{names}: the child ended before its first input: {errors}")
-        name, number, tried = json.loads((work / STATE).read_text())
+        if not left:
+            return []
+        state = json.loads((work / STATE).read_text()) if (work / STATE).exists() else [None]
+        if state[0] != left[0].parser:
+            raise RuntimeError(
+                f"{left[0].parser}: the child ended before its first input: {errors}"
+            )
+        name, number, tried = state
         report.tried[name] += tried
         _save(report, saved, name, _kind_of_end(code), errors[-2000:], work / INPUT)
-        return number + 1
+        spent = time.monotonic() - began - sum(turn.seconds for turn in turns[: -len(left)])
+        first = replace(left[0], seconds=max(0, left[0].seconds - spent), start=number + 1)
+        return [first, *left[1:]]
 
 
 def _end_of_child(arguments: Sequence[str], seconds: float) -> tuple[int, str]:
     """Return exit status and error output of a child, -SIGKILL if it did not end in time."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.child", *arguments]
     try:
-        ended = subprocess.run(
-            command, capture_output=True, timeout=seconds + _START_SECONDS, check=False
-        )
+        ended = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return -signal.SIGKILL, "it did not end"
     return ended.returncode, ended.stderr.decode("utf-8", "replace")

@@ -1,6 +1,6 @@
 """The process that tries inputs.
 
-    python -m tests.fuzz.child FOLDER PARSERS SEED START COUNT SECONDS
+    python -m tests.fuzz.child FOLDER SEED PARSER:START:COUNT:SECONDS…
 
 It writes each input to FOLDER before it tries it, so that the parent finds the one that ended the
 process. Timers end the process, also in native code: after MAX_SECONDS of processor time, which do
@@ -29,29 +29,45 @@ MAX_SECONDS, MAX_WAIT_SECONDS = 5, 30
 MAX_MEMORY_BYTES = 1 << 30
 FIRST_MUTATION = 10_000  # lower numbers are valid inputs and bombs
 MESSAGES, STATE, INPUT = "messages", "state", "input"
-_MIN_SECONDS = 2  # of trying, also if building the parser took all of the time
 _MAX_ADDRESS_BYTES = 3 << 29  # beyond what the process has after its start
 
 
-def main(folder: str, names: str, seed: str, start: str, count: str, seconds: str) -> None:
-    """Try inputs of each parser; write a line of JSON for each failure and for each parser."""
-    work, began = Path(folder), time.monotonic()
-    parsers = {name: PARSERS[name](_made(work / name)) for name in names.split(",")}
-    _limit_address_space()
+def main(folder: str, seed: str, *turns: str) -> None:
+    """Try inputs of each parser; write a line of JSON for each failure and for each parser.
+
+    A turn is `parser:start:count:seconds`. All valid inputs and bombs are tried, then mutations
+    until the time of the turn is over.
+    """
+    work = Path(folder)
     with (work / MESSAGES).open("w") as messages:
-        for name, parser in parsers.items():
-            tried, stop = 0, max(began + float(seconds), time.monotonic() + _MIN_SECONDS)
-            for number, content in islice(_inputs(parser, name, seed, int(start)), int(count)):
-                if time.monotonic() > stop:
-                    break
-                (work / INPUT).write_bytes(content)
-                (work / STATE).write_text(json.dumps([name, number, tried + 1]))
-                if (failure := _try(parser, content)) is not None:
-                    (work / f"{name}{number}").write_bytes(content)
-                    kind, detail = failure
-                    _say(messages, parser=name, number=number, kind=kind, detail=detail)
-                tried += 1
-            _say(messages, parser=name, tried=tried)
+        for turn in turns:
+            name, start, count, seconds = turn.split(":")
+            parser = PARSERS[name](_made(work / name))
+            _limit_address_space()
+            inputs = islice(_inputs(parser, name, seed, int(start)), int(count))
+            _take_turn(work, name, parser, inputs, float(seconds), messages)
+
+
+def _take_turn(
+    work: Path,
+    name: str,
+    parser: Parser,
+    inputs: Iterator[tuple[int, bytes]],
+    seconds: float,
+    messages: TextIO,
+) -> None:
+    tried, stop = 0, time.monotonic() + seconds
+    for number, content in inputs:
+        if number >= FIRST_MUTATION and time.monotonic() > stop:
+            break
+        (work / INPUT).write_bytes(content)
+        (work / STATE).write_text(json.dumps([name, number, tried + 1]))
+        if (failure := _try(parser, content)) is not None:
+            (work / f"{name}{number}").write_bytes(content)
+            kind, detail = failure
+            _say(messages, parser=name, number=number, kind=kind, detail=detail)
+        tried += 1
+    _say(messages, parser=name, tried=tried)
 
 
 def _made(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .campaign import Report, run_child
+from .campaign import Report, Turn, run_child
 from .child import FIRST_MUTATION
 from .parsers import PARSERS
 
@@ -24,6 +24,7 @@ def test_every_parser_is_tried():
 @pytest.mark.parametrize("group", GROUPS)
 def test_mutations_give_one_error_each(tmp_path, group):
     report = Report()
-    run_child(GROUPS[group], SEED, FIRST_MUTATION, COUNT, 60, tmp_path, report)
+    turns = [Turn(name, 60, FIRST_MUTATION, COUNT) for name in GROUPS[group]]
+    assert run_child(turns, SEED, tmp_path, report) == []
     assert [(f.parser, f.kind, f.detail) for f in report.failures] == []
     assert report.tried == dict.fromkeys(GROUPS[group], COUNT)

@@ -13,6 +13,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from hsoftmax.exporter.sources import SourceOptions, detect_source, load
+from hsoftmax.exporter.sources.detection import file_kind
+from hsoftmax.exporter.sources.state_dict import expect_plain_pickles
 from hsoftmax.exporter.verification.precision_error import _map_hidden_file
 from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays
@@ -161,7 +163,15 @@ def _pytorch(work: Path) -> Parser:
         ]
 
     sources = ("pytorch", "transformer-xl", "fairseq")
-    return Parser(seeds, bombs, _load(work / "weights.pt", *sources))
+    path = work / "weights.pt"
+    load_all = _load(path, *sources)
+
+    def run(content: bytes) -> None:
+        load_all(content)
+        if file_kind(path) == "PyTorch checkpoint":
+            expect_plain_pickles(path)  # also where PyTorch is not installed
+
+    return Parser(seeds, bombs, run)
 
 
 def pickle_bombs(depth: int = 1_000_000) -> list[bytes]:

@@ -26,7 +26,11 @@ from hsoftmax.exporter.sources import (
     pickle_reader,
     theanolm,
 )
-from hsoftmax.exporter.sources.state_dict import _MAX_DEPTH, _count_names
+from hsoftmax.exporter.sources.state_dict import (
+    _MAX_DEPTH,
+    _count_names,
+    expect_plain_pickles,
+)
 from hsoftmax.exporter.verification.precision_error import _map_hidden_file
 from hsoftmax.models import UserError, WeightsError
 from tests.exporter.conftest import theano_arrays
@@ -35,6 +39,7 @@ from tests.fuzz.weights_parsers import pickle_bombs
 
 from .fasttext_files import FastTextFile
 
+CHECKPOINTS = Path(__file__).parent / "data"
 GIB = 1 << 30
 MAX_SECONDS = 5
 
@@ -146,6 +151,22 @@ def test_a_checkpoint_that_contains_itself_has_a_bounded_number_of_names():
     loop: dict = {}
     loop.update({str(i): loop for i in range(1000)})
     assert _count_names(loop, _MAX_DEPTH, {}) > 10**15
+
+
+@pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*.pt")), ids=lambda path: path.stem)
+def test_checkpoints_of_pytorch_are_plain(path):
+    expect_plain_pickles(path)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_checkpoint_with_a_nested_key_never_reaches_pytorch(tmp_path, is_zip):
+    laughs = b"\x80\x02}\x8c\x01x\x85" + b"2\x86" * 64 + b"Ns."
+    path = archive(tmp_path / "m.pt", {"archive/data.pkl": laughs})
+    if not is_zip:
+        magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+        path.write_bytes(magic + b"\x80\x02M\xe9\x03." + b"\x80\x02}." + laughs)
+    with pytest.raises(SourceError, match="it has a nested key"):
+        expect_plain_pickles(path)
 
 
 # --- fastText -----------------------------------------------------------------------------------
