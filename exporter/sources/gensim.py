@@ -5,7 +5,7 @@ reads it as data: no code of the file runs, and gensim need not be installed.
 
 Codes and points are read as stored and never rebuilt, because gensim breaks ties between equal
 counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Targets are the words, in
-gensim's own order.
+gensim's own order; `words` says how words that are not text become labels.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,9 +22,10 @@ from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
 from .named_tensors import Harmless, expect_harmless
-from .pickle_reader import ByteString, PickledCall, first_global, is_plain_key, read_pickle
+from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
+from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
@@ -56,13 +57,15 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         _expect_justified_words(coded.words, file_bytes)
         syn1, extra_files, syn1_name = _read_syn1(path, model)
         nodes, sign = _paths(coded, file_bytes)
-        words = tuple(map(_text, coded.words))
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
     expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
-    return SourceModel(softmax, words, extra_files)
+    try:
+        return SourceModel(softmax, word_labels(coded.words), extra_files)
+    except SourceError as error:
+        return SourceModel(softmax, None, extra_files, labels_error=f"{path.name}: {error}")
 
 
 def detect(path: Path) -> str | None:
@@ -176,21 +179,13 @@ def _words_by_entry(vectors: Attributes, vocabulary: Mapping[Any, Any]) -> Coded
 def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
     entry = getattr(vocabulary.get(word) if is_plain_key(word) else None, "state", None)
     if not isinstance(entry, dict) or not {"code", "point"} <= entry.keys():
-        raise SourceError(f"word {_text(word)!r}: expected a code and a point, got none")
+        raise SourceError(f"word {word_text(word)!r}: expected a code and a point, got none")
     return entry
 
 
 def _show_integer(value: object) -> str:
     """Return an integer as text; other data of a pickle may be endless to print."""
     return str(value) if type(value) is int and abs(value) < 2**63 else "something else"
-
-
-def _text(word: object) -> str:
-    if isinstance(word, ByteString):
-        return word.content.decode("utf-8", errors="backslashreplace")
-    if not isinstance(word, str):
-        raise SourceError(f"words: expected text, got {describe(word)}")
-    return word
 
 
 def _expect_justified_words(words: Sequence[object], file_bytes: int) -> None:

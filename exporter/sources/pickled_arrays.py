@@ -16,6 +16,7 @@ _NUMBER_TYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _MAX_AXES = 32
 _MAX_SIZE = 2**63 - 1
 _MAX_NAME_CHARS = 80  # of a global in a message
+_SCALAR_TYPE = re.compile(r"[<>|=]?(?:f[248]|[iu][1248]|b1|[SU]\d{1,9})")
 _MODULES = {
     f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")
 }
@@ -56,6 +57,44 @@ def objects(name: str, value: object) -> Sequence[object]:
         if isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], list):
             return state[4]
     raise SourceError(f"{name}: expected a list or an array of objects, got {describe(value)}")
+
+
+def scalar(value: object) -> np.generic | None:
+    """Return a pickled NumPy scalar of text, bytes or one number, or None for other data."""
+    if not (isinstance(value, PickledCall) and _is_call_of(value, "scalar")):
+        return None
+    match value.arguments:
+        case (
+            PickledCall(
+                function=PickledGlobal("numpy", "dtype"), arguments=(str(code), *_)
+            ) as dtype,
+            content,
+        ):
+            flat = _bytes(content)
+            if flat is None or not _SCALAR_TYPE.fullmatch(code):
+                return None
+            big_endian = isinstance(dtype.state, tuple) and ">" in dtype.state[1:2]
+            return _scalar_of_bytes(flat, code, ">" if big_endian else "<")
+    return None
+
+
+def _scalar_of_bytes(content: bytes, code: str, order: Literal["<", ">"]) -> np.generic | None:
+    try:
+        dtype = np.dtype(code).newbyteorder(order)
+        if dtype.itemsize != len(content):
+            return None
+        value: np.generic = np.frombuffer(content, dtype)[0] if content else dtype.type()
+    except (TypeError, ValueError):  # a type that NumPy does not have, or no code point
+        return None
+    return value
+
+
+def bytes_of(value: object) -> bytes | None:
+    """Return pickled bytes, in any of the forms in which protocols store them, or None."""
+    try:
+        return _bytes(value)
+    except UnicodeEncodeError:  # text that is said to be bytes
+        return None
 
 
 def is_array(value: object) -> bool:

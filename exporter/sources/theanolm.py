@@ -109,7 +109,7 @@ def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no ty
 def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
     with _reading(path):
         words, classes = (_read_list(file, f"vocabulary/{name}") for name in ("words", "classes"))
-    labels = () if words is None else tuple(_text(word, path) for word in words)
+    labels = () if words is None else tuple(map(_text, words))
     return labels, None if classes is None else to_int64("vocabulary/classes", classes)
 
 
@@ -124,13 +124,9 @@ def _read_list(file: Any, name: str) -> Array | None:  # noqa: ANN401
     return values
 
 
-def _text(word: object, path: Path) -> str:
-    try:
-        return word.decode("utf-8") if isinstance(word, bytes) else str(word)
-    except UnicodeDecodeError:
-        raise SourceError(
-            f"{path.name}: vocabulary/words: expected UTF-8, got other bytes"
-        ) from None
+def _text(word: object) -> str:
+    """Return a word; a byte that is not UTF-8 becomes a surrogate, as in `words.decode_word`."""
+    return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _expect_harmless(path: Path, group: Any, used: Sequence[str], harmless: Harmless) -> None:  # noqa: ANN401

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import open_input
 from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer, adaptive_softmax
@@ -189,6 +190,13 @@ def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -
     return inner_cutoffs
 
 
+def _decode(content: bytes, config: Path) -> str:
+    try:
+        return decode_text(content, str(config))
+    except TextFileError as error:
+        raise SourceError(str(error)) from None
+
+
 def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
     config = file.parent / _CONFIG
     if not config.exists():
@@ -198,7 +206,7 @@ def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
         return SourceError(f"{config}: expected JSON with a list cutoffs, got none")
 
     with open_input(config) as opened, decoding(damaged):
-        content = json.loads(opened.read(_MAX_CONFIG_BYTES))
+        content = json.loads(_decode(opened.read(_MAX_CONFIG_BYTES), config))
     cutoffs = content.get("cutoffs", []) if isinstance(content, dict) else None
     if not isinstance(cutoffs, list) or not all(type(cutoff) is int for cutoff in cutoffs):
         raise damaged("")

@@ -35,8 +35,6 @@ BLANK = RowError("invalid_json", "expected a JSON object, got a blank line")
 TOO_DEEP = RowError("invalid_json", "expected a JSON object, got one that is nested too deeply")
 TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} bytes, got more")
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some programs write it before UTF-8
-
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 _MAX_EXPLAINED_BYTES = 2**20  # of a line that is decoded once more for a better message
@@ -80,14 +78,31 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def detect_columns(path: Path, columns: Columns) -> Columns:
     """Returns the columns with `custom_id` for the id, and with a `body`, as the first row has."""
-    with closing(LineReader([path], headers=0)) as lines:
-        first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
-    for line in [] if first is None else first.content:
-        fields = _probe_fields((line or b"").removeprefix(BYTE_ORDER_MARK), columns)
+    for line in _first_lines(path):
+        fields = _probe_fields(line or b"", columns)
         if fields is not None:
             has_body = fields.get("body", b"").startswith(b"{") and "input" not in fields
             return replace(id_fallback_column(columns, fields), body="body" if has_body else "")
     return columns
+
+
+def first_object(path: Path) -> dict[str, Any] | None:
+    """Returns the first line that is a JSON object, of the first hundred lines."""
+    for line in _first_lines(path):
+        try:
+            row = msgspec.json.decode(line or b"")
+        except Exception:  # the decoder's, of any type
+            continue
+        if isinstance(row, dict):
+            return row
+    return None
+
+
+def _first_lines(path: Path) -> Sequence[RawLine]:
+    with closing(LineReader([path], headers=0)) as lines:
+        first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
+    content: Sequence[RawLine] = [] if first is None else first.content
+    return content
 
 
 def _probe_fields(line: bytes, columns: Columns) -> dict[str, bytes] | None:
@@ -114,8 +129,8 @@ Integer = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
 
 _FIELDS: dict[str, Any] = {
     "id": str | Integer | None,
-    "target": Integer | str | None,
-    "targets": list[Integer | str] | None,
+    "target": Integer | float | str | None,
+    "targets": list[Integer | float | str] | None,
     "sequence": str | Integer | None,
 }
 
@@ -154,17 +169,14 @@ class RowDecoder:
         self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
     ) -> RowBatch:
         """Decodes and checks lines, of which the first has the number `first_line`."""
-        if first_line == 1 and lines and lines[0] is not None:
-            lines = [lines[0].removeprefix(BYTE_ORDER_MARK), *lines[1:]]
         return build_row_batch([self._row(line) for line in lines], first_line, requirements)
 
     def decode_id(self, line: RawLine) -> RowId:
         """Decodes the id of a line, without decoding the rest of it unless that fails."""
-        content = (line or b"").removeprefix(BYTE_ORDER_MARK)
         try:
-            id: RowId = self._id_decoder.decode(content).id
+            id: RowId = self._id_decoder.decode(line or b"").id
         except Exception:  # the decoder's, of any type
-            id = self._row(content).id
+            id = self._row(line).id
         return id
 
     def target_shape(self, lines: Sequence[RawLine]) -> TargetShape | None:
@@ -264,7 +276,10 @@ def _validation_message(message: str) -> str:
     """Translates msgspec's message into ours."""
     path = match["path"] if (match := _JSON_PATH.search(message)) else ""
     if match := _EXPECTED.search(message):
-        kinds = [_KINDS.get(kind, kind) for kind in match["expected"].split(" | ")]
+        names = match["expected"].split(" | ")
+        if "int" in names and "float" in names:
+            names.remove("float")  # an integer may be written as 5.0
+        kinds = [_KINDS.get(name, name) for name in names]
         got = _KINDS.get(match["got"], match["got"])
         return f"{path or 'row'}: expected {' or '.join(kinds)}, got {got}"
     if match := re.search(r"missing required field `([^`]+)`", message):

@@ -10,6 +10,7 @@ from hsoftmax.models.adaptive_softmax import (
     build,
     build_projected,
     cluster_log_probs,
+    largest_logit,
     log_probs,
     target_log_prob,
     top_k,
@@ -133,6 +134,15 @@ def test_the_reference_of_a_model_is_its_familys_module():
     from hsoftmax.models import reference
 
     assert reference(adaptive()) is adaptive_softmax
+
+
+def test_the_largest_logit_is_the_largest_product_and_bias_of_one_layer():
+    head = build_projected("head", np.array([[1.0, 0], [0, -2]]), np.array([0.5, -3]))
+    tail = build_projected("tail", np.array([[3.0], [-1]]), None, np.array([[0.0, 2]]))
+    model = build(head, [tail])
+    # Head: |-2 · 4| + |-3|; tail: the projection gives 8, |3 · 8|.
+    assert largest_logit(model, np.array([[1.0, 4.0]])) == 24
+    assert largest_logit(model, np.array([[9.0, 0.5]])) == 9 + 3
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.booleans())

@@ -160,6 +160,34 @@ def test_arrays_that_do_not_make_a_tree_are_refused(changes, message):
         tree(**changes)
 
 
+@pytest.mark.parametrize(
+    ("path", "sign", "message"),
+    [
+        ([[0, 1], [0, 1]], [[-1, -1], [1, 1]], r": node 1 is the child of 2 branches$"),
+        ([[1, 0], [1, 0]], [[-1, -1], [1, 1]], r": node 0 is the child of 2 branches$"),
+        ([[0, 0]], [[1, -1]], r": node 0 is the root and a child$"),
+        ([[1, 1]], [[1, -1]], r": node 1 is the root and a child$"),
+        (
+            [[1, 0], [1, 0], [1, 2], [1, 2]],
+            [[-1, 1], [1, -1], [1, 1], [1, -1]],
+            r"branch \+1 of node 1 leads to node 0 on the path of target 1, .* to node 2$",
+        ),
+    ],
+)
+def test_what_is_wrong_with_paths_that_reach_every_target_is_named(path, sign, message):
+    """Only one of the checks refuses each case, so each check has to be there."""
+    with pytest.raises(WeightsError, match=message):
+        tree(path=np.array(path), sign=np.array(sign), syn1=np.zeros((3, 3)))
+
+
+def test_the_largest_logit_is_the_largest_sum_of_a_path_with_log_2_for_each_step():
+    model = tree(syn1=np.array([[1.0, 0, 0], [0, -4.0, 0]]))
+    hidden = np.array([[1.0, 1.0, 0.0], [-2.0, 0.5, 9.0]])
+    # Row 0: node 0 gives 1 and node 1 gives 4; row 1: 2 and 2. Targets 0 and 2 have both steps.
+    assert largest_logit(model, hidden) == pytest.approx(5 + 2 * np.log(2))
+    assert largest_logit(model, hidden[1:]) == pytest.approx(4 + 2 * np.log(2))
+
+
 def test_a_loop_is_refused():
     path = np.array([[0, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0]])
     sign = np.array([[1, 1, 1], [1, 1, -1], [-1, 0, 0], [1, -1, 0]])

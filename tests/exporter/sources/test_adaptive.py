@@ -112,6 +112,18 @@ def test_a_folders_config_gives_the_cutoffs(tmp_path, cutoffs):
     assert detect_source(tmp_path).source == "transformer-xl"
 
 
+def test_a_config_may_have_a_byte_order_mark_but_no_other_encoding(tmp_path):
+    path = DATA / "transformer_xl_div_1.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    text = json.dumps({"cutoffs": [6, 12, 18]})
+    config.write_text(text, "utf-8-sig")
+    assert_log_probs_of_file(load(tmp_path, "transformer-xl", SourceOptions()).model, path)
+    config.write_text(text, "utf-16")
+    with pytest.raises(SourceError, match=r"config.json: expected UTF-8 text, got UTF-16"):
+        load(tmp_path, "transformer-xl", SourceOptions())
+
+
 @pytest.mark.parametrize("name", ["div_1_projected", "div_2"])
 def test_layers_tied_to_the_embedding_may_be_missing(tmp_path, name):
     path = DATA / f"transformer_xl_{name}.safetensors"
@@ -211,6 +223,10 @@ def test_a_checkpoint_is_detected_without_pytorch(path):
          r"expected crit.out_projs.0, got neither"),
         ("transformer-xl", "transformer_xl_div_1_projected", {"out_projs__3": None}, CUT_XL,
          r"expected crit.out_projs.3, got neither"),
+        ("fairseq", "fairseq_untied", {"tail__1__0__weight": None}, {},
+         r"expected model.decoder.adaptive_softmax.tail.1.0.weight, got none"),
+        ("fairseq", "fairseq_tied_narrow_head", {"word_proj__1__weight": np.zeros((8, 9))}, {},
+         r"word_proj.1.weight: expected \[shortlist, 10\], got \[8, 9\]"),
         ("fairseq", "pytorch_upstream", {}, {}, r"expected tail.0.2.weight and tail.0.0.weight"),
     ],
 )  # fmt: skip

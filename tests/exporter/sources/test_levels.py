@@ -164,6 +164,13 @@ def test_theanolms_layer_is_theanos_softmax_with_the_words_as_labels(tmp_path):
     assert loaded.labels == tuple(WORDS)
 
 
+def test_bytes_of_a_word_that_are_no_utf8_become_surrogates(tmp_path):
+    path, _ = theanolm(tmp_path / "model.h5")
+    with h5py.File(path, "a") as file:
+        file["vocabulary/words"][0] = b"caf\xe9"
+    assert load(path, "theanolm", SourceOptions()).labels == ("caf\udce9", *WORDS[1:])
+
+
 def test_targets_are_classes_and_labels_follow_them(tmp_path):
     classes = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
     path, _ = theanolm(tmp_path / "model.h5", classes=classes)
