@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray mutants check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-ray mutants check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-h
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak
+
+fuzz: install ## Try hostile inputs on every parser (FUZZ_SECONDS=600, FUZZ_SEED=0); failing ones go to build/fuzz
+	$(BIN)/python -m tests.fuzz
 
 test-torch: install ## Run the tests that need PyTorch, which is installed
 	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.5'
