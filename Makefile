@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray compat check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ test-torch: install ## Run the tests that need PyTorch, which is installed
 
 test-gpu: ## Run every check that needs CUDA, in an environment of its own
 	PYTHON=$(PYTHON) tests/gpu.sh
+
+compat: ## Run the tests with each Python that is promised, and the lowest and newest packages (COMPAT=lowest: one)
+	$(PYTHON) -m tests.compatibility -n 2
 
 check: install ## Lint, format, types
 	$(BIN)/ruff check .
