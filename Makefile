@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-ray mutants check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-ray compat mutants check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ mutants: install ## Change the code at MUTANTS=200 places, one at a time: does a
 	test -e build/mutation/tools/coverage || $(BIN)/pip install --quiet --disable-pip-version-check \
 		--target build/mutation/tools 'coverage>=7.10'
 	$(BIN)/python -m tests.mutation --mutants $(MUTANTS) --seed $(SEED)
+
+compat: ## Run the tests with each Python that is promised, and the lowest and newest packages (COMPAT=lowest: one)
+	$(PYTHON) -m tests.compatibility -n 2
 
 check: install ## Lint, format, types
 	$(BIN)/ruff check .
