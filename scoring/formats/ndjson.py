@@ -77,15 +77,6 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def detect_columns(path: Path, columns: Columns) -> Columns:
     """Returns the columns with `custom_id` for the id, and with a `body`, as the first row has."""
-    row = first_object(path)
-    if row is None:
-        return columns
-    body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
-    return replace(id_fallback_column(columns, row), body=body)
-
-
-def first_object(path: Path) -> dict[str, Any] | None:
-    """Returns the first line that is a JSON object, of the first hundred lines."""
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     for line in [] if first is None else first.content:
@@ -94,8 +85,9 @@ def first_object(path: Path) -> dict[str, Any] | None:
         except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(row, dict):
-            return row
-    return None
+            body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
+            return replace(id_fallback_column(columns, row), body=body)
+    return columns
 
 
 _MAX_INTEGER = 2**63 - 1  # the largest that every format can write

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
-from hsoftmax.scoring.formats.ndjson import first_object
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -153,7 +152,7 @@ def _with_request_kind(
     if files[0].suffix not in _LINES:
         return spec
     try:
-        kind = request_kind(first_object(files[0]))
+        kind = request_kind(files[0])
     except OSError as error:
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
     if kind == "row" and spec.output not in _LINES:

@@ -141,6 +141,32 @@ def test_lines_that_are_no_request_to_the_endpoint(jobs, kind):
     assert [one["response"] for one in errors[:3]] == [None] * 3
 
 
+@pytest.mark.parametrize("kind", ["query", "row"])
+def test_the_first_object_decides_the_format(jobs, kind):
+    """Lines before it that are no objects are errors."""
+    url, body = {
+        "query": (PROBABILITIES, QUERIES[PROBABILITIES][0]),
+        "row": (SCORE, {"input": ROWS[0], "target": 1}),
+    }[kind]
+    good = json.dumps(request_line("good", url, body)).encode()
+    lines = [b"\xef\xbb\xbf{", b'{"custom_id": "', b"[" * 5000, b"", b"3", good]
+    file = jobs.upload(b"\n".join(lines), "upload")["id"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=url)["id"])
+    assert batch["request_counts"] == {"total": 6, "completed": 1, "failed": 5}, batch
+    (output,) = jobs.records(batch)
+    assert output["response"]["status_code"] == 200
+
+
+def test_a_body_of_too_many_lists_is_not_decoded(jobs):
+    body = '{"inputs": [' + "[]," * 100_000 + "[]]}"
+    line = f'{{"custom_id": "a", "url": "{TOP_K}", "body": {body}}}'
+    file = jobs.upload(line, "upload")["id"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=TOP_K)["id"])
+    (error,) = jobs.errors(batch)
+    assert error["response"]["status_code"] == 413
+    assert "lists" in error["response"]["body"]["error"]["message"]
+
+
 def test_the_alias_of_a_route_is_the_same_route(jobs):
     line = request_line("a", TOP_K.replace("top_k", "topk"), {"inputs": ROWS[:1], "k": 1})
     _, output, errors = answer(jobs, TOP_K, [line])
