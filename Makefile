@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-ray mutants check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,13 @@ test-torch: install ## Run the tests that need PyTorch, which is installed
 
 test-gpu: ## Run every check that needs CUDA, in an environment of its own
 	PYTHON=$(PYTHON) tests/gpu.sh
+
+MUTANTS ?= 200
+SEED ?= 0
+mutants: install ## Change the code at MUTANTS=200 places, one at a time: does a test notice? (resumes)
+	test -e build/mutation/tools/coverage || $(BIN)/pip install --quiet --disable-pip-version-check \
+		--target build/mutation/tools 'coverage>=7.10'
+	$(BIN)/python -m tests.mutation --mutants $(MUTANTS) --seed $(SEED)
 
 check: install ## Lint, format, types
 	$(BIN)/ruff check .

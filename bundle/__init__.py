@@ -6,13 +6,18 @@ from .directory import (
     Bundle,
     BundleError,
     check_hashes,
-    expect_labels,
     load_tensors,
     open_bundle,
-    parse_labels,
-    read_labels,
     sha256,
     versions,
+)
+from .labels import (
+    expect_labels,
+    format_labels,
+    label_escapes,
+    read_label_file,
+    read_labels,
+    stored_labels,
 )
 from .manifest import (
     ALIGNMENT,
@@ -33,11 +38,19 @@ from .manifest import (
     Tensor,
     TensorDtype,
 )
+from .text_file import (
+    UTF8_MARK,
+    TextFileError,
+    decode_text,
+    other_encoding,
+    read_lines,
+)
 
 __all__ = [
     "ALIGNMENT",
     "LABELS",
     "MANIFEST",
+    "UTF8_MARK",
     "WEIGHTS",
     "Accuracy",
     "Bundle",
@@ -55,12 +68,19 @@ __all__ = [
     "StoredPrecision",
     "Tensor",
     "TensorDtype",
+    "TextFileError",
     "check_hashes",
+    "decode_text",
     "expect_labels",
+    "format_labels",
+    "label_escapes",
     "load_tensors",
     "open_bundle",
-    "parse_labels",
+    "other_encoding",
+    "read_label_file",
     "read_labels",
+    "read_lines",
     "sha256",
+    "stored_labels",
     "versions",
 ]

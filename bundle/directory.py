@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
 
-from .manifest import LABELS, MANIFEST, WEIGHTS, File, Manifest
+from .manifest import MANIFEST, WEIGHTS, File, Manifest
+from .text_file import TextFileError, decode_text
 
 
 class BundleError(models.UserError):
@@ -37,22 +38,34 @@ class Bundle:
         return self.path / name
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Read and check the manifest, and check that every file exists and has its size.
+def open_bundle(path: Path, *, check_hashes: bool = True) -> Bundle:
+    """Read and check the manifest, and check that every file exists and has its size and its hash.
+
+    Hashing takes about 0.7 s for 1 GB. Without `check_hashes` it is left out.
 
     Raises:
-        BundleError: not a bundle, a manifest that does not fit, a missing or short file.
+        BundleError: not a bundle, a manifest that does not fit, a missing, short or damaged file.
     """
+    bundle = _open(path)
+    if check_hashes:
+        _expect_hashes(bundle, bundle.manifest.files)
+    return bundle
+
+
+def _open(path: Path) -> Bundle:
     try:
         if not stat.S_ISREG((path / MANIFEST).stat().st_mode):  # a pipe or a device has no end
             raise BundleError(f"{path / MANIFEST}: expected a regular file, got none")
-        text = (path / MANIFEST).read_bytes()
+        content = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(
             f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})"
         ) from None
     try:
+        text = decode_text(content, str(path / MANIFEST))
         manifest = Manifest.model_validate_json(text)
+    except TextFileError as error:
+        raise BundleError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -70,7 +83,7 @@ def versions(directory: Path) -> list[int]:
     """Return the versions of a bundle in a repository, given the bundle's folder, lowest first."""
     if not directory.is_dir():
         return []
-    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9]\d*", d.name))
+    return sorted(int(d.name) for d in directory.iterdir() if re.fullmatch(r"[1-9][0-9]*", d.name))
 
 
 def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
@@ -79,7 +92,11 @@ def check_hashes(bundle: Bundle, names: Iterable[str] | None = None) -> None:
     Raises:
         BundleError: the first file that differs.
     """
-    names = list(bundle.manifest.files if names is None else names)
+    _expect_hashes(bundle, bundle.manifest.files if names is None else names)
+
+
+def _expect_hashes(bundle: Bundle, names: Iterable[str]) -> None:
+    names = list(names)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for name, got in zip(names, pool.map(sha256, map(bundle.file, names)), strict=True):
             wanted = bundle.manifest.files[name].sha256
@@ -96,42 +113,6 @@ def load_tensors(bundle: Bundle) -> dict[str, Array]:
         t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.stored_dtype).reshape(t.shape)
         for t in bundle.manifest.tensors
     }
-
-
-def read_labels(bundle: Bundle) -> tuple[str, ...] | None:
-    """Return the label of each target, or None if the bundle has no labels."""
-    if bundle.manifest.labels is None:
-        return None
-    labels = parse_labels(bundle.file(bundle.manifest.labels).read_bytes())
-    expect_labels(labels, bundle.manifest.num_targets or 0)
-    return labels
-
-
-def parse_labels(content: bytes) -> tuple[str, ...]:
-    """Parse UTF-8 text with one label per line; the last newline is optional."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BundleError(f"{LABELS}: expected UTF-8, got byte {error.start} that is not") from None
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return tuple(line.removesuffix("\r") for line in lines)
-
-
-def expect_labels(labels: Iterable[str], num_targets: int) -> None:
-    """Raise BundleError unless there is exactly one distinct, one-line label for each target."""
-    seen: dict[str, int] = {}
-    for target, label in enumerate(labels):
-        if label in seen:
-            raise BundleError(
-                f"labels: expected each once, got {label!r} for targets {seen[label]} and {target}"
-            )
-        if "\n" in label or label.endswith("\r"):
-            raise BundleError(f"labels: expected one line each, got {label!r} for target {target}")
-        seen[label] = target
-    if len(seen) != num_targets:
-        raise BundleError(f"labels: expected {num_targets}, got {len(seen)}")
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from hsoftmax.runtime.sessions import open_session
 from .choices import AUTO
 from .errors import ExportError, VerificationError
 from .graphs import LoweredGraph, bind_weights, lower
-from .sources import SourceOptions, detect_source, load
+from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
 from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors
@@ -67,7 +67,7 @@ def export_file(
     destination = parse_destination(bundle_path)
     source = detect_source(path).source if source == AUTO else source
     source_model = load(path, source, options or SourceOptions())
-    target_labels = source_model.labels if labels is None else read_label_file(labels)
+    target_labels = _labels(source_model) if labels is None else read_label_file(labels)
     origin = Origin(source, _source_hashes(path, *source_model.extra_files))
     return export_model(
         source_model.model,
@@ -100,7 +100,7 @@ def export_model(
         expect_accuracy(accuracy, precision_options.max_error)
         sealed = manifest.model_copy(update={"verification": checks, "accuracy": accuracy}).sealed()
         (staging / bundle.MANIFEST).write_text(sealed.to_json())
-    return bundle.open_bundle(destination.path)
+    return bundle.open_bundle(destination.path, check_hashes=False)  # just written and hashed
 
 
 def exporter_version() -> str:
@@ -109,11 +109,19 @@ def exporter_version() -> str:
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:
-    """Read the labels of a UTF-8 file with one label per line."""
+    """Read the labels of a UTF-8 file with one label per line. Raises ExportError."""
     try:
-        return bundle.parse_labels(path.read_bytes())
+        return bundle.read_label_file(path)
+    except bundle.TextFileError as error:
+        raise ExportError(str(error)) from None
     except OSError as error:
         raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
+
+
+def _labels(source_model: SourceModel) -> tuple[str, ...] | None:
+    if source_model.labels_error:
+        raise ExportError(f"{source_model.labels_error}: name the targets with --labels FILE")
+    return source_model.labels
 
 
 def _source_hashes(path: Path, *extra_files: Path) -> dict[str, str]:
@@ -135,8 +143,10 @@ def _write_content(
         task: _write_graph(staging, task, lowered, table)
         for task, lowered in lower(model, tensors).items()
     }
+    escapes = None if labels is None else bundle.label_escapes(labels)
     if labels is not None:
-        (staging / bundle.LABELS).write_text("".join(f"{label}\n" for label in labels), "utf-8")
+        text = bundle.format_labels(labels, escapes)
+        (staging / bundle.LABELS).write_text(text, "utf-8", newline="\n")
     return bundle.Manifest(
         family=models.family(model),
         hidden_size=model.hidden_size,
@@ -147,6 +157,7 @@ def _write_content(
         tasks=graphs,
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
+        label_escapes=escapes,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
             format=origin.format,

@@ -1,9 +1,11 @@
 """Softmax over a binary tree: p(target) is the product of one sigmoid per node of its path.
 
-    log p(target | hidden) = sum over steps of log sigmoid(sign * syn1[node] . hidden)
+    log p(target | hidden) = sum over steps of log sigmoid(sign * z)
+    z = syn1[node] . hidden + bias[node]
 
 Frequent targets have short paths: the cost of a query is about -log2 of the target's frequency.
-word2vec, gensim and fastText train it under the name `hs`; Morin and Bengio (2005) introduced it.
+word2vec, gensim and fastText train it under the name `hs`, without biases; Morin and Bengio (2005)
+introduced it.
 
 fastText reports `sum of log(sigmoid + 1e-5)`, which is close to a log-probability but is not one.
 compat="fasttext" reproduces these scores.
@@ -19,7 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Float32, Float64, Int64, expect_hidden, expect_ndim, to_float32
+from .arrays import (
+    Array,
+    Float32,
+    Float64,
+    Int64,
+    expect_hidden,
+    expect_ndim,
+    expect_shape,
+    to_float32,
+)
 from .choices import Compat
 from .errors import WeightsError
 from .ranking import top_k_of
@@ -52,12 +63,14 @@ class HuffmanSoftmax:
         path: [targets, depth] the nodes from the root down; 0 where there is no step
         sign: [targets, depth] +1 where P(step) = sigmoid(z), -1 where sigmoid(-z), 0 for no step
         compat: "exact" for probabilities that sum to one, "fasttext" for that library's scores
+        bias: [nodes], or None for no bias
     """
 
     syn1: Float32
     path: Int32
     sign: Int8
     compat: Compat = "exact"
+    bias: Float32 | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -96,7 +109,14 @@ class HuffmanSoftmax:
 # --- building -----------------------------------------------------------------------------------
 
 
-def build(syn1: Array, path: Array, sign: Array, *, compat: Compat = "exact") -> HuffmanSoftmax:
+def build(
+    syn1: Array,
+    path: Array,
+    sign: Array,
+    *,
+    bias: Array | None = None,
+    compat: Compat = "exact",
+) -> HuffmanSoftmax:
     """Build and check a model.
 
     Raises:
@@ -108,8 +128,12 @@ def build(syn1: Array, path: Array, sign: Array, *, compat: Compat = "exact") ->
         raise WeightsError("hidden_size: expected at least 1, got 0")
     if compat not in ("exact", "fasttext"):
         raise WeightsError(f"compat: expected exact or fasttext, got {compat}")
+    if bias is not None:
+        expect_shape("bias", bias, (len(syn1),))
     weights = to_float32("syn1", syn1) if len(syn1) else np.zeros((1, syn1.shape[1]), np.float32)
-    return HuffmanSoftmax(weights, *build_paths(path, sign, num_nodes=len(weights)), compat)
+    paths = build_paths(path, sign, num_nodes=len(weights))
+    biases = to_float32("bias", bias) if bias is not None and len(bias) else None
+    return HuffmanSoftmax(weights, *paths, compat, biases)
 
 
 # --- conversion to and from a bundle's tensors ---------------------------------------------------
@@ -117,7 +141,8 @@ def build(syn1: Array, path: Array, sign: Array, *, compat: Compat = "exact") ->
 
 def to_tensors(model: HuffmanSoftmax) -> dict[str, Array]:
     """Return the model's arrays by their names in the bundle."""
-    return {"syn1": model.syn1, "path": model.path, "sign": model.sign}
+    tensors: dict[str, Array] = {"syn1": model.syn1, "path": model.path, "sign": model.sign}
+    return tensors if model.bias is None else {**tensors, "bias": model.bias}
 
 
 def attributes(model: HuffmanSoftmax) -> dict[str, Any]:
@@ -132,7 +157,11 @@ def attributes(model: HuffmanSoftmax) -> dict[str, Any]:
 def from_tensors(tensors: Mapping[str, Array], attributes: Mapping[str, Any]) -> HuffmanSoftmax:
     """Build the model from `to_tensors` and `attributes` results, without copies or checks."""
     return HuffmanSoftmax(
-        tensors["syn1"], tensors["path"], tensors["sign"], attributes.get("compat", "exact")
+        tensors["syn1"],
+        tensors["path"],
+        tensors["sign"],
+        attributes.get("compat", "exact"),
+        tensors.get("bias"),
     )
 
 
@@ -182,6 +211,8 @@ def largest_logit(model: HuffmanSoftmax, hidden: Array) -> float:
     """
     states = np.asarray(hidden, dtype=np.float32)
     logits = np.abs(model.syn1 @ states.T) + np.log(2)
+    if model.bias is not None:
+        logits += np.abs(model.bias)[:, None]
     sums = np.zeros((model.num_targets, len(states)))
     for d in range(model.depth):
         targets = np.flatnonzero(model.sign[:, d])
@@ -192,7 +223,10 @@ def largest_logit(model: HuffmanSoftmax, hidden: Array) -> float:
 def _path_log_prob(model: HuffmanSoftmax, state: Float64, target: int) -> float:
     steps = slice(0, model.lengths[target])
     node, sign = model.path[target, steps], model.sign[target, steps]
-    return float(_log_step(model, sign * (model.syn1[node].astype(np.float64) @ state)).sum())
+    logits = model.syn1[node].astype(np.float64) @ state
+    if model.bias is not None:
+        logits += model.bias[node]
+    return float(_log_step(model, sign * logits).sum())
 
 
 def _log_step(model: HuffmanSoftmax, logits: Float64) -> Float64:
@@ -209,4 +243,4 @@ def _node_logits(model: HuffmanSoftmax, states: Float64) -> Float64:
     for start in range(0, model.num_nodes, _MAX_NODES_PER_CHUNK):
         chunk = slice(start, start + _MAX_NODES_PER_CHUNK)
         logits[:, chunk] = states @ model.syn1[chunk].astype(np.float64).T
-    return logits
+    return logits if model.bias is None else logits + model.bias

@@ -41,9 +41,19 @@ class ProjectedLayer:
 
 
 def build_projected(
-    name: str, weight: Array, bias: Array | None = None, projection: Array | None = None
+    name: str,
+    weight: Array,
+    bias: Array | None = None,
+    projection: Array | None = None,
+    *,
+    projection_bias: Array | None = None,
 ) -> ProjectedLayer:
-    """Build and check a layer; raise WeightsError for shapes or values that do not fit."""
+    """Build and check a layer; raise WeightsError for shapes or values that do not fit.
+
+    A bias of the projection is added to the layer's own bias, which gives the same logits:
+
+        weight @ (projection @ hidden + b) + bias = weight @ projection @ hidden + weight @ b + bias
+    """
     expect_ndim(f"{name} weight", weight, "rows", "width")
     rows, width = weight.shape
     if rows < 1:
@@ -53,11 +63,31 @@ def build_projected(
     if projection is not None:
         expect_ndim(f"{name} projection", projection, "width", "hidden_size")
         expect_shape(f"{name} projection", projection, (width, projection.shape[1]))
+    if projection_bias is not None:
+        expect_shape(f"{name} projection bias", projection_bias, (width,))
+        bias = joined_bias(name, weight, bias, projection_bias)
     return ProjectedLayer(
         to_float32(f"{name} weight", weight),
         None if bias is None else to_float32(f"{name} bias", bias),
         None if projection is None else to_float32(f"{name} projection", projection),
     )
+
+
+def joined_bias(name: str, weight: Array, bias: Array | None, projection_bias: Array) -> Float64:
+    """Return weight @ projection_bias + bias in float64.
+
+    Raises:
+        WeightsError: an array that is not of finite numbers.
+    """
+    added = np.zeros(len(weight)) if bias is None else bias
+    parts = {"weight": weight, "bias": added, "projection bias": projection_bias}
+    for part, array in parts.items():
+        to_float32(f"{name} {part}", array)
+    joined = added.astype(np.float64)
+    for start in range(0, len(weight), _MAX_ROWS_PER_CHUNK):
+        chunk = slice(start, start + _MAX_ROWS_PER_CHUNK)
+        joined[chunk] += weight[chunk].astype(np.float64) @ projection_bias.astype(np.float64)
+    return joined
 
 
 def log_softmax(layer: ProjectedLayer, states: Float64) -> Float64:

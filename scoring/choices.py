@@ -10,4 +10,5 @@ TaskName = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sa
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 OovPolicy = Literal["error", "exclude"]
 
+DEFAULT_K = 10  # targets of `top_k`, if the bundle has as many
 MAX_SEED = 2**53 - 1  # the largest integer that JSON clients read exactly

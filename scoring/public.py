@@ -3,6 +3,7 @@
 from .bundle_info import BundleInfo
 from .choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
+from .failures import Failures, total_failure
 from .formats import (
     EXTENSIONS,
     Columns,
@@ -10,6 +11,7 @@ from .formats import (
     RecordSchema,
     RowReader,
     detect_columns,
+    extension_of,
     find_format,
     find_inputs,
     open_inputs,
@@ -41,7 +43,7 @@ from .job.runner import (
 )
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
-from .job.workspace import Workspace, workspace_path
+from .job.workspace import Workspace, remove_temp_files, workspace_path
 from .perplexity import Tally, tally_sequences
 from .results import RowResults, score_rows
 from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
@@ -57,6 +59,7 @@ __all__ = [
     "CorruptShard",
     "DuplicateIds",
     "ErrorCode",
+    "Failures",
     "GraphRequest",
     "GraphRunner",
     "InputChanged",
@@ -91,6 +94,7 @@ __all__ = [
     "detect_columns",
     "duplicate_errors",
     "errors_path",
+    "extension_of",
     "finalize_partial",
     "find_duplicate_ids",
     "find_format",
@@ -101,6 +105,7 @@ __all__ = [
     "open_inputs",
     "parse_columns",
     "read_duplicate_ids",
+    "remove_temp_files",
     "row_requirements",
     "run_job",
     "run_job_by",
@@ -110,5 +115,6 @@ __all__ = [
     "sequences_path",
     "shard_ranges",
     "tally_sequences",
+    "total_failure",
     "workspace_path",
 ]

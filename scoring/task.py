@@ -1,11 +1,11 @@
 """Tasks: the computation for each row, its parameters, and the fields of the resulting records."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .bundle_info import BundleInfo
-from .choices import MAX_SEED, OovPolicy, TaskName
+from .choices import DEFAULT_K, MAX_SEED, OovPolicy, TaskName
 from .errors import CallError
 
 # How rows name their targets: one target each, a list each, or none.
@@ -18,15 +18,15 @@ class Task:
     """A task and its parameters. A task ignores the parameters of other tasks.
 
     Attributes:
-        k, max_blocks: top_k: the number of targets; the most blocks to open for a row, 0 for no
-            limit
+        k, max_blocks: top_k: the number of targets, None for 10 or all targets if there are fewer;
+            the most blocks to open for a row, 0 for no limit
         num_samples, seed: sample
         oov, log_base: perplexity: whether an unknown label is an error or is left out; the base of
             log-probabilities, None for e
     """
 
     name: TaskName
-    k: int = 10
+    k: int | None = None
     max_blocks: int = 0
     num_samples: int = 1
     seed: int = 0
@@ -41,6 +41,26 @@ class RecordField:
     name: str
     kind: ValueKind
     listed: bool = False
+
+
+def default_k(num_targets: int) -> int:
+    """Returns the number of targets that `top_k` returns if nothing else is asked for."""
+    return min(DEFAULT_K, num_targets)
+
+
+def with_default_k(task: Task, bundle_info: BundleInfo) -> Task:
+    """Returns the task with a `k` for this bundle, if it has none."""
+    return replace(task, k=k_of(task, bundle_info))
+
+
+def k_of(task: Task, bundle_info: BundleInfo) -> int:
+    """Returns the number of targets that `top_k` returns for each row.
+
+    Other tasks have `DEFAULT_K`, as it is in the identity of jobs that older versions began.
+    """
+    if task.k is not None:
+        return task.k
+    return default_k(bundle_info.num_targets) if task.name == "top_k" else DEFAULT_K
 
 
 def needs_target(task: Task) -> bool:
@@ -97,7 +117,7 @@ def values_per_row(task: Task, target_shape: TargetShape, bundle_info: BundleInf
     """Estimates how many numbers a row's record holds, to bound the memory of a batch."""
     if graph_for_task(task, target_shape) == "log_probs":
         return bundle_info.num_targets
-    return {"top_k": 2 * task.k, "sample": 4 * task.num_samples}.get(task.name, 1)
+    return {"top_k": 2 * k_of(task, bundle_info), "sample": 4 * task.num_samples}.get(task.name, 1)
 
 
 def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -> None:
@@ -108,7 +128,9 @@ def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -
             f"task {task.name}: expected a bundle with {graph}, got {bundle_info.name} with "
             f"{', '.join(sorted(bundle_info.graphs)) or 'none'}"
         )
-    _expect_range("k", task.k if task.name == "top_k" else 1, 1, bundle_info.num_targets)
+    _expect_range(
+        "k", k_of(task, bundle_info) if task.name == "top_k" else 1, 1, bundle_info.num_targets
+    )
     _expect_range("num_samples", task.num_samples, 1, 2**20)
     _expect_range("seed", task.seed, 0, MAX_SEED)
     _expect_range("max_blocks", task.max_blocks, 0, 2**31)

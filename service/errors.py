@@ -18,6 +18,7 @@
     ├── BundleRefused                   409  bundle_refused
     ├── FileInUse                       409  file_in_use
     ├── KeyReused                       409  idempotency_key_reused
+    ├── BatchActive                     409  batch_active
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UrlTooLong                      414  url_too_long
@@ -26,6 +27,7 @@
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
+    │   ├── LogitsOverflow                   logits_overflow
     │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
@@ -36,6 +38,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
+    ├── BundleChanged                   503  bundle_changed
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
@@ -133,6 +136,10 @@ class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
     """The idempotency key was used before with another body."""
 
 
+class BatchActive(ServiceError, status=409, code="batch_active"):
+    """The job has not ended and cannot be deleted."""
+
+
 class BatchEnded(ServiceError, status=409, code="batch_ended"):
     """The job has ended and cannot be cancelled."""
 
@@ -173,6 +180,10 @@ class UnknownLabel(InvalidQuery, code="unknown_label"):
     """The bundle does not have the label."""
 
 
+class LogitsOverflow(InvalidQuery, code="logits_overflow"):
+    """The numbers of a row are finite, but so large that its logits are not."""
+
+
 class DuplicateId(InvalidQuery, code="duplicate_id"):
     """A row has the same id as an earlier row."""
 
@@ -209,6 +220,12 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class BundleChanged(ServiceError, status=503, code="bundle_changed"):
+    """The files of the bundle were changed in place; it is loaded again or refused soon."""
+
+    retry_after = 1
 
 
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):

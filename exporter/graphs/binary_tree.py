@@ -68,12 +68,13 @@ def _concat_int32(parts: list[Array]) -> Array:
 
 
 def node_logits(weights: Weights, hidden: Var, node: Var) -> Var:
-    """hidden [B, H], node [B, M] -> syn1[node[b, m]] . hidden[b], [B, M].
+    """hidden [B, H], node [B, M] -> syn1[node[b, m]] . hidden[b] + bias[node[b, m]], [B, M].
 
     It reads B * M rows of syn1.
     """
     products = op.matmul(op.gather(weights["syn1"], node), op.unsqueeze(hidden, ints(2)))
-    return op.squeeze(products, ints(2))
+    logits = op.squeeze(products, ints(2))
+    return op.add(logits, op.gather(weights["bias"], node)) if "bias" in weights else logits
 
 
 def log_step(model: HuffmanSoftmax, logits: Var) -> Var:

@@ -1,6 +1,7 @@
 """Lowers HuffmanSoftmax into ONNX graphs: target_log_prob, log_probs and sample.
 
-    log p(target | hidden) = sum over steps of log sigmoid(sign * syn1[node] . hidden)
+    log p(target | hidden) = sum over steps of log sigmoid(sign * z)
+    z = syn1[node] . hidden + bias[node]
 
 `target_log_prob` reads the weights of the path only. `log_probs` computes all nodes' logits in one
 product and propagates log p down the tree, depth by depth. `sample` walks from the root to a leaf.
@@ -95,6 +96,8 @@ def log_probs(model: HuffmanSoftmax, weights: Weights, hidden: Var) -> tuple[Var
     if model.num_targets == 1:
         return (full(concat(length(hidden), ints(1)), 0.0),)
     logits = op.matmul(weights["syn1"], to_columns(hidden, model.hidden_size))
+    if model.bias is not None:
+        logits = op.add(logits, weights.view("bias", model.num_nodes, 1))
     if model.path.size > MAX_TABLE_STEPS:
         return (_by_depth(model, weights, logits),)
     steps = op.mul(count(hidden), integer(model.path.size))

@@ -5,7 +5,7 @@ Pickled arrays are refused.
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def read_arrays(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array
     raise SourceError(f"{path.name}: expected .npz or safetensors, got a file that is neither")
 
 
-def require_arrays(arrays: dict[str, Array], *names: str, path: Path) -> list[Array]:
+def require_arrays(arrays: Mapping[str, Array], *names: str, path: Path) -> list[Array]:
     """Return the named arrays in order; raise SourceError if one is missing."""
     missing = [name for name in names if name not in arrays]
     if missing:

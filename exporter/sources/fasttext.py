@@ -21,6 +21,7 @@ from .binary_file import BinaryFile, open_binary
 from .fasttext_matrix import read_matrix, skip_matrix
 from .fasttext_tree import huffman_paths
 from .source import SourceModel, SourceOptions, expect_num_targets
+from .words import decode_word
 
 _MAGIC = 793_712_314
 _VERSIONS = (11, 12)
@@ -146,8 +147,8 @@ def _read_entry(file: BinaryFile) -> tuple[bytes, int, int]:
 
 
 def _decode_name(name: bytes) -> str:
-    """Return a label without its prefix, with bytes that are not UTF-8 as escapes."""
-    return name.decode("utf-8", errors="backslashreplace").removeprefix(_LABEL)
+    """Return a label without its prefix."""
+    return decode_word(name).removeprefix(_LABEL)
 
 
 def _read_output(file: BinaryFile, dim: int, targets: int) -> Float32:

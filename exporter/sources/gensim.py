@@ -5,10 +5,10 @@ reads it as data: no code of the file runs, and gensim need not be installed.
 
 Codes and points are read as stored and never rebuilt, because gensim breaks ties between equal
 counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Targets are the words, in
-gensim's own order.
+gensim's own order; `words` says how words that are not text become labels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,28 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
-from .pickle_reader import ByteString, PickledCall, first_global, read_pickle
-from .pickled_arrays import describe, numbers, objects
+from .named_tensors import Harmless, expect_harmless
+from .pickle_reader import PickledCall, first_global, read_pickle
+from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
+from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
+
+_HARMLESS: Harmless = {
+    r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, from which clients compute hidden",
+    r"wv\.(norms|buckets_word)": "a cache that belongs to the input vectors",
+    r"wv\.(index_to_key|index2word)|index2word": "the words, which become labels",
+    r"(trainables\.)?syn1neg": "the output layer of negative sampling, which has no tree",
+    r"(vocabulary\.)?cum_table|table|neg_labels": "the noise distribution of negative sampling",
+}
 
 
 @dataclass(frozen=True)
 class CodedWords:
     """The words in order, and for each the branches and nodes from the root."""
 
-    words: tuple[str, ...]
+    words: Sequence[object]
     codes: Sequence[object]
     points: Sequence[object]
 
@@ -40,13 +50,17 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     model = _attributes(path, read_pickle(path))
     try:
         coded = _read_words(model)
-        syn1, extra_files = _read_syn1(path, model)
+        syn1, extra_files, syn1_name = _read_syn1(path, model)
         nodes, sign = _paths(coded)
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
+    expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
-    return SourceModel(softmax, coded.words, extra_files)
+    try:
+        return SourceModel(softmax, word_labels(coded.words), extra_files)
+    except SourceError as error:
+        return SourceModel(softmax, None, extra_files, labels_error=f"{path.name}: {error}")
 
 
 def detect(path: Path) -> str | None:
@@ -86,14 +100,33 @@ def _parts(model: Attributes, *names: str) -> list[tuple[str, Attributes]]:
     ]
 
 
-def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...]]:
-    """Return the weights, and the extra file that holds them, if any."""
+def _array_names(model: Attributes) -> set[str]:
+    """Return the names of all arrays in the model and in the parts that its training reads."""
+    return {
+        f"{prefix}{name}"
+        for prefix, part in _parts(model, "trainables", "wv", "vocabulary")
+        for name in (
+            *(name for name, value in part.items() if is_array(value)),
+            *_names(part.get("__numpys")),
+            *_names(part.get("__scipys")),
+        )
+        if isinstance(name, str)
+    }
+
+
+def _names(value: object) -> Collection[object]:
+    """Return the names of arrays in extra files; a damaged pickle may have anything in place."""
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], str]:
+    """Return the weights, the extra file that holds them, if any, and their name."""
     for prefix, part in _parts(model, "trainables"):
         if part.get("syn1") is not None:
-            return numbers("syn1", part["syn1"]), ()
-        if "syn1" in (part.get("__numpys") or ()):
+            return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
+        if "syn1" in _names(part.get("__numpys")):
             extra_file = path.with_name(f"{path.name}.{prefix}syn1.npy")
-            return _read_extra_file(extra_file), (extra_file,)
+            return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")
 
 
@@ -119,7 +152,7 @@ def _read_words(model: Attributes) -> CodedWords:
 
 def _words_by_index(vectors: Attributes, expandos: Attributes) -> CodedWords:
     """Read the words as gensim 4 and later store them: arrays over the words."""
-    words = tuple(_text(word) for word in objects("index_to_key", vectors.get("index_to_key")))
+    words = objects("index_to_key", vectors.get("index_to_key"))
     columns = [objects(name, expandos.get(name)) for name in ("code", "point")]
     for name, values in zip(("code", "point"), columns, strict=True):
         if len(values) < len(words):
@@ -132,25 +165,15 @@ def _words_by_entry(vectors: Attributes, vocabulary: Mapping[Any, Any]) -> Coded
     order = objects("index2word", vectors.get("index2word"))
     entries = [_word_entry(word, vocabulary) for word in order]
     return CodedWords(
-        tuple(_text(word) for word in order),
-        [entry["code"] for entry in entries],
-        [entry["point"] for entry in entries],
+        order, [entry["code"] for entry in entries], [entry["point"] for entry in entries]
     )
 
 
 def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
     entry = getattr(vocabulary.get(word), "state", None)
     if not isinstance(entry, dict) or not {"code", "point"} <= entry.keys():
-        raise SourceError(f"word {_text(word)!r}: expected a code and a point, got none")
+        raise SourceError(f"word {word_text(word)!r}: expected a code and a point, got none")
     return entry
-
-
-def _text(word: object) -> str:
-    if isinstance(word, ByteString):
-        return word.content.decode("utf-8", errors="backslashreplace")
-    if not isinstance(word, str):
-        raise SourceError(f"words: expected text, got {describe(word)}")
-    return word
 
 
 def _paths(coded: CodedWords) -> tuple[Array, Array]:

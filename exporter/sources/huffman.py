@@ -1,8 +1,8 @@
 """Source `huffman`: any binary tree, as plain arrays.
 
-`.npz` or safetensors with syn1 [nodes, H], path and sign [targets, depth]: the nodes from the root
-to each leaf and the branch at each, P(step) = sigmoid(sign * syn1[node] . hidden). After the end of
-a path, path is 0 or -1 and sign is 0.
+`.npz` or safetensors with syn1 [nodes, H], optionally bias [nodes], and path and sign [targets,
+depth]: the nodes from the root to each leaf and the branch at each. P(step) = sigmoid(sign *
+(syn1[node] . hidden + bias[node])). After the end of a path, path is 0 or -1 and sign is 0.
 """
 
 from pathlib import Path
@@ -11,19 +11,20 @@ from hsoftmax.models import huffman_softmax
 
 from .array_files import read_arrays, require_arrays
 from .detection import contained_names
+from .named_tensors import named_tensors
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 _ARRAY_NAMES = ("syn1", "path", "sign")
+_OWN_NAMES = {*_ARRAY_NAMES, "bias"}
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's tree, and check that it has exactly one leaf for each target."""
-    arrays = read_arrays(path, lambda name: name in _ARRAY_NAMES)
-    model = huffman_softmax.build(
-        *require_arrays(arrays, *_ARRAY_NAMES, path=path), compat=options.compat
-    )
-    expect_num_targets(options, path, model.num_targets, "the rows of path")
-    return SourceModel(model)
+    with named_tensors(path, read_arrays, _OWN_NAMES.__contains__) as arrays:
+        tree = require_arrays(arrays, *_ARRAY_NAMES, path=path)
+        model = huffman_softmax.build(*tree, bias=arrays.get("bias"), compat=options.compat)
+        expect_num_targets(options, path, model.num_targets, "the rows of path")
+        return SourceModel(model)
 
 
 def detect(path: Path) -> str | None:

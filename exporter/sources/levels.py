@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models import HierarchicalSoftmax, hierarchical_softmax
+from hsoftmax.models import HierarchicalSoftmax, Level, hierarchical_softmax
 
 from .array_files import read_arrays, require_arrays
 from .detection import contained_names
+from .named_tensors import NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
 
 _NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d*)|target_rows")
@@ -20,25 +21,31 @@ _PARTS = ("weight", "bias", "offsets")
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's levels; `options.num_targets` counts the last level's rows with a target."""
-    arrays = read_arrays(path, lambda name: _NAMES.fullmatch(name) is not None)
-    numbers = {int(name.rpartition("_")[2]) for name in arrays if name != "target_rows"}
-    levels = tuple(
-        hierarchical_softmax.build_level(
-            f"level {i}", *require_arrays(arrays, *(f"{part}_{i}" for part in _PARTS), path=path)
+    with named_tensors(path, read_arrays, _is_own) as arrays:
+        numbers = {int(name.rpartition("_")[2]) for name in arrays if name != "target_rows"}
+        levels = tuple(_level(arrays, i, path) for i in range(max(numbers, default=0) + 1))
+        rows = arrays.get("target_rows")
+        if rows is not None and rows.ndim != 1:
+            raise SourceError(f"{path.name}: target_rows: expected [N], got {list(rows.shape)}")
+        default_num_targets = levels[-1].num_rows if rows is None else len(rows)
+        model: HierarchicalSoftmax = hierarchical_softmax.build(
+            levels,
+            num_targets=options.num_targets or default_num_targets,
+            target_rows=rows,
+            padding=options.padding,
         )
-        for i in range(max(numbers, default=0) + 1)
+        return SourceModel(model)
+
+
+def _is_own(name: str) -> bool:
+    return _NAMES.fullmatch(name) is not None
+
+
+def _level(arrays: NamedTensors, number: int, path: Path) -> Level:
+    names = (f"{part}_{number}" for part in _PARTS)
+    return hierarchical_softmax.build_level(
+        f"level {number}", *require_arrays(arrays, *names, path=path)
     )
-    rows = arrays.get("target_rows")
-    if rows is not None and rows.ndim != 1:
-        raise SourceError(f"{path.name}: target_rows: expected [N], got {list(rows.shape)}")
-    default_num_targets = levels[-1].num_rows if rows is None else len(rows)
-    model: HierarchicalSoftmax = hierarchical_softmax.build(
-        levels,
-        num_targets=options.num_targets or default_num_targets,
-        target_rows=rows,
-        padding=options.padding,
-    )
-    return SourceModel(model)
 
 
 def detect(path: Path) -> str | None:

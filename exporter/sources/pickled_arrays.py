@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from hsoftmax.models.arrays import Array
 from .pickle_reader import ByteString, PickledCall, PickledGlobal
 
 _NUMBER_TYPE = re.compile(r"[<>|=]?[fiub][1248]")
+_SCALAR_TYPE = re.compile(r"[<>|=]?(?:[fiub][1248]|[SU]\d{1,9})")
 _MODULES = {
     f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")
 }
@@ -46,6 +48,49 @@ def objects(name: str, value: object) -> Sequence[object]:
         if isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], list):
             return state[4]
     raise SourceError(f"{name}: expected a list or an array of objects, got {describe(value)}")
+
+
+def scalar(value: object) -> np.generic | None:
+    """Return a pickled NumPy scalar of text, bytes or one number, or None for other data."""
+    if not (isinstance(value, PickledCall) and _is_call_of(value, "scalar")):
+        return None
+    match value.arguments:
+        case (
+            PickledCall(
+                function=PickledGlobal("numpy", "dtype"), arguments=(str(code), *_)
+            ) as dtype,
+            content,
+        ):
+            flat = _bytes(content)
+            if flat is None or not _SCALAR_TYPE.fullmatch(code):
+                return None
+            big_endian = isinstance(dtype.state, tuple) and ">" in dtype.state[1:2]
+            return _scalar_of_bytes(flat, code, ">" if big_endian else "<")
+    return None
+
+
+def _scalar_of_bytes(content: bytes, code: str, order: Literal["<", ">"]) -> np.generic | None:
+    try:
+        dtype = np.dtype(code).newbyteorder(order)
+        if dtype.itemsize != len(content):
+            return None
+        value: np.generic = np.frombuffer(content, dtype)[0] if content else dtype.type()
+    except (TypeError, ValueError):  # a type that NumPy does not have, or no code point
+        return None
+    return value
+
+
+def bytes_of(value: object) -> bytes | None:
+    """Return pickled bytes, in any of the forms in which protocols store them, or None."""
+    try:
+        return _bytes(value)
+    except UnicodeEncodeError:  # text that is said to be bytes
+        return None
+
+
+def is_array(value: object) -> bool:
+    """Return True for a pickled array, of numbers or of objects."""
+    return any(_is_call_of(value, name) for name in ("_reconstruct", "_frombuffer"))
 
 
 def describe(value: object) -> str:

@@ -1,38 +1,41 @@
 """Source `pytorch`: the state of a `torch.nn.AdaptiveLogSoftmaxWithLoss`, under any prefix.
 
-head.weight [shortlist + tails, H], head.bias or none; tail.i.0.weight [width, H], which may have a
-width of 0, and tail.i.1.weight [size, width]. The state has no cutoffs; the shapes imply them.
+head.weight [shortlist + tails, H], head.bias or none (head_bias=False); tail.i.0.weight [width, H],
+which may have a width of 0, and tail.i.1.weight [size, width]. PyTorch's own tails have no biases;
+tail.i.0.bias and tail.i.1.bias of a module that was changed are used. The state has no cutoffs; the
+shapes imply them.
 """
 
 import re
 from pathlib import Path
 
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models import adaptive_softmax
+from hsoftmax.models import ProjectedLayer, adaptive_softmax
+from hsoftmax.models.arrays import Array
 
 from .adaptive import checked_source_model
 from .detection import contained_names
+from .named_tensors import NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
 from .state_dict import numbered, read_state, sole_prefix
 
-_NAMES = re.compile(r"(^|\.)(head\.(weight|bias)|tail\.\d+\.[01]\.(weight|bias))$")
+_OWN_NAMES = re.compile(r"(^|\.)(head\.(weight|bias)|tail\.\d+\.[01]\.(weight|bias))$")
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the module's softmax; `options.cutoffs`, if given, must equal those of the shapes."""
-    state = read_state(path, lambda name: _NAMES.search(name) is not None)
-    prefix = sole_prefix(state, "tail.0.1.weight", "head.weight", path=path)
-    tail, build = f"{prefix}tail.", adaptive_softmax.build_projected
-    weights = numbered(state, tail, ".1.weight", path=path)
-    projections = numbered(state, tail, ".0.weight", path=path)
-    if len(projections) < len(weights):
-        raise SourceError(f"{path.name}: expected {tail}{len(projections)}.0.weight, got none")
-    head = build("head", state[f"{prefix}head.weight"], state.get(f"{prefix}head.bias"))
-    tails = [
-        build(f"tail {i}", weight, state.get(f"{tail}{i}.1.bias"), projection)
-        for i, (weight, projection) in enumerate(zip(weights, projections, strict=False))
-    ]
-    return checked_source_model(adaptive_softmax.build(head, tails), path, options)
+    with named_tensors(path, read_state, _is_own) as state:
+        prefix = sole_prefix(state, "tail.0.1.weight", "head.weight", path=path)
+        state.prefix = prefix
+        weights = numbered(state, f"{prefix}tail.", ".1.weight", path=path)
+        tails = [
+            _tail(state, f"{prefix}tail.{i}.", f"tail {i}", weight, path)
+            for i, weight in enumerate(weights)
+        ]
+        head = adaptive_softmax.build_projected(
+            "head", state[f"{prefix}head.weight"], state.get(f"{prefix}head.bias")
+        )
+        return checked_source_model(adaptive_softmax.build(head, tails), path, options)
 
 
 def detect(path: Path) -> str | None:
@@ -42,3 +45,17 @@ def detect(path: Path) -> str | None:
         return None
     tails = sum(re.search(r"tail\.\d+\.1\.weight$", name) is not None for name in names)
     return f"the state of an AdaptiveLogSoftmaxWithLoss, {tails} tail(s)"
+
+
+def _is_own(name: str) -> bool:
+    return _OWN_NAMES.search(name) is not None
+
+
+def _tail(state: NamedTensors, prefix: str, name: str, weight: Array, path: Path) -> ProjectedLayer:
+    projection = state.get(f"{prefix}0.weight")
+    if projection is None:
+        raise SourceError(f"{path.name}: expected {prefix}0.weight, got none")
+    biases = state.get(f"{prefix}1.bias"), state.get(f"{prefix}0.bias")
+    return adaptive_softmax.build_projected(
+        name, weight, biases[0], projection, projection_bias=biases[1]
+    )

@@ -34,8 +34,10 @@ class SourceModel:
 
     Attributes:
         extra_files: files that were read besides the named one
+        labels_error: reason why the names in the file cannot be labels; empty if there is none
     """
 
     model: models.Model
     labels: tuple[str, ...] | None = None
     extra_files: tuple[Path, ...] = ()
+    labels_error: str = ""

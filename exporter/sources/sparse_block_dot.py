@@ -9,6 +9,7 @@ from hsoftmax.models import sparse_block_dot
 
 from .array_files import read_arrays, require_arrays
 from .detection import contained_names
+from .named_tensors import named_tensors
 from .source import SourceModel, SourceOptions
 
 _ARRAY_NAMES = ("W", "b")
@@ -16,8 +17,9 @@ _ARRAY_NAMES = ("W", "b")
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's layer; it has no targets, so no option applies."""
-    arrays = read_arrays(path, lambda name: name in _ARRAY_NAMES)
-    return SourceModel(sparse_block_dot.build(*require_arrays(arrays, *_ARRAY_NAMES, path=path)))
+    with named_tensors(path, read_arrays, _ARRAY_NAMES.__contains__) as arrays:
+        weight_and_bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
+        return SourceModel(sparse_block_dot.build(*weight_and_bias))
 
 
 def detect(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 A checkpoint is read with `weights_only`, which admits tensors, numbers, strings and containers and
 runs no code of the file. Its dictionaries are flattened: `{"model": {"head.weight": ...}}` becomes
-`model.head.weight`. A softmax is found under any prefix.
+`model.head.weight`. Values that are no tensors have names too. A softmax is found under any prefix.
 """
 
 import argparse
@@ -113,18 +113,20 @@ def _describe_error(error: Exception) -> str:
 
 
 def _flatten(content: Any, max_depth: int) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield the tensors in nested dictionaries by their dotted names."""
-    if not isinstance(content, Mapping) or max_depth == 0:
+    """Yield the values in nested dictionaries by their dotted names."""
+    if not isinstance(content, Mapping):
         return
     for key, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and max_depth > 1:
             for name, inner in _flatten(value, max_depth - 1):
                 yield f"{key}.{name}", inner
-        elif hasattr(value, "layout"):
+        else:
             yield str(key), value
 
 
 def _to_array(name: str, tensor: Any, path: Path) -> Array:  # noqa: ANN401
+    if not hasattr(tensor, "layout"):
+        raise SourceError(f"{path.name}: {name}: expected a tensor, got a {type(tensor).__name__}")
     try:
         plain = tensor.detach().cpu()
         array: Array = (plain.float() if plain.is_floating_point() else plain).numpy()

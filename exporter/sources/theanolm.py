@@ -2,10 +2,11 @@
 
 The file has layers/<any>/input/W [H, C], input/b, level1/W [C, H, K], level1/b, which are Theano's
 W1, b1, W2 and b2. The targets are the classes of vocabulary/classes: one for each of
-vocabulary/words, unless several words share one. Other content is ignored.
+vocabulary/words, unless several words share one. TheanoLM saves both; a file without them needs
+the number of targets from the options. Other layers and groups are not the softmax's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,21 @@ import numpy as np
 
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models.arrays import Array, Int64, to_int64
+from hsoftmax.models.arrays import Int64, to_int64
 
 from .detection import file_kind, with_article
-from .source import SourceModel, SourceOptions
-from .theano import expect_used_clusters
+from .named_tensors import Harmless, expect_harmless
+from .source import SourceModel, SourceOptions, expect_num_targets
 
 _ARRAY_NAMES = ("input/W", "input/b", "level1/W", "level1/b")
+_VOCABULARY_NAMES = ("words", "classes")
+_HARMLESS: Harmless = {
+    r"(input|level1)/[Wb]_((mean|sum)_)?(sqr_)?(gradient|velocity|delta)": "the optimizer's state",
+}
+_VOCABULARY_HARMLESS: Harmless = {
+    r"probs": "the probability of each word in its class, which comes after the softmax",
+    r"unigram_probs": "the noise distribution of training",
+}
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
@@ -32,10 +41,13 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     with _open_hdf5(path) as file:
         layer = _find_layer(file, path)
         arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
-        words, classes = _read_vocabulary(file, path)
-    num_targets = options.num_targets or _num_classes(words, classes)
+        words, classes = _read_vocabulary(file)
+        _expect_harmless(path, layer, _ARRAY_NAMES, _HARMLESS)
+        if "vocabulary" in file:
+            _expect_harmless(path, file["vocabulary"], _VOCABULARY_NAMES, _VOCABULARY_HARMLESS)
+    num_targets = _num_targets(classes, path, options)
     model = models.from_theano(*arrays, num_targets=num_targets, padding=options.padding)
-    expect_used_clusters(model)
+    _expect_used_clusters(model, path)
     return SourceModel(model, _labels(words, classes, model.num_targets))
 
 
@@ -76,22 +88,37 @@ def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no ty
     )
 
 
-def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
+def _read_vocabulary(file: Any) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
     words = file.get("vocabulary/words")
-    try:
-        decoded = () if words is None else tuple(words.asstr()[()].tolist())
-    except UnicodeDecodeError:
-        raise SourceError(
-            f"{path.name}: vocabulary/words: expected UTF-8, got other bytes"
-        ) from None
+    # A byte that is not UTF-8 becomes a surrogate, as in `words.decode_word`.
+    decoded = () if words is None else tuple(words.asstr(errors="surrogateescape")[()].tolist())
     classes = file.get("vocabulary/classes")
     return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
 
 
-def _num_classes(words: tuple[str, ...], classes: Array | None) -> int | None:
+def _expect_harmless(path: Path, group: Any, used: Sequence[str], harmless: Harmless) -> None:  # noqa: ANN401
+    """Raise SourceError for a dataset in the group that is neither used nor harmless."""
+    prefix = f"{group.name.lstrip('/')}/"
+    unused = (f"{prefix}{name}" for name in _dataset_names(group) if name not in used)
+    expect_harmless(path, unused, harmless, prefix=prefix)
+
+
+def _dataset_names(group: Any) -> list[str]:  # noqa: ANN401
+    """Return the paths of all datasets in a group."""
+    names: list[str] = []
+    group.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
+    return names
+
+
+def _num_targets(classes: Int64 | None, path: Path, options: SourceOptions) -> int:
+    """Return the number of classes, or that of the options if the file has no classes."""
     if classes is not None and len(classes):
-        return int(classes.max()) + 1
-    return len(words) or None
+        num_classes = int(classes.max()) + 1
+        expect_num_targets(options, path, num_classes, "as vocabulary/classes has")
+        return num_classes
+    if options.num_targets is None:
+        raise SourceError(f"{path.name}: expected vocabulary/classes or --num-targets, got neither")
+    return options.num_targets
 
 
 def _labels(
@@ -105,3 +132,15 @@ def _labels(
     if sorted(classes.tolist()) != list(range(num_targets)):
         return None
     return tuple(words[word] for word in np.argsort(classes))
+
+
+def _expect_used_clusters(model: models.HierarchicalSoftmax, path: Path) -> None:
+    """Raise SourceError for a cluster without targets, which TheanoLM never makes."""
+    last = model.levels[-1]
+    block_size = last.num_rows // last.num_blocks
+    min_targets = last.num_rows - block_size + 1
+    if model.num_targets < min_targets:
+        raise SourceError(
+            f"{path.name}: num_targets: expected {min_targets} to {last.num_rows} for "
+            f"{last.num_blocks} clusters of {block_size} rows, got {model.num_targets}"
+        )

@@ -8,7 +8,8 @@ The file does not say which row of cluster_weight belongs to which tail. Hugging
 order, the original code descending order (--cluster-order reversed); the model uses ascending.
 
 A file may lack layers and projections that are tied to the embedding: word_emb.emb_layers.i and
-word_emb.emb_projs.i then replace them.
+word_emb.emb_projs.i then replace them. Nothing else may be missing: all layers have biases, and
+projections exist unless div_val is 1 and the embedding is as wide as the model.
 """
 
 import json
@@ -16,22 +17,28 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models import ProjectedLayer, adaptive_softmax
+from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array, expect_shape
 
 from .adaptive import checked_source_model, join_cutoffs
 from .detection import contained_names
+from .named_tensors import Harmless, NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
 from .state_dict import numbered, read_state, sole_prefix
 
-_NAMES = re.compile(
+_OWN_NAMES = re.compile(
     r"(^|\.)(cluster_(weight|bias)|out_layers\.\d+\.(weight|bias)|out_projs\.\d+"
     r"|word_emb\.emb_layers\.\d+\.weight|word_emb\.emb_projs\.\d+)$"
 )
+_HARMLESS: Harmless = {
+    r"(.*\.)?word_emb\.(emb_layers\.\d+\.weight|emb_projs\.\d+)": "the input embedding, untied",
+}
 _CONFIG = "config.json"
 _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 
@@ -39,22 +46,36 @@ _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the softmax of a file, or of the only weights file of a folder."""
     file = weights_file(path)
-    state = read_state(file, lambda name: _NAMES.search(name) is not None)
-    prefix = sole_prefix(state, "cluster_weight", path=file)
-    clusters = _clusters(state, prefix, options)
+    with named_tensors(file, read_state, _is_own, _HARMLESS) as state:
+        prefix = sole_prefix(state, "cluster_weight", path=file)
+        state.prefix = prefix
+        model = _read_model(state, prefix, file, options)
+        return checked_source_model(model, file, options)
+
+
+def _is_own(name: str) -> bool:
+    return _OWN_NAMES.search(name) is not None
+
+
+def _read_model(
+    state: NamedTensors, prefix: str, file: Path, options: SourceOptions
+) -> AdaptiveSoftmax:
+    clusters = _clusters(state, prefix, file, options)
     weights, biases = _layers(state, prefix, file)
-    if len(weights) == 1:
+    has_one_layer = len(weights) == 1
+    if has_one_layer:
         cutoffs = _cutoffs(file, options, len(clusters[0]), len(weights[0]))
         bounds = list(pairwise((0, *cutoffs, len(weights[0]))))
+        expect_shape(f"{prefix}out_layers.0.bias", biases[0], weights[0].shape[:1])
         weights = [weights[0][start:end] for start, end in bounds]
-        biases = [None if b is None else b[start:end] for b in biases for start, end in bounds]
-    projections = _projections(state, prefix, len(weights))
+        biases = [biases[0][start:end] for start, end in bounds]
+    projections = _projections(state, prefix, len(weights), file, may_lack_all=has_one_layer)
     tails = [
         adaptive_softmax.build_projected(f"tail {i}", *parts)
         for i, parts in enumerate(zip(weights[1:], biases[1:], projections[1:], strict=True))
     ]
     head = _head(weights[0], biases[0], projections[0], clusters, len(tails))
-    return checked_source_model(adaptive_softmax.build(head, tails), file, options)
+    return adaptive_softmax.build(head, tails)
 
 
 def detect(path: Path) -> str | None:
@@ -82,39 +103,51 @@ def weights_file(path: Path) -> Path:
     )
 
 
+def _required(state: NamedTensors, name: str, file: Path) -> Array:
+    if name not in state:
+        raise SourceError(f"{file.name}: expected {name}, got none")
+    return state[name]
+
+
 def _clusters(
-    state: dict[str, Array], prefix: str, options: SourceOptions
-) -> tuple[Array, Array | None]:
+    state: NamedTensors, prefix: str, file: Path, options: SourceOptions
+) -> tuple[Array, Array]:
     """Return the head's rows for the tails, in the order of the tails."""
-    weight, bias = state[f"{prefix}cluster_weight"], state.get(f"{prefix}cluster_bias")
-    if options.cluster_order == "ascending":
-        return weight, bias
-    return weight[::-1], None if bias is None else bias[::-1]
+    weight, bias = (
+        _required(state, f"{prefix}cluster_{part}", file) for part in ("weight", "bias")
+    )
+    return (weight, bias) if options.cluster_order == "ascending" else (weight[::-1], bias[::-1])
 
 
-def _layers(
-    state: dict[str, Array], prefix: str, file: Path
-) -> tuple[list[Array], list[Array | None]]:
+def _layers(state: NamedTensors, prefix: str, file: Path) -> tuple[list[Array], list[Array]]:
     out, tied = f"{prefix}out_layers.", f"{_embedding(state, prefix)}emb_layers."
     weights = numbered(state, out, ".weight", path=file) or numbered(
         state, tied, ".weight", path=file
     )
     if not weights:
         raise SourceError(f"{file.name}: expected {out}0.weight, got neither it nor {tied}0.weight")
-    return weights, [state.get(f"{out}{i}.bias") for i in range(len(weights))]
+    return weights, [_required(state, f"{out}{i}.bias", file) for i in range(len(weights))]
 
 
-def _projections(state: dict[str, Array], prefix: str, count: int) -> list[Array | None]:
-    """Return [E_i, H] for each layer, or None if it takes the hidden state directly."""
+def _projections(
+    state: NamedTensors, prefix: str, count: int, file: Path, *, may_lack_all: bool
+) -> list[Array | None]:
+    """Return [E_i, H] for each layer, or None for all if they take the hidden state directly."""
     tied = f"{_embedding(state, prefix)}emb_projs."
-    shared = state.get(f"{tied}0") if f"{tied}1" not in state else None
-    projections = [
-        state.get(f"{prefix}out_projs.{i}", state.get(f"{tied}{i}", shared)) for i in range(count)
+    shared = f"{tied}0" if f"{tied}1" not in state else ""
+    names = [
+        next((n for n in (f"{prefix}out_projs.{i}", f"{tied}{i}", shared) if n in state), None)
+        for i in range(count)
     ]
-    return [None if projection is None else projection.T for projection in projections]
+    if None in names and not (may_lack_all and set(names) == {None}):
+        missing = names.index(None)
+        raise SourceError(
+            f"{file.name}: expected {prefix}out_projs.{missing}, got neither it nor {tied}{missing}"
+        )
+    return [None if name is None else state[name].T for name in names]
 
 
-def _embedding(state: dict[str, Array], prefix: str) -> str:
+def _embedding(state: NamedTensors, prefix: str) -> str:
     """Return the prefix of the same model's embedding, such as `transformer.word_emb.`."""
     model = prefix.removesuffix("crit.")
     prefixes = {
@@ -127,18 +160,15 @@ def _embedding(state: dict[str, Array], prefix: str) -> str:
 
 def _head(
     weight: Array,
-    bias: Array | None,
+    bias: Array,
     projection: Array | None,
-    clusters: tuple[Array, Array | None],
+    clusters: tuple[Array, Array],
     tails: int,
 ) -> ProjectedLayer:
     expect_shape("cluster_weight", clusters[0], (tails, weight.shape[-1]))
-    joined_bias: Array | None = None
-    if bias is not None or clusters[1] is not None:
-        parts = zip((weight, clusters[0]), (bias, clusters[1]), strict=True)
-        joined_bias = np.concatenate([np.zeros(len(w)) if b is None else b for w, b in parts])
-    rows = np.concatenate([weight, clusters[0]])
-    return adaptive_softmax.build_projected("head", rows, joined_bias, projection)
+    expect_shape("cluster_bias", clusters[1], (tails,))
+    rows, joined = (np.concatenate(parts) for parts in zip((weight, bias), clusters, strict=True))
+    return adaptive_softmax.build_projected("head", rows, joined, projection)
 
 
 def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -> tuple[int, ...]:
@@ -159,12 +189,18 @@ def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -
     return inner_cutoffs
 
 
+def _read_json(config: Path) -> Any:  # noqa: ANN401  any JSON
+    return json.loads(decode_text(config.read_bytes(), str(config)))
+
+
 def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
     config = file.parent / _CONFIG
     try:
-        cutoffs: Sequence[int] = json.loads(config.read_text("utf-8")).get("cutoffs", ())
+        cutoffs: Sequence[int] = _read_json(config).get("cutoffs", ())
         return tuple(int(cutoff) for cutoff in cutoffs)
     except FileNotFoundError:
         return ()
+    except TextFileError as error:
+        raise SourceError(str(error)) from None
     except (OSError, ValueError, TypeError, AttributeError):
         raise SourceError(f"{config}: expected JSON with a list cutoffs, got none") from None

@@ -14,27 +14,29 @@ from hsoftmax.models.arrays import Array, Int64, expect_ndim, expect_shape, to_i
 
 from .array_files import read_arrays, require_arrays
 from .detection import contained_names
+from .named_tensors import named_tensors
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 _ARRAY_NAMES = ("W1", "b1", "weight", "bias")
 _CLUSTER_ARRAY_NAMES = ("class_of", "offsets")
+_OWN_NAMES = {*_ARRAY_NAMES, *_CLUSTER_ARRAY_NAMES}
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's softmax, with its rows sorted by cluster."""
-    arrays = read_arrays(path, lambda name: name in {*_ARRAY_NAMES, *_CLUSTER_ARRAY_NAMES})
-    W1, b1, weight, bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
-    expect_ndim("W1", W1, "H", "C")
-    expect_ndim("weight", weight, "N", "H")
-    expect_num_targets(options, path, len(weight), "the rows of weight")
-    cluster_arrays = [name for name in _CLUSTER_ARRAY_NAMES if name in arrays]
-    if len(cluster_arrays) != 1:
-        raise SourceError(
-            f"{path.name}: expected class_of or offsets, "
-            f"got {' and '.join(cluster_arrays) or 'neither'}"
-        )
-    build = _from_offsets if cluster_arrays == ["offsets"] else _from_clusters
-    return SourceModel(build(W1, b1, weight, bias, arrays[cluster_arrays[0]]))
+    with named_tensors(path, read_arrays, _OWN_NAMES.__contains__) as arrays:
+        W1, b1, weight, bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
+        expect_ndim("W1", W1, "H", "C")
+        expect_ndim("weight", weight, "N", "H")
+        expect_num_targets(options, path, len(weight), "the rows of weight")
+        cluster_arrays = [name for name in _CLUSTER_ARRAY_NAMES if name in arrays]
+        if len(cluster_arrays) != 1:
+            raise SourceError(
+                f"{path.name}: expected class_of or offsets, "
+                f"got {' and '.join(cluster_arrays) or 'neither'}"
+            )
+        build = _from_offsets if cluster_arrays == ["offsets"] else _from_clusters
+        return SourceModel(build(W1, b1, weight, bias, arrays[cluster_arrays[0]]))
 
 
 def detect(path: Path) -> str | None:

@@ -4,11 +4,12 @@ It works on whole columns, and goes row by row only where it must: for labels, l
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from hsoftmax.models.arrays import Float32, Int64
+from hsoftmax.models.arrays import Float32, Float64, Int64
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
     BoolArray,
@@ -42,7 +43,7 @@ def parse_batch(
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
         hidden = np.column_stack([_float32(batch.column(name)) for name in inputs])
-    expect_finite(hidden, row_errors)
+    expect_finite(hidden, row_errors, value_of=partial(_value, batch, inputs))
     target, counts, listed, oov = _targets(batch, columns, row_errors, requirements)
     return RowBatch(
         lines=range(first_line, first_line + count),
@@ -99,6 +100,14 @@ def _float32(values: Arrow) -> Float32:
         return np.array(array, dtype=np.float32)
 
 
+def _value(batch: Arrow, inputs: Sequence[str], row: int, position: int) -> object:
+    """Returns a number of the input as the file has it, None for a null."""
+    if len(inputs) > 1:
+        return batch.column(inputs[position])[row].as_py()
+    value = batch.column(inputs[0])[row].as_py()
+    return value[position] if isinstance(value, list) else value
+
+
 def _targets(
     batch: Arrow,
     columns: Columns,
@@ -109,7 +118,7 @@ def _targets(
     names, count = batch.schema.names, batch.num_rows
     has_target = columns.target in names
     listed = np.full(count, not has_target and columns.targets in names)
-    if has_target and (numbers := _integers(batch.column(columns.target))) is not None:
+    if has_target and (numbers := _numbers(batch.column(columns.target))) is not None:
         present = batch.column(columns.target).is_valid().to_numpy(zero_copy_only=False)
         target, counts = resolve_target_column(numbers, present, row_errors, requirements)
         return target, counts, listed, frozenset()
@@ -139,12 +148,40 @@ def _integers(column: Arrow) -> Int64 | None:
     return numbers
 
 
+def _numbers(column: Arrow) -> Int64 | Float64 | None:
+    """Returns a column of numbers, with 0 for nulls, or None if it is none within int64."""
+    if pa.types.is_floating(column.type):
+        numbers: Float64 = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+        return numbers
+    return _integers(column)
+
+
 def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
-    """Returns the values of a column of ids or sequences, all None if there is no such column."""
+    """Returns the values of a column of ids or sequences, all None if there is no such column.
+
+    Numbers that are no integers, and dates, become the text that Arrow writes for them.
+    """
     if name not in batch.schema.names:
         return [None] * batch.num_rows
     column = plain(batch.column(name))
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)
+    if becomes_text(column.type):
+        column = _as_text(column)
     ids: list[RowId] = column.to_pylist()
     return ids
+
+
+def becomes_text(kind: Arrow) -> bool:
+    """True for the types of ids that are kept as text: floats, decimals, dates and times."""
+    types = pa.types
+    is_moment = types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind)
+    return bool(types.is_floating(kind) or types.is_decimal(kind) or is_moment)
+
+
+def _as_text(column: Arrow) -> Arrow:
+    """Returns Arrow's text for each value; times of a zone in UTC, as zones may be unknown."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column.cast(pa.string())

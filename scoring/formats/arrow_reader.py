@@ -15,7 +15,7 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import id_column, is_list, number_columns, parse_batch
+from .arrow_batch import becomes_text, id_column, is_list, number_columns, parse_batch
 from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
@@ -28,6 +28,8 @@ _MAX_BATCH_ROWS = 65_536
 @dataclass
 class ArrowReader:
     """Reads files of record batches. One file is open at a time, at the position last read."""
+
+    states_rows = True
 
     files: tuple[Path, ...]
     columns: Columns
@@ -271,13 +273,16 @@ def expect_types(
         kind = schema.field(name).type
         if not _is_number(kind):
             raise CallError(f"{path}: {name}: expected numbers, got {kind}")
-    for name in (columns.id, columns.sequence, columns.target):
-        if name in schema.names and not _is_id(schema.field(name).type):
-            got = schema.field(name).type
+    for name, is_known in (
+        (columns.id, _is_id),
+        (columns.sequence, _is_id),
+        (columns.target, _is_target),
+    ):
+        if name in schema.names and not is_known(got := schema.field(name).type):
             raise CallError(f"{path}: {name}: expected integers or strings, got {got}")
     if columns.targets in schema.names and columns.target not in schema.names:
         got = schema.field(columns.targets).type
-        if not (is_list(got) and _is_id(got.value_type)):
+        if not (is_list(got) and _is_target(got.value_type)):
             raise CallError(f"{path}: targets: expected lists of integers or strings, got {got}")
 
 
@@ -293,12 +298,17 @@ def _is_number(kind: Arrow) -> bool:
 
 
 def _is_id(kind: Arrow) -> bool:
-    """True for the types of ids, sequences, targets and labels."""
+    """True for the types of ids and sequences."""
+    return becomes_text(kind) or _is_target(kind)
+
+
+def _is_target(kind: Arrow) -> bool:
+    """True for the types of targets: numbers, of which fractions fail their rows, and labels."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
-        types.is_integer(kind)
+        _is_number(kind)
         or types.is_string(kind)
         or types.is_large_string(kind)
         or types.is_string_view(kind)

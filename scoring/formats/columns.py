@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from hsoftmax.scoring.errors import CallError
 
-_RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d+)\.\.(?P=stem)(?P<last>\d+)")
+_RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d{1,9})\.\.(?P=stem)(?P<last>\d{1,9})", re.ASCII)
+_MAX_NAME = 1000  # characters; matching a range takes the square of it
+_MAX_INPUTS = 100_000
 CUSTOM_ID = "custom_id"
 _ROLES = ("input", "id", "target", "targets", "sequence")
 
@@ -32,15 +34,20 @@ def parse_columns(texts: Sequence[str]) -> Columns:
     """Parses `role=column` and names or ranges (`h0..h127`) of input columns, comma-separated.
 
     Raises:
-        CallError: an unknown role, or a range that does not ascend.
+        CallError: an unknown role, a range that does not ascend, a name too long, or too many.
     """
-    columns, inputs = Columns(), []
+    columns = Columns()
+    inputs: list[str] = []
     for part in (part.strip() for text in texts for part in text.split(",")):
         role, equals, name = part.rpartition("=")
         if not name:
             raise CallError(f"columns: expected names or role=name, got {part!r}")
+        if len(part) > _MAX_NAME:
+            raise CallError(
+                f"columns: expected names of at most {_MAX_NAME} characters, got {len(part)}"
+            )
         if not equals or role == "input":
-            inputs += _expand_range(name)
+            inputs += _expand_range(name, _MAX_INPUTS - len(inputs))
         elif role in _ROLES:
             columns = _with_role(columns, role, name)
         else:
@@ -56,7 +63,7 @@ def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[s
     """
     numbered = tuple(f"h{i}" for i in range(width))
     inputs = columns.input or (("input",) if "input" in names else numbered)
-    missing = [name for name in inputs if name not in names]
+    missing = set(inputs).difference(names)
     if missing:
         expected = ", ".join(inputs) if columns.input else f"input, or h0 to h{width - 1}"
         raise CallError(f"columns: expected {expected}, got {_shortened(names)}")
@@ -76,13 +83,16 @@ def _with_role(columns: Columns, role: str, name: str) -> Columns:
     return Columns(**{**{r: getattr(columns, r) for r in _ROLES}, role: name})
 
 
-def _expand_range(name: str) -> list[str]:
+def _expand_range(name: str, room: int) -> list[str]:
+    """Returns the names of a range, or one name. Raises CallError if they are more than `room`."""
     match = _RANGE.fullmatch(name)
+    first, last = (0, 0) if match is None else (int(match["first"]), int(match["last"]))
+    if last < first:
+        raise CallError(f"columns: expected a range that ascends, got {name!r}")
+    if last - first >= room:
+        raise CallError(f"columns: expected at most {_MAX_INPUTS} for the input, got more")
     if match is None:
         return [name]
-    first, last = int(match["first"]), int(match["last"])
-    if not 0 <= last - first < 1_000_000:
-        raise CallError(f"columns: expected a range that ascends, got {name!r}")
     return [f"{match['stem']}{i}" for i in range(first, last + 1)]
 
 

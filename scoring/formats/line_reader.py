@@ -8,10 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
+from hsoftmax.bundle import UTF8_MARK, other_encoding
+from hsoftmax.scoring.errors import CallError
+
+from .files import content_size, open_lines
 from .reader import Position, RawBatch
 
 MAX_LINE_BYTES = 16 * 2**20
 _MAX_BATCH_BYTES = 32 * 2**20  # several threads hold a batch each
+_PROBED_BYTES = 64
 
 _ID_BATCH_ROWS = 4096
 
@@ -23,12 +28,17 @@ class LineReader:
 
     Args:
         headers: number of lines at the head of each file that are no rows
+
+    Raises:
+        CallError: a file that is not UTF-8, as its first bytes say.
     """
 
     def __init__(self, files: Sequence[Path], *, headers: int) -> None:
+        for path in files:
+            _expect_utf8(path)
         self._files = files
         self._headers = headers
-        self._sizes = [path.stat().st_size for path in files]
+        self._sizes = [content_size(path) for path in files]
         self._open: tuple[int, BinaryIO] | None = None
 
     def begin(self, file: int = 0) -> Position:
@@ -63,7 +73,7 @@ class LineReader:
 
     def fraction(self, position: Position) -> float:
         before = sum(self._sizes[: position.file]) + position.offset
-        return before / max(1, sum(self._sizes))
+        return min(1.0, before / max(1, sum(self._sizes)))
 
     def close(self) -> None:
         if self._open is not None:
@@ -87,6 +97,8 @@ class LineReader:
             line, line_size = read_line(stream)
             if not line_size:
                 break
+            if line and not position.offset and not lines:
+                line = line.removeprefix(UTF8_MARK)
             lines.append(line)
             size += line_size
         return lines, size
@@ -100,14 +112,23 @@ class LineReader:
     def _stream(self, file: int) -> BinaryIO:
         if self._open is None or self._open[0] != file:
             self.close()
-            self._open = (file, self._files[file].open("rb", buffering=2**20))
+            self._open = (file, open_lines(self._files[file]))
         return self._open[1]
+
+
+def _expect_utf8(path: Path) -> None:
+    """Raises CallError if the file surely has another encoding, which would make each row wrong."""
+    with open_lines(path) as file:
+        start = file.read(_PROBED_BYTES)
+    if other := other_encoding(start):
+        raise CallError(f"{path}: expected UTF-8 text, got {other}")
 
 
 class LineBasedReader:
     """Base of the row readers whose rows are lines: delegates reading to a `LineReader`."""
 
     lines: LineReader
+    states_rows = False
 
     def begin(self) -> Position:
         return self.lines.begin()

@@ -34,8 +34,6 @@ BLANK = RowError("invalid_json", "expected a JSON object, got a blank line")
 TOO_DEEP = RowError("invalid_json", "expected a JSON object, got one that is nested too deeply")
 TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} bytes, got more")
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some programs write it before UTF-8
-
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _MAX_PROBED_ROWS = 100  # rows that are read to see how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
@@ -81,7 +79,7 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     for line in [] if first is None else first.content:
         try:
-            row = msgspec.json.decode((line or b"").removeprefix(BYTE_ORDER_MARK))
+            row = msgspec.json.decode(line or b"")
         except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(row, dict):
@@ -96,8 +94,8 @@ Integer = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
 
 _FIELDS: dict[str, Any] = {
     "id": str | Integer | None,
-    "target": Integer | str | None,
-    "targets": list[Integer | str] | None,
+    "target": Integer | float | str | None,
+    "targets": list[Integer | float | str] | None,
     "sequence": str | Integer | None,
 }
 
@@ -136,17 +134,14 @@ class RowDecoder:
         self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
     ) -> RowBatch:
         """Decodes and checks lines, of which the first has the number `first_line`."""
-        if first_line == 1 and lines and lines[0] is not None:
-            lines = [lines[0].removeprefix(BYTE_ORDER_MARK), *lines[1:]]
         return build_row_batch([self._row(line) for line in lines], first_line, requirements)
 
     def decode_id(self, line: RawLine) -> RowId:
         """Decodes the id of a line, without decoding the rest of it unless that fails."""
-        content = (line or b"").removeprefix(BYTE_ORDER_MARK)
         try:
-            id: RowId = self._id_decoder.decode(content).id
+            id: RowId = self._id_decoder.decode(line or b"").id
         except (msgspec.DecodeError, RecursionError):
-            id = self._row(content).id
+            id = self._row(line).id
         return id
 
     def target_shape(self, lines: Sequence[RawLine]) -> TargetShape | None:
@@ -225,7 +220,10 @@ def _validation_message(message: str) -> str:
     """Translates msgspec's message into ours."""
     path = match["path"] if (match := _JSON_PATH.search(message)) else ""
     if match := _EXPECTED.search(message):
-        kinds = [_KINDS.get(kind, kind) for kind in match["expected"].split(" | ")]
+        names = match["expected"].split(" | ")
+        if "int" in names and "float" in names:
+            names.remove("float")  # an integer may be written as 5.0
+        kinds = [_KINDS.get(name, name) for name in names]
         got = _KINDS.get(match["got"], match["got"])
         return f"{path or 'row'}: expected {' or '.join(kinds)}, got {got}"
     if match := re.search(r"missing required field `([^`]+)`", message):

@@ -8,6 +8,7 @@ Memory is bounded for any number of rows. Rows without an id are never duplicate
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def find_duplicate_ids(
         [_duplicates_in_part(hashes_path, part, parts, check_cancelled) for part in range(parts)]
     )
     with temp_path.open("wb") as file:
-        np.save(file, np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]]))
+        file.write(_as_npy(np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]])))
         file.flush()
         sync(file.fileno())
     rename_durably(temp_path, path)
@@ -85,6 +86,13 @@ def fail_rows(rows: RowBatch, row_errors: Mapping[int, RowError]) -> RowBatch:
         oov=rows.oov - row_errors.keys(),
         row_errors={**row_errors, **rows.row_errors},
     )
+
+
+def _as_npy(array: Int64) -> bytes:
+    """The bytes of an NPY file. NumPy itself does not tell a full disk from other errors."""
+    content = BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 def duplicate_errors(

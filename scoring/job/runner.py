@@ -9,7 +9,7 @@ specification alone, so a resumed job writes the same output to the byte.
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from math import inf
@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
+from hsoftmax.scoring.failures import FailuresByCode, add_failures, count_failures
 from hsoftmax.scoring.formats import Position, RawBatch
 from hsoftmax.scoring.formats.ndjson import error_lines
 from hsoftmax.scoring.graph_request import GraphRunner
@@ -80,6 +81,7 @@ class ScoredPart:
     failed: int
     tallies: dict[RowId, Tally]
     error_records: list[str]
+    failures: FailuresByCode = field(default_factory=dict)
 
 
 def run_job(
@@ -271,6 +273,7 @@ def _score(part: ShardPart, spec: JobSpec, run_graph: GraphRunner) -> ScoredPart
         failed=len(results.row_errors),
         tallies=tally_sequences(rows, results, spec.task.log_base) if has_tallies else {},
         error_records=[line.decode() for _, line in sorted(errors.items())],
+        failures=count_failures(results),
     )
 
 
@@ -281,6 +284,7 @@ def _write(
     rows, failed, end = 0, 0, Position(0, 0, 1)
     tallies: dict[RowId, Tally] = {}
     error_records: list[str] = []
+    failures: list[FailuresByCode] = []
 
     def contents() -> Iterator[bytes]:
         nonlocal rows, failed, end
@@ -288,6 +292,7 @@ def _write(
             rows, failed = rows + scored.part.raw_batch.rows, failed + scored.failed
             end = scored.part.raw_batch.end
             error_records.extend(scored.error_records)
+            failures.append(scored.failures)
             for name, tally in scored.tallies.items():
                 tallies[name] = tallies.get(name, Tally()) + tally
             yield scored.content
@@ -295,4 +300,4 @@ def _write(
 
     size, sha256 = write_temp_file(temp_path, contents())
     shard = Shard(number, rows, rows - failed, failed, size, sha256, end)
-    return WrittenShard(temp_path, shard, tallies, error_records)
+    return WrittenShard(temp_path, shard, tallies, error_records, add_failures(failures))

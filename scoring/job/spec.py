@@ -14,9 +14,11 @@ from hsoftmax.scoring.task import (
     TargetShape,
     Task,
     check_task,
+    k_of,
     needs_target,
     record_fields,
     values_per_row,
+    with_default_k,
 )
 
 from .output import OutputSpec
@@ -71,7 +73,7 @@ class JobSpec:
         return RecordSchema(
             fields=record_fields(self.task, self.target_shape, self.bundle_info),
             id_kind=self.reader.id_kind,
-            width={"top_k": self.task.k, "sample": self.task.num_samples}.get(
+            width={"top_k": k_of(self.task, self.bundle_info), "sample": self.task.num_samples}.get(
                 self.task.name, width
             ),
             id_name=CUSTOM_ID if self.columns.id == CUSTOM_ID else "id",
@@ -130,6 +132,7 @@ def build_job_spec(
     target_shape = reader.target_shape
     if target_shape == "none" and needs_target(task):
         target_shape = "one"
+    task = with_default_k(task, bundle_info)
     check_task(task, target_shape, bundle_info)
     if format.name == "npy" and target_shape == "many" and needs_target(task):
         raise CallError("npy: expected one target in each row, got lists: an array has one width")

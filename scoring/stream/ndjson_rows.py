@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from hsoftmax.bundle import UTF8_MARK, other_encoding
+from hsoftmax.scoring.errors import BrokenInput
 from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.line_reader import MAX_LINE_BYTES, RawLine
-from hsoftmax.scoring.formats.ndjson import BYTE_ORDER_MARK, RowDecoder
+from hsoftmax.scoring.formats.ndjson import RowDecoder
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
@@ -26,11 +28,14 @@ class LineStreamReader:
         lines = self._splitter.feed(data)
         if lines and not self._begun:
             self._begun = True
-            lines[0] = lines[0] and lines[0].removeprefix(BYTE_ORDER_MARK)
+            lines[0] = _first_line(lines[0])
         return self._chunks(lines)
 
     def end(self) -> Iterator[list[RawLine]]:
-        return self._chunks(self._splitter.end())
+        lines = self._splitter.end()
+        if lines and not self._begun:
+            lines[0] = _first_line(lines[0])
+        return self._chunks(lines)
 
     def target_shape(self, chunk: Sequence[RawLine]) -> TargetShape | None:
         return self._decoder.target_shape(chunk)
@@ -52,6 +57,13 @@ class LineStreamReader:
                 chunk, size = [], 0
         if chunk:
             yield chunk
+
+
+def _first_line(line: RawLine) -> RawLine:
+    """Returns the first line without its byte order mark. Raises BrokenInput if it is not UTF-8."""
+    if line and (other := other_encoding(line)):
+        raise BrokenInput(f"body: expected UTF-8 text, got {other}")
+    return line and line.removeprefix(UTF8_MARK)
 
 
 class LineSplitter:

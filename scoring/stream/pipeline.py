@@ -21,7 +21,7 @@ from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.graph_request import GraphRequest, build_graph_request
 from hsoftmax.scoring.results import RowResults, build_results
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements, row_requirements
-from hsoftmax.scoring.task import TargetShape, Task, ValueKind, check_task
+from hsoftmax.scoring.task import TargetShape, Task, ValueKind, check_task, with_default_k
 
 from .summary import StreamTotals
 
@@ -118,6 +118,9 @@ class StreamSpec:
     rows: Callable[[TargetShape], int]
     max_pending: int
     max_targets: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", with_default_k(self.task, self.bundle_info))
 
 
 @dataclass(frozen=True, slots=True)

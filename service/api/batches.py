@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 
 from hsoftmax.service.codecs.json import decode
 from hsoftmax.service.context import AppContext
-from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.errors import InvalidQuery, TooLarge
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.jobs.batch_store import (
@@ -23,10 +23,11 @@ from hsoftmax.service.jobs.batch_store import (
     list_batches,
 )
 from hsoftmax.service.jobs.database import Database
-from hsoftmax.service.jobs.schemas import BatchList, BatchObject
+from hsoftmax.service.jobs.deletion import delete_batch
+from hsoftmax.service.jobs.schemas import BatchDeleted, BatchList, BatchObject
 from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
 
-from .dependencies import Context
+from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -46,9 +47,10 @@ _BODY: dict[str, Any] = {
     },
 }  # fmt: skip
 _CREATE_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503, 507)
 }
-_LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}, 507: {}}
+_MAX_BODY_BYTES = 2**20
 
 
 batch_routes = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=DisconnectRoute)
@@ -62,6 +64,8 @@ async def create(context: Context, request: Request) -> BatchObject:
     body = await read_body(
         request_context.headers, request.receive, context.settings, context.body_budget
     )
+    if len(body) > _MAX_BODY_BYTES:  # decoding millions of columns would stop the event loop
+        raise TooLarge(f"body: expected at most {_MAX_BODY_BYTES} bytes, got {len(body)}")
     query = decode(_DECODER, body)
     batch = await context.jobs.run_with_database(
         _create_batch, query, _key(request, query), context
@@ -71,10 +75,10 @@ async def create(context: Context, request: Request) -> BatchObject:
     return batch
 
 
-@batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}})
+@batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}, 507: {}})
 async def batches(
     context: Context,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[ParameterInteger, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="list the jobs after this id")] = None,
 ) -> BatchList:
     return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))
@@ -94,6 +98,16 @@ async def cancel_batch(context: Context, id: str) -> BatchObject:
     cancelled = await context.jobs.run_with_database(cancel, id, int(time.time()))
     context.jobs.wake()
     return cancelled
+
+
+@batch_routes.delete(
+    "/{id}",
+    summary="Delete an ended job with its output files",
+    responses={**_LOOKUP_ERRORS, 409: {}},
+)
+async def delete(context: Context, id: str) -> BatchDeleted:
+    await context.jobs.run_with_database(delete_batch, context.jobs.state_dir, id)
+    return BatchDeleted(id=id)
 
 
 def _create_batch(

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from hsoftmax.scoring import TASK_NAMES
+from hsoftmax.scoring.choices import DEFAULT_K
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import error_codes
 from hsoftmax.service.http.content_types import Format
@@ -120,7 +121,8 @@ _SCORE_ERRORS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503)
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "task": ("task to run on every row",
              {"type": "string", "enum": list(TASK_NAMES), "default": TASK_NAMES[0]}),
-    "k": ("of `top_k`: number of targets", {"type": "integer", "minimum": 1, "default": 10}),
+    "k": (f"of `top_k`: number of targets; by default {DEFAULT_K}, or all if there are fewer",
+          {"type": "integer", "minimum": 1}),
     "max_blocks": ("of `top_k`: maximum number of blocks to open for a row; 0 is no limit",
                    {"type": "integer", "minimum": 0, "default": 0}),
     "num_samples": ("of `sample`: number of targets to draw for each row",

@@ -28,6 +28,7 @@ from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
+from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query
 from hsoftmax.service.inference.scoring_calls import build_plan_call
@@ -105,6 +106,10 @@ class Endpoint:
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive
     ) -> bytes:
         outputs = [await self._run(call, prepared.options, receive) for call in prepared.plan.calls]
+        # Checked here, as the engine may have run the calls in one batch with other requests'.
+        for call, result in zip(prepared.plan.calls, outputs, strict=True):
+            if call.feeds:
+                expect_no_overflow(call, result.arrays)
         for call, result in zip(prepared.plan.calls, outputs, strict=True):
             if call.feeds:
                 self._record_call(call, result, request_context)
@@ -144,6 +149,7 @@ class Endpoint:
                 values=len(feed) * width,
             )
             outputs = await self._run(part, prepared.options, receive)
+            expect_no_overflow(part, outputs.arrays, start)
             self._record_call(part, outputs, request_context)
             yield outputs.arrays[0]
 

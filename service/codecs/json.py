@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import orjson
 
+from hsoftmax.bundle import UTF8_MARK, other_encoding
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.errors import InvalidQuery, Malformed
 from hsoftmax.service.suggestions import did_you_mean
@@ -47,6 +48,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         _expect_json(body)  # the decoder stops at a wrong type, before later syntax errors
         raise InvalidQuery(error_message(str(error), decoder.type)) from None
     except (msgspec.DecodeError, RecursionError):
+        if body.startswith(UTF8_MARK):
+            return decode(decoder, body.removeprefix(UTF8_MARK))
+        _expect_utf8(body)
         _expect_json(body)
         raise Malformed("body: expected JSON, got something else") from None
 
@@ -86,6 +90,12 @@ def error_message(message: str, expected_type: Any) -> str:  # noqa: ANN401  a t
     if problem == "Number out of range":
         return f"{json_path_in_words(path)}: expected a finite number, got one beyond float64"
     return f"{json_path_in_words(path)}: {problem[:1].lower()}{problem[1:]}"
+
+
+def _expect_utf8(body: bytes) -> None:
+    """Raise Malformed if the first bytes say that the body has another encoding."""
+    if other := other_encoding(body[:4]):
+        raise Malformed(f"body: expected JSON in UTF-8, got {other}")
 
 
 def _expect_json(body: bytes) -> None:

@@ -26,7 +26,10 @@ from .responses import connection_error
 STALLED_TIMEOUT_S = 120.0  # a client must read some of its response within this time
 _PIECE_BYTES = 4 * 1024  # for the parser at once; all pipelined requests in a piece are read
 _SMALL_PIECE_BYTES = 512  # for a body of tiny chunks, each of which costs as much as a large one
-_MAX_BODY_PARTS = 64  # parts of bodies that are parsed before other connections get their turn
+_LARGE_PIECE_BYTES = 64 * 1024  # within a body of known length
+# Parts of bodies, and bytes, after which other connections get their turn. libuv would read 8 MB.
+_MAX_BODY_PARTS = 64
+_MAX_TURN_BYTES = 64 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -39,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _body_parts = 0  # parsed in this turn of the event loop
     _piece_bytes = _PIECE_BYTES
     _in_body = False  # True from the end of a head to the end of its request
+    _body_bytes = 0  # not yet parsed of a body of known length
     _error: ServiceError | None = None  # why nothing more is read from this connection
     _unsent = 0  # bytes in the write buffer at the last check
 
@@ -78,14 +82,15 @@ class BoundedProtocol(HttpToolsProtocol):
         while start < len(self._pending) and self._may_parse():
             # A piece ends at the maximum size of a head, so that the error does not depend on
             # TCP segments.
-            end = start + min(self._piece_bytes, MAX_HEAD_BYTES - self._head_bytes)
+            small = min(self._piece_bytes, MAX_HEAD_BYTES - self._head_bytes)
+            end = start + max(small, min(self._body_bytes, _LARGE_PIECE_BYTES))
             start += self._parse(self._pending[start:end])
             if self._body_parts > _MAX_BODY_PARTS:
                 self._piece_bytes = _SMALL_PIECE_BYTES
         self._pending = self._pending[start:]
         if self._error is not None:
             self._stop_reading(self._error)
-        elif self._pending:
+        elif self._pending or start >= _MAX_TURN_BYTES:
             self._hold()
         else:
             self._release()
@@ -163,6 +168,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         # The parser keeps white space at the end of a value; the application must not get it.
         self.headers[:] = [(name, value.strip(b" \t")) for name, value in self.headers]
+        # The parser has checked that it is a number.
+        self._body_bytes = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
         self._open_cycles.append(self.cycle)
         self._in_body, self._head_bytes, self._piece_bytes = True, 0, _PIECE_BYTES
@@ -172,6 +179,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count a part of a body. The parser calls it."""
         self._head_bytes = 0
         self._body_parts += 1
+        self._body_bytes = max(0, self._body_bytes - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -1,45 +1,80 @@
-"""Bounds the shape of a JSON body before it is decoded, by counting its brackets and commas.
+"""Bounds the shape of a JSON body before it is decoded, by counting its brackets, commas and texts.
 
-Decoding makes a Python object of every list and number, so 15 MB of `[],[],…` would stop the event
-loop for a second. Counting them takes a few milliseconds. The endpoints call it.
+Decoding makes a Python object of every list, number and text, so 15 MB of `[],[],…` would stop the
+event loop for a second. Counting them takes a few milliseconds. The endpoints call it.
 """
 
 import re
+from dataclasses import dataclass
 
 from hsoftmax.models.sparse_block_dot import BlockSizes
 from hsoftmax.service.errors import TooLarge
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# A text and its end, or bytes up to the next text. No text of a query has thousands of escapes, and
+# without that limit one match could take a quarter of a second.
+_MAX_ESCAPES = 10_000
+_PART = re.compile(
+    rb'"(?:[^"\\]++|\\.){0,%d}+(?P<end>"|\\?\Z)?|(?P<rest>[^"]{1,65536}+)' % _MAX_ESCAPES, re.DOTALL
+)
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
 
 
+@dataclass(slots=True)
+class _Shape:
+    """Counts of the elements of a body, or their limits."""
+
+    lists: int = 0
+    numbers: int = 0
+    texts: int = 0
+
+
 def check_body_shape(body: bytes, bundle: LoadedBundle, settings: Settings) -> None:
-    """Check that a query within the limits could have so many lists and numbers.
+    """Check that a query within the limits could have so many lists, numbers and texts.
 
     Raises:
         TooLarge: it has more.
     """
-    max_lists, max_numbers = _max_lists_and_numbers(bundle, settings)
-    if body.count(b"[") > max_lists or body.count(b",") > max_numbers:
-        bare = _STRING.sub(b"", body)  # labels may contain both characters
-        _check(bare.count(b"["), max_lists, "lists")
-        _check(bare.count(b","), max_numbers, "numbers")
+    limits = _limits(bundle, settings)
+    if (
+        body.count(b"[") > limits.lists
+        or body.count(b",") > limits.numbers
+        or body.count(b'"') > 2 * limits.texts
+    ):
+        _check_parts(body, limits)  # texts may contain all three characters
 
 
-def _max_lists_and_numbers(bundle: LoadedBundle, settings: Settings) -> tuple[int, int]:
+def _limits(bundle: LoadedBundle, settings: Settings) -> _Shape:
     rows = settings.max_rows
     if bundle.manifest.family == "SparseBlockDot":
         sizes = BlockSizes(**bundle.manifest.attributes)
         lists = rows * (sizes.input_blocks + 3)
         numbers = rows * (sizes.input_blocks * (sizes.input_size + 1) + sizes.output_blocks)
+        texts = 0
     else:
         lists = 2 * rows
         numbers = rows * (bundle.hidden_size + 1) + settings.max_targets
-    return lists + _OTHER_ELEMENTS, numbers + _OTHER_ELEMENTS
+        texts = settings.max_targets
+    return _Shape(lists + _OTHER_ELEMENTS, numbers + _OTHER_ELEMENTS, texts + _OTHER_ELEMENTS)
 
 
-def _check(count: int, limit: int, kind: str) -> None:
+def _check_parts(body: bytes, limits: _Shape) -> None:
+    """Count outside texts, and stop at the first limit that is passed."""
+    got = _Shape()
+    for part in _PART.finditer(body):
+        if part["rest"] is not None:
+            got.lists += body.count(b"[", *part.span())
+            got.numbers += body.count(b",", *part.span())
+            _expect_at_most(got.lists, limits.lists, "lists")
+            _expect_at_most(got.numbers, limits.numbers, "numbers")
+        elif part["end"] is None:
+            raise TooLarge(f"body: expected texts of at most {_MAX_ESCAPES} escapes, got more")
+        else:
+            got.texts += 1
+            _expect_at_most(got.texts, limits.texts, "texts")
+
+
+def _expect_at_most(count: int, limit: int, kind: str) -> None:
     if count > limit:
         raise TooLarge(f"body: expected at most {limit} {kind}, got {count}")

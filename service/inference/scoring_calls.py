@@ -2,6 +2,7 @@
 
 from hsoftmax.runtime.sessions import Feeds
 from hsoftmax.scoring import GraphRequest
+from hsoftmax.scoring.task import k_of
 from hsoftmax.service.engine import GraphCall
 from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -58,6 +59,6 @@ def _estimate(request: GraphRequest, bundle: LoadedBundle) -> tuple[int, int]:
         case "sample":
             return path_cost(bundle, rows * task.num_samples), rows * task.num_samples
         case "top_k":
-            return top_k_cost(bundle, rows, task.max_blocks), rows * task.k
+            return top_k_cost(bundle, rows, task.max_blocks), rows * k_of(task, bundle.bundle_info)
         case _:
             return full_cost(bundle, rows), rows * bundle.num_targets

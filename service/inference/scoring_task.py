@@ -14,7 +14,7 @@ _OOV_POLICIES: tuple[OovPolicy, ...] = get_args(OovPolicy)
 class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The parameters of all tasks; a task ignores those of other tasks."""
 
-    k: int = 10
+    k: int | msgspec.UnsetType = msgspec.UNSET
     max_blocks: int = 0
     num_samples: int = 1
     seed: int = 0
@@ -40,7 +40,7 @@ def build_task(name: TaskName, query: TaskQuery) -> Task:
     """
     return Task(
         name=name,
-        k=query.k,
+        k=None if query.k is msgspec.UNSET else query.k,
         max_blocks=query.max_blocks,
         num_samples=query.num_samples,
         seed=query.seed,

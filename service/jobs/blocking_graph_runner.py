@@ -13,7 +13,13 @@ from time import sleep
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring import GraphRequest, graph_inputs
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
-from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from hsoftmax.service.errors import (
+    BundleChanged,
+    DeadlineExceeded,
+    InferenceFailed,
+    NotReady,
+    Overloaded,
+)
 from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -59,6 +65,8 @@ class BlockingGraphRunner:
                 continue
             except NotReady:
                 raise Interrupted("stopping") from None
+            except BundleChanged as error:
+                raise JobFailure("bundle_gone", str(error), "endpoint") from None
             except InferenceFailed as error:
                 raise JobFailure("inference_failed", f"{graph}: {error}") from None
 

@@ -70,9 +70,7 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
     Returns None if the job is complete, or if this process is stopping and another one resumes it.
     """
     try:
-        complete_job(job, context, _score(job, context))
-        context.log.info("job_ended", batch=job.id, status="completed")
-        return None
+        summary = _score(job, context)
     except Interrupted as interruption:
         if interruption.reason != "stopping":
             return Completion(interruption.reason)
@@ -89,6 +87,9 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
             failure = JobFailure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
         return Completion("failed", error)
+    complete_job(job, context, summary)  # if its end cannot be stored, the job thread tries again
+    context.log.info("job_ended", batch=job.id, status="completed")
+    return None
 
 
 def _score(job: StoredJob, context: JobContext) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """Stores files as rows of the database. The routes for files and the end of a job call it.
 
-A row is added after its file is on the disk, and deleted before the file is removed. A process that
-ends between the two leaves a file without a row, which `retention.sweep` removes.
+A row is added after its file is on the disk. A process that ends between the two leaves a file
+without a row, which `retention.sweep` removes. `deletion` deletes both.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsoftmax.service.errors import FileInUse, InvalidQuery, StorageFull, UnknownFile
+from hsoftmax.service.errors import InvalidQuery, StorageFull, UnknownFile
 
-from .database import ACTIVE, Connection, Database
+from .database import Connection, Database
 from .schemas import FileObject, Purpose
 from .state_dir import StateDir
 
@@ -97,21 +97,6 @@ def list_files(
         limit + 1,
     )
     return [StoredFile(*row) for row in rows[:limit]], len(rows) > limit
-
-
-def delete_file(database: Database, state_dir: StateDir, id: str) -> None:
-    """Delete a file and its row. Raises UnknownFile, or FileInUse if an active job reads it."""
-    with database.transaction() as db:
-        row = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
-        if row is None:
-            raise unknown_file(id)
-        reader = db.execute(
-            f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
-        ).fetchone()
-        if reader is not None:
-            raise FileInUse(f"file {id}: expected no job that reads it, got {reader[0]}")
-        db.execute("DELETE FROM files WHERE id = ?", [id])
-    unlink(state_dir, row[0])
 
 
 def unlink(state_dir: StateDir, path: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from hsoftmax.bundle import UTF8_MARK
 from hsoftmax.scoring import (
     JobSpec,
     PartScorer,
@@ -31,8 +32,9 @@ from hsoftmax.scoring import (
     tally_sequences,
 )
 from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.failures import Failures, add_failures
 from hsoftmax.scoring.formats.line_reader import LineReader
-from hsoftmax.scoring.formats.ndjson import BLANK, BYTE_ORDER_MARK, TOO_LONG, valid_id
+from hsoftmax.scoring.formats.ndjson import BLANK, TOO_LONG, valid_id
 from hsoftmax.scoring.formats.record_schema import values
 from hsoftmax.service.codecs.json import decode, encode
 from hsoftmax.service.errors import (
@@ -46,6 +48,7 @@ from hsoftmax.service.errors import (
 from hsoftmax.service.http.openai_errors import error_object
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
+from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -124,7 +127,7 @@ def request_kind(path: Path) -> RequestKind:
         first = lines.read(lines.begin(), _MAX_PROBED_LINES)
     for line in [] if first is None else first.content:
         with suppress(Exception):  # the decoder's, of any type: the line is no object
-            probe = _PROBE.decode((line or b"").removeprefix(BYTE_ORDER_MARK))
+            probe = _PROBE.decode((line or b"").removeprefix(UTF8_MARK))
             body = bytes(probe.body)
             if bytes(probe.input) or not body.startswith(b"{"):
                 return ""
@@ -162,7 +165,7 @@ def _route_errors(lines: Sequence[bytes | None], context: LineContext) -> dict[i
     errors: dict[int, RowError] = {}
     for i, line in enumerate(lines):
         with suppress(Exception):  # the decoder's, of any type: the reader finds its error
-            route = _ROUTE.decode((line or b"{}").removeprefix(BYTE_ORDER_MARK))
+            route = _ROUTE.decode((line or b"{}").removeprefix(UTF8_MARK))
             try:
                 _expect_route(route, context)
             except InvalidQuery as error:
@@ -173,7 +176,7 @@ def _route_errors(lines: Sequence[bytes | None], context: LineContext) -> dict[i
 def _answer_queries(
     answer: Callable[[bytes], bytes], part: ShardPart, spec: JobSpec, context: LineContext
 ) -> ScoredPart:
-    lines = [(line or b"").removeprefix(BYTE_ORDER_MARK) if line is not None else None
+    lines = [(line or b"").removeprefix(UTF8_MARK) if line is not None else None
              for line in part.raw_batch.content]  # fmt: skip
     ids = _ids(lines, spec.columns.id)
     repeated: Mapping[int, RowError] = {}
@@ -226,7 +229,9 @@ def _outputs(plan: Plan, context: LineContext) -> list[Any]:
     if not plan.feeds:
         return []
     call = build_plan_call(plan, JOB_OPTIONS, isolated=True)
-    return context.runner.run(call, context.endpoint.rpartition("/")[2])
+    outputs = context.runner.run(call, context.endpoint.rpartition("/")[2])
+    expect_no_overflow(plan, outputs)
+    return outputs
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:  # noqa: ANN401
@@ -285,7 +290,12 @@ def _scored_part(
         else:
             response = _response(200, request_id, orjson.Fragment(outcome))
             written.append(_line(request_id, id, response=response, error=None))
-    return ScoredPart(part, b"".join(written), len(errors), tallies, errors)
+    failures = add_failures(
+        {outcome.code: Failures(1, outcome.message)}
+        for outcome in outcomes
+        if isinstance(outcome, _Failure)
+    )
+    return ScoredPart(part, b"".join(written), len(errors), tallies, errors, failures)
 
 
 def _error_line(error: _Failure, request_id: str, id: RowId, line: int) -> bytes:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .database import ACTIVE, Database
+from .database import ACTIVE, Connection, Database
 from .state_dir import StateDir
 
 _UPLOAD_GRACE_S = 3600.0  # age below which a file without a row may be an upload in progress
@@ -41,12 +41,15 @@ def _delete_expired_rows(database: Database, cutoff: int, now: int) -> list[str]
         cutoff,
     ):
         return []
-    with database.transaction() as db:
+
+    def delete(db: Connection) -> list[str]:
         ages = [cutoff, now]
         paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", ages)]
         db.execute(f"DELETE FROM files WHERE {old}", ages)
-        db.execute("DELETE FROM batches WHERE ended_at <= ? AND NOT owed", [cutoff])
-    return paths
+        db.execute("DELETE FROM batches WHERE ended_at <= ?", [cutoff])
+        return paths
+
+    return database.change_with_reserve(delete)
 
 
 def _remove_unknown_jobs(database: Database, state_dir: StateDir) -> None:

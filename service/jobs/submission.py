@@ -14,7 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
+from hsoftmax.scoring import (
+    EXTENSIONS,
+    CallError,
+    ScoringError,
+    Task,
+    TaskName,
+    extension_of,
+    fingerprint,
+)
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -38,7 +46,7 @@ _TASK_OF_ROUTE: dict[str, TaskName] = {
     "topk": "top_k",  # the deprecated alias of the route
 }
 _LINES = (".ndjson", ".jsonl")
-_WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
+_WINDOW = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
 _MAX_BATCH_VALUES = 2**16
@@ -149,10 +157,12 @@ def _with_request_kind(
 
     A row in a request may also be written to another format than lines, as a plain record.
     """
-    if files[0].suffix not in _LINES:
+    if extension_of(files[0]) not in _LINES:
         return spec
     try:
         kind = request_kind(files[0])
+    except ScoringError:  # the reader of the rows says so, too, and names the file
+        return spec
     except OSError as error:
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
     if kind == "row" and spec.output not in _LINES:
@@ -220,7 +230,7 @@ def _output_expiry(query: BatchQuery) -> int | None:
 def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
     """Return the extension of the output file."""
     if query.output_format is None:
-        return files[0].suffix
+        return extension_of(files[0])
     extension = "." + query.output_format.removeprefix(".").lower()
     if extension not in EXTENSIONS:
         raise InvalidQuery(

@@ -5,7 +5,6 @@ while the body arrives, and the file is synced to the disk before it gets a row.
 """
 
 import asyncio
-import errno
 import os
 import secrets
 import time
@@ -30,6 +29,7 @@ from hsoftmax.service.errors import (
 
 from .expiry import expiry_of_form
 from .file_store import StoredFile
+from .reserve import NO_ROOM
 from .state_dir import StateDir
 
 MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
@@ -160,8 +160,8 @@ async def receive_file(
     """
     id = f"file-{secrets.token_hex(12)}"
     temporary = state_dir.uploads / id
-    upload = UploadParser(_boundary(content_type), temporary, max_bytes)
-    with _disk_full_is_storage_full(), _temporary_upload(upload, temporary):
+    boundary = _boundary(content_type)
+    with _disk_full_is_storage_full(), _temporary_upload(boundary, temporary, max_bytes) as upload:
         await _receive(upload, body, timeout, max_bytes + MAX_FORM_OVERHEAD_BYTES)
         upload.expect_complete()
         filename, now = _expect_batch(upload), int(time.time())
@@ -187,16 +187,17 @@ def _disk_full_is_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         raise StorageFull("file: expected room for it on the disk, got none") from None
 
 
 @contextmanager
-def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
+def _temporary_upload(boundary: bytes, path: Path, max_bytes: int) -> Iterator[UploadParser]:
     """Close the upload and remove its temporary file, unless it was moved into place."""
+    upload = UploadParser(boundary, path, max_bytes)
     try:
-        yield
+        yield upload
     finally:
         try:
             path.unlink(missing_ok=True)

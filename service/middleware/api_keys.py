@@ -1,8 +1,8 @@
 """API keys and the admin key, from the settings and from a file. Only hashes are held in memory.
 
-An entry is a plain key, or `sha256:` and the SHA-256 of a key in hexadecimal. A file has one entry
-a line; empty lines and lines that start with # are ignored. The file is read again when it changes,
-so keys can be rotated without a restart.
+An entry is a plain key, or `sha256:` and the SHA-256 of a key in hexadecimal. A file is UTF-8 with
+one entry a line; empty lines and lines that start with # are ignored. The file is read again when
+it changes, so keys can be rotated without a restart.
 """
 
 import hashlib
@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 
+from hsoftmax.bundle import UTF8_MARK, TextFileError, read_lines
 from hsoftmax.service.errors import StartError
 from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _CHECK_INTERVAL_S = 1.0
+_MARK = UTF8_MARK.decode()
 
 Hashes = tuple[bytes, ...]
 
@@ -33,8 +35,9 @@ class ApiKeys:
     def __init__(self, settings: Settings, log: Log) -> None:
         listed = settings.api_keys.get_secret_value() if settings.api_keys else ""
         admin = settings.admin_key.get_secret_value() if settings.admin_key else ""
-        self._from_settings = parse(listed.split(","))
-        self._admin = parse([admin])
+        # A variable that was filled from a file may have the file's byte order mark.
+        self._from_settings = parse(listed.removeprefix(_MARK).split(","))
+        self._admin = parse([admin.removeprefix(_MARK)])
         self._file = (
             None if settings.api_keys_file is None else KeyFile(settings.api_keys_file, log)
         )
@@ -79,7 +82,8 @@ class KeyFile:
         except (OSError, StartError) as error:
             state = ()
             if self._state != state:
-                self._log.error("api_keys_unreadable", reason=type(error).__name__)
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                self._log.error("api_keys_unreadable", reason=reason)
         else:
             self._log.info("api_keys_read", keys=len(self._hashes))
         self._state = state
@@ -90,9 +94,9 @@ class KeyFile:
 
     def _read(self) -> Hashes:
         try:
-            lines = self._path.read_text("utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise StartError("api_keys_file: expected UTF-8") from None
+            lines = read_lines(self._path, "api_keys_file")
+        except TextFileError as error:
+            raise StartError(str(error)) from None
         return parse(line for line in lines if not line.lstrip().startswith("#"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
+from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
 from hsoftmax.scoring import BundleInfo
@@ -48,6 +49,11 @@ class LoadedBundle:
         """Number of targets; 0 for a bundle without targets."""
         return self.manifest.num_targets or 0
 
+    @cached_property
+    def max_log_prob(self) -> float:
+        """The largest log-probability of a response: 0, or infinity for scores beyond one."""
+        return max_log_prob(self.manifest.attributes)
+
     @property
     def providers(self) -> list[str]:
         """The execution providers that ONNX Runtime gave to the sessions."""
@@ -64,7 +70,14 @@ class LoadedBundle:
             num_targets=self.num_targets,
             graphs=frozenset(self.sessions),
             labels=self.labels,
+            max_log_prob=self.max_log_prob,
         )
+
+    @property
+    def is_intact(self) -> bool:
+        """False once the mapped weights were changed in place: no answer is right any more."""
+        guards = (session.weights for session in self.sessions.values())
+        return all(guard is None or guard.unchanged for guard in guards)
 
     @property
     def target_of_label(self) -> Mapping[str, int]:
@@ -90,7 +103,7 @@ def load_bundle(
     Raises:
         BundleError: a file, a hash, a label or a graph is wrong.
     """
-    opened = bundle.open_bundle(path)
+    opened = bundle.open_bundle(path, check_hashes=False)
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime

@@ -20,7 +20,7 @@ from hsoftmax.exporter import (
     export_model,
     parse_destination,
 )
-from hsoftmax.models import from_tensors, from_theano, to_tensors
+from hsoftmax.models import UserError, from_tensors, from_theano, to_tensors
 
 from .conftest import theano_arrays
 
@@ -112,15 +112,39 @@ def test_labels_are_stored_in_the_bundle(weights, repository, tmp_path):
     [
         (b"a\nb\n", r"labels: expected 18, got 2"),
         (b"a\n" * 18, r"labels: expected each once, got 'a' for targets 0 and 1"),
-        (b"\xff\n" * 18, r"labels.txt: expected UTF-8, got byte 0"),
+        (b"\xff\n" * 18, r"words.txt: expected UTF-8 text, got byte 0"),
+        ("a\n".encode("utf-16"), r"words.txt: expected UTF-8 text, got UTF-16: save it as UTF-8"),
+        (b"a\r\r\n" * 18, r"words.txt: expected lines that end .* got \\r alone in line 1"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(weights, repository, tmp_path, content, message):
     labels = tmp_path / "words.txt"
     labels.write_bytes(content)
-    with pytest.raises(bundle.BundleError, match=message):
+    with pytest.raises(UserError, match=message):
         export_file(weights, repository / "words", source="theano", labels=labels)
     assert not repository.exists()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_label_file_may_have_a_byte_order_mark_and_either_line_end(
+    weights, repository, tmp_path, mark, end
+):
+    wanted = tuple(f"wörd {i}" for i in range(18))
+    labels = tmp_path / "words.txt"
+    labels.write_bytes((mark + end.join(wanted)).encode())
+    exported = export_file(weights, repository / "words", source="theano", labels=labels)
+    assert bundle.read_labels(exported) == wanted
+    assert (exported.path / "labels.txt").read_bytes() == "".join(f"{w}\n" for w in wanted).encode()
+
+
+def test_backslashes_in_a_label_file_are_no_escapes(weights, repository, tmp_path):
+    wanted = ("\\", "\\n", "\\udc80", *(f"wörd {i}" for i in range(15)))
+    labels = tmp_path / "words.txt"
+    labels.write_text("\n".join(wanted))
+    exported = export_file(weights, repository / "words", source="theano", labels=labels)
+    assert bundle.read_labels(exported) == wanted
+    assert exported.manifest.schema_version == 1
 
 
 def test_a_bundle_that_fails_verification_is_never_visible(weights, repository, monkeypatch):

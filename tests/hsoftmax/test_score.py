@@ -124,10 +124,48 @@ def test_labels_are_targets(score, of):
     np.testing.assert_allclose([r["log_prob"] for r in got], np.delete(wanted, 2), atol=1e-5)
 
 
+@pytest.mark.parametrize("of", ["ndjson", "csv"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_and_either_line_end_change_nothing(score, tmp_path, of, end):
+    rows = make_rows(3)
+    for files in (1, 2):  # of the same rows, each with a mark
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for name in range(files):
+            path = write(folder / f"{name}.{of}", rows)
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", end))
+        got = read(score(folder, "ndjson"))
+        np.testing.assert_allclose(
+            [record["log_prob"] for record in got], [*expected(rows)] * files, atol=1e-5
+        )
+        assert [int(record["id"]) for record in got] == [0, 1, 2] * files
+        for path in tmp_path.glob("out.*"):
+            path.unlink()
+
+
+def test_the_only_row_after_a_mark_says_how_rows_name_targets(score, tmp_path):
+    path = tmp_path / "one.ndjson"
+    (row,) = make_rows(1)
+    path.write_text("\ufeff" + json.dumps({"id": 0, "input": row["input"]}), "utf-8")
+    (record,) = read(score(path, "ndjson", task="probabilities"))
+    assert len(record["probabilities"]) == TARGETS
+
+
+@pytest.mark.parametrize("of", ["ndjson", "csv"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_an_input_of_another_encoding_is_refused_at_once(score, tmp_path, of, encoding):
+    path = write(tmp_path / f"rows.{of}", make_rows(3))
+    path.write_text(path.read_text("utf-8"), encoding)
+    output = score(path, "ndjson", expect=2)
+    kind = encoding[:6].upper()
+    assert f"rows.{of}: expected UTF-8 text, got {kind}: save it as UTF-8" in score.said
+    assert not output.exists()
+
+
 def test_a_number_in_csv_is_a_label_only_with_the_option(score):
     rows = make_rows(2)
     assert read(score(rows, of="csv", to="ndjson"))[0]["log_prob"] < 0
-    got = read(score(rows, "csv", "--labels", of="csv"))
+    got = read(score(rows, "csv", "--labels", of="csv", expect=1))
     assert {record["code"] for record in got} == {"unknown_label"}
 
 
@@ -245,6 +283,20 @@ def test_arrow_stream_files_are_read(score, tmp_path):
     with pa.ipc.new_stream(path, made.schema) as writer:
         writer.write_table(made, max_chunksize=3)
     assert len(read(score(path))) == ROWS
+
+
+@pytest.mark.parametrize("of", ["ndjson", "npy"])
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "log_probs", "sample", "perplexity"])
+def test_logits_that_overflow_are_the_error_of_their_row(score, of, task):
+    rows = make_rows(ROWS)
+    output = score(rows, of=of, task=task)
+    clean = read(output)
+    output.unlink()
+    rows[6]["input"] = [3e38] * HIDDEN
+    got = read(score(rows, of=of, task=task))
+    assert got[6]["code"] == "logits_overflow"
+    del got[6], clean[6]
+    assert got == clean
 
 
 def test_a_too_long_line_fails_only_its_row(score, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from hsoftmax.models.adaptive_softmax import (
     build,
     build_projected,
     cluster_log_probs,
+    largest_logit,
     log_probs,
     target_log_prob,
     top_k,
@@ -133,3 +134,38 @@ def test_the_reference_of_a_model_is_its_familys_module():
     from hsoftmax.models import reference
 
     assert reference(adaptive()) is adaptive_softmax
+
+
+def test_the_largest_logit_is_the_largest_product_and_bias_of_one_layer():
+    head = build_projected("head", np.array([[1.0, 0], [0, -2]]), np.array([0.5, -3]))
+    tail = build_projected("tail", np.array([[3.0], [-1]]), None, np.array([[0.0, 2]]))
+    model = build(head, [tail])
+    # Head: |-2 · 4| + |-3|; tail: the projection gives 8, |3 · 8|.
+    assert largest_logit(model, np.array([[1.0, 4.0]])) == 24
+    assert largest_logit(model, np.array([[9.0, 0.5]])) == 9 + 3
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.booleans())
+def test_a_bias_of_a_projection_is_folded_exactly(seed, width, has_bias):
+    rng = np.random.default_rng(seed)
+    weight, projection = rng.normal(size=(5, width)), rng.normal(size=(width, 6))
+    bias, projection_bias = rng.normal(size=5), rng.normal(size=width)
+    layer = build_projected(
+        "layer", weight, bias if has_bias else None, projection, projection_bias=projection_bias
+    )
+    expected = weight @ projection_bias + (bias if has_bias else 0)
+    np.testing.assert_array_equal(layer.bias, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("weight", "projection_bias", "message"),
+    [
+        (np.ones((5, 2)), np.zeros(3), r"layer projection bias: expected \[2\], got \[3\]"),
+        (np.ones((5, 2)), np.full(2, np.nan), r"layer projection bias: expected finite .* got nan"),
+        (np.full((5, 2), np.inf), np.zeros(2), r"layer weight: expected finite .* got inf"),
+        (np.full((5, 2), 2e38), np.full(2, 2.0), r"layer bias: expected finite .* got 8e\+38"),
+    ],
+)
+def test_a_projections_bias_that_does_not_fit_is_refused(weight, projection_bias, message):
+    with pytest.raises(WeightsError, match=message):
+        build_projected("layer", weight, None, np.ones((2, 6)), projection_bias=projection_bias)

@@ -14,6 +14,7 @@ from hsoftmax.models import (
 )
 from hsoftmax.models.hierarchical_softmax import (
     cluster_log_probs,
+    largest_logit,
     log_probs,
     row_log_probs,
     target_log_prob,
@@ -150,3 +151,23 @@ def test_arrays_that_do_not_make_a_model_are_refused(changes, message):
 def test_invalid_queries_are_refused(query, message):
     with pytest.raises(QueryError, match=message):
         query(two_levels())
+
+
+def test_the_largest_logit_is_the_largest_product_and_bias_of_one_level():
+    upper = hierarchical_softmax.build_level(
+        "level 0", np.array([[1.0, 0], [0, -2]]), np.array([0.5, -3]), np.array([0, 2])
+    )
+    lower = hierarchical_softmax.build_level(
+        "level 1",
+        np.array([[0, 1.0], [3, 0], [0, 0]]),
+        np.array([-1.0, 0.25, 0]),
+        np.array([0, 2, 3]),
+    )
+    model = hierarchical_softmax.build((upper, lower), num_targets=3)
+    # Level 0: |-2 · 4| + |-3|; level 1: |1 · 4| + |-1|.
+    assert largest_logit(model, np.array([[1.0, 4.0]])) == 8 + 3
+    # Level 0: |-2 · 0.5| or 1 · 1, + |-3|; level 1: |3 · 1| + |-1|.
+    assert largest_logit(model, np.array([[1.0, 0.5]])) == 3 + 1
+    assert largest_logit(model, np.array([[1.0, 4.0], [-9.0, 0.0]])) == 27 + 1
+    model.levels[0].bias[1] = -np.inf  # a row of padding
+    assert largest_logit(model, np.array([[1.0, 4.0]])) == 8 + 0.5

@@ -46,6 +46,20 @@ def test_log_probs_equal_values_computed_by_hand():
     np.testing.assert_allclose(actual, [[0.75 * 0.2, 0.25, 0.75 * 0.8]], rtol=1e-6)
 
 
+@given(huffman_softmaxes())
+def test_a_bias_is_the_weight_of_a_hidden_value_of_one(model):
+    """Each step adds the bias of its node to the logit, as one more column of weights would."""
+    bias = np.arange(model.num_nodes) - 1.5
+    biased = build(model.syn1, model.path, model.sign, bias=bias)
+    widened = build(np.column_stack([model.syn1, bias]), model.path, model.sign)
+    hidden = hidden_for(model)
+    expected = log_probs(widened, np.pad(hidden, [(0, 0), (0, 1)], constant_values=1))
+    np.testing.assert_allclose(log_probs(biased, hidden), expected, rtol=1e-12, atol=1e-12)
+    row, target = np.zeros(model.num_targets, dtype=int), np.arange(model.num_targets)
+    alone = target_log_prob(biased, hidden, row, target)
+    np.testing.assert_allclose(alone, expected[0], rtol=1e-12, atol=1e-12)
+
+
 def test_fasttext_scores_add_an_epsilon_to_every_step():
     model = tree(compat="fasttext")
     step = np.log(0.5 + 1e-5)
@@ -144,6 +158,34 @@ def test_a_tree_with_one_changed_step_is_refused_or_another_tree(num_targets, se
 def test_arrays_that_do_not_make_a_tree_are_refused(changes, message):
     with pytest.raises(WeightsError, match=message):
         tree(**changes)
+
+
+@pytest.mark.parametrize(
+    ("path", "sign", "message"),
+    [
+        ([[0, 1], [0, 1]], [[-1, -1], [1, 1]], r": node 1 is the child of 2 branches$"),
+        ([[1, 0], [1, 0]], [[-1, -1], [1, 1]], r": node 0 is the child of 2 branches$"),
+        ([[0, 0]], [[1, -1]], r": node 0 is the root and a child$"),
+        ([[1, 1]], [[1, -1]], r": node 1 is the root and a child$"),
+        (
+            [[1, 0], [1, 0], [1, 2], [1, 2]],
+            [[-1, 1], [1, -1], [1, 1], [1, -1]],
+            r"branch \+1 of node 1 leads to node 0 on the path of target 1, .* to node 2$",
+        ),
+    ],
+)
+def test_what_is_wrong_with_paths_that_reach_every_target_is_named(path, sign, message):
+    """Only one of the checks refuses each case, so each check has to be there."""
+    with pytest.raises(WeightsError, match=message):
+        tree(path=np.array(path), sign=np.array(sign), syn1=np.zeros((3, 3)))
+
+
+def test_the_largest_logit_is_the_largest_sum_of_a_path_with_log_2_for_each_step():
+    model = tree(syn1=np.array([[1.0, 0, 0], [0, -4.0, 0]]))
+    hidden = np.array([[1.0, 1.0, 0.0], [-2.0, 0.5, 9.0]])
+    # Row 0: node 0 gives 1 and node 1 gives 4; row 1: 2 and 2. Targets 0 and 2 have both steps.
+    assert largest_logit(model, hidden) == pytest.approx(5 + 2 * np.log(2))
+    assert largest_logit(model, hidden[1:]) == pytest.approx(4 + 2 * np.log(2))
 
 
 def test_a_loop_is_refused():

@@ -16,6 +16,7 @@ SHAPES = {  # name: (C, K, num_targets)
     "whole padded clusters": (6, 4, 14),
     "one target": (2, 2, 1),
     "10,001 targets": (101, 100, 10_001),
+    "10,001 targets by Theano's recipe": (101, 101, 10_001),
 }
 HIDDEN = 6
 
@@ -63,6 +64,7 @@ def test_mask_padding_renormalises_each_softmax_over_rows_with_targets(shape):
         np.exp(cluster_log_probs(model, hidden))[:, :used],
         softmax(hidden.astype(np.float64) @ W1[:, :used] + b1[:used]),
     )
+    assert np.isneginf(cluster_log_probs(model, hidden)[:, used:]).all()
     row, target = np.divmod(np.arange(3 * num_targets), num_targets)
     alone = np.exp(target_log_prob(model, hidden, row, target))
     np.testing.assert_allclose(alone, full[row, target], rtol=1e-12)

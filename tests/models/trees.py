@@ -29,12 +29,13 @@ def random_paths(num_targets: int, rng: np.random.Generator, lean: float = 0.5):
 
 def random_huffman(
     num_targets: int, hidden_size: int, *, seed: int = 0, lean: float = 0.5, unused: int = 0,
-    compat: huffman_softmax.Compat = "exact",
+    compat: huffman_softmax.Compat = "exact", biases: bool = False,
 ) -> HuffmanSoftmax:  # fmt: skip
     rng = np.random.default_rng(seed)
     path, sign = random_paths(num_targets, rng, lean)
     syn1 = rng.normal(size=(max(num_targets - 1, 1) + unused, hidden_size))
-    return huffman_softmax.build(syn1, path, sign, compat=compat)
+    bias = rng.normal(size=len(syn1)) if biases else None
+    return huffman_softmax.build(syn1, path, sign, bias=bias, compat=compat)
 
 
 @st.composite
@@ -45,4 +46,5 @@ def huffman_softmaxes(draw: st.DrawFn, max_targets: int = 40) -> HuffmanSoftmax:
         seed=draw(st.integers(0, 2**32 - 1)),
         lean=draw(st.sampled_from([0.0, 0.1, 0.5, 0.9])),
         unused=draw(st.integers(0, 2)),
+        biases=draw(st.booleans()),
     )

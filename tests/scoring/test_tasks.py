@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -22,7 +23,7 @@ from hsoftmax.scoring import (
 from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
-from hsoftmax.scoring.task import check_task, record_fields
+from hsoftmax.scoring.task import check_task, record_fields, with_default_k
 
 from .conftest import HIDDEN, LABELS, TARGETS, make_rows
 
@@ -106,11 +107,26 @@ def test_top_k_is_descending_with_labels(results, model):
         assert got["exact"] is True
 
 
+@pytest.mark.parametrize("num_targets", [TARGETS, 10, 9, 1])
+def test_k_is_ten_by_default_or_all_targets_if_there_are_fewer(bundle_info, num_targets):
+    few = replace(bundle_info, num_targets=num_targets, labels=None)
+    check_task(Task("top_k"), "none", few)
+    assert with_default_k(Task("top_k"), few) == Task("top_k", k=min(10, num_targets))
+    assert with_default_k(Task("top_k", k=1), few) == Task("top_k", k=1)
+    # The identity of jobs that older versions began has this k.
+    assert with_default_k(Task("log_probs"), few) == Task("log_probs", k=10)
+
+
+def test_the_default_k_scores_rows(results):
+    (record,) = results(make_rows(1), Task("top_k"), "none")
+    assert len(record["targets"]) == 10
+
+
 def test_an_inexact_search_returns_fewer_targets(bundle_info, reference):
     def run_truncated(request):
-        log_prob, *rest = reference(request)
-        log_prob[0, 2:] = -np.inf
-        return [log_prob, *rest]
+        log_prob, target, blocks, exact = reference(request)
+        log_prob[0, 2:], exact[0] = -np.inf, False
+        return [log_prob, target, blocks, exact]
 
     rows = [json.dumps(row).encode() for row in make_rows(2)]
     task = Task("top_k", k=3, max_blocks=1)

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.choices import DEFAULT_K
+from hsoftmax.scoring.task import default_k
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import top_k_cost
 from hsoftmax.service.inference.operation import (
@@ -27,10 +29,17 @@ _MAX_BLOCKS = 2**31  # more than any bundle has, and far from the end of the gra
 class TopKQuery(Query, frozen=True, kw_only=True):
     """Query with k, and the maximum number of blocks to open."""
 
-    k: Annotated[
-        int,
-        Meta(description="number of targets, 1 to num_targets", extra_json_schema={"minimum": 1}),
-    ] = 10
+    k: (
+        Annotated[
+            int,
+            Meta(
+                description="number of targets, 1 to num_targets; by default "
+                f"{DEFAULT_K}, or num_targets if that is less",
+                extra_json_schema={"minimum": 1},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     max_blocks: Annotated[
         int,
         Meta(
@@ -61,7 +70,8 @@ def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
     """Plan one search for each row."""
     session = bundle.session("top_k")
     states = hidden_states(query.inputs, bundle, settings)
-    rows, k = len(states), expect_k(query.k, bundle)
+    rows = len(states)
+    k = default_k(bundle.num_targets) if query.k is UNSET else expect_k(query.k, bundle)
     if query.max_blocks < 0:
         raise InvalidQuery(f"max_blocks: expected 0 or more, got {query.max_blocks}")
     expect_values(rows, k, settings)
@@ -78,7 +88,7 @@ def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = to_values(log_prob, log)
+    values = to_values(log_prob, log, bundle.max_log_prob)
     # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
     found = (log_prob > -np.inf).sum(axis=1)
     return {

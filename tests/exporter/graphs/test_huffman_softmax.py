@@ -20,6 +20,7 @@ MODELS = {
     "a balanced tree": {"num_targets": 64},
     "a chain": {"num_targets": 40, "lean": 0.0},
     "unused rows": {"num_targets": 300, "lean": 0.2, "unused": 5},
+    "biases": {"num_targets": 70, "lean": 0.3, "unused": 1, "biases": True},
     "fastText's scores": {"num_targets": 90, "lean": 0.3, "compat": "fasttext"},
 }
 WAYS = ["looked up", "by depth, descending"]

@@ -112,6 +112,18 @@ def test_a_folders_config_gives_the_cutoffs(tmp_path, cutoffs):
     assert detect_source(tmp_path).source == "transformer-xl"
 
 
+def test_a_config_may_have_a_byte_order_mark_but_no_other_encoding(tmp_path):
+    path = DATA / "transformer_xl_div_1.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    text = json.dumps({"cutoffs": [6, 12, 18]})
+    config.write_text(text, "utf-8-sig")
+    assert_log_probs_of_file(load(tmp_path, "transformer-xl", SourceOptions()).model, path)
+    config.write_text(text, "utf-16")
+    with pytest.raises(SourceError, match=r"config.json: expected UTF-8 text, got UTF-16"):
+        load(tmp_path, "transformer-xl", SourceOptions())
+
+
 @pytest.mark.parametrize("name", ["div_1_projected", "div_2"])
 def test_layers_tied_to_the_embedding_may_be_missing(tmp_path, name):
     path = DATA / f"transformer_xl_{name}.safetensors"
@@ -188,7 +200,33 @@ def test_a_checkpoint_is_detected_without_pytorch(path):
         ("fairseq", "fairseq_tied", {"word_proj__weight": None}, {},
          r"expected .*word_proj.weight, got neither it nor .*word_proj.0.weight"),
         ("fairseq", "fairseq_tied", {"class_proj__weight": np.zeros((2, 5))}, {},
-         r"class_proj.weight: expected \[tails, 12\], got \[2, 5\]"),
+         r"class_proj.weight: expected \[2, 12\], got \[2, 5\]"),
+        ("fairseq", "fairseq_tied", {"class_proj__weight": np.zeros((3, 12))}, {},
+         r"class_proj.weight: expected \[2, 12\], got \[3, 12\]"),
+        ("fairseq", "fairseq_untied", {"version": None}, {},
+         r"expected .*adaptive_softmax.version, got none: models of older .* differently"),
+        ("fairseq", "fairseq_tied_square", {"embeddings__1__1__weight": None}, {},
+         r"expected model.decoder.embed_tokens.embeddings.1.1.weight, which shows if the square"),
+        ("fairseq", "fairseq_untied", {"tail__1__2__weight": None}, {},
+         r"expected only .*, got model.decoder.adaptive_softmax.tail.1.0.weight with them"),
+        ("pytorch", "pytorch_upstream", {"tail__2__1__weight": None}, {},
+         r"expected only .*, got lm.softmax.tail.2.0.weight with them"),
+        ("transformer-xl", "transformer_xl_div_2", {"cluster_bias": None}, {},
+         r"expected crit.cluster_bias, got none"),
+        ("transformer-xl", "transformer_xl_div_2", {"out_layers__2__bias": None}, {},
+         r"expected crit.out_layers.2.bias, got none"),
+        ("transformer-xl", "transformer_xl_div_1", {"out_layers__0__bias": np.zeros(23)}, CUT_XL,
+         r"crit.out_layers.0.bias: expected \[24\], got \[23\]"),
+        ("transformer-xl", "transformer_xl_div_2", {"out_projs__3": None}, {},
+         r"expected crit.out_projs.3, got neither it nor word_emb.emb_projs.3"),
+        ("transformer-xl", "transformer_xl_div_2", {f"out_projs__{i}": None for i in range(4)}, {},
+         r"expected crit.out_projs.0, got neither"),
+        ("transformer-xl", "transformer_xl_div_1_projected", {"out_projs__3": None}, CUT_XL,
+         r"expected crit.out_projs.3, got neither"),
+        ("fairseq", "fairseq_untied", {"tail__1__0__weight": None}, {},
+         r"expected model.decoder.adaptive_softmax.tail.1.0.weight, got none"),
+        ("fairseq", "fairseq_tied_narrow_head", {"word_proj__1__weight": np.zeros((8, 9))}, {},
+         r"word_proj.1.weight: expected \[shortlist, 10\], got \[8, 9\]"),
         ("fairseq", "pytorch_upstream", {}, {}, r"expected tail.0.2.weight and tail.0.0.weight"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from hsoftmax import bundle
 from hsoftmax.exporter import SourceError, SourceOptions, export_file
-from hsoftmax.exporter.sources import load
+from hsoftmax.exporter.sources import fasttext_tree, load
 from hsoftmax.exporter.sources.fasttext import detect
 from hsoftmax.exporter.sources.fasttext_tree import huffman_paths
 from hsoftmax.models import HuffmanSoftmax, WeightsError, huffman_softmax
@@ -165,11 +165,11 @@ def test_a_single_label_is_certain(tmp_path):
     assert huffman_softmax.log_probs(model, np.ones((1, 4))).tolist() == [[0.0]]
 
 
-def test_a_label_that_is_no_utf8_is_shown_as_escapes(tmp_path):
+def test_bytes_of_a_label_that_are_no_utf8_become_surrogates(tmp_path):
     content = FastTextFile(labels={"__label__a?": 2, "__label__b": 1}).content()
     path = tmp_path / "model.bin"
     path.write_bytes(content.replace(b"a?", b"a\xff"))
-    assert load(path, "fasttext", SourceOptions()).labels == ("a\\xff", "b")
+    assert load(path, "fasttext", SourceOptions()).labels == ("a\udcff", "b")
 
 
 # --- Huffman tree ---------------------------------------------------------------------------------
@@ -217,6 +217,36 @@ def test_zero_counts_make_a_chain_and_a_long_one_is_refused():
     assert path.shape == (50, 49)
     with pytest.raises(SourceError, match=r"expected a tree of at most 128 steps, got 19999"):
         huffman_paths(np.zeros(20_000, dtype=np.int64))
+
+
+def test_a_long_chain_over_few_targets_is_read():
+    path, _ = huffman_paths(np.zeros(200, dtype=np.int64))
+    assert path.shape == (200, 199)
+
+
+def test_a_shallow_tree_may_have_any_number_of_targets(monkeypatch):
+    monkeypatch.setattr(fasttext_tree, "_MAX_TOTAL_STEPS", 100)
+    path, _ = huffman_paths(np.ones(64, dtype=np.int64))
+    assert path.shape == (64, 6)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "got"),
+    [((5, 2, 2, 2), "5 in 2 parts of 2, the last of 2"),
+     ((4, 2, 2, 1), "4 in 2 parts of 2, the last of 1"),
+     ((4, 2, 3, 2), "4 in 2 parts of 3, the last of 2"),
+     ((4, 3, 2, 2), "4 in 3 parts of 2, the last of 2")],
+)  # fmt: skip
+def test_a_quantizer_that_does_not_fit_its_matrix_is_refused(tmp_path, quantizer, got):
+    content = FastTextFile(quantised_input=True, quantised_output=True).content()
+    right = struct.pack("<4i", 4, 2, 2, 2)
+    at = content.rindex(right)  # of the output
+    path = tmp_path / "model.ftz"
+    path.write_bytes(content[:at] + struct.pack("<4i", *quantizer) + content[at + len(right) :])
+    with pytest.raises(
+        SourceError, match=rf"output: expected a quantizer of 4 columns, got {got}$"
+    ):
+        load(path, "fasttext", SourceOptions())
 
 
 # --- refused files --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from gensim.models import Doc2Vec, FastText, Word2Vec
 from gensim.models.doc2vec import TaggedDocument
 
 from hsoftmax import bundle
-from hsoftmax.exporter import SourceError, SourceOptions, export_file
+from hsoftmax.exporter import ExportError, SourceError, SourceOptions, export_file
 from hsoftmax.exporter.sources import load
 from hsoftmax.exporter.sources.gensim import detect
 from hsoftmax.models import huffman_softmax
@@ -222,7 +222,7 @@ def test_other_losses_and_other_objects_are_refused_in_one_line(tmp_path, traine
         (lambda m: m.update(syn1=m["syn1"][:3]), r"path: expected nodes 0 to 2"),
         (lambda m: m["wv"].expandos.pop("point"), r"point: expected a list or an array"),
         (lambda m: m["wv"].expandos["code"][3].fill(0), r"expected one binary tree"),
-        (lambda m: m["wv"].index_to_key.append(7), r"words: expected text, got a int"),
+        (lambda m: m["wv"].index_to_key.append(7), r"code: expected \d+, one a word, got \d+"),
         (lambda m: m["wv"].index_to_key.append("x"), r"code: expected \d+, one a word, got \d+"),
     ],
 )
@@ -234,6 +234,65 @@ def test_models_with_missing_or_wrong_parts_are_refused(tmp_path, change, messag
     with pytest.raises(ValueError, match=message) as caught:
         load(path, "gensim", SourceOptions())
     assert "\n" not in str(caught.value)
+
+
+def save_with_words(trained, path, words, protocol=4) -> None:
+    """Save a copy of the model in which the first words are others."""
+    state = pickle.loads(pickle.dumps(trained))
+    state.wv.index_to_key[: len(words)] = words
+    path.write_bytes(pickle.dumps(state, protocol))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_words_that_are_not_text_become_labels(tmp_path, trained, protocol):
+    words = {
+        7: "7",
+        -(2**70): "-1180591620717411303424",
+        True: "True",
+        2.5: "2.5",
+        None: "None",
+        np.str_("ünï"): "ünï",
+        np.str_(""): "",
+        np.bytes_(b"caf\xc3\xa9"): "café",
+        np.int64(-3): "-3",
+        np.float32(0.1): "0.1",
+        np.bool_(False): "False",
+        b"raw\xff": "raw\udcff",
+        "a\nb": "a\nb",
+        "\udc80": "\udc80",
+        ("a", 3): "('a', 3)",
+        (np.str_("a"), np.int8(4), None): "('a', 4, None)",
+    }
+    path = tmp_path / "words.model"
+    save_with_words(trained, path, list(words), protocol)
+    exported = export_file(path, tmp_path / "repository" / "words", source="gensim")
+    labels = bundle.stored_labels(exported)
+    assert list(labels[: len(words)]) == list(words.values())
+    assert list(labels[len(words) :]) == trained.wv.index_to_key[len(words) :]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (np.datetime64("2026-01-01"), "got numpy"),
+        (frozenset({1}), "got a frozenset"),
+        ((1, (2, 3)), "got a tuple"),
+        (("a" * 200, "b" * 57), "got a long tuple"),
+        (2**600, "expected integers of at most 512 bits"),
+        (1j, "got builtins.complex"),
+        (np.str_("a" * 257), "NumPy's text of at most 256 characters"),
+    ],
+)
+def test_a_word_without_stated_text_needs_label_file(tmp_path, trained, word, message):
+    path, labels = tmp_path / "words.model", tmp_path / "labels.txt"
+    save_with_words(trained, path, [word])
+    to = tmp_path / "repository" / "words"
+    with pytest.raises(ExportError, match=rf"words: .*{message}.*: name the targets with --labels"):
+        export_file(path, to, source="gensim")
+    wanted = [f"item {i}" for i in range(len(trained.wv.index_to_key))]
+    labels.write_text("\n".join(wanted))
+    exported = export_file(path, to, source="gensim", labels=labels)
+    assert bundle.read_labels(exported) == tuple(wanted)
 
 
 def test_a_file_cut_short_anywhere_is_refused(tmp_path, trained):

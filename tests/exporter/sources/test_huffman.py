@@ -23,8 +23,7 @@ def tree_arrays(num_targets: int = 9) -> dict:
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed, save_file])
 def test_npz_and_safetensors_give_the_same_model(tmp_path, write):
     path, arrays = tmp_path / "tree.npz", tree_arrays()
-    extra = {"unrelated": np.zeros(2)}
-    save_file({**arrays, **extra}, path) if write is save_file else write(path, **arrays, **extra)
+    save_file(arrays, path) if write is save_file else write(path, **arrays)
     loaded = load(path, "huffman", SourceOptions())
     np.testing.assert_array_equal(loaded.model.path, arrays["path"])
     np.testing.assert_array_equal(loaded.model.sign, arrays["sign"])
@@ -33,11 +32,15 @@ def test_npz_and_safetensors_give_the_same_model(tmp_path, write):
     assert detect(path) == "arrays syn1, path, sign of a binary tree"
 
 
+@pytest.mark.parametrize("biases", [{}, {"bias": np.linspace(-2, 2, 300)}], ids=["", "biases"])
 @pytest.mark.parametrize("compat", ["exact", "fasttext"])
 @pytest.mark.parametrize("num_targets", [1, 2, 300])
-def test_a_tree_is_exported_and_verified_and_equals_the_reference(tmp_path, compat, num_targets):
+def test_a_tree_is_exported_and_verified_and_equals_the_reference(
+    tmp_path, compat, num_targets, biases
+):
     path = tmp_path / "tree.npz"
-    np.savez(path, **tree_arrays(num_targets))
+    biases = {name: bias[:num_targets] for name, bias in biases.items()}
+    np.savez(path, **tree_arrays(num_targets), **biases)
     to = tmp_path / "repository" / "tree"
     exported = export_file(path, to, source="huffman", options=SourceOptions(compat=compat))
     assert exported.manifest.family == "HuffmanSoftmax"
@@ -70,6 +73,8 @@ def test_weights_are_stored_once_and_tables_are_small(tmp_path):
         ({"path": np.zeros((9, 1), int)}, r"sign: expected \[9, 1\], got \[9, "),
         ({"sign": np.zeros((9, 20), int)}, r"sign: expected \[9, \d\], got \[9, 20\]"),
         ({"syn1": np.zeros((1, 5))}, r"path: expected nodes 0 to 0, got"),
+        ({"bias": np.zeros(8)}, r"bias: expected \[9\], got \[8\]"),
+        ({"bias": np.full(9, np.nan)}, r"bias: expected finite float32 values, got nan at \[0\]"),
         ({"syn1": np.full((9, 5), np.inf)}, r"syn1: expected finite float32 values, got inf"),
         ({"sign": 1.0 * tree_arrays()["sign"]}, r"sign: expected integers, got dtype float64"),
         ({"sign": abs(tree_arrays()["sign"])}, r"expected one binary tree with a leaf for each"),

@@ -136,7 +136,7 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, message):
 WORDS = [f"wörd{i}" for i in range(11)]  # 4 clusters of 3 rows, one of them padding
 
 
-def theanolm(path, *, words=WORDS, classes=None, layer="output_layer", leave_out=()):
+def theanolm(path, *, words=WORDS, classes=range(11), layer="output_layer", leave_out=()):
     shapes = {"input/W": (HIDDEN, 4), "input/b": (4,), "level1/W": (4, HIDDEN, 3)}
     shapes["level1/b"] = (4, 3)
     rng = np.random.default_rng(2)
@@ -150,6 +150,7 @@ def theanolm(path, *, words=WORDS, classes=None, layer="output_layer", leave_out
         file["trainer/epoch"] = 3
         if words:
             file["vocabulary/words"] = np.array(words, dtype=h5py.string_dtype())
+            file["vocabulary/probs"] = np.ones(len(words))
         if classes is not None:
             file["vocabulary/classes"] = np.array(classes)
     return path, arrays.values()
@@ -161,6 +162,13 @@ def test_theanolms_layer_is_theanos_softmax_with_the_words_as_labels(tmp_path):
     expected = hierarchical_softmax.log_probs(from_theano(*arrays, num_targets=11), STATES)
     np.testing.assert_array_equal(hierarchical_softmax.log_probs(loaded.model, STATES), expected)
     assert loaded.labels == tuple(WORDS)
+
+
+def test_bytes_of_a_word_that_are_no_utf8_become_surrogates(tmp_path):
+    path, _ = theanolm(tmp_path / "model.h5")
+    with h5py.File(path, "a") as file:
+        file["vocabulary/words"][0] = b"caf\xe9"
+    assert load(path, "theanolm", SourceOptions()).labels == ("caf\udce9", *WORDS[1:])
 
 
 def test_targets_are_classes_and_labels_follow_them(tmp_path):
@@ -180,7 +188,8 @@ def test_targets_are_classes_and_labels_follow_them(tmp_path):
             {"leave_out": ("level1/W", "level1/b")},
             r"expected one layer with input/W, .* got layers",
         ),
-        ({"words": ["a", "b"]}, r"num_targets: expected 10 to 12 .* got 2"),
+        ({"classes": [0, 1]}, r"num_targets: expected 10 to 12 .* got 2"),
+        ({"classes": None}, r"expected vocabulary/classes or --num-targets, got neither"),
     ],
 )
 def test_hdf5_without_the_layer_or_of_another_size_is_one_line(tmp_path, change, message):

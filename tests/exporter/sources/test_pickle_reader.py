@@ -53,6 +53,12 @@ def test_plain_data_is_read_as_pickle_reads_it(tmp_path, protocol):
     assert read_pickle(write_file(tmp_path / "p", value, protocol)) == value
 
 
+def test_a_dictionary_in_one_instruction_is_read(tmp_path):
+    """CPython writes dictionaries in another way; other programs use DICT."""
+    (tmp_path / "p").write_bytes(b"(I1\nI2\nI3\nI4\nI5\nI6\nd.")
+    assert read_pickle(tmp_path / "p") == {1: 2, 3: 4, 5: 6}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_object_is_a_call_with_its_state(tmp_path, protocol):
     data = read_pickle(write_file(tmp_path / "p", Plain(), protocol))

@@ -146,3 +146,23 @@ def test_invalid_calibration_rows_are_refused_in_one_line(
 def test_a_wrong_option_exits_with_2(weights, repository, arguments, capsys):
     assert export(weights, repository, *arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_agreement_counts_the_likeliest_targets_and_not_the_least_likely():
+    """The two name the same likeliest target in row 0 alone, the same least likely one in none."""
+    model = from_theano(**theano_arrays())
+    hidden = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
+    p = hierarchical_softmax.log_probs(model, hidden)
+    order = np.argsort(-p, axis=1)
+    other = np.empty_like(p)
+    # Row 0: the ten likeliest, except number 7 to 10, stay in front; the rest comes in reverse.
+    np.put_along_axis(other, order, -np.arange(20.0)[None], axis=1)
+    moved = [*order[0, :6], *order[0, 10:14], *order[0, 6:10], *order[0, 19:13:-1]]
+    other[0, moved] = -np.arange(20.0)
+    # Row 1: the likeliest comes second, the least likely comes last but one.
+    swapped = [order[1, 1], order[1, 0], *order[1, 2:18], order[1, 19], order[1, 18]]
+    other[1, swapped] = -np.arange(20.0)
+    assert (p.argmin(axis=1) != other.argmin(axis=1)).all()
+    measured = measure_accuracy(model, lambda rows: other, hidden, "drawn")
+    assert measured.top1_agreement == 0.5
+    assert measured.top10_agreement == (0.6 + 1) / 2

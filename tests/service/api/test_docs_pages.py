@@ -32,7 +32,7 @@ def test_the_document_has_every_route(document):
     expected = operations | {path: {"get"} for path in reads}
     expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
-    expected |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
+    expected |= {"/v1/batches/{id}": {"get", "delete"}, "/v1/batches/{id}/cancel": {"post"}}
     for change in ("reload", "unload", "score", "topk"):
         expected[f"/v1/models/{{name}}/{change}"] = {"post"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == expected

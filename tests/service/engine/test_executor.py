@@ -1,11 +1,16 @@
 """A failed call fails alone, and `fault` reports dead and stuck threads."""
 
 import asyncio
+import io
+import json
 import time
+from contextlib import closing
 
 import pytest
 
+from hsoftmax.service.engine import Engine, QueueLimits, executor
 from hsoftmax.service.errors import InferenceFailed, NotReady
+from hsoftmax.service.logging import json_log
 
 from .conftest import PATIENCE, begun, held, rows
 
@@ -63,6 +68,61 @@ def test_a_thread_that_dies_is_replaced_and_its_requests_answered(engine):
     asyncio.run(main())
     assert session.runtime.threads[0] != session.runtime.threads[1]
     assert engine.fault() is None
+
+
+def test_every_call_of_a_batch_whose_thread_dies_is_answered(engine):
+    session = held()
+    session.runtime.poison, session.runtime.error = 2, SystemExit
+    outcomes = asyncio.run(batched(engine, session, (1, 2, 3)))
+    assert [type(one) for one in outcomes] == [InferenceFailed] * 3
+
+
+def test_a_call_that_fails_alone_is_not_run_again(engine):
+    session = held()
+    session.runtime.poison = 1
+
+    async def main() -> None:
+        with pytest.raises(InferenceFailed):
+            await engine.submit(rows(session, 1))
+        await engine.submit(rows(session, 2))
+
+    asyncio.run(main())
+    assert [feeds["hidden"][0, 0] for feeds in session.runtime.ran] == [1, 2]
+
+
+def test_a_run_is_stuck_after_twice_its_timeout(start, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(executor, "monotonic", lambda: now)
+    engine = start(timeout=30)
+    session = held()
+    session.runtime.deaf = True
+
+    async def main() -> None:
+        nonlocal now
+        running = await begun(engine, rows(session, 1))
+        for seconds, fault in ((59.9, None), (60.1, "a run is stuck")):
+            now = 1000.0 + seconds
+            assert engine.fault() == fault
+        session.runtime.let_all_go()
+        await running
+
+    asyncio.run(main())
+
+
+def test_a_batch_is_logged_with_its_lane_size_and_outcome(metrics):
+    stream, session = io.BytesIO(), held()
+    session.runtime.poison = 3
+    limits = QueueLimits(1000, 10**6, 10**9)
+    log = json_log("debug", stream)
+    with closing(Engine(1, log, metrics, limits=limits, timeout=60.0)) as engine:
+        asyncio.run(batched(engine, session, (1, 2)))
+        asyncio.run(batched(engine, session, (3,)))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    batches = [line for line in lines if line["event"] == "batch"]
+    assert [(b["rows"], b["requests"], b["failed"]) for b in batches] == [
+        (1, 1, False), (2, 2, False), (1, 1, False), (1, 1, True),
+    ]  # fmt: skip
+    assert {(b["lane"], b["task"], b["level"]) for b in batches} == {("full", "log_probs", "debug")}
 
 
 def test_a_thread_that_ends_for_good_is_reported(start, monkeypatch):

@@ -5,7 +5,9 @@ import time
 
 import pytest
 
+from hsoftmax.service.engine import QueueLimits
 from hsoftmax.service.engine.cost_model import CostModel
+from hsoftmax.service.errors import Overloaded
 
 from .conftest import begun, held, pairs, rows, urgent
 
@@ -184,3 +186,41 @@ def test_other_callbacks_run_between_the_steps_of_an_encoding(start):
     asyncio.run(main())
     between = seen[seen.index(0) : seen.index(2)]
     assert between == [0, "other", 1, "other"]
+
+
+def test_a_call_holds_no_batch_that_has_ended(engine):
+    """Else a long call would keep the inputs of all its slices, and of calls merged with it."""
+    session = held()
+
+    async def main() -> None:
+        session.runtime.hold()
+        large = engine.submit(rows(session, *range(24), cost=FULL_SLICE // 8))  # three slices
+        await session.runtime.begun()
+        (batch,) = (engine._executor._threads[0].batch,)
+        item = batch.slices[0].item
+        assert item.batches == {batch}
+        session.runtime.go()
+        await session.runtime.begun()
+        assert item.batches == {engine._executor._threads[0].batch} != {batch}
+        session.runtime.let_all_go()
+        await large
+        assert not item.batches
+
+    asyncio.run(main())
+
+
+def test_a_rejection_names_at_most_a_minute(start):
+    engine = start(limits=QueueLimits(2, 10**6, 10**9))
+    session = held()
+
+    async def main() -> int:
+        futures = [await begun(engine, rows(session, 0.0))]
+        futures += [engine.submit(rows(session, 1, cost=2**44)) for _ in range(2)]
+        with pytest.raises(Overloaded) as caught:
+            engine.submit(rows(session, 2))
+        for future in futures:
+            future.cancel()
+        session.runtime.let_all_go()
+        return caught.value.retry_after
+
+    assert asyncio.run(main()) == 60

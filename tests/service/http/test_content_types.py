@@ -236,6 +236,7 @@ def test_a_client_that_stops_reading_is_cut_off():
     [
         ("", Format.JSON),
         ("*/*", Format.JSON),
+        ("text/html, *; q=.2, */*; q=.2", Format.JSON),  # Java's default
         ("text/html, application/*;q=0.8", Format.JSON),
         ("application/x-npy", Format.NPY),
         ("Application/X-NPY; q=0.5, application/json;q=0.4", Format.NPY),

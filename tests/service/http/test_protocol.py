@@ -42,6 +42,29 @@ def test_many_tiny_chunks(port: int):
         sender.join()
 
 
+def test_a_large_body_that_is_not_read_takes_turns(port: int, monkeypatch: pytest.MonkeyPatch):
+    """libuv hands on up to 32 buffers of 256 KB in a turn, if the connection does not pause."""
+    turn: list[int] = []
+    turns: list[int] = []
+    receive = protocol.BoundedProtocol.data_received
+
+    def end_turn() -> None:
+        turns.append(sum(turn))
+        turn.clear()
+
+    def counted(self: protocol.BoundedProtocol, data: bytes) -> None:
+        if not turn:
+            self.loop.call_soon(end_turn)
+        turn.append(len(data))
+        receive(self, data)
+
+    monkeypatch.setattr(protocol.BoundedProtocol, "data_received", counted)
+    peer = Peer(port).say(post(b"x" * 20 * MIB, path=b"/early"), LIVE)
+    assert peer.response()[0] == 413
+    assert peer.told()["path"] == "/healthz/live"
+    assert max(turns) <= MIB / 2
+
+
 def test_byte_by_byte(peer: Peer):
     for byte in post(b"abc") + post(b"def"):
         peer.socket.sendall(bytes([byte]))

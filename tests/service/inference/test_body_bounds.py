@@ -1,6 +1,7 @@
 """A body with more lists or numbers than any query may have is refused without being decoded."""
 
 import json
+from time import process_time
 
 import pytest
 
@@ -18,7 +19,9 @@ ROW = [0.5] * HIDDEN
         (b'{"inputs":[[' + b"0," * 1_000_000 + b"0]]}", "numbers"),
         (b'{"inputs":[[' + b"0," * 1_000_000 + b"NaN]]}", "numbers"),
         (b"[" * 100_000, "lists"),
-        (b'{"inputs":"' + b"[]," * 100_000, "lists"),  # a string without an end
+        (b'{"inputs":[],"targets":[' + b'"",' * 100_000, "texts"),
+        (b"[" * 100_000 + b'"' + b"\\n" * 20_000, "lists"),
+        (b'{"targets":["' + b"[," * 20_000 + b"\\n" * 20_000 + b'"' + b"]" * 9, "escapes"),
     ],
 )
 def test_too_many_are_refused(client, body, kind):
@@ -38,3 +41,16 @@ def test_brackets_and_commas_inside_text_do_not_count(repository):
         expect_error(client.post(URL, content=query), 422, "unknown_label")
         query = {"inputs": [ROW], "targets": [LABELS[-1]]}
         assert client.post(URL, json=query).status_code == 200
+
+
+def test_a_text_without_an_end_is_no_json(client):
+    expect_error(client.post(URL, content=b'{"inputs":"' + b"[]," * 100_000), 400, "invalid_json")
+
+
+@pytest.mark.parametrize("part", [b'\\"', b'"\\', b'"\\"', b'\\\\"', b'"', b"\\"])
+@pytest.mark.parametrize("start", [b"[" * 10_000, b"[" * 10_000 + b'"', b'"' + b"[" * 10_000])
+def test_quotes_and_backslashes_are_counted_in_linear_time(client, part, start):
+    """At the square of its size, a body of a megabyte would take half an hour."""
+    started = process_time()
+    assert client.post(URL, content=start + part * 500_000).status_code in (400, 413, 422)
+    assert process_time() - started < 2

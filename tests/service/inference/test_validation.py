@@ -123,6 +123,22 @@ def test_a_deep_body_is_refused_and_nothing_worse(client, field):
     assert answer.status_code in (400, 413, 422)
 
 
+def test_a_byte_order_mark_before_json_is_dropped(client):
+    body = b'\xef\xbb\xbf{"inputs": [[0,0,0,0,0,0,0,0]], "k": 1}'
+    url, json_type = "/v1/models/words/top_k", {"content-type": "application/json"}
+    assert client.post(url, content=body, headers=json_type).status_code == 200
+    bad = client.post(url, content=body[:-1], headers=json_type)
+    expect_error(bad, 400, "invalid_json", "it ends too early")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_json_of_another_encoding_is_refused(client, encoding):
+    body = '{"inputs": [[0]]}'.encode(encoding)
+    response = client.post("/v1/models/words/top_k", content=body)
+    sentence = f"body: expected JSON in UTF-8, got {encoding[:6].upper()}: save it as UTF-8"
+    expect_error(response, 400, "invalid_json", sentence)
+
+
 def test_a_label_where_there_are_none_is_refused(client):
     query = {"inputs": [ROW], "targets": ["word1"]}
     answer = client.post("/v1/models/plain/probabilities", json=query)

@@ -301,3 +301,50 @@ def test_running_and_waiting_jobs_expire(jobs, valve):
     assert batch["expired_at"] >= batch["expires_at"]
     assert len(jobs.records(batch)) == batch["request_counts"]["completed"] > 0
     assert jobs.batch(waiting["id"])["output_file_id"] is None
+
+
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "log_probs", "sample"])
+def test_logits_that_overflow_are_the_error_of_their_row(jobs, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    batch = jobs.run(rows, task=task, k=3)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 40, "completed": 39, "failed": 1}
+    (error,) = jobs.errors(batch)
+    assert (error["line"], error["code"]) == (18, "logits_overflow")
+
+
+def test_a_job_in_which_every_row_failed_says_the_commonest_reason(jobs):
+    rows = make_rows(20)
+    for row in rows:
+        row["target"] = 99
+    rows[3]["input"] = []
+    batch = jobs.run(rows)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 20, "completed": 0, "failed": 20}
+    (error,) = batch["errors"]["data"]
+    assert error["code"] == "all_rows_failed"
+    assert "20 that failed; 19 of them target_out_of_range: target: expected" in error["message"]
+    assert [one["rows"] for one in batch["summary"]["failures"]] == [19, 1]
+    assert len(jobs.errors(batch)) == 20
+
+
+def test_an_ended_job_is_deleted_with_its_files_and_a_running_one_is_not(jobs, valve):
+    valve.passing = 0
+    created = jobs.start(make_rows(10))
+    url = f"/v1/batches/{created['id']}"
+    jobs.until(created["id"], "in_progress")
+    refused = jobs.http.delete(url)
+    assert (refused.status_code, refused.json()["code"]) == (409, "batch_active")
+    valve.open()
+    batch = jobs.until(created["id"])
+    other = jobs.run(make_rows(10))
+    assert jobs.http.delete(url).json() == {
+        "id": created["id"], "object": "batch", "deleted": True,
+    }  # fmt: skip
+    assert jobs.http.get(url).status_code == 404
+    assert jobs.http.delete(url).status_code == 404
+    assert jobs.http.get(f"/v1/files/{batch['output_file_id']}").status_code == 404
+    assert not (jobs.state / "jobs" / created["id"]).exists()
+    assert jobs.content(created["input_file_id"])
+    assert len(jobs.records(other)) == 10

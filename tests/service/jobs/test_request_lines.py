@@ -1,5 +1,6 @@
 """Files of requests: each line has the response that its route gives, in OpenAI's format."""
 
+import gzip
 import json
 
 import pytest
@@ -157,6 +158,29 @@ def test_the_first_object_decides_the_format(jobs, kind):
     assert output["response"]["status_code"] == 200
 
 
+def test_files_in_place_may_be_compressed_and_damaged(repository, tmp_path):
+    """A file that cannot be read is refused with the error that files of rows have."""
+    root, line = tmp_path / "root", request_line("a", TOP_K, {"inputs": ROWS[:1], "k": 1})
+    root.mkdir()
+    whole = gzip.compress(ndjson([line] * 2000).encode())
+    damaged = {"none.jsonl.gz": b"no gzip", "wide.jsonl": ndjson([line]).encode("utf-16")}
+    for name, content in {"whole.jsonl.gz": gzip.compress(ndjson([line]).encode()),
+                          "cut.jsonl.gz": whole[:-9], **damaged}.items():  # fmt: skip
+        (root / name).write_bytes(content)
+    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
+        batch = jobs.until(jobs.create(input_path="whole.jsonl.gz", endpoint=TOP_K)["id"])
+        (output,) = jobs.records(batch)
+        assert output["response"]["status_code"] == 200
+        for name in damaged:
+            error = jobs.create(input_path=name, endpoint=TOP_K, expect=422)["error"]
+            assert error["code"] == "invalid_query", error
+        cut = jobs.http.post("/v1/batches", json={"input_path": "cut.jsonl.gz", "endpoint": TOP_K})
+        if cut.status_code == 200:  # the damage lies behind the lines that were read
+            assert jobs.until(cut.json()["id"])["status"] == "failed"
+        else:
+            expect_error(cut, 415, "unsupported_media_type")
+
+
 def test_a_body_of_too_many_lists_is_not_decoded(jobs):
     body = '{"inputs": [' + "[]," * 100_000 + "[]]}"
     line = f'{{"custom_id": "a", "url": "{TOP_K}", "body": {body}}}'
@@ -237,3 +261,25 @@ def test_a_time_that_no_output_can_expire_is_refused(jobs, expiry, param):
     expect_error(response, 422, "invalid_query")
     if param is not None:
         assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("url", [PROBABILITIES, TOP_K])
+def test_logits_that_overflow_are_the_error_of_their_line(jobs, url):
+    bodies = [{"inputs": ROWS[:1]}, {"inputs": [ROWS[0], [3e38] * len(ROWS[0])]}]
+    lines = [request_line(f"q{i}", url, body) for i, body in enumerate(bodies)]
+    _, output, (error,) = answer(jobs, url, lines)
+    assert [one["custom_id"] for one in output] == ["q0"]
+    assert error["custom_id"] == "q1"
+    response = error["response"]
+    assert (response["status_code"], response["body"]["error"]["code"]) == (422, "logits_overflow")
+    assert response["body"]["error"]["message"].startswith("inputs row 1: expected numbers whose")
+
+
+def test_a_file_in_which_every_line_failed_says_the_commonest_reason(jobs):
+    bodies = [{"inputs": [[1.0]]}, {"inputs": []}, {"k": 3}, {"inputs": ROWS[:1], "k": 99}]
+    lines = [request_line(f"q{i}", TOP_K, body) for i, body in enumerate(bodies)]
+    batch, output, errors = answer(jobs, TOP_K, lines)
+    assert (output, len(errors)) == ([], 4)
+    (error,) = batch["errors"]["data"]
+    assert error["code"] == "all_rows_failed"
+    assert "4 that failed; 4 of them invalid_query: inputs row 0: expected" in error["message"]

@@ -34,6 +34,8 @@ from .test_batches import encode_rows
         ({"oov": "maybe"}, 422, "invalid_query", "oov: expected error or exclude"),
         ({"task": "perplexity", "log_base": 1}, 422, "invalid_query", "log_base"),
         ({"columns": "a=b=c"}, 422, "invalid_query", "columns"),
+        ({"columns": "h0..h999999"}, 422, "invalid_query", "columns: expected at most 100000"),
+        ({"columns": [""] * 400_000}, 413, "too_large", "body: expected at most 1048576 bytes"),
         ({"completion_window": "1 day"}, 422, "invalid_query", "completion_window"),
         ({"completion_window": "31d"}, 422, "invalid_query", "at most 30d"),
         ({"completion_window": "0s"}, 422, "invalid_query", "completion_window"),
@@ -224,3 +226,12 @@ def test_no_path_leads_out_of_the_root(jobs_with_root, path, status, code):
 
 def test_without_a_root_no_path_is_read(jobs):
     assert jobs.create(input_path="rows.ndjson", expect=403)["error"]["code"] == "forbidden"
+
+
+def test_a_file_that_has_gone_from_the_disk_is_unknown(jobs):
+    file = jobs.upload(ndjson(make_rows(3)))["id"]
+    (path,) = jobs.state.rglob(f"*{file.removeprefix('file-')}*")
+    path.unlink()
+    response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
+    sentence = "input: expected the file that was uploaded, got none"
+    expect_error(response, 404, "unknown_file", sentence)

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -40,22 +42,23 @@ def test_a_known_key_opens(closed, key):
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "got"),
     [
-        {},
-        bearer(""),
-        bearer("third"),
-        bearer("firs"),
-        bearer(HASHED),
-        {"authorization": "Basic first"},
-        {"authorization": "first"},
-        {"x-api-key": "first"},
+        ({}, "none"),
+        (bearer(""), "none"),
+        (bearer("third"), "one that is not known"),
+        (bearer("firs"), "one that is not known"),
+        (bearer(HASHED), "one that is not known"),
+        ({"authorization": "Basic first"}, "none"),
+        ({"authorization": "first"}, "none"),
+        ({"x-api-key": "first"}, "none"),
     ],
     ids=str,
 )
-def test_anything_else_does_not(closed, headers):
+def test_anything_else_does_not(closed, headers, got):
     response = closed.post(URL, json=QUERY, headers=headers)
-    expect_error(response, 401, "unauthorized", "expected `Authorization: Bearer <key>`, got")
+    expect_error(response, 401, "unauthorized")
+    assert response.json()["error"] == f"key: expected `Authorization: Bearer <key>`, got {got}"
     assert response.headers["www-authenticate"] == "Bearer"
 
 
@@ -102,6 +105,43 @@ def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, mo
         assert ask("new") == 200  # the old keys stay valid until the file exists again
         path.write_text("")
         assert ask("new") == 401  # no key
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("first", ["first", "sha256:" + hashlib.sha256(b"first").hexdigest()])
+def test_a_byte_order_mark_disables_no_key(repository, tmp_path, first, end):
+    path = tmp_path / "keys"
+    path.write_bytes(end.join(["\ufeff" + first, "second", ""]).encode())
+    with serving(repository, api_keys_file=path) as client:
+        for key in ("first", "second"):
+            assert client.get("/v1/models", headers=bearer(key)).status_code == 200
+    settings = {"api_keys": "\ufefffirst,second", "admin_key": "\ufeffroot"}
+    with serving(repository, **settings) as client:
+        for key in ("first", "second", "root"):
+            assert client.get("/v1/models", headers=bearer(key)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("first\n".encode("utf-16"), "expected UTF-8 text, got UTF-16: save it as UTF-8"),
+        ("café\n".encode("latin-1"), "expected UTF-8 text, got byte 3 that is not"),
+        (b"first\rsecond\r", r"expected lines that end with \n or \r\n, got \r alone in line 1"),
+    ],
+)
+def test_a_key_file_that_is_no_text_is_refused_with_the_reason(
+    repository, tmp_path, monkeypatch, content, sentence
+):
+    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._CHECK_INTERVAL_S", 0.0)
+    path, log = tmp_path / "keys", io.BytesIO()
+    path.write_bytes(content)
+    with pytest.raises(StartError, match=re.escape(f"api_keys_file: {sentence}")):
+        create_app(Settings(repository=repository, api_keys_file=path))
+    path.write_bytes(b"old\n")
+    keys = KeyFile(path, json_log("info", log))
+    path.write_bytes(content)
+    assert keys.hashes() == parse(["old"])  # the old keys stay valid
+    assert f"api_keys_file: {sentence}" in json.loads(log.getvalue())["reason"]
 
 
 def test_a_file_is_not_looked_at_more_than_once_a_second(tmp_path):

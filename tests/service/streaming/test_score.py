@@ -191,6 +191,25 @@ def test_columns_of_numbers_are_an_input_too(client):
     assert [record["id"] for record in records] == [None] * 3
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_either_line_end_change_nothing(client, end):
+    for count in (1, 3):
+        some = make_rows(count)
+        body = "\ufeff" + end.join(json.dumps(row) for row in some)
+        response = post(client, body.encode(), LINES)
+        records, _, summary = read_lines(response.content)
+        assert summary["failed"] == 0
+        expect_correct("target_log_prob", records, some)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_a_stream_of_another_encoding_is_refused(client, encoding):
+    for end in ("\n", ""):
+        body = (json.dumps(make_rows(1)[0]) + end).encode(encoding)
+        sentence = f"body: expected UTF-8 text, got {encoding[:6].upper()}: save it as UTF-8"
+        expect_error(post(client, body, LINES), 400, "unreadable_body", sentence)
+
+
 def test_a_stream_without_rows_is_only_a_summary(client):
     for media_type, nothing in ((LINES, b""), (ARROW, arrow_stream(make_rows(1))[:0])):
         response = post(client, nothing, LINES, media_type)
@@ -492,8 +511,11 @@ def test_a_target_beyond_int64_is_quoted_unchanged(client):
             {"input": pa.array([[0.5] * 3] * 2, pa.list_(pa.float32(), 3))},
             "input: expected 8 numbers in a row, got 3",
         ),
-        ({"input": INPUT, "target": pa.array([0.5, 1.5])}, "target: expected integers or strings"),
-        ({"input": INPUT, "id": pa.array([0.5, 1.5])}, "id: expected integers or strings"),
+        (
+            {"input": INPUT, "target": pa.array([True, False])},
+            "target: expected integers or strings",
+        ),
+        ({"input": INPUT, "id": pa.array([b"a", b"b"])}, "id: expected integers or strings"),
     ],
 )
 def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
@@ -571,3 +593,15 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
             writer.write_batch(batch)
     records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
     expect_correct("target_log_prob", records, rows)
+
+
+@pytest.mark.parametrize("media_type", [LINES, ARROW])
+@pytest.mark.parametrize("task", TASKS)
+def test_logits_that_overflow_are_the_error_of_their_row(client, media_type, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    records, *_ = score(client, rows, media_type, LINES, task=task, k=3)
+    assert [i for i, record in enumerate(records) if "error" in record] == [17]
+    assert records[17]["code"] == "logits_overflow"
+    assert "expected numbers whose logits are within float32" in records[17]["error"]
+    assert "Infinity" not in json.dumps(records)
