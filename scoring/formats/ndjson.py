@@ -86,18 +86,6 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
     return columns
 
 
-def first_object(path: Path) -> dict[str, Any] | None:
-    """Returns the first line that is a JSON object, of the first hundred lines."""
-    for line in _first_lines(path):
-        try:
-            row = msgspec.json.decode(line or b"")
-        except Exception:  # the decoder's, of any type
-            continue
-        if isinstance(row, dict):
-            return row
-    return None
-
-
 def _first_lines(path: Path) -> Sequence[RawLine]:
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
