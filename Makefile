@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak test-torch test-clients test-gpu test-native test-ray mutants check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray compat mutants check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ test-native: install ## Run the native kernels' tests and a fuzzer under sanitiz
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak
 
+fuzz: install ## Try hostile inputs on every parser (FUZZ_SECONDS=600, FUZZ_SEED=0); failing ones go to build/fuzz
+	$(BIN)/python -m tests.fuzz
+
 test-torch: install ## Run the tests that need PyTorch, which is installed
 	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.5'
 	$(BIN)/pytest -m torch
@@ -60,6 +63,9 @@ mutants: install ## Change the code at MUTANTS=200 places, one at a time: does a
 	test -e build/mutation/tools/coverage || $(BIN)/pip install --quiet --disable-pip-version-check \
 		--target build/mutation/tools 'coverage>=7.10'
 	$(BIN)/python -m tests.mutation --mutants $(MUTANTS) --seed $(SEED)
+
+compat: ## Run the tests with each Python that is promised, and the lowest and newest packages (COMPAT=lowest: one)
+	$(PYTHON) -m tests.compatibility -n 2
 
 check: install ## Lint, format, types
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ from .manifest import (
     Tensor,
     TensorDtype,
 )
+from .regular_file import NotRegularFile, expect_regular, open_regular
 from .text_file import (
     UTF8_MARK,
     TextFileError,
@@ -62,6 +63,7 @@ __all__ = [
     "File",
     "Graph",
     "Manifest",
+    "NotRegularFile",
     "Port",
     "Precision",
     "Source",
@@ -72,10 +74,12 @@ __all__ = [
     "check_hashes",
     "decode_text",
     "expect_labels",
+    "expect_regular",
     "format_labels",
     "label_escapes",
     "load_tensors",
     "open_bundle",
+    "open_regular",
     "other_encoding",
     "read_label_file",
     "read_labels",

@@ -7,7 +7,6 @@ import hashlib
 import mmap
 import os
 import re
-import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +17,13 @@ from pydantic import ValidationError
 
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.decoding import reason_of
 
 from .manifest import MANIFEST, WEIGHTS, File, Manifest
+from .regular_file import NotRegularFile, open_regular
 from .text_file import TextFileError, decode_text
+
+_MAX_MANIFEST_BYTES = 16 << 20  # a manifest has some ten kilobytes
 
 
 class BundleError(models.UserError):
@@ -53,14 +56,7 @@ def open_bundle(path: Path, *, check_hashes: bool = True) -> Bundle:
 
 
 def _open(path: Path) -> Bundle:
-    try:
-        if not stat.S_ISREG((path / MANIFEST).stat().st_mode):  # a pipe or a device has no end
-            raise BundleError(f"{path / MANIFEST}: expected a regular file, got none")
-        content = (path / MANIFEST).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})"
-        ) from None
+    content = _read_manifest(path)
     try:
         text = decode_text(content, str(path / MANIFEST))
         manifest = Manifest.model_validate_json(text)
@@ -71,12 +67,32 @@ def _open(path: Path) -> Bundle:
         where = ".".join(str(part) for part in first["loc"])
         what = first["msg"].removeprefix("Value error, ")
         raise BundleError(": ".join(filter(None, (f"{path / MANIFEST}", where, what)))) from None
+    except Exception as error:  # the decoder's, of any type
+        reason = reason_of(error)
+        raise BundleError(f"{path / MANIFEST}: expected a manifest, got: {reason}") from None
     if not manifest.digest:
         raise BundleError(f"{path / MANIFEST}: digest: expected a SHA-256, got none")
     bundle = Bundle(path, manifest)
     for name, file in manifest.files.items():
         _expect_file(bundle.file(name), file)
     return bundle
+
+
+def _read_manifest(path: Path) -> bytes:
+    try:
+        with open_regular(path / MANIFEST) as file:
+            text = file.read(_MAX_MANIFEST_BYTES + 1)
+    except NotRegularFile:
+        raise BundleError(f"{path / MANIFEST}: expected a regular file, got none") from None
+    except OSError as error:
+        raise BundleError(
+            f"{path}: expected a bundle, got no {MANIFEST} ({error.strerror})"
+        ) from None
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{path / MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, got more"
+        )
+    return text
 
 
 def versions(directory: Path) -> list[int]:

@@ -34,6 +34,7 @@ ALIGNMENT = 4096
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 LABELS = "labels.txt"
+_MAX_NUMBERS = 2**59  # of a tensor; NumPy has no larger shape of eight-byte numbers
 LabelEscapes = Literal["backslash"]  # how `labels.txt` writes what a line cannot hold
 
 
@@ -44,7 +45,7 @@ def _plain_name(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_plain_name)]
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
@@ -73,7 +74,7 @@ class Tensor(Entry):
 
     name: str
     dtype: TensorDtype
-    shape: tuple[Size, ...]
+    shape: Annotated[tuple[Size, ...], Field(max_length=32)]
     offset: Annotated[int, Field(ge=0, multiple_of=ALIGNMENT)]
 
     @property
@@ -91,7 +92,7 @@ class Port(Entry):
 
     name: str
     dtype: Dtype
-    shape: tuple[int | str, ...]
+    shape: Annotated[tuple[int | str, ...], Field(max_length=32)]
 
 
 class Graph(Entry):
@@ -226,6 +227,10 @@ class Manifest(Entry):
                 raise ValueError(f"{name}: {file} is not in the list of files")
         room = self.files[WEIGHTS].size if WEIGHTS in self.files else 0
         for tensor in self.tensors:
+            if math.prod(size or 1 for size in tensor.shape) > _MAX_NUMBERS:
+                raise ValueError(
+                    f"tensor {tensor.name}: expected at most {_MAX_NUMBERS} numbers, got more"
+                )
             if tensor.offset + tensor.num_bytes > room:
                 raise ValueError(
                     f"tensor {tensor.name}: expected to end within the {room} bytes of {WEIGHTS}, "

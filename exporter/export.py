@@ -111,6 +111,7 @@ def exporter_version() -> str:
 def read_label_file(path: Path) -> tuple[str, ...]:
     """Read the labels of a UTF-8 file with one label per line. Raises ExportError."""
     try:
+        bundle.expect_regular(path)
         return bundle.read_label_file(path)
     except bundle.TextFileError as error:
         raise ExportError(str(error)) from None

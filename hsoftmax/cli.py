@@ -68,6 +68,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         return _say(missing(error.name or ""), 1)
+    except MemoryError:
+        return _say("memory: expected enough for this work, got too little", 1)
     except OSError as error:
         return _say(f"{error.filename or 'system'}: {error.strerror or error}", 1)
     except (click.Abort, KeyboardInterrupt):

@@ -35,7 +35,8 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # Rich before 14.3 prints an empty line if it is disabled
+            self._progress.stop()
 
     def update(self, rows: int, failed: int, fraction: float) -> None:
         """Shows the finished rows, the failed ones among them, and the fraction of the input."""

@@ -118,6 +118,32 @@ def row_requirements(
     return RowRequirements(bundle_info, "any")
 
 
+def insert_failed_rows(
+    rows: RowBatch, positions: Int64, first_line: int, count: int, row_error: RowError
+) -> RowBatch:
+    """Returns a batch of `count` rows with these rows at `positions`, and the error elsewhere."""
+    hidden = np.zeros((count, rows.hidden.shape[1]), dtype=np.float32)
+    counts, listed = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
+    ids: list[RowId] = [None] * count
+    sequences: list[RowId] = [None] * count
+    hidden[positions], counts[positions], listed[positions] = rows.hidden, rows.counts, rows.listed
+    for place, id, sequence in zip(positions.tolist(), rows.ids, rows.sequences, strict=True):
+        ids[place], sequences[place] = id, sequence
+    moved = {int(positions[i]): error for i, error in rows.row_errors.items()}
+    failed = dict.fromkeys(set(range(count)) - set(positions.tolist()), row_error)
+    return RowBatch(
+        lines=range(first_line, first_line + count),
+        ids=ids,
+        hidden=hidden,
+        target=rows.target,
+        counts=counts,
+        listed=listed,
+        sequences=sequences,
+        oov=frozenset(int(positions[i]) for i in rows.oov),
+        row_errors={**moved, **failed},
+    )
+
+
 def failed_row(row_error: RowError, id: RowId = None) -> ParsedRow:
     """Returns a row that could not be parsed, with its id if that could be read."""
     return ParsedRow(id, (), row_error=row_error)

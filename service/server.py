@@ -123,6 +123,7 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
+        ws="none",  # the protocol ignores upgrades
         access_log=False,
         log_config=None,
         server_header=False,

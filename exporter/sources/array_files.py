@@ -4,15 +4,19 @@ Pickled arrays are refused.
 """
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import open_input
+from hsoftmax.exporter.files.npy_files import read_npz
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.decoding import decoding
 
 from .detection import file_kind
 
@@ -25,7 +29,7 @@ def read_arrays(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array
     """
     match file_kind(path):
         case "npz":
-            return dict(_npz(path, is_wanted))
+            return dict(read_npz(path, is_wanted))
         case "safetensors":
             return dict(_safetensors(path, is_wanted))
     raise SourceError(f"{path.name}: expected .npz or safetensors, got a file that is neither")
@@ -39,33 +43,41 @@ def require_arrays(arrays: Mapping[str, Array], *names: str, path: Path) -> list
     return [arrays[name] for name in names]
 
 
-def _npz(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            for name in filter(is_wanted, npz.files):
-                yield name, npz[name]
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        reason = "an array of Python objects" if "pickle" in str(error) else "one that is damaged"
-        raise SourceError(f"{path.name}: expected a whole .npz file, got {reason}") from None
-
-
 def _safetensors(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
     """Yield (name, array); bfloat16, which NumPy lacks, becomes float32."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in filter(is_wanted, file.keys()):
-                is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
-                yield name, _read_bfloat16(path, name) if is_bfloat16 else file.get_tensor(name)
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        raise SourceError(f"{path.name}: expected whole safetensors, got: {error}") from None
+
+    def damaged(reason: str) -> SourceError:
+        return SourceError(f"{path.name}: expected whole safetensors, got: {reason}")
+
+    open_input(path).close()  # a pipe has no end
+    with decoding(damaged):
+        file: Any = safe_open(path, framework="numpy")
+        names = list(file.keys())
+    halves = _Bfloat16File(path)
+    for name in filter(is_wanted, names):
+        with decoding(damaged):
+            is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
+            array = halves.read(name) if is_bfloat16 else file.get_tensor(name)
+        yield name, array
 
 
-def _read_bfloat16(path: Path, name: str) -> Array:
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(header_size))[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + header_size + start)
-        halves = np.frombuffer(file.read(end - start), dtype="<u2")
-    array: Array = (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-    return array
+class _Bfloat16File:
+    """The tensors of a safetensors file as bytes; its header is read once, when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _header(self) -> tuple[int, dict[str, Any]]:
+        with open_input(self._path) as file:
+            size = int.from_bytes(file.read(8), "little")
+            return 8 + size, json.loads(file.read(size))
+
+    def read(self, name: str) -> Array:
+        offset, entries = self._header
+        start, end = entries[name]["data_offsets"]
+        with open_input(self._path) as file:
+            file.seek(offset + start)
+            halves = np.frombuffer(file.read(end - start), dtype="<u2")
+        array: Array = (halves.astype(np.uint32) << 16).view(np.float32)
+        return array.reshape(entries[name]["shape"])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import map_input
 from hsoftmax.models.arrays import Array
 
 _NUL = b"\0"
@@ -29,12 +30,18 @@ class BinaryFile:
         self.name = name
         self.format_name = format_name
         self._content = content
+        self._num_bytes = len(content)
         self._position = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the file."""
+        return self._num_bytes
 
     @property
     def remaining(self) -> int:
         """Number of unread bytes."""
-        return len(self._content) - self._position
+        return self._num_bytes - self._position
 
     def array(self, field: str, dtype: DTypeLike, count: int) -> Array:
         """Read the next `count` numbers as a copy."""
@@ -88,11 +95,5 @@ class BinaryFile:
 @contextmanager
 def open_binary(path: Path, format_name: str) -> Iterator[BinaryFile]:
     """Map a file from its first byte; raise SourceError if it is missing or empty."""
-    try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        reason = "an empty file" if isinstance(error, ValueError) else error.strerror
-        raise SourceError(f"{path.name}: expected a {format_name}, got {reason}") from None
-    with content:
+    with map_input(path, f"a {format_name}") as content:
         yield BinaryFile(path.name, content, format_name)

@@ -5,13 +5,15 @@ Nothing in the file is executed or unpickled.
 
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Literal
+from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
+from hsoftmax.exporter.files.npy_files import npz_names
 
 FileKind = Literal[
     "npz", "safetensors", "PyTorch checkpoint", "HDF5 file", "pickle", "folder", "unknown file"
@@ -54,27 +56,31 @@ def contained_names(path: Path) -> frozenset[str]:
 
     The result is empty for other kinds and for damaged files; reading them raises the error.
     """
+    kind = file_kind(path)
     try:
-        match file_kind(path):
-            case "npz":
-                with zipfile.ZipFile(path) as file:
-                    return frozenset(name.removesuffix(".npy") for name in file.namelist())
-            case "safetensors":
-                with safe_open(path, framework="numpy") as tensors:
-                    return frozenset(tensors.keys())
-            case "PyTorch checkpoint":
-                return frozenset(_checkpoint_strings(path))
-    except (zipfile.BadZipFile, SafetensorError, OSError, ValueError):
-        pass
-    return frozenset()
+        return frozenset(_names(path, kind))
+    except MemoryError:
+        raise
+    except Exception:  # a decoder's, for a damaged file
+        return frozenset()
+
+
+def _names(path: Path, kind: FileKind) -> Iterable[str]:
+    match kind:
+        case "npz":
+            with open_input(path) as file:
+                return npz_names(file)
+        case "safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                return list(tensors.keys())
+        case "PyTorch checkpoint":
+            return (text for content in checkpoint_pickles(path) for text in _strings(content))
+    return ()
 
 
 def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError as error:
-        raise SourceError(f"{path}: expected a file, got {error.strerror}") from None
+    with open_input(path) as file:
+        return file.read(16)
 
 
 def _torch_pickle_name(path: Path) -> str | None:
@@ -82,22 +88,28 @@ def _torch_pickle_name(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as file:
             return next((name for name in file.namelist() if name.endswith("data.pkl")), None)
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # zipfile's, for a damaged file
         return None
 
 
-def _checkpoint_strings(path: Path) -> Iterator[str]:
+def checkpoint_pickles(path: Path) -> Iterator[Any]:
+    """Yield a file for each pickle of a PyTorch checkpoint, at the start of the pickle.
+
+    A reader of the file must read the whole pickle before it takes the next one.
+    """
     member_name = _torch_pickle_name(path) if zipfile.is_zipfile(path) else None
     if member_name is None:
-        with path.open("rb") as file:
+        with map_input(path, "a checkpoint") as content:  # unlike a file, it bounds what is read
             for _ in range(_LEGACY_TORCH_PICKLES):
-                yield from _strings(file)
+                yield content
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(member_name) as member:
-            yield from _strings(member)
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = archive.getinfo(member_name).file_size
+            expect_justified(path.name, num_bytes, path.stat().st_size)
+            yield BytesIO(archive.read(member_name))
 
 
-def _strings(file: IO[bytes]) -> Iterator[str]:
+def _strings(file: Any) -> Iterator[str]:  # noqa: ANN401 -- anything with read and readline
     """Yield the strings of one pickle, whose instructions are listed but not executed."""
     for _, argument, _ in pickletools.genops(file):
         if isinstance(argument, str):

@@ -18,7 +18,7 @@ from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Float32, Int64
 
 from .binary_file import BinaryFile, open_binary
-from .fasttext_matrix import read_matrix, skip_matrix
+from .fasttext_matrix import MatrixShape, read_matrix, skip_matrix
 from .fasttext_tree import huffman_paths
 from .source import SourceModel, SourceOptions, expect_num_targets
 from .words import decode_word
@@ -73,7 +73,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         output = _read_output(file, header.arguments["dim"], len(entries.names))
     expect_num_targets(options, path, len(entries.names), "as the file has")
     try:
-        path_and_sign = huffman_paths(entries.counts)
+        path_and_sign = huffman_paths(entries.counts, file.num_bytes)
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
     model = huffman_softmax.build(output, *path_and_sign, compat=options.compat)
@@ -154,13 +154,10 @@ def _decode_name(name: bytes) -> str:
 def _read_output(file: BinaryFile, dim: int, targets: int) -> Float32:
     quantised = file.flag("input: quantised")
     columns = skip_matrix(file, "input", quantised=quantised).columns
+    if columns != dim:
+        raise file.damaged(f"input: expected {dim} columns, got {columns}")
     qout = file.flag("output: quantised")
-    output = read_matrix(file, "output", quantised=quantised and qout)
-    if columns != dim or output.shape != (targets, dim):
-        raise file.damaged(
-            f"output: expected [{targets}, {dim}] after an input of {dim} columns, "
-            f"got {list(output.shape)} after {columns}"
-        )
+    output = read_matrix(file, "output", MatrixShape(targets, dim), quantised=quantised and qout)
     if file.remaining:
         raise file.damaged(f"output: expected the end of the file, got {file.remaining} bytes more")
     return output

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hsoftmax.exporter.files.input_file import expect_justified
 from hsoftmax.models.arrays import Array, Float32
 
 from .binary_file import BinaryFile
@@ -40,9 +41,14 @@ class ProductQuantizer:
         return np.concatenate(decoded, axis=1)
 
 
-def read_matrix(file: BinaryFile, field: str, *, quantised: bool) -> Float32:
-    """Read a matrix [rows, columns] as float32."""
-    return _read_quantised(file, field) if quantised else _read_dense(file, field)
+def read_matrix(file: BinaryFile, field: str, expected: MatrixShape, *, quantised: bool) -> Float32:
+    """Read a matrix of the expected shape as float32.
+
+    Raises:
+        SourceError: another shape, which is compared before the matrix is decoded, or more numbers
+            than the length of the file justifies.
+    """
+    return (_read_quantised if quantised else _read_dense)(file, field, expected)
 
 
 def skip_matrix(file: BinaryFile, field: str, *, quantised: bool) -> MatrixShape:
@@ -54,14 +60,17 @@ def skip_matrix(file: BinaryFile, field: str, *, quantised: bool) -> MatrixShape
     return shape
 
 
-def _read_dense(file: BinaryFile, field: str) -> Float32:
+def _read_dense(file: BinaryFile, field: str, expected: MatrixShape) -> Float32:
     shape = _read_shape(file, field)
+    _expect_shape(file, field, shape, expected)
     values = file.array(field, np.float32, shape.rows * shape.columns)
     return values.reshape(shape.rows, shape.columns)
 
 
-def _read_quantised(file: BinaryFile, field: str) -> Float32:
-    _, codes, quantizer, norms = _read_codes(file, field)
+def _read_quantised(file: BinaryFile, field: str, expected: MatrixShape) -> Float32:
+    shape, codes, quantizer, norms = _read_codes(file, field)
+    _expect_shape(file, field, shape, expected)
+    expect_justified(f"{file.name}: {field}", 4 * shape.rows * shape.columns, file.num_bytes)
     decoded = quantizer.decode(codes)
     if norms is not None:
         decoded *= norms
@@ -99,6 +108,14 @@ def _read_quantizer(file: BinaryFile, field: str, columns: int) -> ProductQuanti
         )
     centroids = file.array(f"{field}: centroids", np.float32, dim * _NUM_CENTROIDS)
     return ProductQuantizer(dim, parts, size, last, centroids)
+
+
+def _expect_shape(file: BinaryFile, field: str, shape: MatrixShape, expected: MatrixShape) -> None:
+    if shape != expected:
+        raise file.damaged(
+            f"{field}: expected [{expected.rows}, {expected.columns}], "
+            f"got [{shape.rows}, {shape.columns}]"
+        )
 
 
 def _read_shape(file: BinaryFile, field: str) -> MatrixShape:

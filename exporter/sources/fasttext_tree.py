@@ -14,15 +14,16 @@ from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.models.tree_paths import Int8, Int32
 
 _UNSET_COUNT = 10**15  # the count of a node that is not built yet
-_MAX_UNLIMITED_DEPTH = 128  # only a tree over many zero counts is deeper
-_MAX_TOTAL_STEPS = 1 << 26  # limit for deeper trees
+_ALWAYS_ALLOWED_STEPS = 1 << 22  # of all paths with their padding; each takes some 60 bytes
+_MAX_STEPS_PER_BYTE = 4  # of the file
 
 
-def huffman_paths(counts: Int64) -> tuple[Int32, Int8]:
-    """Return (path, sign), both [targets, depth], of the tree over these counts.
+def huffman_paths(counts: Int64, file_bytes: int) -> tuple[Int32, Int8]:
+    """Return (path, sign), both [targets, depth], of the tree over the counts of a file.
 
     Raises:
-        SourceError: counts from which fastText cannot build a tree.
+        SourceError: counts from which fastText cannot build a tree, or a tree that is too deep
+            for the length of the file: one over many zero counts.
     """
     if len(counts) == 0 or counts.min() < 0 or counts.max() >= _UNSET_COUNT:
         actual = f"{counts.min()} to {counts.max()}" if len(counts) else "none"
@@ -30,10 +31,9 @@ def huffman_paths(counts: Int64) -> tuple[Int32, Int8]:
     parent, is_right = _build_tree(counts.tolist())
     depth = _depths(parent)
     deepest = int(depth[: len(counts)].max())
-    if deepest > _MAX_UNLIMITED_DEPTH and deepest * len(counts) > _MAX_TOTAL_STEPS:
-        raise SourceError(
-            f"counts: expected a tree of at most {_MAX_UNLIMITED_DEPTH} steps, got {deepest}"
-        )
+    max_depth = (_ALWAYS_ALLOWED_STEPS + _MAX_STEPS_PER_BYTE * file_bytes) // len(counts)
+    if deepest > max_depth:
+        raise SourceError(f"counts: expected a tree of at most {max_depth} steps, got {deepest}")
     return _paths_from_parents(parent, is_right, depth[: len(counts)])
 
 

@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import expect_justified
+from hsoftmax.exporter.files.npy_files import map_npy
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
 from .named_tensors import Harmless, expect_harmless
-from .pickle_reader import PickledCall, first_global, read_pickle
+from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
 from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
+_BYTES_PER_STEP = 16  # of a node and a sign as int64
 _HARMLESS: Harmless = {
     r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, from which clients compute hidden",
     r"wv\.(norms|buckets_word)": "a cache that belongs to the input vectors",
@@ -48,10 +51,12 @@ class CodedWords:
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the model's hierarchical softmax over its words."""
     model = _attributes(path, read_pickle(path))
+    file_bytes = path.stat().st_size
     try:
         coded = _read_words(model)
+        _expect_justified_words(coded.words, file_bytes)
         syn1, extra_files, syn1_name = _read_syn1(path, model)
-        nodes, sign = _paths(coded)
+        nodes, sign = _paths(coded, file_bytes)
     except SourceError as error:
         raise SourceError(f"{path.name}: {error}") from None
     expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
@@ -84,7 +89,7 @@ def _attributes(path: Path, value: object) -> Attributes:
     if not state["hs"]:
         raise SourceError(
             f"{path.name}: loss: expected hs=1 (hierarchical softmax), got hs=0 with "
-            f"negative={state.get('negative')}, which has no tree"
+            f"negative={_show_integer(state.get('negative'))}, which has no tree"
         )
     return state
 
@@ -132,12 +137,14 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], 
 
 def _read_extra_file(extra_file: Path) -> Array:
     """Read a large array that gensim stored in a file next to the model."""
+    if not extra_file.exists():
+        raise SourceError(f"expected {extra_file.name} beside it, got none")
     try:
-        array: Array = np.load(extra_file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = "none" if isinstance(error, FileNotFoundError) else "one that is damaged"
-        raise SourceError(f"expected {extra_file.name} beside it, got {reason}") from None
-    return array
+        return map_npy(extra_file)
+    except SourceError as error:
+        raise SourceError(
+            f"expected {extra_file.name} beside it, got one that is damaged: {error}"
+        ) from None
 
 
 def _read_words(model: Attributes) -> CodedWords:
@@ -170,20 +177,45 @@ def _words_by_entry(vectors: Attributes, vocabulary: Mapping[Any, Any]) -> Coded
 
 
 def _word_entry(word: object, vocabulary: Mapping[Any, Any]) -> Attributes:
-    entry = getattr(vocabulary.get(word), "state", None)
+    entry = getattr(vocabulary.get(word) if is_plain_key(word) else None, "state", None)
     if not isinstance(entry, dict) or not {"code", "point"} <= entry.keys():
         raise SourceError(f"word {word_text(word)!r}: expected a code and a point, got none")
     return entry
 
 
-def _paths(coded: CodedWords) -> tuple[Array, Array]:
+def _show_integer(value: object) -> str:
+    """Return an integer as text; other data of a pickle may be endless to print."""
+    return str(value) if type(value) is int and abs(value) < 2**63 else "something else"
+
+
+def _expect_justified_words(words: Sequence[object], file_bytes: int) -> None:
+    """Raise SourceError if the file names one long word so often that copies fill the memory."""
+    num_chars = sum(len(word) for word in words if isinstance(word, str | bytes))
+    expect_justified("words", num_chars, file_bytes)
+
+
+def _steps(name: str, values: Sequence[object], file_bytes: int) -> list[Array]:
+    """Return the array of each word, of which the file may name one long array many times."""
+    arrays, total = [], 0
+    for value in values:
+        array = numbers(name, value)
+        if array.ndim != 1:
+            raise SourceError(f"{name}: expected a list for each word, got {list(array.shape)}")
+        total += array.nbytes
+        expect_justified(name, total, file_bytes)
+        arrays.append(array)
+    return arrays
+
+
+def _paths(coded: CodedWords, file_bytes: int) -> tuple[Array, Array]:
     """Return padded nodes and signs; code 0 is the branch of sign +1."""
-    codes = [numbers("code", code) for code in coded.codes]
-    points = [numbers("point", point) for point in coded.points]
+    codes = _steps("code", coded.codes, file_bytes)
+    points = _steps("point", coded.points, file_bytes)
     lengths = np.array([len(code) for code in codes])
     if [len(point) for point in points] != lengths.tolist():
         raise SourceError("point: expected as many as code has, got others")
     depth = int(lengths.max(initial=0))
+    expect_justified("code", _BYTES_PER_STEP * depth * len(codes), file_bytes)
     is_step = np.arange(depth) < lengths[:, None]
     nodes, sign = np.zeros((2, len(codes), depth), dtype=np.int64)
     if depth:

@@ -15,7 +15,7 @@ from .detection import contained_names
 from .named_tensors import NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
 
-_NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d*)|target_rows")
+_NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d{0,8})|target_rows")
 _PARTS = ("weight", "bias", "offsets")
 
 

@@ -17,6 +17,7 @@ Harmless = Mapping[str, str]  # pattern of a name after the softmax's prefix -> 
 ReadTensors = Callable[[Path, Callable[[str], bool]], dict[str, Array]]
 
 _MAX_NAMES_SHOWN = 8
+_MAX_NAME_CHARS = 1000
 _TRAINING: Harmless = {  # at the top of a file, never under a prefix
     r"(optimizer(_state_dict)?|(lr_)?scheduler)(\..+)?": "the optimizer's state",
     r"epoch|global_step|iteration": "a counter of the training",
@@ -75,6 +76,11 @@ def named_tensors(
     names: set[str] = set()
 
     def is_wanted(name: str) -> bool:
+        if len(name) > _MAX_NAME_CHARS:  # it may have as many folders as characters
+            raise SourceError(
+                f"{path.name}: expected names of at most {_MAX_NAME_CHARS} characters, "
+                f"got {len(name)}"
+            )
         names.add(name)
         return is_own(name)
 

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import map_input, open_input
+from hsoftmax.models.decoding import decoding
+
+_MAX_KEY_INTEGER = 2**63  # larger integers can be chosen so that all of them have one hash
 
 
 class ByteString(str):
@@ -48,34 +52,58 @@ class PickledCall:
     entries: dict[object, object] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class PickledKey:
+    """A key of a dictionary or an item of a set that is not plain, such as a tuple.
+
+    It is never hashed or compared by its content: a tuple that contains itself twice, at 64 levels,
+    takes 140 bytes in a file and 2**64 steps to hash.
+    """
+
+    content: object
+
+
+def is_plain_key(value: object) -> bool:
+    """True if a dictionary of the pickle has the value itself as a key, not a PickledKey."""
+    is_large = isinstance(value, int) and abs(value) > _MAX_KEY_INTEGER
+    return isinstance(value, _PLAIN_KEYS) and not is_large
+
+
 def read_pickle(path: Path) -> object:
     """Return the object of a pickle file as data.
 
     Raises:
         SourceError: not a complete pickle, or one that needs more than the file.
     """
-    try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        with content:
-            return _PickleMachine().run(_instructions(content))
-    except OSError as error:
-        raise SourceError(f"{path.name}: expected a pickle, got {error.strerror}") from None
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        reason = str(error) or type(error).__name__
-        raise SourceError(f"{path.name}: expected a whole pickle: {reason}") from None
+
+    def damaged(reason: str) -> SourceError:
+        return SourceError(f"{path.name}: expected a whole pickle: {reason}")
+
+    with map_input(path, "a whole pickle") as content, decoding(damaged):
+        return _PickleMachine().run(_instructions(content))
+
+
+def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything with read and readline
+    """Read a pickle of a checkpoint as data, before PyTorch's own reader executes it.
+
+    That reader hashes keys, which takes without end for a nested one.
+
+    Raises:
+        ValueError and others: not a whole pickle, or one with a nested key.
+    """
+    instructions = pickletools.genops(content)
+    _PickleMachine(is_checkpoint=True).run((o.name, argument) for o, argument, _ in instructions)
 
 
 def first_global(path: Path) -> PickledGlobal | None:
     """Return the first global of a pickle, the class of its object; None if it is not a pickle."""
+    with open_input(path) as file:
+        if file.read(1) != b"\x80":
+            return None
     try:
-        with path.open("rb") as file:
-            if file.read(1) != b"\x80":
-                return None
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        with content:
+        with map_input(path, "a pickle") as content:
             return _first_global(_instructions(content))
-    except (OSError, ValueError, IndexError, TypeError):
+    except Exception:  # the decoder's, for a damaged file
         return None
 
 
@@ -103,9 +131,13 @@ def _parse_global(argument: str) -> PickledGlobal:
 
 
 class _PickleMachine:
-    """The stack machine of a pickle."""
+    """The stack machine of a pickle.
 
-    def __init__(self) -> None:
+    In a checkpoint, persistent ids stand for tensors, and keys are not nested.
+    """
+
+    def __init__(self, *, is_checkpoint: bool = False) -> None:
+        self._is_checkpoint = is_checkpoint
         self.stack: list[Any] = []
         self.marked_stacks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -116,6 +148,8 @@ class _PickleMachine:
                 self.push(argument)
             elif name in _HANDLERS:
                 _HANDLERS[name](self, argument)
+            elif name == "BINPERSID" and self._is_checkpoint:
+                _persistent_id(self, argument)
             elif name == "STOP":
                 return self.stack.pop()
             elif name not in _IGNORED_INSTRUCTIONS:
@@ -140,16 +174,26 @@ class _PickleMachine:
         del self.stack[-count:]
         return values
 
+    def key(self, value: object) -> object:
+        """Return the value if it is plain, else one that stands for it, hashed by identity."""
+        if isinstance(value, list | dict | set | bytearray):
+            raise ValueError(f"it has an unhashable key, a {type(value).__name__}")
+        if is_plain_key(value):
+            return value
+        if self._is_checkpoint and not (isinstance(value, tuple) and all(map(is_plain_key, value))):
+            raise ValueError("it has a nested key")
+        return PickledKey(value)
+
     def append(self, values: list[Any]) -> None:
         top = self.stack[-1]
         if isinstance(top, set):
-            top.update(values)
+            top.update(map(self.key, values))
         else:
             (top.items if isinstance(top, PickledCall) else top).extend(values)
 
     def set_items(self, values: list[Any]) -> None:
         top = self.stack[-1]
-        pairs = zip(values[::2], values[1::2], strict=True)
+        pairs = zip(map(self.key, values[::2]), values[1::2], strict=True)
         (top.entries if isinstance(top, PickledCall) else top).update(pairs)
 
     def push_call(self, function: object, arguments: object) -> None:
@@ -166,6 +210,7 @@ _PUSH_INSTRUCTIONS = {
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
+_PLAIN_KEYS = (str, bytes, int, float, PickledGlobal, type(None))
 _IGNORED_INSTRUCTIONS = {"PROTO", "FRAME"}
 Argument = Any  # of an instruction, as `pickletools` decodes it
 _Handler = Callable[[_PickleMachine, Argument], object]
@@ -181,7 +226,19 @@ def _get(machine: _PickleMachine, key: Argument) -> None:
 
 def _dict(machine: _PickleMachine, _: Argument) -> None:
     values = machine.pop_to_mark()
-    machine.push(dict(zip(values[::2], values[1::2], strict=True)))
+    machine.push(dict(zip(map(machine.key, values[::2]), values[1::2], strict=True)))
+
+
+def _persistent_id(machine: _PickleMachine, _: Argument) -> None:
+    (id,) = machine.pop_last(1)
+    machine.push_call("persistent id", id)
+
+
+def _stack_global(machine: _PickleMachine, _: Argument) -> None:
+    module, name = machine.pop_last(2)
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise ValueError("it names a global by something that is not text")
+    machine.push(PickledGlobal(module, name))
 
 
 def _object(machine: _PickleMachine, _: Argument) -> None:
@@ -207,7 +264,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "MARK": lambda m, _: m.mark(),
     "LIST": lambda m, _: m.push(m.pop_to_mark()),
     "TUPLE": lambda m, _: m.push(tuple(m.pop_to_mark())),
-    "FROZENSET": lambda m, _: m.push(frozenset(m.pop_to_mark())),
+    "FROZENSET": lambda m, _: m.push(frozenset(map(m.key, m.pop_to_mark()))),
     "DICT": _dict,
     "TUPLE1": lambda m, _: m.push(tuple(m.pop_last(1))),
     "TUPLE2": lambda m, _: m.push(tuple(m.pop_last(2))),
@@ -221,7 +278,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "POP_MARK": lambda m, _: m.pop_to_mark(),
     "DUP": lambda m, _: m.push(m.stack[-1]),
     "GLOBAL": lambda m, name: m.push(_parse_global(name)),
-    "STACK_GLOBAL": lambda m, _: m.push(PickledGlobal(*map(str, m.pop_last(2)))),
+    "STACK_GLOBAL": _stack_global,
     "REDUCE": lambda m, _: m.push_call(*m.pop_last(2)),
     "NEWOBJ": lambda m, _: m.push_call(*m.pop_last(2)),
     "NEWOBJ_EX": lambda m, _: m.push_call(*m.pop_last(3)[:2]),

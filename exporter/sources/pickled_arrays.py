@@ -12,8 +12,11 @@ from hsoftmax.models.arrays import Array
 
 from .pickle_reader import ByteString, PickledCall, PickledGlobal
 
-_NUMBER_TYPE = re.compile(r"[<>|=]?[fiub][1248]")
-_SCALAR_TYPE = re.compile(r"[<>|=]?(?:[fiub][1248]|[SU]\d{1,9})")
+_NUMBER_TYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
+_MAX_AXES = 32
+_MAX_SIZE = 2**63 - 1
+_MAX_NAME_CHARS = 80  # of a global in a message
+_SCALAR_TYPE = re.compile(r"[<>|=]?(?:f[248]|[iu][1248]|b1|[SU]\d{1,9})")
 _MODULES = {
     f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")
 }
@@ -26,16 +29,22 @@ def numbers(name: str, value: object) -> Array:
         SourceError: other data, or an array whose bytes do not fill its shape.
     """
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        if not all(abs(item) <= _MAX_SIZE for item in value):
+            raise SourceError(f"{name}: expected integers within int64, got a larger one")
         return np.array(value, dtype=np.int64)
     content, pickled_dtype, shape, order = _array_parts(name, value)
     dtype = _dtype(name, pickled_dtype)
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > _MAX_AXES
+        or not all(type(n) is int and 0 <= n <= _MAX_SIZE for n in shape)
+    ):
         raise SourceError(f"{name}: expected the shape of an array, got something else")
     flat = _bytes(content)
     if flat is None or len(flat) != math.prod(shape) * dtype.itemsize:
         actual = "none" if flat is None else len(flat)
         raise SourceError(f"{name}: expected the bytes of {list(shape)} {dtype}, got {actual}")
-    array = np.frombuffer(flat, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
+    array = np.frombuffer(flat, dtype=dtype).reshape(shape, order=order)
     return array.astype(dtype.newbyteorder("="))
 
 
@@ -97,10 +106,12 @@ def describe(value: object) -> str:
     """Return a short description of pickle data."""
     if isinstance(value, PickledCall):
         value = value.function
-    return str(value) if isinstance(value, PickledGlobal) else f"a {type(value).__name__}"
+    if isinstance(value, PickledGlobal):
+        return str(value)[:_MAX_NAME_CHARS]
+    return f"a {type(value).__name__}"
 
 
-def _array_parts(name: str, value: object) -> tuple[object, object, object, str]:
+def _array_parts(name: str, value: object) -> tuple[object, object, object, Literal["C", "F"]]:
     """Return (content, dtype, shape, order) of an array in either of NumPy's two pickle formats."""
     if isinstance(value, PickledCall) and _is_call_of(value, "_reconstruct"):
         state = value.state
@@ -111,7 +122,7 @@ def _array_parts(name: str, value: object) -> tuple[object, object, object, str]
         arguments = value.arguments
         if isinstance(arguments, tuple) and len(arguments) == 4:
             content, dtype, shape, order = arguments
-            return content, dtype, shape, str(order)
+            return content, dtype, shape, "F" if order == "F" else "C"
     raise SourceError(f"{name}: expected an array, got {describe(value)}")
 
 
@@ -141,7 +152,7 @@ def _bytes(value: object) -> bytes | None:
     if isinstance(value, PickledCall) and isinstance(value.arguments, tuple):
         match value.function, value.arguments:
             case PickledGlobal("_codecs", "encode"), (str(text), *_):
-                return text.encode("latin-1")
+                return text.encode("latin-1") if all(c <= "\xff" for c in text) else None
             case PickledGlobal("__builtin__", "bytes"), ():
                 return b""
     return bytes(value) if isinstance(value, bytes | bytearray) else None

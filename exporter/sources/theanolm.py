@@ -7,7 +7,7 @@ the number of targets from the options. Other layers and groups are not the soft
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ import numpy as np
 
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models.arrays import Int64, to_int64
+from hsoftmax.exporter.files.hdf5_probe import Hdf5Error, expect_readable
+from hsoftmax.exporter.files.input_file import max_expanded_bytes
+from hsoftmax.models.arrays import Array, Int64, to_int64
+from hsoftmax.models.decoding import decoding
 
 from .detection import file_kind, with_article
 from .named_tensors import Harmless, expect_harmless
@@ -40,11 +43,14 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         )
     with _open_hdf5(path) as file:
         layer = _find_layer(file, path)
-        arrays = [np.asarray(layer[name]) for name in _ARRAY_NAMES]
-        words, classes = _read_vocabulary(file)
+        with _reading(path):
+            arrays = [layer[name][()] for name in _ARRAY_NAMES]
+        words, classes = _read_vocabulary(file, path)
         _expect_harmless(path, layer, _ARRAY_NAMES, _HARMLESS)
-        if "vocabulary" in file:
-            _expect_harmless(path, file["vocabulary"], _VOCABULARY_NAMES, _VOCABULARY_HARMLESS)
+        with _reading(path):
+            vocabulary = file.get("vocabulary")
+        if vocabulary is not None:
+            _expect_harmless(path, vocabulary, _VOCABULARY_NAMES, _VOCABULARY_HARMLESS)
     num_targets = _num_targets(classes, path, options)
     model = models.from_theano(*arrays, num_targets=num_targets, padding=options.padding)
     _expect_used_clusters(model, path)
@@ -65,20 +71,32 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
             f"{path.name}: expected h5py to read HDF5 with, got none: pip install '.[hdf5]'"
         ) from None
     try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{path.name}: expected a whole HDF5 file, got one that is damaged "
-            f"({type(error).__name__})"
-        ) from None
+        expect_readable(path, max_expanded_bytes(path.stat().st_size))
+    except Hdf5Error as error:
+        raise _damaged(path, str(error)) from None
+    with _reading(path):
+        file = h5py.File(path, "r")
+    with file:
+        yield file
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    """The boundary around calls of h5py."""
+    return decoding(lambda reason: _damaged(path, reason))
+
+
+def _damaged(path: Path, reason: str) -> SourceError:
+    return SourceError(
+        f"{path.name}: expected a whole HDF5 file, got one that is damaged ({reason})"
+    )
 
 
 def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no types
-    layers = file.get("layers", {})
-    matching = [
-        name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
-    ]
+    with _reading(path):
+        layers = file.get("layers", {})
+        matching = [
+            name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
+        ]
     if len(matching) == 1:
         return layers[matching[0]]
     actual = f"layers {', '.join(matching or layers)}" if len(layers) else "no layers"
@@ -88,18 +106,34 @@ def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no ty
     )
 
 
-def _read_vocabulary(file: Any) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
-    words = file.get("vocabulary/words")
-    # A byte that is not UTF-8 becomes a surrogate, as in `words.decode_word`.
-    decoded = () if words is None else tuple(words.asstr(errors="surrogateescape")[()].tolist())
-    classes = file.get("vocabulary/classes")
-    return decoded, None if classes is None else to_int64("vocabulary/classes", classes[()])
+def _read_vocabulary(file: Any, path: Path) -> tuple[tuple[str, ...], Int64 | None]:  # noqa: ANN401
+    with _reading(path):
+        words, classes = (_read_list(file, f"vocabulary/{name}") for name in ("words", "classes"))
+    labels = () if words is None else tuple(map(_text, words))
+    return labels, None if classes is None else to_int64("vocabulary/classes", classes)
+
+
+def _read_list(file: Any, name: str) -> Array | None:  # noqa: ANN401
+    """Return a dataset of one axis, or None if there is none."""
+    dataset = file.get(name)
+    if dataset is None:
+        return None
+    values = np.asarray(dataset[()])
+    if values.ndim != 1:
+        raise ValueError(f"{name}: expected a list, got shape {values.shape}")
+    return values
+
+
+def _text(word: object) -> str:
+    """Return a word; a byte that is not UTF-8 becomes a surrogate, as in `words.decode_word`."""
+    return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _expect_harmless(path: Path, group: Any, used: Sequence[str], harmless: Harmless) -> None:  # noqa: ANN401
     """Raise SourceError for a dataset in the group that is neither used nor harmless."""
-    prefix = f"{group.name.lstrip('/')}/"
-    unused = (f"{prefix}{name}" for name in _dataset_names(group) if name not in used)
+    with _reading(path):
+        prefix, names = f"{group.name.lstrip('/')}/", _dataset_names(group)
+    unused = (f"{prefix}{name}" for name in names if name not in used)
     expect_harmless(path, unused, harmless, prefix=prefix)
 
 

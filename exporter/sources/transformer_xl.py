@@ -14,17 +14,17 @@ projections exist unless div_val is 1 and the embedding is as wide as the model.
 
 import json
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files.input_file import open_input
 from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array, expect_shape
+from hsoftmax.models.decoding import decoding
 
 from .adaptive import checked_source_model, join_cutoffs
 from .detection import contained_names
@@ -40,6 +40,7 @@ _HARMLESS: Harmless = {
     r"(.*\.)?word_emb\.(emb_layers\.\d+\.weight|emb_projs\.\d+)": "the input embedding, untied",
 }
 _CONFIG = "config.json"
+_MAX_CONFIG_BYTES = 16 << 20
 _WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 
 
@@ -189,18 +190,24 @@ def _cutoffs(file: Path, options: SourceOptions, tails: int, num_targets: int) -
     return inner_cutoffs
 
 
-def _read_json(config: Path) -> Any:  # noqa: ANN401  any JSON
-    return json.loads(decode_text(config.read_bytes(), str(config)))
+def _decode(content: bytes, config: Path) -> str:
+    try:
+        return decode_text(content, str(config))
+    except TextFileError as error:
+        raise SourceError(str(error)) from None
 
 
 def _cutoffs_of_config(file: Path) -> tuple[int, ...]:
     config = file.parent / _CONFIG
-    try:
-        cutoffs: Sequence[int] = _read_json(config).get("cutoffs", ())
-        return tuple(int(cutoff) for cutoff in cutoffs)
-    except FileNotFoundError:
+    if not config.exists():
         return ()
-    except TextFileError as error:
-        raise SourceError(str(error)) from None
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise SourceError(f"{config}: expected JSON with a list cutoffs, got none") from None
+
+    def damaged(_: str) -> SourceError:
+        return SourceError(f"{config}: expected JSON with a list cutoffs, got none")
+
+    with open_input(config) as opened, decoding(damaged):
+        content = json.loads(_decode(opened.read(_MAX_CONFIG_BYTES), config))
+    cutoffs = content.get("cutoffs", []) if isinstance(content, dict) else None
+    if not isinstance(cutoffs, list) or not all(type(cutoff) is int for cutoff in cutoffs):
+        raise damaged("")
+    return tuple(cutoffs)

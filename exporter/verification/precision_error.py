@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from hsoftmax import bundle, models
-from hsoftmax.exporter.errors import ExportError, VerificationError
+from hsoftmax.exporter.errors import ExportError, SourceError, VerificationError
+from hsoftmax.exporter.files.npy_files import map_npy
 from hsoftmax.models.arrays import Array, Float32, Float64
 
 LogProbsFunction = Callable[[Float32], Array]
@@ -105,12 +106,13 @@ def measure_accuracy(
 
 def _map_hidden_file(path: Path) -> Array:
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise ExportError(f"{path}: expected a .npy file of hidden states, got none") from None
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f":
-        actual = rows.dtype if isinstance(rows, np.ndarray) else "several arrays"
-        raise ExportError(f"{path}: expected one array of floats, got {actual}")
+        rows = map_npy(path)
+    except SourceError as error:
+        raise ExportError(
+            f"{path}: expected a .npy file of hidden states, got none: {error}"
+        ) from None
+    if rows.dtype.kind != "f":
+        raise ExportError(f"{path}: expected one array of floats, got {rows.dtype}")
     return rows
 
 

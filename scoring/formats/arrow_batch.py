@@ -19,6 +19,7 @@ from hsoftmax.scoring.row_batch import (
     RowRequirements,
     TargetOrLabel,
     expect_finite,
+    insert_failed_rows,
     resolve_target_column,
     resolve_targets,
     wrong_width,
@@ -26,6 +27,8 @@ from hsoftmax.scoring.row_batch import (
 
 from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
+
+_NOT_VALID = RowError("invalid_query", "expected valid values, such as text in UTF-8, got others")
 
 
 def parse_batch(
@@ -35,7 +38,54 @@ def parse_batch(
     first_line: int,
     requirements: RowRequirements,
 ) -> RowBatch:
-    """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    """Returns the rows of a record batch; `inputs` are the names of its input columns.
+
+    A row with values that Arrow does not allow, such as text that is not UTF-8, gets an error.
+    """
+    positions = valid_rows(batch)
+    if positions is None:
+        return _parse_valid(batch, columns, inputs, first_line, requirements)
+    valid = batch.take(pa.array(positions))
+    rows = _parse_valid(valid, columns, inputs, first_line, requirements)
+    return insert_failed_rows(rows, positions, first_line, batch.num_rows, _NOT_VALID)
+
+
+def valid_rows(batch: Arrow) -> Int64 | None:
+    """Returns the positions of the rows with valid values, None if all are: the usual case."""
+    if _is_valid(batch):
+        return None
+    rows = (i for i in range(batch.num_rows) if _is_valid(batch.slice(i, 1)))
+    return np.fromiter(rows, dtype=np.int64)
+
+
+def expect_structure(batch: Arrow) -> None:
+    """Raises ArrowInvalid if any offset or length of the batch leads outside of its buffers.
+
+    The text of columns of strings is not checked: text that is not UTF-8 fails its own row.
+    """
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            column = column.view(pa.binary())
+        elif pa.types.is_large_string(column.type):
+            column = column.view(pa.large_binary())
+        column.validate(full=True)
+
+
+def _is_valid(batch: Arrow) -> bool:
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _parse_valid(
+    batch: Arrow,
+    columns: Columns,
+    inputs: Sequence[str],
+    first_line: int,
+    requirements: RowRequirements,
+) -> RowBatch:
     batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
@@ -163,6 +213,12 @@ def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
     """
     if name not in batch.schema.names:
         return [None] * batch.num_rows
+    positions = valid_rows(batch.select([name]))
+    if positions is not None:
+        ids_by_position = dict(
+            zip(positions.tolist(), id_column(batch.take(pa.array(positions)), name), strict=True)
+        )
+        return [ids_by_position.get(i) for i in range(batch.num_rows)]
     column = plain(batch.column(name))
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)

@@ -1,6 +1,7 @@
 """Reads Parquet and Arrow IPC files as record batches."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, islice
@@ -15,7 +16,14 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import becomes_text, id_column, is_list, number_columns, parse_batch
+from .arrow_batch import (
+    becomes_text,
+    expect_structure,
+    id_column,
+    is_list,
+    number_columns,
+    parse_batch,
+)
 from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
@@ -39,6 +47,7 @@ class ArrowReader:
     total: int | None
     _batch_rows: int
     _position: Position | None = None
+    _path: Path = Path()
     _rest: Arrow = None
     _batches: Iterator[Arrow] = field(default_factory=lambda: iter(()))
 
@@ -72,11 +81,9 @@ class ArrowReader:
 
     def ids(self) -> Iterator[Sequence[RowId]]:
         for path in self.files:
-            try:
-                for batch in _batches_from(path, 0, [self.columns.id], self._batch_rows):
-                    yield id_column(batch, self.columns.id)
-            except (pa.ArrowException, OSError) as error:
-                raise ScoringError(f"{path}: could not be read: {_first_sentence(error)}") from None
+            batches = _batches_from(path, 0, [self.columns.id], self._batch_rows)
+            while (batch := _next_batch(path, batches)) is not None:
+                yield id_column(batch, self.columns.id)
 
     def fraction(self, position: Position) -> float:
         return position.offset / max(1, self.total or 0) if len(self.files) == 1 else (
@@ -90,9 +97,9 @@ class ArrowReader:
         if position != self._position:
             names = _used_columns(self.columns, self.inputs)
             self._rest = None
-            self._batches = _batches_from(
-                self.files[position.file], position.offset, names, self._batch_rows
-            )
+            path = self.files[position.file]
+            self._batches = _batches_from(path, position.offset, names, self._batch_rows)
+            self._path = path
         parts, missing = [], count
         while missing and (batch := self._next()) is not None:
             parts.append(batch.slice(0, missing))
@@ -107,11 +114,7 @@ class ArrowReader:
         rest, self._rest = self._rest, None
         if rest is not None:
             return rest
-        try:
-            return next((batch for batch in self._batches if batch.num_rows), None)
-        except (pa.ArrowException, OSError) as error:
-            path = self.files[self._position.file if self._position else 0]
-            raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
+        return _next_batch(self._path, self._batches)
 
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> ArrowReader:
@@ -161,10 +164,13 @@ def _open(path: Path) -> tuple[Arrow, int | None]:
     try:
         if path.suffix == ".parquet":
             parquet = pq.ParquetFile(path)
-            return parquet.schema_arrow, parquet.metadata.num_rows
-        with pa.OSFile(str(path)) as file:
-            return _open_ipc(file).schema, None
-    except (pa.ArrowException, OSError) as error:
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        else:
+            with pa.OSFile(str(path)) as file:
+                schema, rows = _open_ipc(file).schema, None
+        _ = schema.names  # they are decoded only here
+        return schema, rows
+    except Exception as error:  # pyarrow's, of any type
         kind = "Parquet" if path.suffix == ".parquet" else "Arrow IPC"
         raise CallError(f"{path}: expected {kind}, got: {_first_sentence(error)}") from None
 
@@ -209,12 +215,10 @@ def _parquet_batches(
 
 
 def _count_rows(path: Path) -> int:
-    try:
+    with _reading(path):
         if path.suffix == ".parquet":
             return int(pq.ParquetFile(path).metadata.num_rows)
         return sum(_ipc_batch_rows(path))
-    except (pa.ArrowException, OSError) as error:
-        raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
 
 
 def _ipc_batch_rows(path: Path) -> Iterator[int]:
@@ -248,6 +252,24 @@ def _ipc_batches(path: Path, names: list[str], first: int) -> Iterator[Arrow]:
         else:
             for batch in islice(reader, first, None):
                 yield batch.select(present)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """The boundary around pyarrow's calls; of its own it raises also MemoryError for a bad size."""
+    try:
+        yield
+    except Exception as error:  # pyarrow's, of any type
+        raise ScoringError(f"{path}: could not be read on: {_first_sentence(error)}") from None
+
+
+def _next_batch(path: Path, batches: Iterator[Arrow]) -> Arrow:
+    """Returns the next batch with rows, None at the end."""
+    with _reading(path):
+        batch = next((batch for batch in batches if batch.num_rows), None)
+        if batch is not None:
+            expect_structure(batch)
+        return batch
 
 
 def _first_sentence(error: Exception) -> str:

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from hsoftmax.bundle import UTF8_MARK, other_encoding
+from hsoftmax.models.decoding import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
 from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers
@@ -33,7 +34,7 @@ from hsoftmax.scoring.task import TargetShape, ValueKind
 from . import ndjson
 from .columns import Columns, id_fallback_column, input_columns
 from .files import open_lines
-from .line_reader import LineBasedReader, LineReader, RawLine, all_lines
+from .line_reader import LineBasedReader, LineReader, RawLine, all_lines, read_line
 from .reader import RawBatch, target_shape_of
 from .record_schema import RecordSchema, values
 
@@ -108,7 +109,7 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
 def _read_names(path: Path) -> list[str]:
     """Reads the column names of a file's header. Raises CallError."""
     with open_lines(path) as file:
-        line = file.readline().removeprefix(UTF8_MARK)
+        line = (read_line(file)[0] or b"").removeprefix(UTF8_MARK)
     if other := other_encoding(line[:64]):
         raise CallError(f"{path}: expected UTF-8 text, got {other}")
     try:
@@ -171,8 +172,8 @@ def _split_cells(line: bytes) -> list[str]:
         return text.split(",")
     try:
         return next(csv.reader([text], strict=True))
-    except (csv.Error, StopIteration) as error:
-        raise RowError("invalid_query", f"expected cells of CSV, got: {error}") from None
+    except Exception as error:  # the decoder's, of any type
+        raise RowError("invalid_query", f"expected cells of CSV, got: {reason_of(error)}") from None
 
 
 def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
@@ -180,8 +181,11 @@ def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
     if len(header.input) == 1 and cells[header.input[0]].lstrip().startswith("["):
         try:
             return _NUMBERS.decode(cells[header.input[0]])
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RowError("invalid_query", f"input: expected a list of numbers: {error}") from None
+        except Exception as error:  # the decoder's, of any type
+            reason = reason_of(error)
+            raise RowError(
+                "invalid_query", f"input: expected a list of numbers: {reason}"
+            ) from None
     texts = [cells[i] for i in header.input]
     numbers = parse_numbers(texts)
     if numbers is None:
@@ -210,7 +214,7 @@ def _parse_targets(
         return None, False
     try:
         return _TARGETS.decode(cells[header.targets]), True
-    except (msgspec.DecodeError, RecursionError):
+    except Exception:  # the decoder's, of any type
         raise RowError("invalid_query", "targets: expected a JSON list in the cell") from None
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import orjson
 
+from hsoftmax.models.decoding import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.results import RowResults
@@ -25,7 +26,7 @@ from hsoftmax.scoring.row_batch import (
 )
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .columns import Columns, id_fallback_column
+from .columns import CUSTOM_ID, Columns, id_fallback_column
 from .line_reader import MAX_LINE_BYTES, LineBasedReader, LineReader, RawLine, all_lines
 from .reader import RawBatch
 from .record_schema import RecordSchema, values
@@ -35,6 +36,8 @@ TOO_DEEP = RowError("invalid_json", "expected a JSON object, got one that is nes
 TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} bytes, got more")
 
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
+_SYNTAX = msgspec.json.Decoder(msgspec.Raw)
+_MAX_EXPLAINED_BYTES = 2**20  # of a line that is decoded once more for a better message
 _MAX_PROBED_ROWS = 100  # rows that are read to see how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
           "bool": "a boolean", "object": "an object", "null": "null"}  # fmt: skip
@@ -75,25 +78,37 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def detect_columns(path: Path, columns: Columns) -> Columns:
     """Returns the columns with `custom_id` for the id, and with a `body`, as the first row has."""
-    row = first_object(path)
-    if row is None:
-        return columns
-    body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
-    return replace(id_fallback_column(columns, row), body=body)
+    for line in _first_lines(path):
+        fields = _probe_fields(line or b"", columns)
+        if fields is not None:
+            has_body = fields.get("body", b"").startswith(b"{") and "input" not in fields
+            return replace(id_fallback_column(columns, fields), body="body" if has_body else "")
+    return columns
 
 
-def first_object(path: Path) -> dict[str, Any] | None:
-    """Returns the first line that is a JSON object, of the first hundred lines."""
+def _first_lines(path: Path) -> Sequence[RawLine]:
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
-    for line in [] if first is None else first.content:
-        try:
-            row = msgspec.json.decode(line or b"")
-        except (msgspec.DecodeError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            return row
-    return None
+    content: Sequence[RawLine] = [] if first is None else first.content
+    return content
+
+
+def _probe_fields(line: bytes, columns: Columns) -> dict[str, bytes] | None:
+    """Returns the JSON of the fields that decide about the columns, or None if it is no object.
+
+    Other fields are skipped, as they are when the row is decoded.
+    """
+    names = sorted({columns.id, CUSTOM_ID, "input", "body"})
+    fields = {f"field{i}": name for i, name in enumerate(names)}
+    probe = msgspec.defstruct(
+        "Probe", [(field, msgspec.Raw, msgspec.Raw()) for field in fields], rename=fields
+    )
+    try:
+        row = msgspec.json.decode(line, type=probe)
+    except Exception:  # the decoder's, of any type
+        return None
+    found = {name: bytes(getattr(row, field)) for field, name in fields.items()}
+    return {name: value for name, value in found.items() if value}
 
 
 _MAX_INTEGER = 2**63 - 1  # the largest that every format can write
@@ -148,7 +163,7 @@ class RowDecoder:
         """Decodes the id of a line, without decoding the rest of it unless that fails."""
         try:
             id: RowId = self._id_decoder.decode(line or b"").id
-        except (msgspec.DecodeError, RecursionError):
+        except Exception:  # the decoder's, of any type
             id = self._row(line).id
         return id
 
@@ -164,25 +179,36 @@ class RowDecoder:
             return failed_row(BLANK if line is not None else TOO_LONG)
         try:
             row = self._row_decoder.decode(line)
-            if self.columns.body:
-                row.row.id = row.id
-                row = row.row
-            return _parsed_row(row, len(self.columns.input))
         except msgspec.ValidationError as error:
             return self._failed_row(line, _validation_message(str(error)))
-        except (msgspec.DecodeError, RecursionError):
+        except Exception:  # the decoder's, of any type
             return self._failed_row(line, None)
+        if self.columns.body:
+            row.row.id = row.id
+            row = row.row
+        return _parsed_row(row, len(self.columns.input))
 
     def _failed_row(self, line: bytes, message: str | None) -> ParsedRow:
-        """Returns a failed row, with its id if that can be read."""
+        """Returns a failed row, with its id if that can be read.
+
+        The line is checked and its id is read without building its other values: 16 MiB of empty
+        lists would take 350 MB.
+        """
         try:
-            row = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
-            return _malformed_row(line, str(error), self.columns.id)
+            _SYNTAX.decode(line)
         except RecursionError:
             return failed_row(TOO_DEEP)
-        id = row.get(self.columns.id) if isinstance(row, dict) else None
-        return failed_row(RowError("invalid_query", message or "expected a row"), valid_id(id))
+        except Exception as error:  # the decoder's, of any type
+            return _malformed_row(line, reason_of(error), self.columns.id)
+        row_error = RowError("invalid_query", message) if message else _not_utf8(line)
+        return failed_row(row_error, self._readable_id(line))
+
+    def _readable_id(self, line: bytes) -> RowId:
+        try:
+            id: RowId = self._id_decoder.decode(line).id
+        except Exception:  # the decoder's, of any type
+            id = None
+        return id
 
 
 def valid_id(id: object) -> RowId:
@@ -201,6 +227,16 @@ def _parsed_row(row: Any, width: int) -> ParsedRow:  # noqa: ANN401  a struct de
     return ParsedRow(row.id, numbers, (row.target,), False, row.sequence)
 
 
+def _not_utf8(line: bytes) -> RowError:
+    """Returns the error of a line of which the syntax is right, but the text of a field is not."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"expected JSON in UTF-8, got byte {error.start} that is not"
+        return RowError("invalid_json", message)
+    return RowError("invalid_json", "expected JSON that can be decoded, got some that cannot")
+
+
 def _malformed_row(line: bytes, reason: str, id_field: str) -> ParsedRow:
     """Returns the failed row for a line that is not JSON.
 
@@ -208,10 +244,10 @@ def _malformed_row(line: bytes, reason: str, id_field: str) -> ParsedRow:
     """
     if not line.strip():
         return failed_row(BLANK)
-    if _NOT_FINITE.search(line) or "out of range" in reason:
+    if len(line) <= _MAX_EXPLAINED_BYTES and _NOT_FINITE.search(line):
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except Exception:  # the decoder's, of any type
             row = None
         if isinstance(row, dict):
             row_error = RowError(

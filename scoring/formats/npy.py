@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Float64, Int64
+from hsoftmax.models.npy_header import MAX_NPY_HEADER_BYTES, NpyError, read_npy_header
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
@@ -35,6 +36,8 @@ from .record_schema import RecordSchema
 
 _ID_BATCH_ROWS = 4096
 _READ_BYTES = 2**19  # they stay in a core's cache until they have been converted
+_MAX_ROW_BYTES = 2**31 - 1  # NumPy has no larger type of a row
+_LAST_CODE_POINT, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 _MISSING = {"f": np.nan, "i": -1, "b": False}
 
 
@@ -108,7 +111,7 @@ class NpyReader:
                 yield [None] * raw_batch.rows
                 continue
             for _, part in self._parts(raw_batch):
-                yield part[self.columns.id].tolist()
+                yield _to_list(part[self.columns.id])
 
     def _empty_fields(self, file: int, rows: int) -> dict[str, Array]:
         """Returns an empty array for each field of a row except its hidden state."""
@@ -184,24 +187,21 @@ def _read_header(path: Path) -> StoredArray:
     """Reads the header of a file. Raises CallError unless it describes rows, and all are there."""
     with path.open("rb") as file:
         try:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(file)
-        except ValueError as error:
-            raise CallError(f"{path}: expected NPY, got: {str(error).splitlines()[0]}") from None
-        offset = file.tell()
-    if dtype.hasobject or len(shape) != (1 if dtype.names else 2):
+            header = read_npy_header(file.read(MAX_NPY_HEADER_BYTES))
+        except NpyError as error:
+            raise CallError(f"{path}: {error}") from None
+    shape, fortran, dtype = header.shape, header.by_column, header.dtype
+    is_plain = not dtype.hasobject and len(shape) == (1 if dtype.names else 2)
+    if not is_plain or (not dtype.names and shape[1] * dtype.itemsize > _MAX_ROW_BYTES):
         raise CallError(
             f"{path}: expected [rows, hidden_size] numbers or [rows] of fields, "
             f"got {list(shape)} of {dtype}"
         )
     row = dtype if dtype.names else np.dtype((dtype, shape[1:]))
-    size, min_size = path.stat().st_size, offset + shape[0] * row.itemsize
+    size, min_size = path.stat().st_size, header.offset + shape[0] * row.itemsize
     if size < min_size:
         raise CallError(f"{path}: expected {min_size} bytes, as its header says, got {size}")
-    return StoredArray(offset, shape[0], row, by_column=fortran and not dtype.names)
+    return StoredArray(header.offset, shape[0], row, by_column=fortran and not dtype.names)
 
 
 def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: int) -> None:
@@ -215,6 +215,9 @@ def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: in
         kinds = "iufU" if other in targets else "iuU"
         if other in (dtype.names or ()) and dtype[other].base.kind not in kinds:
             raise CallError(f"{path}: {other}: expected integers or text, got {dtype[other].base}")
+        axes = 1 if other == columns.targets else 0
+        if other in (dtype.names or ()) and len(dtype[other].shape) != axes:
+            raise CallError(f"{path}: {other}: expected {axes} axes, got {dtype[other].shape}")
     if field.shape != (width,) or field.base.kind not in "fiu":
         raise CallError(
             f"{path}: input: expected {width} numbers in a row, "
@@ -230,7 +233,7 @@ def _row_batch(
     first_line: int,
     requirements: RowRequirements,
 ) -> RowBatch:
-    row_errors: dict[int, RowError] = {}
+    row_errors = _text_errors(fields)
     expect_finite(hidden, row_errors, sums)
     count = len(hidden)
     target, counts, listed, oov = _targets(fields, count, columns, row_errors, requirements)
@@ -253,8 +256,38 @@ def _ids(fields: Mapping[str, Array], count: int, name: str) -> Sequence[RowId]:
         return [None] * count
     if np.can_cast(fields[name].dtype, np.int64):
         return IntegerIds(fields[name].astype(np.int64))
-    ids: list[RowId] = fields[name].tolist()
-    return ids
+    return _to_list(fields[name])
+
+
+def _text_errors(fields: Mapping[str, Array]) -> dict[int, RowError]:
+    """Returns an error for each row with text that is none."""
+    return {
+        int(i): RowError("invalid_query", f"{name}: expected text, got a code point that is none")
+        for name, field in fields.items()
+        for i in np.flatnonzero(_is_not_text(field))
+    }
+
+
+def _to_list(field: Array) -> list[Any]:
+    """Returns the values of a field, None where they are not text."""
+    bad = _is_not_text(field)
+    if not bad.any():
+        values: list[Any] = field.tolist()
+        return values
+    kept = field.copy()
+    kept[bad] = ""
+    return [None if wrong else value for wrong, value in zip(bad, kept.tolist(), strict=True)]
+
+
+def _is_not_text(field: Array) -> BoolArray:
+    """Returns True for each row with a code point that Python or UTF-8 does not have."""
+    if field.dtype.kind != "U" or not field.size or not field.dtype.itemsize:
+        return np.zeros(len(field), dtype=np.bool_)
+    native = np.ascontiguousarray(field, field.dtype.newbyteorder("="))
+    codes = native.view(np.uint32).reshape(len(field), -1)
+    is_surrogate = (codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])
+    is_wrong: BoolArray = np.any((codes > _LAST_CODE_POINT) | is_surrogate, axis=1)
+    return is_wrong
 
 
 def _targets(
@@ -276,9 +309,9 @@ def _targets(
         return targets, counts, listed, frozenset()
     entries: list[Sequence[TargetOrLabel] | None] = [None] * count
     if target is not None:
-        entries = [(label,) for label in target.tolist()]
+        entries = [(label,) for label in _to_list(target)]
     elif columns.targets in fields:
-        entries = fields[columns.targets].tolist()
+        entries = _to_list(fields[columns.targets])
     targets, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
     return targets, counts, listed, oov
 

@@ -53,7 +53,7 @@ class ArrowFramer:
                 message = self._next()
             except BrokenInput:
                 raise
-            except (struct.error, KeyError, ValueError):
+            except Exception:  # of any type: the metadata is not trusted
                 raise BrokenInput(NOT_ARROW) from None
             if message is not None:
                 yield message

@@ -27,6 +27,7 @@ from .summary import StreamTotals
 
 T = TypeVar("T")
 
+_MAX_UNREADABLE_ROWS = 32  # in a chunk, before the first row that can be read
 _MAX_INLINE_NUMBERS = 2**17  # numbers that take about a millisecond to convert
 
 # Runs a request for rows of which the first has this number, from 0. It raises RowError if these
@@ -192,6 +193,8 @@ async def _row_batches(
             target_shape = _required_shape(spec.task, shape)
             check_task(spec.task, target_shape, spec.bundle_info)
             spec.reader.rows = spec.rows(target_shape)
+        elif target_shape is None:  # a thousand lines that are no rows are not a thousand tasks
+            spec.reader.rows = min(_MAX_UNREADABLE_ROWS, 2 * spec.reader.rows, spec.rows("one"))
         requirements = _requirements(spec, target_shape or "one")
         parse = partial(spec.reader.parse, chunk, first_row + 1, requirements)
         rows = _limit_targets(await spec.run_in_idle(parse), spec.max_targets)

@@ -3,7 +3,6 @@
 pyarrow is an extra, and large: it is imported when a request uses Arrow.
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
+_NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
 _NO_PYARROW = "Arrow: this service has no pyarrow; its operator may install the extra `arrow`"
 
 
@@ -142,10 +142,13 @@ def _read_table(pa: Any, body: bytes, max_bytes: int) -> Any:  # noqa: ANN401
         _expect_size(pa, body, max_bytes)
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
+        _ = table.column_names  # they are decoded only here
     except ServiceError:
         raise
-    except (pa.ArrowException, OSError, struct.error, ValueError):
-        raise Unreadable("body: expected an Arrow IPC stream, which this is not") from None
+    except Exception:  # pyarrow's, of any type
+        raise Unreadable(_NOT_ARROW) from None
+    if table.num_rows > len(body):  # lists of no numbers take no bytes
+        raise Unreadable(_NOT_ARROW)
     return table
 
 

@@ -47,7 +47,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         _expect_json(body)  # the decoder stops at a wrong type, before later syntax errors
         raise InvalidQuery(error_message(str(error), decoder.type)) from None
-    except (msgspec.DecodeError, RecursionError):
+    except Exception:  # the decoder's, of any type
         if body.startswith(UTF8_MARK):
             return decode(decoder, body.removeprefix(UTF8_MARK))
         _expect_utf8(body)
@@ -101,12 +101,18 @@ def _expect_utf8(body: bytes) -> None:
 def _expect_json(body: bytes) -> None:
     """Raise Malformed if the body is not JSON, or InvalidQuery for NaN or Infinity."""
     try:
-        _ANY_JSON.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        _ANY_JSON.decode(body)  # it checks the syntax, but not the text of strings
+    except Exception as error:  # the decoder's, of any type
         _expect_finite(body)
         reason = str(error).removeprefix("JSON is malformed: ")
         reason = reason.replace("Input data was truncated", "it ends too early")
         raise Malformed(f"body: expected JSON, which this is not: {reason}") from None
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(
+            f"body: expected JSON in UTF-8, got byte {error.start} that is not"
+        ) from None
 
 
 def _expect_finite(body: bytes) -> None:
@@ -115,7 +121,7 @@ def _expect_finite(body: bytes) -> None:
         return
     try:
         query = json.loads(body)
-    except (ValueError, RecursionError):
+    except Exception:  # the decoder's, of any type
         return
     raise InvalidQuery(f"{_first_not_finite(query)}: expected finite numbers, got NaN or Infinity")
 

@@ -68,12 +68,9 @@ class _MemberDecompressor:
     Concatenated files have several members; an empty body has none.
     """
 
-    def __init__(
-        self, encoding: str, new_member: Callable[[], Any], error: type[Exception]
-    ) -> None:
+    def __init__(self, encoding: str, new_member: Callable[[], Any]) -> None:
         self._encoding = encoding
         self._new_member = new_member
-        self._error = error
         self._member: Any = None
         self._members = 0
         self._received = 0
@@ -98,7 +95,9 @@ class _MemberDecompressor:
                 self._start_member()
             try:
                 part = self._member.decompress(data)
-            except self._error:
+            except MemoryError:
+                raise
+            except Exception:  # the decoder's, of any type
                 raise Unreadable(f"body: expected {self._encoding}, which this is not") from None
             data, self.is_complete = self._member.unused_data, self._member.eof
             if part:
@@ -117,12 +116,12 @@ class _MemberDecompressor:
 
 
 def _gunzip() -> Decompressor:
-    return _MemberDecompressor("gzip", lambda: zlib.decompressobj(GZIP_WBITS), zlib.error)
+    return _MemberDecompressor("gzip", lambda: zlib.decompressobj(GZIP_WBITS))
 
 
 def _unzstd() -> Decompressor:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-    return _MemberDecompressor("zstd", decompressor.decompressobj, zstandard.ZstdError)
+    return _MemberDecompressor("zstd", decompressor.decompressobj)
 
 
 _DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {"gzip": _gunzip, "zstd": _unzstd}

@@ -69,7 +69,7 @@ def _parse(query_type: Any, query_string: bytes, with_targets: bool) -> Any:  # 
         fields[name] = value
     try:
         return msgspec.convert(fields, query_type, strict=False)
-    except msgspec.ValidationError as error:
+    except Exception as error:  # the decoder's, of any type
         raise InvalidQuery(error_message(str(error), query_type)) from None
 
 

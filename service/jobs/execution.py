@@ -33,7 +33,7 @@ from .errors import Interrupted, JobFailure, failure_of
 from .input_files import client_message, input_files
 from .job_context import JobContext
 from .progress import ProgressReporter
-from .request_lines import RequestContext, part_scorer
+from .request_lines import LineContext, part_scorer
 from .schemas import BatchError, BatchObject
 from .stored_spec import bundle_info_of, job_spec_of, open_source
 
@@ -128,10 +128,10 @@ def _score_rows(
         graph_runner = BlockingGraphRunner(loaded, context.engine, context.loop, check)
         run = partial(run_job, job_spec, graph_runner)
         if spec.requests:
-            request_context = RequestContext(
+            line_context = LineContext(
                 job.id, job.batch.endpoint, loaded, context.settings, graph_runner
             )
-            run = partial(run_job_by, job_spec, part_scorer(spec.requests, request_context))
+            run = partial(run_job_by, job_spec, part_scorer(spec.requests, line_context))
         return _run_with_retries(run, ProgressReporter(job, context, duplicate_ids.rows, check))
 
 

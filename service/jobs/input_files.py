@@ -3,6 +3,7 @@
 Submission and execution call it. A path cannot lead out of the input root, also not by a link.
 """
 
+import errno
 from pathlib import Path
 
 from hsoftmax.scoring import CallError, find_inputs
@@ -68,13 +69,26 @@ def client_message(
 def _resolve_within(path: str, requested: str, root: Path) -> Path:
     if "\0" in path or Path(path).is_absolute():
         raise _outside_root(requested)
-    try:
-        resolved = (root / path).resolve()
-    except (OSError, RuntimeError):  # a loop of links
-        raise _outside_root(requested) from None
+    if _has_link_loop(root / path):
+        raise _outside_root(requested)
+    resolved = (root / path).resolve()
     if not resolved.is_relative_to(root):
         raise _outside_root(requested)
     return resolved
+
+
+def _has_link_loop(path: Path) -> bool:
+    """Tell if a link of the path leads back to itself.
+
+    Python 3.13 reports that only when strict, as OSError; older versions raise RuntimeError.
+    """
+    try:
+        path.resolve(strict=True)
+    except RuntimeError:
+        return True
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _outside_root(path: str) -> InvalidQuery:

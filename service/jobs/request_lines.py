@@ -11,9 +11,10 @@ A line that is no request has no response, but an error. `execution` calls `part
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -32,6 +33,7 @@ from hsoftmax.scoring import (
 )
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.failures import Failures, add_failures
+from hsoftmax.scoring.formats.line_reader import LineReader
 from hsoftmax.scoring.formats.ndjson import BLANK, TOO_LONG, valid_id
 from hsoftmax.scoring.formats.record_schema import values
 from hsoftmax.service.codecs.json import decode, encode
@@ -44,6 +46,7 @@ from hsoftmax.service.errors import (
     status_of_code,
 )
 from hsoftmax.service.http.openai_errors import error_object
+from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
@@ -57,6 +60,7 @@ RequestKind = Literal["", "row", "query"]
 BATCH_LINES = 8  # queries that are parsed in one step
 SHARD_LINES = 1024  # queries whose responses are lost if the process ends
 
+_MAX_PROBED_LINES = 100
 _MAX_VALUES = 2**23  # numbers in the response to one line
 # Errors of lines that are no request, so that there is no response to them.
 _NO_RESPONSE = frozenset({"invalid_json", "duplicate_id"})
@@ -78,6 +82,20 @@ class _Request(_Route, kw_only=True):
     body: msgspec.Raw
 
 
+class _Probe(msgspec.Struct):
+    """The fields of a line that say whether it is a request. Their values are not decoded."""
+
+    body: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _BodyProbe(msgspec.Struct):
+    """The field of a body that says which kind it is of."""
+
+    inputs: msgspec.Raw = msgspec.Raw()
+
+
+_PROBE, _BODY_PROBE = msgspec.json.Decoder(_Probe), msgspec.json.Decoder(_BodyProbe)
 _ROUTE, _REQUEST = msgspec.json.Decoder(_Route), msgspec.json.Decoder(_Request)
 
 
@@ -93,7 +111,7 @@ _Outcome = bytes | _Failure  # the body of a response, or an error
 
 
 @dataclass(frozen=True)
-class RequestContext:
+class LineContext:
     """The job and the bundle with which lines are answered."""
 
     batch_id: str
@@ -103,15 +121,21 @@ class RequestContext:
     runner: BlockingGraphRunner
 
 
-def request_kind(first_line: Mapping[str, Any] | None) -> RequestKind:
-    """Return the kind of the bodies in a file with this first line; "" if it has no requests."""
-    body = None if first_line is None or "input" in first_line else first_line.get("body")
-    if not isinstance(body, dict):
-        return ""
-    return "query" if "inputs" in body else "row"
+def request_kind(path: Path) -> RequestKind:
+    """Return the kind of the bodies in a file of lines; "" if its first object is no request."""
+    with closing(LineReader([path], headers=0)) as lines:
+        first = lines.read(lines.begin(), _MAX_PROBED_LINES)
+    for line in [] if first is None else first.content:
+        with suppress(Exception):  # the decoder's, of any type: the line is no object
+            probe = _PROBE.decode((line or b"").removeprefix(UTF8_MARK))
+            body = bytes(probe.body)
+            if bytes(probe.input) or not body.startswith(b"{"):
+                return ""
+            return "query" if bytes(_BODY_PROBE.decode(body).inputs) else "row"
+    return ""
 
 
-def part_scorer(kind: RequestKind, context: RequestContext) -> PartScorer:
+def part_scorer(kind: RequestKind, context: LineContext) -> PartScorer:
     """Return the function that answers the lines of a part."""
     if kind == "row":
         return partial(_answer_rows, context=context)
@@ -120,7 +144,7 @@ def part_scorer(kind: RequestKind, context: RequestContext) -> PartScorer:
     return partial(_answer_queries, answer, context=context)
 
 
-def _answer_rows(part: ShardPart, spec: JobSpec, context: RequestContext) -> ScoredPart:
+def _answer_rows(part: ShardPart, spec: JobSpec, context: LineContext) -> ScoredPart:
     elsewhere = _route_errors(part.raw_batch.content, context)
     rows, results = score_part(part, spec, context.runner, elsewhere)
     columns = [values(column) for column in results.columns.values()]
@@ -136,11 +160,11 @@ def _answer_rows(part: ShardPart, spec: JobSpec, context: RequestContext) -> Sco
     return _scored_part(part, rows.ids, outcomes, context, tallies)
 
 
-def _route_errors(lines: Sequence[bytes | None], context: RequestContext) -> dict[int, RowError]:
+def _route_errors(lines: Sequence[bytes | None], context: LineContext) -> dict[int, RowError]:
     """Return the errors of lines that are requests to another route; the reader finds others."""
     errors: dict[int, RowError] = {}
     for i, line in enumerate(lines):
-        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        with suppress(Exception):  # the decoder's, of any type: the reader finds its error
             route = _ROUTE.decode((line or b"{}").removeprefix(UTF8_MARK))
             try:
                 _expect_route(route, context)
@@ -150,11 +174,11 @@ def _route_errors(lines: Sequence[bytes | None], context: RequestContext) -> dic
 
 
 def _answer_queries(
-    answer: Callable[[bytes], bytes], part: ShardPart, spec: JobSpec, context: RequestContext
+    answer: Callable[[bytes], bytes], part: ShardPart, spec: JobSpec, context: LineContext
 ) -> ScoredPart:
     lines = [(line or b"").removeprefix(UTF8_MARK) if line is not None else None
              for line in part.raw_batch.content]  # fmt: skip
-    ids = [_id(line, spec.columns.id) for line in lines]
+    ids = _ids(lines, spec.columns.id)
     repeated: Mapping[int, RowError] = {}
     if spec.duplicates is not None:
         repeated = duplicate_errors(ids, part.first_row, spec.duplicates)
@@ -176,12 +200,14 @@ def _outcome(line: bytes | None, answer: Callable[[bytes], bytes]) -> _Outcome:
 
 
 def _answer_query(
-    operation: Operation, decoder: msgspec.json.Decoder[Any], context: RequestContext, line: bytes
+    operation: Operation, decoder: msgspec.json.Decoder[Any], context: LineContext, line: bytes
 ) -> bytes:
     """Return the body that the route would answer. Raises ServiceError."""
     request = _decode(_REQUEST, line)
     _expect_route(request, context)
-    query = _decode(decoder, bytes(request.body))
+    body = bytes(request.body)
+    check_body_shape(body, context.loaded, context.settings)
+    query = _decode(decoder, body)
     if query.version is not None and str(query.version) != context.loaded.version:
         expected = context.loaded.version
         raise UnknownVersion(
@@ -199,7 +225,7 @@ def _answer_query(
     return encode(fields)
 
 
-def _outputs(plan: Plan, context: RequestContext) -> list[Any]:
+def _outputs(plan: Plan, context: LineContext) -> list[Any]:
     if not plan.feeds:
         return []
     call = build_plan_call(plan, JOB_OPTIONS, isolated=True)
@@ -212,10 +238,10 @@ def _decode(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:  # noqa:
     try:
         return decode(decoder, content)
     except UnicodeDecodeError:
-        raise Malformed("body: expected JSON, which this is not: it is not UTF-8") from None
+        raise Malformed("body: expected JSON in UTF-8, got other bytes") from None
 
 
-def _expect_route(route: _Route, context: RequestContext) -> None:
+def _expect_route(route: _Route, context: LineContext) -> None:
     """Raise InvalidQuery if a line is a request to another route than the job's."""
     if route.method != "POST":
         raise InvalidQuery(f"method: expected POST, got {route.method[:60]!r}")
@@ -231,24 +257,26 @@ def _without_alias(path: str) -> str:
     return f"{model}/{_OPERATIONS[name].name}" if name in _OPERATIONS else path
 
 
-def _bundle_fields(context: RequestContext) -> dict[str, str]:
+def _bundle_fields(context: LineContext) -> dict[str, str]:
     return {"model": context.loaded.name, "version": context.loaded.version}
 
 
-def _id(line: bytes | None, name: str) -> RowId:
-    """Return the id of a line, or None if it cannot be read."""
-    try:
-        row = msgspec.json.decode(line or b"")
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    return valid_id(row.get(name)) if isinstance(row, dict) else None
+def _ids(lines: Sequence[bytes | None], name: str) -> list[RowId]:
+    """Return the id of each line, or None if it cannot be read. Other fields are not decoded."""
+    identified = msgspec.defstruct("Identified", [("id", RowId, None)], rename={"id": name})
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(identified)
+    ids: list[RowId] = [None] * len(lines)
+    for i, line in enumerate(lines):
+        with suppress(Exception):  # the decoder's, of any type
+            ids[i] = valid_id(decoder.decode(line or b"").id)
+    return ids
 
 
 def _scored_part(
     part: ShardPart,
     ids: Sequence[RowId],
     outcomes: Sequence[_Outcome],
-    context: RequestContext,
+    context: LineContext,
     tallies: dict[RowId, Any],
 ) -> ScoredPart:
     """Return the lines of the output and of the error file. Ids are the same in every run."""

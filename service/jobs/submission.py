@@ -23,7 +23,6 @@ from hsoftmax.scoring import (
     extension_of,
     fingerprint,
 )
-from hsoftmax.scoring.formats.ndjson import first_object
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -158,10 +157,12 @@ def _with_request_kind(
 
     A row in a request may also be written to another format than lines, as a plain record.
     """
-    if files[0].suffix not in _LINES:
+    if extension_of(files[0]) not in _LINES:
         return spec
     try:
-        kind = request_kind(first_object(files[0]))
+        kind = request_kind(files[0])
+    except ScoringError:  # the reader of the rows says so, too, and names the file
+        return spec
     except OSError as error:
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
     if kind == "row" and spec.output not in _LINES:

@@ -8,15 +8,16 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from hsoftmax.models.decoding import decoding
 from hsoftmax.scoring import EXTENSIONS
 from hsoftmax.service.errors import (
     InvalidQuery,
@@ -35,7 +36,9 @@ from .state_dir import StateDir
 MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
 
 _WRITE_BYTES = 2**20  # collected before one write
+_PARSE_BYTES = 2**16  # parsed in one call, which bounds the events that it collects
 _MAX_FIELD_BYTES = 1024
+_MAX_HEADER_BYTES = 2**13  # of the name or of the value of one header of a part
 _MAX_NAME_CHARS = 200
 _FIELDS = frozenset({"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
 # The formats of files without an extension, by their first bytes; others are lines of JSON.
@@ -66,26 +69,32 @@ class UploadParser:
         self._file: BinaryIO = path.open("xb")
         self._part = _Part()
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._events: list[Callable[[], None]] = []
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._on_part_begin,
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_headers_finished,
-                "on_part_data": self._on_part_data,
-                "on_part_end": self._on_part_end,
-                "on_end": self._on_end,
+                "on_part_begin": self._later(self._on_part_begin),
+                "on_header_field": self._later_with_data(partial(self._on_header, 0)),
+                "on_header_value": self._later_with_data(partial(self._on_header, 1)),
+                "on_header_end": self._later(self._on_header_end),
+                "on_headers_finished": self._later(self._on_headers_finished),
+                "on_part_data": self._later_with_data(self._on_part_data),
+                "on_part_end": self._later(self._on_part_end),
+                "on_end": self._later(self._on_end),
             },
         )
 
     def write(self, content: bytes) -> None:
-        """Parse the next bytes of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError."""
-        try:
-            self._parser.write(content)
-        except FormParserError:
-            raise Unreadable("body: expected multipart/form-data, which this is not") from None
+        """Parse the next bytes of the body. Raises Unreadable, TooLarge, InvalidQuery, OSError.
+
+        The parser only collects its events; they are handled after its call, outside the boundary.
+        """
+        for start in range(0, len(content), _PARSE_BYTES):
+            with decoding(_not_multipart):
+                self._parser.write(content[start : start + _PARSE_BYTES])
+            events, self._events = self._events, []
+            for handle in events:
+                handle()
 
     def expect_complete(self) -> None:
         """Raise Unreadable if the body ended before its closing boundary."""
@@ -100,8 +109,21 @@ class UploadParser:
     def close(self) -> None:
         self._file.close()
 
+    def _later(self, handle: Callable[[], None]) -> Callable[[], None]:
+        return lambda: self._events.append(handle)
+
+    def _later_with_data(
+        self, handle: Callable[[bytes], None]
+    ) -> Callable[[bytes, int, int], None]:
+        return lambda data, start, end: self._events.append(partial(handle, data[start:end]))
+
     def _on_part_begin(self) -> None:
         self._part = _Part()
+
+    def _on_header(self, part: int, data: bytes) -> None:
+        if len(self._header[part]) + len(data) > _MAX_HEADER_BYTES:
+            raise TooLarge(f"body: expected headers of at most {_MAX_HEADER_BYTES} bytes, got more")
+        self._header[part].extend(data)
 
     def _on_header_end(self) -> None:
         name, value = self._header
@@ -110,7 +132,8 @@ class UploadParser:
         self._header = (bytearray(), bytearray())
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._part.disposition)
+        with decoding(_not_multipart):
+            _, options = parse_options_header(self._part.disposition)
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
             self._part.filename = options[b"filename"].decode("utf-8", "replace")
@@ -123,18 +146,18 @@ class UploadParser:
                 raise InvalidQuery("file: expected one, got several")
             self.filename = safe_name(self._part.filename or "")
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes) -> None:
         if self._part.name == "file":
-            self.size += end - start
+            self.size += len(data)
             if self.size > self._max_bytes:
                 raise TooLarge(f"file: expected at most {self._max_bytes} bytes, got more")
-            self._file.write(data[start:end])
-        elif len(self._part.value) + end - start > _MAX_FIELD_BYTES:
+            self._file.write(data)
+        elif len(self._part.value) + len(data) > _MAX_FIELD_BYTES:
             raise TooLarge(
                 f"{self._part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got more"
             )
         else:
-            self._part.value += data[start:end]
+            self._part.value += data
 
     def _on_part_end(self) -> None:
         if self._part.name != "file":
@@ -260,6 +283,10 @@ def _expect_batch(upload: UploadParser) -> str:
     return upload.filename
 
 
+def _not_multipart(_: str) -> Unreadable:
+    return Unreadable("body: expected multipart/form-data, which this is not")
+
+
 def _recognise(path: Path) -> str:
     """Return the extension of the format that the first bytes of a file say."""
     with path.open("rb") as file:
@@ -269,7 +296,8 @@ def _recognise(path: Path) -> str:
 
 
 def _boundary(content_type: str) -> bytes:
-    media_type, options = parse_options_header(content_type)
+    with decoding(_not_multipart):
+        media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if media_type != b"multipart/form-data" or not 0 < len(boundary) <= 256:
         raise UnsupportedMediaType(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 
-from hsoftmax.bundle import UTF8_MARK, TextFileError, read_lines
+from hsoftmax.bundle import UTF8_MARK, NotRegularFile, TextFileError, expect_regular, read_lines
 from hsoftmax.service.errors import StartError
 from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
@@ -93,6 +93,10 @@ class KeyFile:
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _read(self) -> Hashes:
+        try:
+            expect_regular(self._path)
+        except NotRegularFile:
+            raise StartError("api_keys_file: expected a regular file, got none") from None
         try:
             lines = read_lines(self._path, "api_keys_file")
         except TextFileError as error:

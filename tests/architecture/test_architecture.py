@@ -45,14 +45,14 @@ FOREIGN = {
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("choices", "errors"),
-        ("arrays",),
-        ("levels", "probability", "projected", "ranking", "seeded_noise", "storage", "tree_paths",
-         "validation"),
+        ("arrays", "decoding"),
+        ("levels", "npy_header", "probability", "projected", "ranking", "seeded_noise", "storage",
+         "tree_paths", "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
         ("families", "theano"),
         ("public",),
     ),
-    "bundle": (("manifest", "text_file"), ("directory",), ("labels",)),
+    "bundle": (("manifest", "regular_file", "text_file"), ("directory",), ("labels",)),
     "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
@@ -67,6 +67,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "exporter": (
         ("choices", "errors", "graphs"),
+        ("files",),
         ("sources", "staging", "storage", "verification"),
         ("export",),
         ("public",),

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +194,8 @@ def stopped(made, rows, tmp_path, monkeypatch) -> Path:
 
 
 def shards_of(output: Path) -> int:
-    with sqlite3.connect(output.with_name(output.name + ".parts") / "ledger.sqlite") as ledger:
+    checkpoint = output.with_name(output.name + ".parts") / "ledger.sqlite"
+    with closing(sqlite3.connect(checkpoint)) as ledger:
         return ledger.execute("SELECT count(*) FROM shards").fetchone()[0]
 
 

@@ -203,7 +203,7 @@ def naive_paths(counts):
 def test_the_tree_follows_the_rule_that_ties_go_to_the_inner_node(seed):
     rng = np.random.default_rng(seed)
     counts = np.sort(rng.integers(1, 2 + 5 * seed, rng.integers(1, 60)))[::-1]
-    path, sign = huffman_paths(counts)
+    path, sign = huffman_paths(counts, 1000)
     actual = [
         [(int(n), int(s)) for n, s in zip(*row, strict=True) if s]
         for row in zip(path, sign, strict=True)
@@ -213,10 +213,10 @@ def test_the_tree_follows_the_rule_that_ties_go_to_the_inner_node(seed):
 
 
 def test_zero_counts_make_a_chain_and_a_long_one_is_refused():
-    path, _ = huffman_paths(np.zeros(50, dtype=np.int64))
+    path, _ = huffman_paths(np.zeros(50, dtype=np.int64), 1000)
     assert path.shape == (50, 49)
-    with pytest.raises(SourceError, match=r"expected a tree of at most 128 steps, got 19999"):
-        huffman_paths(np.zeros(20_000, dtype=np.int64))
+    with pytest.raises(SourceError, match=r"expected a tree of at most 249 steps, got 19999"):
+        huffman_paths(np.zeros(20_000, dtype=np.int64), 200_000)
 
 
 def test_a_long_chain_over_few_targets_is_read():
@@ -265,7 +265,7 @@ def test_a_quantizer_that_does_not_fit_its_matrix_is_refused(tmp_path, quantizer
         ({"labels": {}}, r"expected 1 labels, got 0"),
         ({"labels": {"__label__a": -1, "__label__b": 1}}, r"counts: expected .*, got -1 to 1"),
         ({"labels": {"__label__a": 10**15, "__label__b": 1}}, r"counts: .* got 1 to 10{15}$"),
-        ({"output": np.zeros((3, 4), np.float32)}, r"output: expected \[2, 4\] .*, got \[3, 4\]"),
+        ({"output": np.zeros((3, 4), np.float32)}, r"output: expected \[2, 4\], got \[3, 4\]"),
         ({"output": np.full((2, 4), np.nan, np.float32)}, r"syn1: expected finite"),
         ({"pruned": 10**17}, r"model.bin: expected a whole fastText model: dictionary: pruned"),
     ],

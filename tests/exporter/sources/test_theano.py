@@ -157,7 +157,7 @@ def test_the_sizes_that_h_softmax_takes_must_be_those_of_the_arrays(
         ({"n_outputs": 1.5}, r"n_outputs: expected one integer, got float64 \[\]"),
         ({"b2": np.full((5, 4), np.nan)}, r"level 1 \(W2, b2\) bias: expected finite .* got nan"),
         ({"W1": np.full((6, 5), -np.inf)}, r"level 0 \(W1, b1\) weight: .* got -inf at \[0, 0\]"),
-        ({"b2": np.array([[None]])}, r"expected a whole .npz file, got an array of Python objects"),
+        ({"b2": np.array([[None]])}, r"b2.npy: expected numbers, got an array of Python objects"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, changes, message):

@@ -19,6 +19,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[uvicorn.Server]:
         echo_app,
         port=0,
         http=BoundedProtocol,
+        ws="none",  # the protocol ignores upgrades
         loop=request.param,
         lifespan="off",
         log_config=None,

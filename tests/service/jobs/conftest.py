@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def parts_dir(jobs: JobsClient, id: str) -> Path:
 
 def count_shards(jobs: JobsClient, id: str) -> int:
     """Count the shards on the disk. Rows that have passed the valve may not be in one yet."""
-    with sqlite3.connect(parts_dir(jobs, id) / "ledger.sqlite") as checkpoint:
+    with closing(sqlite3.connect(parts_dir(jobs, id) / "ledger.sqlite")) as checkpoint:
         return checkpoint.execute("SELECT count(*) FROM shards").fetchone()[0]
 
 

@@ -335,7 +335,7 @@ def test_an_ended_job_is_deleted_with_its_files_and_a_running_one_is_not(jobs, v
     url = f"/v1/batches/{created['id']}"
     jobs.until(created["id"], "in_progress")
     refused = jobs.http.delete(url)
-    assert (refused.status_code, refused.json()["code"]) == (409, "batch_active")
+    expect_error(refused, 409, "batch_active")
     valve.open()
     batch = jobs.until(created["id"])
     other = jobs.run(make_rows(10))

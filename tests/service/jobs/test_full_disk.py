@@ -12,6 +12,7 @@ from hsoftmax.service.errors import StorageFull
 from hsoftmax.service.jobs import job_thread
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.reserve import Reserve
+from tests.service.conftest import error_of
 from tests.service.small_disk import fill, small_disk
 
 from .conftest import JobsClient, eventually, make_rows, ndjson, serving_jobs
@@ -30,7 +31,7 @@ def jobs_on(disk: Path, repository: Path, **settings) -> Iterator[JobsClient]:
 
 
 def code(response) -> tuple[int, str]:
-    return response.status_code, response.json()["code"]
+    return response.status_code, error_of(response.json())[1]
 
 
 def test_what_frees_room_works_and_what_needs_room_is_507(repository, disk, valve):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def test_a_job_continues_after_a_restart(repository, tmp_path, valve, reference)
     with serving_jobs(repository, tmp_path) as jobs:
         created = jobs.start(rows)
         eventually(lambda: valve.passed >= 8 and count_shards(jobs, created["id"]))
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
         assert db.execute("SELECT status FROM batches").fetchone() == ("in_progress",)
     before = valve.passed
     valve.open()
@@ -318,7 +318,7 @@ def test_a_recorded_decision_is_final(service, monkeypatch, valve):
 def test_a_job_fails_after_ten_starts_without_progress(repository, tmp_path, valve):
     """Ten starts are set in the database, as if the process had been killed after each of them."""
     created = interrupted(repository, tmp_path, valve)
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db, db:
         assert db.execute("SELECT begun FROM batches").fetchone() == (1,)
         db.execute("UPDATE batches SET begun = 10, finished = 90")
     valve.open()
@@ -330,11 +330,11 @@ def test_a_job_fails_after_ten_starts_without_progress(repository, tmp_path, val
 
 def test_a_job_with_progress_does_not_fail(repository, tmp_path, valve):
     created = interrupted(repository, tmp_path, valve)
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db, db:
         db.execute("UPDATE batches SET begun = 9")
     valve.passing = valve.passed + 2
     with serving_jobs(repository, tmp_path) as jobs:
-        with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+        with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
             eventually(lambda: db.execute("SELECT begun FROM batches").fetchone() == (1,))
         valve.open()
         assert jobs.until(created["id"])["status"] == "completed"

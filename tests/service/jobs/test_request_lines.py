@@ -1,5 +1,6 @@
 """Files of requests: each line has the response that its route gives, in OpenAI's format."""
 
+import gzip
 import json
 
 import pytest
@@ -139,6 +140,55 @@ def test_lines_that_are_no_request_to_the_endpoint(jobs, kind):
         ("none", "invalid_query"),
     ]
     assert [one["response"] for one in errors[:3]] == [None] * 3
+
+
+@pytest.mark.parametrize("kind", ["query", "row"])
+def test_the_first_object_decides_the_format(jobs, kind):
+    """Lines before it that are no objects are errors."""
+    url, body = {
+        "query": (PROBABILITIES, QUERIES[PROBABILITIES][0]),
+        "row": (SCORE, {"input": ROWS[0], "target": 1}),
+    }[kind]
+    good = json.dumps(request_line("good", url, body)).encode()
+    lines = [b"\xef\xbb\xbf{", b'{"custom_id": "', b"[" * 5000, b"", b"3", good]
+    file = jobs.upload(b"\n".join(lines), "upload")["id"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=url)["id"])
+    assert batch["request_counts"] == {"total": 6, "completed": 1, "failed": 5}, batch
+    (output,) = jobs.records(batch)
+    assert output["response"]["status_code"] == 200
+
+
+def test_files_in_place_may_be_compressed_and_damaged(repository, tmp_path):
+    """A file that cannot be read is refused with the error that files of rows have."""
+    root, line = tmp_path / "root", request_line("a", TOP_K, {"inputs": ROWS[:1], "k": 1})
+    root.mkdir()
+    whole = gzip.compress(ndjson([line] * 2000).encode())
+    damaged = {"none.jsonl.gz": b"no gzip", "wide.jsonl": ndjson([line]).encode("utf-16")}
+    for name, content in {"whole.jsonl.gz": gzip.compress(ndjson([line]).encode()),
+                          "cut.jsonl.gz": whole[:-9], **damaged}.items():  # fmt: skip
+        (root / name).write_bytes(content)
+    with serving_jobs(repository, tmp_path / "state", input_root=root) as jobs:
+        batch = jobs.until(jobs.create(input_path="whole.jsonl.gz", endpoint=TOP_K)["id"])
+        (output,) = jobs.records(batch)
+        assert output["response"]["status_code"] == 200
+        for name in damaged:
+            error = jobs.create(input_path=name, endpoint=TOP_K, expect=422)["error"]
+            assert error["code"] == "invalid_query", error
+        cut = jobs.http.post("/v1/batches", json={"input_path": "cut.jsonl.gz", "endpoint": TOP_K})
+        if cut.status_code == 200:  # the damage lies behind the lines that were read
+            assert jobs.until(cut.json()["id"])["status"] == "failed"
+        else:
+            expect_error(cut, 415, "unsupported_media_type")
+
+
+def test_a_body_of_too_many_lists_is_not_decoded(jobs):
+    body = '{"inputs": [' + "[]," * 100_000 + "[]]}"
+    line = f'{{"custom_id": "a", "url": "{TOP_K}", "body": {body}}}'
+    file = jobs.upload(line, "upload")["id"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=TOP_K)["id"])
+    (error,) = jobs.errors(batch)
+    assert error["response"]["status_code"] == 413
+    assert "lists" in error["response"]["body"]["error"]["message"]
 
 
 def test_the_alias_of_a_route_is_the_same_route(jobs):

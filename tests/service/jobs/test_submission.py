@@ -212,6 +212,8 @@ def test_files_are_read_in_place(jobs_with_root, path, rows):
         ("linked", 422, "invalid_query"),
         ("linked/secret.ndjson", 422, "invalid_query"),
         ("circle", 422, "invalid_query"),
+        ("circle/rows.ndjson", 422, "invalid_query"),
+        ("rows.ndjson/rows.ndjson", 404, "unknown_file"),
         ("mixed", 422, "invalid_query"),
         ("a\0b", 422, "invalid_query"),
         ("text.txt", 422, "invalid_query"),
