@@ -29,7 +29,7 @@ test-ray: install ## Run the tests that start Ray clusters
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ray.txt
 	$(BIN)/pytest -m ray
 
-test-clients: install ## Run HTTP clients and proxies of others (apt-get install openjdk-17-jdk-headless curl nginx-light haproxy)
+test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-headless curl nginx-light haproxy prometheus nodejs npm)
 	$(BIN)/pytest -n 0 -m clients
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)

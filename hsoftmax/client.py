@@ -21,7 +21,16 @@ _READY_INTERVAL_S = 0.05
 
 
 class ClientError(models.UserError):
-    """A request that the service refused, or did not answer."""
+    """A request that the service refused, or did not answer.
+
+    Attributes:
+        sentence, code: of the service's error, empty if there is none
+    """
+
+    def __init__(self, message: str, sentence: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.sentence = sentence
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Client:
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code not in _BUSY_STATUSES or attempt == self.max_tries:
-                        raise ClientError(f"{self.base}{path}: {_message(error)}") from None
+                        raise _refusal(f"{self.base}{path}: {error.code}", error) from None
                     time.sleep(_pause_s(error.headers.get("retry-after"), attempt))
             except (OSError, http.client.HTTPException) as error:
                 if attempt >= min(self.max_tries, _MAX_CONNECTION_TRIES):
@@ -95,12 +104,14 @@ def _pause_s(retry_after: str | None, attempt: int) -> float:
     return float(min(_MIN_PAUSE_S * 2**attempt, _MAX_PAUSE_S))
 
 
-def _message(error: urllib.error.HTTPError) -> str:
-    """Returns the status with the service's message, if the body has one."""
+def _refusal(request: str, error: urllib.error.HTTPError) -> ClientError:
+    """Returns the error for a refused request, with the service's sentence if there is one."""
     try:
-        return f"{error.code}: {orjson.loads(error.read())['error']}"
+        body = orjson.loads(error.read())
+        sentence, code = str(body["error"]), str(body.get("code", ""))
     except (ValueError, KeyError, TypeError):
-        return f"{error.code}"
+        return ClientError(request)
+    return ClientError(f"{request}: {sentence}", sentence, code)
 
 
 def _expect_digest(base: str, expected: str, got: str | None) -> None:

@@ -5,6 +5,14 @@ from typing import Any
 
 import click
 
+check_hashes = click.option(
+    "--check-hashes/--no-check-hashes",
+    default=True,
+    envvar="HSOFTMAX_CHECK_HASHES",  # as for `serve`
+    show_default=True,
+    help="Compare every file's SHA-256 with the manifest before BUNDLE is used.",
+)
+
 
 def choice(
     flag: str, *name: str, among: Sequence[str], help: str

@@ -26,7 +26,9 @@ def open_job_spec(request: ScoreRequest, bundle_info: scoring.BundleInfo) -> sco
         CallError: the input, the output or the bundle does not fit the task.
     """
     files = scoring.find_inputs(request.input)
-    format = scoring.find_format(request.output if request.output.suffix else files[0])
+    # A folder's files have the format of the input, without its compression.
+    input_format = files[0].with_name(f"part{scoring.extension_of(files[0])}")
+    format = scoring.find_format(request.output if request.output.suffix else input_format)
     reader = scoring.open_inputs(files, request.columns, bundle_info, labelled=request.labelled)
     try:
         return scoring.build_job_spec(

@@ -4,7 +4,8 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,23 @@ from .arrays import Array
 
 FloatType = type[np.float32] | type[np.float64]
 
+_MAX_SMALL_VALUES = 16
 _MIN_FLOAT32_LOG_PROB = math.log(np.finfo(np.float32).tiny)
+
+
+def max_log_prob(attributes: Mapping[str, Any]) -> float:
+    """Returns the largest log-probability that a model of these attributes gives: 0, or infinity.
+
+    fastText's own scores, which `compat` keeps, may exceed one.
+    """
+    return math.inf if attributes.get("compat") == "fasttext" else 0.0
+
+
+def all_finite(log_probs: Array) -> bool:
+    """True if no log-probability is NaN or infinite."""
+    if log_probs.size <= _MAX_SMALL_VALUES:  # where two NumPy calls take longer than the work
+        return all(map(math.isfinite, log_probs.ravel().tolist()))
+    return math.isfinite(log_probs.min()) and math.isfinite(log_probs.max())
 
 
 def to_probability(log_prob: Array, dtype: FloatType = np.float64) -> Array:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hsoftmax.bundle import Bundle, BundleError, Graph, Port
+from hsoftmax.bundle import WEIGHTS, Bundle, BundleError, Graph, Port
 from hsoftmax.models.arrays import Array
 
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
+from .weights_guard import WeightsGuard
 
 Feeds = Mapping[str, Array]
 
@@ -40,19 +41,34 @@ class Session:
     Attributes:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
+        weights: checks that the mapped weights stay as they are; None if there are none
     """
 
     task: str
     graph: Graph
     runtime: ort.InferenceSession
     on_cpu: bool = True
+    weights: WeightsGuard | None = None
 
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]
 
     def run(self, feeds: Feeds, options: ort.RunOptions | None = None) -> list[Array]:
-        """Run the graph and return the outputs in the manifest's order."""
+        """Run the graph and return the outputs in the manifest's order.
+
+        Raises:
+            WeightsChanged: the weights were changed in place, before the run or during it.
+        """
+        if self.weights is None:
+            return self._run(feeds, options)
+        self.weights.expect_unchanged()
+        try:
+            return self._run(feeds, options)
+        finally:
+            self.weights.expect_unchanged()
+
+    def _run(self, feeds: Feeds, options: ort.RunOptions | None) -> list[Array]:
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
 
@@ -87,8 +103,9 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
     Raises:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
+    guard = WeightsGuard(bundle.file(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
     return {
-        task: _open_task(bundle, task, graph, device)
+        task: _open_task(bundle, task, graph, device, guard)
         for task, graph in bundle.manifest.tasks.items()
     }
 
@@ -121,11 +138,13 @@ def open_single_thread_session(graph: Path) -> ort.InferenceSession:
     return _open_graph(graph, options, [CPU])
 
 
-def _open_task(bundle: Bundle, task: str, graph: Graph, device: Device) -> Session:
+def _open_task(
+    bundle: Bundle, task: str, graph: Graph, device: Device, weights: WeightsGuard | None
+) -> Session:
     path, providers = bundle.file(graph.file), device.providers_of(task)
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
-        session = Session(task, graph, runtime, on_cpu=providers == (CPU,))
+        session = Session(task, graph, runtime, providers == (CPU,), weights)
         _expect_ports(session)
         session.run({port.name: _minimal_input(port) for port in graph.inputs})
     except BundleError:

@@ -9,13 +9,18 @@ import numpy as np
 
 from hsoftmax import bundle
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.probability import max_log_prob
 
 from .errors import CallError
 
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """Name, sizes, graphs and labels of a softmax; `digest` identifies it exactly."""
+    """Name, sizes, graphs and labels of a softmax; `digest` identifies it exactly.
+
+    Attributes:
+        max_log_prob: 0, or infinity for scores that may exceed one
+    """
 
     name: str
     digest: str
@@ -23,6 +28,7 @@ class BundleInfo:
     num_targets: int
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
+    max_log_prob: float = 0.0
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -37,6 +43,7 @@ class BundleInfo:
             num_targets=manifest.num_targets,
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
+            max_log_prob=max_log_prob(manifest.attributes),
         )
 
     @cached_property

@@ -19,6 +19,7 @@ ErrorCode = Literal[
     "invalid_query",
     "target_out_of_range",
     "unknown_label",
+    "logits_overflow",
     "too_large",
     "inference_failed",
     "deadline_exceeded",

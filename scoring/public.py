@@ -3,6 +3,7 @@
 from .bundle_info import BundleInfo
 from .choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
+from .failures import Failures, total_failure
 from .formats import (
     EXTENSIONS,
     Columns,
@@ -10,6 +11,7 @@ from .formats import (
     RecordSchema,
     RowReader,
     detect_columns,
+    extension_of,
     find_format,
     find_inputs,
     open_inputs,
@@ -18,20 +20,30 @@ from .formats import (
 from .graph_request import GraphRequest, GraphRunner, graph_inputs
 from .job.checkpoint import Shard
 from .job.committer import WrittenShard
-from .job.duplicate_ids import DuplicateIds, find_duplicate_ids, read_duplicate_ids
+from .job.duplicate_ids import (
+    DuplicateIds,
+    duplicate_errors,
+    find_duplicate_ids,
+    read_duplicate_ids,
+)
 from .job.finalize import errors_path, finalize_partial, sequences_path
 from .job.output import OutputSpec
 from .job.runner import (
+    PartScorer,
     PositionCallback,
     ProgressCallback,
+    ScoredPart,
+    ShardPart,
     ShardProducer,
     make_shard,
     run_job,
+    run_job_by,
     run_job_with,
+    score_part,
 )
 from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
-from .job.workspace import Workspace, workspace_path
+from .job.workspace import Workspace, remove_temp_files, workspace_path
 from .perplexity import Tally, tally_sequences
 from .results import RowResults, score_rows
 from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
@@ -47,12 +59,14 @@ __all__ = [
     "CorruptShard",
     "DuplicateIds",
     "ErrorCode",
+    "Failures",
     "GraphRequest",
     "GraphRunner",
     "InputChanged",
     "JobSpec",
     "OovPolicy",
     "OutputSpec",
+    "PartScorer",
     "Position",
     "PositionCallback",
     "ProgressCallback",
@@ -63,8 +77,10 @@ __all__ = [
     "RowReader",
     "RowRequirements",
     "RowResults",
+    "ScoredPart",
     "ScoringError",
     "Shard",
+    "ShardPart",
     "ShardProducer",
     "ShardRange",
     "ShardStart",
@@ -76,7 +92,9 @@ __all__ = [
     "WrittenShard",
     "build_job_spec",
     "detect_columns",
+    "duplicate_errors",
     "errors_path",
+    "extension_of",
     "finalize_partial",
     "find_duplicate_ids",
     "find_format",
@@ -87,12 +105,16 @@ __all__ = [
     "open_inputs",
     "parse_columns",
     "read_duplicate_ids",
+    "remove_temp_files",
     "row_requirements",
     "run_job",
+    "run_job_by",
     "run_job_with",
+    "score_part",
     "score_rows",
     "sequences_path",
     "shard_ranges",
     "tally_sequences",
+    "total_failure",
     "workspace_path",
 ]

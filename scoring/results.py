@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Int64
+from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.probability import to_probability
 
 from .bundle_info import BundleInfo
 from .errors import RowError
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
+from .overflow import overflow_sentence, overflowed_rows
 from .row_batch import BoolArray, RowBatch, RowId
 from .task import TargetShape, Task, with_default_k
 
@@ -92,10 +93,7 @@ def build_results(
     named_outputs = {} if request is None else outputs_by_name(outputs, request)
     row_errors = dict(rows.row_errors)
     if request is not None:
-        for position in _nan_positions(request, named_outputs["log_prob"]):
-            row_errors[position] = RowError(
-                "inference_failed", "the graph gave a result that is no number"
-            )
+        row_errors |= _overflow_errors(request, named_outputs)
     scored = np.arange(len(rows))
     if row_errors:
         scored = np.delete(scored, list(row_errors))
@@ -105,16 +103,20 @@ def build_results(
     return RowResults(rows.lines, rows.ids, scored, columns, row_errors)
 
 
-def _nan_positions(request: GraphRequest, log_prob: Array) -> list[int]:
-    """Returns the positions of the rows that have NaN among their log-probabilities."""
-    if not math.isnan(float(log_prob.min(initial=0))):
-        return []
-    is_nan = np.isnan(log_prob)
-    if request.graph == "target_log_prob":
-        rows = request.row[is_nan]
-    else:
-        rows = np.flatnonzero(is_nan.any(axis=1))
-    return [int(i) for i in np.unique(request.positions[rows])]
+def _overflow_errors(request: GraphRequest, outputs: Mapping[str, Array]) -> dict[int, RowError]:
+    """Returns the errors of the rows that have a result that is not finite, by position."""
+    # A search that was cut short has -inf for the targets that it did not find.
+    absent = ~outputs["exact"][:, None] if request.graph == "top_k" else None
+    row = request.row if request.graph == "target_log_prob" else None
+    bad_rows = overflowed_rows(outputs["log_prob"], request.hidden, row=row, absent=absent)
+    return {int(request.positions[i]): _overflow_error(request.hidden[i]) for i in bad_rows}
+
+
+def _overflow_error(inputs: Float32) -> RowError:
+    sentence = overflow_sentence(inputs)
+    if sentence is None:
+        return RowError("inference_failed", "the graph gave a result that is no finite number")
+    return RowError("logits_overflow", f"input: {sentence}")
 
 
 def _columns(
@@ -126,15 +128,15 @@ def _columns(
     outputs: Mapping[str, Array],
 ) -> dict[str, Column]:
     if task.name == "perplexity":
-        return _perplexity_columns(rows, task, scored, request, outputs)
+        return _perplexity_columns(rows, task, scored, request, outputs, bundle_info.max_log_prob)
     if task.name in ("target_log_prob", "probabilities") and (
         request is None or request.graph == "target_log_prob"
     ):
-        return _pair_columns(rows, task, scored, request, outputs)
+        return _pair_columns(rows, task, scored, request, outputs, bundle_info.max_log_prob)
     assert request is not None
     kept = np.searchsorted(request.positions, scored)
     of_scored = {n: a if len(kept) == len(a) else a[kept] for n, a in outputs.items()}
-    log_prob = np.minimum(of_scored["log_prob"], 0)
+    log_prob = np.minimum(of_scored["log_prob"], bundle_info.max_log_prob)
     match task.name:
         case "log_probs":
             return {"log_probs": log_prob}
@@ -156,6 +158,7 @@ def _pair_columns(
     scored: Int64,
     request: GraphRequest | None,
     outputs: Mapping[str, Array],
+    max_log_prob: float,
 ) -> dict[str, Column]:
     """Returns one value for each (row, target). A row with an empty list gets an empty list."""
     counts, listed = rows.counts[scored], rows.listed[scored]
@@ -164,7 +167,7 @@ def _pair_columns(
         log_prob = outputs["log_prob"]
         if len(scored) < len(rows):
             log_prob = log_prob[np.isin(request.positions, scored)[request.row]]
-        values = np.minimum(log_prob, 0)
+        values = np.minimum(log_prob, max_log_prob)
     if task.name == "probabilities":
         values = to_probability(values)
     column = RaggedColumn(values, counts, listed) if listed.any() else values
@@ -177,6 +180,7 @@ def _perplexity_columns(
     scored: Int64,
     request: GraphRequest | None,
     outputs: Mapping[str, Array],
+    max_log_prob: float,
 ) -> dict[str, Column]:
     """Returns the columns of `perplexity`.
 
@@ -185,7 +189,8 @@ def _perplexity_columns(
     log_prob = np.full(len(rows), np.nan, dtype=np.float64)
     if request is not None:
         unit = 1.0 if task.log_base is None else math.log(task.log_base)
-        log_prob[request.positions] = np.minimum(outputs["log_prob"], 0, dtype=np.float64) / unit
+        limited = np.minimum(outputs["log_prob"], max_log_prob, dtype=np.float64)
+        log_prob[request.positions] = limited / unit
     sequences = np.array([rows.sequences[i] for i in scored], dtype=object)
     oov = np.array([i in rows.oov for i in scored.tolist()], dtype=np.bool_)
     return {"sequence": sequences, "log_prob": log_prob[scored].astype(np.float32), "oov": oov}

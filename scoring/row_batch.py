@@ -4,14 +4,14 @@ A row with an error keeps its place: its hidden state is zeros and it has no tar
 after parsing therefore works by position, and one row's error cannot affect another row.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 
 from .bundle_info import BundleInfo
 from .choices import OovPolicy
@@ -20,7 +20,9 @@ from .task import Task, needs_target, reads_target
 
 BoolArray = NDArray[np.bool_]
 RowId = str | int | None
-TargetOrLabel = int | str
+TargetOrLabel = int | float | str  # an integral float is a target, too
+
+ValueOf = Callable[[int, int], object]
 
 # one: exactly one target; any: one target or a list; absent: a target is an error;
 # ignored: targets are not read
@@ -160,7 +162,7 @@ def _hidden_matrix(
         numbers = np.array([rows[i].input for i in well_formed], dtype=np.float64)
         with np.errstate(over="ignore"):
             hidden[well_formed] = numbers.astype(np.float32)
-    expect_finite(hidden, row_errors)
+    expect_finite(hidden, row_errors, value_of=lambda i, position: rows[i].input[position])
     return hidden
 
 
@@ -180,18 +182,27 @@ def row_sums(hidden: Float32) -> Float32:
 
 
 def expect_finite(
-    hidden: Float32, row_errors: dict[int, RowError], sums: Float32 | None = None
+    hidden: Float32,
+    row_errors: dict[int, RowError],
+    sums: Float32 | None = None,
+    value_of: ValueOf | None = None,
 ) -> None:
-    """Gives rows with NaN or infinity an error, and sets them to zeros, in place."""
+    """Gives rows with NaN or infinity an error, and sets them to zeros, in place.
+
+    `value_of` returns the value at a row and a position of the input, None for a null: as float32
+    it may have become an infinity, or a NaN.
+    """
     suspects = np.flatnonzero(~np.isfinite(row_sums(hidden) if sums is None else sums))
     for i in map(int, suspects):
         not_finite = np.flatnonzero(~np.isfinite(hidden[i]))
         if not len(not_finite):
             continue  # all numbers are finite, only their sum is not
+        position = int(not_finite[0])
+        got = hidden[i, position] if value_of is None else value_of(i, position)
         row_errors[i] = RowError(
             "invalid_query",
-            f"input position {not_finite[0]}: expected a finite number within float32, "
-            f"got {hidden[i, not_finite[0]]}",
+            f"input position {position}: expected a finite number within float32, "
+            f"got {'null' if got is None else got}",
         )
         hidden[i] = 0
 
@@ -227,12 +238,14 @@ def resolve_targets(
 
 
 def resolve_target_column(
-    target: Int64,
+    target: Int64 | Float64,
     present: BoolArray,
     row_errors: dict[int, RowError],
     requirements: RowRequirements,
 ) -> tuple[Int64, Int64]:
     """Does the same as `resolve_targets` for a column of one number for each row.
+
+    Floats are targets if they are integral: pandas turns a column of integers with a gap to floats.
 
     Returns:
         (targets of all rows one after another, the number of each row)
@@ -242,11 +255,14 @@ def resolve_target_column(
     counts = np.ones(len(target), dtype=np.int64)
     for i in map(int, np.flatnonzero(~present)):
         row_errors.setdefault(i, RowError("invalid_query", "target: expected a value, got none"))
+    if target.dtype.kind == "f":
+        for i in map(int, np.flatnonzero((target != np.floor(target)) & present)):
+            row_errors.setdefault(i, _fractional(float(target[i])))
     outside = (target < 0) | (target >= requirements.bundle_info.num_targets)
     for i in map(int, np.flatnonzero(outside & present)):
-        row_errors.setdefault(i, out_of_range(int(target[i]), requirements.bundle_info))
+        row_errors.setdefault(i, out_of_range(target[i].item(), requirements.bundle_info))
     counts[list(row_errors)] = 0
-    return target[counts > 0], counts
+    return target[counts > 0].astype(np.int64, copy=False), counts
 
 
 def _row_targets(
@@ -267,15 +283,21 @@ def _row_targets(
 def _target_number(target: TargetOrLabel, bundle_info: BundleInfo) -> int:
     if isinstance(target, str):
         return _target_of_label(target, bundle_info)
+    if isinstance(target, float) and not target.is_integer():
+        raise _fractional(target)
     if not 0 <= target < bundle_info.num_targets:
         raise out_of_range(target, bundle_info)
-    return target
+    return int(target)
 
 
-def out_of_range(target: int, bundle_info: BundleInfo) -> RowError:
+def out_of_range(target: int | float, bundle_info: BundleInfo) -> RowError:
     return RowError(
         "target_out_of_range", f"target: expected 0 to {bundle_info.num_targets - 1}, got {target}"
     )
+
+
+def _fractional(target: float) -> RowError:
+    return RowError("invalid_query", f"target: expected an integer, got {target}")
 
 
 def _target_of_label(label: str, bundle_info: BundleInfo) -> int:

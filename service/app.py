@@ -34,7 +34,7 @@ from .api.dispatch import Dispatcher
 from .api.methods import Methods
 from .api.openapi import document
 from .context import AppContext, build_context, context_of
-from .control import handle_message, persist_metrics
+from .control import handle_message, keep_following, persist_metrics
 from .logging import Log, json_log
 from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
@@ -115,7 +115,7 @@ def _api(
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
     add_error_handlers(api, routes)
-    api.openapi = lambda: document(api)  # type: ignore[method-assign]  # as FastAPI documents it
+    api.openapi = lambda: document(api, context)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
 
 
@@ -135,7 +135,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context = context_of(app)
     if context.channel is not None:
         await context.channel.listen(partial(handle_message, context))
-    polling = asyncio.create_task(_load_and_poll(context))
+    background = [asyncio.create_task(_load_and_poll(context))]
+    if context.channel is not None:
+        background.append(asyncio.create_task(keep_following(context)))
     context.jobs.start(asyncio.get_running_loop())
     yield
     await asyncio.to_thread(context.jobs.stop)
@@ -145,8 +147,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context.engine.close()
     if context.tracer is not None:
         await asyncio.to_thread(context.tracer.close)
-    polling.cancel()
-    await asyncio.wait([polling])
+    for task in background:
+        task.cancel()
+    await asyncio.wait(background)
 
 
 async def _load_and_poll(context: AppContext) -> None:

@@ -9,7 +9,7 @@ from starlette.datastructures import State
 from hsoftmax.runtime.devices import Device, DeviceError
 from hsoftmax.runtime.sessions import choose_device
 
-from .engine import INLINE_MAX_COST, Engine, QueueLimits
+from .engine import INLINE_MAX_COST, Engine, Lane, QueueLimits
 from .errors import StartError
 from .health import Health
 from .http.body_budget import BodyBudget
@@ -21,6 +21,7 @@ from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
 from .settings import Settings
 from .workers.channel import WorkerChannel
+from .workers.decisions import unloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,13 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
     """Build all components from the settings. Raises StartError."""
     device = _device(settings)
     metrics, health = Metrics(), Health()
+    metrics.start_lanes(Lane)
     repository = Repository(
         settings.repository,
         device=device,
         check_hashes=settings.check_hashes,
         log=log,
-        unloaded=frozenset() if channel is None else channel.unloaded,
+        unloaded=frozenset() if channel is None else unloaded(channel.followed),
     )
     engine = _engine(settings, log, metrics)
     return AppContext(

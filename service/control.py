@@ -1,9 +1,15 @@
 """Reloads and unloads bundles in all workers, and collects their metrics.
 
 The routes for operators call it, and `WorkerChannel` passes on the messages of other workers.
+
+With several workers a change is recorded as a decision first. Then every worker follows it: at once
+if it gets the message, else within a second. So the workers agree even if one of them, or the one
+that got the request, fails half-way.
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,25 +17,108 @@ from .context import AppContext
 from .errors import NotAlive
 from .repository.daemon_thread import in_daemon_thread
 from .resources import resident_bytes
+from .workers.channel import CHANGE_TIMEOUT_S, WorkerChannel
+from .workers.decisions import Action, not_followed
 from .workers.metrics_aggregation import Snapshot, page, snapshot
+
+FOLLOW_INTERVAL_S = 1.0
+
+WorkerState = dict[str, Any]  # of one bundle: its digests by version, and its refused versions
 
 
 async def reload(context: AppContext, name: str) -> Mapping[str, str]:
-    """Reload a bundle in all workers; return the reasons of versions that any worker refused."""
-    refused = dict(await in_daemon_thread(context.repository.reload, name))
-    if context.channel is not None:
-        context.channel.persist_unloaded(context.repository.unloaded)
-        for response in await context.channel.broadcast({"do": "reload", "name": name}):
-            refused |= response["refused"]
-    return refused
+    """Reload a bundle in all workers; return the reasons of versions that are refused."""
+    if context.channel is None:
+        return await in_daemon_thread(context.repository.reload, name)
+    states = await _decide(context, context.channel, name, "reload")
+    return await _settle(context, context.channel, name, states)
 
 
 async def unload(context: AppContext, name: str) -> None:
     """Unload a bundle in all workers. Raises UnknownBundle if this one does not serve it."""
-    await in_daemon_thread(context.repository.unload, name)
-    if context.channel is not None:
-        context.channel.persist_unloaded(context.repository.unloaded)
-        await context.channel.broadcast({"do": "unload", "name": name})
+    if context.channel is None:
+        await in_daemon_thread(context.repository.unload, name)
+        return
+    context.repository.find(name)
+    await _decide(context, context.channel, name, "unload")
+
+
+async def follow(context: AppContext) -> None:
+    """Carry out the decisions that this worker has not carried out yet, each once."""
+    channel, repository = context.channel, context.repository
+    assert channel is not None
+    async with channel.following:
+        for name, decision in not_followed(channel.decisions, channel.followed).items():
+            change = repository.reload if decision.action == "reload" else repository.withdraw
+            await in_daemon_thread(change, name)
+            channel.followed = {**channel.followed, name: decision}
+
+
+async def keep_following(context: AppContext) -> None:
+    """Follow the decisions of other workers until cancelled; a failure is tried again."""
+    failing = False
+    while True:
+        await asyncio.sleep(FOLLOW_INTERVAL_S)
+        try:
+            await follow(context)
+        except Exception:
+            if not failing:  # one line for each series of failures
+                context.log.exception("follow_failed")
+            failing = True
+        else:
+            failing = False
+
+
+async def _decide(
+    context: AppContext, channel: WorkerChannel, name: str, action: Action
+) -> dict[int, WorkerState]:
+    """Record a decision and let all workers follow it; return the state of each that answers."""
+    channel.decide(name, action)
+    await follow(context)
+    others = await channel.broadcast({"do": "follow", "name": name})
+    return {channel.slot: _state(context, name), **others}
+
+
+async def _settle(
+    context: AppContext, channel: WorkerChannel, name: str, states: dict[int, WorkerState]
+) -> Mapping[str, str]:
+    """Let workers that refuse a version that another one serves try again, then replace them.
+
+    A fresh process has neither a lack of memory nor of descriptors. Returns the versions that are
+    refused by all.
+    """
+    decided = min(states.values(), key=lambda state: len(state["refused"]))
+    for slot, state in states.items():
+        if _differs(state, decided):
+            again = await _request(context, channel, slot, {"do": "retry", "name": name})
+            if again is None or _differs(again, decided):
+                context.log.error("worker_differs", worker_slot=slot, model=name)
+                await _request(context, channel, slot, {"do": "restart"})
+    refused: Mapping[str, str] = decided["refused"]
+    return refused
+
+
+async def _request(
+    context: AppContext, channel: WorkerChannel, slot: int, message: dict[str, Any]
+) -> WorkerState | None:
+    if slot == channel.slot:
+        return await handle_message(context, message)
+    return await channel.request(slot, message, CHANGE_TIMEOUT_S)
+
+
+def _state(context: AppContext, name: str) -> WorkerState:
+    served = {one.version: one.manifest.digest for one in context.repository if one.name == name}
+    refused = context.repository.refused.items()
+    return {
+        "served": served,
+        "refused": {key: why for key, why in refused if key.startswith(f"{name}/")},
+    }
+
+
+def _differs(one: WorkerState, other: WorkerState) -> bool:
+    return bool(
+        one["served"] != other["served"] or one["refused"].keys() != other["refused"].keys()
+    )
 
 
 async def metrics_page(context: AppContext) -> bytes:
@@ -56,12 +145,14 @@ async def handle_message(context: AppContext, message: dict[str, Any]) -> dict[s
             persist_metrics(context)
         case "live":
             return {"alive": _is_alive(context)}
-        case "reload":
-            refused = await in_daemon_thread(context.repository.reload, name)
-            return {"refused": dict(refused)}
-        case "unload":
-            if name in context.repository.names():
-                await in_daemon_thread(context.repository.unload, name)
+        case "follow":
+            await follow(context)
+            return _state(context, name)
+        case "retry":
+            await in_daemon_thread(context.repository.reload, name)
+            return _state(context, name)
+        case "restart":  # the supervisor starts a successor
+            os.kill(os.getpid(), signal.SIGINT)
     return {}
 
 
@@ -69,6 +160,7 @@ def _refresh_gauges(context: AppContext) -> None:
     """Set the gauges to their current values."""
     context.metrics.ready(context.health.is_ready(context.repository))
     context.metrics.waiting(context.engine.waiting())
+    context.metrics.start_models(context.repository.names())
     context.metrics.bundles(
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository

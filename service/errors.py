@@ -18,6 +18,7 @@
     ├── BundleRefused                   409  bundle_refused
     ├── FileInUse                       409  file_in_use
     ├── KeyReused                       409  idempotency_key_reused
+    ├── BatchActive                     409  batch_active
     ├── BatchEnded                      409  batch_ended
     ├── TooLarge                        413  too_large
     ├── UrlTooLong                      414  url_too_long
@@ -26,6 +27,7 @@
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
+    │   ├── LogitsOverflow                   logits_overflow
     │   └── DuplicateId                      duplicate_id
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
@@ -36,6 +38,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   └── JobsUnavailable                  jobs_unavailable
+    ├── BundleChanged                   503  bundle_changed
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
@@ -44,13 +47,14 @@ The client reads the message of a ServiceError: one sentence that says what was 
 expected, without internals.
 """
 
+from functools import cache
 from typing import ClassVar
 
 from hsoftmax.models import UserError
 
 
 class ServiceError(UserError):
-    """Base of all errors that are sent to a client, in one JSON shape."""
+    """Base of all errors that are sent to a client, in the JSON shape of its route."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -132,6 +136,10 @@ class KeyReused(ServiceError, status=409, code="idempotency_key_reused"):
     """The idempotency key was used before with another body."""
 
 
+class BatchActive(ServiceError, status=409, code="batch_active"):
+    """The job has not ended and cannot be deleted."""
+
+
 class BatchEnded(ServiceError, status=409, code="batch_ended"):
     """The job has ended and cannot be cancelled."""
 
@@ -172,6 +180,10 @@ class UnknownLabel(InvalidQuery, code="unknown_label"):
     """The bundle does not have the label."""
 
 
+class LogitsOverflow(InvalidQuery, code="logits_overflow"):
+    """The numbers of a row are finite, but so large that its logits are not."""
+
+
 class DuplicateId(InvalidQuery, code="duplicate_id"):
     """A row has the same id as an earlier row."""
 
@@ -210,6 +222,12 @@ class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
 
 
+class BundleChanged(ServiceError, status=503, code="bundle_changed"):
+    """The files of the bundle were changed in place; it is loaded again or refused soon."""
+
+    retry_after = 1
+
+
 class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded"):
     """There was no result within the timeout of the client or the service."""
 
@@ -220,3 +238,23 @@ class StorageFull(ServiceError, status=507, code="storage_full"):
 
 class StartError(UserError):
     """The service cannot start; the message is one line for its operator."""
+
+
+def error_codes() -> list[str]:
+    """Return every `code` that an error can have."""
+    return sorted(_statuses())
+
+
+def status_of_code(code: str) -> int:
+    """Return the HTTP status of an error with this code; 422 for the codes of rows alone."""
+    return _statuses().get(code, InvalidQuery.status)
+
+
+@cache
+def _statuses() -> dict[str, int]:
+    return {one.code: one.status for one in _subclasses(ServiceError)}
+
+
+def _subclasses(error_type: type[ServiceError]) -> list[type[ServiceError]]:
+    direct = error_type.__subclasses__()
+    return direct + [below for child in direct for below in _subclasses(child)]

@@ -4,6 +4,9 @@ The engine, the routes, the streams and the jobs record them, on the event loop'
 is on the path of every request, so it only appends to a list, which is added to the counts in one
 go. Prometheus' own objects take a lock and microseconds for each record. They are built from the
 counts when the page is requested.
+
+A counter whose labels are known before its first event starts at 0 (`start_lanes`,
+`start_models`), as `rate()` does not see the event that creates a series.
 """
 
 import math
@@ -61,6 +64,14 @@ _HISTOGRAMS = {
     "batch_rows": ("Rows of the requests in a batch.", _LANE, _ROWS),
 }
 
+# Counters with a series from the start: for each lane; and for each model, with these labels.
+_BY_LANE = ("batched_requests", "rejected", "cancelled", "expired")
+_BY_MODEL: dict[str, list[tuple[str, ...]]] = {
+    "streamed_rows": [("scored",), ("failed",)],
+    "job_rows": [("scored",), ("failed",)],
+    "blocks_opened": [()],
+}
+
 _MAX_PENDING = 64  # records that are added to the counts together
 
 LabelValues = tuple[object, ...]
@@ -109,6 +120,19 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
+
+    def start_lanes(self, lanes: Iterable[str]) -> None:
+        """Start the counters of every lane at 0."""
+        for lane in lanes:
+            for name in _BY_LANE:
+                self.counters[name][lane,] += 0
+
+    def start_models(self, models: Iterable[str]) -> None:
+        """Start the counters of every model at 0, unless they have counted already."""
+        for model in models:
+            for name, rest in _BY_MODEL.items():
+                for labels in rest:
+                    self.counters[name][model, *labels] += 0
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
         """Record one answered request."""

@@ -9,7 +9,8 @@ import math
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -21,9 +22,10 @@ from .context import context_of
 from .errors import StartError
 from .health import Health
 from .http.protocol import BoundedProtocol
+from .listener import listen
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
-from .workers.channel import WorkerChannel
+from .workers.channel import WorkerChannel, WorkerRecords
 from .workers.supervisor import Supervisor
 
 _KEEP_ALIVE_TIMEOUT_S = (
@@ -31,54 +33,75 @@ _KEEP_ALIVE_TIMEOUT_S = (
 )
 
 
-def serve(settings: Settings) -> None:
+def serve(
+    settings: Settings,
+    listener: socket.socket | None = None,
+    log_descriptor: int | None = None,
+) -> None:
     """Serve until a signal stops the process.
+
+    Without a `listener` it opens one at the address of the settings. With a `log_descriptor` the
+    caller has captured stderr, and this is what stderr was before.
 
     Raises:
         StartError: the repository or the device does not exist, or the address cannot be used.
     """
-    log = stderr_log(settings.log_level)
-    with logging_captured(log), _sighup_ignored(log):
+    log = stderr_log(settings.log_level, 2 if log_descriptor is None else log_descriptor)
+    if settings.workers > 1:
+        resource_tracker.ensure_running()  # later it would keep the pipe of stderr open
+    capture = stderr_captured(log) if log_descriptor is None else nullcontext(log_descriptor)
+    with logging_captured(log), _sighup_ignored(log), capture as descriptor:
         if settings.workers > 1:
-            _serve_with_workers(_settings_per_worker(settings), log)
+            _serve_with_workers(_settings_per_worker(settings), listener, log, descriptor)
         else:
-            _serve_alone(settings, log)
+            _serve_alone(settings, listener, log)
     log.info("stopped")
 
 
 def serve_as_worker(
-    settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
+    settings: Settings,
+    listener: socket.socket,
+    folder: Path,
+    records: WorkerRecords,
+    slot: int,
+    generation: int,
 ) -> None:
     """Serve as one of several worker processes; the others may be serving already."""
-    log = stderr_log(settings.log_level).bind(worker=slot)
-    with logging_captured(log), stderr_captured(log), _sighup_ignored(log):
-        try:
-            app = create_app(
-                settings, log=log, channel=WorkerChannel(folder, slot, settings.workers)
-            )
-            if generation > 0:  # the other workers accept connections until this one is ready
-                context_of(app).repository.load()
-            _run(app, _config(app, settings), listener)
-        except Exception as error:
-            if not isinstance(error, StartError):
-                log.exception("worker_failed")
-                raise SystemExit(1) from None
-            raise
+    log = stderr_log(settings.log_level, records.log.descriptor).bind(worker=slot)
+    with logging_captured(log), stderr_captured(log), _sighup_ignored(log), _failure_logged(log):
+        app = create_app(settings, log=log, channel=WorkerChannel(folder, records, slot))
+        if generation > 0:  # the other workers accept connections until this one is ready
+            context_of(app).repository.load()
+        _run(app, _config(app, settings), listener)
 
 
-def _serve_alone(settings: Settings, log: Log) -> None:
-    with stderr_captured(log):
+@contextmanager
+def _failure_logged(log: Log) -> Iterator[None]:
+    """Log an unexpected exception and exit with 1: Python would write lines that are no JSON."""
+    try:
+        yield
+    except StartError:
+        raise
+    except Exception:
+        log.exception("service_failed")
+        raise SystemExit(1) from None
+
+
+def _serve_alone(settings: Settings, listener: socket.socket | None, log: Log) -> None:
+    with _failure_logged(log):
         app = create_app(settings, log=log)
         config = _config(app, settings)
-        with _listen(settings.host, settings.port) as listener:
-            _log_address(log, listener, settings)
-            _run(app, config, listener)
+        with listener or listen(settings.host, settings.port) as listening:
+            _log_address(log, listening, settings)
+            _run(app, config, listening)
 
 
-def _serve_with_workers(settings: Settings, log: Log) -> None:
-    with _listen(settings.host, settings.port) as listener:
-        _log_address(log, listener, settings)
-        Supervisor(serve_as_worker, settings, listener, log).supervise()
+def _serve_with_workers(
+    settings: Settings, listener: socket.socket | None, log: Log, log_descriptor: int
+) -> None:
+    with _failure_logged(log), listener or listen(settings.host, settings.port) as listening:
+        _log_address(log, listening, settings)
+        Supervisor(serve_as_worker, settings, listening, log, log_descriptor).supervise()
 
 
 def _settings_per_worker(settings: Settings) -> Settings:
@@ -153,14 +176,6 @@ def _sighup_ignored(log: Log) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def _log_address(log: Log, listener: socket.socket, settings: Settings) -> None:

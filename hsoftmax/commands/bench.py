@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from hsoftmax.options import choice
+from hsoftmax.options import check_hashes, choice
 from hsoftmax.runtime.devices import DeviceChoice
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--threads", type=click.IntRange(min=1), help="Default: all that this machine allows."
 )
 @choice("--device", among=get_args(DeviceChoice), help="Where graphs run; auto is cuda, else cpu.")
+@check_hashes
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def command(
     path: Path,
@@ -31,6 +32,7 @@ def command(
     seconds: float,
     threads: int | None,
     device: str,
+    check_hashes: bool,
     as_json: bool,
 ) -> None:
     """Time every task of BUNDLE, on random rows with one random target each."""
@@ -40,7 +42,7 @@ def command(
     from hsoftmax.runtime.sessions import choose_device, open_sessions
     from hsoftmax.service.settings import Settings
 
-    opened = open_bundle(latest_version(path))
+    opened = open_bundle(latest_version(path), check_hashes=check_hashes)
     settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )

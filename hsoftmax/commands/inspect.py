@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hsoftmax.options import check_hashes
+
 if TYPE_CHECKING:
     from hsoftmax import bundle
 
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
 @click.command("inspect")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
-def command(path: Path, as_json: bool) -> None:
+@check_hashes
+def command(path: Path, as_json: bool, check_hashes: bool) -> None:
     """Say what the BUNDLE directory holds."""
     from hsoftmax.bundle import open_bundle
     from hsoftmax.latest_version import latest_version
 
-    manifest = open_bundle(latest_version(path)).manifest
+    manifest = open_bundle(latest_version(path), check_hashes=check_hashes).manifest
     if as_json:
         click.echo(manifest.to_json(), nl=False)
     else:

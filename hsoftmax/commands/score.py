@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax.options import choice
+from hsoftmax.options import check_hashes, choice
 from hsoftmax.scoring.choices import DEFAULT_K, MAX_SEED, TASK_NAMES, OovPolicy, TaskName
 
 if TYPE_CHECKING:
     from hsoftmax import scoring
+    from hsoftmax.runners.ray import RayJob
     from hsoftmax.score_request import ScoreRequest
 
 _REMOTE_ROWS = 256  # in one request
@@ -69,6 +70,7 @@ _COUNT = click.IntRange(min=1)
     help="Where the rows are scored: here, or on all nodes of a Ray cluster.",
 )
 @click.option("--address", help="ray: the cluster's host:port. Default: RAY_ADDRESS, or a new one.")
+@check_hashes
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
 @click.option("--key", envvar="HSOFTMAX_API_KEY", help="The server's API key.")
 def command(
@@ -84,22 +86,23 @@ def command(
     threads: int | None,
     engine: str,
     address: str | None,
+    check_hashes: bool,
     url: str | None,
     key: str | None,
     **parameters: Any,  # noqa: ANN401  the task's own
 ) -> None:
     """Score the rows of INPUT, a file or a folder of them, into OUTPUT.
 
-    Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy. A row that is wrong becomes an
-    error record in its place. Nothing is at OUTPUT before all of it is. An OUTPUT without an
-    extension is a folder of files in the format of INPUT.
+    Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy; .ndjson.gz and .csv.gz are read.
+    A row that is wrong becomes an error record in its place. Nothing is at OUTPUT before all of it
+    is. An OUTPUT without an extension is a folder of files in the format of INPUT.
     """
     from hsoftmax import scoring
     from hsoftmax.progress import ProgressBar
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
-    run, bundle_info = _remote(url, path, key) if url else _local(Path(path))
+    run, bundle_info = _remote(url, path, key) if url else _local(Path(path), check_hashes)
     _expect_apart(input, output)
     call = ScoreRequest(
         input, output, scoring.Task(name, **parameters), scoring.parse_columns(columns),
@@ -108,20 +111,22 @@ def command(
     spec = open_job_spec(call, bundle_info)
     with closing(spec.reader), ProgressBar() as bar:
         if engine == "ray":
-            make = _cluster(Path(path), call, spec, address, threads)
+            job = _ray_job(Path(path), call, spec, check_hashes)
+            make = _cluster(job, address, threads)
             summary = scoring.run_job_with(spec, make, resume=resume, progress=bar.update)
         else:
             cores = threads or len(os.sched_getaffinity(0))
             summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
     click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
+    _expect_scored_rows(spec, summary)
 
 
-def _local(path: Path) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
+def _local(path: Path, check_hashes: bool) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax import bundle, scoring
     from hsoftmax.latest_version import latest_version
     from hsoftmax.runners.local import LocalGraphRunner
 
-    opened = bundle.open_bundle(latest_version(path))
+    opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     return LocalGraphRunner(opened), scoring.BundleInfo.of(opened)
 
 
@@ -132,16 +137,19 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, 
     return run, run.bundle_info
 
 
-def _cluster(
-    path: Path, call: ScoreRequest, spec: scoring.JobSpec, address: str | None, threads: int | None
-) -> scoring.ShardProducer:
+def _ray_job(path: Path, call: ScoreRequest, spec: scoring.JobSpec, check_hashes: bool) -> RayJob:
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runners.ray import RayJob, RayShardProducer
+    from hsoftmax.runners.ray import RayJob
 
     # Elsewhere there is another working directory, and later perhaps a newer version.
     call = replace(call, input=call.input.resolve(), output=call.output.resolve())
-    work = RayJob(latest_version(path).resolve(), call, spec.identity())
-    return RayShardProducer(work, address, threads)
+    return RayJob(latest_version(path).resolve(), call, spec.identity(), check_hashes)
+
+
+def _cluster(job: RayJob, address: str | None, threads: int | None) -> scoring.ShardProducer:
+    from hsoftmax.runners.ray import RayShardProducer
+
+    return RayShardProducer(job, address, threads)
 
 
 def _expect_one_way(engine: str, address: str | None, url: str | None) -> None:
@@ -170,6 +178,21 @@ def _expect_apart(input: Path, output: Path) -> None:
         raise CallError(f"{output}: expected a folder to put it in, got none")
     if input.is_dir() and input.resolve() == output.parent.resolve():
         raise CallError(f"{output}: expected it outside of the input's folder, got inside")
+
+
+def _expect_scored_rows(spec: scoring.JobSpec, summary: dict[str, Any]) -> None:
+    """Raises ScoringError if every row failed, or if files that are not empty have no rows.
+
+    The output is in its place all the same.
+    """
+    from hsoftmax.scoring import ScoringError, total_failure
+
+    if failure := total_failure(summary):
+        raise ScoringError(failure)
+    if not summary["rows_in"] and not spec.reader.states_rows:
+        sizes = {path: path.stat().st_size for path in spec.reader.files}
+        if path := next((path for path, size in sizes.items() if size), None):
+            raise ScoringError(f"{path}: expected rows, got none in {sizes[path]:,} bytes")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

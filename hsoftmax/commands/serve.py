@@ -4,6 +4,7 @@ Every setting of the service is a flag; what no flag says, HSOFTMAX_<NAME> or th
 """
 
 from pathlib import Path
+from socket import socket
 from typing import Any, Literal, get_args, get_origin
 
 import click
@@ -35,14 +36,38 @@ def _value(field: FieldInfo) -> dict[str, Any]:
     return {"type": click.Path(path_type=Path)} if is_path else {}
 
 
-def _call(repository: Path | None, **given: Any) -> None:  # noqa: ANN401  Settings checks them
+def _call(
+    repository: Path | None,
+    **given: Any,  # noqa: ANN401  Settings checks them
+) -> int | None:
     told = {name: value for name, value in given.items() if value is not None}
     if repository is not None:
         told["repository"] = repository
     settings = _settings(told)
-    from hsoftmax.service.server import serve
+    from hsoftmax.service.listener import listen
 
-    serve(settings)
+    with listen(settings.host, settings.port) as listener:
+        return _serve(settings, listener)
+
+
+def _serve(settings: Settings, listener: socket) -> int:
+    """Serve with stderr captured, from before the import on: ONNX Runtime writes during its own."""
+    from multiprocessing import resource_tracker
+
+    from hsoftmax.service.logging import stderr_captured, stderr_log
+    from hsoftmax.service.workers.restart import restart_after_crash
+
+    def run(log_descriptor: int) -> None:
+        from hsoftmax.service.server import serve
+
+        serve(settings, listener, log_descriptor)
+
+    if settings.workers == 1:
+        return restart_after_crash(settings.log_level, run)
+    resource_tracker.ensure_running()  # later it would keep the pipe of stderr open
+    with stderr_captured(stderr_log(settings.log_level)) as log_descriptor:
+        run(log_descriptor)
+    return 0
 
 
 def _settings(told: dict[str, Any]) -> Settings:

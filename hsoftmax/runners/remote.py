@@ -1,18 +1,21 @@
 """Runs graphs through a running server: the /v1 routes, in requests that fit its limits."""
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from hsoftmax.client import Client
+from hsoftmax.client import Client, ClientError
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.scoring import BundleInfo, GraphRequest
 from hsoftmax.scoring.task import k_of
 
 _TIMEOUT_S = 120.0
 _MAX_TRIES = 20
+_ROW = re.compile(r"inputs row ([0-9]+):")  # in the sentence of an error
 _GRAPHS = {"target_log_prob", "log_probs", "top_k", "sample"}
 
 
@@ -28,7 +31,22 @@ class RemoteGraphRunner:
     version: str
 
     def __call__(self, request: GraphRequest) -> list[Array]:
-        """Runs a graph. Raises ClientError."""
+        """Runs a graph; the results of a row whose logits overflow are NaN. Raises ClientError."""
+        hidden = request.hidden.copy()
+        overflowed: list[int] = []
+        while True:
+            try:
+                outputs = self._run(replace(request, hidden=hidden))
+                break
+            except ClientError as error:
+                row = _overflowed_row(error)
+                if row is None or row in overflowed:
+                    raise
+                overflowed.append(row)
+                hidden[row] = 0  # the other rows are computed as before
+        return _with_nan(outputs, request, overflowed)
+
+    def _run(self, request: GraphRequest) -> list[Array]:
         inputs = {"inputs": request.hidden, "version": self.version, "log": True}
         match request.graph:
             case "target_log_prob":
@@ -71,7 +89,13 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
     if model["labels"]:
         labels = _read_labels(client, name, model["version"], hidden_size, num_targets)
     bundle_info = BundleInfo(
-        name, model["digest"], hidden_size, num_targets, frozenset(model["tasks"]) & _GRAPHS, labels
+        name,
+        model["digest"],
+        hidden_size,
+        num_targets,
+        frozenset(model["tasks"]) & _GRAPHS,
+        labels,
+        max_log_prob=math.inf,  # the server has limited its answers already
     )
     return RemoteGraphRunner(client, bundle_info, model["version"])
 
@@ -84,6 +108,21 @@ def _read_labels(
     (row,) = client.post(f"{_model_path(name)}/top_k", body)["results"]
     label_of_target = dict(zip(row["targets"], row["labels"], strict=True))
     return tuple(label_of_target[target] for target in range(num_targets))
+
+
+def _overflowed_row(error: ClientError) -> int | None:
+    """Returns the row that the service refused because its logits overflow, or None."""
+    row = _ROW.match(error.sentence) if error.code == "logits_overflow" else None
+    return None if row is None else int(row[1])
+
+
+def _with_nan(outputs: list[Array], request: GraphRequest, rows: list[int]) -> list[Array]:
+    """Returns the outputs with NaN for the log-probabilities of these rows."""
+    if rows:
+        log_prob = next(output for output in outputs if output.dtype == np.float32)
+        is_pairs = request.graph == "target_log_prob"
+        log_prob[np.isin(request.row, rows) if is_pairs else rows] = np.nan
+    return outputs
 
 
 def _model_path(name: str) -> str:

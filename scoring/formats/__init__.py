@@ -1,6 +1,7 @@
 """File formats, chosen by extension: they read rows and write records."""
 
 from .columns import CUSTOM_ID, Columns, parse_columns
+from .files import extension_of
 from .reader import Position, RawBatch, RowReader
 from .record_schema import RecordSchema
 from .registry import (
@@ -22,6 +23,7 @@ __all__ = [
     "RecordSchema",
     "RowReader",
     "detect_columns",
+    "extension_of",
     "find_format",
     "find_inputs",
     "open_inputs",

@@ -4,12 +4,12 @@ It works on whole columns, and goes row by row only where it must: for labels, l
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from hsoftmax.models.arrays import Float32, Int64
+from hsoftmax.models.arrays import Float32, Float64, Int64
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
     BoolArray,
@@ -24,9 +24,8 @@ from hsoftmax.scoring.row_batch import (
     wrong_width,
 )
 
+from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
-
-Arrow = Any  # any object of pyarrow, which has no types to check against
 
 
 def parse_batch(
@@ -37,13 +36,14 @@ def parse_batch(
     requirements: RowRequirements,
 ) -> RowBatch:
     """Returns the rows of a record batch; `inputs` are the names of its input columns."""
+    batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
     if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
         hidden = np.column_stack([_float32(batch.column(name)) for name in inputs])
-    expect_finite(hidden, row_errors)
+    expect_finite(hidden, row_errors, value_of=partial(_value, batch, inputs))
     target, counts, listed, oov = _targets(batch, columns, row_errors, requirements)
     return RowBatch(
         lines=range(first_line, first_line + count),
@@ -56,6 +56,11 @@ def parse_batch(
         oov=oov,
         row_errors=row_errors,
     )
+
+
+def number_columns(columns: Columns, inputs: Sequence[str]) -> frozenset[str]:
+    """Returns the names of the columns whose decimals are numbers."""
+    return frozenset({*inputs, columns.target, columns.targets})
 
 
 def is_list(kind: Arrow) -> bool:
@@ -95,6 +100,14 @@ def _float32(values: Arrow) -> Float32:
         return np.array(array, dtype=np.float32)
 
 
+def _value(batch: Arrow, inputs: Sequence[str], row: int, position: int) -> object:
+    """Returns a number of the input as the file has it, None for a null."""
+    if len(inputs) > 1:
+        return batch.column(inputs[position])[row].as_py()
+    value = batch.column(inputs[0])[row].as_py()
+    return value[position] if isinstance(value, list) else value
+
+
 def _targets(
     batch: Arrow,
     columns: Columns,
@@ -105,7 +118,7 @@ def _targets(
     names, count = batch.schema.names, batch.num_rows
     has_target = columns.target in names
     listed = np.full(count, not has_target and columns.targets in names)
-    if has_target and (numbers := _integers(batch.column(columns.target))) is not None:
+    if has_target and (numbers := _numbers(batch.column(columns.target))) is not None:
         present = batch.column(columns.target).is_valid().to_numpy(zero_copy_only=False)
         target, counts = resolve_target_column(numbers, present, row_errors, requirements)
         return target, counts, listed, frozenset()
@@ -135,12 +148,40 @@ def _integers(column: Arrow) -> Int64 | None:
     return numbers
 
 
+def _numbers(column: Arrow) -> Int64 | Float64 | None:
+    """Returns a column of numbers, with 0 for nulls, or None if it is none within int64."""
+    if pa.types.is_floating(column.type):
+        numbers: Float64 = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+        return numbers
+    return _integers(column)
+
+
 def id_column(batch: Arrow, name: str) -> Sequence[RowId]:
-    """Returns the values of a column of ids or sequences, all None if there is no such column."""
+    """Returns the values of a column of ids or sequences, all None if there is no such column.
+
+    Numbers that are no integers, and dates, become the text that Arrow writes for them.
+    """
     if name not in batch.schema.names:
         return [None] * batch.num_rows
-    column = batch.column(name)
+    column = plain(batch.column(name))
     if not column.null_count and (numbers := _integers(column)) is not None:
         return IntegerIds(numbers)
+    if becomes_text(column.type):
+        column = _as_text(column)
     ids: list[RowId] = column.to_pylist()
     return ids
+
+
+def becomes_text(kind: Arrow) -> bool:
+    """True for the types of ids that are kept as text: floats, decimals, dates and times."""
+    types = pa.types
+    is_moment = types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind)
+    return bool(types.is_floating(kind) or types.is_decimal(kind) or is_moment)
+
+
+def _as_text(column: Arrow) -> Arrow:
+    """Returns Arrow's text for each value; times of a zone in UTC, as zones may be unknown."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column.cast(pa.string())

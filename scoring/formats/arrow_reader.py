@@ -15,7 +15,8 @@ from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
-from .arrow_batch import Arrow, id_column, is_list, parse_batch
+from .arrow_batch import becomes_text, id_column, is_list, number_columns, parse_batch
+from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, id_fallback_column, input_columns
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
@@ -27,6 +28,8 @@ _MAX_BATCH_ROWS = 65_536
 @dataclass
 class ArrowReader:
     """Reads files of record batches. One file is open at a time, at the position last read."""
+
+    states_rows = True
 
     files: tuple[Path, ...]
     columns: Columns
@@ -140,7 +143,7 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def has_integral_ids(schema: Arrow, id: str) -> bool:
     """True if there are ids and all are integers within int64."""
-    kind = schema.field(id).type if id in schema.names else None
+    kind = plain_type(schema.field(id).type) if id in schema.names else None
     return (
         bool(pa.types.is_integer(kind) and not pa.types.is_uint64(kind))
         if kind is not None
@@ -263,19 +266,23 @@ def expect_types(
     width: int,
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
+    schema = plain_schema(schema, number_columns(columns, inputs))
     if len(inputs) == 1 and width > 1:
         _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():
         kind = schema.field(name).type
         if not _is_number(kind):
             raise CallError(f"{path}: {name}: expected numbers, got {kind}")
-    for name in (columns.id, columns.sequence, columns.target):
-        if name in schema.names and not _is_id(schema.field(name).type):
-            got = schema.field(name).type
+    for name, is_known in (
+        (columns.id, _is_id),
+        (columns.sequence, _is_id),
+        (columns.target, _is_target),
+    ):
+        if name in schema.names and not is_known(got := schema.field(name).type):
             raise CallError(f"{path}: {name}: expected integers or strings, got {got}")
     if columns.targets in schema.names and columns.target not in schema.names:
         got = schema.field(columns.targets).type
-        if not (is_list(got) and _is_id(got.value_type)):
+        if not (is_list(got) and _is_target(got.value_type)):
             raise CallError(f"{path}: targets: expected lists of integers or strings, got {got}")
 
 
@@ -291,12 +298,17 @@ def _is_number(kind: Arrow) -> bool:
 
 
 def _is_id(kind: Arrow) -> bool:
-    """True for the types of ids, sequences, targets and labels."""
+    """True for the types of ids and sequences."""
+    return becomes_text(kind) or _is_target(kind)
+
+
+def _is_target(kind: Arrow) -> bool:
+    """True for the types of targets: numbers, of which fractions fail their rows, and labels."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
-        types.is_integer(kind)
+        _is_number(kind)
         or types.is_string(kind)
         or types.is_large_string(kind)
         or types.is_string_view(kind)

@@ -14,7 +14,7 @@ from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
 from hsoftmax.scoring.row_batch import IntegerIds, RowId
 from hsoftmax.scoring.task import RecordField, ValueKind
 
-from .arrow_batch import Arrow
+from .arrow_types import Arrow
 from .record_schema import RecordSchema
 
 _TYPES: dict[ValueKind, Arrow] = {

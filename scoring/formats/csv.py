@@ -5,7 +5,7 @@ Lists are JSON within a cell, in inputs and in outputs.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ import orjson
 from hsoftmax.bundle import UTF8_MARK, other_encoding
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
+from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers
 from hsoftmax.scoring.results import RowResults
 from hsoftmax.scoring.row_batch import (
     ParsedRow,
@@ -31,15 +32,15 @@ from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
 from .columns import Columns, id_fallback_column, input_columns
+from .files import open_lines
 from .line_reader import LineBasedReader, LineReader, RawLine, all_lines
 from .reader import RawBatch, target_shape_of
 from .record_schema import RecordSchema, values
 
 BLANK = RowError("invalid_query", "expected a row, got a blank line")
 
-_MAX_TARGET_DIGITS = 18  # always within int64
 _NUMBERS = msgspec.json.Decoder(list[float])
-_TARGETS = msgspec.json.Decoder(list[int | str])
+_TARGETS = msgspec.json.Decoder(list[int | float | str])
 
 
 # --- input --------------------------------------------------------------------------------------
@@ -75,7 +76,8 @@ class CsvReader(LineBasedReader):
 
     def parse(self, raw_batch: RawBatch, requirements: RowRequirements) -> RowBatch:
         header = self.headers[raw_batch.start.file]
-        rows = [_parse_row(line, header, self.labelled) for line in raw_batch.content]
+        labels = None if self.labelled else requirements.bundle_info.target_of_label
+        rows = [_parse_row(line, header, labels) for line in raw_batch.content]
         return build_row_batch(rows, raw_batch.start.line, requirements)
 
     def ids(self) -> Iterator[Sequence[RowId]]:
@@ -105,7 +107,7 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
 
 def _read_names(path: Path) -> list[str]:
     """Reads the column names of a file's header. Raises CallError."""
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         line = file.readline().removeprefix(UTF8_MARK)
     if other := other_encoding(line[:64]):
         raise CallError(f"{path}: expected UTF-8 text, got {other}")
@@ -132,7 +134,8 @@ def _header(names: Sequence[str], columns: Columns, width: int) -> CsvHeader:
     )
 
 
-def _parse_row(line: RawLine, header: CsvHeader, labelled: bool) -> ParsedRow:
+def _parse_row(line: RawLine, header: CsvHeader, labels: Container[str] | None) -> ParsedRow:
+    """Parses a line. `labels` are those of the bundle; None if all targets are labels."""
     if not line:
         return failed_row(BLANK if line is not None else ndjson.TOO_LONG)
     id = None
@@ -141,7 +144,7 @@ def _parse_row(line: RawLine, header: CsvHeader, labelled: bool) -> ParsedRow:
         if len(cells) != header.width:
             raise RowError("invalid_query", f"expected {header.width} cells, got {len(cells)}")
         id = cells[header.id] if header.id is not None else None
-        targets, listed = _parse_targets(cells, header, labelled)
+        targets, listed = _parse_targets(cells, header, labels)
         sequence = cells[header.sequence] if header.sequence is not None else None
         return ParsedRow(id, _parse_input(cells, header), targets, listed, sequence)
     except RowError as row_error:
@@ -179,19 +182,30 @@ def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
             return _NUMBERS.decode(cells[header.input[0]])
         except (msgspec.DecodeError, RecursionError) as error:
             raise RowError("invalid_query", f"input: expected a list of numbers: {error}") from None
-    try:
-        return [float(cells[i]) for i in header.input]
-    except ValueError as error:
-        raise RowError("invalid_query", f"input: expected numbers: {error}") from None
+    texts = [cells[i] for i in header.input]
+    numbers = parse_numbers(texts)
+    if numbers is None:
+        raise _not_a_number(texts)
+    return numbers
+
+
+def _not_a_number(texts: Sequence[str]) -> RowError:
+    """Returns the error of the first of these cells that holds no number."""
+    position = next((i for i, text in enumerate(texts) if parse_numbers([text]) is None), 0)
+    cell = texts[position].strip()
+    got = "an empty cell" if not cell else repr(cell[:60])
+    if parse_number(cell) is not None:
+        got = f"{cell[:60]}, which is beyond float64"
+    return RowError("invalid_query", f"input position {position}: expected a number, got {got}")
 
 
 def _parse_targets(
-    cells: Sequence[str], header: CsvHeader, labelled: bool
+    cells: Sequence[str], header: CsvHeader, labels: Container[str] | None
 ) -> tuple[Sequence[TargetOrLabel] | None, bool]:
     """Returns (targets, True if they are a list). Raises RowError."""
     if header.target is not None:
         cell = cells[header.target]
-        return (None if cell == "" else (_parse_target(cell, labelled),)), False
+        return (None if cell == "" else (_parse_target(cell, labels),)), False
     if header.targets is None:
         return None, False
     try:
@@ -200,13 +214,18 @@ def _parse_targets(
         raise RowError("invalid_query", "targets: expected a JSON list in the cell") from None
 
 
-def _parse_target(cell: str, labelled: bool) -> TargetOrLabel:
-    if labelled or len(cell) > _MAX_TARGET_DIGITS:
+def _parse_target(cell: str, labels: Container[str] | None) -> TargetOrLabel:
+    """Returns an integer as a number, and other text as a label, unless it is only a number.
+
+    pandas writes a column of integers as 5.0 if one of them is missing. A label "5.0" comes first.
+    """
+    if labels is None:
         return cell
-    try:
-        return int(cell)
-    except ValueError:
-        return cell
+    integer = parse_integer(cell)
+    if integer is not None:
+        return integer
+    number = None if cell in labels else parse_number(cell)
+    return cell if number is None else number
 
 
 # --- output -------------------------------------------------------------------------------------

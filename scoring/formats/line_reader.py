@@ -11,6 +11,7 @@ from typing import BinaryIO
 from hsoftmax.bundle import UTF8_MARK, other_encoding
 from hsoftmax.scoring.errors import CallError
 
+from .files import content_size, open_lines
 from .reader import Position, RawBatch
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -37,7 +38,7 @@ class LineReader:
             _expect_utf8(path)
         self._files = files
         self._headers = headers
-        self._sizes = [path.stat().st_size for path in files]
+        self._sizes = [content_size(path) for path in files]
         self._open: tuple[int, BinaryIO] | None = None
 
     def begin(self, file: int = 0) -> Position:
@@ -72,7 +73,7 @@ class LineReader:
 
     def fraction(self, position: Position) -> float:
         before = sum(self._sizes[: position.file]) + position.offset
-        return before / max(1, sum(self._sizes))
+        return min(1.0, before / max(1, sum(self._sizes)))
 
     def close(self) -> None:
         if self._open is not None:
@@ -111,13 +112,13 @@ class LineReader:
     def _stream(self, file: int) -> BinaryIO:
         if self._open is None or self._open[0] != file:
             self.close()
-            self._open = (file, self._files[file].open("rb", buffering=2**20))
+            self._open = (file, open_lines(self._files[file]))
         return self._open[1]
 
 
 def _expect_utf8(path: Path) -> None:
     """Raises CallError if the file surely has another encoding, which would make each row wrong."""
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         start = file.read(_PROBED_BYTES)
     if other := other_encoding(start):
         raise CallError(f"{path}: expected UTF-8 text, got {other}")
@@ -127,6 +128,7 @@ class LineBasedReader:
     """Base of the row readers whose rows are lines: delegates reading to a `LineReader`."""
 
     lines: LineReader
+    states_rows = False
 
     def begin(self) -> Position:
         return self.lines.begin()

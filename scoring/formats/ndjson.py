@@ -75,6 +75,15 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
 
 def detect_columns(path: Path, columns: Columns) -> Columns:
     """Returns the columns with `custom_id` for the id, and with a `body`, as the first row has."""
+    row = first_object(path)
+    if row is None:
+        return columns
+    body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
+    return replace(id_fallback_column(columns, row), body=body)
+
+
+def first_object(path: Path) -> dict[str, Any] | None:
+    """Returns the first line that is a JSON object, of the first hundred lines."""
     with closing(LineReader([path], headers=0)) as lines:
         first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     for line in [] if first is None else first.content:
@@ -83,9 +92,8 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
         except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(row, dict):
-            body = "body" if isinstance(row.get("body"), dict) and "input" not in row else ""
-            return replace(id_fallback_column(columns, row), body=body)
-    return columns
+            return row
+    return None
 
 
 _MAX_INTEGER = 2**63 - 1  # the largest that every format can write
@@ -94,8 +102,8 @@ Integer = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
 
 _FIELDS: dict[str, Any] = {
     "id": str | Integer | None,
-    "target": Integer | str | None,
-    "targets": list[Integer | str] | None,
+    "target": Integer | float | str | None,
+    "targets": list[Integer | float | str] | None,
     "sequence": str | Integer | None,
 }
 
@@ -220,7 +228,10 @@ def _validation_message(message: str) -> str:
     """Translates msgspec's message into ours."""
     path = match["path"] if (match := _JSON_PATH.search(message)) else ""
     if match := _EXPECTED.search(message):
-        kinds = [_KINDS.get(kind, kind) for kind in match["expected"].split(" | ")]
+        names = match["expected"].split(" | ")
+        if "int" in names and "float" in names:
+            names.remove("float")  # an integer may be written as 5.0
+        kinds = [_KINDS.get(name, name) for name in names]
         got = _KINDS.get(match["got"], match["got"])
         return f"{path or 'row'}: expected {' or '.join(kinds)}, got {got}"
     if match := re.search(r"missing required field `([^`]+)`", message):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
@@ -43,11 +43,16 @@ _MISSING = {"f": np.nan, "i": -1, "b": False}
 
 @dataclass(frozen=True)
 class StoredArray:
-    """The array of one file: the offset of its bytes, its rows, and the type of a row."""
+    """The array of one file: the offset of its bytes, its rows, and the type of a row.
+
+    Attributes:
+        by_column: True if the numbers of a column lie together: Fortran order
+    """
 
     offset: int
     rows: int
     dtype: np.dtype[Any]
+    by_column: bool = False
 
 
 @dataclass
@@ -56,6 +61,8 @@ class NpyReader:
 
     `parse` does the reading, so that as many threads read as parse.
     """
+
+    states_rows = True
 
     files: tuple[Path, ...]
     stored: Sequence[StoredArray]
@@ -118,7 +125,11 @@ class NpyReader:
             file.seek(stored.offset + raw_batch.start.offset * stored.dtype.itemsize)
             for start in range(0, raw_batch.rows, part_rows):
                 part = buffer[: raw_batch.rows - start]
-                if file.readinto(part.view(np.uint8).data) != part.nbytes:
+                if stored.by_column:
+                    is_whole = _read_columns(file, stored, raw_batch.start.offset + start, part)
+                else:
+                    is_whole = file.readinto(part.view(np.uint8).data) == part.nbytes
+                if not is_whole:
                     raise ScoringError(f"{path}: expected as many rows as when it was opened")
                 yield slice(start, start + len(part)), part
 
@@ -128,6 +139,18 @@ class NpyReader:
 
     def close(self) -> None:
         pass
+
+
+def _read_columns(file: BinaryIO, stored: StoredArray, first: int, part: Array) -> bool:
+    """Reads rows of an array in Fortran order into `part`. Returns False if the file is short."""
+    number = stored.dtype.base
+    for column in range(part.shape[1]):
+        file.seek(stored.offset + (column * stored.rows + first) * number.itemsize)
+        content = file.read(len(part) * number.itemsize)
+        if len(content) < len(part) * number.itemsize:
+            return False
+        part[:, column] = np.frombuffer(content, number)
+    return True
 
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NpyReader:
@@ -169,16 +192,16 @@ def _read_header(path: Path) -> StoredArray:
         except ValueError as error:
             raise CallError(f"{path}: expected NPY, got: {str(error).splitlines()[0]}") from None
         offset = file.tell()
-    if dtype.hasobject or fortran or len(shape) != (1 if dtype.names else 2):
+    if dtype.hasobject or len(shape) != (1 if dtype.names else 2):
         raise CallError(
-            f"{path}: expected [rows, hidden_size] numbers or [rows] of fields, in C order, "
-            f"got {list(shape)} of {dtype}{', in Fortran order' if fortran else ''}"
+            f"{path}: expected [rows, hidden_size] numbers or [rows] of fields, "
+            f"got {list(shape)} of {dtype}"
         )
     row = dtype if dtype.names else np.dtype((dtype, shape[1:]))
     size, min_size = path.stat().st_size, offset + shape[0] * row.itemsize
     if size < min_size:
         raise CallError(f"{path}: expected {min_size} bytes, as its header says, got {size}")
-    return StoredArray(offset, shape[0], row)
+    return StoredArray(offset, shape[0], row, by_column=fortran and not dtype.names)
 
 
 def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: int) -> None:
@@ -187,8 +210,10 @@ def _expect_fields(path: Path, dtype: np.dtype[Any], columns: Columns, width: in
     if dtype.names and name not in dtype.names:
         raise CallError(f"{path}: expected a field {name}, got {', '.join(dtype.names)}")
     field = dtype[name] if dtype.names else dtype
-    for other in (columns.id, columns.target, columns.targets, columns.sequence):
-        if other in (dtype.names or ()) and dtype[other].base.kind not in "iuU":
+    targets = (columns.target, columns.targets)
+    for other in (columns.id, *targets, columns.sequence):
+        kinds = "iufU" if other in targets else "iuU"
+        if other in (dtype.names or ()) and dtype[other].base.kind not in kinds:
             raise CallError(f"{path}: {other}: expected integers or text, got {dtype[other].base}")
     if field.shape != (width,) or field.base.kind not in "fiu":
         raise CallError(
@@ -242,8 +267,11 @@ def _targets(
     """Returns (targets of all rows, the number of each row, listed, rows out of vocabulary)."""
     target = fields.get(columns.target)
     listed = np.full(count, target is None and columns.targets in fields)
-    if target is not None and target.dtype.kind in "iu":
-        numbers, present = target.astype(np.int64), np.ones(count, dtype=np.bool_)
+    if target is not None and target.dtype.kind in "iuf":
+        numbers: Int64 | Float64 = (
+            target.astype(np.float64) if target.dtype.kind == "f" else target.astype(np.int64)
+        )
+        present = np.ones(count, dtype=np.bool_)
         targets, counts = resolve_target_column(numbers, present, row_errors, requirements)
         return targets, counts, listed, frozenset()
     entries: list[Sequence[TargetOrLabel] | None] = [None] * count

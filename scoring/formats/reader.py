@@ -46,12 +46,17 @@ class RowReader(Protocol):
         target_shape: how the first rows name their targets
         id_kind: "int64" if every id is an integer, else "string"
         total: the number of rows, or None if it is not known in advance
+        states_rows: True if a file says itself how many rows it has, so that none are a table
+            without rows; False if rows are what lies between line ends
     """
 
     files: tuple[Path, ...]
     target_shape: TargetShape
     id_kind: ValueKind
     total: int | None
+
+    @property
+    def states_rows(self) -> bool: ...
 
     def begin(self) -> Position: ...
 

@@ -11,9 +11,11 @@ from hsoftmax.scoring.results import RowResults
 
 from . import csv, ndjson, npy
 from .columns import Columns
+from .files import GZIP, extension_of
 from .pyarrow_check import has_pyarrow
 from .reader import RowReader
 from .record_schema import RecordSchema
+from .signatures import expect_format
 
 Encode = Callable[[RowResults, RecordSchema], bytes]
 Assemble = Callable[[Iterable[Path], BinaryIO, RecordSchema], None]
@@ -24,6 +26,7 @@ EXTENSIONS = {
     ".csv": "csv",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".npy": "npy",
 }
 
@@ -48,6 +51,8 @@ class OutputFormat:
 
 def find_format(path: Path) -> OutputFormat:
     """Returns the format of an output. Raises CallError for an unknown extension."""
+    if path.suffix == GZIP:
+        raise CallError(f"{path}: expected an output without {GZIP}: compress it afterwards")
     match _format_name(path):
         case "ndjson":
             return OutputFormat("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
@@ -75,10 +80,10 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
             raise CallError(f"{path}: expected a file or a folder, got none")
         _format_name(path)
         return (path,)
-    files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix in EXTENSIONS)
+    files = sorted(p for p in path.iterdir() if p.is_file() and extension_of(p) in EXTENSIONS)
     if not files:
         raise CallError(f"{path}: expected files ending in {_known_extensions()}, got none")
-    if len(names := sorted({EXTENSIONS[p.suffix] for p in files})) > 1:
+    if len(names := sorted({EXTENSIONS[extension_of(p)] for p in files})) > 1:
         raise CallError(f"{path}: expected files of one format, got {' and '.join(names)}")
     return tuple(files)
 
@@ -91,7 +96,10 @@ def open_inputs(
     Raises:
         CallError: a file is not what its extension says, or does not fit the bundle.
     """
-    match name := _format_name(files[0]):
+    name = _format_name(files[0])
+    for path in files:
+        expect_format(path, name)
+    match name:
         case "ndjson":
             return ndjson.open_reader(files, columns, bundle_info)
         case "csv":
@@ -111,7 +119,9 @@ def detect_columns(files: Sequence[Path], columns: Columns) -> Columns:
     Raises:
         CallError: the first file is not what its extension says.
     """
-    match name := _format_name(files[0]):
+    name = _format_name(files[0])
+    expect_format(files[0], name)
+    match name:
         case "ndjson":
             return ndjson.detect_columns(files[0], columns)
         case "csv":
@@ -135,7 +145,7 @@ def _expect_pyarrow(name: str) -> None:
 
 def _format_name(path: Path) -> str:
     try:
-        return EXTENSIONS[path.suffix]
+        return EXTENSIONS[extension_of(path)]
     except KeyError:
         raise CallError(f"{path}: expected a name ending in {_known_extensions()}") from None
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hsoftmax.scoring.failures import Failures, FailuresByCode, add_failures
 from hsoftmax.scoring.formats import Position
 from hsoftmax.scoring.migrations import Migrations, open_database
 from hsoftmax.scoring.perplexity import Tally
@@ -28,6 +29,7 @@ MIGRATIONS: Migrations = [
         "CREATE TABLE IF NOT EXISTS flaws (shard INTEGER, record TEXT)",
         "CREATE TABLE IF NOT EXISTS assembled (summary TEXT NOT NULL)",
     ],
+    ["CREATE TABLE failures (shard INTEGER, code TEXT, rows INTEGER, example TEXT)"],
 ]
 _SHARD_COLUMNS = 'number, rows, scored, failed, size, sha256, file, "offset", line'
 
@@ -73,8 +75,14 @@ class CheckpointStore:
         rows = self._db.execute(f"SELECT {_SHARD_COLUMNS} FROM shards ORDER BY number")
         return [_shard(*row) for row in rows]
 
-    def record(self, shard: Shard, tallies: Mapping[RowId, Tally], flaws: Iterable[str]) -> None:
-        """Records a finished shard with its sums and its error records."""
+    def record(
+        self,
+        shard: Shard,
+        tallies: Mapping[RowId, Tally],
+        flaws: Iterable[str],
+        failures: FailuresByCode,
+    ) -> None:
+        """Records a finished shard with its sums, its error records and its failures by code."""
         number, end = shard.number, shard.end
         self._db.execute("BEGIN")
         self._db.execute(
@@ -90,13 +98,17 @@ class CheckpointStore:
         self._db.executemany(
             "INSERT INTO flaws (shard, record) VALUES (?, ?)", [(number, f) for f in flaws]
         )
+        self._db.executemany(
+            "INSERT INTO failures (shard, code, rows, example) VALUES (?, ?, ?, ?)",
+            [(number, code, f.rows, f.example) for code, f in failures.items()],
+        )
         self._db.execute("COMMIT")
 
     def forget(self, number: int) -> None:
         """Drops a shard and all after it, so that they are made again."""
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM shards WHERE number >= ?", [number])
-        for table in ("tallies", "flaws"):
+        for table in ("tallies", "flaws", "failures"):
             self._db.execute(f"DELETE FROM {table} WHERE shard >= ?", [number])
         self._db.execute("DELETE FROM assembled")
         self._db.execute("COMMIT")
@@ -116,6 +128,11 @@ class CheckpointStore:
         """Yields the error records that go into a file beside the output, in order."""
         for (record,) in self._db.execute("SELECT record FROM flaws ORDER BY rowid"):
             yield record
+
+    def failures(self) -> FailuresByCode:
+        """Returns the failures by code; those of shards of an older version are missing."""
+        rows = self._db.execute("SELECT code, rows, example FROM failures ORDER BY rowid")
+        return add_failures({code: Failures(count, example)} for code, count, example in rows)
 
     def summary(self) -> dict[str, Any] | None:
         """Returns the summary of the assembled output, or None if it is not assembled."""

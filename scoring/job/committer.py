@@ -6,11 +6,12 @@ time and in order, so that the checkpoint never has a gap.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hsoftmax.scoring.failures import FailuresByCode
 from hsoftmax.scoring.perplexity import Tally
 from hsoftmax.scoring.row_batch import RowId
 
@@ -26,6 +27,7 @@ class WrittenShard:
     shard: Shard
     tallies: Mapping[RowId, Tally]
     error_records: Sequence[str]
+    failures: FailuresByCode = field(default_factory=dict)
 
 
 class Committer:
@@ -54,7 +56,9 @@ class Committer:
 
     def _commit(self, written: WrittenShard) -> None:
         sync_and_rename(written.temp_path, self._workspace.shard(written.shard.number))
-        self._checkpoint.record(written.shard, written.tallies, written.error_records)
+        self._checkpoint.record(
+            written.shard, written.tallies, written.error_records, written.failures
+        )
         self._on_committed(written.shard)
 
     def _wait(self) -> None:

@@ -5,9 +5,10 @@
 Memory is bounded for any number of rows. Rows without an id are never duplicates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def find_duplicate_ids(
         [_duplicates_in_part(hashes_path, part, parts, check_cancelled) for part in range(parts)]
     )
     with temp_path.open("wb") as file:
-        np.save(file, np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]]))
+        file.write(_as_npy(np.vstack([[rows, 0], duplicates[np.argsort(duplicates[:, 0])]])))
         file.flush()
         sync(file.fileno())
     rename_durably(temp_path, path)
@@ -69,13 +70,13 @@ def read_duplicate_ids(path: Path) -> DuplicateIds:
 
 def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBatch:
     """Returns the rows with an error in each that repeats an id; `first_row` is their number."""
-    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(rows)])
-    if start == stop:
+    return fail_rows(rows, duplicate_errors(rows.ids, first_row, duplicates))
+
+
+def fail_rows(rows: RowBatch, row_errors: Mapping[int, RowError]) -> RowBatch:
+    """Returns the rows with these errors too, by position; a row keeps its first error."""
+    if not row_errors:
         return rows
-    row_errors = {
-        row - first_row: _duplicate_error(rows.ids[row - first_row], first)
-        for row, first in duplicates[start:stop].tolist()
-    }
     kept = np.ones(len(rows), dtype=np.bool_)
     kept[list(row_errors)] = False
     return replace(
@@ -85,6 +86,24 @@ def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBat
         oov=rows.oov - row_errors.keys(),
         row_errors={**row_errors, **rows.row_errors},
     )
+
+
+def _as_npy(array: Int64) -> bytes:
+    """The bytes of an NPY file. NumPy itself does not tell a full disk from other errors."""
+    content = BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def duplicate_errors(
+    ids: Sequence[RowId], first_row: int, duplicates: Int64
+) -> dict[int, RowError]:
+    """Returns the errors of rows that repeat an id, by position; `first_row` is their number."""
+    start, stop = np.searchsorted(duplicates[:, 0], [first_row, first_row + len(ids)])
+    return {
+        row - first_row: _duplicate_error(ids[row - first_row], first)
+        for row, first in duplicates[start:stop].tolist()
+    }
 
 
 def _duplicate_error(id: RowId, first: int) -> RowError:

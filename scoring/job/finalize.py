@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from hsoftmax.scoring.errors import InputChanged, ScoringError
+from hsoftmax.scoring.failures import report_failures
 from hsoftmax.scoring.perplexity import Tally
 
 from .assembly import assemble_output
@@ -166,7 +167,7 @@ def _expect_sums(shards: list[Shard]) -> None:
 
 
 def _summary(run: JobRun, shards: list[Shard], sha256: str) -> dict[str, Any]:
-    summary = {
+    summary: dict[str, Any] = {
         "rows_in": sum(shard.rows for shard in shards),
         "scored": sum(shard.scored for shard in shards),
         "failed": sum(shard.failed for shard in shards),
@@ -176,6 +177,9 @@ def _summary(run: JobRun, shards: list[Shard], sha256: str) -> dict[str, Any]:
         "task": run.output.task.name,
         "job": run.identity,
     }
+    failures = run.checkpoint.failures()
+    if sum(one.rows for one in failures.values()) == summary["failed"]:
+        summary |= {"failures": report_failures(failures)}
     if run.output.task.name == "perplexity":
         summary |= {"corpus": _corpus_report(run)}
     return summary

@@ -7,27 +7,29 @@ specification alone, so a resumed job writes the same output to the byte.
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from hsoftmax.scoring.errors import CallError, ScoringError
+from hsoftmax.scoring.errors import CallError, RowError, ScoringError
+from hsoftmax.scoring.failures import FailuresByCode, add_failures, count_failures
 from hsoftmax.scoring.formats import Position, RawBatch
 from hsoftmax.scoring.formats.ndjson import error_lines
 from hsoftmax.scoring.graph_request import GraphRunner
 from hsoftmax.scoring.perplexity import Tally, tally_sequences
-from hsoftmax.scoring.results import score_rows, without_errors
-from hsoftmax.scoring.row_batch import RowId
+from hsoftmax.scoring.results import RowResults, score_rows, without_errors
+from hsoftmax.scoring.row_batch import RowBatch, RowId
 
 from .assembly import Assembler
 from .checkpoint import CheckpointStore, Shard
 from .committer import Committer, WrittenShard
-from .duplicate_ids import mark_duplicates
+from .duplicate_ids import fail_rows, mark_duplicates
 from .finalize import commit_output, finished_summary, is_assembled, publish
 from .job_run import JobRun, open_run
 from .ordered_map import ordered_map
@@ -51,6 +53,9 @@ ScoredCallback = Callable[[], None]
 
 # Called with the finished rows and failed rows of this run, and its position in the input.
 PositionCallback = Callable[[int, int, Position], None]
+
+# Scores a part of a job. It runs on several threads.
+PartScorer = Callable[["ShardPart", JobSpec], "ScoredPart"]
 
 # Makes the shards from a start to the end of the input, in order, in temporary files.
 ShardProducer = Callable[
@@ -76,6 +81,7 @@ class ScoredPart:
     failed: int
     tallies: dict[RowId, Tally]
     error_records: list[str]
+    failures: FailuresByCode = field(default_factory=dict)
 
 
 def run_job(
@@ -88,7 +94,23 @@ def run_job(
     on_all_scored: ScoredCallback = lambda: None,
 ) -> dict[str, Any]:
     """Runs a job on threads of this process; returns its summary. Raises as `run_job_with`."""
-    produce_shards = partial(_produce_shards, run_graph, threads)
+    return run_job_by(
+        spec, partial(_score, run_graph=run_graph), resume=resume, threads=threads,
+        progress=progress, on_all_scored=on_all_scored,
+    )  # fmt: skip
+
+
+def run_job_by(
+    spec: JobSpec,
+    score: PartScorer,
+    *,
+    resume: bool,
+    threads: int,
+    progress: ProgressCallback,
+    on_all_scored: ScoredCallback = lambda: None,
+) -> dict[str, Any]:
+    """Runs a job whose parts `score` scores; returns its summary. Raises as `run_job_with`."""
+    produce_shards = partial(_produce_shards, score, threads)
     return run_job_with(
         spec, produce_shards, resume=resume, progress=progress, on_all_scored=on_all_scored
     )
@@ -182,7 +204,7 @@ def _produce_missing(
 
 
 def _produce_shards(
-    run_graph: GraphRunner,
+    score: PartScorer,
     threads: int,
     spec: JobSpec,
     workspace: Workspace,
@@ -190,9 +212,7 @@ def _produce_shards(
     report: PositionCallback,
 ) -> Generator[WrittenShard, None, None]:
     """Makes shards on threads of this process: a `ShardProducer` once the first two are bound."""
-    scored_parts = ordered_map(
-        lambda part: _score(part, spec, run_graph), _parts(spec, start), threads=threads
-    )
+    scored_parts = ordered_map(lambda part: score(part, spec), _parts(spec, start), threads=threads)
     with closing(scored_parts):
         for number, scored in groupby(scored_parts, key=lambda scored: scored.part.shard):
             yield _write(workspace.temp_shard(number), number, scored, report)
@@ -225,14 +245,25 @@ def _parts(spec: JobSpec, start: ShardStart, end: float = inf) -> Iterator[Shard
         row, position = row + raw_batch.rows, raw_batch.end
 
 
-def _score(part: ShardPart, spec: JobSpec, run_graph: GraphRunner) -> ScoredPart:
-    rows = spec.reader.parse(part.raw_batch, spec.requirements)
+def score_part(
+    part: ShardPart,
+    spec: JobSpec,
+    run_graph: GraphRunner,
+    row_errors: Mapping[int, RowError] = MappingProxyType({}),
+) -> tuple[RowBatch, RowResults]:
+    """Parses and scores the rows of a part, except those that fail with `row_errors`."""
+    rows = fail_rows(spec.reader.parse(part.raw_batch, spec.requirements), row_errors)
     if spec.duplicates is not None:
         rows = mark_duplicates(rows, part.first_row, spec.duplicates)
     results = score_rows(
         rows, spec.task, spec.target_shape, spec.bundle_info,
         first_row=part.first_row, run_graph=run_graph,
     )  # fmt: skip
+    return rows, results
+
+
+def _score(part: ShardPart, spec: JobSpec, run_graph: GraphRunner) -> ScoredPart:
+    rows, results = score_part(part, spec, run_graph)
     schema, has_tallies = spec.record_schema, spec.task.name == "perplexity"
     errors = error_lines(results, schema.id_name) if spec.output_spec.has_error_file else {}
     drop_errors = spec.separate_errors and spec.format.holds_errors
@@ -242,6 +273,7 @@ def _score(part: ShardPart, spec: JobSpec, run_graph: GraphRunner) -> ScoredPart
         failed=len(results.row_errors),
         tallies=tally_sequences(rows, results, spec.task.log_base) if has_tallies else {},
         error_records=[line.decode() for _, line in sorted(errors.items())],
+        failures=count_failures(results),
     )
 
 
@@ -252,6 +284,7 @@ def _write(
     rows, failed, end = 0, 0, Position(0, 0, 1)
     tallies: dict[RowId, Tally] = {}
     error_records: list[str] = []
+    failures: list[FailuresByCode] = []
 
     def contents() -> Iterator[bytes]:
         nonlocal rows, failed, end
@@ -259,6 +292,7 @@ def _write(
             rows, failed = rows + scored.part.raw_batch.rows, failed + scored.failed
             end = scored.part.raw_batch.end
             error_records.extend(scored.error_records)
+            failures.append(scored.failures)
             for name, tally in scored.tallies.items():
                 tallies[name] = tallies.get(name, Tally()) + tally
             yield scored.content
@@ -266,4 +300,4 @@ def _write(
 
     size, sha256 = write_temp_file(temp_path, contents())
     shard = Shard(number, rows, rows - failed, failed, size, sha256, end)
-    return WrittenShard(temp_path, shard, tallies, error_records)
+    return WrittenShard(temp_path, shard, tallies, error_records, add_failures(failures))

@@ -94,6 +94,15 @@ def remove_workspace(workspace: Workspace) -> None:
     shutil.rmtree(workspace.path)
 
 
+def remove_temp_files(output: Path) -> None:
+    """Deletes the temporary files of a job that no process runs; resumption makes them again."""
+    for path in workspace_path(output).glob("*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write_temp_file(path: Path, parts: Iterable[bytes]) -> tuple[int, str]:
     """Writes the parts to a temporary file. Returns its (size, SHA-256)."""
     size, digest = 0, hashlib.sha256()

@@ -12,17 +12,27 @@ from hsoftmax.scoring.errors import BrokenInput
 MAX_MESSAGE_BYTES = 16 * 2**20
 
 NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
+TOO_LARGE = (
+    f"body: expected record batches of at most {MAX_MESSAGE_BYTES} bytes, got a larger one: "
+    "write fewer rows in each"
+)
 _CONTINUATION = 0xFFFFFFFF
 _PREFIX_BYTES = 8
+_BUFFERS, _COMPRESSION = 2, 3  # fields of the table RecordBatch
+_NOT_COMPRESSED = -1  # in place of a size
 _KINDS = {1: "schema", 2: "dictionary", 3: "record batch"}
 
 
 @dataclass(frozen=True, slots=True)
 class ArrowMessage:
-    """One message with its framing; of a dictionary also its number, and whether it is a delta."""
+    """One message with its framing; of a dictionary also its number, and whether it is a delta.
+
+    `size` counts the bytes of the message after decompression.
+    """
 
     kind: str
     raw: bytes
+    size: int
     dictionary: int = 0
     delta: bool = False
 
@@ -76,10 +86,7 @@ class ArrowFramer:
     def _needs_more(self, size: int) -> bool:
         """True if fewer than `size` bytes have come. Raises BrokenInput if that is too many."""
         if size > MAX_MESSAGE_BYTES:
-            raise BrokenInput(
-                f"body: expected record batches of at most {MAX_MESSAGE_BYTES} bytes, got a larger "
-                "one: write fewer rows in each"
-            )
+            raise BrokenInput(TOO_LARGE)
         self._needed = size
         return len(self._buffer) < size
 
@@ -95,10 +102,33 @@ def record_batch_header(metadata: bytes, kind: str) -> tuple[bytes, int] | None:
     return None
 
 
-def is_compressed(metadata: bytes, kind: str) -> bool:
-    """True if a message's buffers are compressed, which puts no bound on their real size."""
+def decoded_size(metadata: bytes, kind: str, body: bytes | memoryview) -> int:
+    """Returns the bytes of a message's buffers after decompression.
+
+    A compressed buffer begins with this number; the decoder allocates and fills no more than that.
+
+    Raises:
+        struct.error, ValueError: the message is not what it should be.
+    """
     header = record_batch_header(metadata, kind)
-    return header is not None and bool(field(*header, 3))
+    if header is None or not field(*header, _COMPRESSION):
+        return len(body)
+    return sum(_decoded_sizes(*header, body))
+
+
+def _decoded_sizes(metadata: bytes, table: int, body: bytes | memoryview) -> Iterator[int]:
+    """Yields the size of each buffer that a compressed RecordBatch table lists."""
+    at = field(metadata, table, _BUFFERS)
+    vector = _follow(metadata, table + at) if at else 0
+    count: int = struct.unpack_from("<I", metadata, vector)[0] if at else 0
+    for i in range(count):
+        offset, length = struct.unpack_from("<qq", metadata, vector + 4 + 16 * i)
+        if not 0 <= offset <= offset + length <= len(body):
+            raise ValueError
+        size = struct.unpack_from("<q", body, offset)[0] if length else 0
+        if size < _NOT_COMPRESSED:
+            raise ValueError
+        yield length if size == _NOT_COMPRESSED else size
 
 
 def field(buffer: bytes, table: int, index: int) -> int:
@@ -113,15 +143,15 @@ def field(buffer: bytes, table: int, index: int) -> int:
 def _message(metadata: bytes, raw: bytes) -> ArrowMessage:
     root: int = struct.unpack_from("<I", metadata, 0)[0]
     kind = _KINDS[_number(metadata, root, 1, "<B")]
-    if is_compressed(metadata, kind):
-        raise BrokenInput(
-            "body: expected plain buffers; compress the body (content-encoding) instead"
-        )
+    framing = _PREFIX_BYTES + len(metadata)
+    size = framing + decoded_size(metadata, kind, memoryview(raw)[framing:])
+    if size > MAX_MESSAGE_BYTES:
+        raise BrokenInput(TOO_LARGE)
     if kind != "dictionary":
-        return ArrowMessage(kind, raw)
+        return ArrowMessage(kind, raw, size)
     header = _follow(metadata, root + field(metadata, root, 2))
     number, delta = _number(metadata, header, 0, "<q"), _number(metadata, header, 2, "<B")
-    return ArrowMessage(kind, raw, number, bool(delta))
+    return ArrowMessage(kind, raw, size, number, bool(delta))
 
 
 def _body_length(metadata: bytes) -> int:

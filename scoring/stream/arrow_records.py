@@ -8,7 +8,7 @@ import orjson
 import pyarrow as pa
 
 from hsoftmax.scoring.bundle_info import BundleInfo
-from hsoftmax.scoring.formats.arrow_batch import Arrow
+from hsoftmax.scoring.formats.arrow_types import Arrow
 from hsoftmax.scoring.formats.arrow_writer import arrow_arrays, arrow_schema
 from hsoftmax.scoring.formats.record_schema import RecordSchema
 from hsoftmax.scoring.results import RowResults

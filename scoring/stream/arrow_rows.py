@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
-from hsoftmax.scoring.formats.arrow_batch import Arrow, parse_batch
+from hsoftmax.scoring.formats.arrow_batch import parse_batch
 from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
+from hsoftmax.scoring.formats.arrow_types import Arrow
 from hsoftmax.scoring.formats.columns import Columns, input_columns
 from hsoftmax.scoring.formats.reader import target_shape_of
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
@@ -38,7 +39,7 @@ class ArrowStreamReader:
         self._framer = ArrowFramer()
         self._bundle_info = bundle_info
         self._schema: _InputSchema | None = None
-        self._dictionaries: dict[int, list[bytes]] = {}
+        self._dictionaries: dict[int, list[ArrowMessage]] = {}
 
     @property
     def id_kind(self) -> ValueKind:
@@ -67,7 +68,7 @@ class ArrowStreamReader:
 
     def _decode(self, message: ArrowMessage) -> Arrow:
         """Decodes a batch as if it were a stream of its own. Raises BrokenInput."""
-        dictionaries = [raw for raws in self._dictionaries.values() for raw in raws]
+        dictionaries = [one.raw for parts in self._dictionaries.values() for one in parts]
         content = b"".join([self._expect_schema().raw, *dictionaries, message.raw])
         try:
             batch = pa.ipc.open_stream(pa.py_buffer(content)).read_next_batch()
@@ -87,8 +88,8 @@ class ArrowStreamReader:
     def _store_dictionary(self, message: ArrowMessage) -> None:
         """Stores a dictionary for the batches after it. Raises BrokenInput if it is too large."""
         before = self._dictionaries.get(message.dictionary, []) if message.delta else []
-        self._dictionaries[message.dictionary] = [*before, message.raw]
-        size = sum(len(raw) for raws in self._dictionaries.values() for raw in raws)
+        self._dictionaries[message.dictionary] = [*before, message]
+        size = sum(one.size for parts in self._dictionaries.values() for one in parts)
         if size > MAX_MESSAGE_BYTES:
             raise BrokenInput(
                 f"body: expected dictionaries of at most {MAX_MESSAGE_BYTES} bytes in all, got more"

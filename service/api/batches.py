@@ -23,10 +23,11 @@ from hsoftmax.service.jobs.batch_store import (
     list_batches,
 )
 from hsoftmax.service.jobs.database import Database
-from hsoftmax.service.jobs.schemas import BatchList, BatchObject
+from hsoftmax.service.jobs.deletion import delete_batch
+from hsoftmax.service.jobs.schemas import BatchDeleted, BatchList, BatchObject
 from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
 
-from .dependencies import Context
+from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
@@ -39,16 +40,16 @@ _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {
-            "schema": msgspec.json.schema_components([BatchQuery])[1]["BatchQuery"],
+            "schema": {"$ref": "#/components/schemas/BatchQuery"},  # which `openapi` adds
             "example": {"input_file_id": "file-5f2c", "endpoint": "/v1/models/words/score",
                         "completion_window": "24h", "task": "perplexity"},
         }},
     },
 }  # fmt: skip
 _CREATE_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+    status: {} for status in (400, 403, 404, 408, 409, 413, 415, 422, 429, 503, 507)
 }
-_LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_LOOKUP_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}, 507: {}}
 _MAX_BODY_BYTES = 2**20
 
 
@@ -74,10 +75,10 @@ async def create(context: Context, request: Request) -> BatchObject:
     return batch
 
 
-@batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}})
+@batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}, 507: {}})
 async def batches(
     context: Context,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[ParameterInteger, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="list the jobs after this id")] = None,
 ) -> BatchList:
     return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))
@@ -97,6 +98,16 @@ async def cancel_batch(context: Context, id: str) -> BatchObject:
     cancelled = await context.jobs.run_with_database(cancel, id, int(time.time()))
     context.jobs.wake()
     return cancelled
+
+
+@batch_routes.delete(
+    "/{id}",
+    summary="Delete an ended job with its output files",
+    responses={**_LOOKUP_ERRORS, 409: {}},
+)
+async def delete(context: Context, id: str) -> BatchDeleted:
+    await context.jobs.run_with_database(delete_batch, context.jobs.state_dir, id)
+    return BatchDeleted(id=id)
 
 
 def _create_batch(

@@ -7,10 +7,11 @@ from starlette.responses import Response
 
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
+from hsoftmax.service.jobs.deletion import delete_file
+from hsoftmax.service.jobs.expiry import MAX_EXPIRY_S, MIN_EXPIRY_S
 from hsoftmax.service.jobs.file_store import (
     StoredFile,
     add_upload,
-    delete_file,
     expect_room,
     find_file,
     list_files,
@@ -20,7 +21,7 @@ from hsoftmax.service.jobs.file_store import (
 from hsoftmax.service.jobs.schemas import FileDeleted, FileList, FileObject
 from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive_file
 
-from .dependencies import Context
+from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 from .file_response import RangeFileResponse
 
@@ -35,6 +36,12 @@ _FORM: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_EXPIRY_S,
+                            "maximum": MAX_EXPIRY_S,
+                        },
                     },
                 }
             }
@@ -46,10 +53,12 @@ _TYPES = {
     ".jsonl": "application/x-ndjson",
     ".csv": "text/csv; charset=utf-8",
     ".parquet": "application/vnd.apache.parquet",
+    ".feather": "application/vnd.apache.arrow.file",
     ".arrow": "application/vnd.apache.arrow.file",
     ".npy": "application/x-npy",
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_ERRORS: dict[int | str, dict[str, Any]] = {404: {}, 503: {}, 507: {}}
 
 
 file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=DisconnectRoute)
@@ -73,11 +82,11 @@ async def upload(context: Context, request: Request) -> FileObject:
     return file.to_object(context.settings.job_retention)
 
 
-@file_routes.get("", summary="List files", responses={422: {}, 503: {}})
+@file_routes.get("", summary="List files", responses={422: {}, 503: {}, 507: {}})
 async def files(
     context: Context,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    limit: Annotated[ParameterInteger, Query(ge=1, le=10_000)] = 10_000,
     after: Annotated[str | None, Query(description="list the files after this id")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:
@@ -98,7 +107,7 @@ async def file(context: Context, id: str) -> FileObject:
     summary="Download the content of a file",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+        200: {"content": dict.fromkeys(sorted(set(_TYPES.values())), _BYTES)},
         416: {},
         **_ERRORS,
     },

@@ -1,6 +1,6 @@
 """Routes GET /v1/models and /v1/models/{name}, which describe the served bundles."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -12,7 +12,16 @@ from hsoftmax.service.repository.repository import Repository
 from .dependencies import Context
 
 
-class ModelDescription(BaseModel):
+class OpenAIModel(BaseModel):
+    """The fields of a model in OpenAI's API."""
+
+    id: str = Field(description="the name of the bundle")
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix seconds of the bundle's manifest")
+    owned_by: str = "hsoftmax"
+
+
+class ModelDescription(OpenAIModel):
     """Description of one version of a bundle."""
 
     name: str
@@ -35,9 +44,11 @@ class ModelDescription(BaseModel):
 
 
 class BundleList(BaseModel):
-    """Every bundle in its default version."""
+    """Every bundle in its default version; `data` has them as in OpenAI's API."""
 
+    object: Literal["list"] = "list"
     models: list[ModelDescription]
+    data: list[OpenAIModel]
 
 
 bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
@@ -45,8 +56,11 @@ bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
 @bundle_routes.get("", summary="List served bundles")
 async def list_bundles(context: Context) -> BundleList:
-    bundles = (context.repository.find(name) for name in context.repository.names())
-    return BundleList(models=[describe(one, context.repository) for one in bundles])
+    bundles = [context.repository.find(name) for name in context.repository.names()]
+    return BundleList(
+        models=[describe(one, context.repository) for one in bundles],
+        data=[OpenAIModel(id=one.name, created=one.created) for one in bundles],
+    )
 
 
 @bundle_routes.get("/{name}", summary="Describe a bundle")
@@ -65,6 +79,8 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
     """Describe the current state of one version."""
     manifest = bundle.manifest
     return ModelDescription(
+        id=bundle.name,
+        created=bundle.created,
         name=bundle.name,
         version=bundle.version,
         versions=repository.versions(bundle.name),

@@ -1,6 +1,7 @@
 """Builds the OpenAPI document.
 
-FastAPI describes its own routes. This module adds the operations, `score`, and the error responses.
+FastAPI describes its own routes. This module adds the operations, `score`, the error responses, the
+keys, and examples that a served bundle answers.
 """
 
 from typing import Any
@@ -11,56 +12,43 @@ from fastapi.openapi.utils import get_openapi
 
 from hsoftmax.scoring import TASK_NAMES
 from hsoftmax.scoring.choices import DEFAULT_K
-from hsoftmax.service.errors import ServiceError
+from hsoftmax.service.context import AppContext
+from hsoftmax.service.errors import error_codes
 from hsoftmax.service.http.content_types import Format
-from hsoftmax.service.http.request_context import COMPUTE_TIME, DIGEST, QUEUE_TIME, REQUEST_ID
 from hsoftmax.service.inference.operations import OPERATIONS, Operation
+from hsoftmax.service.jobs.submission import BatchQuery
+from hsoftmax.service.middleware.authentication import PUBLIC_PATHS
 from hsoftmax.service.streaming.media_types import StreamMediaType
 
 from . import SCORE_PATH, operation_path
+from .openapi_errors import add_errors
+from .openapi_examples import fit_examples
+
+__all__ = ["document", "error_codes", "score_operation"]
 
 Json = dict[str, Any]
 
-_ERROR = {"$ref": "#/components/schemas/Error"}
 _SCHEMA = "#/components/schemas/{name}"
-_ERROR_FIELDS = {
-    "error": "one sentence that says what was received and what was expected",
-    "code": "stable code for programs",
-    "request_id": "the value of the header x-request-id",
-}
-_HEADERS = {
-    REQUEST_ID: "id of the request: the client's if it has only safe characters, else a new one",
-    DIGEST: "digest of the bundle",
-    QUEUE_TIME: "milliseconds in the queue",
-    COMPUTE_TIME: "milliseconds of computing",
-}
+_API_KEY, _ADMIN_KEY = "ApiKey", "AdminKey"
+_SECURITY_SCHEMES = {
+    _API_KEY: {
+        "type": "http", "scheme": "bearer",
+        "description": "one of the service's API keys, if it has any",
+    },
+    _ADMIN_KEY: {"type": "http", "scheme": "bearer", "description": "the service's admin key"},
+}  # fmt: skip
 _MATRICES = {
     one.value: {"schema": {"type": "string", "format": "binary"}}
     for one in (Format.NPY, Format.ARROW)
 }
 _OPERATION_ERRORS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504)
-_ERROR_DESCRIPTIONS = {
-    400: "the body is not JSON, or not in the format of its content-type",
-    401: "no API key, or an unknown one",
-    403: "the key does not allow this request",
-    404: "unknown bundle, version or task",
-    405: "the route does not support the method",
-    406: "the response is not available in an accepted format",
-    408: "the body arrived too slowly",
-    409: "the request conflicts with the current state",
-    413: "the body, the rows or the response exceed a limit",
-    415: "the format is not supported",
-    422: "the body is well-formed, but invalid for this bundle",
-    429: "the service is overloaded",
-    500: "the service failed",
-    503: "the service is not ready",
-    504: "there was no result within the timeout",
-    507: "there is no room for more files",
-}
 
 
-def document(app: FastAPI) -> Json:
-    """Return the whole document. `create_app` replaces FastAPI's `openapi` by it."""
+def document(app: FastAPI, context: AppContext) -> Json:
+    """Return the whole document, with examples for the bundles that are served now.
+
+    `create_app` replaces FastAPI's `openapi` by it.
+    """
     if app.openapi_schema is None:
         built: Json = get_openapi(
             title=app.title,
@@ -70,18 +58,29 @@ def document(app: FastAPI) -> Json:
         )
         _add_operations(built)
         built["paths"][SCORE_PATH] = {"post": score_operation()}
-        _add_errors(built)
+        add_errors(built)
+        _add_security(built, required=context.keys.required)
         app.openapi_schema = built
-    return app.openapi_schema
+    repository = context.repository
+    return fit_examples(app.openapi_schema, map(repository.find, repository.names()))
 
 
-def error_codes() -> list[str]:
-    """Return every `code` that an error can have."""
-    return sorted({one.code for one in _subclasses(ServiceError)})
+def _add_security(built: Json, *, required: bool) -> None:
+    """Say which key a route needs: none for health, the admin's for changes, else an API key."""
+    built["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    optional: list[Json] = [] if required else [{}]
+    built["security"] = [*optional, {_API_KEY: []}]
+    for path, operations in built["paths"].items():
+        for operation in operations.values():
+            if path in PUBLIC_PATHS:
+                operation["security"] = []
+            elif "admin" in operation["tags"]:
+                operation["security"] = [{_ADMIN_KEY: []}]
 
 
 def _add_operations(built: Json) -> None:
-    types = [one for operation in OPERATIONS for one in (operation.query, operation.response)]
+    types: list[type] = [BatchQuery]
+    types += [one for operation in OPERATIONS for one in (operation.query, operation.response)]
     _, schemas = msgspec.json.schema_components(types, ref_template=_SCHEMA)
     built["components"]["schemas"] |= schemas
     for operation in OPERATIONS:
@@ -110,50 +109,12 @@ def _operation(operation: Operation, route_name: str) -> Json:
     }
 
 
-def _add_errors(built: Json) -> None:
-    """Add the error responses to every operation, and the headers to every response."""
-    schemas = built["components"]["schemas"]
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    schemas["Error"] = _error_schema()
-    for operation in (op for path in built["paths"].values() for op in path.values()):
-        responses = operation["responses"]
-        responses.setdefault("default", {})
-        for status, response in responses.items():
-            if status != "200":
-                text = (
-                    _ERROR_DESCRIPTIONS.get(int(status)) if status.isdigit() else "any other error"
-                )
-                response |= _content(_ERROR) | {"description": text}
-            response["headers"] = _headers()
-
-
-def _error_schema() -> Json:
-    fields: Json = {
-        name: {"type": "string", "description": text} for name, text in _ERROR_FIELDS.items()
-    }
-    fields["code"]["enum"] = error_codes()
-    return {"type": "object", "properties": fields, "required": list(fields)}
-
-
-def _headers() -> Json:
-    return {
-        name.decode(): {"description": text, "schema": {"type": "string"}}
-        for name, text in _HEADERS.items()
-    }
-
-
 def _reference(schema_type: type) -> Json:
     return {"$ref": _SCHEMA.format(name=schema_type.__name__)}
 
 
 def _content(schema: Json) -> Json:
     return {"content": {"application/json": {"schema": schema}}}
-
-
-def _subclasses(error_type: type[ServiceError]) -> list[type[ServiceError]]:
-    direct = error_type.__subclasses__()
-    return direct + [below for child in direct for below in _subclasses(child)]
 
 
 _SCORE_ERRORS = (400, 404, 406, 408, 413, 415, 422, 429, 500, 503)

@@ -16,7 +16,7 @@ from hsoftmax.service.codecs.arrow import expect_arrow, read_arrow
 from hsoftmax.service.codecs.json import decode
 from hsoftmax.service.codecs.npy import read_npy
 from hsoftmax.service.context import AppContext
-from hsoftmax.service.engine import GraphCall, GraphResult
+from hsoftmax.service.engine import GraphResult
 from hsoftmax.service.errors import ServiceError, UnsupportedMediaType
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.content_types import Format, negotiate_types
@@ -26,11 +26,12 @@ from hsoftmax.service.http.request_options import RequestOptions, parse_request_
 from hsoftmax.service.http.responses import send_error, send_response
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
-from hsoftmax.service.inference.cost import call_bytes
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
+from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query
+from hsoftmax.service.inference.scoring_calls import build_plan_call
 
 _MAX_INLINE_VALUES = 20_000  # values that are encoded in less than a millisecond
 _BYTES_PER_VALUE = 20  # of one value as float32, float64 and JSON
@@ -105,6 +106,10 @@ class Endpoint:
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive
     ) -> bytes:
         outputs = [await self._run(call, prepared.options, receive) for call in prepared.plan.calls]
+        # Checked here, as the engine may have run the calls in one batch with other requests'.
+        for call, result in zip(prepared.plan.calls, outputs, strict=True):
+            if call.feeds:
+                expect_no_overflow(call, result.arrays)
         for call, result in zip(prepared.plan.calls, outputs, strict=True):
             if call.feeds:
                 self._record_call(call, result, request_context)
@@ -120,7 +125,10 @@ class Endpoint:
         query_type = self._operation.query
         if "inputs" not in query_type.__struct_fields__:
             raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
-        matrix, targets = (read_npy(body), None) if request_type is Format.NPY else read_arrow(body)
+        if request_type is Format.NPY:
+            matrix, targets = read_npy(body), None
+        else:
+            matrix, targets = read_arrow(body, self._settings.max_body_bytes)
         return build_query(query_type, matrix, targets, query_string)
 
     async def _slices(
@@ -141,13 +149,14 @@ class Endpoint:
                 values=len(feed) * width,
             )
             outputs = await self._run(part, prepared.options, receive)
+            expect_no_overflow(part, outputs.arrays, start)
             self._record_call(part, outputs, request_context)
             yield outputs.arrays[0]
 
     async def _run(self, plan: Plan, options: RequestOptions, receive: Receive) -> GraphResult:
         if not plan.feeds:
             return _EMPTY_RESULT
-        call, engine = _call(plan, options), self._context.engine
+        call, engine = build_plan_call(plan, options), self._context.engine
         if engine.is_small(call):  # watching for a disconnect would cost more than the call
             return engine.run_inline(call)
         return await cancel_on_disconnect(receive, engine.submit(call))
@@ -195,21 +204,6 @@ def _parse_headers(headers: Mapping[bytes, bytes]) -> tuple[RequestOptions, Form
 def _is_sliced(plan: Plan) -> bool:
     """Return True if the response is computed and sent in slices."""
     return plan.matrix is not None and plan.values > _MAX_UNSLICED_VALUES
-
-
-def _call(plan: Plan, options: RequestOptions) -> GraphCall:
-    feeds = plan.feeds or {}
-    return GraphCall(
-        session=plan.session,
-        feeds=feeds,
-        rows=plan.rows,
-        cost=plan.cost,
-        values=plan.values,
-        num_bytes=call_bytes(feeds, plan.values),
-        priority=options.priority,
-        timeout=options.timeout,
-        isolated=plan.isolated,
-    )
 
 
 def _steps(prepared: PreparedRequest, outputs: Sequence[GraphResult]) -> Iterator[bytes]:

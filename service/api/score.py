@@ -23,7 +23,14 @@ from hsoftmax.scoring.task import values_per_row
 from hsoftmax.service.codecs.arrow import expect_arrow, expect_readable
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.engine import GraphResult, Priority
-from hsoftmax.service.errors import InvalidQuery, Overloaded, ServiceError, SlowBody, Unreadable
+from hsoftmax.service.errors import (
+    InvalidQuery,
+    Overloaded,
+    ServiceError,
+    SlowBody,
+    StorageFull,
+    Unreadable,
+)
 from hsoftmax.service.http.request_context import RequestContext, request_context_of
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error
@@ -209,7 +216,10 @@ async def _score(
             raise error from None
         request_context.code = error.code
         fields = {"error": str(error), "code": error.code, "request_id": request_context.request_id}
-        await sender.put(stream.writer.failure(fields))
+        sender.put_last(stream.writer.failure(fields))
+        if isinstance(error, StorageFull):  # the client may read only after it has sent all
+            await asyncio.gather(sender.flush(), receiver.drain())
+            return
         await sender.flush()
         if not isinstance(error, SlowBody):
             await receiver.drain()

@@ -11,11 +11,12 @@ import numpy as np
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring.formats.pyarrow_check import has_pyarrow
-from hsoftmax.scoring.stream.arrow_framing import is_compressed
+from hsoftmax.scoring.stream.arrow_framing import decoded_size
 from hsoftmax.service.errors import (
     InvalidQuery,
     NotAcceptable,
     ServiceError,
+    TooLarge,
     Unreadable,
     UnsupportedMediaType,
 )
@@ -35,24 +36,33 @@ def expect_readable() -> None:
         raise UnsupportedMediaType(_NO_PYARROW)
 
 
-def read_arrow(body: bytes) -> tuple[Array, list[Any] | None]:
+def read_arrow(body: bytes, max_bytes: int) -> tuple[Array, list[Any] | None]:
     """Read the column `inputs` as a matrix, and the column `targets`, if there is one, as lists.
 
     Raises:
-        UnsupportedMediaType: pyarrow is not installed, or buffers are compressed.
+        UnsupportedMediaType: pyarrow is not installed.
         Unreadable: not an Arrow stream.
+        TooLarge: compressed buffers have more than `max_bytes` in all.
         InvalidQuery: other columns than these, or of other types.
     """
     expect_readable()
     import pyarrow as pa
 
-    table = _read_table(pa, body)
+    table = _read_table(pa, body, max_bytes)
     if unknown := set(table.column_names) - {"inputs", "targets"}:
         raise InvalidQuery(f"columns: expected inputs, targets, got {min(unknown)[:60]!r}")
     if len(set(table.column_names)) != table.num_columns or "inputs" not in table.column_names:
         raise InvalidQuery("columns: expected inputs once, and targets at most once")
-    matrix = _read_matrix(pa, table.column("inputs").combine_chunks())
+    matrix = _read_matrix(pa, _plain_column(table, "inputs"))
     return matrix, _read_targets(pa, table) if "targets" in table.column_names else None
+
+
+def _plain_column(table: Any, name: str) -> Any:  # noqa: ANN401  pyarrow has no types
+    """Return a column as one array of a type that rows are read from."""
+    from hsoftmax.scoring.formats.arrow_types import plain_chunks  # it imports pyarrow
+
+    column = table.column(name)
+    return plain_chunks(column.chunks, column.type, decimals=True)
 
 
 class ArrowWriter:
@@ -127,9 +137,9 @@ class ByteSink:
         return taken
 
 
-def _read_table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no types
+def _read_table(pa: Any, body: bytes, max_bytes: int) -> Any:  # noqa: ANN401
     try:
-        _expect_uncompressed(pa, body)
+        _expect_size(pa, body, max_bytes)
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
     except ServiceError:
@@ -140,8 +150,10 @@ def _read_table(pa: Any, body: bytes) -> Any:  # noqa: ANN401  pyarrow has no ty
 
 
 def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
+    from hsoftmax.scoring.formats.arrow_batch import is_list
+
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
+    if not is_list(kind) or not (
         pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
     ):
         raise InvalidQuery(f"inputs: expected lists of numbers, got {kind}")
@@ -158,8 +170,8 @@ def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
 
 
 def _read_targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
-    column = table.column("targets")
-    kind, types = column.type, pa.types
+    column, types = _whole_numbers(pa, _plain_column(table, "targets")), pa.types
+    kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type
     if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
@@ -171,13 +183,23 @@ def _read_targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
     return listed
 
 
-def _expect_uncompressed(pa: Any, body: bytes) -> None:  # noqa: ANN401
-    """Raise UnsupportedMediaType on compressed buffers.
+def _whole_numbers(pa: Any, column: Any) -> Any:  # noqa: ANN401
+    """Return floats as integers if all are whole: a data frame writes so a column with a null."""
+    kind, types = column.type, pa.types
+    listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    if not types.is_floating(kind.value_type if listed else kind):
+        return column
+    try:
+        return column.cast(pa.list_(pa.int64()) if listed else pa.int64())
+    except pa.ArrowInvalid:  # a fraction, or a number beyond int64
+        return column
 
-    Their size after decompression has no bound.
-    """
-    for message in pa.ipc.MessageReader.open_stream(body):
-        if is_compressed(bytes(message.metadata), message.type):
-            raise UnsupportedMediaType(
-                "Arrow: expected plain buffers; compress the body (content-encoding) instead"
-            )
+
+def _expect_size(pa: Any, body: bytes, max_bytes: int) -> None:  # noqa: ANN401
+    """Raise TooLarge if compressed buffers have more bytes than a body may have."""
+    size = sum(
+        decoded_size(bytes(message.metadata), message.type, memoryview(message.body or b""))
+        for message in pa.ipc.MessageReader.open_stream(body)
+    )
+    if size > max(max_bytes, len(body)):
+        raise TooLarge(f"body: expected at most {max_bytes} bytes when decompressed, got {size}")

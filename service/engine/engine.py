@@ -10,7 +10,9 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from hsoftmax.runtime.weights_guard import WeightsChanged
 from hsoftmax.service.errors import (
+    BundleChanged,
     DeadlineExceeded,
     InferenceFailed,
     NotReady,
@@ -96,7 +98,7 @@ class Engine:
         return small and not self._scheduler.waiting(lane)
 
     def run_inline(self, call: GraphCall) -> GraphResult:
-        """Run a call on the calling thread. Raises InferenceFailed."""
+        """Run a call on the calling thread. Raises InferenceFailed, BundleChanged."""
         session = call.session
         started = perf_counter()
         try:
@@ -234,6 +236,9 @@ class Engine:
         """Log an exception of a graph; return the error for the client, without internals."""
         if self._closed:
             return NotReady(_STOPPING)
+        if isinstance(error, WeightsChanged):
+            self._log.error("bundle_changed", task=task, reason=str(error))
+            return BundleChanged(str(error))
         self._log.error("inference_failed", task=task, reason=str(error))
         return InferenceFailed("the graph could not be run on this input")
 

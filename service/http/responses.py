@@ -1,4 +1,7 @@
-"""Sends responses and errors as ASGI messages. Every error has the same JSON shape."""
+"""Sends responses and errors as ASGI messages.
+
+Every error has the same JSON shape, but for the routes of files and batches, which have OpenAI's.
+"""
 
 from collections.abc import Mapping
 
@@ -9,7 +12,8 @@ from hsoftmax.service.codecs.json import encode
 from hsoftmax.service.errors import Internal, MethodNotAllowed, NotFound, ServiceError, SlowBody
 
 from .content_types import Format
-from .request_context import REQUEST_ID, Headers, RequestContext, new_request_id, request_context_of
+from .openai_errors import error_object, helps_to_retry, is_openai_path
+from .request_context import REQUEST_ID, Headers, new_request_id, request_context_of
 
 _CONTENT_TYPES = {one: (b"content-type", one.encode()) for one in Format}
 
@@ -38,8 +42,8 @@ def error_response(
     error: ServiceError, scope: Scope, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Build the response for an error, and record its code in the request context."""
-    extra = {**(headers or {}), **_headers(error)}
-    return Response(_body(error, request_context_of(scope)), error.status, extra, Format.JSON)
+    extra = {**(headers or {}), **_headers(error, scope)}
+    return Response(_body(error, scope), error.status, extra, Format.JSON)
 
 
 async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
@@ -47,19 +51,11 @@ async def send_error(send: Send, error: ServiceError, scope: Scope) -> None:
 
     It takes a tenth of the time of `error_response`: under overload, rejecting must be cheap.
     """
-    headers, body = error_response_parts(error, request_context_of(scope))
+    body = _body(error, scope)
+    headers = content_headers(Format.JSON, len(body))
+    headers += [(name.encode(), value.encode()) for name, value in _headers(error, scope).items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def error_response_parts(
-    error: ServiceError, request_context: RequestContext
-) -> tuple[Headers, bytes]:
-    """Return headers and body of the response for an error, and record its code."""
-    body = _body(error, request_context)
-    headers = content_headers(Format.JSON, len(body))
-    headers += [(name.encode(), value.encode()) for name, value in _headers(error).items()]
-    return headers, body
 
 
 def connection_error(error: ServiceError) -> tuple[Headers, bytes]:
@@ -76,14 +72,24 @@ def content_headers(response_type: Format, length: int) -> Headers:
     return [_CONTENT_TYPES[response_type], (b"content-length", b"%d" % length)]
 
 
-def _body(error: ServiceError, request_context: RequestContext) -> bytes:
-    request_context.code = error.code
-    return encode(
-        {"error": str(error), "code": error.code, "request_id": request_context.request_id}
-    )
+def _body(error: ServiceError, scope: Scope) -> bytes:
+    """Return the body of an error, and record its code."""
+    request_context = request_context_of(scope)
+    request_context.code, request_id = error.code, request_context.request_id
+    if is_openai_path(scope["path"]):
+        fields = error_object(str(error), error.code, error.status)
+        return encode({"error": fields, "request_id": request_id})
+    return encode({"error": str(error), "code": error.code, "request_id": request_id})
 
 
-def _headers(error: ServiceError) -> Mapping[str, str]:
+def _headers(error: ServiceError, scope: Scope) -> Mapping[str, str]:
+    headers = _status_headers(error)
+    if is_openai_path(scope["path"]) and not helps_to_retry(error.code, error.status):
+        return {**headers, "x-should-retry": "false"}  # as OpenAI's clients read it
+    return headers
+
+
+def _status_headers(error: ServiceError) -> Mapping[str, str]:
     if error.retry_after is not None:
         return {"retry-after": str(error.retry_after)}
     if isinstance(error, SlowBody):  # a server would read the rest of the body as the next request

@@ -89,7 +89,7 @@ class JsonEncoder:
     def _list(self, log_probs: Array) -> bytes:
         """Encode numbers or rows without outer brackets, after a comma if others came before."""
         comma, self._comma = self._comma, b","
-        values = to_values(log_probs, self._matrix.log)
+        values = to_values(log_probs, self._matrix.log, self._matrix.max_log_prob)
         return comma + memoryview(encode_array(np.ascontiguousarray(values)))[1:-1]
 
     def _row(self, log_probs: Array) -> Iterator[bytes]:
@@ -104,7 +104,7 @@ class NpyEncoder:
     """Encodes the matrix as float32 in row order."""
 
     def __init__(self, matrix: MatrixResult, rows: int) -> None:
-        self._log = matrix.log
+        self._matrix = matrix
         self._header = npy_header((rows, matrix.width))
         self._length = len(self._header) + 4 * rows * matrix.width
 
@@ -115,9 +115,10 @@ class NpyEncoder:
         return self._header
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
+        log, max_log_prob = self._matrix.log, self._matrix.max_log_prob
         flat = log_probs.reshape(-1)
-        starts = range(0, len(flat), 8 * PIECE_VALUES)
-        return (npy_bytes(to_values(flat[i : i + 8 * PIECE_VALUES], self._log)) for i in starts)
+        parts = (flat[i : i + 8 * PIECE_VALUES] for i in range(0, len(flat), 8 * PIECE_VALUES))
+        return (npy_bytes(to_values(part, log, max_log_prob)) for part in parts)
 
     def end(self) -> bytes:
         return b""
@@ -137,7 +138,8 @@ class ArrowEncoder:
         return b""
 
     def pieces(self, log_probs: Array) -> Iterator[bytes]:
-        yield self._writer.matrix(self._matrix.field, to_values(log_probs, self._matrix.log))
+        values = to_values(log_probs, self._matrix.log, self._matrix.max_log_prob)
+        yield self._writer.matrix(self._matrix.field, values)
 
     def end(self) -> bytes:
         return self._writer.end()

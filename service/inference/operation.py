@@ -53,11 +53,13 @@ class MatrixResult:
     Attributes:
         field: the response field of the matrix
         log: True for log-probabilities, False for probabilities
+        max_log_prob: the largest log-probability: 0, or infinity for scores beyond one
     """
 
     field: str
     log: bool
     width: int
+    max_log_prob: float = 0.0
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -1,17 +1,13 @@
 """Converts a graph's log-probabilities to the numbers of a response."""
 
-import math
-
 import numpy as np
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.probability import few_to_probability, probability_dtype, to_probability
-from hsoftmax.service.errors import InferenceFailed
 
 from .operation import ResponseFields
 
 _MAX_SMALL_VALUES = 16
-_NOT_A_NUMBER = "the graph gave a result that is not a number"
 
 
 def field_name(log: bool) -> str:
@@ -19,15 +15,13 @@ def field_name(log: bool) -> str:
     return "log_probabilities" if log else "probabilities"
 
 
-def to_values(log_probs: Array, log: bool) -> Array:
-    """The log-probabilities, or their exp. Raises InferenceFailed on NaN."""
+def to_values(log_probs: Array, log: bool, max_log_prob: float) -> Array:
+    """The log-probabilities, or their exp, none of them above `max_log_prob`, or its exp."""
     if log_probs.ndim == 1 and log_probs.size <= _MAX_SMALL_VALUES:
-        return _small_to_values(log_probs.tolist(), log)
+        return _small_to_values(log_probs.tolist(), log, max_log_prob)
     # Rounding may leave a log-probability just above zero.
-    clipped = np.minimum(log_probs, 0, dtype=np.float32)
-    smallest = clipped.min(initial=0)  # NaN, if there is one
-    if math.isnan(smallest):
-        raise InferenceFailed(_NOT_A_NUMBER)
+    clipped = np.minimum(log_probs, max_log_prob, dtype=np.float32)
+    smallest = clipped.min(initial=0)
     if log:
         return clipped
     # float32 holds the precision of the graph, takes a quarter of the time, and its JSON is a third
@@ -35,11 +29,9 @@ def to_values(log_probs: Array, log: bool) -> Array:
     return to_probability(clipped, probability_dtype(smallest))
 
 
-def _small_to_values(log_probs: list[float], log: bool) -> Array:
+def _small_to_values(log_probs: list[float], log: bool, max_log_prob: float) -> Array:
     """`to_values` for a few numbers, where five NumPy calls take longer than all else."""
-    if any(map(math.isnan, log_probs)):
-        raise InferenceFailed(_NOT_A_NUMBER)
-    clipped = [min(value, 0.0) for value in log_probs]
+    clipped = [min(value, max_log_prob) for value in log_probs]
     if log:
         return np.array(clipped, dtype=np.float32)
     return np.array(few_to_probability(clipped), probability_dtype(min(clipped, default=0.0)))

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, unquote_plus
 import msgspec
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.numbers import parse_integer
 from hsoftmax.service.codecs.json import error_message
 from hsoftmax.service.errors import InvalidQuery
 
@@ -78,5 +79,6 @@ def _parse_targets(texts: list[str], rows: int) -> list[Any]:
 
 
 def _parse_target(text: str) -> int | str:
-    """The target as a number if it is one, else as a label."""
-    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
+    """The target as a number if it is an integer, else as a label."""
+    number = parse_integer(text)
+    return text if number is None else number

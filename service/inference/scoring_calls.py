@@ -1,4 +1,4 @@
-"""Builds engine calls from the graph requests of the scoring core, for streams and jobs."""
+"""Builds engine calls: from the graph requests of the scoring core, and from operations' plans."""
 
 from hsoftmax.runtime.sessions import Feeds
 from hsoftmax.scoring import GraphRequest
@@ -8,6 +8,7 @@ from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .cost import call_bytes, full_cost, path_cost, top_k_cost
+from .operation import Plan
 
 
 def build_graph_call(
@@ -30,6 +31,22 @@ def build_graph_call(
         priority=options.priority,
         timeout=options.timeout,
         isolated=isolated,
+    )
+
+
+def build_plan_call(plan: Plan, options: RequestOptions, *, isolated: bool = False) -> GraphCall:
+    """The call that a plan describes, without the plan's extra calls."""
+    feeds = plan.feeds or {}
+    return GraphCall(
+        session=plan.session,
+        feeds=feeds,
+        rows=plan.rows,
+        cost=plan.cost,
+        values=plan.values,
+        num_bytes=call_bytes(feeds, plan.values),
+        priority=options.priority,
+        timeout=options.timeout,
+        isolated=isolated or plan.isolated,
     )
 
 

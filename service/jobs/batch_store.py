@@ -1,6 +1,7 @@
 """Stores batches as rows of the database. The routes, the job thread and its steps call it.
 
-Every change is one transaction, because several processes change batches. The states:
+Every change is one transaction, because several processes change batches. Changes that end a job
+work on a full disk, too; only a new job and the progress of a job need room. The states:
 
 validating ─> in_progress ─> finalizing ─> completed
      └──────────────┴─> cancelling ─> cancelled         any of these ─> failed, expired
@@ -67,6 +68,7 @@ def add_batch(
         KeyReused: the key was used before with another body.
         TooManyJobs: `max_jobs` jobs wait or run already.
         UnknownFile: the input file no longer exists.
+        StorageFull: the disk has no room for it.
     """
     batch, spec = job.batch, job.spec
     with database.transaction() as db:
@@ -94,7 +96,7 @@ def find_batch(database: Database, id: str) -> BatchObject:
     """Return the batch with this id. Raises UnknownBatch."""
     rows = database.rows("SELECT object FROM batches WHERE id = ?", id)
     if not rows:
-        raise _unknown_batch(id)
+        raise unknown_batch(id)
     return _batch(rows[0][0])
 
 
@@ -122,10 +124,11 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
     A job that is cancelled already is returned as it is.
     """
-    with database.transaction() as db:
+
+    def change(db: Connection) -> BatchObject:
         row = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
         if row is None:
-            raise _unknown_batch(id)
+            raise unknown_batch(id)
         batch, attempts = _batch(row[0]), row[1]
         if batch.status in ("cancelling", "cancelled"):
             return batch
@@ -139,16 +142,21 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
         _store(db, changed, now)
         return changed
 
+    return database.change_with_reserve(change)
+
 
 def expire_waiting(database: Database, now: int) -> None:
     """Set the status `expired` on jobs that have not started before their deadline."""
     condition = f"{ACTIVE} AND NOT begun AND deadline <= ?"
     if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now):
         return
-    with database.transaction() as db:
+
+    def expire(db: Connection) -> None:
         for (row,) in db.execute(f"SELECT object FROM batches WHERE {condition}", [now]).fetchall():
             expired = {"status": "expired", "expired_at": now}
             _store(db, _batch(row).model_copy(update=expired), now)
+
+    database.change_with_reserve(expire)
 
 
 def claim_next_job(database: Database) -> StoredJob | None:
@@ -159,7 +167,8 @@ def claim_next_job(database: Database) -> StoredJob | None:
     )
     if not database.rows(query):
         return None
-    with database.transaction() as db:
+
+    def claim(db: Connection) -> StoredJob | None:
         row = db.execute(query).fetchone()
         if row is None:
             return None
@@ -167,6 +176,8 @@ def claim_next_job(database: Database) -> StoredJob | None:
         job = StoredJob(_batch(batch), decode_spec(spec), _decode_completion(decision), attempts)
         db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.attempts, job.id])
         return job
+
+    return database.change_with_reserve(claim)
 
 
 def record_progress(database: Database, id: str, finished: int) -> None:
@@ -180,8 +191,8 @@ def record_progress(database: Database, id: str, finished: int) -> None:
 
 def release_job(database: Database, id: str) -> None:
     """Undo the count of the current start: this process stopped the job on purpose."""
-    with database.transaction() as db:
-        db.execute("UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?", [id])
+    release = "UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?"
+    database.change_with_reserve(lambda db: db.execute(release, [id]))
 
 
 def is_cancelled(database: Database, id: str) -> bool:
@@ -203,9 +214,9 @@ def record_decision(database: Database, id: str, completion: Completion) -> None
     A process that takes the job over then ends it in the same way.
     """
     failure = completion.failure and completion.failure.model_dump()
-    with database.transaction() as db:
-        decision = json.dumps({"outcome": completion.outcome, "failure": failure})
-        db.execute("UPDATE batches SET ending = ? WHERE id = ?", [decision, id])
+    decision = json.dumps({"outcome": completion.outcome, "failure": failure})
+    record = "UPDATE batches SET ending = ? WHERE id = ?"
+    database.change_with_reserve(lambda db: db.execute(record, [decision, id]))
 
 
 def finish(
@@ -220,14 +231,20 @@ def finish(
     """Apply `update`, the final change of a batch, and insert its files, in one transaction.
 
     `outputs_pending` marks a batch whose output files could not be written yet.
+
+    Raises:
+        UnknownBatch: the batch was deleted meanwhile.
     """
-    with database.transaction() as db:
+
+    def change(db: Connection) -> BatchObject:
         changed = update(_read(db, id))
         for file in files:
             insert_file(db, file)
         _store(db, changed, now)
         db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(outputs_pending), id])
         return changed
+
+    return database.change_with_reserve(change)
 
 
 def pending_outputs(database: Database) -> list[StoredJob]:
@@ -247,9 +264,11 @@ def _expect_room(db: Connection, max_jobs: int) -> None:
 
 
 def _read(db: Connection, id: str) -> BatchObject:
-    """Read a batch that must exist: rows of jobs that have not ended are never deleted."""
-    (row,) = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
-    return _batch(row)
+    """Read a batch. Raises UnknownBatch, which no job meets before it has ended."""
+    row = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
+    if row is None:
+        raise unknown_batch(id)
+    return _batch(row[0])
 
 
 def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
@@ -281,5 +300,5 @@ def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  colum
     return Completion(decision["outcome"], failure)
 
 
-def _unknown_batch(id: str) -> UnknownBatch:
+def unknown_batch(id: str) -> UnknownBatch:
     return UnknownBatch(f"batch {id[:60]!r}: expected one that is here, got none of that id")

@@ -13,14 +13,20 @@ from time import sleep
 from hsoftmax.models.arrays import Array
 from hsoftmax.scoring import GraphRequest, graph_inputs
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult, Priority
-from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from hsoftmax.service.errors import (
+    BundleChanged,
+    DeadlineExceeded,
+    InferenceFailed,
+    NotReady,
+    Overloaded,
+)
 from hsoftmax.service.http.request_options import RequestOptions
 from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .errors import Interrupted, JobFailure
 
-_OPTIONS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # retried after the timeout
+JOB_OPTIONS = RequestOptions(timeout=120.0, priority=Priority.BATCH)  # retried after the timeout
 _CHECK_INTERVAL_S = 0.2  # between checks that the job has not been stopped
 _RETRY_INTERVAL_S = 0.2  # before a call that found its queue full is submitted again
 
@@ -45,7 +51,10 @@ class BlockingGraphRunner:
 
     def __call__(self, request: GraphRequest) -> list[Array]:
         """Return the graph's outputs. Raises Interrupted, and JobFailure if the graph fails."""
-        call = build_job_call(request, self._loaded)
+        return self.run(build_job_call(request, self._loaded), request.graph)
+
+    def run(self, call: GraphCall, graph: str) -> list[Array]:
+        """Return the outputs of a call; `graph` is its name for an error. Raises as above."""
         while True:
             self._check()
             try:
@@ -56,8 +65,10 @@ class BlockingGraphRunner:
                 continue
             except NotReady:
                 raise Interrupted("stopping") from None
+            except BundleChanged as error:
+                raise JobFailure("bundle_gone", str(error), "endpoint") from None
             except InferenceFailed as error:
-                raise JobFailure("inference_failed", f"{request.graph}: {error}") from None
+                raise JobFailure("inference_failed", f"{graph}: {error}") from None
 
     def _outputs(self, call: GraphCall) -> list[Array]:
         """Wait for the engine's result; cancel the call if the job must stop meanwhile."""
@@ -78,4 +89,4 @@ class BlockingGraphRunner:
 def build_job_call(request: GraphRequest, loaded: LoadedBundle) -> GraphCall:
     """Build the engine call of a graph request: batch priority, never batched with others."""
     inputs = graph_inputs(request, loaded.session(request.graph).graph)
-    return build_graph_call(request, loaded, inputs, _OPTIONS, isolated=True)
+    return build_graph_call(request, loaded, inputs, JOB_OPTIONS, isolated=True)

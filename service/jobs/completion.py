@@ -16,8 +16,11 @@ from hsoftmax.scoring import (
     ScoringError,
     errors_path,
     finalize_partial,
+    remove_temp_files,
     sequences_path,
+    total_failure,
 )
+from hsoftmax.service.errors import UnknownBatch
 
 from .batch_store import BatchUpdate, Completion, StoredJob, finish, record_decision
 from .file_store import StoredFile
@@ -34,16 +37,24 @@ _INTERNAL_FIELDS = frozenset({"job", "model", "task", "size", "sha256"})
 
 def complete_job(job: StoredJob, context: JobContext, summary: dict[str, Any]) -> None:
     """End a job whose rows are all scored."""
-    _publish(
-        job, context, _final_update("completed", None, summary), summary, outputs_pending=False
-    )
+    update = _final_update("completed", _total_failure(summary), summary)
+    _publish(job, context, update, summary, outputs_pending=False)
+
+
+def _total_failure(summary: dict[str, Any]) -> BatchError | None:
+    """Return the commonest reason if every row failed. The job is complete all the same."""
+    message = total_failure(summary)
+    return None if message is None else BatchError(code="all_rows_failed", message=message)
 
 
 def finish_early(job: StoredJob, context: JobContext, completion: Completion) -> None:
     """End a job with the rows that are finished. Safe to call again after a crash inside it.
 
     The decision is stored first: a job whose shards have become output files cannot be resumed.
+    Temporary files are removed even before, because the end of a job on a full disk needs their
+    room.
     """
+    remove_temp_files(context.state_dir.output(job.id, job.spec.output))
     if job.completion is None:
         record_decision(context.database, job.id, completion)
     summary, outputs_pending = None, False
@@ -51,6 +62,7 @@ def finish_early(job: StoredJob, context: JobContext, completion: Completion) ->
         summary = _finalize_outputs(job, context.state_dir)
     except (ScoringError, OSError) as error:
         context.log.error("job_output_delayed", batch=job.id, reason=str(error))
+        remove_temp_files(context.state_dir.output(job.id, job.spec.output))
         outputs_pending = True
     _publish(
         job,
@@ -63,8 +75,12 @@ def finish_early(job: StoredJob, context: JobContext, completion: Completion) ->
 
 def publish_pending_outputs(job: StoredJob, context: JobContext) -> None:
     """Try again to publish the output files of a job that has ended."""
-    with suppress(ScoringError, OSError):
+    try:
         summary = _finalize_outputs(job, context.state_dir)
+    except (ScoringError, OSError):
+        remove_temp_files(context.state_dir.output(job.id, job.spec.output))
+        return
+    with suppress(UnknownBatch):  # a client has deleted it meanwhile
         _publish(job, context, _counts_update(summary), summary, outputs_pending=False)
 
 
@@ -144,18 +160,27 @@ def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, St
         "error_file_id": (errors_path(output), f"{job.id}_errors.ndjson"),
         "sequences_file_id": (sequences_path(output), f"{job.id}_sequences.ndjson"),
     }
+    kept_for = job.spec.output_expires_after
+    expires_at = None if kept_for is None else now + kept_for
     return {
         field: _stored_file(
-            f"file-{job.id.removeprefix('batch_')}{field[0]}", path, name, state_dir, now
+            f"file-{job.id.removeprefix('batch_')}{field[0]}",
+            path,
+            name,
+            state_dir,
+            now,
+            expires_at,
         )
         for field, (path, name) in paths.items()
         if path.exists()
     }
 
 
-def _stored_file(id: str, path: Path, name: str, state_dir: StateDir, now: int) -> StoredFile:
+def _stored_file(
+    id: str, path: Path, name: str, state_dir: StateDir, now: int, expires_at: int | None
+) -> StoredFile:
     relative = str(path.relative_to(state_dir.folder))
-    return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative)
+    return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative, expires_at)
 
 
 def _remove_work_files(job: StoredJob, state_dir: StateDir) -> None:

@@ -1,15 +1,18 @@
 """Exceptions that stop a job, and the mapping of other exceptions to them."""
 
-import errno
 import sqlite3
 from typing import Literal
 
 from hsoftmax.scoring import CallError, InputChanged, ScoringError
 from hsoftmax.scoring.errors import NewerSchema
+from hsoftmax.service.errors import StorageFull
+
+from .reserve import NO_ROOM
 
 Reason = Literal["stopping", "cancelled", "expired"]
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# SQLite reports a disk without room for the index of its log as the second.
+_SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 class Interrupted(Exception):
@@ -41,11 +44,13 @@ def failure_of(error: Exception) -> JobFailure | None:
         case NewerSchema():
             return JobFailure("storage_failed", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):
-            return _storage_failure(inner.sqlite_errorcode == sqlite3.SQLITE_FULL)
+            return _storage_failure(inner.sqlite_errorcode in _SQLITE_FULL)
         case ScoringError():
             return JobFailure("input_unreadable", str(error))
+        case StorageFull():
+            return _storage_failure(full=True)
         case OSError():
-            return _storage_failure(error.errno in _DISK_FULL)
+            return _storage_failure(error.errno in NO_ROOM)
         case _:
             return None
 

@@ -6,19 +6,21 @@ under its final name, or made again. A process that stops on purpose leaves the 
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hsoftmax.scoring import (
     CorruptShard,
     DuplicateIds,
-    JobSpec,
     RowReader,
     find_duplicate_ids,
     fingerprint,
     read_duplicate_ids,
     run_job,
+    run_job_by,
 )
 from hsoftmax.service.errors import NotFound, ServiceError
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -31,6 +33,7 @@ from .errors import Interrupted, JobFailure, failure_of
 from .input_files import client_message, input_files
 from .job_context import JobContext
 from .progress import ProgressReporter
+from .request_lines import RequestContext, part_scorer
 from .schemas import BatchError, BatchObject
 from .stored_spec import bundle_info_of, job_spec_of, open_source
 
@@ -67,9 +70,7 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
     Returns None if the job is complete, or if this process is stopping and another one resumes it.
     """
     try:
-        complete_job(job, context, _score(job, context))
-        context.log.info("job_ended", batch=job.id, status="completed")
-        return None
+        summary = _score(job, context)
     except Interrupted as interruption:
         if interruption.reason != "stopping":
             return Completion(interruption.reason)
@@ -86,6 +87,9 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
             failure = JobFailure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
         return Completion("failed", error)
+    complete_job(job, context, summary)  # if its end cannot be stored, the job thread tries again
+    context.log.info("job_ended", batch=job.id, status="completed")
+    return None
 
 
 def _score(job: StoredJob, context: JobContext) -> dict[str, Any]:
@@ -122,19 +126,21 @@ def _score_rows(
         job_spec = job_spec_of(spec, output, source, columns, bundle_info, duplicate_ids.duplicates)
         _mark_started(job, context, duplicate_ids)
         graph_runner = BlockingGraphRunner(loaded, context.engine, context.loop, check)
-        return _run_with_retries(
-            job_spec, graph_runner, ProgressReporter(job, context, duplicate_ids.rows, check)
-        )
+        run = partial(run_job, job_spec, graph_runner)
+        if spec.requests:
+            request_context = RequestContext(
+                job.id, job.batch.endpoint, loaded, context.settings, graph_runner
+            )
+            run = partial(run_job_by, job_spec, part_scorer(spec.requests, request_context))
+        return _run_with_retries(run, ProgressReporter(job, context, duplicate_ids.rows, check))
 
 
 def _run_with_retries(
-    job_spec: JobSpec, graph_runner: BlockingGraphRunner, progress: ProgressReporter
+    run: Callable[..., dict[str, Any]], progress: ProgressReporter
 ) -> dict[str, Any]:
     for _ in range(_MAX_CORRUPT_SHARD_ATTEMPTS):
         with suppress(CorruptShard):
-            return run_job(
-                job_spec,
-                graph_runner,
+            return run(
                 resume=True,
                 threads=_NUM_THREADS,
                 progress=progress,

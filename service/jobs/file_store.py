@@ -1,24 +1,29 @@
 """Stores files as rows of the database. The routes for files and the end of a job call it.
 
-A row is added after its file is on the disk, and deleted before the file is removed. A process that
-ends between the two leaves a file without a row, which `retention.sweep` removes.
+A row is added after its file is on the disk. A process that ends between the two leaves a file
+without a row, which `retention.sweep` removes. `deletion` deletes both.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsoftmax.service.errors import FileInUse, InvalidQuery, StorageFull, UnknownFile
+from hsoftmax.service.errors import InvalidQuery, StorageFull, UnknownFile
 
-from .database import ACTIVE, Connection, Database
+from .database import Connection, Database
 from .schemas import FileObject, Purpose
 from .state_dir import StateDir
 
-_COLUMNS = "id, purpose, filename, bytes, created_at, path"
+_COLUMNS = "id, purpose, filename, bytes, created_at, path, expires_at"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Row of a file. `path` is relative to the state folder."""
+    """Row of a file.
+
+    Attributes:
+        path: relative to the state folder
+        expires_at: Unix seconds at which the client wants it removed; None if the service decides
+    """
 
     id: str
     purpose: Purpose
@@ -26,14 +31,16 @@ class StoredFile:
     bytes: int
     created_at: int
     path: str
+    expires_at: int | None = None
 
     def to_object(self, retention: float) -> FileObject:
-        """Return the file as clients see it. `retention` is in seconds."""
+        """Return the file as clients see it. `retention`, in seconds, is the longest of times."""
+        kept_until = self.created_at + int(retention)
         return FileObject(
             id=self.id,
             bytes=self.bytes,
             created_at=self.created_at,
-            expires_at=self.created_at + int(retention),
+            expires_at=min(kept_until, self.expires_at or kept_until),
             filename=self.filename,
             purpose=self.purpose,
         )
@@ -48,9 +55,10 @@ def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
 
 def insert_file(db: Connection, file: StoredFile) -> None:
     db.execute(
-        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path],
-    )
+        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path,
+         file.expires_at],
+    )  # fmt: skip
 
 
 def expect_file(db: Connection, id: str) -> None:
@@ -89,21 +97,6 @@ def list_files(
         limit + 1,
     )
     return [StoredFile(*row) for row in rows[:limit]], len(rows) > limit
-
-
-def delete_file(database: Database, state_dir: StateDir, id: str) -> None:
-    """Delete a file and its row. Raises UnknownFile, or FileInUse if an active job reads it."""
-    with database.transaction() as db:
-        row = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
-        if row is None:
-            raise unknown_file(id)
-        reader = db.execute(
-            f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
-        ).fetchone()
-        if reader is not None:
-            raise FileInUse(f"file {id}: expected no job that reads it, got {reader[0]}")
-        db.execute("DELETE FROM files WHERE id = ?", [id])
-    unlink(state_dir, row[0])
 
 
 def unlink(state_dir: StateDir, path: str) -> None:

@@ -75,6 +75,7 @@ class JobThread:
         return 0.0
 
     def _maintain(self, context: JobContext) -> None:
+        context.database.fill_reserve()
         expire_waiting(context.database, int(time.time()))
         if time.monotonic() < self._next_sweep:
             return

@@ -22,6 +22,7 @@ from .batch_store import count_by_status
 from .database import Database
 from .job_context import JobContext
 from .job_thread import JobThread
+from .reserve import NO_ROOM, no_room
 from .state_dir import StateDir, find_state_dir, is_writable
 
 _STOP_TIMEOUT_S = 10.0  # for the graph run in progress
@@ -73,7 +74,12 @@ class JobManager:
                 self._database = None
 
     def database(self) -> Database:
-        """Return the database, created on first use. Raises JobsUnavailable if it cannot be."""
+        """Return the database, created on first use.
+
+        Raises:
+            StorageFull: its disk has no room for it.
+            JobsUnavailable: it cannot be created for another reason.
+        """
         with self._lock:
             if self._database is None:
                 try:
@@ -84,6 +90,8 @@ class JobManager:
                     raise JobsUnavailable(str(error)) from None
                 except (OSError, sqlite3.Error) as error:
                     self._warn(str(error))
+                    if isinstance(error, OSError) and error.errno in NO_ROOM:
+                        raise no_room() from None
                     raise JobsUnavailable(
                         "jobs: expected a state folder that can be written, got none: see --state"
                     ) from None

@@ -9,16 +9,19 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .database import ACTIVE, Database
+from .database import ACTIVE, Connection, Database
 from .state_dir import StateDir
 
 _UPLOAD_GRACE_S = 3600.0  # age below which a file without a row may be an upload in progress
 
 
 def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
-    """Remove jobs and files older than `retention` seconds, and files and folders without a row."""
-    cutoff = time.time() - retention
-    for expired in _delete_expired_rows(database, int(cutoff)):
+    """Remove jobs and files older than `retention` seconds, and files and folders without a row.
+
+    A file goes sooner if its client asked for that.
+    """
+    now = time.time()
+    for expired in _delete_expired_rows(database, int(now - retention), int(now)):
         (state_dir.folder / expired).unlink(missing_ok=True)
     _remove_unknown_jobs(database, state_dir)
     known = {path for (path,) in database.rows("SELECT path FROM files")}
@@ -27,21 +30,26 @@ def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def _delete_expired_rows(database: Database, cutoff: int) -> list[str]:
-    """Delete the rows older than the cutoff. Return the paths of the deleted files."""
+def _delete_expired_rows(database: Database, cutoff: int, now: int) -> list[str]:
+    """Delete the rows older than the cutoff, and files that expired. Return the files' paths."""
     used = f"SELECT input_file FROM batches WHERE {ACTIVE} AND input_file IS NOT NULL"
-    old = f"created_at <= ? AND id NOT IN ({used})"
+    old = f"(created_at <= ? OR expires_at <= ?) AND id NOT IN ({used})"
     if not database.rows(
         f"SELECT 1 FROM files WHERE {old} UNION ALL SELECT 1 FROM batches WHERE ended_at <= ?",
         cutoff,
+        now,
         cutoff,
     ):
         return []
-    with database.transaction() as db:
-        paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", [cutoff])]
-        db.execute(f"DELETE FROM files WHERE {old}", [cutoff])
-        db.execute("DELETE FROM batches WHERE ended_at <= ? AND NOT owed", [cutoff])
-    return paths
+
+    def delete(db: Connection) -> list[str]:
+        ages = [cutoff, now]
+        paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", ages)]
+        db.execute(f"DELETE FROM files WHERE {old}", ages)
+        db.execute("DELETE FROM batches WHERE ended_at <= ?", [cutoff])
+        return paths
+
+    return database.change_with_reserve(delete)
 
 
 def _remove_unknown_jobs(database: Database, state_dir: StateDir) -> None:

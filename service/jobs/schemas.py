@@ -98,6 +98,14 @@ class BatchObject(_Frozen):
     metadata: dict[str, str] | None = None
 
 
+class BatchDeleted(BaseModel):
+    """Result of deleting a job."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    deleted: bool = True
+
+
 T = TypeVar("T", FileObject, BatchObject)
 
 

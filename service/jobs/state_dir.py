@@ -1,6 +1,7 @@
 """Layout of the state folder, and its default location.
 
 jobs.sqlite          database of files and batches
+reserve              room for changes on a full disk
 lock                 locked by the one process that executes jobs
 uploads/             uploads in progress
 files/<id><.ext>     uploaded files
@@ -43,6 +44,10 @@ class StateDir:
 
     def job_dir(self, id: str) -> Path:
         return self.jobs / id
+
+    def relative_job_dir(self, id: str) -> str:
+        """Return a job's folder as the database stores it."""
+        return str(self.job_dir(id).relative_to(self.folder))
 
     def output(self, id: str, extension: str) -> Path:
         """Return the path of a job's output file."""

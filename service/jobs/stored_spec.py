@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -37,6 +37,8 @@ class StoredJobSpec:
         output: extension of the output file
         batch: rows in one graph run
         layout: schema of the output records, needed when input and bundle no longer exist
+        requests: kind of the bodies if lines are requests in OpenAI's format; "" if they are rows
+        output_expires_after: seconds from the end of the job to the removal of its outputs
     """
 
     model: str
@@ -53,6 +55,8 @@ class StoredJobSpec:
     batch: int | None = None
     fingerprint: list[list[Any]] = field(default_factory=list)
     layout: RecordSchema | None = None
+    requests: Literal["", "row", "query"] = ""
+    output_expires_after: int | None = None
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import msgspec
 
-from hsoftmax.scoring import EXTENSIONS, CallError, ScoringError, Task, TaskName, fingerprint
+from hsoftmax.scoring import (
+    EXTENSIONS,
+    CallError,
+    ScoringError,
+    Task,
+    TaskName,
+    extension_of,
+    fingerprint,
+)
+from hsoftmax.scoring.formats.ndjson import first_object
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -23,8 +32,10 @@ from hsoftmax.service.settings import Settings
 
 from .batch_store import StoredJob
 from .database import Database
+from .expiry import ExpiresAfter, expiry_seconds
 from .file_store import find_file
 from .input_files import client_message, input_files
+from .request_lines import BATCH_LINES, SHARD_LINES, request_kind
 from .schemas import BatchObject
 from .state_dir import StateDir
 from .stored_spec import StoredJobSpec, bundle_info_of, job_spec_of, open_source
@@ -35,7 +46,8 @@ _TASK_OF_ROUTE: dict[str, TaskName] = {
     "top_k": "top_k",
     "topk": "top_k",  # the deprecated alias of the route
 }
-_WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
+_LINES = (".ndjson", ".jsonl")
+_WINDOW = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
 _MAX_BATCH_VALUES = 2**16
@@ -45,12 +57,16 @@ _MAX_METADATA_ITEMS, _MAX_NAME_CHARS, _MAX_VALUE_CHARS = 16, 64, 512
 
 
 class BatchQuery(TaskQuery, frozen=True):
-    """JSON body of POST /v1/batches. The fields after `metadata` are not part of OpenAI's API."""
+    """JSON body of POST /v1/batches.
+
+    The fields after `output_expires_after` are not part of OpenAI's API.
+    """
 
     endpoint: str
     completion_window: str = "24h"
     input_file_id: str | None = None
     metadata: dict[str, str] | None = None
+    output_expires_after: ExpiresAfter | None = None
     input_path: str | None = None
     task: str | None = None
     columns: str | list[str] = msgspec.field(default_factory=list)
@@ -59,7 +75,10 @@ class BatchQuery(TaskQuery, frozen=True):
 
     def digest(self) -> str:
         """Return a SHA-256 that does not depend on the order of fields or on white space."""
-        plain = json.dumps(msgspec.to_builtins(self), sort_keys=True)
+        fields = msgspec.to_builtins(self)
+        if self.output_expires_after is None:  # as older versions hashed it
+            del fields["output_expires_after"]
+        plain = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
@@ -121,13 +140,47 @@ def _stored_spec(
         labelled=query.labels,
         output="",
         shard_rows=context.settings.job_shard_rows,
+        output_expires_after=_output_expiry(query),
     )
     if query.input_file_id is not None:
         file = find_file(context.database, query.input_file_id)
         spec = replace(spec, file=file.path, filename=file.filename)
     files = input_files(spec, context.state_dir, context.settings.input_root)
     spec = replace(spec, output=_output_extension(query, files), fingerprint=fingerprint(files))
+    spec = _with_request_kind(spec, query, files)
     return _with_record_schema(spec, context, loaded, files)
+
+
+def _with_request_kind(
+    spec: StoredJobSpec, query: BatchQuery, files: tuple[Path, ...]
+) -> StoredJobSpec:
+    """Return the spec with the kind of the requests, if the lines of the files are requests.
+
+    A row in a request may also be written to another format than lines, as a plain record.
+    """
+    if files[0].suffix not in _LINES:
+        return spec
+    try:
+        kind = request_kind(first_object(files[0]))
+    except OSError as error:
+        raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
+    if kind == "row" and spec.output not in _LINES:
+        return spec
+    if kind != "query":
+        return replace(spec, requests=kind)
+    if spec.output not in _LINES:
+        raise InvalidQuery(
+            f"output_format: expected ndjson for requests with `inputs`, got {spec.output[1:]}"
+        )
+    if query.endpoint.endswith("/score"):
+        raise InvalidQuery(
+            "input: expected bodies with `input`, the rows of this endpoint, got `inputs`, which "
+            "/probabilities and /top_k have"
+        )
+    rows = spec.shard_rows or SHARD_LINES
+    # Each request has a `k` of its own, so 1 fits every bundle.
+    return replace(spec, requests=kind, batch=BATCH_LINES, shard_rows=rows,
+                   task=replace(spec.task, k=1))  # fmt: skip
 
 
 def _with_record_schema(
@@ -167,10 +220,16 @@ def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
     return name, build_task(task_name, query)
 
 
+def _output_expiry(query: BatchQuery) -> int | None:
+    if query.output_expires_after is None:
+        return None
+    return expiry_seconds("output_expires_after", query.output_expires_after)
+
+
 def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
     """Return the extension of the output file."""
     if query.output_format is None:
-        return files[0].suffix
+        return extension_of(files[0])
     extension = "." + query.output_format.removeprefix(".").lower()
     if extension not in EXTENSIONS:
         raise InvalidQuery(

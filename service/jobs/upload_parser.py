@@ -5,7 +5,6 @@ while the body arrives, and the file is synced to the disk before it gets a row.
 """
 
 import asyncio
-import errno
 import os
 import secrets
 import time
@@ -28,7 +27,9 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
+from .expiry import expiry_of_form
 from .file_store import StoredFile
+from .reserve import NO_ROOM
 from .state_dir import StateDir
 
 MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
@@ -36,6 +37,11 @@ MAX_FORM_OVERHEAD_BYTES = 2**16  # of a body, besides its file
 _WRITE_BYTES = 2**20  # collected before one write
 _MAX_FIELD_BYTES = 1024
 _MAX_NAME_CHARS = 200
+_FIELDS = frozenset({"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
+# The formats of files without an extension, by their first bytes; others are lines of JSON.
+_FIRST_BYTES = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow",
+                b"\x93NUMPY": ".npy"}  # fmt: skip
+_LINES = ".jsonl"
 
 
 @dataclass(slots=True)
@@ -108,8 +114,10 @@ class UploadParser:
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
             self._part.filename = options[b"filename"].decode("utf-8", "replace")
-        if self._part.name not in ("file", "purpose"):
-            raise InvalidQuery(f"body: expected file and purpose, got {self._part.name[:60]!r}")
+        if self._part.name not in _FIELDS:
+            raise InvalidQuery(
+                f"body: expected file, purpose and expires_after, got {self._part.name[:60]!r}"
+            )
         if self._part.name == "file":
             if self.filename is not None:
                 raise InvalidQuery("file: expected one, got several")
@@ -152,16 +160,25 @@ async def receive_file(
     """
     id = f"file-{secrets.token_hex(12)}"
     temporary = state_dir.uploads / id
-    upload = UploadParser(_boundary(content_type), temporary, max_bytes)
-    with _disk_full_is_storage_full(), _temporary_upload(upload, temporary):
+    boundary = _boundary(content_type)
+    with _disk_full_is_storage_full(), _temporary_upload(boundary, temporary, max_bytes) as upload:
         await _receive(upload, body, timeout, max_bytes + MAX_FORM_OVERHEAD_BYTES)
         upload.expect_complete()
-        filename = _expect_batch(upload)
+        filename, now = _expect_batch(upload), int(time.time())
+        seconds = expiry_of_form(upload.fields)
         await asyncio.to_thread(upload.sync)
-        path = state_dir.files / f"{id}{PurePosixPath(filename).suffix}"
+        extension = PurePosixPath(filename).suffix or _recognise(temporary)
+        path = state_dir.files / f"{id}{extension}"
         await asyncio.to_thread(_move_into_place, temporary, path)
-    relative = str(path.relative_to(state_dir.folder))
-    return StoredFile(id, "batch", filename, upload.size, int(time.time()), relative)
+    return StoredFile(
+        id=id,
+        purpose="batch",
+        filename=filename,
+        bytes=upload.size,
+        created_at=now,
+        path=str(path.relative_to(state_dir.folder)),
+        expires_at=None if seconds is None else now + seconds,
+    )
 
 
 @contextmanager
@@ -170,16 +187,17 @@ def _disk_full_is_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         raise StorageFull("file: expected room for it on the disk, got none") from None
 
 
 @contextmanager
-def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
+def _temporary_upload(boundary: bytes, path: Path, max_bytes: int) -> Iterator[UploadParser]:
     """Close the upload and remove its temporary file, unless it was moved into place."""
+    upload = UploadParser(boundary, path, max_bytes)
     try:
-        yield
+        yield upload
     finally:
         try:
             path.unlink(missing_ok=True)
@@ -190,11 +208,16 @@ def _temporary_upload(upload: UploadParser, path: Path) -> Iterator[None]:
 def safe_name(name: str) -> str:
     """Return the last part of a file name or path, with its extension in lower case.
 
+    A name without a dot is that of a file whose format its content says: OpenAI's clients call
+    bytes `upload` or `unknown_file`.
+
     Raises:
         InvalidQuery: the extension is not one of the known formats.
     """
     basename = name.replace("\\", "/").rpartition("/")[2]
     printable = "".join(c for c in basename if c.isprintable()).strip()
+    if printable and "." not in printable:
+        return printable[:_MAX_NAME_CHARS]
     extension = PurePosixPath(printable).suffix
     stem = printable.removesuffix(extension)
     if extension.lower() not in EXTENSIONS:
@@ -235,6 +258,14 @@ def _expect_batch(upload: UploadParser) -> str:
         got = "none" if purpose is None else repr(purpose[:60])
         raise InvalidQuery(f"purpose: expected 'batch', got {got}")
     return upload.filename
+
+
+def _recognise(path: Path) -> str:
+    """Return the extension of the format that the first bytes of a file say."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    known = (extension for first, extension in _FIRST_BYTES.items() if start.startswith(first))
+    return next(known, _LINES)
 
 
 def _boundary(content_type: str) -> bytes:

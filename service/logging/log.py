@@ -31,12 +31,13 @@ def json_log(level: LogLevel, stream: BinaryIO | None = None) -> Log:
     return _log(level, sys.stderr.buffer if stream is None else stream, _as_json)
 
 
-def stderr_log(level: LogLevel) -> Log:
+def stderr_log(level: LogLevel, descriptor: int = 2) -> Log:
     """A log on what is stderr now, even if file descriptor 2 is replaced later.
 
-    The stream is unbuffered: a thread that waits in a buffer's lock would end the process badly.
+    A process whose stderr was replaced already passes a `descriptor` of the former one. The stream
+    is unbuffered: a thread that waits in a buffer's lock would end the process badly.
     """
-    stream = os.fdopen(os.dup(2), "wb", buffering=0)
+    stream = os.fdopen(os.dup(descriptor), "wb", buffering=0)
     return _log(level, stream, _as_text() if stream.isatty() else _as_json)
 
 

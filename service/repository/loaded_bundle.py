@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
+from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
 from hsoftmax.scoring import BundleInfo
@@ -20,6 +21,9 @@ class LoadedBundle:
     """One version of a bundle with its sessions and labels.
 
     Stays usable after it is unloaded; its memory is freed when the last reference is dropped.
+
+    Attributes:
+        created: Unix seconds of the last change of the manifest
     """
 
     name: str
@@ -28,6 +32,7 @@ class LoadedBundle:
     device: Device
     sessions: Mapping[str, Session]
     labels: tuple[str, ...] | None
+    created: int = 0
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -43,6 +48,11 @@ class LoadedBundle:
     def num_targets(self) -> int:
         """Number of targets; 0 for a bundle without targets."""
         return self.manifest.num_targets or 0
+
+    @cached_property
+    def max_log_prob(self) -> float:
+        """The largest log-probability of a response: 0, or infinity for scores beyond one."""
+        return max_log_prob(self.manifest.attributes)
 
     @property
     def providers(self) -> list[str]:
@@ -60,7 +70,14 @@ class LoadedBundle:
             num_targets=self.num_targets,
             graphs=frozenset(self.sessions),
             labels=self.labels,
+            max_log_prob=self.max_log_prob,
         )
+
+    @property
+    def is_intact(self) -> bool:
+        """False once the mapped weights were changed in place: no answer is right any more."""
+        guards = (session.weights for session in self.sessions.values())
+        return all(guard is None or guard.unchanged for guard in guards)
 
     @property
     def target_of_label(self) -> Mapping[str, int]:
@@ -86,12 +103,11 @@ def load_bundle(
     Raises:
         BundleError: a file, a hash, a label or a graph is wrong.
     """
-    opened = bundle.open_bundle(path)
+    opened = bundle.open_bundle(path, check_hashes=False)
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        loaded = LoadedBundle(
-            name, str(version), opened, device, open_sessions(opened, device), labels
-        )
+        sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
+        loaded = LoadedBundle(name, str(version), opened, device, sessions, labels, int(created))
         _ = loaded.target_of_label  # else the first request with a label waits for it
     return loaded
 

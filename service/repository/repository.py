@@ -2,7 +2,8 @@
 
 Names that start with "." and versions that are no positive integer are ignored: exports are built
 in hidden folders. A version that cannot be loaded is refused with one line in the log; the others
-are served. If it replaces a served version, the old one stays served.
+are served. If it replaces a served version, the old one stays served, unless its weights were
+changed in place.
 
 Readers use one mapping, which is replaced as a whole, so they never see half of a change. A version
 that is no longer in the mapping is freed when the last request that uses it ends.
@@ -71,11 +72,6 @@ class Repository:
         return self._loaded is not None
 
     @property
-    def unloaded(self) -> frozenset[str]:
-        """The names of bundles that were unloaded, and are not served even if they are there."""
-        return self._unloaded
-
-    @property
     def refused(self) -> Mapping[str, str]:
         """`<name>/<version>` of every version that is refused, and the reason."""
         states = self._states.items()
@@ -111,9 +107,12 @@ class Repository:
         with self._change_lock:
             if name not in self.names():
                 raise self._unknown(name)
-            self._unloaded |= {name}
-            self._apply([], _without_bundle(self._states, name))
-            self._trim()
+            self._withdraw(name)
+
+    def withdraw(self, name: str) -> None:
+        """Do not serve a bundle until `reload`, whether it is served now or not."""
+        with self._change_lock:
+            self._withdraw(name)
 
     def find(self, name: str, version: str | None = None) -> LoadedBundle:
         """The requested version of a bundle, by default the highest.
@@ -147,6 +146,13 @@ class Repository:
         for versions in (self._loaded or {}).values():
             yield from versions.values()
 
+    def _withdraw(self, name: str) -> None:
+        self._unloaded |= {name}
+        if self._loaded is None:
+            return
+        self._apply([], _without_bundle(self._states, name))
+        self._trim()
+
     def _all(self) -> Mapping[str, Versions]:
         if self._loaded is None:
             raise NotReady("not ready: bundles are being loaded")
@@ -173,14 +179,14 @@ class Repository:
         """The state of a folder: the old one if no file has changed, else after loading it."""
         before = self._states.get(directory.key)
         if before is not None and before.directory == directory:
-            return before
+            return before if _is_intact(before) else replace(before, loaded=None)
         try:
             loaded = self._open(directory)
         except (BundleError, OSError) as error:
             reason = str(error) if isinstance(error, BundleError) else "it could not be read"
             fields = {"model": directory.name, "version": directory.version, "reason": reason}
             self._log.error("bundle_refused", **fields)
-            old = None if before is None else before.loaded
+            old = before.loaded if before is not None and _is_intact(before) else None
             return VersionState(directory, old, reason.replace(f"{self._path}/", ""))
         self._log_served(loaded)
         return VersionState(directory, loaded)
@@ -226,6 +232,11 @@ class Repository:
             tasks=sorted(loaded.sessions),
             device=loaded.device.name,
         )
+
+
+def _is_intact(state: VersionState) -> bool:
+    """False if the state's bundle is served from weights that were changed in place."""
+    return state.loaded is None or state.loaded.is_intact
 
 
 def _by_name(states: Iterable[VersionState]) -> Mapping[str, Versions]:

@@ -4,6 +4,8 @@ import asyncio
 
 from starlette.types import Send
 
+from hsoftmax.service.errors import StorageFull
+
 from .activity import Activity
 from .spool import Spool
 
@@ -31,12 +33,31 @@ class ResponseSender:
         self.started = False
 
     async def put(self, piece: bytes) -> None:
-        """Add a piece to the spool. Raises SlowReaderError if it stays full for the timeout."""
+        """Add a piece to the spool.
+
+        Raises:
+            SlowReaderError: it stays full for the timeout.
+            StorageFull: the same, and it is only so small because the disk is full.
+        """
         if not piece:
             return
         self.started = True
         while not await self._spool.put(piece):
-            await self._wait_for_progress()
+            try:
+                await self._wait_for_progress()
+            except SlowReaderError:
+                if not self._spool.disk_failed:
+                    raise
+                raise StorageFull(
+                    "stream: expected a client that reads, or room on the disk for records "
+                    "that wait for it, got neither"
+                ) from None
+        self._data_added.set()
+
+    def put_last(self, piece: bytes) -> None:
+        """Add the last piece, whether the spool has room or not."""
+        self.started = True
+        self._spool.put_last(piece)
         self._data_added.set()
 
     async def flush(self) -> None:

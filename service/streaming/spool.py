@@ -15,7 +15,11 @@ _MAX_READ_BYTES = 2**18
 
 
 class Spool:
-    """Queue of bytes for one producer and one consumer. The file is a ring buffer."""
+    """Queue of bytes for one producer and one consumer. The file is a ring buffer.
+
+    Attributes:
+        disk_failed: True once the file could not be written, e.g. because the disk is full
+    """
 
     def __init__(self, max_disk_bytes: int) -> None:
         self._capacity = max_disk_bytes
@@ -23,12 +27,15 @@ class Spool:
         self._memory: deque[bytes] = deque()
         self._memory_bytes = 0
         self._file: IO[bytes] | None = None
+        self._last = b""
+        self.disk_failed = False
         # Total bytes read from and written to the file. Modulo the capacity they are offsets in it.
         self._read_position = self._write_position = 0
 
     def __len__(self) -> int:
         """Number of bytes in the queue."""
-        return self._memory_bytes + self._write_position - self._read_position
+        on_disk = self._write_position - self._read_position
+        return self._memory_bytes + on_disk + len(self._last)
 
     async def put(self, data: bytes) -> bool:
         """Add the bytes. Return False if there is no room; an empty spool has room for any size."""
@@ -45,9 +52,14 @@ class Spool:
             await asyncio.to_thread(self._write, data)
         except OSError:  # the disk is full or missing: use what is written already
             self._max_disk_bytes = self._write_position - self._read_position
+            self.disk_failed = True
             return False
         self._write_position += len(data)
         return True
+
+    def put_last(self, data: bytes) -> None:
+        """Add the end of the response, for which there always is room. Nothing may follow."""
+        self._last = data
 
     async def take(self) -> bytes:
         """Remove and return the next bytes, or b"" if the spool is empty."""
@@ -56,7 +68,8 @@ class Spool:
             self._memory_bytes -= len(data)
             return data
         if self._read_position == self._write_position:
-            return b""
+            last, self._last = self._last, b""
+            return last
         data = await asyncio.to_thread(self._read)
         self._read_position += len(data)
         return data

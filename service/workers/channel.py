@@ -1,51 +1,91 @@
-"""Messages and shared files between the workers of one service.
+"""Messages and shared memory between the workers of one service.
 
 Each worker listens on a socket in a folder that only this user can enter; a message is one line of
-JSON. A worker's metrics are kept in a file there, so that its successor continues from them and no
-counter ever falls. The control module and the supervisor call it.
+JSON. A worker's metrics are kept in a shared record, so that its successor continues from them and
+no counter ever falls. The control module and the supervisor call it.
 """
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from .decisions import Action, Decisions, add_decision, read_decisions
+from .descriptor import Descriptor
 from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
+from .shared_record import SharedRecord
 
 _REQUEST_TIMEOUT_S = 5.0
-_CHANGE_TIMEOUT_S = 600.0  # for a change, which may load a bundle
+CHANGE_TIMEOUT_S = 600.0  # for a change, which may load a bundle
 _MAX_LINE_BYTES = 2**26
 
 RequestHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class WorkerChannel:
-    """One worker's channel to the other workers."""
+@dataclass(frozen=True)
+class WorkerRecords:
+    """The shared memory of all workers, and their common log.
 
-    def __init__(self, folder: Path, slot: int, workers: int) -> None:
+    Attributes:
+        log: the stream of the log; stderr itself is captured
+        decisions: the operator's decisions
+        snapshots: the metrics of each worker
+        start_error: the message of a worker that could not start
+    """
+
+    log: Descriptor
+    decisions: SharedRecord
+    snapshots: tuple[SharedRecord, ...]
+    start_error: SharedRecord
+
+    @classmethod
+    def create(cls, workers: int, log_descriptor: int = 2) -> Self:
+        """Create the records of so many workers."""
+        return cls(
+            log=Descriptor(os.dup(log_descriptor)),
+            decisions=SharedRecord.create(),
+            snapshots=tuple(SharedRecord.create() for _ in range(workers)),
+            start_error=SharedRecord.create(),
+        )
+
+    def close(self) -> None:
+        for record in (self.log, self.decisions, *self.snapshots, self.start_error):
+            record.close()
+
+
+class WorkerChannel:
+    """One worker's channel to the other workers.
+
+    Attributes:
+        followed: the decisions that this worker has carried out
+        following: held while it carries out others
+    """
+
+    def __init__(self, folder: Path, records: WorkerRecords, slot: int) -> None:
         self.slot = slot
+        self.followed = read_decisions(records.decisions)
+        self.following = asyncio.Lock()
         self._folder = folder
-        self._others = [other for other in range(workers) if other != slot]
-        self._unloaded = folder / "unloaded.json"
+        self._records = records
+        self._others = [other for other in range(len(records.snapshots)) if other != slot]
         self._server: asyncio.Server | None = None
         self._accumulated = without_gauges(self._read_snapshot(slot))
 
     @property
-    def unloaded(self) -> frozenset[str]:
-        """The names of bundles that every worker was told to unload."""
-        try:
-            return frozenset(json.loads(self._unloaded.read_bytes()))
-        except OSError:  # nothing was unloaded yet
-            return frozenset()
+    def decisions(self) -> Decisions:
+        """The decisions that every worker follows."""
+        return read_decisions(self._records.decisions)
 
-    def persist_unloaded(self, unloaded: frozenset[str]) -> None:
-        """Store the unloaded bundles, so that workers that start later do not load them."""
-        _replace(self._unloaded, json.dumps(sorted(unloaded)).encode())
+    def decide(self, name: str, action: Action) -> None:
+        """Record a decision for all workers, and those that start later."""
+        add_decision(self._records.decisions, name, action)
 
     async def listen(self, handle: RequestHandler) -> None:
         """Answer the messages of other workers until `close`."""
@@ -70,7 +110,7 @@ class WorkerChannel:
         """Store a snapshot for a successor; return it with the counts of predecessors added."""
         counted = without_gauges(aggregate({"before": self._accumulated, "now": snapshot}))
         whole = Snapshot([*only_gauges(snapshot).families, *counted.families])
-        _replace(_snapshot_path(self._folder, self.slot), msgspec.json.encode(whole))
+        self._records.snapshots[self.slot].write(msgspec.json.encode(whole))
         return whole
 
     async def collect(self, own: Snapshot) -> Snapshot:
@@ -82,11 +122,11 @@ class WorkerChannel:
         snapshots = {str(slot): self._read_snapshot(slot) for slot in self._others}
         return aggregate({str(self.slot): own} | snapshots)
 
-    async def broadcast(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+    async def broadcast(self, message: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """Send a message to all other workers; return the responses of those that answer."""
-        requests = (self.request(slot, message, _CHANGE_TIMEOUT_S) for slot in self._others)
-        responses = await asyncio.gather(*requests)
-        return [one for one in responses if one is not None]
+        requests = (self.request(slot, message, CHANGE_TIMEOUT_S) for slot in self._others)
+        responses = zip(self._others, await asyncio.gather(*requests), strict=True)
+        return {slot: one for slot, one in responses if one is not None}
 
     async def request(
         self, slot: int, message: dict[str, Any], timeout: float = _REQUEST_TIMEOUT_S
@@ -103,11 +143,8 @@ class WorkerChannel:
         return None
 
     def _read_snapshot(self, slot: int) -> Snapshot:
-        try:
-            content = _snapshot_path(self._folder, slot).read_bytes()
-            return msgspec.json.decode(content, type=Snapshot)
-        except (OSError, msgspec.DecodeError):
-            return Snapshot([])
+        value = self._records.snapshots[slot].read()
+        return msgspec.json.decode(value, type=Snapshot) if value else Snapshot([])
 
 
 def request_liveness(folder: Path, slot: int) -> bool | None:
@@ -123,13 +160,3 @@ def request_liveness(folder: Path, slot: int) -> bool | None:
 
 def _socket_path(folder: Path, slot: int) -> Path:
     return folder / f"{slot}.socket"
-
-
-def _snapshot_path(folder: Path, slot: int) -> Path:
-    return folder / f"{slot}.json"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(content)
-    temporary.rename(path)

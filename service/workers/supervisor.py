@@ -27,7 +27,8 @@ from hsoftmax.service.errors import StartError
 from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
-from .channel import request_liveness
+from .channel import WorkerRecords, request_liveness
+from .exit_code import signal_name
 
 CANNOT_START = 78  # exit code of a worker that raised StartError
 _PROBE_INTERVAL_S = 5.0
@@ -36,7 +37,7 @@ _MIN_UPTIME_S = 10.0  # a worker that ends earlier has failed at its start
 _MAX_PAUSE_S = 30.0  # before a worker that failed at its start is started again
 _GRACE_S = 5.0  # added to the time that workers have to drain
 
-Run = Callable[[Settings, socket.socket, Path, int, int], None]
+Run = Callable[[Settings, socket.socket, Path, WorkerRecords, int, int], None]
 
 
 @dataclass(slots=True)
@@ -57,12 +58,20 @@ class Worker:
 class Supervisor:
     """The parent process of the workers; it answers no requests."""
 
-    def __init__(self, run: Run, settings: Settings, listener: socket.socket, log: Log) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        listener: socket.socket,
+        log: Log,
+        log_descriptor: int = 2,
+    ) -> None:
         self._run = run
         self._settings = settings
         self._listener = listener
         self._log = log
-        self._folder = Path(tempfile.mkdtemp(prefix="hsoftmax-"))  # only this user can enter it
+        self._folder = _private_folder()
+        self._records = WorkerRecords.create(settings.workers, log_descriptor)
         self._workers = [Worker(slot) for slot in range(settings.workers)]
         self._stopping = False
 
@@ -84,6 +93,7 @@ class Supervisor:
             for one, handler in handlers.items():
                 signal.signal(one, handler)
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._records.close()
 
     def _pass_on(self, sig: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -105,10 +115,12 @@ class Supervisor:
             self._probe(worker)
 
     def _start(self, worker: Worker) -> None:
-        arguments = (self._settings, self._listener, self._folder, worker.slot, worker.generation)
+        shared = (self._settings, self._listener, self._folder, self._records)
         context = multiprocessing.get_context("spawn")
         worker.process = context.Process(
-            target=run_worker, args=(self._run, *arguments), name=f"worker-{worker.slot}"
+            target=run_worker,
+            args=(self._run, *shared, worker.slot, worker.generation),
+            name=f"worker-{worker.slot}",
         )
         with _without_hangups():
             worker.process.start()
@@ -121,13 +133,14 @@ class Supervisor:
 
     def _on_exit(self, worker: Worker, code: int) -> None:
         if code == CANNOT_START and worker.generation == 1:
-            raise StartError(start_error(self._folder))
+            raise StartError(self._records.start_error.read().decode())
         failed_at_start = monotonic() - worker.started < _MIN_UPTIME_S
         worker.failures = worker.failures + 1 if failed_at_start else 0
         pause = min(_MAX_PAUSE_S, 2.0 ** (worker.failures - 1)) if failed_at_start else 0.0
         worker.start_at = monotonic() + pause
         worker.process = None
-        self._log.error("worker_ended", worker=worker.slot, code=code, replaced_in_s=pause)
+        ended = {"code": code, "signal": signal_name(code)}
+        self._log.error("worker_ended", worker=worker.slot, **ended, replaced_in_s=pause)
 
     def _probe(self, worker: Worker) -> None:
         """Replace a worker that reports to be stuck, or that has been silent for too long."""
@@ -180,21 +193,32 @@ def _without_hangups() -> Iterator[None]:
 
 
 def run_worker(
-    run: Run, settings: Settings, listener: socket.socket, folder: Path, slot: int, generation: int
+    run: Run,
+    settings: Settings,
+    listener: socket.socket,
+    folder: Path,
+    records: WorkerRecords,
+    slot: int,
+    generation: int,
 ) -> None:
     """Run a worker; the target of its process."""
     os.setpgrp()  # else Ctrl-C would be heard twice: from the terminal, and from above
     _stop_with_parent(multiprocessing.parent_process())
     try:
-        run(settings, listener, folder, slot, generation)
+        run(settings, listener, folder, records, slot, generation)
     except StartError as error:
-        (folder / "why").write_text(str(error))
+        records.start_error.write(str(error).encode())
         raise SystemExit(CANNOT_START) from None
 
 
-def start_error(folder: Path) -> str:
-    """The message of the StartError of a worker."""
-    return (folder / "why").read_text()
+def _private_folder() -> Path:
+    """Create a folder for temporary files that only this user can enter."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="hsoftmax-"))
+    except OSError as error:
+        raise StartError(
+            f"workers: expected a folder for temporary files, got: {error.strerror}: set TMPDIR"
+        ) from None
 
 
 def _stop_with_parent(parent: BaseProcess | None) -> None:

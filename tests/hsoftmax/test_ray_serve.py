@@ -1,5 +1,6 @@
 """The service on Ray Serve: a query equals the reference, and health follows the bundle."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -115,9 +116,23 @@ def test_a_query_equals_the_reference(started, repository):
 
 def test_without_a_bundle_no_replica_is_healthy(started, tmp_path):
     (tmp_path / "empty").mkdir()
-    url, process = started(tmp_path / "empty")
+    expect_unhealthy(started, tmp_path, tmp_path / "empty", "the repository has no bundle")
+
+
+def test_a_replica_refuses_a_bundle_with_one_flipped_bit(started, repository, tmp_path):
+    copy = shutil.copytree(repository, tmp_path / "copy")
+    path = copy / "words" / "1" / "weights.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    expect_unhealthy(started, tmp_path, copy, "weights.bin: expected SHA-256")
+
+
+def expect_unhealthy(started, tmp_path: Path, repository: Path, reason: str) -> None:
+    """Asserts that the log says this reason, and that no replica answers."""
+    url, process = started(repository)
     for _ in range(10 * START_TIMEOUT_S):
-        if "the repository has no bundle" in (tmp_path / "log").read_text():
+        if reason in (tmp_path / "log").read_text():
             break
         assert process.poll() is None
         time.sleep(0.1)

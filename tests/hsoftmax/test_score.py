@@ -165,7 +165,7 @@ def test_an_input_of_another_encoding_is_refused_at_once(score, tmp_path, of, en
 def test_a_number_in_csv_is_a_label_only_with_the_option(score):
     rows = make_rows(2)
     assert read(score(rows, of="csv", to="ndjson"))[0]["log_prob"] < 0
-    got = read(score(rows, "csv", "--labels", of="csv"))
+    got = read(score(rows, "csv", "--labels", of="csv", expect=1))
     assert {record["code"] for record in got} == {"unknown_label"}
 
 
@@ -283,6 +283,20 @@ def test_arrow_stream_files_are_read(score, tmp_path):
     with pa.ipc.new_stream(path, made.schema) as writer:
         writer.write_table(made, max_chunksize=3)
     assert len(read(score(path))) == ROWS
+
+
+@pytest.mark.parametrize("of", ["ndjson", "npy"])
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "log_probs", "sample", "perplexity"])
+def test_logits_that_overflow_are_the_error_of_their_row(score, of, task):
+    rows = make_rows(ROWS)
+    output = score(rows, of=of, task=task)
+    clean = read(output)
+    output.unlink()
+    rows[6]["input"] = [3e38] * HIDDEN
+    got = read(score(rows, of=of, task=task))
+    assert got[6]["code"] == "logits_overflow"
+    del got[6], clean[6]
+    assert got == clean
 
 
 def test_a_too_long_line_fails_only_its_row(score, tmp_path, monkeypatch):

@@ -65,5 +65,5 @@ def test_a_job_of_a_newer_schema_is_refused_in_one_line(job, capsys):
     assert score(job, "out.ndjson", "--resume") == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"{ledger}: expected schema version <= 1, got 7: a newer hsoftmax wrote this" in said
+    assert f"{ledger}: expected schema version <= 2, got 7: a newer hsoftmax wrote this" in said
     assert (job / "out.ndjson.parts" / "shard-00000001").exists()

@@ -49,8 +49,8 @@ WRONG_COLUMNS = {
     "text": ({"input": pa.array(["a"]), "target": pa.array([1])}, "input: expected lists of 6"),
     "width": ({"input": pa.array([[1.0] * 5], pa.list_(pa.float32(), 5)), "target": pa.array([1])},
               "input: expected 6 numbers in a row, got 5"),
-    "target": ({"input": pa.array([[1.0] * 6]), "target": pa.array([1.5])},
-               "target: expected integers or strings, got double"),
+    "target": ({"input": pa.array([[1.0] * 6]), "target": pa.array([True])},
+               "target: expected integers or strings, got bool"),
     "missing": ({"state": pa.array([[1.0] * 6])}, "expected input, or h0 to h5, got state"),
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_columns_of_a_wrong_type_are_refused(score, tmp_path, of, wrong):
     [
         (np.zeros((3, 5), np.float32), "expected 6 numbers in a row, got [5] of float32"),
         (np.zeros(3, np.float32), "expected [rows, hidden_size] numbers"),
-        (np.zeros((6, 3), np.float32).T, "in Fortran order"),
+        (np.zeros((3, 7), np.float32, order="F"), "expected 6 numbers in a row"),
         (np.array([["a"] * 6]), "expected 6 numbers in a row"),
     ],
 )

@@ -124,9 +124,9 @@ def test_the_default_k_scores_rows(results):
 
 def test_an_inexact_search_returns_fewer_targets(bundle_info, reference):
     def run_truncated(request):
-        log_prob, *rest = reference(request)
-        log_prob[0, 2:] = -np.inf
-        return [log_prob, *rest]
+        log_prob, target, blocks, exact = reference(request)
+        log_prob[0, 2:], exact[0] = -np.inf, False
+        return [log_prob, target, blocks, exact]
 
     rows = [json.dumps(row).encode() for row in make_rows(2)]
     task = Task("top_k", k=3, max_blocks=1)

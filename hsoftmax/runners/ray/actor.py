@@ -34,7 +34,9 @@ _MAX_ATTEMPTS = 5  # at one shard: Ray itself would retry without end
 def find_shard_ranges(empty: pa.Table, job: RayJob, start: ShardStart) -> Iterator[pa.Table]:
     """Yields a table for each range, so that the first shards are made while it still searches."""
     try:
-        spec = open_job_spec(job.request, BundleInfo.of(bundle.open_bundle(job.bundle)))
+        # It runs on the driver's machine, where the hashes have been compared.
+        opened = bundle.open_bundle(job.bundle, check_hashes=False)
+        spec = open_job_spec(job.request, BundleInfo.of(opened))
         with closing(spec.reader):
             for shard_range in shard_ranges(spec, start):
                 yield message_table(shard_range=shard_range)
@@ -97,7 +99,7 @@ class ShardActor:
     def _open(self) -> tuple[LocalGraphRunner, BundleInfo]:
         with self._lock:
             if self._opened is None:
-                opened = bundle.open_bundle(self._job.bundle)
+                opened = bundle.open_bundle(self._job.bundle, check_hashes=self._job.check_hashes)
                 self._opened = LocalGraphRunner(opened), BundleInfo.of(opened)
             return self._opened
 

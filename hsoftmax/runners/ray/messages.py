@@ -10,16 +10,21 @@ import pyarrow as pa
 
 from hsoftmax import scoring
 from hsoftmax.score_request import ScoreRequest
-from hsoftmax.scoring import RowId, Shard, ShardRange, Tally, WrittenShard
+from hsoftmax.scoring import Failures, RowId, Shard, ShardRange, Tally, WrittenShard
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """A job as a node needs it; the node's own specification must have the same `identity`."""
+    """A job as a node needs it; the node's own specification must have the same `identity`.
+
+    Attributes:
+        check_hashes: True if each node compares the hashes of the bundle's files as it sees them
+    """
 
     bundle: Path
     request: ScoreRequest
     identity: Mapping[str, Any]
+    check_hashes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class ShardMessage:
     shard: Shard
     tallies: list[tuple[RowId, Tally]]
     error_records: list[str]
+    failures: dict[str, Failures]
 
     @classmethod
     def of(cls, written: WrittenShard) -> "ShardMessage":
@@ -38,6 +44,7 @@ class ShardMessage:
             shard=written.shard,
             tallies=list(written.tallies.items()),
             error_records=list(written.error_records),
+            failures=dict(written.failures),
         )
 
     def on_this_machine(self, workspace: scoring.Workspace) -> WrittenShard:
@@ -47,6 +54,7 @@ class ShardMessage:
             shard=self.shard,
             tallies=dict(self.tallies),
             error_records=self.error_records,
+            failures=self.failures,
         )
 
 

@@ -37,8 +37,8 @@ def plan(query: ClustersQuery, bundle: LoadedBundle, settings: Settings) -> Plan
         rows=rows,
         cost=cluster_cost(bundle, rows),
         values=rows * clusters,
-        finish=lambda outputs: {field_name(log): to_values(outputs[0], log)},
-        matrix=MatrixResult(field_name(log), log, clusters),
+        finish=lambda outputs: {field_name(log): to_values(outputs[0], log, bundle.max_log_prob)},
+        matrix=MatrixResult(field_name(log), log, clusters, bundle.max_log_prob),
     )
 
 

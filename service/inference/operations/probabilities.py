@@ -70,8 +70,8 @@ def _plan_full(query: ProbabilitiesQuery, bundle: LoadedBundle, settings: Settin
         rows=rows,
         cost=full_cost(bundle, rows),
         values=rows * bundle.num_targets,
-        finish=lambda outputs: {field_name(log): to_values(outputs[0], log)},
-        matrix=MatrixResult(field_name(log), log, bundle.num_targets),
+        finish=lambda outputs: {field_name(log): to_values(outputs[0], log, bundle.max_log_prob)},
+        matrix=MatrixResult(field_name(log), log, bundle.num_targets, bundle.max_log_prob),
     )
 
 
@@ -88,7 +88,7 @@ def _plan_pairs(
         rows=len(states),
         cost=path_cost(bundle, count),
         values=count,
-        finish=lambda outputs: _per_pair(outputs, pairs, log),
+        finish=lambda outputs: _per_pair(outputs, pairs, log, bundle.max_log_prob),
         extra=_plan_clusters(states, bundle, log) if query.clusters else None,
     )
 
@@ -101,12 +101,15 @@ def _plan_clusters(states: Float32, bundle: LoadedBundle, log: bool) -> Plan:
         rows=len(states),
         cost=cluster_cost(bundle, len(states)),
         values=len(states) * clusters,
-        finish=lambda outputs: {f"cluster_{field_name(log)}": to_values(outputs[0], log)},
+        finish=lambda outputs: {
+            f"cluster_{field_name(log)}": to_values(outputs[0], log, bundle.max_log_prob)
+        },
     )
 
 
-def _per_pair(outputs: list[Array], pairs: Pairs, log: bool) -> ResponseFields:
-    flat = to_values(outputs[0], log) if outputs else np.empty(0, dtype=np.float32)
+def _per_pair(outputs: list[Array], pairs: Pairs, log: bool, max_log_prob: float) -> ResponseFields:
+    log_prob = outputs[0] if outputs else np.empty(0, dtype=np.float32)
+    flat = to_values(log_prob, log, max_log_prob)
     if pairs.counts is None:
         return {field_name(log): flat}
     ends = zip(pairs.counts, accumulate(pairs.counts), strict=True)

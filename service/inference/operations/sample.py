@@ -86,7 +86,7 @@ def _seed(seed: int | None) -> int:
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     target, log_prob = outputs
-    values = to_values(log_prob, log)
+    values = to_values(log_prob, log, bundle.max_log_prob)
     rows = zip(target, values, strict=True)
     return {"results": [target_fields(t, v, bundle.labels, log) for t, v in rows]}
 

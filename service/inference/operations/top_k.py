@@ -88,7 +88,7 @@ def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = to_values(log_prob, log)
+    values = to_values(log_prob, log, bundle.max_log_prob)
     # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
     found = (log_prob > -np.inf).sum(axis=1)
     return {

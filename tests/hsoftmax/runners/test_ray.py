@@ -248,10 +248,10 @@ def node_sees(monkeypatch):
     from hsoftmax.runners import ray
 
     def node_sees(**changed):
-        def changed_job(bundle, request, identity):
+        def changed_job(*arguments):
             from dataclasses import replace
 
-            return replace(original(bundle, request, identity), **changed)
+            return replace(original(*arguments), **changed)
 
         monkeypatch.setattr(ray, "RayJob", changed_job)
 

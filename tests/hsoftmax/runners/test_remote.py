@@ -66,7 +66,11 @@ def server() -> Iterator[Server]:
             route = self.path.rsplit("/", 1)[1]
             state.routes.append(route)
             state.keys.add(self.headers["authorization"])
-            if len(state.routes) > 1 and state.busy:  # the first asks for the labels
+            huge = [i for i, row in enumerate(body["inputs"]) if max(row) > 1e30]
+            if huge:
+                sentence = f"inputs row {huge[0]}: expected logits within float32"
+                self.respond(422, {"error": sentence, "code": "logits_overflow"})
+            elif len(state.routes) > 1 and state.busy:  # the first asks for the labels
                 state.busy -= 1
                 self.respond(state.status, {"error": "busy", "code": "overloaded"})
             else:
@@ -125,6 +129,22 @@ def test_every_task_works_over_http(server, tmp_path, task):
     assert not any("error" in record for record in got)
     if task in ("top_k", "sample"):
         assert got[0]["labels"] == [LABELS[t] for t in got[0]["targets"]]
+
+
+@pytest.mark.parametrize("task", ["target_log_prob", "log_probs", "top_k", "sample", "perplexity"])
+def test_rows_whose_logits_overflow_fail_alone(server, tmp_path, task):
+    rows = make_rows(11)
+    options = ["--k", "3", "--num-samples", "2"]
+    clean = score(server, tmp_path, task, *options, rows=rows)
+    for i in (1, 2, 9):
+        rows[i]["input"] = [3e38] * HIDDEN
+    write(tmp_path / "in.ndjson", rows)
+    (tmp_path / "out.ndjson").unlink()
+    got = score(server, tmp_path, task, *options)
+    assert {got[i]["code"] for i in (1, 2, 9)} == {"logits_overflow"}
+    for i in (9, 2, 1):
+        del got[i], clean[i]
+    assert got == clean
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -1,15 +1,18 @@
 """Tests of pages, metrics and the OpenAPI document: complete, correct, and without a network."""
 
+import json
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from hsoftmax.service.api.openapi import error_codes
 from hsoftmax.service.inference.operations import OPERATIONS
-from tests.service.conftest import HIDDEN
+from tests.service.conftest import HIDDEN, serving
 
 ROW = [0.5] * HIDDEN
+SCHEMA_1 = Path(__file__).parents[2] / "data" / "schema_1" / "repository"
 QUERIES = {
     "probabilities": [{"targets": [1]}, {"targets": [[1, 2]]}, {}, {"log": True}],
     "top_k": [{}, {"k": 2, "log": True}],
@@ -29,24 +32,84 @@ def test_the_document_has_every_route(document):
     expected = operations | {path: {"get"} for path in reads}
     expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
-    expected |= {"/v1/batches/{id}": {"get"}, "/v1/batches/{id}/cancel": {"post"}}
+    expected |= {"/v1/batches/{id}": {"get", "delete"}, "/v1/batches/{id}/cancel": {"post"}}
     for change in ("reload", "unload", "score", "topk"):
         expected[f"/v1/models/{{name}}/{change}"] = {"post"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == expected
 
 
-def test_every_error_of_every_route_is_of_the_one_shape(document):
-    error = {"$ref": "#/components/schemas/Error"}
-    for path in document["paths"].values():
-        for operation in path.values():
+def test_every_error_of_every_route_has_its_shape(document):
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        openai = path.startswith(("/v1/files", "/v1/batches"))
+        error = {"$ref": f"#/components/schemas/{'OpenAIError' if openai else 'Error'}"}
+        for operation in operations.values():
             for status, got in operation["responses"].items():
                 assert "x-request-id" in got["headers"]
+                assert got["description"]
                 if status != "200":
                     assert got["content"] == {"application/json": {"schema": error}}
             assert "default" in operation["responses"]
-    shape = document["components"]["schemas"]["Error"]
+    shape = schemas["Error"]
     assert shape["required"] == ["error", "code", "request_id"]
     assert shape["properties"]["code"]["enum"] == error_codes()
+    shape = schemas["OpenAIError"]
+    assert shape["required"] == ["error", "request_id"]
+    inner = shape["properties"]["error"]
+    assert inner["required"] == ["message", "type", "param", "code"]
+    assert inner["properties"]["code"]["enum"] == error_codes()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"), [({}, [{}, {"ApiKey": []}]), ({"api_keys": "secret"}, [{"ApiKey": []}])]
+)
+def test_the_document_says_which_key_a_route_needs(repository, keys, expected):
+    with serving(repository, **keys) as client:
+        headers = {"authorization": "Bearer secret"}
+        document = client.get("/openapi.json", headers=headers).json()
+    assert document["security"] == expected
+    schemes = document["components"]["securitySchemes"]
+    assert {one["scheme"] for one in schemes.values()} == {"bearer"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if path.endswith(("/reload", "/unload")):
+                assert operation["security"] == [{"AdminKey": []}], method
+            elif path.startswith("/healthz/"):
+                assert operation["security"] == []
+            else:
+                assert "security" not in operation
+
+
+def test_every_example_is_answered_by_a_served_bundle():
+    answered = []
+    with serving(SCHEMA_1) as client:  # it has a bundle of every family
+        document = client.get("/openapi.json").json()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                names = [one for one in operation.get("parameters", []) if one["name"] == "name"]
+                url = path.replace("{name}", names[0]["example"] if names else "")
+                content = operation.get("requestBody", {}).get("content", {})
+                for content_type, described in content.items():
+                    if "example" not in described or path == "/v1/batches":
+                        continue
+                    body = described["example"]
+                    body = body if isinstance(body, str) else json.dumps(body)
+                    headers = {"content-type": content_type}
+                    response = client.request(method, url, content=body, headers=headers)
+                    assert response.status_code == 200, response.text
+                    assert '"failed":1' not in response.text
+                    answered.append(path.rpartition("/")[2])
+        example = document["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
+        assert example["application/json"]["example"]["endpoint"] == "/v1/models/adaptive/score"
+        assert client.get("/openapi.json").json() == document
+    names = {name for one in OPERATIONS for name in (one.name, *one.aliases)} | {"score"}
+    assert set(answered) == names
+
+
+def test_without_a_bundle_the_document_is_there(tmp_path):
+    with serving(tmp_path) as client:
+        document = client.get("/openapi.json").json()
+    assert "/v1/models/{name}/probabilities" in document["paths"]
 
 
 def test_every_reference_in_the_document_leads_somewhere(document):

@@ -75,23 +75,6 @@ def test_every_row_is_a_record_or_an_error(jobs, id):
     ]
 
 
-def test_openai_request_lines(jobs):
-    rows = make_rows(12)
-    lines = [
-        {"custom_id": row.pop("custom_id"), "method": "POST", "url": SCORE, "body": row}
-        for row in rows
-    ]
-    lines[4]["body"] = {"target": 1}
-    lines[7] = {"custom_id": "r7", "body": 3}
-    batch = jobs.run(lines)
-    assert [error["custom_id"] for error in jobs.errors(batch)] == ["r4", "r7"]
-    kept = [i for i in range(12) if i not in (4, 7)]
-    records = jobs.records(batch)
-    assert [record["custom_id"] for record in records] == [f"r{i}" for i in kept]
-    wanted = expected([rows[i] for i in kept])
-    np.testing.assert_allclose([r["log_prob"] for r in records], wanted, atol=TOLERANCE)
-
-
 @pytest.mark.parametrize("output_format", ["ndjson", "csv", "parquet", "arrow", "npy"])
 @pytest.mark.parametrize("input_format", ["csv", "parquet", "arrow", "npy"])
 def test_formats(jobs, input_format, output_format):
@@ -211,8 +194,11 @@ def test_an_idempotency_key_creates_one_job(jobs):
     assert again["id"] == first["id"]
     assert jobs.create(key="twice", input_file_id=file)["id"] != first["id"]
     other = jobs.create(key="once", input_file_id=file, task="top_k", expect=409)
-    assert other["code"] == "idempotency_key_reused"
-    assert jobs.create(key="k" * 300, input_file_id=file, expect=422)["code"] == "invalid_query"
+    assert other["error"]["code"] == "idempotency_key_reused"
+    assert (
+        jobs.create(key="k" * 300, input_file_id=file, expect=422)["error"]["code"]
+        == "invalid_query"
+    )
 
 
 def test_an_idempotency_key_survives_a_restart(repository, tmp_path):
@@ -247,6 +233,7 @@ def test_the_number_of_jobs_is_bounded(repository, tmp_path, valve):
         first = [jobs.create(input_file_id=file) for _ in range(2)]
         response = jobs.http.post("/v1/batches", json={"input_file_id": file, "endpoint": SCORE})
         expect_error(response, 429, "too_many_jobs", "at most 2")
+        assert response.headers["x-should-retry"] == "false"  # OpenAI's clients don't wait
         assert int(response.headers["retry-after"]) >= 1
         valve.open()
         for batch in first:
@@ -314,3 +301,50 @@ def test_running_and_waiting_jobs_expire(jobs, valve):
     assert batch["expired_at"] >= batch["expires_at"]
     assert len(jobs.records(batch)) == batch["request_counts"]["completed"] > 0
     assert jobs.batch(waiting["id"])["output_file_id"] is None
+
+
+@pytest.mark.parametrize("task", ["target_log_prob", "top_k", "log_probs", "sample"])
+def test_logits_that_overflow_are_the_error_of_their_row(jobs, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    batch = jobs.run(rows, task=task, k=3)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 40, "completed": 39, "failed": 1}
+    (error,) = jobs.errors(batch)
+    assert (error["line"], error["code"]) == (18, "logits_overflow")
+
+
+def test_a_job_in_which_every_row_failed_says_the_commonest_reason(jobs):
+    rows = make_rows(20)
+    for row in rows:
+        row["target"] = 99
+    rows[3]["input"] = []
+    batch = jobs.run(rows)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 20, "completed": 0, "failed": 20}
+    (error,) = batch["errors"]["data"]
+    assert error["code"] == "all_rows_failed"
+    assert "20 that failed; 19 of them target_out_of_range: target: expected" in error["message"]
+    assert [one["rows"] for one in batch["summary"]["failures"]] == [19, 1]
+    assert len(jobs.errors(batch)) == 20
+
+
+def test_an_ended_job_is_deleted_with_its_files_and_a_running_one_is_not(jobs, valve):
+    valve.passing = 0
+    created = jobs.start(make_rows(10))
+    url = f"/v1/batches/{created['id']}"
+    jobs.until(created["id"], "in_progress")
+    refused = jobs.http.delete(url)
+    assert (refused.status_code, refused.json()["code"]) == (409, "batch_active")
+    valve.open()
+    batch = jobs.until(created["id"])
+    other = jobs.run(make_rows(10))
+    assert jobs.http.delete(url).json() == {
+        "id": created["id"], "object": "batch", "deleted": True,
+    }  # fmt: skip
+    assert jobs.http.get(url).status_code == 404
+    assert jobs.http.delete(url).status_code == 404
+    assert jobs.http.get(f"/v1/files/{batch['output_file_id']}").status_code == 404
+    assert not (jobs.state / "jobs" / created["id"]).exists()
+    assert jobs.content(created["input_file_id"])
+    assert len(jobs.records(other)) == 10

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from hsoftmax.service.jobs import blocking_graph_runner, errors, execution
+from hsoftmax.service.jobs import blocking_graph_runner, completion, errors, execution
 from hsoftmax.service.settings import Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text("utf-8")
@@ -36,6 +36,16 @@ def test_the_example_is_answered_as_printed(jobs):
         assert re.fullmatch(pattern, got), got
 
 
+def test_the_requests_are_answered_as_printed(jobs):
+    requests, responses = code_blocks("jsonl")
+    file = jobs.upload(requests, "requests.jsonl")["id"]
+    endpoint = json.loads(requests.splitlines()[0])["url"]
+    batch = jobs.until(jobs.create(input_file_id=file, endpoint=endpoint)["id"])
+    got = jobs.content(batch["output_file_id"]) + jobs.content(batch["error_file_id"])
+    pattern = r".*".join(re.escape(part) for part in responses.split("…"))
+    assert re.fullmatch(pattern, got.decode()), got
+
+
 def test_every_described_setting_exists():
     flags = re.findall(r"`--([a-z-]+)`", PAGE.split("## Running it")[1])
     assert len(flags) >= 7
@@ -44,9 +54,8 @@ def test_every_described_setting_exists():
 
 def test_every_failure_code_is_described():
     described = set(re.findall(r"`([a-z_]+)`", PAGE.split("errors.data[].code")[1].split("##")[0]))
-    text = "".join(
-        Path(module.__file__).read_text() for module in (execution, blocking_graph_runner, errors)
-    )
+    modules = (execution, completion, blocking_graph_runner, errors)
+    text = "".join(Path(module.__file__).read_text() for module in modules)
     codes = set(re.findall(r'(?:Failure\(\s*|code=)"(\w+)"', text))
     assert len(codes) >= 7
     assert codes <= described

@@ -3,15 +3,20 @@
 import errno
 import gzip
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.jobs.database import Database
+from hsoftmax.service.jobs.retention import sweep
+from hsoftmax.service.jobs.state_dir import StateDir
 from hsoftmax.service.jobs.upload_parser import safe_name
 from tests.service.conftest import expect_error, serving
 
 from .conftest import JobsClient, make_rows, ndjson, serving_jobs
+from .test_batches import encode_rows
 
 ROWS = ndjson(make_rows(3))
 
@@ -88,12 +93,85 @@ def test_a_name_is_never_a_path(name, kept):
     assert safe_name(name) == kept
 
 
-@pytest.mark.parametrize(
-    "name", ["", "rows", "rows.exe", ".ndjson", "rows.ndjson/..", "a.ndjson.gz"]
-)
-def test_a_name_without_a_known_extension_is_refused(name):
+@pytest.mark.parametrize("name", ["", "rows.exe", ".ndjson", "rows.ndjson/..", "a.ndjson.gz"])
+def test_a_name_with_an_unknown_extension_is_refused(name):
     with pytest.raises(InvalidQuery, match="expected a name ending in"):
         safe_name(name)
+
+
+def test_the_format_of_a_name_without_an_extension_is_in_the_content(jobs):
+    """OpenAI's clients call bytes `upload` or `unknown_file`."""
+    rows = make_rows(4)
+    for content in (ndjson(rows), *(encode_rows(rows, one) for one in ("parquet", "arrow", "npy"))):
+        file = jobs.upload(content, "upload")
+        assert file["filename"] == "upload"
+        batch = jobs.until(jobs.create(input_file_id=file["id"], task="top_k", k=2)["id"])
+        assert batch["request_counts"] == {"total": 4, "completed": 4, "failed": 0}, batch
+
+
+def upload_until(jobs, **fields: str):
+    data = {"purpose": "batch", **{f"expires_after[{name}]": v for name, v in fields.items()}}
+    return jobs.http.post("/v1/files", files={"file": ("a.csv", b"x")}, data=data)
+
+
+def test_a_file_expires_when_its_client_says(jobs):
+    file = upload_until(jobs, anchor="created_at", seconds="3600").json()
+    assert file["expires_at"] == file["created_at"] + 3600
+    assert jobs.http.get(f"/v1/files/{file['id']}").json() == file
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence", "param"),
+    [
+        ({"anchor": "now", "seconds": "3600"}, "expected 'created_at', got 'now'", "anchor"),
+        ({"seconds": "3600"}, "expected a value, got none", "anchor"),
+        ({"anchor": "created_at"}, "expected a value, got none", "seconds"),
+        *(({"anchor": "created_at", "seconds": one}, f"expected 3600 to 2592000, got {one}",
+           "seconds") for one in ("0", "3599", "2592001")),
+        *(({"anchor": "created_at", "seconds": one}, "expected an integer", "seconds")
+          for one in ("", "1e4", "-3600", "٣٦٠٠", "9" * 30)),
+    ],
+)  # fmt: skip
+def test_a_time_that_no_file_can_expire_is_refused(jobs, fields, sentence, param):
+    refused = upload_until(jobs, **fields)
+    expect_error(refused, 422, "invalid_query", sentence)
+    assert refused.json()["error"]["param"] == f"expires_after.{param}"
+
+
+def test_a_file_is_removed_when_it_expires(repository, tmp_path):
+    with serving_jobs(repository, tmp_path) as jobs:
+        file = upload_until(jobs, anchor="created_at", seconds="3600").json()
+        kept = jobs.upload(ROWS)
+        used = jobs.start(make_rows(3))
+        jobs.until(used["id"])
+        with closing(Database(tmp_path / "jobs.sqlite")) as database:
+            ids = [file["id"], kept["id"]]
+            with database.transaction() as db:
+                db.execute("UPDATE files SET expires_at = ? WHERE id = ?", [1, file["id"]])
+            sweep(database, StateDir(tmp_path), 1e6)
+        answers = [jobs.http.get(f"/v1/files/{id}").status_code for id in ids]
+        assert answers == [404, 200]
+        assert not list(tmp_path.glob(f"files/{file['id']}*"))
+
+
+def test_errors_have_the_shape_that_openais_clients_read(jobs):
+    response = jobs.http.get("/v1/files/none", headers={"x-request-id": "r1"})
+    message = "file 'none': expected one that is here, got none of that id"
+    error = {"message": message, "type": "invalid_request_error", "param": None,
+             "code": "unknown_file"}  # fmt: skip
+    assert response.json() == {"error": error, "request_id": "r1"}
+    assert "x-should-retry" not in response.headers
+    for path in ("/v1/files/a/b", "/v1/batches/a/b/c"):
+        expect_error(jobs.http.get(path), 404, "not_found")
+    response = jobs.http.get("/v1/files?limit=0")
+    expect_error(response, 422, "invalid_query", "limit")
+    assert response.json()["error"]["param"] == "limit"
+    response = jobs.http.post("/v1/batches", json={"endpoint": "/v1/x", "task": "x", "Task": "x"})
+    assert response.json()["error"]["param"] == "Task"
+    assert response.headers["x-request-id"] == response.json()["request_id"]
+    # All other routes have the service's own shape.
+    assert isinstance(jobs.http.get("/v1/models/none").json()["error"], str)
+    assert isinstance(jobs.http.get("/v1/filesystem").json()["error"], str)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +240,7 @@ def test_a_file_beyond_the_limit_is_refused_with_or_without_content_length(repos
     with serving_jobs(repository, tmp_path, max_file_bytes=1000) as jobs:
         jobs.upload(b"x" * 1000, "a.csv")
         for size in (1001, 200_000):
-            assert jobs.upload(b"x" * size, "a.csv", expect=413)["code"] == "too_large"
+            assert jobs.upload(b"x" * size, "a.csv", expect=413)["error"]["code"] == "too_large"
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
         endless = jobs.http.post(
             "/v1/files",
@@ -177,7 +255,7 @@ def test_all_files_together_are_bounded(repository, tmp_path):
     with serving_jobs(repository, tmp_path, max_files_bytes=2500) as jobs:
         first = jobs.upload(b"x" * 1500, "a.csv")
         full = jobs.upload(b"x" * 1500, "a.csv", expect=507)
-        assert full["code"] == "storage_full"
+        assert full["error"]["code"] == "storage_full"
         jobs.http.delete(f"/v1/files/{first['id']}")
         jobs.upload(b"x" * 1500, "a.csv")
 
@@ -188,7 +266,7 @@ def test_a_full_disk_is_reported(jobs, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("hsoftmax.service.jobs.upload_parser.os.fsync", full)
-        assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
+        assert jobs.upload(ROWS, expect=507)["error"]["code"] == "storage_full"
     assert not list((jobs.state / "uploads").iterdir())
     jobs.upload(ROWS)
 
@@ -202,7 +280,7 @@ def test_a_disk_that_is_full_at_close_is_reported(jobs, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", device)
-        assert jobs.upload(ROWS, expect=507)["code"] == "storage_full"
+        assert jobs.upload(ROWS, expect=507)["error"]["code"] == "storage_full"
     assert not list((jobs.state / "uploads").iterdir())
 
 
@@ -232,7 +310,7 @@ def test_without_a_state_folder_there_are_no_jobs_and_all_else_is_served(
     with serving(repository, state=tmp_path / "file" / "state") as http:
         client = JobsClient(http, tmp_path)
         for _ in range(2):
-            assert client.upload(ROWS, expect=503)["code"] == "jobs_unavailable"
+            assert client.upload(ROWS, expect=503)["error"]["code"] == "jobs_unavailable"
         expect_error(http.get("/v1/batches"), 503, "jobs_unavailable", "expected a state folder")
         assert http.get("/healthz/ready").status_code == 200
     assert capfd.readouterr().err.count('"event":"jobs_unavailable"') == 1

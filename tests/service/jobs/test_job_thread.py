@@ -204,6 +204,20 @@ def test_a_removed_bundle_fails_the_job_and_keeps_its_finished_rows(copy, tmp_pa
         assert 10 <= len(records) == batch["request_counts"]["completed"] < 120
 
 
+def test_weights_that_change_in_place_fail_the_job(copy, tmp_path, valve):
+    valve.passing = 4
+    with serving_jobs(copy, tmp_path / "state", watch=False) as jobs:
+        created = jobs.start(make_rows(120))
+        eventually(lambda: valve.passed > 4 and count_shards(jobs, created["id"]))
+        os.truncate(copy / "words" / "2" / "weights.bin", 0)
+        valve.open()
+        batch = jobs.until(created["id"])
+        (error,) = batch["errors"]["data"]
+        assert (batch["status"], error["code"]) == ("failed", "bundle_gone")
+        assert error["message"].startswith("weights: expected them as they were loaded, got")
+        assert 10 <= len(jobs.records(batch)) < 120
+
+
 def test_a_job_continues_on_its_bundle_under_another_version(copy, tmp_path, valve, reference):
     rows = make_rows(60)
     wanted = reference(rows)

@@ -75,7 +75,8 @@ def expect_refused(jobs, content: bytes, name: str, sentence: str, **query) -> N
         "/v1/batches", json={"input_file_id": file, "endpoint": SCORE, **query}
     )
     expect_error(response, 422, "invalid_query", sentence)
-    assert name in response.json()["error"] or "columns" in response.json()["error"]
+    message = response.json()["error"]["message"]
+    assert name in message or "columns" in message
 
 
 def test_a_truncated_parquet_is_refused(jobs):
@@ -159,7 +160,7 @@ def test_a_layer_bundle_cannot_be_scored(jobs, monkeypatch):
 
     monkeypatch.setattr(submission, "bundle_info_of", refuse)
     file = jobs.upload(ndjson(make_rows(3)))["id"]
-    assert jobs.create(input_file_id=file, expect=422)["code"] == "invalid_query"
+    assert jobs.create(input_file_id=file, expect=422)["error"]["code"] == "invalid_query"
 
 
 # --- inputs in place ----------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_no_path_leads_out_of_the_root(jobs_with_root, path, status, code):
 
 
 def test_without_a_root_no_path_is_read(jobs):
-    assert jobs.create(input_path="rows.ndjson", expect=403)["code"] == "forbidden"
+    assert jobs.create(input_path="rows.ndjson", expect=403)["error"]["code"] == "forbidden"
 
 
 def test_a_file_that_has_gone_from_the_disk_is_unknown(jobs):

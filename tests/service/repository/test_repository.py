@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 
 import pytest
 
@@ -28,6 +29,10 @@ def test_served_bundles_are_listed(client):
     words = client.get("/v1/models/words").json()
     assert words == models[1]
     assert words | {"digest": ""} == {
+        "id": "words",
+        "object": "model",
+        "created": words["created"],
+        "owned_by": "hsoftmax",
         "name": "words",
         "version": "2",
         "versions": ["1", "2"],
@@ -44,8 +49,17 @@ def test_served_bundles_are_listed(client):
         "device": "cpu",
         "providers": ["CPUExecutionProvider"],
     }
+    assert 0 <= time.time() - words["created"] < 86_400
     assert models[0]["labels"] is False
     assert client.get("/v1/models/words?version=1").json()["version"] == "1"
+
+
+def test_served_bundles_are_listed_as_in_openais_api(client):
+    listed = client.get("/v1/models").json()
+    assert listed["object"] == "list"
+    shared = ("id", "object", "created", "owned_by")
+    assert listed["data"] == [{name: m[name] for name in shared} for m in listed["models"]]
+    assert [m["id"] for m in listed["data"]] == ["plain", "words"]
 
 
 def test_readiness_names_the_served_bundles(client):
@@ -61,7 +75,7 @@ def test_an_empty_repository_is_alive_but_not_ready(tmp_path):
         expect_error(answer, 503, "not_ready", "the repository has no bundle")
         assert answer.headers["retry-after"] == "1"
         assert client.get("/healthz/live").status_code == 200
-        assert client.get("/v1/models").json() == {"models": []}
+        assert client.get("/v1/models").json() == {"object": "list", "models": [], "data": []}
         assert b"hsoftmax_ready 0.0" in client.get("/metrics").content
 
 

@@ -511,8 +511,11 @@ def test_a_target_beyond_int64_is_quoted_unchanged(client):
             {"input": pa.array([[0.5] * 3] * 2, pa.list_(pa.float32(), 3))},
             "input: expected 8 numbers in a row, got 3",
         ),
-        ({"input": INPUT, "target": pa.array([0.5, 1.5])}, "target: expected integers or strings"),
-        ({"input": INPUT, "id": pa.array([0.5, 1.5])}, "id: expected integers or strings"),
+        (
+            {"input": INPUT, "target": pa.array([True, False])},
+            "target: expected integers or strings",
+        ),
+        ({"input": INPUT, "id": pa.array([b"a", b"b"])}, "id: expected integers or strings"),
     ],
 )
 def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
@@ -521,24 +524,51 @@ def test_columns_of_a_wrong_type_are_refused(client, columns, sentence):
 
 def test_an_invalid_arrow_stream_is_refused(client):
     whole = arrow_stream(make_rows(8))
-    packed = io.BytesIO()
-    table = pa.ipc.open_stream(whole).read_all()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(packed, table.schema, options=options) as writer:
-        writer.write_table(table)
     for body, sentence in [
         (b"not arrow at all", "which this is not"),
         (whole + b"\n", "cut short"),
         (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "at most 16777216 bytes"),
         (whole[:100], "cut short"),
         (whole[:-8] + whole, "expected one schema, got another"),
-        (packed.getvalue(), "plain buffers"),
     ]:
         response = post(client, body, ARROW, ARROW)
         if response.status_code == 200:
             assert sentence.encode() in response.content
         else:
             expect_error(response, 400, "unreadable_body", sentence)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_buffers_give_the_same_records(client, compression):
+    plain = arrow_stream(make_rows(50), size=20)
+    table = pa.ipc.open_stream(plain).read_all()
+    packed = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(packed, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=20)
+    assert packed.getvalue() != plain
+    got, expected = (
+        post(client, body, ARROW, LINES).content for body in (packed.getvalue(), plain)
+    )
+    assert got == expected
+
+
+@pytest.mark.parametrize("kind", ["batch", "dictionary"])
+def test_buffers_that_are_too_large_when_decompressed_are_refused(client, kind):
+    count = 2**24 // 4 + 1
+    zeros = pa.array(np.zeros(count, np.int32))
+    columns = {"input": pa.array([[0.5] * HIDDEN])}
+    columns |= {"target": pa.array(["x" * 2**24]).dictionary_encode()}
+    if kind == "batch":
+        lists = pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), zeros)
+        columns = {"input": columns["input"], "more": lists}
+    sink, table = io.BytesIO(), pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    assert len(sink.getvalue()) < 10_000
+    response = post(client, sink.getvalue(), ARROW)
+    expect_error(response, 400, "unreadable_body", "at most 16777216 bytes")
 
 
 def test_a_batch_too_large_to_hold_is_refused(client):
@@ -563,3 +593,15 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
             writer.write_batch(batch)
     records, *_ = READ[LINES](post(client, sink.getvalue(), ARROW, LINES).content)
     expect_correct("target_log_prob", records, rows)
+
+
+@pytest.mark.parametrize("media_type", [LINES, ARROW])
+@pytest.mark.parametrize("task", TASKS)
+def test_logits_that_overflow_are_the_error_of_their_row(client, media_type, task):
+    rows = make_rows(40)
+    rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)
+    records, *_ = score(client, rows, media_type, LINES, task=task, k=3)
+    assert [i for i, record in enumerate(records) if "error" in record] == [17]
+    assert records[17]["code"] == "logits_overflow"
+    assert "expected numbers whose logits are within float32" in records[17]["error"]
+    assert "Infinity" not in json.dumps(records)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.processes import Process
+from tests.service.small_disk import fill, small_disk
 
 from .test_score import lines, make_rows, read_lines
 
@@ -83,6 +84,40 @@ def test_a_client_that_sends_all_before_it_reads_is_answered(start):
     response = connection.getresponse()
     records, _, summary = read_lines(response.read())
     assert (len(records), summary["failed"]) == (4000, 0)
+
+
+# Python takes another folder if that of TMPDIR is full already when it is used first.
+IN_TMPDIR = """
+import os, tempfile
+from hsoftmax import service
+tempfile.tempdir = os.environ["TMPDIR"]
+service.serve(service.Settings())
+"""
+
+
+def test_a_full_disk_for_temporary_files_is_an_error_record(start, tmp_path, monkeypatch):
+    """A client that reads beside is not affected; one that sends all first is told the reason."""
+    with small_disk(tmp_path / "temporary", 2**20) as folder:
+        monkeypatch.setenv("TMPDIR", str(folder))
+        process = start(run=IN_TMPDIR, stream_timeout=1)
+        fill(folder)
+        body = lines(make_rows(4000)) * 20  # more than the buffers of the connection take
+        connection = process.connect()
+        connection.request("POST", f"{URL}?task=sample&num_samples=50", body)
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            connection.getresponse().read()
+        *records, last = map(json.loads, cut.value.partial.splitlines())
+        assert 0 < len(records) < 80_000
+        assert (last["code"], last["error"]) == (
+            "storage_full",
+            "stream: expected a client that reads, or room on the disk for records that wait for "
+            "it, got neither",
+        )
+        duplex = Duplex(process)
+        duplex.send(lines(make_rows(10)))
+        duplex.end()
+        assert read_lines(duplex.response.read())[2]["failed"] == 0
+        duplex.close()
 
 
 def test_a_naive_client_loses_one_record_to_one_bad_line(start, tmp_path):

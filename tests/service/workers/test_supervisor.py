@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _settings_per_worker
-from hsoftmax.service.workers.channel import WorkerChannel, request_liveness
+from hsoftmax.service.workers.channel import WorkerChannel, WorkerRecords, request_liveness
+from hsoftmax.service.workers.decisions import not_followed, unloaded
 from hsoftmax.service.workers.metrics_aggregation import (
     Snapshot,
     aggregate,
@@ -231,18 +232,21 @@ def test_counts_of_workers_are_added_by_their_meaning():
     ]
 
 
-def test_a_successor_continues_the_counts(tmp_path):
-    first = WorkerChannel(tmp_path, 0, 1)
+def test_a_successor_continues_the_counts_and_the_decisions(tmp_path):
+    records = WorkerRecords.create(2)
+    first = WorkerChannel(tmp_path, records, 0)
     first.persist(counted(3, 1, 100))
-    first.persist_unloaded(frozenset({"words"}))
-    second = WorkerChannel(tmp_path, 0, 1)
-    assert second.unloaded == {"words"}
+    first.decide("words", "unload")
+    second = WorkerChannel(tmp_path, records, 0)
+    assert unloaded(second.followed) == {"words"}
     kept = second.persist(counted(2, 0, 50))
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
-    second.persist_unloaded(frozenset())
-    assert WorkerChannel(tmp_path, 1, 2).unloaded == frozenset()
+    second.decide("words", "reload")
+    assert unloaded(WorkerChannel(tmp_path, records, 1).followed) == frozenset()
+    assert not_followed(first.decisions, first.followed).keys() == {"words"}
+    records.close()
 
 
 def test_a_worker_that_does_not_answer_is_not_alive(tmp_path):

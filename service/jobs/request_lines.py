@@ -1,0 +1,290 @@
+"""Scores lines in the format of OpenAI's batches: each is a request, and has a response.
+
+    {"custom_id": "a", "method": "POST", "url": "/v1/models/words/top_k", "body": {...}}
+    {"id": "...", "custom_id": "a", "response": {"status_code": 200, "request_id": "...",
+     "body": {...}}, "error": null}
+
+Bodies are of two kinds, and the first line decides which one the file has. A *query* is the body
+that one would send to the route: it is planned and answered as the route does. A *row* is a line
+of a stream: rows are scored in batches, and `body` of the response has the fields of the record.
+A line that is no request has no response, but an error. `execution` calls `part_scorer`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
+import orjson
+
+from hsoftmax.bundle import UTF8_MARK
+from hsoftmax.scoring import (
+    JobSpec,
+    PartScorer,
+    RowId,
+    ScoredPart,
+    ShardPart,
+    duplicate_errors,
+    score_part,
+    tally_sequences,
+)
+from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.failures import Failures, add_failures
+from hsoftmax.scoring.formats.ndjson import BLANK, TOO_LONG, valid_id
+from hsoftmax.scoring.formats.record_schema import values
+from hsoftmax.service.codecs.json import decode, encode
+from hsoftmax.service.errors import (
+    InvalidQuery,
+    Malformed,
+    ServiceError,
+    TooLarge,
+    UnknownVersion,
+    status_of_code,
+)
+from hsoftmax.service.http.openai_errors import error_object
+from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
+from hsoftmax.service.inference.overflow import expect_no_overflow
+from hsoftmax.service.inference.scoring_calls import build_plan_call
+from hsoftmax.service.repository.loaded_bundle import LoadedBundle
+from hsoftmax.service.settings import Settings
+
+from .blocking_graph_runner import JOB_OPTIONS, BlockingGraphRunner
+
+RequestKind = Literal["", "row", "query"]
+
+BATCH_LINES = 8  # queries that are parsed in one step
+SHARD_LINES = 1024  # queries whose responses are lost if the process ends
+
+_MAX_VALUES = 2**23  # numbers in the response to one line
+# Errors of lines that are no request, so that there is no response to them.
+_NO_RESPONSE = frozenset({"invalid_json", "duplicate_id"})
+_OPERATIONS: Mapping[str, Operation] = {
+    name: one for one in OPERATIONS for name in (one.name, *one.aliases)
+}
+
+
+class _Route(msgspec.Struct):
+    """The route of a line. Other fields are skipped."""
+
+    method: str = "POST"
+    url: str | None = None
+
+
+class _Request(_Route, kw_only=True):
+    """A line with its body."""
+
+    body: msgspec.Raw
+
+
+_ROUTE, _REQUEST = msgspec.json.Decoder(_Route), msgspec.json.Decoder(_Request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The error of one line."""
+
+    code: str
+    message: str
+
+
+_Outcome = bytes | _Failure  # the body of a response, or an error
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """The job and the bundle with which lines are answered."""
+
+    batch_id: str
+    endpoint: str
+    loaded: LoadedBundle
+    settings: Settings
+    runner: BlockingGraphRunner
+
+
+def request_kind(first_line: Mapping[str, Any] | None) -> RequestKind:
+    """Return the kind of the bodies in a file with this first line; "" if it has no requests."""
+    body = None if first_line is None or "input" in first_line else first_line.get("body")
+    if not isinstance(body, dict):
+        return ""
+    return "query" if "inputs" in body else "row"
+
+
+def part_scorer(kind: RequestKind, context: RequestContext) -> PartScorer:
+    """Return the function that answers the lines of a part."""
+    if kind == "row":
+        return partial(_answer_rows, context=context)
+    operation = _OPERATIONS[context.endpoint.rpartition("/")[2]]
+    answer = partial(_answer_query, operation, msgspec.json.Decoder(operation.query), context)
+    return partial(_answer_queries, answer, context=context)
+
+
+def _answer_rows(part: ShardPart, spec: JobSpec, context: RequestContext) -> ScoredPart:
+    elsewhere = _route_errors(part.raw_batch.content, context)
+    rows, results = score_part(part, spec, context.runner, elsewhere)
+    columns = [values(column) for column in results.columns.values()]
+    records = zip(*columns, strict=True) if columns else iter(())
+    bodies = (
+        encode({**_bundle_fields(context), **dict(zip(results.columns, record, strict=True))})
+        for record in records
+    )
+    failures = {i: _Failure(one.code, str(one)) for i, one in results.row_errors.items()}
+    outcomes = [failures[i] if i in failures else next(bodies) for i in range(len(results))]
+    has_tallies = spec.task.name == "perplexity"
+    tallies = tally_sequences(rows, results, spec.task.log_base) if has_tallies else {}
+    return _scored_part(part, rows.ids, outcomes, context, tallies)
+
+
+def _route_errors(lines: Sequence[bytes | None], context: RequestContext) -> dict[int, RowError]:
+    """Return the errors of lines that are requests to another route; the reader finds others."""
+    errors: dict[int, RowError] = {}
+    for i, line in enumerate(lines):
+        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            route = _ROUTE.decode((line or b"{}").removeprefix(UTF8_MARK))
+            try:
+                _expect_route(route, context)
+            except InvalidQuery as error:
+                errors[i] = RowError("invalid_query", str(error))
+    return errors
+
+
+def _answer_queries(
+    answer: Callable[[bytes], bytes], part: ShardPart, spec: JobSpec, context: RequestContext
+) -> ScoredPart:
+    lines = [(line or b"").removeprefix(UTF8_MARK) if line is not None else None
+             for line in part.raw_batch.content]  # fmt: skip
+    ids = [_id(line, spec.columns.id) for line in lines]
+    repeated: Mapping[int, RowError] = {}
+    if spec.duplicates is not None:
+        repeated = duplicate_errors(ids, part.first_row, spec.duplicates)
+    failures = {i: _Failure(one.code, str(one)) for i, one in repeated.items()}
+    outcomes = [
+        failures[i] if i in failures else _outcome(line, answer) for i, line in enumerate(lines)
+    ]
+    return _scored_part(part, ids, outcomes, context, {})
+
+
+def _outcome(line: bytes | None, answer: Callable[[bytes], bytes]) -> _Outcome:
+    if not line:
+        error = BLANK if line is not None else TOO_LONG
+        return _Failure(error.code, str(error))
+    try:
+        return answer(line)
+    except ServiceError as refused:
+        return _Failure(refused.code, str(refused))
+
+
+def _answer_query(
+    operation: Operation, decoder: msgspec.json.Decoder[Any], context: RequestContext, line: bytes
+) -> bytes:
+    """Return the body that the route would answer. Raises ServiceError."""
+    request = _decode(_REQUEST, line)
+    _expect_route(request, context)
+    query = _decode(decoder, bytes(request.body))
+    if query.version is not None and str(query.version) != context.loaded.version:
+        expected = context.loaded.version
+        raise UnknownVersion(
+            f"version: expected {expected}, the job's, got {str(query.version)[:60]!r}"
+        )
+    plan = operation.plan(query, context.loaded, context.settings)
+    if plan.values > _MAX_VALUES:
+        raise TooLarge(
+            f"body: expected an answer of at most {_MAX_VALUES} numbers, got {plan.values}: "
+            "write more lines with fewer rows"
+        )
+    fields: dict[str, object] = dict(_bundle_fields(context))
+    for call in plan.calls:
+        fields.update(call.finish(_outputs(call, context)))
+    return encode(fields)
+
+
+def _outputs(plan: Plan, context: RequestContext) -> list[Any]:
+    if not plan.feeds:
+        return []
+    call = build_plan_call(plan, JOB_OPTIONS, isolated=True)
+    outputs = context.runner.run(call, context.endpoint.rpartition("/")[2])
+    expect_no_overflow(plan, outputs)
+    return outputs
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:  # noqa: ANN401
+    try:
+        return decode(decoder, content)
+    except UnicodeDecodeError:
+        raise Malformed("body: expected JSON, which this is not: it is not UTF-8") from None
+
+
+def _expect_route(route: _Route, context: RequestContext) -> None:
+    """Raise InvalidQuery if a line is a request to another route than the job's."""
+    if route.method != "POST":
+        raise InvalidQuery(f"method: expected POST, got {route.method[:60]!r}")
+    if route.url is not None and _without_alias(route.url) != _without_alias(context.endpoint):
+        raise InvalidQuery(
+            f"url: expected {context.endpoint}, the job's endpoint, got {route.url[:100]!r}"
+        )
+
+
+def _without_alias(path: str) -> str:
+    """Return the path of a route with the name of its operation in place of an alias."""
+    model, _, name = path.rpartition("/")
+    return f"{model}/{_OPERATIONS[name].name}" if name in _OPERATIONS else path
+
+
+def _bundle_fields(context: RequestContext) -> dict[str, str]:
+    return {"model": context.loaded.name, "version": context.loaded.version}
+
+
+def _id(line: bytes | None, name: str) -> RowId:
+    """Return the id of a line, or None if it cannot be read."""
+    try:
+        row = msgspec.json.decode(line or b"")
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return valid_id(row.get(name)) if isinstance(row, dict) else None
+
+
+def _scored_part(
+    part: ShardPart,
+    ids: Sequence[RowId],
+    outcomes: Sequence[_Outcome],
+    context: RequestContext,
+    tallies: dict[RowId, Any],
+) -> ScoredPart:
+    """Return the lines of the output and of the error file. Ids are the same in every run."""
+    written: list[bytes] = []
+    errors: list[str] = []
+    for i, (id, outcome) in enumerate(zip(ids, outcomes, strict=True)):
+        request_id = f"{context.batch_id}-{part.first_row + i}"
+        if isinstance(outcome, _Failure):
+            line = part.raw_batch.start.line + i
+            errors.append(_error_line(outcome, request_id, id, line).decode())
+        else:
+            response = _response(200, request_id, orjson.Fragment(outcome))
+            written.append(_line(request_id, id, response=response, error=None))
+    failures = add_failures(
+        {outcome.code: Failures(1, outcome.message)}
+        for outcome in outcomes
+        if isinstance(outcome, _Failure)
+    )
+    return ScoredPart(part, b"".join(written), len(errors), tallies, errors, failures)
+
+
+def _error_line(error: _Failure, request_id: str, id: RowId, line: int) -> bytes:
+    status = status_of_code(error.code)
+    if error.code in _NO_RESPONSE:
+        told = {"code": error.code, "message": error.message}
+        return _line(request_id, id, line=line, response=None, error=told)
+    body = {"error": error_object(error.message, error.code, status)}
+    response = _response(status, request_id, body)
+    return _line(request_id, id, line=line, response=response, error=None)
+
+
+def _response(status: int, request_id: str, body: object) -> dict[str, object]:
+    return {"status_code": status, "request_id": request_id, "body": body}
+
+
+def _line(request_id: str, custom_id: RowId, **fields: object) -> bytes:
+    id = "batch_req_" + request_id.removeprefix("batch_")
+    record = {"id": id, "custom_id": custom_id, **fields}
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

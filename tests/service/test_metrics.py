@@ -1,0 +1,72 @@
+"""Counters have their series before the first event, because `rate()` needs a sample before it."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from hsoftmax.service.engine import Lane
+from hsoftmax.service.metrics import Metrics
+
+from .conftest import HIDDEN, serving
+
+
+def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    page = client.get("/metrics").text
+    found = [
+        ((sample.name, frozenset(sample.labels.items())), sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    ]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"hsoftmax_{name}_total", frozenset(labels.items())
+
+
+BY_LANE = [
+    key(name, lane=lane)
+    for name in ("rejected", "expired", "cancelled", "batched_requests")
+    for lane in Lane
+]
+BY_MODEL = [
+    *(
+        key(name, model=model, outcome=outcome)
+        for name in ("streamed_rows", "job_rows")
+        for model in ("words", "plain")
+        for outcome in ("scored", "failed")
+    ),
+    *(key("blocks_opened", model=model) for model in ("words", "plain")),
+]
+
+
+def test_counters_with_known_labels_start_at_0(repository):
+    with serving(repository) as client:
+        found = samples(client)
+        assert {one: found.get(one) for one in BY_LANE + BY_MODEL} == dict.fromkeys(
+            BY_LANE + BY_MODEL, 0.0
+        )
+
+
+def test_a_first_event_is_an_increase_and_stays(repository):
+    with serving(repository) as client:
+        samples(client)
+        client.post("/v1/models/words/top_k", json={"inputs": [[0.5] * HIDDEN]})
+        first, second = samples(client), samples(client)
+        assert first[key("blocks_opened", model="words")] >= 1
+        assert first[key("blocks_opened", model="plain")] == 0
+        for one in BY_LANE + BY_MODEL:
+            assert first[one] == second[one]
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "expired", "cancelled"])
+def test_an_event_is_added_to_the_series_that_exists(outcome):
+    metrics = Metrics()
+    metrics.start_lanes(Lane)
+    before = metrics.page().decode()
+    metrics.unanswered(Lane.FULL, outcome)
+    after = metrics.page().decode()
+    assert f'hsoftmax_{outcome}_total{{lane="full"}} 0.0\n' in before
+    assert f'hsoftmax_{outcome}_total{{lane="full"}} 1.0\n' in after
+    assert before.count(f"hsoftmax_{outcome}_total{{") == after.count(f"hsoftmax_{outcome}_total{{")
