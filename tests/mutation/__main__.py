@@ -42,7 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and end the tests that run
     tree = Tree.copy_of(CHECKOUT, BUILD / "tree")
     sample = _sample(tree, options.mutants, options.seed)
-    known = _Results(BUILD / "results.ndjson", tree)
+    known = Results(BUILD / "results.ndjson", tree)
     groups = {group for _, group in sample if not known.all_of(group, sample)}
     tests = {group: _measured(tree, group) for group in GROUPS if group in groups}
     for number, (mutant, group) in enumerate(sample, 1):
@@ -94,7 +94,7 @@ def _try(tree: Tree, mutant: Mutant, tests: list[TestFile]) -> str:
     return "timed out" if status is None else "caught" if status else "survived"
 
 
-class _Results:
+class Results:
     """The outcomes so far, in a file, so that a long run can be stopped and gone on with.
 
     An outcome is valid for one content of the module; one that is not "caught" also for one content
@@ -132,7 +132,7 @@ class _Results:
         return self._tree.sha256(*_tests(self._tree, group))
 
 
-def _report(sample: list[tuple[Mutant, tuple[str, ...]]], known: _Results) -> None:
+def _report(sample: list[tuple[Mutant, tuple[str, ...]]], known: Results) -> None:
     outcomes = {mutant: known.outcome(mutant, group) for mutant, group in sample}
     for outcome in ("survived", "timed out"):
         missed = sorted(str(m) for m, got in outcomes.items() if got == outcome)

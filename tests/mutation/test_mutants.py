@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from .__main__ import GROUPS, Results
 from .coverage_map import TestFile, nearest_first
 from .mutants import Mutant, find_mutants
 from .tree import Tree
@@ -81,3 +82,27 @@ def test_the_fastest_test_that_executes_a_mutant_comes_first():
     assert nearest == ["tests/test_fast.py", "tests/test_slow.py", "tests/service/test_a.py"]
     unreached = Mutant("module.py", 9, 0, 9, 1, "a", "b")
     assert len(nearest_first(files, unreached)) == len(files)
+
+
+@pytest.mark.parametrize("outcome", ["caught", "survived", "timed out"])
+def test_an_outcome_is_kept_while_the_module_and_the_tests_are_the_same(tmp_path, outcome):
+    module, test = tmp_path / "models" / "a.py", tmp_path / "tests" / "models" / "test_a.py"
+    for file in (module, test):
+        file.parent.mkdir(parents=True)
+        file.write_text("x = 1\n")
+    tree, results, (group, *_) = Tree(tmp_path), tmp_path / "results.ndjson", GROUPS
+    mutant, other = find_mutants("models/a.py", "x = 1\n")
+    Results(results, tree).add(mutant, group, outcome)
+    assert Results(results, tree).outcome(mutant, group) == outcome
+    assert Results(results, tree).outcome(other, group) is None
+    test.write_text("x = 2\n")  # perhaps a test that catches it
+    kept = outcome if outcome == "caught" else None
+    assert Results(results, tree).outcome(mutant, group) == kept
+    module.write_text("y = 1\n")
+    assert Results(results, tree).outcome(mutant, group) is None
+
+
+@pytest.mark.parametrize("places", [*GROUPS, *GROUPS.values()], ids=str)
+def test_the_modules_and_tests_of_the_groups_are_there(places):
+    for place in places:
+        assert any(ROOT.glob(place)), place

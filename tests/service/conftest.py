@@ -54,6 +54,16 @@ SERVED = {
 SPARE = random_model(5)
 
 
+# A bundle in a repository of its own: few targets, and labels that a line of UTF-8 cannot hold.
+ODD_LABELS = ("plain", "a\nb", "\udc80", "\\n", "end\r", "\ufeffmark")
+
+
+def odd_model() -> models.Model:
+    rng = np.random.default_rng(2)
+    shapes = [(HIDDEN, 2), (2,), (2, HIDDEN, 3), (2, 3)]
+    return models.from_theano(*(rng.normal(size=shape) for shape in shapes))
+
+
 def export(repository: Path) -> Path:
     """Export all models of SERVED into the repository."""
     for (name, version), model in SERVED.items():
@@ -70,6 +80,8 @@ def exported(tmp_path_factory) -> Path:
     """
     folder = tmp_path_factory.mktemp("service")
     exporter.export_model(SPARE, exporter.parse_destination(folder / "spare" / "3"))
+    odd = exporter.parse_destination(folder / "odd_repository" / "odd")
+    exporter.export_model(odd_model(), odd, labels=ODD_LABELS)
     export(folder / "repository")
     return folder
 

@@ -125,6 +125,18 @@ def test_a_batch_is_logged_with_its_lane_size_and_outcome(metrics):
     assert {(b["lane"], b["task"], b["level"]) for b in batches} == {("full", "log_probs", "debug")}
 
 
+def test_the_death_of_a_thread_is_logged(metrics):
+    stream, session = io.BytesIO(), held()
+    session.runtime.poison, session.runtime.error = 1, SystemExit
+    limits = QueueLimits(1000, 10**6, 10**9)
+    log = json_log("info", stream)
+    with closing(Engine(1, log, metrics, limits=limits, timeout=60.0)) as engine:
+        (outcome,) = asyncio.run(batched(engine, session, (1,)))
+    assert isinstance(outcome, InferenceFailed)
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events.count("compute_thread_died") == 1
+
+
 def test_a_thread_that_ends_for_good_is_reported(start, monkeypatch):
     session = held()
     session.runtime.poison, session.runtime.error = 1, SystemExit

@@ -6,22 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hsoftmax import exporter, models
 from hsoftmax.models.hierarchical_softmax import log_probs
-from tests.service.conftest import HIDDEN, expect_error, serving
+from tests.service.conftest import HIDDEN, expect_error, odd_model, serving
 from tests.service.jobs.conftest import serving_jobs
 
-LABELS = ("plain", "a\nb", "\udc80", "\\n", "end\r", "\ufeffmark")
 SHOWN = ("plain", "a\nb", "\\udc80", "\\n", "end\r", "\ufeffmark")
-N = len(LABELS)
+N = len(SHOWN)
 ROW = np.random.default_rng(3).normal(size=HIDDEN).astype(np.float32)
 TOP_K = "/v1/models/odd/top_k"
-
-
-def odd_model() -> models.Model:
-    rng = np.random.default_rng(2)
-    shapes = [(HIDDEN, 2), (2,), (2, HIDDEN, 3), (2, 3)]
-    return models.from_theano(*(rng.normal(size=shape) for shape in shapes))
 
 
 FULL = log_probs(odd_model(), ROW[None])[0]
@@ -29,10 +21,8 @@ ORDER = np.argsort(-FULL).tolist()
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("odd") / "repository"
-    exporter.export_model(odd_model(), exporter.parse_destination(folder / "odd"), labels=LABELS)
-    return folder
+def repository(exported):
+    return exported / "odd_repository"
 
 
 @pytest.fixture(scope="module")
