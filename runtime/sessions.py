@@ -14,7 +14,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,16 @@ def choose_native(choice: NativeChoice) -> NativeLibrary | None:
     return library if isinstance(library, NativeLibrary) else None
 
 
+@lru_cache(maxsize=1)
 def _create_thread_pool(threads: int) -> None:
-    with suppress(Exception):  # the process has one pool; its first caller sets the size
+    """Create the pool of the process, once; its first caller sets the size."""
+    with suppress(Exception):
         ort.set_global_thread_pool_sizes(threads, 1)
+
+
+def _has_thread_pool() -> bool:
+    """Return True if this process has a pool. Then no session may have threads of its own."""
+    return _create_thread_pool.cache_info().currsize > 0
 
 
 def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
@@ -156,6 +163,8 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
 def open_session(graph: Path) -> ort.InferenceSession:
     """Open a CPU session with its own threads, for running one graph at a time.
 
+    In a process that serves it uses the threads of the service.
+
     The settings per task were measured: docs/decisions/0006.
 
     Raises:
@@ -163,6 +172,7 @@ def open_session(graph: Path) -> ort.InferenceSession:
     """
     options = ort.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.use_per_session_threads = not _has_thread_pool()
     options.enable_cpu_mem_arena = options.enable_mem_pattern = (
         graph.stem not in _TASKS_WITHOUT_ARENA
     )
@@ -176,7 +186,9 @@ def open_single_thread_session(bundle: Bundle, task: str, *, native: bool) -> Se
         BundleError: a graph that does not load, or tensors that do not fit the native kernel.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_per_session_threads = not _has_thread_pool()
+    if options.use_per_session_threads:
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
     # The arena may stay on: it keeps the memory of the largest batch, and batches are bounded.
     graph = bundle.manifest.tasks[task]
     runtime = _open_graph(bundle.file(graph.file), options, [CPU])

@@ -85,3 +85,24 @@ def test_an_app_on_cuda_reports_it_and_agrees_with_the_reference(repository, hid
     assert {model["device"] for model in models} == {"cuda"}
     expected = log_probs(SERVED["words", 2], hidden)
     np.testing.assert_allclose(response["log_probabilities"], expected, rtol=0, atol=TOLERANCE)
+
+
+def test_a_process_that_serves_can_export_and_verify(tmp_path, repository):
+    """ONNX Runtime refuses sessions with threads of their own once a process has a pool."""
+    program = f"""
+from pathlib import Path
+from hsoftmax import exporter
+from hsoftmax.runtime.sessions import choose_device, open_single_thread_session
+from hsoftmax.bundle import open_bundle
+from tests.service.conftest import SERVED
+choose_device("cpu", 1)
+choose_device("cpu", 2)
+to = exporter.parse_destination(Path({str(tmp_path / "words" / "1")!r}))
+exporter.export_model(SERVED["words", 2], to)
+session = open_single_thread_session(open_bundle(to.path), "target_log_prob", native=False)
+print(session.task)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("target_log_prob\n", "")
