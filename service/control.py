@@ -82,7 +82,7 @@ async def _decide(
 async def _settle(
     context: AppContext, channel: WorkerChannel, name: str, states: dict[int, WorkerState]
 ) -> Mapping[str, str]:
-    """Let workers that refuse a version that another one serves try again, then replace them.
+    """Make workers that refuse a version that another one serves try again, then replace them.
 
     A fresh process has neither a lack of memory nor of descriptors. Returns the versions that are
     refused by all.

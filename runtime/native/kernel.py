@@ -1,4 +1,4 @@
-"""What all native kernels share: they take a graph's inputs and return its outputs."""
+"""Defines the interface of native kernels: they take the inputs of a graph and return its outputs."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

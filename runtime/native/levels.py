@@ -17,7 +17,7 @@ from .library import (
     expect_ok,
     expect_tensor,
 )
-from .top_k_query import expect_top_k
+from .top_k_arguments import expect_top_k
 
 _WEIGHT_TYPES = {"float32": 0, "float16": 1, "int8": 2}
 _TRANSPOSED_AXES = 3  # of a weight [blocks, hidden_size, block_size]
@@ -75,14 +75,14 @@ class LevelsTopK:
             NativeError: an input of another type or shape, k out of range, or `stop`.
         """
         hidden = expect_hidden(feeds["hidden"], self._model.hidden_size)
-        query = expect_top_k(feeds, self._model.num_targets, len(hidden))
+        arguments = expect_top_k(feeds, self._model.num_targets, len(hidden))
         pointer = self._library.pointer
         status = self._library.functions.hsoftmax_top_k(
-            self._model.levels, self._row_target, pointer(hidden), len(hidden), query.k,
-            query.max_blocks, self._library.flag(stop), *map(pointer, query.outputs),
+            self._model.levels, self._row_target, pointer(hidden), len(hidden), arguments.k,
+            arguments.max_blocks, self._library.flag(stop), *map(pointer, arguments.outputs),
         )  # fmt: skip
         expect_ok(status)
-        return query.outputs
+        return arguments.outputs
 
 
 class _Model:

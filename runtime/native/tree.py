@@ -11,7 +11,7 @@ from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
 from .kernel import StopFlag
 from .library import NativeLibrary, expect_hidden, expect_integers, expect_ok, expect_tensor
-from .top_k_query import expect_top_k
+from .top_k_arguments import expect_top_k
 
 
 class TreeTargetLogProb:
@@ -62,14 +62,14 @@ class TreeTopK:
             NativeError: an input of another type or shape, k out of range, or `stop`.
         """
         hidden = expect_hidden(feeds["hidden"], self._tree.hidden_size)
-        query = expect_top_k(feeds, self._tree.targets, len(hidden))
+        arguments = expect_top_k(feeds, self._tree.targets, len(hidden))
         pointer = self._library.pointer
         status = self._library.functions.hsoftmax_tree_top_k(
-            self._tree, pointer(hidden), len(hidden), query.k, query.max_blocks,
-            self._library.flag(stop), *map(pointer, query.outputs),
+            self._tree, pointer(hidden), len(hidden), arguments.k, arguments.max_blocks,
+            self._library.flag(stop), *map(pointer, arguments.outputs),
         )  # fmt: skip
         expect_ok(status)
-        return query.outputs
+        return arguments.outputs
 
 
 def _tree(library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat) -> Any:  # noqa: ANN401

@@ -45,7 +45,7 @@ SERVE = "import sys; from hsoftmax.cli import run; sys.exit(run(['serve']))"
 
 @pytest.fixture
 def writing(tmp_path, monkeypatch) -> None:
-    """Let every process that starts later write to stderr in every way."""
+    """Make every process that starts later write to stderr in every way."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
     paths = [str(tmp_path / "site"), str(Path(__file__).parents[3])]

@@ -11,7 +11,7 @@ from .library import expect_integers
 
 
 @dataclass(frozen=True)
-class TopKQuery:
+class TopKArguments:
     """Checked parameters, and arrays for the outputs.
 
     Attributes:
@@ -24,7 +24,7 @@ class TopKQuery:
     outputs: list[Array]
 
 
-def expect_top_k(feeds: Mapping[str, Array], num_targets: int, batch: int) -> TopKQuery:
+def expect_top_k(feeds: Mapping[str, Array], num_targets: int, batch: int) -> TopKArguments:
     """Read k [1] and max_blocks [1]. Raises NativeError for another type or shape.
 
     The library refuses values out of range; here they only may not make the outputs huge.
@@ -38,4 +38,4 @@ def expect_top_k(feeds: Mapping[str, Array], num_targets: int, batch: int) -> To
         np.empty(batch, dtype=np.int64),
         np.empty(batch, dtype=np.bool_),
     ]
-    return TopKQuery(k, max_blocks, outputs)
+    return TopKArguments(k, max_blocks, outputs)
