@@ -36,7 +36,7 @@ def _first_above(cumulative: Var, logits_row: Var, threshold: Var, last: Var, si
         return [true(), op.where(above, low, next_low), op.where(above, middle, high)]
 
     # The number of iterations reads the threshold, which keeps it out of the body: see
-    # `block_visits._map_elements`.
+    # `distinct_blocks._map_elements`.
     steps = op.mul(op.min([count(threshold), integer(1)]), integer((size - 1).bit_length()))
     low = op.mul(last, integer(0))
     return op.loop(steps, v_initial=[low, last], body=halve)[0]

@@ -31,7 +31,7 @@ class HiddenStates(Protocol):
         """Return m as [1].
 
         Reading it outside of a loop's body keeps the rows out of the body: see
-        `block_visits._map_elements`.
+        `distinct_blocks._map_elements`.
         """
         ...
 

@@ -122,6 +122,6 @@ def _map_tiles(
     scanned = [*arrays, *tile_inputs]
     (stacked,) = op.scan(scanned, body=body, num_scan_inputs=len(scanned))
     axes = range(2, len(stacked.unwrap_tensor().shape or ()))
-    # Reading the number of states keeps them out of the body: see `block_visits._map_elements`.
+    # Reading the number of states keeps them out of the body: see `distinct_blocks._map_elements`.
     shape = concat(states.count(), ints(num_tiles * size))
     return op.reshape(op.transpose(stacked, perm=(1, 0, *axes)), shape)

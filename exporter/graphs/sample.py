@@ -12,8 +12,8 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .block_visits import BlockVisit, visit_blocks
 from .categorical import draw
+from .distinct_blocks import BlockVisit, visit_blocks
 from .level_weights import LevelWeights, levels
 from .log_probs import cluster_log_probs
 from .ops import arange, column, count, integer, pick, vector

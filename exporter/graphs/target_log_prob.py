@@ -13,7 +13,7 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .block_visits import BlockVisit, visit_blocks
+from .distinct_blocks import BlockVisit, visit_blocks
 from .hidden_states import HiddenStates
 from .level_weights import LevelWeights, broadcast_logits, levels
 from .log_probs import cluster_log_probs

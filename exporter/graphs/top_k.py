@@ -19,7 +19,7 @@ from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
 
-from .block_visits import BlockVisit, visit_blocks
+from .distinct_blocks import BlockVisit, visit_blocks
 from .level_weights import LevelWeights, levels
 from .log_probs import log_probs, row_log_probs
 from .ops import (
@@ -158,7 +158,7 @@ def _open_blocks(
         active = op.and_(active, op.and_(may_improve, is_worthwhile))
         return [any_true(active), active, exact, opened, log_prob, target]
 
-    batch = length(bounds)  # keeps bounds out of the body: see block_visits
+    batch = length(bounds)  # keeps bounds out of the body: see distinct_blocks
     shape = concat(batch, k)
     start = [
         full(batch, True),

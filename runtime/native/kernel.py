@@ -1,4 +1,4 @@
-"""Defines the interface of native kernels: they take the inputs of a graph and return its outputs."""
+"""Defines what a native kernel is: it takes the inputs of a graph and returns its outputs."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

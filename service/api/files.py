@@ -8,7 +8,7 @@ from starlette.responses import Response
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge, UnsupportedMediaType
 from hsoftmax.service.jobs.deletion import delete_file
-from hsoftmax.service.jobs.expiry import MAX_EXPIRY_S, MIN_EXPIRY_S
+from hsoftmax.service.jobs.expires_after import MAX_EXPIRY_S, MIN_EXPIRY_S
 from hsoftmax.service.jobs.file_store import (
     StoredFile,
     add_upload,

@@ -31,7 +31,7 @@ from hsoftmax.service.settings import Settings
 
 from .batch_store import StoredJob
 from .database import Database
-from .expiry import ExpiresAfter, expiry_seconds
+from .expires_after import ExpiresAfter, expiry_seconds
 from .file_store import find_file
 from .input_files import client_message, input_files
 from .request_lines import BATCH_LINES, SHARD_LINES, request_kind

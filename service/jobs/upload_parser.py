@@ -28,7 +28,7 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
-from .expiry import expiry_of_form
+from .expires_after import expiry_of_form
 from .file_store import StoredFile
 from .reserve import NO_ROOM
 from .state_dir import StateDir
