@@ -78,7 +78,8 @@ class ArrowStreamReader:
         return batch
 
     def _chunks(self, batch: Arrow) -> Iterator[Arrow]:
-        max_rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, batch.nbytes))
+        size = batch.get_total_buffer_size()  # `nbytes` fails for views before pyarrow 24
+        max_rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, size))
         start = 0
         while start < batch.num_rows:
             chunk = batch.slice(start, min(self.rows, max_rows))
