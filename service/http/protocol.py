@@ -90,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pending = self._pending[start:]
         if self._error is not None:
             self._stop_reading(self._error)
-        elif self._pending or start >= _MAX_TURN_BYTES:
+        elif self._pending or (start >= _MAX_TURN_BYTES and not self.flow.read_paused):
             self._hold()
         else:
             self._release()

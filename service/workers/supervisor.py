@@ -36,6 +36,7 @@ _SILENCE_TIMEOUT_S = 30.0  # a worker that has answered once must answer again w
 _MIN_UPTIME_S = 10.0  # a worker that ends earlier has failed at its start
 _MAX_PAUSE_S = 30.0  # before a worker that failed at its start is started again
 _GRACE_S = 5.0  # added to the time that workers have to drain
+_MAX_FOLDER_BYTES = 70  # of TMPDIR, so that a path of a socket in it is not too long
 
 Run = Callable[[Settings, socket.socket, Path, WorkerRecords, int, int], None]
 
@@ -212,9 +213,13 @@ def run_worker(
 
 
 def _private_folder() -> Path:
-    """Create a folder for temporary files that only this user can enter."""
+    """Create a folder for the workers' sockets that only this user can enter.
+
+    A socket's path has at most 107 bytes: where TMPDIR has a long one, the folder is in /tmp.
+    """
+    is_long = len(os.fsencode(tempfile.gettempdir())) > _MAX_FOLDER_BYTES
     try:
-        return Path(tempfile.mkdtemp(prefix="hsoftmax-"))
+        return Path(tempfile.mkdtemp(prefix="hsoftmax-", dir="/tmp" if is_long else None))
     except OSError as error:
         raise StartError(
             f"workers: expected a folder for temporary files, got: {error.strerror}: set TMPDIR"

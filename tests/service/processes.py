@@ -30,10 +30,14 @@ class Process:
         )
         self._read = 0
         self.connections: list[http.client.HTTPConnection] = []
-        self.url = urlsplit(self.until("serving")["url"])
-        self.address = self.url.netloc
-        if waits_for != "serving":
-            self.until(waits_for)
+        try:
+            self.url = urlsplit(self.until("serving")["url"])
+            self.address = self.url.netloc
+            if waits_for != "serving":
+                self.until(waits_for)
+        except BaseException:
+            self.end()
+            raise
 
     def until(self, event: str, seconds: float = 60) -> dict:
         """Read the log up to the next line of this event, and return that line."""

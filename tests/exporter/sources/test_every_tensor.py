@@ -261,7 +261,8 @@ def test_a_value_of_a_checkpoint_that_is_no_tensor_is_not_ignored_either(
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
     path = tmp_path / "model.pt"
-    path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # torch.save before 1.6
+    magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
+    path.write_bytes(magic + b"\x80\x02K\x01." + b"\x80\x02}." * 2)  # the rest is in `torch`
     if refused is None:
         load(path, "pytorch", saved.options)
     else:

@@ -220,13 +220,13 @@ def test_zero_counts_make_a_chain_and_a_long_one_is_refused():
 
 
 def test_a_long_chain_over_few_targets_is_read():
-    path, _ = huffman_paths(np.zeros(200, dtype=np.int64))
+    path, _ = huffman_paths(np.zeros(200, dtype=np.int64), 1000)
     assert path.shape == (200, 199)
 
 
 def test_a_shallow_tree_may_have_any_number_of_targets(monkeypatch):
-    monkeypatch.setattr(fasttext_tree, "_MAX_TOTAL_STEPS", 100)
-    path, _ = huffman_paths(np.ones(64, dtype=np.int64))
+    monkeypatch.setattr(fasttext_tree, "_ALWAYS_ALLOWED_STEPS", 0)
+    path, _ = huffman_paths(np.ones(64, dtype=np.int64), 100)
     assert path.shape == (64, 6)
 
 

@@ -27,6 +27,8 @@ async def echo_app(scope, receive, send) -> None:
     if path == "/early":
         await start(413, 2)
         return await body(b"{}")
+    if path == "/sleeps":
+        await asyncio.sleep(3)
     data = b""
     while True:
         message = await receive()

@@ -65,6 +65,18 @@ def test_a_large_body_that_is_not_read_takes_turns(port: int, monkeypatch: pytes
     assert max(turns) <= MIB / 2
 
 
+def test_a_body_that_the_app_does_not_read_waits_at_the_client(port: int):
+    """Turns must not undo the pause that uvicorn sets while a body waits for its application."""
+    peer = Peer(port)
+    peer.socket.setblocking(False)
+    data, sent = post(b"x" * 100 * MIB, path=b"/sleeps"), 0
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        with contextlib.suppress(BlockingIOError):
+            sent += peer.socket.send(data[sent : sent + MIB])
+    assert sent < 30 * MIB  # the buffers of the sockets take some
+
+
 def test_byte_by_byte(peer: Peer):
     for byte in post(b"abc") + post(b"def"):
         peer.socket.sendall(bytes([byte]))

@@ -111,7 +111,7 @@ class BrokenRuntime:
 
 
 def test_a_graph_that_stops_fails_its_own_request_and_tells_nothing(repository):
-    with serving(repository) as client:
+    with serving(repository, native="off") as client:
         served = context_of(client.app).repository.find("words")
         object.__setattr__(served.sessions["target_log_prob"], "runtime", BrokenRuntime())
         expect_error(client.post(URL, json=QUERY), 500, "inference_failed", "could not be run")
