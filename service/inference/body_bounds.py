@@ -18,6 +18,7 @@ _MAX_ESCAPES = 10_000
 _PART = re.compile(
     rb'"(?:[^"\\]++|\\.){0,%d}+(?P<end>"|\\?\Z)?|(?P<rest>[^"]{1,65536}+)' % _MAX_ESCAPES, re.DOTALL
 )
+_FIRST_BYTES = 2**19  # they decide about most bodies that are made to take time
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
 
 
@@ -37,12 +38,20 @@ def check_body_shape(body: bytes, bundle: LoadedBundle, settings: Settings) -> N
         TooLarge: it has more.
     """
     limits = _limits(bundle, settings)
-    if (
-        body.count(b"[") > limits.lists
-        or body.count(b",") > limits.numbers
-        or body.count(b'"') > 2 * limits.texts
+    is_long = len(body) > _FIRST_BYTES
+    if (is_long and _may_exceed(body, limits, _FIRST_BYTES)) or _may_exceed(
+        body, limits, len(body)
     ):
         _check_parts(body, limits)  # texts may contain all three characters
+
+
+def _may_exceed(body: bytes, limits: _Shape, end: int) -> bool:
+    """Return True if the bytes up to `end` have more of the characters than the limits allow."""
+    return (
+        body.count(b"[", 0, end) > limits.lists
+        or body.count(b",", 0, end) > limits.numbers
+        or body.count(b'"', 0, end) > 2 * limits.texts
+    )
 
 
 def _limits(bundle: LoadedBundle, settings: Settings) -> _Shape:
