@@ -79,6 +79,8 @@ def test_every_line_is_json_whatever_writes(start, writing, workers, processes):
 def test_a_client_that_leaves_leaves_only_json(start, workers):
     """ONNX Runtime writes a coloured line when a run is terminated."""
     server = start(run=SERVE, workers=workers)
+    for _ in range(workers - 1):
+        server.until("loaded")  # a worker that is still loading answers 503
     body = json.dumps({"inputs": [[0.5] * 8] * 4000})
     for _ in range(20):
         connection = server.connect()
