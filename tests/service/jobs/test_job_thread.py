@@ -424,6 +424,7 @@ def test_one_process_at_a_time_executes_jobs(repository, tmp_path, valve):
 
 def test_several_workers_share_the_jobs(start, tmp_path):
     server = start(state=tmp_path, workers=2, job_shard_rows=20, threads=1)
+    server.until("loaded")  # the second worker, too
     body = (
         b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.ndjson"\r\n\r\n'
