@@ -13,10 +13,10 @@ from .library import (
     NativeError,
     NativeLibrary,
     expect_hidden,
-    expect_integers,
     expect_ok,
     expect_tensor,
 )
+from .path_arguments import expect_pairs
 from .top_k_arguments import expect_top_k
 
 _WEIGHT_TYPES = {"float32": 0, "float16": 1, "int8": 2}
@@ -39,17 +39,14 @@ class LevelsTargetLogProb:
         Raises:
             NativeError: an input of another type or shape, a row or target out of range, or `stop`.
         """
-        hidden = expect_hidden(feeds["hidden"], self._model.hidden_size)
-        row = expect_integers("row", feeds["row"])
-        target = expect_integers("target", feeds["target"], len(row))
-        log_prob = np.empty(len(row), dtype=np.float32)
-        pointer = self._library.pointer
+        pairs, pointer = expect_pairs(feeds, self._model.hidden_size), self._library.pointer
         status = self._library.functions.hsoftmax_target_log_prob(
-            self._model.levels, pointer(hidden), len(hidden), pointer(row), pointer(target),
-            len(row), self._library.flag(stop), pointer(log_prob),
+            self._model.levels, pointer(pairs.hidden), len(pairs.hidden), pointer(pairs.row),
+            pointer(pairs.target), len(pairs.row), self._library.flag(stop),
+            pointer(pairs.log_prob),
         )  # fmt: skip
         expect_ok(status)
-        return [log_prob]
+        return [pairs.log_prob]
 
 
 class LevelsTopK:

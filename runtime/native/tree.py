@@ -10,7 +10,8 @@ from hsoftmax.models.choices import Compat
 from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
 from .kernel import StopFlag
-from .library import NativeLibrary, expect_hidden, expect_integers, expect_ok, expect_tensor
+from .library import NativeLibrary, expect_hidden, expect_ok, expect_tensor
+from .path_arguments import expect_pairs
 from .top_k_arguments import expect_top_k
 
 
@@ -30,17 +31,14 @@ class TreeTargetLogProb:
         Raises:
             NativeError: an input of another type or shape, a row or target out of range, or `stop`.
         """
-        hidden = expect_hidden(feeds["hidden"], self._tree.hidden_size)
-        row = expect_integers("row", feeds["row"])
-        target = expect_integers("target", feeds["target"], len(row))
-        log_prob = np.empty(len(row), dtype=np.float32)
-        pointer = self._library.pointer
+        pairs, pointer = expect_pairs(feeds, self._tree.hidden_size), self._library.pointer
         status = self._library.functions.hsoftmax_tree_target_log_prob(
-            self._tree, pointer(hidden), len(hidden), pointer(row), pointer(target), len(row),
-            self._library.flag(stop), pointer(log_prob),
+            self._tree, pointer(pairs.hidden), len(pairs.hidden), pointer(pairs.row),
+            pointer(pairs.target), len(pairs.row), self._library.flag(stop),
+            pointer(pairs.log_prob),
         )  # fmt: skip
         expect_ok(status)
-        return [log_prob]
+        return [pairs.log_prob]
 
 
 class TreeTopK:
