@@ -85,6 +85,7 @@ def create_app(
         **operation_endpoints(context),
         "score": ScoreEndpoint(context),
     }
+    context.metrics.start_routes({endpoint.path for endpoint in endpoints.values()})
     api, routes = _api(context, endpoints)
     return Application(api, _layers(Methods(api, routes), endpoints, context))
 

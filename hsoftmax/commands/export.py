@@ -104,10 +104,10 @@ def command(
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
     )
     click.echo(f"{made.path}")
-    click.echo(_sentence(made.manifest))
+    click.echo(_summary_line(made.manifest))
 
 
-def _sentence(manifest: bundle.Manifest) -> str:
+def _summary_line(manifest: bundle.Manifest) -> str:
     worst = max(check.max_error / check.tolerance for check in manifest.verification)
     return (
         f"{_sizes(manifest)}, {len(manifest.verification)} checks passed (largest error "

@@ -124,7 +124,7 @@ def command(
         else:
             cores = threads or len(os.sched_getaffinity(0))
             summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
-    click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
+    click.echo(f"{output}: {_summary_line(summary)}{bar.rate()}")
     _expect_scored_rows(spec, summary)
 
 
@@ -205,7 +205,7 @@ def _expect_scored_rows(spec: scoring.JobSpec, summary: dict[str, Any]) -> None:
             raise ScoringError(f"{path}: expected rows, got none in {sizes[path]:,} bytes")
 
 
-def _sentence(summary: dict[str, Any]) -> str:
+def _summary_line(summary: dict[str, Any]) -> str:
     said = (f"{summary['rows_in']:,} rows, {summary['scored']:,} scored, "
             f"{summary['failed']:,} failed")  # fmt: skip
     if corpus := summary.get("corpus"):
