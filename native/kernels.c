@@ -160,23 +160,50 @@ static double log_sum_exp(float *y, int64_t size) {
     return total >= 1 ? max + log_at_least_1(total) : NAN;
 }
 
-static float dot(const float *a, const float *b, int64_t size) {
-    float sum = 0;
-    add_dots((const char *)a, sizeof(float), load_f32, b, 1, size, &sum);
-    return sum;
+/* The products of x with `count` rows, up to 4, which may lie anywhere. */
+INLINE void four_dots(const float *x, const float *const *rows, const int count, int64_t size,
+                      float *y) {
+    vec sum[4][PARTS];
+    for (int c = 0; c < count; c++)
+        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+    int64_t h = 0;
+    for (; h + LANES <= size; h += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            vec v = vec_load(x + h + p * WIDTH);
+            for (int c = 0; c < count; c++)
+                sum[c][p] = vec_fma(vec_load(rows[c] + h + p * WIDTH), v, sum[c][p]);
+        }
+    for (int p = 0; h < size; p++, h += WIDTH) {
+        const int rest = size - h < WIDTH ? (int)(size - h) : WIDTH;
+        vec v = vec_load_some(x + h, rest);
+        for (int c = 0; c < count; c++)
+            sum[c][p] = vec_fma(vec_load_some(rows[c] + h, rest), v, sum[c][p]);
+    }
+    for (int c = 0; c < count; c++) y[c] = sum_lanes(sum[c]);
 }
 
-/* log sigmoid(z) = -(max(-z, 0) + t) and log sigmoid(-z) = -(max(z, 0) + t), t = log(1 + e^-|z|) */
-static void log_sigmoids(float z, float *negative, float *positive) {
+static void dots(const float *x, const float *const *rows, int count, int64_t size, float *y) {
+    int i = 0;
+    for (; i + 4 <= count; i += 4) four_dots(x, rows + i, 4, size, y + i);
+    for (; i < count; i++) four_dots(x, rows + i, 1, size, y + i);
+}
+
+static void log_sigmoids(float *z, int64_t size) {
+    for (int64_t i = 0; i < size; i += WIDTH) vec_store(z + i, vec_log_sigmoid(vec_load(z + i)));
+}
+
+/* log sigmoid(-z) and log sigmoid(z) */
+static void log_branches(float z, float *negative, float *positive) {
     float lane[WIDTH];
-    vec_store(lane, vec_log1p(vec_exp(vec_all(-fabsf(z)))));
-    *negative = -((z > 0 ? z : 0) + lane[0]);
-    *positive = -((z < 0 ? -z : 0) + lane[0]);
+    vec_store(lane, vec_log_sigmoid(vec_all(z)));
+    *positive = lane[0];
+    vec_store(lane, vec_log_sigmoid(vec_all(-z)));
+    *negative = lane[0];
 }
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
     {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
-    log_sum_exp, dot, log_sigmoids}
+    log_sum_exp, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME
 #define JOIN(A, B) JOIN_OF(A, B)

@@ -19,9 +19,12 @@ typedef struct {
     logits_function *row_major[3];  /* weight [columns, hidden] */
     /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
     double (*log_sum_exp)(float *y, int64_t size);
-    float (*dot)(const float *a, const float *b, int64_t size);
+    /* y[i] = the product of x and rows[i], for i < count */
+    void (*dots)(const float *x, const float *const *rows, int count, int64_t size, float *y);
+    /* z[i] = log sigmoid(z[i]) for i < size, a multiple of 16 */
+    void (*log_sigmoids)(float *z, int64_t size);
     /* log sigmoid(-z) and log sigmoid(z) */
-    void (*log_sigmoids)(float z, float *negative, float *positive);
+    void (*log_branches)(float z, float *negative, float *positive);
 } kernel_set;
 
 extern const kernel_set kernels_avx512, kernels_avx2, kernels_neon;
