@@ -13,7 +13,7 @@ from typing import Any
 from hsoftmax.models.arrays import Array
 
 from .kernel import FreeThreads, Kernel, StopFlag
-from .levels import LevelsTargetLogProb, LevelsTopK
+from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
 from .tree import TreeTargetLogProb, TreeTopK
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _KERNELS = {
+    ("HierarchicalSoftmax", "sample"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
@@ -61,6 +62,10 @@ def open_kernel(
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
             return TreeTargetLogProb(library, tensors, attributes["compat"])
+        case _, "sample":
+            return LevelsSample(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
