@@ -82,6 +82,11 @@ class Session:
     kernel: Kernel | None = None
     weights: WeightsGuard | None = None
 
+    @property
+    def runtime_name(self) -> str:
+        """Return the name of the runtime that computes the task: native or onnxruntime."""
+        return "onnxruntime" if self.kernel is None else "native"
+
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]

@@ -1,4 +1,4 @@
-"""Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
+"""Facts about a bundle that reading and scoring rows needs, apart from the runner of its graphs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class BundleInfo:
 
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
+        native: the graphs that native kernels compute, whose last digits differ
     """
 
     name: str
@@ -29,9 +30,10 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
+    native: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, opened: bundle.Bundle) -> Self:
+    def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
         """Reads the facts of an opened bundle. Raises CallError for a layer that is no softmax."""
         manifest = opened.manifest
         if manifest.hidden_size is None or manifest.num_targets is None:
@@ -44,6 +46,7 @@ class BundleInfo:
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
+            native=native,
         )
 
     @cached_property

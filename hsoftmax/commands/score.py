@@ -74,7 +74,7 @@ _COUNT = click.IntRange(min=1)
 @choice(
     "--native",
     among=get_args(NativeChoice),
-    help="Native kernels: where they are installed, always, or never.",
+    help="Native kernels: where installed, always, or never. Auto resumes a job as it began.",
 )
 @check_hashes
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
@@ -109,6 +109,7 @@ def command(
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
+    native = _native_of_begun_job(output, native) if resume else native
     run, bundle_info = _remote(url, path, key) if url else _local(Path(path), check_hashes, native)
     _expect_apart(input, output)
     call = ScoreRequest(
@@ -137,7 +138,15 @@ def _local(
 
     opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     runner = LocalGraphRunner(opened, native=native)
-    return runner, scoring.BundleInfo.of(opened)
+    return runner, scoring.BundleInfo.of(opened, runner.native_graphs)
+
+
+def _native_of_begun_job(output: Path, native: NativeChoice) -> NativeChoice:
+    """Return `off` in place of `auto` for a job that began with the graphs of ONNX Runtime."""
+    from hsoftmax.scoring import begun_identity
+
+    begun = begun_identity(output) if native == "auto" else None
+    return native if begun is None or begun.get("native", True) else "off"
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:

@@ -76,6 +76,7 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            native=frozenset(self.native_tasks),
         )
 
     @property

@@ -169,6 +169,17 @@ def test_a_response_of_another_bundle_is_an_error(server, tmp_path, capsys):
     assert "expected answers of bundle dddddddddddd" in capsys.readouterr().err
 
 
+def test_a_server_with_other_kernels_does_not_resume_a_job(server, tmp_path, monkeypatch, capsys):
+    server.busy, server.status = 1, 400
+    assert score(server, tmp_path, "target_log_prob", "--threads", "1") == []
+    monkeypatch.setitem(INFO, "native", ["target_log_prob"])
+    capsys.readouterr()
+    assert score(server, tmp_path, "target_log_prob", "--resume") == []
+    assert "expected ONNX Runtime (--native off), as the job began" in capsys.readouterr().err
+    monkeypatch.setitem(INFO, "native", ["top_k"])
+    assert len(score(server, tmp_path, "target_log_prob", "--resume")) == 11
+
+
 def test_the_api_key_is_sent(server, tmp_path):
     score(server, tmp_path, "log_probs", "--key", "secret")
     assert server.keys >= {"Bearer secret"}
