@@ -35,10 +35,14 @@ class ProductQuantizer:
     centroids: Float32
 
     def padded_centroids(self) -> Float32:
-        """Return [parts, 256, size], with zeros after the values of a shorter last part."""
-        padded = np.zeros((self.parts, _NUM_CENTROIDS, self.size), dtype=np.float32)
+        """Return [parts, 256, size], with zeros after the values of a shorter last part.
+
+        A single part has the size of the last one.
+        """
+        size = self.size if self.parts > 1 else self.last_size
+        padded = np.zeros((self.parts, _NUM_CENTROIDS, size), dtype=np.float32)
         full_parts_size = (self.parts - 1) * _NUM_CENTROIDS * self.size
-        padded[:-1] = self.centroids[:full_parts_size].reshape(-1, _NUM_CENTROIDS, self.size)
+        padded[:-1] = self.centroids[:full_parts_size].reshape(-1, _NUM_CENTROIDS, size)
         last = self.centroids[full_parts_size:].reshape(_NUM_CENTROIDS, self.last_size)
         padded[-1, :, : self.last_size] = last
         return padded
@@ -130,7 +134,8 @@ def _read_quantizer(file: BinaryFile, field: str, columns: int) -> ProductQuanti
     dim, parts, size, last = (
         file.size(f"{field}: quantizer", np.int32, minimum=1) for _ in range(4)
     )
-    if dim != columns or (parts - 1) * size + last != columns:
+    fits = (parts - 1) * size + last == columns and (parts == 1 or last <= size)
+    if dim != columns or not fits:
         raise file.damaged(
             f"{field}: expected a quantizer of {columns} columns, got {dim} in {parts} parts of "
             f"{size}, the last of {last}"
