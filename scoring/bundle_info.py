@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from hsoftmax import bundle
+from hsoftmax.featurizers import Featurizer, open_featurizer
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.probability import max_log_prob
 
@@ -20,6 +21,7 @@ class BundleInfo:
 
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
+        featurizer: what turns text into an input, or None
     """
 
     name: str
@@ -29,6 +31,7 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
+    featurizer: Featurizer | None = None
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -44,6 +47,7 @@ class BundleInfo:
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
+            featurizer=open_featurizer(opened),
         )
 
     @cached_property
