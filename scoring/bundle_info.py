@@ -1,7 +1,7 @@
 """Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -31,7 +31,7 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
-    featurizer: Featurizer | None = None
+    featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -49,6 +49,10 @@ class BundleInfo:
             max_log_prob=max_log_prob(manifest.attributes),
             featurizer=open_featurizer(opened),
         )
+
+    @property
+    def takes_text(self) -> bool:
+        return self.featurizer is not None
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:

@@ -144,7 +144,7 @@ BAD = {
     "no word": ("context", [["w1"], ""], "inputs row 1: expected words, got none"),
     "two lines": ("lid", ["a\nb"], "inputs row 0: expected one line, got a line end at byte 1"),
     "too long": ("lid", ["x" * (MAX_TEXT_BYTES + 1)], "expected a text of at most 1048576 bytes"),
-    "numbers among texts": ("lid", ["hello", [0.5] * 16], "row 1: expected a text or a list of words"),
+    "numbers among texts": ("lid", ["hello", [0.5] * 16], "row 1: expected a text or a list"),
     "a number among words": ("lid", [["hello", 1]], "inputs row 0: expected a text or a list"),
     "text among numbers": ("lid", [[0.5] * 16, "hello"], "row 1: expected a list of 16 numbers"),
     "a word among numbers": ("lid", [[0.5] * 15 + ["x"]], "position 15: expected a number, got a"),
