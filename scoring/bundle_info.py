@@ -1,13 +1,14 @@
 """Facts about a bundle that reading and scoring rows needs, apart from the runner of its graphs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from hsoftmax import bundle
+from hsoftmax.featurizers import Featurizer, open_featurizer
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.probability import max_log_prob
 
@@ -21,6 +22,7 @@ class BundleInfo:
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
         native: the graphs that native kernels compute, whose last digits differ
+        featurizer: turns text into an input; None if the bundle has none
     """
 
     name: str
@@ -31,6 +33,7 @@ class BundleInfo:
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
     native: frozenset[str] = frozenset()
+    featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
@@ -47,7 +50,12 @@ class BundleInfo:
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
             native=native,
+            featurizer=open_featurizer(opened),
         )
+
+    @property
+    def takes_text(self) -> bool:
+        return self.featurizer is not None
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:
