@@ -20,6 +20,7 @@ class BundleInfo:
 
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
+        label_prefix: text that a label may have in front, as in the files of the trained model
     """
 
     name: str
@@ -29,6 +30,7 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
+    label_prefix: str = ""
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -44,11 +46,19 @@ class BundleInfo:
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
+            label_prefix=bundle.label_prefix(manifest),
         )
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:
         return {label: target for target, label in enumerate(self.labels or ())}
+
+    def find_target(self, label: str) -> int | None:
+        """Returns the target of a label, with or without the prefix; None if there is none."""
+        target = self.target_of_label.get(label)
+        if target is None and self.label_prefix and label.startswith(self.label_prefix):
+            return self.target_of_label.get(label.removeprefix(self.label_prefix))
+        return target
 
     @cached_property
     def label_array(self) -> Array:

@@ -96,6 +96,7 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
         frozenset(model["tasks"]) & _GRAPHS,
         labels,
         max_log_prob=math.inf,  # the server has limited its answers already
+        label_prefix=model.get("label_prefix", ""),  # older servers have none
     )
     return RemoteGraphRunner(client, bundle_info, model["version"])
 

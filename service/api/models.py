@@ -38,6 +38,7 @@ class ModelDescription(OpenAIModel):
         description="reasons by version of versions that are not served as they are now"
     )
     labels: bool = Field(description="true if targets have labels")
+    label_prefix: str = Field(description="text that a label may have in front in a query")
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
@@ -94,6 +95,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         precision=manifest.precision,
         padding=manifest.padding,
         labels=bundle.labels is not None,
+        label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,

@@ -76,6 +76,7 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            label_prefix=bundle.label_prefix(self.manifest),
         )
 
     @property
@@ -83,11 +84,6 @@ class LoadedBundle:
         """False once the mapped weights were changed in place: no answer is right any more."""
         guards = (session.weights for session in self.sessions.values())
         return all(guard is None or guard.unchanged for guard in guards)
-
-    @property
-    def target_of_label(self) -> Mapping[str, int]:
-        """The target of each label."""
-        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -113,7 +109,7 @@ def load_bundle(
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
         loaded = LoadedBundle(name, str(version), opened, device, sessions, labels, int(created))
-        _ = loaded.target_of_label  # else the first request with a label waits for it
+        _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
     return loaded
 
 

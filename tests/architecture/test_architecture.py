@@ -56,7 +56,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
-        ("bundle_info", "migrations"),
+        ("bundle_info", "label_search", "migrations"),
         ("task",),
         ("row_batch",),
         ("graph_request",),
