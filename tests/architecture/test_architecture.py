@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "bundle": (("manifest", "regular_file", "text_file"), ("directory",), ("labels",)),
     "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
     "scoring": (
-        ("choices", "errors", "numbers", "overflow"),
+        ("choices", "errors", "numbers", "overflow", "threshold"),
         ("bundle_info", "label_search", "migrations"),
         ("task",),
         ("row_batch",),
