@@ -149,6 +149,7 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, 
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
+    click.get_current_context().call_on_close(run.close)
     return run, run.bundle_info
 
 

@@ -88,8 +88,9 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "hsoftmax": (
-        ("benchmark", "client", "latest_version", "missing_packages", "options", "progress",
-         "ray_serve", "score_request"),
+        ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
+         "ray_serve", "results", "score_request", "stream_rows"),
+        ("client",),
         ("demo", "runners"),
         ("commands",),
         ("cli",),
