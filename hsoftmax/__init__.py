@@ -1,7 +1,7 @@
 """Softmaxes over large output spaces. Nothing of it is imported before this module.
 
-`Client` and `AsyncClient` ask a running service. They are imported at their first use (PEP 562):
-the command line does without them.
+`Client` and `AsyncClient` ask a running service, `load` opens a bundle in this process. They are
+imported at their first use (PEP 562): the command line does without them.
 """
 
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client, ClientError
+    from .local_model import LocalModel, load
     from .models import UserError
     from .results import LabelPage, ModelInfo, Samples, TopK
 
@@ -22,10 +23,12 @@ _MODULES = {
     "Client": "client",
     "ClientError": "client",
     "LabelPage": "results",
+    "LocalModel": "local_model",
     "ModelInfo": "results",
     "Samples": "results",
     "TopK": "results",
     "UserError": "models",
+    "load": "local_model",
 }
 
 __all__ = [
@@ -33,10 +36,12 @@ __all__ = [
     "Client",
     "ClientError",
     "LabelPage",
+    "LocalModel",
     "ModelInfo",
     "Samples",
     "TopK",
     "UserError",
+    "load",
 ]
 
 

@@ -91,7 +91,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
          "ray_serve", "results", "score_request", "stream_rows"),
         ("client",),
-        ("demo", "runners"),
+        ("demo", "local_model", "runners"),
         ("commands",),
         ("cli",),
         ("__main__",),

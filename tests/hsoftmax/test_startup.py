@@ -261,7 +261,8 @@ def test_the_completion_that_operations_shows_is_there(shell):
 
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
-    [("Client", "httpx2", "client"), ("AsyncClient", "httpx2", "client")],
+    [("Client", "httpx2", "client"), ("AsyncClient", "httpx2", "client"),
+     ("load", "onnxruntime|orjson|msgspec", "service")],
 )  # fmt: skip
 def test_a_name_of_the_library_names_the_extra_that_it_misses(name, package, extra):
     program = f"""
