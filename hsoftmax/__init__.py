@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .client import AsyncClient, Client, ClientError
+    from .client import AsyncClient, Client, ClientError, Job
     from .local_model import LocalModel, load
     from .models import UserError
     from .results import LabelPage, ModelInfo, Samples, TopK
@@ -22,6 +22,7 @@ _MODULES = {
     "AsyncClient": "client",
     "Client": "client",
     "ClientError": "client",
+    "Job": "client",
     "LabelPage": "results",
     "LocalModel": "local_model",
     "ModelInfo": "results",
@@ -35,6 +36,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
+    "Job",
     "LabelPage",
     "LocalModel",
     "ModelInfo",

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 import httpx2
@@ -14,11 +15,12 @@ from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row
 
-from . import calls
+from . import calls, job_calls
 from .call import Call, Request, Response, expect_digest, get, post_json, read_json
 from .calls import ModelAddress
 from .errors import ClientError, refusal
 from .http import NoAnswer, TimedOut, async_http, failure, send_async
+from .job_calls import Job
 from .retries import RetryPolicy
 from .score import score_calls
 
@@ -65,6 +67,11 @@ class AsyncClient:
     def model(self, name: str, version: str | int | None = None) -> "AsyncRemoteModel":
         """Returns the model of this name, by default in the highest version. Nothing is sent."""
         return AsyncRemoteModel(self, ModelAddress(name, None if version is None else str(version)))
+
+    @property
+    def jobs(self) -> "AsyncJobs":
+        """Returns the jobs of the service, which score whole files."""
+        return AsyncJobs(self)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Returns every model that is served, in its highest version. Raises ClientError."""
@@ -218,3 +225,55 @@ class AsyncRemoteModel:
         for call in score_calls(self._address, rows, task, rows_at_once, parameters):
             for record in await self._client.send(call):
                 yield record
+
+
+class AsyncJobs:
+    """Scores whole files on the server. Every method raises ClientError."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def upload(self, path: str | Path) -> str:
+        """Uploads a file of rows and returns its id. The extension of its name says its format."""
+        return await self._client.send(job_calls.upload(Path(path)))
+
+    async def create(
+        self,
+        file_id: str,
+        model: str,
+        task: str = "target_log_prob",
+        *,
+        version: str | int | None = None,
+        **fields: object,
+    ) -> Job:
+        """Starts a job that scores the rows of an uploaded file.
+
+        `fields` are the parameters of the task, such as `k`, and the other fields of
+        `POST /v1/batches`, such as `output_format`.
+        """
+        text = None if version is None else str(version)
+        return await self._client.send(job_calls.create(file_id, model, task, text, fields))
+
+    async def get(self, job_id: str) -> Job:
+        """Returns the state of a job now."""
+        return await self._client.send(job_calls.find(job_id))
+
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Returns the state of a job once it has ended. Raises ClientError after `timeout_s`."""
+        started = time.monotonic()
+        for checks in count():
+            job = await self.get(job_id)
+            if job.ended:
+                return job
+            if timeout_s is not None and time.monotonic() - started >= timeout_s:
+                raise ClientError(f"{job_id}: expected its end in {timeout_s} s, got {job.status}")
+            await asyncio.sleep(job_calls.interval_s(checks))
+        raise AssertionError("unreachable")
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stops a job; the finished rows are available."""
+        return await self._client.send(job_calls.cancel(job_id))
+
+    async def download(self, file_id: str, path: str | Path) -> Path:
+        """Writes the content of a file to `path`, where it is once it is whole."""
+        return await self._client.send(job_calls.download(file_id, Path(path)))

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ class Request:
     Attributes:
         digest: of the bundle that must answer; empty if any may
         repeatable: True if sending it twice does no more than sending it once
+        upload: a file that is sent as the form of `POST /v1/files`, in place of `content`
+        save_to: the file that gets the content of the response
     """
 
     method: str
@@ -33,6 +36,8 @@ class Request:
     content: bytes | None = None
     digest: str = ""
     repeatable: bool = True
+    upload: Path | None = None
+    save_to: Path | None = None
 
 
 @dataclass(frozen=True)

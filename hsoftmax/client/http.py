@@ -1,6 +1,10 @@
 """Sends requests with httpx2, which the extra `client` installs."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import httpx2
 
@@ -34,26 +38,57 @@ def async_http(
 
 def send_sync(http: httpx2.Client, request: Request) -> Answer:
     """Sends a request. Raises NoAnswer."""
-    response = http.request(
-        request.method,
-        request.path,
-        params=list(request.params),
-        headers=dict(request.headers),
-        content=request.content,
-    )
-    return response.status_code, response.headers, response.content
+    with _form(request) as form, http.stream(**_arguments(request), **form) as response:
+        if request.save_to is None or response.status_code >= 300:
+            return response.status_code, response.headers, response.read()
+        with _replacing(request.save_to) as file:
+            for piece in response.iter_bytes():
+                file.write(piece)
+        return response.status_code, response.headers, b""
 
 
 async def send_async(http: httpx2.AsyncClient, request: Request) -> Answer:
     """Sends a request. Raises NoAnswer."""
-    response = await http.request(
-        request.method,
-        request.path,
-        params=list(request.params),
-        headers=dict(request.headers),
-        content=request.content,
-    )
-    return response.status_code, response.headers, response.content
+    with _form(request) as form:
+        async with http.stream(**_arguments(request), **form) as response:
+            if request.save_to is None or response.status_code >= 300:
+                return response.status_code, response.headers, await response.aread()
+            with _replacing(request.save_to) as file:
+                async for piece in response.aiter_bytes():
+                    await asyncio.to_thread(file.write, piece)
+            return response.status_code, response.headers, b""
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.path,
+        "params": list(request.params),
+        "headers": dict(request.headers),
+        "content": request.content,
+    }
+
+
+@contextmanager
+def _form(request: Request) -> Iterator[dict[str, Any]]:
+    """Yields the form with the file that is uploaded, if there is one."""
+    if request.upload is None:
+        yield {}
+        return
+    with request.upload.open("rb") as file:
+        yield {"files": {"file": (request.upload.name, file)}, "data": {"purpose": "batch"}}
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file that is at `path` only once all of it is written."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def failure(base_url: str, error: httpx2.RequestError) -> ClientError:

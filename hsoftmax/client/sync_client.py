@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 import httpx2
@@ -13,11 +14,12 @@ from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row
 
-from . import calls
+from . import calls, job_calls
 from .call import Call, Request, Response, expect_digest, get, post_json, read_json
 from .calls import ModelAddress
 from .errors import ClientError, refusal
 from .http import NoAnswer, TimedOut, failure, send_sync, sync_http
+from .job_calls import Job
 from .retries import RetryPolicy
 from .score import score_calls
 
@@ -64,6 +66,11 @@ class Client:
     def model(self, name: str, version: str | int | None = None) -> "RemoteModel":
         """Returns the model of this name, by default in the highest version. Nothing is sent."""
         return RemoteModel(self, ModelAddress(name, None if version is None else str(version)))
+
+    @property
+    def jobs(self) -> "Jobs":
+        """Returns the jobs of the service, which score whole files."""
+        return Jobs(self)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Returns every model that is served, in its highest version. Raises ClientError."""
@@ -214,3 +221,55 @@ class RemoteModel:
         """
         for call in score_calls(self._address, rows, task, rows_at_once, parameters):
             yield from self._client.send(call)
+
+
+class Jobs:
+    """Scores whole files on the server. Every method raises ClientError."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(self, path: str | Path) -> str:
+        """Uploads a file of rows and returns its id. The extension of its name says its format."""
+        return self._client.send(job_calls.upload(Path(path)))
+
+    def create(
+        self,
+        file_id: str,
+        model: str,
+        task: str = "target_log_prob",
+        *,
+        version: str | int | None = None,
+        **fields: object,
+    ) -> Job:
+        """Starts a job that scores the rows of an uploaded file.
+
+        `fields` are the parameters of the task, such as `k`, and the other fields of
+        `POST /v1/batches`, such as `output_format`.
+        """
+        text = None if version is None else str(version)
+        return self._client.send(job_calls.create(file_id, model, task, text, fields))
+
+    def get(self, job_id: str) -> Job:
+        """Returns the state of a job now."""
+        return self._client.send(job_calls.find(job_id))
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Returns the state of a job once it has ended. Raises ClientError after `timeout_s`."""
+        started = time.monotonic()
+        for checks in count():
+            job = self.get(job_id)
+            if job.ended:
+                return job
+            if timeout_s is not None and time.monotonic() - started >= timeout_s:
+                raise ClientError(f"{job_id}: expected its end in {timeout_s} s, got {job.status}")
+            time.sleep(job_calls.interval_s(checks))
+        raise AssertionError("unreachable")
+
+    def cancel(self, job_id: str) -> Job:
+        """Stops a job; the finished rows are available."""
+        return self._client.send(job_calls.cancel(job_id))
+
+    def download(self, file_id: str, path: str | Path) -> Path:
+        """Writes the content of a file to `path`, where it is once it is whole."""
+        return self._client.send(job_calls.download(file_id, Path(path)))
