@@ -23,6 +23,7 @@ class BundleInfo:
         max_log_prob: 0, or infinity for scores that may exceed one
         native: the graphs that native kernels compute, whose last digits differ
         featurizer: turns text into an input; None if the bundle has none
+        label_prefix: text that a label may have in front, as in the files of the trained model
     """
 
     name: str
@@ -34,6 +35,7 @@ class BundleInfo:
     max_log_prob: float = 0.0
     native: frozenset[str] = frozenset()
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
+    label_prefix: str = ""
 
     @classmethod
     def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
@@ -51,6 +53,7 @@ class BundleInfo:
             max_log_prob=max_log_prob(manifest.attributes),
             native=native,
             featurizer=open_featurizer(opened),
+            label_prefix=bundle.label_prefix(manifest),
         )
 
     @property
@@ -60,6 +63,13 @@ class BundleInfo:
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:
         return {label: target for target, label in enumerate(self.labels or ())}
+
+    def find_target(self, label: str) -> int | None:
+        """Returns the target of a label, with or without the prefix; None if there is none."""
+        target = self.target_of_label.get(label)
+        if target is None and self.label_prefix and label.startswith(self.label_prefix):
+            return self.target_of_label.get(label.removeprefix(self.label_prefix))
+        return target
 
     @cached_property
     def label_array(self) -> Array:

@@ -40,6 +40,11 @@ _COUNT = click.IntRange(min=1)
     default=0,
     help="top_k: most blocks to open for a row; 0, the default, is no limit.",
 )
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="top_k: only targets with a probability above it, at most k. Default: none.",
+)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
@@ -154,6 +159,7 @@ def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, 
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
+    click.get_current_context().call_on_close(run.close)
     return run, run.bundle_info
 
 

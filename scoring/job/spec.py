@@ -18,6 +18,7 @@ from hsoftmax.scoring.task import (
     k_of,
     needs_target,
     record_fields,
+    searched_k,
     values_per_row,
     with_default_k,
 )
@@ -73,16 +74,24 @@ class JobSpec:
     @property
     def record_schema(self) -> RecordSchema:
         """The schema of the output's records."""
-        width = values_per_row(self.task, self.target_shape, self.bundle_info)
         return RecordSchema(
             fields=record_fields(self.task, self.target_shape, self.bundle_info),
             id_kind=self.reader.id_kind,
-            width={"top_k": k_of(self.task, self.bundle_info), "sample": self.task.num_samples}.get(
-                self.task.name, width
-            ),
+            width=self._list_length(),
             id_name=CUSTOM_ID if self.columns.id == CUSTOM_ID else "id",
             faults=not self.separate_errors,
         )
+
+    def _list_length(self) -> int:
+        """Returns the length of a record's lists, the most if it differs from row to row."""
+        match self.task.name:
+            case "top_k":
+                searched = searched_k(self.task, self.bundle_info)
+                return min(searched, k_of(self.task, self.bundle_info))
+            case "sample":
+                return self.task.num_samples
+            case _:
+                return values_per_row(self.task, self.target_shape, self.bundle_info)
 
     @property
     def requirements(self) -> RowRequirements:
