@@ -11,7 +11,7 @@ from hsoftmax.scoring.formats.arrow_types import plain, plain_batch, plain_schem
 TEXT = ["a", None, "é" * 40, "a"]
 NUMBERS = [[1.0, 2.0], None, [], [3.0]]
 WORDS = [["a", "b" * 30], None, [], [None]]
-FIXED = [[1.0, 2.0], [3.0, 4.0], None, [5.0, 6.0]]
+HALVES = [[np.float16(1), np.float16(2)], None, [np.float16(3), None]]
 LISTS = (pa.list_, pa.large_list, pa.list_view, pa.large_list_view)
 # [["a", "b…"], None, [], [None]], built as pyarrow 18 can: it has no converter for this type.
 DICTIONARIES = pa.LargeListArray.from_arrays(
@@ -28,7 +28,7 @@ ARRAYS = [
     *(pa.array(NUMBERS, one(pa.float32())) for one in LISTS),
     *(pa.array(WORDS, one(pa.string_view())) for one in LISTS),
     DICTIONARIES,
-    pa.array(FIXED, pa.list_(pa.float16(), 2)),
+    pa.array(HALVES, pa.list_(pa.float16(), 2)),
     pa.array([["a", "b"], None, ["c", "d"], ["e", None]], pa.list_(pa.string_view(), 2)),
     pa.array([1, None, 3, 4], pa.int8()),
     pa.nulls(4),
