@@ -15,6 +15,7 @@ from hsoftmax.models.arrays import Array
 from .kernel import Kernel, StopFlag
 from .levels import LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
+from .text import TextArrays, TextKernel
 from .tree import TreeTargetLogProb, TreeTopK
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "NativeError",
     "NativeLibrary",
     "StopFlag",
+    "TextArrays",
+    "TextKernel",
     "has_kernel",
     "load_library",
     "open_kernel",
