@@ -120,7 +120,7 @@ def _native_hidden(
             lines.append(b"")
             errors[i] = error
     hidden, counts = kernel(lines)
-    for i, count in enumerate(counts.tolist()):
+    for i, count in enumerate(counts):
         yield errors.get(i) or (hidden[i] if count else nothing_known())
 
 

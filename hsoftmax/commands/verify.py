@@ -8,8 +8,8 @@ import click
 @click.command("verify")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 def command(path: Path) -> int:
-    """Check the BUNDLE's hashes and every task against the reference."""
-    from hsoftmax import bundle, exporter
+    """Check the BUNDLE's hashes, every task against the reference, and that it reads text."""
+    from hsoftmax import bundle, exporter, featurizers
     from hsoftmax.latest_version import latest_version
 
     opened = bundle.open_bundle(latest_version(path))
@@ -19,6 +19,8 @@ def command(path: Path) -> int:
             f"{'ok  ' if check.passed else 'FAIL'} {check.task}, {check.case} logits: "
             f"largest error {check.max_error:.1e}, tolerance {check.tolerance:.1e}"
         )
+    if (featurizer := featurizers.open_featurizer(opened)) is not None:
+        click.echo(f"ok   text, {len(featurizer.vocabulary):,} words")
     if wrong := exporter.failures(checks):
         raise exporter.VerificationError(wrong[0])
     return 0

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, Float32
 
 from .library import NativeLibrary, expect_ok, expect_tensor
 
@@ -50,22 +51,21 @@ class TextKernel:
         self._library, self._arrays = library, arrays  # pointers do not keep arrays alive
         self._model = _model(library, arrays)
 
-    def __call__(self, lines: Sequence[bytes]) -> tuple[Float32, Int64]:
+    def __call__(self, lines: Sequence[bytes]) -> tuple[Float32, list[int]]:
         """Return hidden [lines, columns], and the number of rows of which each is the mean.
 
         Raises:
             NativeError: arrays that lead outside of each other.
         """
-        text = np.frombuffer(b"".join(lines) or b"\0", dtype=np.uint8)
-        ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
-        hidden = np.empty((len(lines), self._arrays.shape[1]), dtype=np.float32)
-        counts = np.empty(len(lines), dtype=np.int64)
-        pointer = self._library.pointer
+        count, ffi = len(lines), self._library.ffi
+        ends = ffi.new("int64_t[]", list(accumulate(map(len, lines))))
+        counts = ffi.new("int64_t[]", count)
+        hidden = np.empty((count, self._arrays.shape[1]), dtype=np.float32)
         status = self._library.functions.hsoftmax_text_hidden(
-            self._model, pointer(text), pointer(ends), len(lines), pointer(hidden), pointer(counts)
+            self._model, b"".join(lines), ends, count, self._library.pointer(hidden), counts
         )
         expect_ok(status)
-        return hidden, counts
+        return hidden, ffi.unpack(counts, count)
 
 
 def _model(library: NativeLibrary, arrays: TextArrays) -> Any:  # noqa: ANN401  cffi names no type
