@@ -63,7 +63,7 @@ def main() -> None:
 
 def _speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
-        written = {name: stack.enter_context(_written(options, name)) for name in PRECISIONS}
+        written = {name: stack.enter_context(_export(options, name)) for name in PRECISIONS}
         sessions = {name: model.session(options.task) for name, model in written.items()}
         return [_measure(written["fp32"], sessions, batch, options) for batch in options.batches]
 
@@ -97,7 +97,7 @@ def _query(
 def _costs(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in PRECISIONS:
-        with _written(options, name) as written:
+        with _export(options, name) as written:
             size = (written.directory / bundle.WEIGHTS).stat().st_size
             written.session(options.task)
             seconds, private = _load(written.directory / f"{options.task}.onnx")
@@ -143,7 +143,7 @@ def _error(precision: bundle.Precision) -> dict[str, Any]:
     }
 
 
-def _written(
+def _export(
     options: argparse.Namespace, precision: bundle.Precision
 ) -> AbstractContextManager[WrittenModel]:
     sizes = (options.clusters, options.block, options.hidden)

@@ -5,7 +5,7 @@ from .errors import DestinationError, ExportError, SourceError, VerificationErro
 from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
 from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
 from .staging import Destination, parse_destination
-from .verification.reference_check import failures, verify
+from .verification.reference_check import failures, verify, verify_kernels
 
 __all__ = [
     "AUTO",
@@ -27,4 +27,5 @@ __all__ = [
     "failures",
     "parse_destination",
     "verify",
+    "verify_kernels",
 ]

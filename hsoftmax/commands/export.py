@@ -110,12 +110,12 @@ def command(
         on_note=click.echo,
     )
     click.echo(f"{made.path}")
-    click.echo(_sentence(made.manifest))
+    click.echo(_summary_line(made.manifest))
     if made.manifest.featurizer is not None:
         click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
 
 
-def _sentence(manifest: bundle.Manifest) -> str:
+def _summary_line(manifest: bundle.Manifest) -> str:
     worst = max(check.max_error / check.tolerance for check in manifest.verification)
     return (
         f"{_sizes(manifest)}, {len(manifest.verification)} checks passed (largest error "

@@ -9,6 +9,7 @@ from threading import Lock
 from hsoftmax.bundle import Bundle
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.choices import NativeChoice
+from hsoftmax.runtime.native import has_kernel
 from hsoftmax.runtime.sessions import Session, choose_native, open_single_thread_session
 from hsoftmax.scoring import GraphRequest, ScoringError, graph_inputs
 
@@ -22,6 +23,13 @@ class LocalGraphRunner:
         self._native = choose_native(native) is not None
         self._sessions: dict[str, Session] = {}
         self._lock = Lock()
+
+    @property
+    def native_graphs(self) -> frozenset[str]:
+        """The graphs in whose place native kernels compute."""
+        manifest = self._bundle.manifest
+        tasks = manifest.tasks if self._native else ()
+        return frozenset(task for task in tasks if has_kernel(manifest.family, task))
 
     def __call__(self, request: GraphRequest) -> list[Array]:
         """Runs a graph. Raises ScoringError."""

@@ -1,6 +1,6 @@
 """Chooses the format of a path by its extension. pyarrow is imported only if a path needs it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -84,7 +84,7 @@ def output_extension(path: Path) -> str:
 
 
 def find_inputs(path: Path) -> tuple[Path, ...]:
-    """Returns the file, or the files of a folder by name.
+    """Returns the file, or the files of a folder and its partitions, in the order of their paths.
 
     Raises:
         CallError: there is no such file, or the folder's files are not all of one format.
@@ -94,7 +94,7 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
             raise CallError(f"{path}: expected a file or a folder, got none")
         _format_name(path)
         return (path,)
-    files = sorted(p for p in path.iterdir() if p.is_file() and extension_of(p) in EXTENSIONS)
+    files = [p for p in _files_below(path) if extension_of(p) in EXTENSIONS]
     rows = [p for p in files if EXTENSIONS[extension_of(p)] != "text"]
     files = rows or files  # a text beside files of rows describes them
     if not files:
@@ -102,6 +102,15 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
     if len(names := sorted({EXTENSIONS[extension_of(p)] for p in files})) > 1:
         raise CallError(f"{path}: expected files of one format, got {' and '.join(names)}")
     return tuple(files)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files of a folder and of its subfolders `<key>=<value>`, as Hive names them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and "=" in path.name:
+            yield from _files_below(path)
+        elif path.is_file():
+            yield path
 
 
 def open_inputs(

@@ -42,6 +42,7 @@ class ModelDescription(OpenAIModel):
         description="what a row of `inputs` may be: hidden (hidden_size numbers), text (a string), "
         "words (a list of strings)"
     )
+    label_prefix: str = Field(description="text that a label may have in front in a query")
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
@@ -99,6 +100,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         padding=manifest.padding,
         labels=bundle.labels is not None,
         inputs=list(bundle.inputs),
+        label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,

@@ -82,7 +82,9 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            native=frozenset(self.native_tasks),
             featurizer=self.featurizer,
+            label_prefix=bundle.label_prefix(self.manifest),
         )
 
     @property
@@ -102,11 +104,6 @@ class LoadedBundle:
         """False once the mapped weights were changed in place: no answer is right any more."""
         guards = [self.features, *(session.weights for session in self.sessions.values())]
         return all(guard is None or guard.unchanged for guard in guards)
-
-    @property
-    def target_of_label(self) -> Mapping[str, int]:
-        """The target of each label."""
-        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -136,7 +133,7 @@ def load_bundle(
         loaded = LoadedBundle(
             name, str(version), opened, device, sessions, labels, int(created), featurizer, features
         )
-        _ = loaded.target_of_label  # else the first request with a label waits for it
+        _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
         if featurizer is not None:
             featurize(featurizer, [""])  # and the first one with a text for its kernel
     return loaded
