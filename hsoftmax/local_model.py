@@ -4,12 +4,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import orjson
 
 from hsoftmax import bundle
+from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.inputs import (
     FlatTargets,
     Inputs,
@@ -245,7 +246,9 @@ class LocalModel:
         self, rows: Sequence[Row], task: Task, shape: TargetShape, first_row: int
     ) -> list[Record]:
         requirements = row_requirements(task, shape == "none", self._info)
-        batch = RowDecoder(Columns()).decode(row_lines(rows), first_row + 1, requirements)
+        batch = RowDecoder(Columns(), self._info.takes_text).decode(
+            row_lines(rows), first_row + 1, requirements
+        )
         scored = score_rows(
             batch, task, shape, self._info, first_row=first_row, run_graph=self._run_graph
         )
@@ -287,9 +290,7 @@ class LocalModel:
     def _hidden(self, inputs: Inputs) -> Float32:
         matrix = as_matrix(inputs)
         if matrix is None:
-            raise QueryError(
-                "inputs: expected rows of numbers, as this model has no text, got text"
-            )
+            matrix = self._hidden_of_texts(inputs)
         if matrix.shape[1] != self._info.hidden_size or not len(matrix):
             expected = f"rows of {self._info.hidden_size} numbers"
             raise QueryError(f"inputs: expected {expected}, got shape {matrix.shape}")
@@ -300,6 +301,24 @@ class LocalModel:
                 f"got {matrix[i, j]}"
             )
         return matrix
+
+    def _hidden_of_texts(self, inputs: Inputs) -> Float32:
+        """Returns the hidden states of texts, or of lists of words. Raises QueryError."""
+        if self._info.featurizer is None or isinstance(inputs, Mapping):
+            got = "arrays by name" if isinstance(inputs, Mapping) else "text"
+            raise QueryError(
+                f"inputs: expected rows of {self._info.hidden_size} numbers, got {got}: "
+                f"{self._info.name} takes no {got}"
+            )
+        rows = cast("Sequence[TextInput]", inputs)
+        for i, row in enumerate(rows):
+            if not (isinstance(row, str) or all(isinstance(word, str) for word in row)):
+                raise QueryError(f"inputs row {i}: expected a text or a list of words, got others")
+        results = featurize(self._info.featurizer, rows)
+        if results.errors:
+            first = min(results.errors)
+            raise QueryError(f"inputs row {first}: {results.errors[first]}")
+        return results.hidden
 
     def _targets(self, lists: Sequence[Sequence[object]]) -> Int64:
         targets = [self._target(one, row) for row, some in enumerate(lists) for one in some]
