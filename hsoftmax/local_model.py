@@ -251,7 +251,9 @@ class LocalModel:
         self, rows: Sequence[Row], task: Task, shape: TargetShape, first_row: int
     ) -> list[Record]:
         requirements = row_requirements(task, shape == "none", self._info)
-        batch = RowDecoder(Columns()).decode(row_lines(rows), first_row + 1, requirements)
+        batch = RowDecoder(Columns(), self._info.takes_text).decode(
+            row_lines(rows), first_row + 1, requirements
+        )
         scored = score_rows(
             batch, task, shape, self._info, first_row=first_row, run_graph=self._run_graph
         )

@@ -4,10 +4,12 @@ A graph does not check an index: one out of range wraps round and gives a plausi
 probability. `local_model` calls it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
+from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.inputs import Inputs, as_matrix
 from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
@@ -19,7 +21,7 @@ def hidden_states(inputs: Inputs, info: BundleInfo) -> Float32:
     """Returns the inputs as [rows, hidden_size] of finite float32. Raises QueryError."""
     matrix = as_matrix(inputs)
     if matrix is None:
-        raise QueryError("inputs: expected rows of numbers, as this model has no text, got text")
+        matrix = _hidden_of_texts(inputs, info)
     if matrix.shape[1] != info.hidden_size or not len(matrix):
         expected = f"rows of {info.hidden_size} numbers"
         raise QueryError(f"inputs: expected {expected}, got shape {matrix.shape}")
@@ -30,6 +32,25 @@ def hidden_states(inputs: Inputs, info: BundleInfo) -> Float32:
             f"got {matrix[i, j]}"
         )
     return matrix
+
+
+def _hidden_of_texts(inputs: Inputs, info: BundleInfo) -> Float32:
+    """Returns the hidden states of texts, or of lists of words. Raises QueryError."""
+    if info.featurizer is None or isinstance(inputs, Mapping):
+        got = "arrays by name" if isinstance(inputs, Mapping) else "text"
+        raise QueryError(
+            f"inputs: expected rows of {info.hidden_size} numbers, got {got}: "
+            f"{info.name} takes no {got}"
+        )
+    rows = cast("Sequence[TextInput]", inputs)
+    for i, row in enumerate(rows):
+        if not (isinstance(row, str) or all(isinstance(word, str) for word in row)):
+            raise QueryError(f"inputs row {i}: expected a text or a list of words, got others")
+    results = featurize(info.featurizer, rows)
+    if results.errors:
+        first = min(results.errors)
+        raise QueryError(f"inputs row {first}: {results.errors[first]}")
+    return results.hidden
 
 
 def target_numbers(lists: Sequence[Sequence[object]], info: BundleInfo) -> Int64:

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define HSOFTMAX_ABI 2
+#define HSOFTMAX_ABI 3
 
 enum {
     HSOFTMAX_OK = 0,
@@ -97,5 +97,27 @@ int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hi
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact);
+
+/* What a supervised fastText model reads: its dictionary, its n-grams and its input matrix. */
+typedef struct {
+    const uint8_t *text;     /* the words, then the labels, one after another */
+    const int64_t *offsets;  /* [entries + 1] the start of each in `text` */
+    const int32_t *slots;    /* [num_slots] hash table by CRC-32: the number of an entry, or -1 */
+    const int32_t *pruned_bucket, *pruned_row; /* [num_pruned] ascending buckets, and their rows */
+    const float *weight;     /* [rows, columns]; null: product-quantised, as below */
+    const uint8_t *codes;    /* [rows, parts] */
+    const float *centroids;  /* [parts, 256, part_size] */
+    const uint8_t *norm_codes; /* [rows], or null */
+    const float *norms;      /* [256], or null */
+    int64_t text_size, entries, words, num_slots;
+    int64_t num_pruned;      /* -1: all buckets are kept */
+    int64_t min_chars, max_chars, max_words, buckets;
+    int64_t rows, columns, parts, part_size;
+} hsoftmax_text;
+
+/* hidden [lines, columns] of lines in UTF-8, line i of which ends before ends[i], and the number of
+ * rows [lines] of which it is the mean; it is zeros where that is 0. */
+int32_t hsoftmax_text_hidden(const hsoftmax_text *model, const uint8_t *text, const int64_t *ends,
+                             int64_t lines, float *hidden, int64_t *counts);
 
 #endif

@@ -107,6 +107,7 @@ def command(
         options=exporter.SourceOptions(**options),
         labels=labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
+        on_note=click.echo,
     )
     click.echo(f"{made.path}")
     click.echo(_summary_line(made.manifest))

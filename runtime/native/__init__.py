@@ -15,6 +15,7 @@ from hsoftmax.models.arrays import Array
 from .kernel import FreeThreads, Kernel, StopFlag
 from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
+from .text import TextArrays, TextKernel
 from .tree import TreeTargetLogProb, TreeTopK
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "NativeError",
     "NativeLibrary",
     "StopFlag",
+    "TextArrays",
+    "TextKernel",
     "has_kernel",
     "load_library",
     "open_kernel",

@@ -18,7 +18,7 @@ from hsoftmax.models.arrays import Array
 from .kernel import FreeThreads, StopFlag
 
 FOLDER = Path(__file__).parent  # of the library and its header, where `native/build.py` puts them
-_ABI = 2
+_ABI = 3
 _FAILURES = {
     1: "the run was stopped",
     2: "there was not enough memory",
@@ -31,7 +31,7 @@ _POINTERS = {
     np.dtype(numpy).char: f"{c}[]"
     for numpy, c in {
         "float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t",
-        "int64": "int64_t", "bool": "uint8_t",
+        "int64": "int64_t", "bool": "uint8_t", "uint8": "uint8_t",
     }.items()
 }  # fmt: skip
 _NOT_DECLARATIONS = re.compile(r"/\*.*?\*/|^#.*?$", re.DOTALL | re.MULTILINE)

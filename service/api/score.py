@@ -163,7 +163,7 @@ class ScoreEndpoint:
             ),
             run_in_idle=self._context.engine.run_in_idle,
             run_parse=(
-                self._context.texts.run_patiently
+                self._context.texts.runner_for(bundle)
                 if bundle.featurizer is not None
                 else self._context.engine.run_in_idle
             ),

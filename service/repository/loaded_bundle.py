@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
-from hsoftmax.featurizers import FEATURES, Featurizer, input_kinds, open_featurizer
+from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
@@ -134,6 +134,8 @@ def load_bundle(
             name, str(version), opened, device, sessions, labels, int(created), featurizer, features
         )
         _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
+        if featurizer is not None:
+            featurize(featurizer, [""])  # and the first one with a text for its kernel
     return loaded
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DIRECTION = {
     "models": set(),
     "bundle": {"models"},
-    "featurizers": {"models", "bundle"},
+    "featurizers": {"models", "bundle", "runtime"},
     "runtime": {"models", "bundle"},
     "scoring": {"models", "bundle", "featurizers"},
     "exporter": {"models", "bundle", "featurizers", "runtime"},
