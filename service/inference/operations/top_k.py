@@ -18,7 +18,7 @@ from hsoftmax.service.inference.operation import (
     Query,
     ResponseFields,
 )
-from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.output_values import target_fields, to_target_values
 from hsoftmax.service.inference.validation import expect_k, expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -88,7 +88,7 @@ def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = to_values(log_prob, log, bundle.max_log_prob)
+    values = to_target_values(log_prob, log, bundle.max_log_prob)
     # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
     found = (log_prob > -np.inf).sum(axis=1)
     return {
