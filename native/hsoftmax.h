@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define HSOFTMAX_ABI 1
+#define HSOFTMAX_ABI 2
 
 enum {
     HSOFTMAX_OK = 0,
@@ -59,6 +59,22 @@ typedef struct {
     double epsilon; /* added to each sigmoid: 0, or 1e-5 for the scores of fastText */
 } hsoftmax_tree;
 
+/* A layer of an adaptive softmax: logits = weight @ (projection @ hidden) + bias. */
+typedef struct {
+    const void *weight;      /* [rows, width]; not read where the width is 0 */
+    const float *bias;       /* [rows], or null */
+    const float *projection; /* [width, hidden_size]; null where the width is 0 or the hidden size */
+    int64_t rows, width;
+    int32_t weight_type;     /* HSOFTMAX_F32 */
+} hsoftmax_layer;
+
+/* The rows of the head are the shortlist of targets, then one row for each tail; the targets of the
+ * tails follow, in order. */
+typedef struct {
+    const hsoftmax_layer *layers; /* the head, then the tails */
+    int64_t num_layers, hidden_size;
+} hsoftmax_adaptive;
+
 int32_t hsoftmax_abi(void);
 
 /* "avx512", "avx2" or "neon": the instructions that are used; null if this CPU has none of them. */
@@ -83,5 +99,15 @@ int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hi
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact);
+
+/* The same two tasks for an adaptive softmax; `opened` are tails. */
+int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const float *hidden,
+                                          int64_t batch, const int64_t *row, const int64_t *target,
+                                          int64_t pairs, const volatile int32_t *stop,
+                                          float *log_prob);
+
+int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
+                                int64_t k, int64_t max_tails, const volatile int32_t *stop,
+                                float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact);
 
 #endif

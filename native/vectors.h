@@ -38,6 +38,9 @@ INLINE vec vec_scale(vec x, vec n) {
     return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 23)));
 }
 INLINE vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+INLINE __m256 to_8_lanes(const vec *parts) {
+    return _mm256_add_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -66,6 +69,7 @@ INLINE vec vec_scale(vec x, vec n) {
 INLINE vec vec_round(vec x) {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+INLINE __m256 to_8_lanes(const vec *parts) { return _mm256_add_ps(parts[0], parts[1]); }
 
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
@@ -125,6 +129,32 @@ INLINE vec vec_log1p(vec t) {
     sum = vec_fma(sum, z, vec_all(1.0f));
     return vec_mul(vec_add(s, s), sum);
 }
+
+/* Adds the sums of four times 16 lanes to y[0..3], each in the order of `sum_lanes`. */
+#if WIDTH == 4
+INLINE float32x2_t to_2_lanes(const vec *parts) {
+    vec four = vaddq_f32(vaddq_f32(parts[0], parts[2]), vaddq_f32(parts[1], parts[3]));
+    return vadd_f32(vget_low_f32(four), vget_high_f32(four));
+}
+INLINE void add_four_sums(vec (*sums)[PARTS], float *y) {
+    float32x2_t low = vpadd_f32(to_2_lanes(sums[0]), to_2_lanes(sums[1]));
+    float32x2_t high = vpadd_f32(to_2_lanes(sums[2]), to_2_lanes(sums[3]));
+    vst1q_f32(y, vaddq_f32(vld1q_f32(y), vcombine_f32(low, high)));
+}
+#else
+INLINE __m128 to_4_lanes(const vec *parts) {
+    __m256 eight = to_8_lanes(parts);
+    return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+}
+INLINE void add_four_sums(vec (*sums)[PARTS], float *y) {
+    __m128 a = to_4_lanes(sums[0]), b = to_4_lanes(sums[1]);
+    __m128 c = to_4_lanes(sums[2]), d = to_4_lanes(sums[3]);
+    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    __m128 sum = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+    _mm_storeu_ps(y, _mm_add_ps(_mm_loadu_ps(y), sum));
+}
+#endif
 
 /* The sum of 16 lanes, always in the same order. */
 INLINE float sum_lanes(const vec *parts) {

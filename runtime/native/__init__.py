@@ -12,6 +12,7 @@ from typing import Any
 
 from hsoftmax.models.arrays import Array
 
+from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from .kernel import Kernel, StopFlag
 from .levels import LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _KERNELS = {
+    ("AdaptiveSoftmax", "target_log_prob"),
+    ("AdaptiveSoftmax", "top_k"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
@@ -53,6 +56,10 @@ def open_kernel(
         NativeError: tensors that do not fit each other.
     """
     match family, task:
+        case "AdaptiveSoftmax", "top_k":
+            return AdaptiveTopK(library, tensors, attributes["cutoffs"])
+        case "AdaptiveSoftmax", _:
+            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"])
         case "HuffmanSoftmax", "top_k":
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:

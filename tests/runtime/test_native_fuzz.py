@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hsoftmax.runtime.native import NativeError
+from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from hsoftmax.runtime.native.levels import LevelsTargetLogProb, LevelsTopK
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 
@@ -112,10 +113,48 @@ def try_tree(library, rng):
     return TreeTopK(library, tensors, compat)(feeds)
 
 
+def random_layer(rng, rows, hidden):
+    """Tensors of a layer, by their parts; the projection may be of no width."""
+    width = int(rng.integers(0, 40)) if rng.random() < 0.5 else hidden
+    layer = {"weight": floats(rng, rows, width)}
+    if width != hidden or rng.random() < 0.3:
+        layer["projection"] = floats(rng, width, hidden)
+    if rng.random() < 0.5:
+        layer["bias"] = floats(rng, rows)
+    return layer
+
+
+def try_adaptive(library, rng):
+    hidden, tails = int(rng.integers(1, 40)), int(rng.integers(0, 5))
+    sizes = [tails + int(rng.integers(0, 60)), *rng.integers(1, 200, tails).tolist()]
+    names = ["head", *(f"tail{i}" for i in range(tails))]
+    layers = {n: random_layer(rng, rows, hidden) for n, rows in zip(names, sizes, strict=True)}
+    tensors = {f"{n}.{part}": t for n, layer in layers.items() for part, t in layer.items()}
+    cutoffs = np.cumsum([sizes[0] - tails, *sizes[1:-1]])[:tails]
+    if rng.random() < 0.1:
+        cutoffs = integers(rng, 100, tails, True)
+    if rng.random() < 0.1:
+        name = str(rng.choice(list(tensors)))
+        tensors[name] = tensors[name][: rng.integers(len(tensors[name]) + 1)].copy()
+    targets, batch = max(1, sum(sizes) - tails), int(rng.integers(0, 80))
+    pairs = int(rng.integers(0, 100))
+    kind = AdaptiveTopK if rng.random() < 0.5 else AdaptiveTargetLogProb
+    kernel = kind(library, tensors, cutoffs.tolist())
+    return kernel(
+        {
+            "hidden": floats(rng, batch, hidden),
+            "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
+            "max_blocks": integers(rng, tails + 2, 1, rng.random() < 0.1),
+            "row": integers(rng, batch, pairs, rng.random() < 0.2),
+            "target": integers(rng, targets, pairs, rng.random() < 0.2),
+        }
+    )
+
+
 @pytest.mark.timeout(2 * SECONDS + 60)
-@pytest.mark.parametrize("attempt", [try_levels, try_tree])
+@pytest.mark.parametrize("attempt", [try_levels, try_tree, try_adaptive])
 def test_kernels_compute_or_refuse(library, attempt):
-    end, computed, refused = monotonic() + SECONDS / 2, 0, 0
+    end, computed, refused = monotonic() + SECONDS / 3, 0, 0
     while monotonic() < end or not (computed and refused):
         try:
             attempt(library, np.random.default_rng(computed + refused))
