@@ -2,7 +2,11 @@
  *
  * All arrays are in C order. No function writes to its inputs, keeps a pointer, or has a state, so
  * any number of threads may call them. Each checks every size, index and pointer; on an error it
- * returns a code and its outputs are undefined. */
+ * returns a code and its outputs are undefined.
+ *
+ * `stop`, or null: a number that ends the call soon after another thread sets it.
+ * `free_threads`, or null for one thread: how many threads the calls that share this number may still
+ * use. A call uses some, its own among them, until it returns. Results do not depend on it. */
 #ifndef HSOFTMAX_H
 #define HSOFTMAX_H
 
@@ -86,7 +90,8 @@ int32_t hsoftmax_use(const char *instruction_set);
 /* log_prob[i] = log p(target[i] | hidden[row[i]]), [pairs]; hidden is [batch, hidden_size]. */
 int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidden, int64_t batch,
                                  const int64_t *row, const int64_t *target, int64_t pairs,
-                                 const volatile int32_t *stop, float *log_prob);
+                                 const volatile int32_t *stop, int32_t *free_threads,
+                                 float *log_prob);
 
 /* The same for a tree. */
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,

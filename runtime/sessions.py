@@ -27,6 +27,7 @@ from hsoftmax.models.arrays import Array
 from .choices import NativeChoice
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
 from .native import (
+    FreeThreads,
     Kernel,
     NativeError,
     NativeLibrary,
@@ -124,7 +125,8 @@ def choose_device(choice: DeviceChoice, threads: int, native: NativeChoice = "au
         elif choice == "cuda":
             raise DeviceError(f"device: expected cuda, got none: {problem}")
     library = choose_native(native)
-    return replace(device, instruction_set=library.instruction_set if library else "")
+    instruction_set = library.instruction_set if library else ""
+    return replace(device, instruction_set=instruction_set, threads=threads)
 
 
 def choose_native(choice: NativeChoice) -> NativeLibrary | None:
@@ -206,7 +208,8 @@ def _open_task(
         _expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:
-            session = replace(session, kernel=_kernel(bundle, task))
+            kernel = _kernel(bundle, task, _free_threads(device.threads))
+            session = replace(session, kernel=kernel)
             session.run(minimal)
     except BundleError:
         raise
@@ -215,7 +218,13 @@ def _open_task(
     return session
 
 
-def _kernel(bundle: Bundle, task: str) -> Kernel | None:
+@lru_cache(maxsize=1)
+def _free_threads(count: int) -> FreeThreads:
+    """Return the threads of native kernels, which all sessions of the process share."""
+    return FreeThreads(count)
+
+
+def _kernel(bundle: Bundle, task: str, threads: FreeThreads | None = None) -> Kernel | None:
     """Return the native kernel of a task, if there is one. Raises BundleError."""
     library = load_library()
     manifest = bundle.manifest
@@ -223,7 +232,7 @@ def _kernel(bundle: Bundle, task: str) -> Kernel | None:
         return None
     try:
         tensors = load_tensors(bundle)
-        return open_kernel(library, manifest.family, task, tensors, manifest.attributes)
+        return open_kernel(library, manifest.family, task, tensors, manifest.attributes, threads)
     except NativeError as error:
         raise BundleError(f"{bundle.path}: {error}") from None
 

@@ -13,12 +13,13 @@ from typing import Any
 from hsoftmax.models.arrays import Array
 
 from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
-from .kernel import Kernel, StopFlag
+from .kernel import FreeThreads, Kernel, StopFlag
 from .levels import LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
 from .tree import TreeTargetLogProb, TreeTopK
 
 __all__ = [
+    "FreeThreads",
     "Kernel",
     "NativeError",
     "NativeLibrary",
@@ -49,8 +50,11 @@ def open_kernel(
     task: str,
     tensors: Mapping[str, Array],
     attributes: Mapping[str, Any],
+    threads: FreeThreads | None = None,
 ) -> Kernel:
     """Build the kernel of a task that `has_kernel` knows, from a bundle's tensors and attributes.
+
+    Without `threads`, each run uses its caller's thread alone.
 
     Raises:
         NativeError: tensors that do not fit each other.
@@ -67,4 +71,6 @@ def open_kernel(
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
-            return LevelsTargetLogProb(library, tensors, num_targets=attributes["num_targets"])
+            return LevelsTargetLogProb(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )

@@ -8,7 +8,7 @@ import numpy as np
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.storage.tensors import level_names
 
-from .kernel import StopFlag
+from .kernel import FreeThreads, StopFlag
 from .library import (
     NativeError,
     NativeLibrary,
@@ -27,10 +27,15 @@ class LevelsTargetLogProb:
     """The task target_log_prob on the tensors of a bundle, which stay mapped."""
 
     def __init__(
-        self, library: NativeLibrary, tensors: Mapping[str, Array], *, num_targets: int
+        self,
+        library: NativeLibrary,
+        tensors: Mapping[str, Array],
+        *,
+        num_targets: int,
+        threads: FreeThreads | None = None,
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
-        self._library = library
+        self._library, self._threads = library, threads
         self._model = _Model(library, tensors, num_targets)
 
     def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
@@ -43,7 +48,7 @@ class LevelsTargetLogProb:
         status = self._library.functions.hsoftmax_target_log_prob(
             self._model.levels, pointer(pairs.hidden), len(pairs.hidden), pointer(pairs.row),
             pointer(pairs.target), len(pairs.row), self._library.flag(stop),
-            pointer(pairs.log_prob),
+            self._library.threads(self._threads), pointer(pairs.log_prob),
         )  # fmt: skip
         expect_ok(status)
         return [pairs.log_prob]

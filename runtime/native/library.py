@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import StopFlag
+from .kernel import FreeThreads, StopFlag
 
 FOLDER = Path(__file__).parent  # of the library and its header, where `native/build.py` puts them
 _ABI = 2
@@ -63,6 +63,10 @@ class NativeLibrary:
     def flag(self, stop: StopFlag | None) -> Any:  # noqa: ANN401  cffi names no type for it
         """Return the pointer to a flag; null for None."""
         return self.ffi.NULL if stop is None else stop.pointer
+
+    def threads(self, free: FreeThreads | None) -> Any:  # noqa: ANN401  cffi names no type for it
+        """Return the pointer to a number of free threads; null for None, which is one thread."""
+        return self.ffi.NULL if free is None else free.pointer
 
 
 @lru_cache(maxsize=1)

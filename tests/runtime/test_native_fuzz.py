@@ -10,7 +10,7 @@ from time import monotonic
 import numpy as np
 import pytest
 
-from hsoftmax.runtime.native import NativeError
+from hsoftmax.runtime.native import FreeThreads, NativeError
 from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from hsoftmax.runtime.native.levels import LevelsTargetLogProb, LevelsTopK
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
@@ -69,8 +69,11 @@ def try_levels(library, rng):
         tensors["target_rows"] = rng.permutation(blocks)[:targets]
     if rng.random() < 0.3:
         tensors["row_target"] = rng.integers(-2, targets + 2, blocks)
-    kind = LevelsTopK if rng.random() < 0.5 else LevelsTargetLogProb
-    kernel = kind(library, tensors, num_targets=targets)
+    if rng.random() < 0.5:
+        kernel = LevelsTopK(library, tensors, num_targets=targets)
+    else:
+        threads = FreeThreads(int(rng.integers(-1, 5)))
+        kernel = LevelsTargetLogProb(library, tensors, num_targets=targets, threads=threads)
     if rng.random() < 0.3:  # the file changes under a kernel that has checked it
         name = str(rng.choice([name for name in tensors if name.endswith(("offsets", "rows"))]))
         tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)
