@@ -6,9 +6,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "threads.h"
+
 #define MAX_SIZE (1 << 30) /* of rows, widths and the number of layers: no product overflows */
 #define MAX_LOGITS (1 << 22) /* 16 MB, unless 8 rows need more */
-#define TILE_BYTES (1 << 19) /* of a weight, after which the stop flag is looked at */
+
+/* The tests of the sanitizers compile with smaller numbers, so that small models are split too. */
+#ifndef WEIGHTS_PER_THREAD
+#define WEIGHTS_PER_THREAD (1 << 20) /* take several times as long as to start a thread */
+#endif
+#ifndef TILE_WEIGHTS
+#define TILE_WEIGHTS (1 << 17) /* a thread takes these at a time, and looks at the stop flag */
+#endif
+
+/* Products of hidden rows with the rows of a matrix [count, width], which are added to y. */
+typedef struct {
+    const layer_query *query;
+    logits_function *multiply;
+    const char *matrix;
+    int64_t size; /* bytes of a weight */
+    int64_t count, width, tile; /* rows of the matrix that a thread takes at a time */
+    const float *const *x;
+    int64_t rows;
+    float *y; /* [rows, stride] */
+    int64_t stride;
+    int32_t stopped;
+} product;
 
 static int layer_is_valid(const hsoftmax_layer *layer, int64_t hidden_size) {
     if (layer->rows < 1 || layer->rows > MAX_SIZE || layer->width < 0 || layer->width > MAX_SIZE)
@@ -64,52 +87,66 @@ void free_memory(layer_memory *memory) {
     free(memory->projected);
 }
 
-/* Adds the products of hidden rows with the rows of a matrix [count, width] to y. */
-static int add_products(logits_function *multiply, const void *matrix, int64_t size, int64_t count,
-                        int64_t width, const float *const *x, int64_t rows,
-                        const volatile int32_t *stop, int64_t stride, float *y) {
-    const int64_t tile = TILE_BYTES / (width * size) / 4 * 4 + 4;
-    for (int64_t first = 0; first < count; first += tile) {
-        const char *part = (const char *)matrix + first * width * size;
-        const int64_t columns = count - first < tile ? count - first : tile;
-        if (stop && *stop) return HSOFTMAX_STOPPED;
-        multiply(part, x, (int)rows, width, columns, stride, y + first);
-    }
-    return HSOFTMAX_OK;
+static void multiply_tile(void *context, int64_t task, int thread) {
+    product *product = context;
+    const int64_t first = task * product->tile;
+    (void)thread;
+    if (product->query->stop && *product->query->stop)
+        __atomic_store_n(&product->stopped, 1, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&product->stopped, __ATOMIC_RELAXED)) return;
+    product->multiply(product->matrix + first * product->width * product->size, product->x,
+                      (int)product->rows, product->width,
+                      least(product->tile, product->count - first), product->stride,
+                      product->y + first);
+}
+
+/* Computes a product on the threads that are free. To read a weight takes as long as to multiply it
+ * with 8 rows. */
+static int add_product(product *product) {
+    const double work = (double)product->count * (double)(product->width * (product->rows + 8)) / 8;
+    int32_t *free_threads = product->query->free_threads;
+    product->tile = TILE_WEIGHTS / product->width / 4 * 4 + 4;
+    const int threads = take_threads(free_threads, (int64_t)(work / WEIGHTS_PER_THREAD));
+    run_tasks(threads, (product->count - 1) / product->tile + 1, multiply_tile, product);
+    give_threads_back(free_threads, threads);
+    return product->stopped ? HSOFTMAX_STOPPED : HSOFTMAX_OK;
 }
 
 /* Replaces hidden rows by their projections. */
-static int project(const kernel_set *kernels, const hsoftmax_layer *layer, int64_t hidden_size,
-                   const float **x, int64_t rows, const volatile int32_t *stop,
-                   const layer_memory *memory) {
-    float *y = memory->projected;
-    memset(y, 0, (size_t)(rows * memory->width) * sizeof(float));
-    const int status =
-        add_products(kernels->row_major[HSOFTMAX_F32], layer->projection, sizeof(float),
-                     layer->width, hidden_size, x, rows, stop, memory->width, y);
-    for (int64_t r = 0; r < rows; r++) x[r] = y + r * memory->width;
+static int project(const layer_query *query, const hsoftmax_layer *layer, const float **x,
+                   int64_t rows) {
+    const int64_t width = query->memory.width;
+    float *y = query->memory.projected;
+    product product = {
+        .query = query, .multiply = query->kernels->row_major[HSOFTMAX_F32],
+        .matrix = (const char *)layer->projection, .size = sizeof(float), .count = layer->width,
+        .width = query->model->hidden_size, .x = x, .rows = rows, .y = y, .stride = width,
+    };
+    memset(y, 0, (size_t)(rows * width) * sizeof(float));
+    const int status = add_product(&product);
+    for (int64_t r = 0; r < rows; r++) x[r] = y + r * width;
     return status;
 }
 
-int layer_logits(const kernel_set *kernels, const hsoftmax_adaptive *model,
-                 const hsoftmax_layer *layer, const float *const *x, int64_t rows,
-                 const volatile int32_t *stop, const layer_memory *memory) {
+int layer_logits(const layer_query *query, const hsoftmax_layer *layer, const float *const *x,
+                 int64_t rows) {
     const float *states[MAX_CHUNK_ROWS];
     const int64_t stride = padded(layer->rows);
-    int status = HSOFTMAX_OK;
+    product product = {
+        .query = query, .multiply = query->kernels->row_major[layer->weight_type],
+        .matrix = layer->weight, .size = sizeof(float), .count = layer->rows,
+        .width = layer->width, .x = states, .rows = rows, .y = query->memory.logits,
+        .stride = stride,
+    };
     for (int64_t r = 0; r < rows; r++) {
         const size_t bytes = (size_t)layer->rows * sizeof(float);
-        float *y = memory->logits + r * stride;
         states[r] = x[r];
         if (layer->bias)
-            memcpy(y, layer->bias, bytes);
+            memcpy(product.y + r * stride, layer->bias, bytes);
         else
-            memset(y, 0, bytes);
+            memset(product.y + r * stride, 0, bytes);
     }
     if (!layer->width) return HSOFTMAX_OK;
-    if (layer->projection)
-        status = project(kernels, layer, model->hidden_size, states, rows, stop, memory);
-    if (status != HSOFTMAX_OK) return status;
-    return add_products(kernels->row_major[layer->weight_type], layer->weight, sizeof(float),
-                        layer->rows, layer->width, states, rows, stop, stride, memory->logits);
+    const int status = layer->projection ? project(query, layer, states, rows) : HSOFTMAX_OK;
+    return status == HSOFTMAX_OK ? add_product(&product) : status;
 }

@@ -14,6 +14,15 @@ typedef struct {
     float *projected; /* [MAX_CHUNK_ROWS, width] */
 } layer_memory;
 
+/* What all layers of one call share. */
+typedef struct {
+    const kernel_set *kernels;
+    const hsoftmax_adaptive *model;
+    const volatile int32_t *stop; /* or null */
+    int32_t *free_threads;        /* or null */
+    layer_memory memory;
+} layer_query;
+
 int adaptive_is_valid(const hsoftmax_adaptive *model);
 
 /* Number of targets that are rows of the head. */
@@ -30,9 +39,8 @@ int allocate_memory(const hsoftmax_adaptive *model, int64_t rows, layer_memory *
 void free_memory(layer_memory *memory);
 
 /* Logits of a layer for at most `chunk_rows` hidden rows, [rows, padded(layer->rows)], into
- * memory->logits. Returns HSOFTMAX_OK or HSOFTMAX_STOPPED. */
-int layer_logits(const kernel_set *kernels, const hsoftmax_adaptive *model,
-                 const hsoftmax_layer *layer, const float *const *x, int64_t rows,
-                 const volatile int32_t *stop, const layer_memory *memory);
+ * query->memory.logits. Returns HSOFTMAX_OK or HSOFTMAX_STOPPED. */
+int layer_logits(const layer_query *query, const hsoftmax_layer *layer, const float *const *x,
+                 int64_t rows);
 
 #endif

@@ -16,11 +16,8 @@ typedef struct {
 } visit;
 
 typedef struct {
-    const kernel_set *kernels;
-    const hsoftmax_adaptive *model;
+    layer_query layers;
     const float *hidden;
-    const volatile int32_t *stop;
-    layer_memory memory;
     double *total; /* [pairs] */
 } query;
 
@@ -74,15 +71,14 @@ static int visit_layer(const query *query, const hsoftmax_layer *layer, const vi
             if (rows && from->row == of_row[rows - 1]->row) continue;
             if (rows == chunk) break;
             of_row[rows] = from;
-            x[rows++] = query->hidden + from->row * query->model->hidden_size;
+            x[rows++] = query->hidden + from->row * query->layers.model->hidden_size;
         }
         of_row[rows] = from;
-        const int status = layer_logits(query->kernels, query->model, layer, x, rows, query->stop,
-                                        &query->memory);
+        const int status = layer_logits(&query->layers, layer, x, rows);
         if (status != HSOFTMAX_OK) return status;
         for (int64_t r = 0; r < rows; r++) {
-            float *y = query->memory.logits + r * stride;
-            const double normaliser = query->kernels->log_sum_exp(y, layer->rows);
+            float *y = query->layers.memory.logits + r * stride;
+            const double normaliser = query->layers.kernels->log_sum_exp(y, layer->rows);
             for (const visit *v = of_row[r]; v < of_row[r + 1]; v++)
                 query->total[v->pair] += y[v->position] - normaliser;
         }
@@ -92,7 +88,7 @@ static int visit_layer(const query *query, const hsoftmax_layer *layer, const vi
 
 /* Visits the head and then the tails, so that terms are added in the order of `top_k`. */
 static int walk(const query *query, const visit *sorted, int64_t pairs, visit *selected) {
-    const hsoftmax_adaptive *model = query->model;
+    const hsoftmax_adaptive *model = query->layers.model;
     int64_t first_target = 0;
     int status = HSOFTMAX_OK;
     for (int64_t i = 0; i < model->num_layers && status == HSOFTMAX_OK; i++) {
@@ -106,9 +102,9 @@ static int walk(const query *query, const visit *sorted, int64_t pairs, visit *s
 int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const float *hidden,
                                           int64_t batch, const int64_t *row, const int64_t *target,
                                           int64_t pairs, const volatile int32_t *stop,
-                                          float *log_prob) {
-    query query = {.kernels = chosen_kernels(), .model = model, .hidden = hidden, .stop = stop};
-    if (!query.kernels || batch < 0 || pairs < 0) return HSOFTMAX_BAD_ARGUMENT;
+                                          int32_t *free_threads, float *log_prob) {
+    query query = {{chosen_kernels(), model, stop, free_threads, {0}}, hidden, NULL};
+    if (!query.layers.kernels || batch < 0 || pairs < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!adaptive_is_valid(model)) return HSOFTMAX_BAD_MODEL;
     if (!pairs) return HSOFTMAX_OK;
     if (!hidden || !row || !target || !log_prob) return HSOFTMAX_BAD_ARGUMENT;
@@ -122,7 +118,7 @@ int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const 
     visit *selected = malloc((size_t)pairs * sizeof(visit));
     query.total = calloc((size_t)pairs, sizeof(double));
     int status = sorted && selected && query.total ? HSOFTMAX_OK : HSOFTMAX_NO_MEMORY;
-    if (!allocate_memory(model, pairs < batch ? pairs : batch, &query.memory))
+    if (!allocate_memory(model, pairs < batch ? pairs : batch, &query.layers.memory))
         status = HSOFTMAX_NO_MEMORY;
     if (status == HSOFTMAX_OK) {
         sort_pairs(row, target, pairs, sorted);
@@ -130,7 +126,7 @@ int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const 
     }
     for (int64_t i = 0; status == HSOFTMAX_OK && i < pairs; i++)
         log_prob[i] = (float)query.total[i];
-    free_memory(&query.memory);
+    free_memory(&query.layers.memory);
     free(sorted);
     free(selected);
     free(query.total);

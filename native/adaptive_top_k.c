@@ -21,12 +21,9 @@ typedef struct {
 } row_search;
 
 typedef struct {
-    const kernel_set *kernels;
-    const hsoftmax_adaptive *model;
-    const volatile int32_t *stop;
+    layer_query layers;
     int64_t max_tails;
     int64_t chunk; /* rows that are searched together */
-    layer_memory memory;
     int64_t *first_target; /* [layers] of each layer */
     row_search rows[MAX_CHUNK_ROWS];
 } search;
@@ -61,16 +58,15 @@ static int add_leaves(row_search *row, const float *y, int64_t count, int64_t fi
 
 /* Adds the shortlist to the results of all rows, and puts their tails in order. */
 static int start_rows(search *search, int64_t rows) {
-    const hsoftmax_layer *head = &search->model->layers[0];
-    const int64_t shortlist = shortlist_of(search->model), tails = search->model->num_layers - 1;
+    const hsoftmax_layer *head = &search->layers.model->layers[0];
+    const int64_t shortlist = shortlist_of(search->layers.model), tails = search->layers.model->num_layers - 1;
     const float *x[MAX_CHUNK_ROWS];
     for (int64_t r = 0; r < rows; r++) x[r] = search->rows[r].hidden;
-    int status = layer_logits(search->kernels, search->model, head, x, rows, search->stop,
-                              &search->memory);
+    int status = layer_logits(&search->layers, head, x, rows);
     for (int64_t r = 0; r < rows && status == HSOFTMAX_OK; r++) {
         row_search *row = &search->rows[r];
-        float *y = search->memory.logits + r * padded(head->rows);
-        const double normaliser = search->kernels->log_sum_exp(y, head->rows);
+        float *y = search->layers.memory.logits + r * padded(head->rows);
+        const double normaliser = search->layers.kernels->log_sum_exp(y, head->rows);
         row->best.heap.size = row->opened = 0;
         status = add_leaves(row, y, shortlist, 0, 0, normaliser);
         for (int64_t i = 0; i < tails; i++) {
@@ -85,14 +81,13 @@ static int start_rows(search *search, int64_t rows) {
 
 /* Opens a tail for some rows, at most a chunk of it: its targets are results. */
 static int open_tail(search *search, int64_t tail, row_search *const *rows, int64_t count) {
-    const hsoftmax_layer *layer = &search->model->layers[tail + 1];
+    const hsoftmax_layer *layer = &search->layers.model->layers[tail + 1];
     const float *x[MAX_CHUNK_ROWS];
     for (int64_t r = 0; r < count; r++) x[r] = rows[r]->hidden;
-    int status = layer_logits(search->kernels, search->model, layer, x, count, search->stop,
-                              &search->memory);
+    int status = layer_logits(&search->layers, layer, x, count);
     for (int64_t r = 0; r < count && status == HSOFTMAX_OK; r++) {
-        float *y = search->memory.logits + r * padded(layer->rows);
-        const double normaliser = search->kernels->log_sum_exp(y, layer->rows);
+        float *y = search->layers.memory.logits + r * padded(layer->rows);
+        const double normaliser = search->layers.kernels->log_sum_exp(y, layer->rows);
         const double bound = heap_pop(&rows[r]->order).log_prob;
         status = add_leaves(rows[r], y, layer->rows, search->first_target[tail + 1], bound,
                             normaliser);
@@ -121,7 +116,7 @@ static int open_tails(search *search, int64_t rows, uint8_t *exact) {
         if (!count) return HSOFTMAX_OK;
         while (count) {
             const int64_t tail = active[0]->order.items[0].at;
-            const int64_t chunk = chunk_rows(&search->model->layers[tail + 1]);
+            const int64_t chunk = chunk_rows(&search->layers.model->layers[tail + 1]);
             row_search *same[MAX_CHUNK_ROWS];
             int64_t together = 0, left = 0;
             for (int64_t i = 0; i < count; i++) {
@@ -140,7 +135,7 @@ static int open_tails(search *search, int64_t rows, uint8_t *exact) {
 static int search_rows(search *search, const float *hidden, int64_t rows, float *log_prob,
                        int64_t *target, int64_t *opened, uint8_t *exact) {
     for (int64_t r = 0; r < rows; r++)
-        search->rows[r].hidden = hidden + r * search->model->hidden_size;
+        search->rows[r].hidden = hidden + r * search->layers.model->hidden_size;
     int status = start_rows(search, rows);
     if (status == HSOFTMAX_OK) status = open_tails(search, rows, exact);
     for (int64_t r = 0; r < rows && status == HSOFTMAX_OK; r++) {
@@ -152,9 +147,9 @@ static int search_rows(search *search, const float *hidden, int64_t rows, float 
 }
 
 static int prepare(search *search, int64_t batch, int64_t k) {
-    const hsoftmax_adaptive *model = search->model;
+    const hsoftmax_adaptive *model = search->layers.model;
     const int64_t tails = model->num_layers - 1;
-    int has_memory = allocate_memory(model, batch, &search->memory);
+    int has_memory = allocate_memory(model, batch, &search->layers.memory);
     search->first_target = malloc((size_t)model->num_layers * sizeof(int64_t));
     has_memory = has_memory && search->first_target;
     for (int64_t r = 0; r < search->chunk; r++) {
@@ -173,7 +168,7 @@ static int prepare(search *search, int64_t batch, int64_t k) {
 }
 
 static void release(search *search) {
-    free_memory(&search->memory);
+    free_memory(&search->layers.memory);
     free(search->first_target);
     for (int64_t r = 0; r < search->chunk; r++) {
         free(search->rows[r].order.items);
@@ -183,10 +178,10 @@ static void release(search *search) {
 
 int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
                                 int64_t k, int64_t max_tails, const volatile int32_t *stop,
-                                float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact) {
-    search search = {.kernels = chosen_kernels(), .model = model, .stop = stop,
+                                int32_t *free_threads, float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact) {
+    search search = {.layers = {chosen_kernels(), model, stop, free_threads, {0}},
                      .max_tails = max_tails};
-    if (!search.kernels || batch < 0 || max_tails < 0) return HSOFTMAX_BAD_ARGUMENT;
+    if (!search.layers.kernels || batch < 0 || max_tails < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!adaptive_is_valid(model)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > adaptive_targets(model)) return HSOFTMAX_BAD_ARGUMENT;
     if (!batch) return HSOFTMAX_OK;

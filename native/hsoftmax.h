@@ -109,10 +109,11 @@ int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int6
 int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const float *hidden,
                                           int64_t batch, const int64_t *row, const int64_t *target,
                                           int64_t pairs, const volatile int32_t *stop,
-                                          float *log_prob);
+                                          int32_t *free_threads, float *log_prob);
 
 int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
                                 int64_t k, int64_t max_tails, const volatile int32_t *stop,
-                                float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact);
+                                int32_t *free_threads, float *log_prob, int64_t *target,
+                                int64_t *opened, uint8_t *exact);
 
 #endif

@@ -61,9 +61,9 @@ def open_kernel(
     """
     match family, task:
         case "AdaptiveSoftmax", "top_k":
-            return AdaptiveTopK(library, tensors, attributes["cutoffs"])
+            return AdaptiveTopK(library, tensors, attributes["cutoffs"], threads)
         case "AdaptiveSoftmax", _:
-            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"])
+            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"], threads)
         case "HuffmanSoftmax", "top_k":
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import StopFlag
+from .kernel import FreeThreads, StopFlag
 from .library import NativeError, NativeLibrary, expect_hidden, expect_ok, expect_tensor
 from .path_arguments import expect_pairs
 from .top_k_arguments import expect_top_k
@@ -20,10 +20,14 @@ class AdaptiveTargetLogProb:
     """The task target_log_prob on the tensors of a bundle, which stay mapped."""
 
     def __init__(
-        self, library: NativeLibrary, tensors: Mapping[str, Array], cutoffs: Sequence[int]
+        self,
+        library: NativeLibrary,
+        tensors: Mapping[str, Array],
+        cutoffs: Sequence[int],
+        threads: FreeThreads | None = None,
     ) -> None:
         """Raises NativeError if the tensors do not fit each other or the cutoffs."""
-        self._library = library
+        self._library, self._threads = library, threads
         self._model = _Model(library, tensors, cutoffs)
 
     def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
@@ -36,7 +40,7 @@ class AdaptiveTargetLogProb:
         status = self._library.functions.hsoftmax_adaptive_target_log_prob(
             self._model.adaptive, pointer(pairs.hidden), len(pairs.hidden), pointer(pairs.row),
             pointer(pairs.target), len(pairs.row), self._library.flag(stop),
-            pointer(pairs.log_prob),
+            self._library.threads(self._threads), pointer(pairs.log_prob),
         )  # fmt: skip
         expect_ok(status)
         return [pairs.log_prob]
@@ -46,10 +50,14 @@ class AdaptiveTopK:
     """The task top_k on the tensors of a bundle, which stay mapped."""
 
     def __init__(
-        self, library: NativeLibrary, tensors: Mapping[str, Array], cutoffs: Sequence[int]
+        self,
+        library: NativeLibrary,
+        tensors: Mapping[str, Array],
+        cutoffs: Sequence[int],
+        threads: FreeThreads | None = None,
     ) -> None:
         """Raises NativeError if the tensors do not fit each other or the cutoffs."""
-        self._library = library
+        self._library, self._threads = library, threads
         self._model = _Model(library, tensors, cutoffs)
 
     def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
@@ -65,7 +73,8 @@ class AdaptiveTopK:
         pointer = self._library.pointer
         status = self._library.functions.hsoftmax_adaptive_top_k(
             self._model.adaptive, pointer(hidden), len(hidden), arguments.k, arguments.max_blocks,
-            self._library.flag(stop), *map(pointer, arguments.outputs),
+            self._library.flag(stop), self._library.threads(self._threads),
+            *map(pointer, arguments.outputs),
         )  # fmt: skip
         expect_ok(status)
         return arguments.outputs

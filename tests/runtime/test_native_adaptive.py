@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import adaptive_softmax as reference
 from hsoftmax.models.adaptive_softmax import build, build_projected
-from hsoftmax.runtime.native import NativeError, StopFlag, load_library
+from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag, load_library
 from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from tests.exporter.graphs.test_adaptive_softmax import MODELS as SMALL_MODELS
 from tests.exporter.graphs.test_adaptive_softmax import head_selecting_model
@@ -168,6 +168,24 @@ def test_threads_share_a_kernel(library):
     assert len(got) == 8
     for one in got:
         np.testing.assert_array_equal(one, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_any_number_of_threads_gives_the_same_bits(library, kernel):
+    """Head and tail are large enough to be split."""
+    model = adaptive(9000, (12_001, 500), widths=(300, None), hidden=280)
+    tensors = tensors_of(model)
+    alone = kernel(library, tensors, model.cutoffs)
+    for batch in (1, 7, 150):
+        feeds = {"hidden": hidden_for(model, batch, scale=0.02), "k": np.array([20])}
+        feeds |= {"max_blocks": np.array([0]), **pairs_of(model, batch, 2 * batch)}
+        expected = alone(feeds)
+        for count in (0, 1, 2, 3, 8):
+            threads = FreeThreads(count)
+            actual = kernel(library, tensors, model.cutoffs, threads)(feeds)
+            for one, other in zip(actual, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert threads.pointer[0] == count
 
 
 def test_a_tail_is_opened_only_where_it_can_matter(library):

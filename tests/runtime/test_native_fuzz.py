@@ -142,7 +142,7 @@ def try_adaptive(library, rng):
     targets, batch = max(1, sum(sizes) - tails), int(rng.integers(0, 80))
     pairs = int(rng.integers(0, 100))
     kind = AdaptiveTopK if rng.random() < 0.5 else AdaptiveTargetLogProb
-    kernel = kind(library, tensors, cutoffs.tolist())
+    kernel = kind(library, tensors, cutoffs.tolist(), FreeThreads(int(rng.integers(0, 4))))
     return kernel(
         {
             "hidden": floats(rng, batch, hidden),
