@@ -93,7 +93,16 @@ int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidd
                                  const volatile int32_t *stop, int32_t *free_threads,
                                  float *log_prob);
 
-/* The same for a tree. */
+/* Draws `samples` targets for each hidden row, [batch, samples], and their log p, from uniform numbers in
+ * [0, 1): noise [batch, samples, num_levels]. row_target is as for top_k. alive, or null: for each
+ * level, 0 for the rows that may be drawn, -inf for the others. log_prob is NaN and target 0 where a
+ * logit is no finite number. */
+int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
+                        const float *const *alive, const float *hidden, int64_t batch,
+                        const float *noise, int64_t samples, const volatile int32_t *stop,
+                        int32_t *free_threads, int64_t *target, float *log_prob);
+
+/* The same as hsoftmax_target_log_prob for a tree. */
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
                                       const int64_t *row, const int64_t *target, int64_t pairs,
                                       const volatile int32_t *stop, float *log_prob);

@@ -220,6 +220,11 @@ static double log_sum_exp(float *y, int64_t size) {
     return total >= 1 ? max + log_at_least_1(total) : NAN;
 }
 
+static void exps(float *y, int64_t size, float largest) {
+    for (int64_t i = 0; i < size; i += WIDTH)
+        vec_store(y + i, vec_exp(vec_sub(vec_load(y + i), vec_all(largest))));
+}
+
 /* The products of x with `count` rows, up to 4, which may lie anywhere. */
 INLINE void four_dots(const float *x, const float *const *rows, const int count, int64_t size,
                       float *y) {
@@ -263,7 +268,7 @@ static void log_branches(float z, float *negative, float *positive) {
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
     {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
-    log_sum_exp, dots, log_sigmoids, log_branches}
+    log_sum_exp, exps, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME
 #define JOIN(A, B) JOIN_OF(A, B)

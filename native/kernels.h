@@ -24,6 +24,8 @@ typedef struct {
     logits_function *row_major[3];      /* weight [columns, hidden] */
     /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
     double (*log_sum_exp)(float *y, int64_t size);
+    /* y[i] = exp(y[i] - largest) for i < size, a multiple of 16 */
+    void (*exps)(float *y, int64_t size, float largest);
     /* y[i] = the product of x and rows[i], for i < count */
     void (*dots)(const float *x, const float *const *rows, int count, int64_t size, float *y);
     /* z[i] = log sigmoid(z[i]) for i < size, a multiple of 16 */

@@ -46,6 +46,7 @@ static int add_steps(const kernel_set *kernels, const hsoftmax_tree *tree, const
         if (node[steps] < 0 || node[steps] >= tree->nodes) return -1;
         weight[steps] = tree->weight + node[steps] * tree->hidden_size;
     }
+    if (!steps) return 0;
     kernels->dots(hidden, weight, steps, tree->hidden_size, z);
     for (int i = 0; i < steps; i++) {
         if (tree->bias) z[i] += tree->bias[node[i]];
@@ -62,10 +63,10 @@ static int path_log_prob(const kernel_set *kernels, const hsoftmax_tree *tree, c
     const int32_t *path = tree->path + target * tree->depth;
     const int8_t *sign = tree->sign + target * tree->depth;
     double total = 0;
-    for (int64_t d = 0; d < tree->depth && sign[d];) {
-        const int steps = add_steps(kernels, tree, hidden, path + d, sign + d, tree->depth - d, &total);
+    for (int64_t d = 0, steps; d < tree->depth; d += steps) {
+        steps = add_steps(kernels, tree, hidden, path + d, sign + d, tree->depth - d, &total);
         if (steps < 0) return HSOFTMAX_BAD_MODEL;
-        d += steps;
+        if (!steps) break;
     }
     *log_prob = (float)total;
     return HSOFTMAX_OK;

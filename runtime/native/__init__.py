@@ -14,7 +14,7 @@ from hsoftmax.models.arrays import Array
 
 from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from .kernel import FreeThreads, Kernel, StopFlag
-from .levels import LevelsTargetLogProb, LevelsTopK
+from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
 from .tree import TreeTargetLogProb, TreeTopK
 
@@ -32,6 +32,7 @@ __all__ = [
 _KERNELS = {
     ("AdaptiveSoftmax", "target_log_prob"),
     ("AdaptiveSoftmax", "top_k"),
+    ("HierarchicalSoftmax", "sample"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
@@ -68,6 +69,10 @@ def open_kernel(
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
             return TreeTargetLogProb(library, tensors, attributes["compat"])
+        case _, "sample":
+            return LevelsSample(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:

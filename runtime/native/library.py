@@ -98,27 +98,28 @@ def expect_ok(status: int) -> None:
 def expect_hidden(hidden: Array, width: int) -> Array:
     """Return float32 [batch, width] in C order. Raises NativeError for another type or shape."""
     if hidden.dtype != np.float32 or hidden.ndim != 2 or hidden.shape[1] != width:
-        raise _mismatch("hidden", hidden, "float32", ["batch", width])
+        raise mismatch("hidden", hidden, "float32", ["batch", width])
     return np.ascontiguousarray(hidden)
 
 
 def expect_integers(name: str, numbers: Array, count: int | None = None) -> Array:
     """Return int64 [count] in C order. Raises NativeError for another type or shape."""
     if numbers.dtype != np.int64 or numbers.ndim != 1 or count not in (None, len(numbers)):
-        raise _mismatch(name, numbers, "int64", ["any" if count is None else count])
+        raise mismatch(name, numbers, "int64", ["any" if count is None else count])
     return np.ascontiguousarray(numbers)
 
 
 def expect_tensor(name: str, tensor: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
     """Return a bundle's tensor, which is used where it lies. Raises NativeError."""
     if tensor.dtype != dtype or tensor.shape != shape:
-        raise _mismatch(name, tensor, np.dtype(dtype).name, list(shape))
+        raise mismatch(name, tensor, np.dtype(dtype).name, list(shape))
     if not (tensor.flags.c_contiguous and tensor.flags.aligned):
         raise NativeError(f"{name}: expected C order and alignment, got another layout")
     return tensor
 
 
-def _mismatch(name: str, array: Array, dtype: str, shape: list[Any]) -> NativeError:
+def mismatch(name: str, array: Array, dtype: str, shape: list[Any]) -> NativeError:
+    """Return the error for an array of another type or shape."""
     wanted = ", ".join(map(str, shape))
     return NativeError(
         f"{name}: expected {dtype} [{wanted}], got {array.dtype} {list(array.shape)}"

@@ -12,7 +12,7 @@ import pytest
 
 from hsoftmax.runtime.native import FreeThreads, NativeError
 from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb, LevelsTopK
+from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
@@ -59,6 +59,15 @@ def random_level(rng, index, blocks, hidden):
     return tensors, rows
 
 
+def random_masks(rng, tensors):
+    """Rows of each level that may not be drawn; perhaps none may."""
+    biases = {name: bias for name, bias in tensors.items() if name.endswith("bias")}
+    return {
+        name.replace("bias", "alive"): rng.choice([0, -np.inf], len(bias)).astype(np.float32)
+        for name, bias in biases.items()
+    }
+
+
 def try_levels(library, rng):
     hidden, blocks, tensors = int(rng.integers(1, 40)), 1, {}
     for index in range(rng.integers(1, 4)):
@@ -69,18 +78,28 @@ def try_levels(library, rng):
         tensors["target_rows"] = rng.permutation(blocks)[:targets]
     if rng.random() < 0.3:
         tensors["row_target"] = rng.integers(-2, targets + 2, blocks)
-    if rng.random() < 0.5:
-        kernel = LevelsTopK(library, tensors, num_targets=targets)
-    else:
-        threads = FreeThreads(int(rng.integers(-1, 5)))
-        kernel = LevelsTargetLogProb(library, tensors, num_targets=targets, threads=threads)
+    if rng.random() < 0.2:
+        tensors |= random_masks(rng, tensors)
+    threads = FreeThreads(int(rng.integers(-1, 5)))
+    match rng.integers(3):
+        case 0:
+            kernel = LevelsTopK(library, tensors, num_targets=targets)
+        case 1:
+            kernel = LevelsTargetLogProb(library, tensors, num_targets=targets, threads=threads)
+        case _:
+            kernel = LevelsSample(library, tensors, num_targets=targets, threads=threads)
     if rng.random() < 0.3:  # the file changes under a kernel that has checked it
         name = str(rng.choice([name for name in tensors if name.endswith(("offsets", "rows"))]))
         tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)
     batch, pairs = int(rng.integers(0, 30)), int(rng.integers(0, 80))
+    levels = sum(name.endswith("bias") for name in tensors)
+    numbers = rng.random((batch, rng.integers(0, 4), levels), dtype=np.float32)
+    if rng.random() < 0.1 and numbers.size:
+        numbers.ravel()[rng.integers(numbers.size)] = rng.choice([np.nan, 1.0, -0.5, np.inf])
     return kernel(
         {
             "hidden": floats(rng, batch, hidden),
+            "noise": numbers,
             "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
             "max_blocks": integers(rng, blocks + 2, 1, rng.random() < 0.1),
             "row": integers(rng, batch, pairs, rng.random() < 0.2),
