@@ -34,7 +34,6 @@ from .manifest import (
     Manifest,
     Port,
     Source,
-    StoredPrecision,
     Tensor,
     TensorDtype,
 )
@@ -67,7 +66,6 @@ __all__ = [
     "Port",
     "Precision",
     "Source",
-    "StoredPrecision",
     "Tensor",
     "TensorDtype",
     "TextFileError",

@@ -36,7 +36,7 @@ typedef struct {
 static int layer_is_valid(const hsoftmax_layer *layer, int64_t hidden_size) {
     if (layer->rows < 1 || layer->rows > MAX_SIZE || layer->width < 0 || layer->width > MAX_SIZE)
         return 0;
-    if (layer->weight_type != HSOFTMAX_F32) return 0;
+    if (layer->weight_type != HSOFTMAX_F32 && layer->weight_type != HSOFTMAX_BF16) return 0;
     return !layer->width ||
            (layer->weight && (layer->projection || layer->width == hidden_size));
 }
@@ -134,7 +134,8 @@ int layer_logits(const layer_query *query, const hsoftmax_layer *layer, const fl
     const int64_t stride = padded(layer->rows);
     product product = {
         .query = query, .multiply = query->kernels->row_major[layer->weight_type],
-        .matrix = layer->weight, .size = sizeof(float), .count = layer->rows,
+        .matrix = layer->weight, .size = layer->weight_type == HSOFTMAX_F32 ? 4 : 2,
+        .count = layer->rows,
         .width = layer->width, .x = states, .rows = rows, .y = query->memory.logits,
         .stride = stride,
     };

@@ -24,7 +24,7 @@ enum {
     HSOFTMAX_BAD_MODEL = 6      /* offsets, target rows or nodes that do not fit the model */
 };
 
-enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2 };
+enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2, HSOFTMAX_BF16 = 3 };
 
 /* One level of a hierarchical softmax: rows in blocks, each with a softmax of its own. */
 typedef struct {
@@ -69,7 +69,7 @@ typedef struct {
     const float *bias;       /* [rows], or null */
     const float *projection; /* [width, hidden_size]; null where the width is 0 or the hidden size */
     int64_t rows, width;
-    int32_t weight_type;     /* HSOFTMAX_F32 */
+    int32_t weight_type;     /* HSOFTMAX_F32 or HSOFTMAX_BF16 */
 } hsoftmax_layer;
 
 /* The rows of the head are the shortlist of targets, then one row for each tail; the targets of the

@@ -18,6 +18,9 @@ INLINE vec load_f32(const void *weight, int64_t index) {
 INLINE vec load_f16(const void *weight, int64_t index) {
     return vec_load_half((const uint16_t *)weight + index);
 }
+INLINE vec load_bf16(const void *weight, int64_t index) {
+    return vec_load_bfloat((const uint16_t *)weight + index);
+}
 INLINE vec load_i8(const void *weight, int64_t index) {
     return vec_load_byte((const int8_t *)weight + index);
 }
@@ -187,6 +190,7 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
 DEFINE(f32, 4)
 DEFINE(f16, 2)
 DEFINE(i8, 1)
+DEFINE(bf16, 2)
 
 /* Natural logarithm of a number of at least 1, without a library whose bits could differ. */
 static double log_at_least_1(double x) {
@@ -267,7 +271,8 @@ static void log_branches(float z, float *negative, float *positive) {
 }
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
-    {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
+    {transposed_f32, transposed_f16, transposed_i8, transposed_bf16},                              \
+    {row_major_f32, row_major_f16, row_major_i8, row_major_bf16},                                  \
     log_sum_exp, exps, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME

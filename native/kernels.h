@@ -20,8 +20,8 @@ typedef void transposed_function(const void *weight, int64_t pitch, const float 
 
 typedef struct {
     const char *instruction_set;
-    transposed_function *transposed[3]; /* weight [hidden, pitch], by weight type */
-    logits_function *row_major[3];      /* weight [columns, hidden] */
+    transposed_function *transposed[4]; /* weight [hidden, pitch], by weight type */
+    logits_function *row_major[4];      /* weight [columns, hidden] */
     /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
     double (*log_sum_exp)(float *y, int64_t size);
     /* y[i] = exp(y[i] - largest) for i < size, a multiple of 16 */

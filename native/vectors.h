@@ -22,6 +22,10 @@ INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+INLINE vec vec_load_bfloat(const uint16_t *p) { /* the upper halves of floats */
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -59,6 +63,10 @@ INLINE vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -95,6 +103,9 @@ INLINE vec vec_all(float x) { return vdupq_n_f32(x); }
 INLINE vec vec_load(const float *p) { return vld1q_f32(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 INLINE vec vec_load_byte(const int8_t *p) {
     int32_t four;

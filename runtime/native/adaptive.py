@@ -12,7 +12,7 @@ from .library import NativeError, NativeLibrary, expect_hidden, expect_ok, expec
 from .path_arguments import expect_pairs
 from .top_k_arguments import expect_top_k
 
-_WEIGHT_TYPES = {"float32": 0}
+_WEIGHT_TYPES = {"float32": 0, "uint16": 3}  # uint16: bfloat16
 _MATRIX_AXES = 2
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import adaptive_softmax as reference
+from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models.adaptive_softmax import build, build_projected
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag, load_library
 from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
@@ -29,8 +30,8 @@ MODELS = SMALL_MODELS | {
 KERNELS = [AdaptiveTargetLogProb, AdaptiveTopK]
 
 
-def tensors_of(model):
-    return {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
+def tensors_of(model, precision="fp32"):
+    return {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, precision).items()}
 
 
 def path_kernel(library, model):
@@ -85,6 +86,28 @@ def test_any_number_of_rows_equals_the_reference(library, batch):
     (actual,) = path_kernel(library, model)({"hidden": hidden, **pairs})
     expected = reference.log_probs(model, hidden)[pairs["row"], pairs["target"]]
     np.testing.assert_allclose(actual, expected, **tolerance_for(model, hidden))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_weights_are_read_where_they_lie(library, instruction_set, name):
+    trained = adaptive(**MODELS[name])
+    tensors = tensors_of(trained, "bf16")
+    model = from_tensors("AdaptiveSoftmax", tensors, attributes(trained))
+    assert np.uint16 in [tensor.dtype for tensor in tensors.values()]
+    hidden, pairs = hidden_for(model, 20, scale=0.3), pairs_of(model, 20, 300)
+    kernel = AdaptiveTargetLogProb(library, tensors, model.cutoffs)
+    (together,) = kernel({"hidden": hidden, **pairs})
+    expected = reference.log_probs(model, hidden)[pairs["row"], pairs["target"]]
+    np.testing.assert_allclose(together, expected, **tolerance_for(model, hidden))
+    zero = np.zeros(1, np.int64)
+    for i in range(0, 300, 7):
+        one = {"hidden": hidden[[pairs["row"][i]]], "row": zero, "target": pairs["target"][[i]]}
+        assert kernel(one)[0][0] == together[i]
+    feeds = {"hidden": hidden, "k": np.array([5]), "max_blocks": np.array([0])}
+    found = AdaptiveTopK(library, tensors, model.cutoffs)(feeds)
+    assert_top_k(model, hidden, found, 5)
+    library.functions.hsoftmax_use(library.instruction_set.encode())
+    np.testing.assert_array_equal(kernel({"hidden": hidden, **pairs})[0], together)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 20.0])

@@ -16,7 +16,7 @@ from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb, Le
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
-_WEIGHT_TYPES = (np.float32, np.float16, np.int8)
+_WEIGHT_TYPES = (np.float32, np.float16, np.int8)  # and bfloat16
 _HOSTILE = np.array([-1, 0, 1, 2, 2**31 - 1, -(2**31), 2**62, -(2**62), 2**63 - 1, -(2**63)])
 
 
@@ -36,6 +36,11 @@ def floats(rng, *shape):
         return numbers.astype(np.float32)
 
 
+def bfloats(numbers):
+    """The bits of bfloat16, cut off."""
+    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
+
+
 def random_level(rng, index, blocks, hidden):
     """Tensors of a level whose offsets are right when the kernel is built."""
     if rng.random() < 0.5:
@@ -43,8 +48,9 @@ def random_level(rng, index, blocks, hidden):
     else:
         sizes = rng.integers(1, 20, blocks)
     rows = int(sizes.sum())
-    kind = rng.choice(3)
-    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100).astype(_WEIGHT_TYPES[kind])
+    kind = rng.choice(4)
+    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100)
+    weight = bfloats(weight) if kind == 3 else weight.astype(_WEIGHT_TYPES[kind])
     if (sizes == sizes[0]).all() and rng.random() < 0.7:
         shape = (blocks, int(sizes[0]), hidden)
         weight = np.ascontiguousarray(weight.reshape(shape).transpose(0, 2, 1))
@@ -138,7 +144,8 @@ def try_tree(library, rng):
 def random_layer(rng, rows, hidden):
     """Tensors of a layer, by their parts; the projection may be of no width."""
     width = int(rng.integers(0, 40)) if rng.random() < 0.5 else hidden
-    layer = {"weight": floats(rng, rows, width)}
+    weight = floats(rng, rows, width)
+    layer = {"weight": bfloats(weight) if rng.random() < 0.5 else weight}
     if width != hidden or rng.random() < 0.3:
         layer["projection"] = floats(rng, width, hidden)
     if rng.random() < 0.5:
