@@ -3,9 +3,9 @@
     python -m benchmarks.precision --batches 1,8,64,256,1024
 
 Each row has one uniform target or, with `--task log_probs`, the full distribution; microseconds are
-per row, with the graph and, where there is one, with the native kernel. Loading is the time and private memory of a task's session in a new process. Errors and
-perplexity are those of the trained language model, see examples/state_of_the_union, over its
-held-out positions.
+per row, with the graph and, where there is one, with the native kernel. Loading is the time and
+private memory of a task's session in a new process. Errors and perplexity are those of the trained
+language model, see examples/state_of_the_union, over its held-out positions.
 """
 
 import argparse
