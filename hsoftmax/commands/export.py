@@ -75,7 +75,8 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @choice(
     "--precision",
     among=get_args(Precision),
-    help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
+    help="How weights are stored: bf16 and fp16 halve the bytes, int8 quarters them; bf16 and int8 "
+    "are faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
 @click.option(
