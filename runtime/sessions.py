@@ -234,11 +234,11 @@ def _open_graph(
     options.add_session_config_entry("session.disable_prepacking", "1")  # keeps the weights mapped
     options.log_severity_level = 4  # an error is also raised, and reported there
     linked_weights = _linked_weights(path)  # the options only point to it
-    if linked_weights is not None:
-        options.add_external_initializers_from_files_in_memory(
-            [WEIGHTS], [linked_weights], [linked_weights.size]
-        )
     try:
+        if linked_weights is not None:
+            options.add_external_initializers_from_files_in_memory(
+                [WEIGHTS], [linked_weights], [linked_weights.size]
+            )
         return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
         raise _graph_error(path, error) from None

@@ -12,11 +12,19 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
 from hsoftmax.exporter.files.npy_files import npz_names
 
 FileKind = Literal[
-    "npz", "safetensors", "PyTorch checkpoint", "HDF5 file", "pickle", "folder", "unknown file"
+    "npz",
+    "safetensors",
+    "PyTorch checkpoint",
+    "HDF5 file",
+    "pickle",
+    "gzip file",
+    "folder",
+    "unknown file",
 ]
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -36,6 +44,8 @@ def file_kind(path: Path) -> FileKind:
         return "PyTorch checkpoint" if _torch_pickle_name(path) else "npz"
     if first_bytes.startswith(_HDF5_MAGIC):
         return "HDF5 file"
+    if first_bytes.startswith(gzip_file.MAGIC):
+        return "gzip file"
     if first_bytes.startswith(_LEGACY_TORCH_MAGIC):
         return "PyTorch checkpoint"
     if (

@@ -9,14 +9,20 @@ records the function and its arguments. A file can thus cause no effect.
 import mmap
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import map_input, open_input
 from hsoftmax.models.decoding import decoding
 
+Content = mmap.mmap | BytesIO  # unlike an open file, they bound what one instruction reads
+_PROTO = b"\x80"  # the first byte of a pickle of protocol 2 or later
+_FIRST_BYTES = 4096  # of a gzip file, which hold the first global
 _MAX_KEY_INTEGER = 2**63  # larger integers can be chosen so that all of them have one hash
 
 
@@ -70,7 +76,7 @@ def is_plain_key(value: object) -> bool:
 
 
 def read_pickle(path: Path) -> object:
-    """Return the object of a pickle file as data.
+    """Return the object of a pickle file, perhaps a gzip file of one, as data.
 
     Raises:
         SourceError: not a complete pickle, or one that needs more than the file.
@@ -79,7 +85,7 @@ def read_pickle(path: Path) -> object:
     def damaged(reason: str) -> SourceError:
         return SourceError(f"{path.name}: expected a whole pickle: {reason}")
 
-    with map_input(path, "a whole pickle") as content, decoding(damaged):
+    with _open_pickle(path) as content, decoding(damaged):
         return _PickleMachine().run(_instructions(content))
 
 
@@ -98,13 +104,27 @@ def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything w
 def first_global(path: Path) -> PickledGlobal | None:
     """Return the first global of a pickle, the class of its object; None if it is not a pickle."""
     with open_input(path) as file:
-        if file.read(1) != b"\x80":
-            return None
+        first_bytes = file.read(2)
     try:
+        if first_bytes == gzip_file.MAGIC:
+            return _first_global(_instructions(BytesIO(gzip_file.read_gzip(path, _FIRST_BYTES))))
+        if first_bytes[:1] != _PROTO:
+            return None
         with map_input(path, "a pickle") as content:
             return _first_global(_instructions(content))
     except Exception:  # the decoder's, for a damaged file
         return None
+
+
+@contextmanager
+def _open_pickle(path: Path) -> Iterator[Content]:
+    with open_input(path) as file:
+        is_gzip = file.read(2) == gzip_file.MAGIC
+    if is_gzip:
+        yield BytesIO(gzip_file.read_gzip(path))
+    else:
+        with map_input(path, "a whole pickle") as content:
+            yield content
 
 
 def _first_global(instructions: Iterator[tuple[str, Any]]) -> PickledGlobal | None:
@@ -119,8 +139,8 @@ def _first_global(instructions: Iterator[tuple[str, Any]]) -> PickledGlobal | No
     return None
 
 
-def _instructions(content: mmap.mmap) -> Iterator[tuple[str, Any]]:
-    """Yield (opcode name, argument); a map, unlike a file, limits allocations to its size."""
+def _instructions(content: Content) -> Iterator[tuple[str, Any]]:
+    """Yield (opcode name, argument)."""
     for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
         yield opcode.name, argument
 
