@@ -65,8 +65,9 @@ def export_file(
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
     """
     destination = parse_destination(bundle_path)
-    source = detect_source(path).source if source == AUTO else source
-    source_model = load(path, source, options or SourceOptions())
+    options = options or SourceOptions()
+    source = detect_source(path, options).source if source == AUTO else source
+    source_model = load(path, source, options)
     target_labels = _labels(source_model) if labels is None else read_label_file(labels)
     origin = Origin(source, _source_hashes(path, *source_model.extra_files))
     return export_model(

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
 from hsoftmax.exporter.files.npy_files import npz_names
+from hsoftmax.exporter.files.shard_index import is_shard_index, read_shard_index
 
 FileKind = Literal[
     "npz",
@@ -23,6 +24,7 @@ FileKind = Literal[
     "HDF5 file",
     "pickle",
     "gzip file",
+    "index of shards",
     "folder",
     "unknown file",
 ]
@@ -53,12 +55,14 @@ def file_kind(path: Path) -> FileKind:
         and first_bytes[8:9] == b"{"
     ):
         return "safetensors"
+    if first_bytes.lstrip().startswith(b"{") and is_shard_index(path):
+        return "index of shards"
     return "pickle" if first_bytes.startswith(_PICKLE_MAGIC) else "unknown file"
 
 
 def with_article(file_kind: FileKind) -> str:
     """Return the kind with `a` or `an` before it."""
-    return f"an {file_kind}" if file_kind in {"HDF5 file", "unknown file"} else f"a {file_kind}"
+    return f"an {file_kind}" if file_kind[0] in "aeiouH" else f"a {file_kind}"
 
 
 def contained_names(path: Path) -> frozenset[str]:
@@ -83,6 +87,8 @@ def _names(path: Path, kind: FileKind) -> Iterable[str]:
         case "safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 return list(tensors.keys())
+        case "index of shards":
+            return read_shard_index(path)
         case "PyTorch checkpoint":
             return (text for content in checkpoint_pickles(path) for text in _strings(content))
     return ()

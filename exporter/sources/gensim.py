@@ -22,7 +22,6 @@ from hsoftmax.exporter.files.npy_files import map_npy, read_npz
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
-from .array_files import require_arrays
 from .named_tensors import Harmless, expect_harmless
 from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
@@ -146,7 +145,9 @@ def _read_extra_file(extra_file: Path) -> Array:
     try:
         if extra_file.suffix == ".npz":
             arrays = dict(read_npz(extra_file, "val".__eq__))
-            return require_arrays(arrays, "val", path=extra_file)[0]
+            if "val" not in arrays:
+                raise SourceError("expected an array val, got none")
+            return arrays["val"]
         return map_npy(extra_file)
     except SourceError as error:
         raise SourceError(

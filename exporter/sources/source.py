@@ -10,13 +10,20 @@ from hsoftmax.exporter.errors import SourceError
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Facts about the model that a weights file may lack, and choices for its export."""
+    """Facts about the model that a weights file may lack, and choices for its export.
+
+    Attributes:
+        prefix: of the names of one of several softmaxes in the file; None if it has only one
+        names: pairs of a name of the format and the name in the file
+    """
 
     num_targets: int | None = None
     padding: models.Padding = "mask"
     cutoffs: tuple[int, ...] = ()
     cluster_order: ClusterOrder = "ascending"
     compat: models.Compat = "exact"
+    prefix: str | None = None
+    names: tuple[tuple[str, str], ...] = ()
 
 
 def expect_num_targets(options: SourceOptions, path: Path, num_targets: int, evidence: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from hsoftmax.exporter.sources import SourceOptions, detect_source, load
+from hsoftmax.exporter.sources.checkpoint import expect_plain_pickles
 from hsoftmax.exporter.sources.detection import file_kind
-from hsoftmax.exporter.sources.state_dict import expect_plain_pickles
 from hsoftmax.exporter.verification.precision_error import _map_hidden_file
 from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays

@@ -28,7 +28,7 @@ from hsoftmax.exporter.sources import (
     pickle_reader,
     theanolm,
 )
-from hsoftmax.exporter.sources.state_dict import (
+from hsoftmax.exporter.sources.checkpoint import (
     _MAX_DEPTH,
     _count_names,
     expect_plain_pickles,
