@@ -80,7 +80,16 @@ def _names(
     callback=_names,
     help="Names of arrays in the file for names of the format, such as W1=arr_0,b1=arr_1.",
 )
-@click.option("--labels", type=_FILE, help="UTF-8 file, one label a line; line = target.")
+@click.option(
+    "--labels",
+    type=_FILE,
+    help="UTF-8 file of the targets' labels: one a line, label<TAB>id, or JSON (list or ids).",
+)
+@click.option(
+    "--pad-labels",
+    metavar="TEXT",
+    help="Label of targets beyond --labels (a padded vocabulary): TEXT and the target's number.",
+)
 @choice(
     "--padding",
     among=get_args(Padding),
@@ -107,6 +116,7 @@ def command(
     source: str,
     to: Path,
     labels: Path | None,
+    pad_labels: str | None,
     precision: Precision,
     calibration: Path | None,
     max_error: float | None,
@@ -126,6 +136,7 @@ def command(
         source=source,
         options=source_options,
         labels=labels,
+        label_padding=pad_labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
     )
     click.echo(f"{made.path}")
