@@ -18,6 +18,8 @@ SOURCE_NAMES = (
     "huffman",
     "fasttext",
     "gensim",
+    "chainer",
+    "paddle",
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]

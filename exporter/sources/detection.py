@@ -3,7 +3,6 @@
 Nothing in the file is executed or unpickled.
 """
 
-import pickletools
 import zipfile
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -16,6 +15,9 @@ from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
 from hsoftmax.exporter.files.npy_files import npz_names
 from hsoftmax.exporter.files.shard_index import is_shard_index, read_shard_index
+
+from .pickle_reader import instructions, is_pickle_without_protocol
+from .pickled_tensors import pickled_names
 
 FileKind = Literal[
     "npz",
@@ -57,7 +59,9 @@ def file_kind(path: Path) -> FileKind:
         return "safetensors"
     if first_bytes.lstrip().startswith(b"{") and is_shard_index(path):
         return "index of shards"
-    return "pickle" if first_bytes.startswith(_PICKLE_MAGIC) else "unknown file"
+    if first_bytes.startswith(_PICKLE_MAGIC) or is_pickle_without_protocol(path):
+        return "pickle"
+    return "unknown file"
 
 
 def with_article(file_kind: FileKind) -> str:
@@ -89,6 +93,8 @@ def _names(path: Path, kind: FileKind) -> Iterable[str]:
                 return list(tensors.keys())
         case "index of shards":
             return read_shard_index(path)
+        case "pickle":
+            return pickled_names(path)
         case "PyTorch checkpoint":
             return (text for content in checkpoint_pickles(path) for text in _strings(content))
     return ()
@@ -127,6 +133,6 @@ def checkpoint_pickles(path: Path) -> Iterator[Any]:
 
 def _strings(file: Any) -> Iterator[str]:  # noqa: ANN401 -- anything with read and readline
     """Yield the strings of one pickle, whose instructions are listed but not executed."""
-    for _, argument, _ in pickletools.genops(file):
+    for _, argument in instructions(file):
         if isinstance(argument, str):
             yield argument

@@ -10,11 +10,13 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.shard_index import shard_files
 
 from . import (
+    chainer,
     fairseq,
     fasttext,
     gensim,
     huffman,
     levels,
+    paddle,
     pytorch,
     sparse_block_dot,
     theano,
@@ -61,6 +63,8 @@ _NAMED_FORMATS: Mapping[str, NamedFormat] = {
     "transformer-xl": transformer_xl,
     "fairseq": fairseq,
     "huffman": huffman,
+    "chainer": chainer,
+    "paddle": paddle,
     "sparse-block-dot": sparse_block_dot,
 }
 _FILE_FORMATS: Mapping[str, FileFormat] = {

@@ -1,6 +1,7 @@
 """Reads named tensors from a file of any kind that has them, told apart by its content.
 
-A file may be `.npz`, safetensors, a PyTorch checkpoint, or the index of several of them.
+A file may be `.npz`, safetensors, a PyTorch checkpoint, a pickle of NumPy's arrays, or the index of
+several files.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from hsoftmax.models.arrays import Array
 from .array_files import read_arrays
 from .checkpoint import read_checkpoint
 from .detection import file_kind, with_article
+from .pickled_tensors import read_pickled
 
 IsWanted = Callable[[str], bool]
 
@@ -34,8 +36,11 @@ def _read_file(path: Path, is_wanted: IsWanted) -> dict[str, Array]:
             return read_arrays(path, is_wanted)
         case "PyTorch checkpoint":
             return dict(read_checkpoint(path, is_wanted))
+        case "pickle":
+            return dict(read_pickled(path, is_wanted))
     raise SourceError(
-        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {with_article(kind)}"
+        f"{path.name}: expected a PyTorch checkpoint, safetensors, .npz or a pickle of arrays, "
+        f"got {with_article(kind)}"
     )
 
 

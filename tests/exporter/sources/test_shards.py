@@ -85,7 +85,7 @@ def test_a_tensor_of_a_shard_that_the_index_does_not_name_is_not_ignored(tmp_pat
         ({}, r"expected JSON with a weight_map from tensors to files, got none"),
         ([], r"expected JSON with a weight_map from tensors to files, got none"),
         ({"a": "gone.safetensors"}, r"gone.safetensors: expected a file, got No such file"),
-        ({"a": INDEX}, r"expected a PyTorch checkpoint, safetensors or .npz, got an index of"),
+        ({"a": INDEX}, r"expected a PyTorch checkpoint, .* got an index of"),
     ],
 )
 def test_an_index_that_names_no_files_beside_it_is_one_line(tmp_path, weight_map, message):
