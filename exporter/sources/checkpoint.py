@@ -1,7 +1,8 @@
 """Reads the named tensors of a PyTorch checkpoint.
 
-It is read with `weights_only`, which admits tensors, numbers, strings and containers and
-runs no code of the file. Its dictionaries are flattened: `{"model": {"head.weight": ...}}` becomes
+A zip archive is read as data (`torch_archive`). A file of PyTorch before 1.6 is read by PyTorch
+itself, with `weights_only`, which admits tensors, numbers, strings and containers and runs no code
+of the file. Dictionaries are flattened: `{"model": {"head.weight": ...}}` becomes
 `model.head.weight`. Values that are no tensors have names too.
 """
 
@@ -21,6 +22,7 @@ from hsoftmax.models.decoding import decoding
 
 from .detection import checkpoint_pickles
 from .pickle_reader import expect_plain_checkpoint
+from .torch_archive import read_archive
 
 _MAX_DEPTH = 6  # nested dictionaries
 _MAX_NAMES = 1_000_000  # a dictionary that contains itself has them without end
@@ -33,6 +35,9 @@ def read_checkpoint(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tu
     Raises:
         SourceError: a damaged file, or a checkpoint that holds more than data.
     """
+    if zipfile.is_zipfile(path):
+        yield from read_archive(path, is_wanted)
+        return
     checkpoint, num_bytes = _load_checkpoint(path), 0
     if _count_names(checkpoint, _MAX_DEPTH, {}) > _MAX_NAMES:
         raise SourceError(f"{path.name}: expected at most {_MAX_NAMES} tensors, got more")
@@ -59,15 +64,14 @@ def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds a
         import torch
     except ModuleNotFoundError:
         raise SourceError(
-            f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
+            f"{path.name}: expected PyTorch to read this older checkpoint with, got none: "
+            "pip install '.[pytorch]', or save it with PyTorch 1.6 or newer"
         ) from None
     expect_plain_pickles(path)
     try:
         # fairseq stores its command line, an argparse.Namespace; its content is checked as well.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for damaged files
         raise SourceError(f"{path.name}: expected {_describe_error(error)}") from None
 

@@ -18,6 +18,7 @@ from hsoftmax.exporter.files.shard_index import is_shard_index, read_shard_index
 
 from .pickle_reader import instructions, is_pickle_without_protocol
 from .pickled_tensors import pickled_names
+from .torch_archive import archive_names
 
 FileKind = Literal[
     "npz",
@@ -70,7 +71,7 @@ def with_article(file_kind: FileKind) -> str:
 
 
 def contained_names(path: Path) -> frozenset[str]:
-    """Return the array names of a file, or all strings of a PyTorch checkpoint's pickle.
+    """Return the array names of a file, or all strings of an older checkpoint's pickle.
 
     The result is empty for other kinds and for damaged files; reading them raises the error.
     """
@@ -95,6 +96,8 @@ def _names(path: Path, kind: FileKind) -> Iterable[str]:
             return read_shard_index(path)
         case "pickle":
             return pickled_names(path)
+        case "PyTorch checkpoint" if zipfile.is_zipfile(path):
+            return archive_names(path)
         case "PyTorch checkpoint":
             return (text for content in checkpoint_pickles(path) for text in _strings(content))
     return ()

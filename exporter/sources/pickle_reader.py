@@ -138,7 +138,16 @@ def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything w
     Raises:
         ValueError and others: not a whole pickle, or one with a nested key.
     """
-    _PickleMachine(is_checkpoint=True).run(instructions(content))
+    _PickleMachine(has_persistent_ids=True, has_plain_keys=True).run(instructions(content))
+
+
+def read_checkpoint_pickle(content: bytes) -> object:
+    """Return the object of a PyTorch checkpoint's pickle as data.
+
+    Raises:
+        ValueError and others: not a whole pickle.
+    """
+    return _PickleMachine(has_persistent_ids=True).run(instructions(BytesIO(content)))
 
 
 def first_global(path: Path) -> PickledGlobal | None:
@@ -217,11 +226,13 @@ def _parse_global(argument: str) -> PickledGlobal:
 class _PickleMachine:
     """The stack machine of a pickle.
 
-    In a checkpoint, persistent ids stand for tensors, and keys are not nested.
+    In a checkpoint, persistent ids stand for storages of tensors. If PyTorch reads it afterwards,
+    keys must not be nested.
     """
 
-    def __init__(self, *, is_checkpoint: bool = False) -> None:
-        self._is_checkpoint = is_checkpoint
+    def __init__(self, *, has_persistent_ids: bool = False, has_plain_keys: bool = False) -> None:
+        self._has_persistent_ids = has_persistent_ids
+        self._has_plain_keys = has_plain_keys
         self.stack: list[Any] = []
         self.marked_stacks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -232,7 +243,7 @@ class _PickleMachine:
                 self.push(argument)
             elif name in _HANDLERS:
                 _HANDLERS[name](self, argument)
-            elif name == "BINPERSID" and self._is_checkpoint:
+            elif name == "BINPERSID" and self._has_persistent_ids:
                 _persistent_id(self, argument)
             elif name == "STOP":
                 return self.stack.pop()
@@ -264,7 +275,8 @@ class _PickleMachine:
             raise ValueError(f"it has an unhashable key, a {type(value).__name__}")
         if is_plain_key(value):
             return value
-        if self._is_checkpoint and not (isinstance(value, tuple) and all(map(is_plain_key, value))):
+        is_flat = isinstance(value, tuple) and all(map(is_plain_key, value))
+        if self._has_plain_keys and not is_flat:
             raise ValueError("it has a nested key")
         return PickledKey(value)
 

@@ -22,7 +22,7 @@ from hsoftmax.models.arrays import Array
 from .pickle_reader import PickledCall, PickledGlobal, read_pickles
 from .pickled_arrays import bytes_of, is_array, numbers, scalar
 
-_MAX_DEPTH = 6  # nested containers
+MAX_DEPTH = 6  # nested containers
 _MAX_NAMES = 1_000_000  # a dictionary that contains itself has them without end
 _DICTIONARIES = {"OrderedDict", "defaultdict", "dict"}
 _GPU_ARRAYS = {"CudaNdarray_unpickler", "GpuArray_unpickler"}
@@ -51,9 +51,19 @@ def pickled_names(path: Path) -> list[str]:
 def _named_values(path: Path) -> Iterator[tuple[str, Any]]:
     pickles = read_pickles(path)
     root = pickles[0] if len(pickles) == 1 and not is_array(pickles[0]) else pickles
-    if count_names(root, _MAX_DEPTH, {}) > _MAX_NAMES:
-        raise SourceError(f"{path.name}: expected at most {_MAX_NAMES} arrays, got more")
-    return flatten(root, _MAX_DEPTH)
+    expect_few_names(path, root)
+    return flatten(root, MAX_DEPTH)
+
+
+def expect_few_names(path: Path, root: object) -> None:
+    """Raise SourceError for containers that name more tensors than any file needs."""
+    if count_names(root, MAX_DEPTH, {}) > _MAX_NAMES:
+        raise SourceError(f"{path.name}: expected at most {_MAX_NAMES} tensors, got more")
+
+
+def is_container(value: object) -> bool:
+    """Return True for a dictionary or list, the values of which have names."""
+    return _children(value) is not None
 
 
 def count_names(value: object, max_depth: int, known: dict[tuple[int, int], int]) -> int:

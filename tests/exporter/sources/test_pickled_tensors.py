@@ -210,5 +210,5 @@ def test_an_array_that_is_named_without_end_is_refused(tmp_path):
 def test_a_container_that_contains_itself_is_refused(tmp_path):
     loop: dict = {}
     loop.update({str(i): loop for i in range(200)})
-    with pytest.raises(SourceError, match="expected at most 1000000 arrays, got more"):
+    with pytest.raises(SourceError, match="expected at most 1000000 tensors, got more"):
         load(write(tmp_path, pickle.dumps(loop)), "theano", SourceOptions())
