@@ -20,6 +20,7 @@ SOURCE_NAMES = (
     "gensim",
     "chainer",
     "paddle",
+    "tree",
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]

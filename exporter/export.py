@@ -118,9 +118,15 @@ def exporter_version() -> str:
 def _labels(
     source_model: SourceModel, file: Path | None, padding: str | None
 ) -> tuple[str, ...] | None:
-    """Return the labels in the file, or those of the model if no file is given."""
+    """Return the labels in the file, or those of the model if no file is given.
+
+    The file of a tree may label all nodes, in the order of nodes.
+    """
     if file is not None:
-        return pad_labels(read_label_file(file), source_model.model.num_targets or 0, padding)
+        labels = read_label_file(file)
+        if source_model.target_nodes and len(labels) == source_model.num_nodes:
+            return tuple(labels[node] for node in source_model.target_nodes)
+        return pad_labels(labels, source_model.model.num_targets or 0, padding)
     if source_model.labels_error:
         raise ExportError(f"{source_model.labels_error}: name the targets with --labels FILE")
     return source_model.labels

@@ -22,6 +22,7 @@ from . import (
     theano,
     theanolm,
     transformer_xl,
+    tree,
     two_level,
 )
 from .detection import contained_names, file_kind, with_article
@@ -65,6 +66,7 @@ _NAMED_FORMATS: Mapping[str, NamedFormat] = {
     "huffman": huffman,
     "chainer": chainer,
     "paddle": paddle,
+    "tree": tree,
     "sparse-block-dot": sparse_block_dot,
 }
 _FILE_FORMATS: Mapping[str, FileFormat] = {

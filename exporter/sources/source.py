@@ -42,9 +42,13 @@ class SourceModel:
     Attributes:
         extra_files: files that were read besides the named one
         labels_error: reason why the names in the file cannot be labels; empty if there is none
+        target_nodes: the node of each target, if the softmax is a tree of classes
+        num_nodes: how many nodes that tree has
     """
 
     model: models.Model
     labels: tuple[str, ...] | None = None
     extra_files: tuple[Path, ...] = ()
     labels_error: str = ""
+    target_nodes: tuple[int, ...] = ()
+    num_nodes: int = 0

@@ -147,6 +147,12 @@ ARRAYS = {
         optional={"bias": "no bias: bias_attr=False"},
         write=write_pickle,
     ),
+    "tree": Saved(
+        "tree",
+        floats({"weight": (7, HIDDEN), "bias": (7,)})
+        | {"parent": np.array([-1, -1, 0, 0, 2, 2, 2])},
+        write=write_npz,
+    ),
     "sparse-block-dot": Saved(
         "sparse-block-dot", floats({"W": (2, 3, 4, 5), "b": (3, 5)}), write=write_npz
     ),
