@@ -7,7 +7,8 @@ be links, as in the cache of a model hub, but their names lead nowhere else.
 """
 
 import json
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 
 from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
@@ -18,6 +19,8 @@ from .input_file import open_input
 _WEIGHT_MAP = b'"weight_map"'
 _START_BYTES = 1 << 20  # in which the weight map begins
 _MAX_BYTES = 256 << 20
+_MAX_FILES = 10_000
+_MAX_NAME_BYTES = 255
 _MAX_NAME_CHARS = 80  # of a file in a message
 
 
@@ -45,7 +48,8 @@ def read_shard_index(path: Path) -> dict[str, Path]:
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not weight_map or not isinstance(weight_map, dict):
         raise damaged("")
-    return {tensor: path.with_name(_plain_name(name, path)) for tensor, name in weight_map.items()}
+    files = {name: path.with_name(_plain_name(name, path)) for name in _names(weight_map, path)}
+    return {tensor: files[name] for tensor, name in weight_map.items()}
 
 
 def shard_files(path: Path) -> tuple[Path, ...]:
@@ -60,9 +64,22 @@ def _text(content: bytes, path: Path) -> str:
         raise SourceError(str(error)) from None
 
 
+def _names(weight_map: Mapping[str, object], index: Path) -> set[object]:
+    """Return the names of the files, each once."""
+    names: set[object] = {name if isinstance(name, str) else None for name in weight_map.values()}
+    if len(names) > _MAX_FILES:
+        raise SourceError(f"{index.name}: expected at most {_MAX_FILES} files, got {len(names)}")
+    return names
+
+
 def _plain_name(name: object, index: Path) -> str:
-    is_plain = isinstance(name, str) and name not in {"", ".", ".."} and "\\" not in name
-    if not is_plain or PurePosixPath(str(name)).name != name:
+    if not isinstance(name, str) or not _is_plain(name):
         shown = repr(name[:_MAX_NAME_CHARS]) if isinstance(name, str) else "none"
         raise SourceError(f"{index.name}: expected names of files in its own folder, got {shown}")
-    return str(name)
+    return name
+
+
+def _is_plain(name: str) -> bool:
+    """Return True for a name that a file in a folder can have."""
+    is_name = name.isprintable() and not {"/", "\\"} & set(name) and name not in {"", ".", ".."}
+    return is_name and len(name.encode()) <= _MAX_NAME_BYTES
