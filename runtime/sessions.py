@@ -247,10 +247,30 @@ def _open_graph(
 ) -> ort.InferenceSession:
     options.add_session_config_entry("session.disable_prepacking", "1")  # keeps the weights mapped
     options.log_severity_level = 4  # an error is also raised, and reported there
+    linked_weights = _linked_weights(path)  # the options only point to it
     try:
+        if linked_weights is not None:
+            options.add_external_initializers_from_files_in_memory(
+                [WEIGHTS], [linked_weights], [linked_weights.size]
+            )
         return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
         raise _graph_error(path, error) from None
+
+
+def _linked_weights(graph: Path) -> Array | None:
+    """Return the mapped weights if ONNX Runtime would refuse to open them by their link, else None.
+
+    It opens external data in the folder of the graph, and in the folder that the graph's own link
+    leads to. Caches that keep each file in a folder of its own have links to neither. From memory
+    it reads them into a copy of its own.
+    """
+    weights = graph.with_name(WEIGHTS)
+    folders = {graph.parent.resolve(), graph.resolve().parent}
+    if not weights.is_file() or weights.resolve().parent in folders or not weights.stat().st_size:
+        return None
+    content: Array = np.memmap(weights, dtype=np.uint8, mode="r")
+    return content
 
 
 def _graph_error(path: Path, error: Exception) -> BundleError:

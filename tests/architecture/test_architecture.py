@@ -56,7 +56,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("levels", "npy_header", "probability", "projected", "ranking", "seeded_noise", "storage",
          "tree_paths", "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
-        ("families", "theano"),
+        ("families", "taxonomy", "theano"),
         ("public",),
     ),
     "bundle": (("manifest", "regular_file", "text_file"), ("directory",), ("labels",)),
