@@ -10,7 +10,8 @@ from pathlib import Path
 
 import onnx
 
-from hsoftmax import bundle, models
+from hsoftmax import bundle, featurizers, models
+from hsoftmax.featurizers import Featurizer
 from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
@@ -19,9 +20,11 @@ from .errors import ExportError, VerificationError
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
+from .storage.featurizer_files import write_featurizer
 from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors
 from .storage.weights_file import write_weights
+from .verification.featurizer_check import check_featurizer
 from .verification.precision_error import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
 from .verification.reference_check import failures, verify
 
@@ -75,6 +78,7 @@ def export_file(
         labels=target_labels,
         origin=origin,
         precision_options=precision_options,
+        featurizer=source_model.featurizer,
     )
 
 
@@ -85,6 +89,7 @@ def export_model(
     labels: Sequence[str] | None = None,
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
+    featurizer: Featurizer | None = None,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
@@ -92,8 +97,12 @@ def export_model(
     expect_supported_precision(model, precision_options.precision)
     rows = accuracy_rows(model, precision_options.calibration)
     with stage_bundle(destination) as staging:
+        if featurizer is not None:
+            write_featurizer(staging, featurizer)
         manifest = _write_content(staging, model, labels, origin, precision_options.precision)
         checks = verify(staging, manifest)
+        if featurizer is not None:
+            check_featurizer(bundle.Bundle(staging, manifest), featurizer)
         if failed := failures(checks):
             raise VerificationError(failed[0])
         accuracy = _measure_accuracy(staging, manifest, model, rows)
@@ -144,6 +153,7 @@ def _write_content(
         task: _write_graph(staging, task, lowered, table)
         for task, lowered in lower(model, tensors).items()
     }
+    has_featurizer = (staging / featurizers.DESCRIPTION).exists()
     escapes = None if labels is None else bundle.label_escapes(labels)
     if labels is not None:
         text = bundle.format_labels(labels, escapes)
@@ -159,6 +169,7 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
             format=origin.format,

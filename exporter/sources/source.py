@@ -6,17 +6,23 @@ from pathlib import Path
 from hsoftmax import models
 from hsoftmax.exporter.choices import ClusterOrder
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.featurizers import Featurizer
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Facts about the model that a weights file may lack, and choices for its export."""
+    """Facts about the model that a weights file may lack, and choices for its export.
+
+    Attributes:
+        text: read what turns text into `hidden` too, where the format has it
+    """
 
     num_targets: int | None = None
     padding: models.Padding = "mask"
     cutoffs: tuple[int, ...] = ()
     cluster_order: ClusterOrder = "ascending"
     compat: models.Compat = "exact"
+    text: bool = True
 
 
 def expect_num_targets(options: SourceOptions, path: Path, num_targets: int, evidence: str) -> None:
@@ -35,9 +41,13 @@ class SourceModel:
     Attributes:
         extra_files: files that were read besides the named one
         labels_error: reason why the names in the file cannot be labels; empty if there is none
+        featurizer: what turns text into `hidden`, where the format has it
+        no_text: reason why a file of a format with text has no featurizer; empty if there is none
     """
 
     model: models.Model
     labels: tuple[str, ...] | None = None
     extra_files: tuple[Path, ...] = ()
     labels_error: str = ""
+    featurizer: Featurizer | None = None
+    no_text: str = ""

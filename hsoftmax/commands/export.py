@@ -67,6 +67,11 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     among=get_args(Compat),
     help="Binary trees: probabilities that sum to one, or fastText's own scores.",
 )
+@click.option(
+    "--text/--no-text",
+    default=True,
+    help="fastText, gensim: carry the input vectors along, so that the bundle takes text.",
+)
 @choice(
     "--precision",
     among=get_args(Precision),
@@ -105,6 +110,8 @@ def command(
     )
     click.echo(f"{made.path}")
     click.echo(_summary_line(made.manifest))
+    if made.manifest.featurizer is not None:
+        click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
 
 
 def _summary_line(manifest: bundle.Manifest) -> str:
