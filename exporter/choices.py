@@ -21,3 +21,4 @@ SOURCE_NAMES = (
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]
+EncoderPosition = Literal["first", "last", "each"]

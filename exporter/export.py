@@ -16,6 +16,7 @@ from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
+from .encoder import EncoderOptions, write_encoder
 from .errors import ExportError, VerificationError
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
@@ -59,6 +60,7 @@ def export_file(
     options: SourceOptions | None = None,
     labels: Path | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
+    encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
 
@@ -71,7 +73,10 @@ def export_file(
     source = detect_source(path).source if source == AUTO else source
     source_model = load(path, source, options or SourceOptions())
     target_labels = _labels(source_model) if labels is None else read_label_file(labels)
-    origin = Origin(source, _source_hashes(path, *source_model.extra_files))
+    hashes = _source_hashes(path, *source_model.extra_files)
+    if encoder is not None:
+        hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
+    origin = Origin(source, hashes)
     return export_model(
         source_model.model,
         destination,
@@ -79,6 +84,7 @@ def export_file(
         origin=origin,
         precision_options=precision_options,
         featurizer=source_model.featurizer,
+        encoder=encoder,
     )
 
 
@@ -90,16 +96,22 @@ def export_model(
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
+    encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
+    if featurizer is not None and encoder is not None:
+        raise ExportError("encoder: expected a head without a featurizer, got both: add --no-text")
     expect_supported_precision(model, precision_options.precision)
     rows = accuracy_rows(model, precision_options.calibration)
     with stage_bundle(destination) as staging:
         if featurizer is not None:
             write_featurizer(staging, featurizer)
-        manifest = _write_content(staging, model, labels, origin, precision_options.precision)
+        described = None if encoder is None else write_encoder(staging, encoder, model.hidden_size)
+        manifest = _write_content(
+            staging, model, labels, origin, precision_options.precision, encoder=described
+        )
         checks = verify(staging, manifest)
         if featurizer is not None:
             check_featurizer(bundle.Bundle(staging, manifest), featurizer)
@@ -146,6 +158,8 @@ def _write_content(
     labels: Sequence[str] | None,
     origin: Origin,
     precision: bundle.Precision,
+    *,
+    encoder: bundle.Encoder | None,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -169,6 +183,7 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        encoder=encoder,
         featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(

@@ -67,7 +67,11 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("featurizer",),
         ("files",),
     ),
-    "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
+    "runtime": (
+        ("choices", "devices", "encoder_inputs", "native", "weights_guard"),
+        ("encoder_batches", "sessions"),
+        ("encoder",),
+    ),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
         ("bundle_info", "migrations"),
@@ -83,6 +87,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "errors", "graphs"),
         ("files",),
         ("sources", "staging", "storage", "verification"),
+        ("encoder",),
         ("export",),
         ("public",),
     ),

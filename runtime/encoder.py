@@ -1,0 +1,69 @@
+"""Opens the encoder of a bundle and runs it: rows of inputs by name become hidden states.
+
+The exporter's checks, batch scoring and the service call it. The service runs the batches itself,
+through its engine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hsoftmax.bundle import Bundle, BundleError, Encoder, Port
+from hsoftmax.models.arrays import Float32
+
+from .devices import Device
+from .encoder_batches import join_states, make_batches
+from .encoder_inputs import read_rows
+from .sessions import Session, open_encoder_session
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder, ready to run."""
+
+    description: Encoder
+    session: Session
+
+
+def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder | None:
+    """Open the bundle's encoder and run it once; return None if the bundle has none.
+
+    Without a device it runs on the CPU, with threads of its own.
+
+    Raises:
+        BundleError: a graph that does not load, does not fit the manifest, or does not run.
+    """
+    description = bundle.manifest.encoder
+    if description is None:
+        return None
+    encoder = LoadedEncoder(description, open_encoder_session(bundle, device))
+    try:
+        encode(encoder, minimal_inputs(description))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        path = bundle.file(description.file)
+        raise BundleError(f"{path}: expected an encoder that runs, got: {reason}") from None
+    return encoder
+
+
+def encode(encoder: LoadedEncoder, inputs: Mapping[str, Sequence[object]]) -> Float32:
+    """Return the states of the rows, [rows, hidden_size], or one row a position for `each`.
+
+    Raises:
+        EncoderError: rows that do not fit the inputs.
+    """
+    description = encoder.description
+    batches = make_batches(description, read_rows(description, inputs))
+    outputs = [encoder.session.run(batch.feeds)[0] for batch in batches]
+    return join_states(description, batches, outputs)
+
+
+def minimal_inputs(encoder: Encoder) -> dict[str, list[object]]:
+    """Return one row of zeros, with one position where there are positions."""
+    return {port.name: [_zeros(port)] for port in encoder.row_inputs}
+
+
+def _zeros(port: Port) -> object:
+    shape = [size if isinstance(size, int) else 1 for size in port.shape[1:]]
+    return np.zeros(shape, dtype=port.dtype)
