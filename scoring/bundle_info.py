@@ -1,13 +1,14 @@
 """Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from hsoftmax import bundle
+from hsoftmax.featurizers import Featurizer, open_featurizer
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.probability import max_log_prob
 
@@ -20,6 +21,7 @@ class BundleInfo:
 
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
+        featurizer: what turns text into an input, or None
     """
 
     name: str
@@ -29,6 +31,7 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
+    featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -44,7 +47,12 @@ class BundleInfo:
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
+            featurizer=open_featurizer(opened),
         )
+
+    @property
+    def takes_text(self) -> bool:
+        return self.featurizer is not None
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:

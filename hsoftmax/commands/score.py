@@ -58,7 +58,7 @@ _COUNT = click.IntRange(min=1)
     "--columns",
     multiple=True,
     metavar="NAMES",
-    help="Input columns, as in h0..h127 or a,b,c; or role=name, as in input=state,target=next.",
+    help="Input columns, as in h0..h127 or a,b,c; or role=name, as in text=body,target=next.",
 )
 @click.option("--labels", "labelled", is_flag=True, help='CSV: targets are labels, even "17".')
 @click.option("--resume", is_flag=True, help="Go on where a run of this very job stopped.")
@@ -101,6 +101,7 @@ def command(
     """Score the rows of INPUT, a file or a folder of them, into OUTPUT.
 
     Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy; .ndjson.gz and .csv.gz are read.
+    Where BUNDLE takes text, an input or a column `text` may hold it; .txt is one text a line.
     A row that is wrong becomes an error record in its place. Nothing is at OUTPUT before all of it
     is. An OUTPUT without an extension is a folder of files in the format of INPUT.
     """

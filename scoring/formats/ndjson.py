@@ -70,7 +70,7 @@ class NdjsonReader(LineBasedReader):
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NdjsonReader:
     """Opens files of JSON lines."""
-    lines, decoder = LineReader(files, headers=0), RowDecoder(columns)
+    lines, decoder = LineReader(files, headers=0), RowDecoder(columns, bundle_info.takes_text)
     first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     target_shape = decoder.target_shape([] if first is None else first.content)
     return NdjsonReader(tuple(files), lines, decoder, target_shape or "one")
@@ -125,33 +125,50 @@ _FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RowDecoder:
-    """Decodes lines into rows; `columns` names the fields, and other fields are skipped."""
+    """Decodes lines into rows; `columns` names the fields, and other fields are skipped.
+
+    Attributes:
+        text_first: True if most rows are texts; either kind of row is decoded in any case
+    """
 
     columns: Columns
-    _row_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    text_first: bool = False
+    _number_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    _text_decoder: msgspec.json.Decoder[Any] = field(init=False)
     _id_decoder: msgspec.json.Decoder[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        inputs = self.columns.input or ("input",)
-        kind: Any = list[float] if len(inputs) == 1 else float
+        text = (self.columns.text or "input",)
+        inputs = self.columns.input or text
+        numbers: Any = list[float] if len(inputs) == 1 else float
+        self._set_decoder("_number_decoder", self._row_type(inputs, numbers))
+        self._set_decoder("_text_decoder", self._row_type(text, str | list[str]))
+        self._set_decoder("_id_decoder", self._id_type())
+
+    def _set_decoder(self, name: str, kind: Any) -> None:  # noqa: ANN401  a type
+        object.__setattr__(self, name, msgspec.json.Decoder(kind))
+
+    def _id_type(self) -> Any:  # noqa: ANN401
+        return msgspec.defstruct(
+            "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
+        )
+
+    def _row_type(self, inputs: Sequence[str], kind: Any) -> Any:  # noqa: ANN401
+        """Returns the type of a line whose fields `inputs` are of this type."""
         fields = [(f"input{i}", kind) for i in range(len(inputs))]
         names = {f"input{i}": name for i, name in enumerate(inputs)}
         names |= {role: getattr(self.columns, role) for role in _FIELDS}
         others = [(role, kind, None) for role, kind in _FIELDS.items()]
         row = msgspec.defstruct("Row", [*fields, *others], rename=names)
-        identified = msgspec.defstruct(
-            "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
-        )
         if self.columns.body:
             row = msgspec.defstruct(
                 "Request",
                 [("row", row)],
-                bases=(identified,),
+                bases=(self._id_type(),),
                 rename={"row": self.columns.body},
                 kw_only=True,
             )
-        object.__setattr__(self, "_row_decoder", msgspec.json.Decoder(row))
-        object.__setattr__(self, "_id_decoder", msgspec.json.Decoder(identified))
+        return row
 
     def decode(
         self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
@@ -177,16 +194,22 @@ class RowDecoder:
     def _row(self, line: RawLine) -> ParsedRow:
         if not line:
             return failed_row(BLANK if line is not None else TOO_LONG)
-        try:
-            row = self._row_decoder.decode(line)
-        except msgspec.ValidationError as error:
-            return self._failed_row(line, _validation_message(str(error)))
-        except Exception:  # the decoder's, of any type
-            return self._failed_row(line, None)
-        if self.columns.body:
-            row.row.id = row.id
-            row = row.row
-        return _parsed_row(row, len(self.columns.input))
+        decoders = (self._number_decoder, self._text_decoder)
+        for decoder in reversed(decoders) if self.text_first else decoders:
+            try:
+                row = decoder.decode(line)
+            except msgspec.ValidationError as error:
+                if decoder is self._number_decoder:  # its message names numbers, the usual input
+                    message = _validation_message(str(error))
+            except Exception:  # the decoder's, of any type
+                return self._failed_row(line, None)
+            else:
+                if self.columns.body:
+                    row.row.id = row.id
+                    row = row.row
+                width = len(self.columns.input) if decoder is self._number_decoder else 1
+                return _parsed_row(row, width)
+        return self._failed_row(line, message)
 
     def _failed_row(self, line: bytes, message: str | None) -> ParsedRow:
         """Returns a failed row, with its id if that can be read.

@@ -9,7 +9,7 @@ from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.results import RowResults
 
-from . import csv, ndjson, npy
+from . import csv, ndjson, npy, text
 from .columns import Columns
 from .files import GZIP, extension_of
 from .pyarrow_check import has_pyarrow
@@ -28,7 +28,10 @@ EXTENSIONS = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".npy": "npy",
+    ".txt": "text",
 }
+OUTPUT_EXTENSIONS = tuple(extension for extension in EXTENSIONS if extension != ".txt")
+_OUTPUT_OF_TEXT = ".ndjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ def find_format(path: Path) -> OutputFormat:
             return OutputFormat("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
         case "csv":
             return OutputFormat("csv", csv.encode, csv.assemble)
+        case "text":
+            raise CallError(
+                f"{path}: expected a name ending in {', '.join(OUTPUT_EXTENSIONS)}, got .txt, "
+                "which is a format of input only"
+            )
         case "npy":
             return OutputFormat("npy", npy.encode, npy.assemble, holds_errors=False)
         case name:
@@ -67,6 +75,12 @@ def find_format(path: Path) -> OutputFormat:
             is_parquet = name == "parquet"
             assemble = arrow_writer.assemble_parquet if is_parquet else arrow_writer.assemble_arrow
             return OutputFormat(name, arrow_writer.encode, assemble)
+
+
+def output_extension(path: Path) -> str:
+    """Returns the extension of an output in the format of an input; NDJSON for text."""
+    extension = extension_of(path)
+    return extension if extension in OUTPUT_EXTENSIONS else _OUTPUT_OF_TEXT
 
 
 def find_inputs(path: Path) -> tuple[Path, ...]:
@@ -81,6 +95,8 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
         _format_name(path)
         return (path,)
     files = [p for p in _files_below(path) if extension_of(p) in EXTENSIONS]
+    rows = [p for p in files if EXTENSIONS[extension_of(p)] != "text"]
+    files = rows or files  # a text beside files of rows describes them
     if not files:
         raise CallError(f"{path}: expected files ending in {_known_extensions()}, got none")
     if len(names := sorted({EXTENSIONS[extension_of(p)] for p in files})) > 1:
@@ -115,6 +131,8 @@ def open_inputs(
             return csv.open_reader(files, columns, bundle_info, labelled=labelled)
         case "npy":
             return npy.open_reader(files, columns, bundle_info)
+        case "text":
+            return text.open_reader(files, bundle_info)
         case _:
             _expect_pyarrow(name)
             from . import arrow_reader
@@ -137,6 +155,8 @@ def detect_columns(files: Sequence[Path], columns: Columns) -> Columns:
             return csv.detect_columns(files[0], columns)
         case "npy":
             return npy.detect_columns(files[0], columns)
+        case "text":
+            return columns
         case _:
             _expect_pyarrow(name)
             from . import arrow_reader

@@ -105,6 +105,7 @@ class StreamSpec:
     """The specification of a stream, and the parts that process it.
 
     Attributes:
+        run_parse: runs the parser of a chunk; `run_in_idle` where rows are numbers
         rows: returns the maximum number of rows of a chunk for a target shape
         max_pending: the maximum number of chunks in progress
         max_targets: the maximum number of targets of a row
@@ -116,6 +117,7 @@ class StreamSpec:
     writer: StreamWriter
     run_graph: AsyncGraphRunner
     run_in_idle: RunInIdle
+    run_parse: RunInIdle
     rows: Callable[[TargetShape], int]
     max_pending: int
     max_targets: int
@@ -197,7 +199,7 @@ async def _row_batches(
             spec.reader.rows = min(_MAX_UNREADABLE_ROWS, 2 * spec.reader.rows, spec.rows("one"))
         requirements = _requirements(spec, target_shape or "one")
         parse = partial(spec.reader.parse, chunk, first_row + 1, requirements)
-        rows = _limit_targets(await spec.run_in_idle(parse), spec.max_targets)
+        rows = _limit_targets(await spec.run_parse(parse), spec.max_targets)
         yield rows, first_row, target_shape or "one"
         first_row += len(rows)
 

@@ -38,6 +38,10 @@ class ModelDescription(OpenAIModel):
         description="reasons by version of versions that are not served as they are now"
     )
     labels: bool = Field(description="true if targets have labels")
+    inputs: list[str] = Field(
+        description="what a row of `inputs` may be: hidden (hidden_size numbers), text (a string), "
+        "words (a list of strings)"
+    )
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
@@ -94,6 +98,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         precision=manifest.precision,
         padding=manifest.padding,
         labels=bundle.labels is not None,
+        inputs=list(bundle.inputs),
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,

@@ -32,6 +32,7 @@ from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query
 from hsoftmax.service.inference.scoring_calls import build_plan_call
+from hsoftmax.service.inference.texts import read_texts
 
 _MAX_INLINE_VALUES = 20_000  # values that are encoded in less than a millisecond
 _BYTES_PER_VALUE = 20  # of one value as float32, float64 and JSON
@@ -96,6 +97,7 @@ class Endpoint:
         if query.version is not None:
             bundle = self._context.repository.find(bundle.name, str(query.version))
             request_context.set_model(bundle)
+        query = await read_texts(query, bundle, self._settings, self._context.texts)
         plan = self._operation.plan(query, bundle, self._settings)
         request_context.rows = plan.rows
         return PreparedRequest(

@@ -162,6 +162,11 @@ class ScoreEndpoint:
                 self._context.engine, bundle, request.options, activity, record_call
             ),
             run_in_idle=self._context.engine.run_in_idle,
+            run_parse=(
+                self._context.texts.run_patiently
+                if bundle.featurizer is not None
+                else self._context.engine.run_in_idle
+            ),
             rows=lambda target_shape: _chunk_rows(task, target_shape, bundle),
             max_pending=_max_pending(task, bundle),
             max_targets=self._context.settings.max_targets,
@@ -265,7 +270,7 @@ def _max_pending(task: Task, bundle: LoadedBundle) -> int:
 
 def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
     if request.request_type is StreamMediaType.LINES:
-        return LineStreamReader()
+        return LineStreamReader(text_first=request.bundle.featurizer is not None)
     from hsoftmax.scoring.stream.arrow_rows import (
         ArrowStreamReader,  # pyarrow is large, and an extra
     )

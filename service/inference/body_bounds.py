@@ -20,6 +20,7 @@ _PART = re.compile(
 )
 _FIRST_BYTES = 2**19  # they decide about most bodies that are made to take time
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
+_MAX_LISTED_WORDS = 2**17  # in the rows of a query; decoding them takes some ten milliseconds
 
 
 @dataclass(slots=True)
@@ -65,6 +66,8 @@ def _limits(bundle: LoadedBundle, settings: Settings) -> _Shape:
         lists = 2 * rows
         numbers = rows * (bundle.hidden_size + 1) + settings.max_targets
         texts = settings.max_targets
+        if bundle.featurizer is not None:
+            numbers, texts = numbers + _MAX_LISTED_WORDS, texts + rows + _MAX_LISTED_WORDS
     return _Shape(lists + _OTHER_ELEMENTS, numbers + _OTHER_ELEMENTS, texts + _OTHER_ELEMENTS)
 
 

@@ -19,9 +19,10 @@ from hsoftmax.service.settings import Settings
 ResponseFields = dict[str, object]
 
 InputRows = Annotated[
-    list[list[float]],
+    list[list[float | str] | str],
     Meta(
-        description="one list of hidden_size finite numbers for each row",
+        description="for each row a list of hidden_size finite numbers; where the bundle takes "
+        "text, a text or a list of words",
         extra_json_schema={"minItems": 1},  # min_length would replace our error message
     ),
 ]

@@ -17,7 +17,7 @@ from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, Un
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-Inputs = list[list[float]]
+Inputs = list[list[float | str] | str]
 Target = int | str
 Targets = list[int | str | list[int | str]]
 
@@ -52,12 +52,40 @@ def hidden_states(inputs: Inputs | Array, bundle: LoadedBundle, settings: Settin
     width = bundle.hidden_size
     for i, row in enumerate(inputs):
         if len(row) != width:
-            raise InvalidQuery(f"inputs row {i}: expected {width} numbers, got {len(row)}")
+            raise _wrong_row(i, row, bundle)
     try:
         # JSON has no NaN or infinity: only a number too large for float32 could become one.
         return _pack(inputs, width)
     except OverflowError:
         raise _overflow(inputs) from None
+    except struct.error:  # a text of as many characters, or a text among the numbers
+        i, row = next((i, row) for i, row in enumerate(inputs) if _has_text(row))
+        raise _wrong_row(i, row, bundle) from None
+
+
+def _wrong_row(i: int, row: list[float | str] | str, bundle: LoadedBundle) -> InvalidQuery:
+    """The error of a row that is not `hidden_size` numbers, with the next step."""
+    width = bundle.hidden_size
+    next_step = ""
+    if bundle.featurizer is None:
+        next_step = (
+            f": {bundle.name} takes no text, so send hidden states, or export a fastText or gensim "
+            "model with its text"
+        )
+    if isinstance(row, str):
+        return InvalidQuery(
+            f"inputs row {i}: expected a list of {width} numbers, got text{next_step}"
+        )
+    for j, value in enumerate(row):
+        if isinstance(value, str):
+            return InvalidQuery(
+                f"inputs row {i}, position {j}: expected a number, got a string{next_step}"
+            )
+    return InvalidQuery(f"inputs row {i}: expected {width} numbers, got {len(row)}")
+
+
+def _has_text(row: list[float | str] | str) -> bool:
+    return isinstance(row, str) or any(isinstance(value, str) for value in row)
 
 
 def _pack(inputs: Inputs, width: int) -> Float32:

@@ -50,6 +50,7 @@ from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
+from hsoftmax.service.inference.texts import read_texts_now
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
@@ -213,6 +214,7 @@ def _answer_query(
         raise UnknownVersion(
             f"version: expected {expected}, the job's, got {str(query.version)[:60]!r}"
         )
+    query = read_texts_now(query, context.loaded, context.settings)
     plan = operation.plan(query, context.loaded, context.settings)
     if plan.values > _MAX_VALUES:
         raise TooLarge(

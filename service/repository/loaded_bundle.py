@@ -9,9 +9,11 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
+from hsoftmax.featurizers import FEATURES, Featurizer, input_kinds, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.sessions import Session, open_sessions
+from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
@@ -24,6 +26,8 @@ class LoadedBundle:
 
     Attributes:
         created: Unix seconds of the last change of the manifest
+        featurizer: what turns text into `hidden`, or None
+        features: notices a change of the featurizer's mapped file
     """
 
     name: str
@@ -33,6 +37,8 @@ class LoadedBundle:
     sessions: Mapping[str, Session]
     labels: tuple[str, ...] | None
     created: int = 0
+    featurizer: Featurizer | None = None
+    features: WeightsGuard | None = None
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -76,12 +82,25 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            featurizer=self.featurizer,
         )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a row of `inputs` may be; nothing for a bundle without hidden states."""
+        if not self.hidden_size:
+            return ()
+        return ("hidden", *(() if self.featurizer is None else input_kinds(self.featurizer)))
+
+    def expect_unchanged_features(self) -> None:
+        """Raise WeightsChanged if the featurizer's file was changed in place."""
+        if self.features is not None:
+            self.features.expect_unchanged()
 
     @property
     def is_intact(self) -> bool:
         """False once the mapped weights were changed in place: no answer is right any more."""
-        guards = (session.weights for session in self.sessions.values())
+        guards = [self.features, *(session.weights for session in self.sessions.values())]
         return all(guard is None or guard.unchanged for guard in guards)
 
     @property
@@ -112,7 +131,11 @@ def load_bundle(
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
-        loaded = LoadedBundle(name, str(version), opened, device, sessions, labels, int(created))
+        featurizer = open_featurizer(opened)
+        features = None if featurizer is None else WeightsGuard(opened.file(FEATURES))
+        loaded = LoadedBundle(
+            name, str(version), opened, device, sessions, labels, int(created), featurizer, features
+        )
         _ = loaded.target_of_label  # else the first request with a label waits for it
     return loaded
 
@@ -122,12 +145,12 @@ def _checking_hashes(opened: Bundle) -> Iterator[None]:
     """Check every file's hash while the body of the `with` runs; raise BundleError at its end.
 
     Graphs and labels are checked before the body, because nothing may be parsed that was not
-    exported. The weights take most of the time, so a thread checks them while the body loads and
-    runs the graphs.
+    exported. The weights and the features take most of the time, so a thread checks them while the
+    body loads and runs the graphs.
     """
-    files = set(opened.manifest.files)
-    bundle.check_hashes(opened, sorted(files - {bundle.WEIGHTS}))
+    files, large = set(opened.manifest.files), {bundle.WEIGHTS, FEATURES}
+    bundle.check_hashes(opened, sorted(files - large))
     with ThreadPoolExecutor(1) as pool:
-        weights = pool.submit(bundle.check_hashes, opened, files & {bundle.WEIGHTS})
+        weights = pool.submit(bundle.check_hashes, opened, sorted(files & large))
         yield
         weights.result()

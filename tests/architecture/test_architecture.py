@@ -75,7 +75,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),
         ("bundle_info", "migrations"),
-        ("task",),
+        ("task", "text_rows"),
         ("row_batch",),
         ("graph_request",),
         ("results",),

@@ -45,6 +45,7 @@ def test_served_bundles_are_listed(client):
         "precision": "fp32",
         "padding": "mask",
         "labels": True,
+        "inputs": ["hidden"],
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
         "native": ["target_log_prob", "top_k"],
