@@ -13,6 +13,7 @@ from hsoftmax import bundle
 from hsoftmax.runtime.encoder_batches import make_batches
 from hsoftmax.runtime.encoder_inputs import read_rows
 from hsoftmax.runtime.sessions import InputOrOutput, open_session
+from hsoftmax.runtime.tokenizer import TokenizerError, open_tokenizer
 
 from .choices import EncoderPosition
 from .errors import EncoderRefused
@@ -26,6 +27,7 @@ from .storage.encoder_file import (
 )
 from .verification.encoder_check import EncoderProbe, check_encoder, count_ids, drawn_rows
 
+TOKENIZER = "tokenizer.json"
 _WELL_KNOWN_MASK = "attention_mask"
 _DTYPES: dict[str, bundle.Dtype] = {
     "tensor(int64)": "int64",
@@ -45,6 +47,7 @@ class EncoderOptions:
         position: the position of a sequence whose state is `hidden`, where the output has them
         mask: the input that marks real positions; `attention_mask` if there is one
         lengths: the input that has the number of positions of each row
+        tokenizer: a `tokenizer.json` that turns text into the ids of tokens
     """
 
     path: Path
@@ -52,11 +55,29 @@ class EncoderOptions:
     position: EncoderPosition | None = None
     mask: str | None = None
     lengths: str | None = None
+    tokenizer: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that the encoder is read from, those of external data left out."""
-        return (self.path,)
+        return (self.path,) if self.tokenizer is None else (self.path, self.tokenizer)
+
+
+def write_tokenizer(folder: Path, path: Path, encoder: bundle.Encoder) -> str:
+    """Copy a tokenizer into the folder of a bundle, check it, and return the file's name.
+
+    Raises:
+        EncoderRefused: it is no tokenizer, or has ids that the encoder lacks.
+    """
+    try:
+        bundle.expect_regular(path)
+        open_tokenizer(path, encoder)
+    except bundle.BundleError as error:
+        raise EncoderRefused(str(error)) from None
+    except (TokenizerError, bundle.NotRegularFile) as error:
+        raise EncoderRefused(f"{path}: {error}") from None
+    (folder / TOKENIZER).write_bytes(path.read_bytes())
+    return TOKENIZER
 
 
 def write_encoder(folder: Path, options: EncoderOptions, hidden_size: int | None) -> bundle.Encoder:

@@ -16,7 +16,7 @@ from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
-from .encoder import EncoderOptions, write_encoder
+from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
@@ -108,7 +108,7 @@ def export_model(
     with stage_bundle(destination) as staging:
         if featurizer is not None:
             write_featurizer(staging, featurizer)
-        described = None if encoder is None else write_encoder(staging, encoder, model.hidden_size)
+        described = None if encoder is None else _write_encoder(staging, encoder, model)
         manifest = _write_content(
             staging, model, labels, origin, precision_options.precision, encoder=described
         )
@@ -184,6 +184,7 @@ def _write_content(
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
         encoder=encoder,
+        tokenizer=TOKENIZER if (staging / TOKENIZER).exists() else None,
         featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
@@ -193,6 +194,13 @@ def _write_content(
         ),
         verification=(),
     )
+
+
+def _write_encoder(staging: Path, options: EncoderOptions, model: models.Model) -> bundle.Encoder:
+    encoder = write_encoder(staging, options, model.hidden_size)
+    if options.tokenizer is not None:
+        write_tokenizer(staging, options.tokenizer, encoder)
+    return encoder
 
 
 def _write_graph(

@@ -16,14 +16,18 @@ from .devices import Device
 from .encoder_batches import join_states, make_batches
 from .encoder_inputs import read_rows
 from .sessions import Session, open_encoder_session
+from .tokenizer import TextRow, Tokenizer, TokenizerError, open_tokenizer
+
+_SAMPLE_LENGTH = 8  # positions; as many as the exporter's checks have at least
 
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder, ready to run."""
+    """An encoder, ready to run, and the tokenizer in front of it, if the bundle has one."""
 
     description: Encoder
     session: Session
+    tokenizer: Tokenizer | None = None
 
 
 def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder | None:
@@ -37,9 +41,10 @@ def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder 
     description = bundle.manifest.encoder
     if description is None:
         return None
-    encoder = LoadedEncoder(description, open_encoder_session(bundle, device))
+    session = open_encoder_session(bundle, device)
+    encoder = LoadedEncoder(description, session, _open_tokenizer(bundle, description))
     try:
-        encode(encoder, minimal_inputs(description))
+        encode(encoder, sample_inputs(description))
     except Exception as error:
         reason = str(error).splitlines()[0]
         path = bundle.file(description.file)
@@ -59,11 +64,31 @@ def encode(encoder: LoadedEncoder, inputs: Mapping[str, Sequence[object]]) -> Fl
     return join_states(description, batches, outputs)
 
 
-def minimal_inputs(encoder: Encoder) -> dict[str, list[object]]:
-    """Return one row of zeros, with one position where there are positions."""
+def encode_texts(encoder: LoadedEncoder, rows: Sequence[TextRow]) -> Float32:
+    """Return the states of texts and lists of words, as `encode` does.
+
+    Raises:
+        EncoderError, TokenizerError: a text that the tokenizer or the encoder cannot take.
+    """
+    assert encoder.tokenizer is not None
+    return encode(encoder, encoder.tokenizer.inputs(rows))
+
+
+def sample_inputs(encoder: Encoder) -> dict[str, list[object]]:
+    """Return one row of zeros, with some positions where there are positions."""
     return {port.name: [_zeros(port)] for port in encoder.row_inputs}
 
 
 def _zeros(port: Port) -> object:
-    shape = [size if isinstance(size, int) else 1 for size in port.shape[1:]]
+    shape = [size if isinstance(size, int) else _SAMPLE_LENGTH for size in port.shape[1:]]
     return np.zeros(shape, dtype=port.dtype)
+
+
+def _open_tokenizer(bundle: Bundle, encoder: Encoder) -> Tokenizer | None:
+    name = bundle.manifest.tokenizer
+    if name is None:
+        return None
+    try:
+        return open_tokenizer(bundle.file(name), encoder)
+    except TokenizerError as error:
+        raise BundleError(f"{bundle.file(name)}: {error}") from None

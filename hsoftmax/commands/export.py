@@ -97,6 +97,12 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @click.option("--encoder-mask", metavar="NAME", help="Its input that marks the real positions.")
 @click.option("--encoder-lengths", metavar="NAME", help="Its input of the rows' lengths.")
+@click.option(
+    "--tokenizer",
+    type=_FILE,
+    metavar="TOKENIZER.json",
+    help="Hugging Face tokenizer in front of the encoder: the bundle then takes text.",
+)
 def command(
     weights: Path,
     source: str,
@@ -110,14 +116,17 @@ def command(
     encoder_position: EncoderPosition | None,
     encoder_mask: str | None,
     encoder_lengths: str | None,
+    tokenizer: Path | None,
     **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
     from hsoftmax import exporter
 
-    facts = (encoder_output, encoder_position, encoder_mask, encoder_lengths)
+    facts = (encoder_output, encoder_position, encoder_mask, encoder_lengths, tokenizer)
     if encoder is None and any(facts):
-        raise click.UsageError("--encoder-…: expected --encoder FILE too, got none")
+        raise click.UsageError(
+            "expected --encoder FILE beside --encoder-… and --tokenizer, got none"
+        )
     if source == AUTO:
         detected = exporter.detect_source(weights)
         source = detected.source
@@ -133,7 +142,7 @@ def command(
     )
     click.echo(f"{made.path}")
     click.echo(_summary_line(made.manifest))
-    if made.manifest.featurizer is not None:
+    if made.manifest.featurizer is not None or made.manifest.tokenizer is not None:
         click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
     if made.manifest.encoder is not None:
         click.echo(f"takes {_encoder_line(made.manifest.encoder)}")

@@ -68,7 +68,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("files",),
     ),
     "runtime": (
-        ("choices", "devices", "encoder_inputs", "native", "weights_guard"),
+        ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
         ("encoder_batches", "sessions"),
         ("encoder",),
     ),

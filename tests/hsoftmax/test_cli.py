@@ -146,4 +146,6 @@ def test_export_puts_an_encoder_beside_the_head(weights, tmp_path, capsys):
 def test_facts_about_an_encoder_need_one(weights, tmp_path, capsys):
     to = str(tmp_path / "words")
     assert run(["export", str(weights), "--to", to, "--encoder-mask", "mask"]) == 2
-    assert "expected --encoder FILE too" in one_error_line(capsys)
+    assert "expected --encoder FILE beside --encoder-… and --tokenizer, got none" in one_error_line(
+        capsys
+    )
