@@ -51,6 +51,8 @@ def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     if manifest.padding is not None:
         yield "padding", manifest.padding
     yield "labels", manifest.labels or "none"
+    if manifest.featurizer is not None:
+        yield "text", manifest.featurizer
     yield "size", f"{sum(file.size for file in manifest.files.values()):,} bytes"
     yield "digest", manifest.digest
     yield "source", ", ".join([manifest.source.format, *manifest.source.files])

@@ -118,3 +118,25 @@ def test_a_bundle_without_its_features_is_refused(tmp_path):
     manifest = made.manifest.model_copy(update={"files": files})
     with pytest.raises(BundleError, match=r"expected featurizer.bin beside featurizer.json"):
         open_featurizer(bundle.Bundle(made.path, manifest))
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, FEATURES])
+def test_any_damage_is_an_error_of_the_bundle_or_other_numbers(tmp_path, name):
+    """The service parses these files only after their hashes, but a hash proves no good will."""
+    words = {"</s>": 9, "x": 1, "été": 1}
+    file = FastTextFile(words=words, quantised_input=True, norms=True, pruned=2)
+    made = export_file(file.write(tmp_path / "model.bin"), tmp_path / "small", source="fasttext")
+    content = made.file(name).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        made.file(name).write_bytes(damaged)
+        try:
+            featurizer = open_featurizer(made)
+            assert len(featurize(featurizer, ["x été unseen", ""]).hidden) == 2
+        except BundleError:
+            refused += 1
+    assert refused

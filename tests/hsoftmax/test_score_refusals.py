@@ -96,7 +96,7 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
     ("change", "message"),
     [
         ({"INPUT": "nowhere.ndjson"}, "does not exist"),
-        ({"INPUT": "in.txt"}, "expected a name ending in .ndjson"),
+        ({"INPUT": "in.doc"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "out.txt"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "no/out.ndjson"}, "expected a folder to put it in"),
         ({"OUTPUT": "-"}, "OUTPUT: expected a file or a folder, got -"),
@@ -109,7 +109,7 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
 def test_a_wrong_call_is_a_one_line_error(made, tmp_path, capsys, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "in.ndjson", make_rows(2))
-    (tmp_path / "in.txt").touch()
+    (tmp_path / "in.doc").touch()
     if "COLUMNS" in change:
         write(tmp_path / "in.csv", make_rows(2))
     call = {"INPUT": "in.csv" if "COLUMNS" in change else "in.ndjson", "OUTPUT": "out.ndjson",

@@ -32,6 +32,7 @@ def test_a_text_file_becomes_lines_of_records(text_jobs):
     assert batch["status"] == "completed", batch
     labels = [record["labels"][0] for record in text_jobs.records(batch)]
     assert labels == list(SENTENCES)
+    assert "été" in text_jobs.content(text_jobs.upload("un été\n", "some.txt")["id"]).decode()
 
 
 def test_rows_and_requests_may_have_texts(text_jobs):
