@@ -14,7 +14,7 @@ from hsoftmax.models.arrays import Float32
 
 from .devices import Device
 from .encoder_batches import join_states, make_batches
-from .encoder_inputs import read_rows
+from .encoder_inputs import EncoderError, read_rows
 from .sessions import Session, open_encoder_session
 from .tokenizer import TextRow, Tokenizer, TokenizerError, open_tokenizer
 
@@ -33,7 +33,7 @@ class LoadedEncoder:
 def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder | None:
     """Open the bundle's encoder and run it once; return None if the bundle has none.
 
-    Without a device it runs on the CPU, with threads of its own.
+    Without a device it runs on the CPU, each run in one thread.
 
     Raises:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
@@ -52,14 +52,24 @@ def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder 
     return encoder
 
 
-def encode(encoder: LoadedEncoder, inputs: Mapping[str, Sequence[object]]) -> Float32:
+def encode(
+    encoder: LoadedEncoder,
+    inputs: Mapping[str, Sequence[object]],
+    *,
+    max_positions: int | None = None,
+) -> Float32:
     """Return the states of the rows, [rows, hidden_size], or one row a position for `each`.
 
     Raises:
-        EncoderError: rows that do not fit the inputs.
+        EncoderError: rows that do not fit the inputs, or more positions than `max_positions`.
     """
     description = encoder.description
-    batches = make_batches(description, read_rows(description, inputs))
+    rows = read_rows(description, inputs)
+    if max_positions is not None and rows.num_positions > max_positions:
+        raise EncoderError(
+            f"inputs: expected at most {max_positions} positions, got {rows.num_positions}"
+        )
+    batches = make_batches(description, rows)
     outputs = [encoder.session.run(batch.feeds)[0] for batch in batches]
     return join_states(description, batches, outputs)
 

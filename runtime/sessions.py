@@ -200,7 +200,7 @@ def open_single_thread_session(bundle: Bundle, task: str, *, native: bool) -> Se
 
 
 def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Session:
-    """Open the session of the bundle's encoder: on the device, or on the CPU with its own threads.
+    """Open the session of the bundle's encoder: on the device, or on the CPU, one thread a run.
 
     Raises:
         BundleError: the bundle has no encoder, or its graph does not load or fit the manifest.
@@ -212,6 +212,8 @@ def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Sessio
     guard = None if encoder.weights is None else WeightsGuard(bundle.file(encoder.weights))
     options = _shared_pool_options()
     options.use_per_session_threads = not _has_thread_pool()
+    if options.use_per_session_threads:
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
     providers = (CPU,) if device is None else device.providers
     runtime = _open_graph(bundle.file(encoder.file), options, providers, prepacking=True)
     session = Session(ENCODER, graph, runtime, on_cpu=providers == (CPU,), weights=guard)

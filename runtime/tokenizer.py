@@ -16,7 +16,7 @@ MAX_TEXT_CHARS = 2**20  # of one row
 
 _TYPE_IDS = "token_type_ids"  # the input of models that read pairs of texts
 
-TextRow = str | list[str]
+TextRow = str | Sequence[str]
 
 
 class TokenizerError(UserError):

@@ -1,18 +1,31 @@
 """Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from hsoftmax import bundle
-from hsoftmax.featurizers import Featurizer, open_featurizer
-from hsoftmax.models.arrays import Array
+from hsoftmax.featurizers import Featurizer, TextInput, open_featurizer
+from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.probability import max_log_prob
 
 from .errors import CallError
+
+NamedRow = Mapping[str, object]  # one row of each of an encoder's inputs
+
+
+class RowEncoder(Protocol):
+    """Turns rows that are no hidden states into such: `runtime.row_encoder` has one."""
+
+    @property
+    def takes_text(self) -> bool:
+        """True if a row may be a text or a list of words; inputs by name it takes always."""
+
+    def __call__(self, rows: Sequence[TextInput | NamedRow]) -> Sequence[Float32 | str]:
+        """Return for each row its state, or the sentence of its error."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,7 @@ class BundleInfo:
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
         featurizer: what turns text into an input, or None
+        encoder: what turns inputs by name, and perhaps text, into an input, or None
     """
 
     name: str
@@ -32,6 +46,7 @@ class BundleInfo:
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
+    encoder: RowEncoder | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, opened: bundle.Bundle) -> Self:
@@ -52,7 +67,8 @@ class BundleInfo:
 
     @property
     def takes_text(self) -> bool:
-        return self.featurizer is not None
+        has_tokenizer = self.encoder is not None and self.encoder.takes_text
+        return self.featurizer is not None or has_tokenizer
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:

@@ -132,13 +132,13 @@ def command(
 def _local(
     path: Path, check_hashes: bool, native: NativeChoice
 ) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
-    from hsoftmax import bundle, scoring
+    from hsoftmax import bundle
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runners.local import LocalGraphRunner
+    from hsoftmax.runners.local import LocalGraphRunner, bundle_info_of
 
     opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     runner = LocalGraphRunner(opened, native=native)
-    return runner, scoring.BundleInfo.of(opened)
+    return runner, bundle_info_of(opened)
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:

@@ -13,6 +13,7 @@ from hsoftmax.featurizers import FEATURES, Featurizer, input_kinds, open_featuri
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions
 from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
@@ -91,6 +92,7 @@ class LoadedBundle:
             labels=self.labels,
             max_log_prob=self.max_log_prob,
             featurizer=self.featurizer,
+            encoder=None if self.encoder is None else RowEncoder(self.encoder),
         )
 
     @property

@@ -71,6 +71,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
         ("encoder_batches", "sessions"),
         ("encoder",),
+        ("row_encoder",),
     ),
     "scoring": (
         ("choices", "errors", "numbers", "overflow"),

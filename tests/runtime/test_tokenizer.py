@@ -1,8 +1,6 @@
 """A tokenizer in front of an encoder: texts become ids, and one that does not fit is refused."""
 
-import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +15,9 @@ from tests import encoder_models
 from tests.encoder_models import HIDDEN, NUM_IDS, mean_of
 from tests.exporter.conftest import theano_arrays
 
+from .tokenizer_files import WORDS, write_json
+
 pytest.importorskip("tokenizers", reason="needs the extra tokenizers")
-
-WORDS = {"[UNK]": 0, "we": 1, "the": 2, "people": 3, "of": 4}
-
-
-def write_json(path: Path, vocabulary: dict[str, int] = WORDS, **parts) -> Path:
-    """A tokenizer that splits at spaces, in the format of the library."""
-    content = {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
-        "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None, "decoder": None,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
-    }  # fmt: skip
-    path.write_text(json.dumps(content | parts))
-    return path
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Queries of inputs by name, and of texts, at bundles that have an encoder."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hsoftmax.exporter import EncoderOptions
 from tests import encoder_models
 from tests.encoder_models import gru_states, mean_of
 from tests.service.conftest import HIDDEN, TARGETS, random_model, serving
+from tests.service.jobs.conftest import serving_jobs
 
 ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [49, 0]]
 MODEL = random_model(11)
@@ -186,3 +188,61 @@ def test_answers_do_not_depend_on_neighbours_with_other_lengths(client):
         np.testing.assert_allclose(
             together["log_probabilities"][i], alone["log_probabilities"][0], atol=TOLERANCE
         )
+
+
+def test_rows_of_a_stream_may_be_inputs_by_name(client):
+    rows: list[dict] = [
+        {"id": "a", "input": {"ids": ROWS[0]}, "target": 3},
+        {"id": "b", "input": mean_of(ROWS[1]).tolist(), "target": 3},
+        {"id": "c", "input": {"ids": [50]}, "target": 3},
+        {"id": "d", "input": {"tokens": [1]}, "target": 3},
+        {"id": "e", "input": {"ids": ROWS[2]}, "target": 1},
+    ]
+    body = "".join(json.dumps(row) + "\n" for row in rows)
+    response = client.post("/v1/models/mean/score?task=target_log_prob", content=body)
+    *records, summary = map(json.loads, response.text.splitlines())
+    assert (summary["summary"]["scored"], summary["summary"]["failed"]) == (3, 2)
+    wanted = log_probs_of([mean_of(row) for row in ROWS])
+    got = {record["id"]: record["log_prob"] for record in records if "error" not in record}
+    assert got == pytest.approx({"a": wanted[0, 3], "b": wanted[1, 3], "e": wanted[2, 1]}, abs=1e-5)
+    errors = {record["id"]: record["error"] for record in records if "error" in record}
+    assert errors == {
+        "c": "input.ids: expected ids from 0 to 49, got 50",
+        "d": "input: expected ids, got tokens",
+    }
+
+
+def test_a_stream_of_a_bundle_without_encoder_takes_no_inputs_by_name(client):
+    body = json.dumps({"id": "a", "input": {"ids": [1]}, "target": 3})
+    response = client.post("/v1/models/bare/score?task=target_log_prob", content=body)
+    record, _ = map(json.loads, response.text.splitlines())
+    assert record["error"] == "input: expected a list, got an object"
+
+
+def test_a_row_of_too_many_lists_is_an_error_of_its_own(client):
+    lists = ",".join(["[]"] * 2**17)
+    body = f'{{"id": "a", "input": {{"ids": [{lists}]}}, "target": 3}}\n'
+    response = client.post("/v1/models/mean/score?task=target_log_prob", content=body)
+    record, _ = map(json.loads, response.text.splitlines())
+    assert record["error"] == "input: expected a list, got an object"
+
+
+def test_jobs_answer_queries_and_rows_of_inputs_by_name(client, tmp_path):
+    repository = client.app.state.context.settings.repository
+    path = "/v1/models/mean/top_k"
+    body = {"inputs": {"ids": ROWS}, "k": 3}
+    bad = {"inputs": {"ids": [[50]]}, "k": 3}
+    queries = [{"custom_id": f"q{i}", "body": one} for i, one in enumerate([body, bad])]
+    with serving_jobs(repository, tmp_path / "state") as jobs:
+        batch = jobs.until(jobs.start(queries, "requests.jsonl", endpoint=path)["id"])
+        [answered], [refused] = jobs.records(batch), jobs.errors(batch)
+        wanted = jobs.http.post(path, json=body).json()["results"]
+        got = answered["response"]["body"]["results"]
+        assert [one["targets"] for one in got] == [one["targets"] for one in wanted]
+        message = refused["response"]["body"]["error"]["message"]
+        assert message == "inputs.ids row 0: expected ids from 0 to 49, got 50"
+        rows = [{"custom_id": "a", "input": {"ids": ROWS[0]}, "target": 3}]
+        batch = jobs.run(rows, endpoint="/v1/models/mean/score")
+        [record] = jobs.records(batch)
+        wanted_log_prob = log_probs_of([mean_of(ROWS[0])])[0, 3]
+        assert record["log_prob"] == pytest.approx(wanted_log_prob, abs=TOLERANCE)
