@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import onnx
+
 from hsoftmax import bundle
 from hsoftmax.runtime.encoder_batches import make_batches
 from hsoftmax.runtime.encoder_inputs import read_rows
@@ -21,7 +23,6 @@ from .storage.encoder_file import (
     ENCODER,
     count_multiply_adds,
     keep_output,
-    output_names,
     read_encoder,
     write_encoder_file,
 )
@@ -99,7 +100,7 @@ def _write(folder: Path, options: EncoderOptions, hidden_size: int | None) -> bu
     if hidden_size is None:
         raise EncoderRefused("expected a head that reads hidden states, got one that does not")
     model = read_encoder(options.path)
-    output = _choose_output(output_names(model), options.output)
+    output = _choose_output(model, options.output)
     keep_output(model, output)
     multiply_adds = count_multiply_adds(model)
     weights = write_encoder_file(model, folder)
@@ -130,7 +131,8 @@ def _write(folder: Path, options: EncoderOptions, hidden_size: int | None) -> bu
     return described
 
 
-def _choose_output(names: Sequence[str], chosen: str | None) -> str:
+def _choose_output(model: onnx.ModelProto, chosen: str | None) -> str:
+    names = [output.name for output in model.graph.output]
     if chosen is None and len(names) == 1:
         return names[0]
     if chosen is None or chosen not in names:

@@ -27,10 +27,6 @@ def read_encoder(path: Path) -> onnx.ModelProto:
         raise EncoderRefused(f"expected an ONNX model, got: {reason}") from None
 
 
-def output_names(model: onnx.ModelProto) -> list[str]:
-    return [output.name for output in model.graph.output]
-
-
 def keep_output(model: onnx.ModelProto, name: str) -> None:
     """Remove the other outputs, and the nodes, weights and inputs that only they need."""
     graph, needed, kept = model.graph, {name}, []
