@@ -132,7 +132,7 @@ def _write(folder: Path, options: EncoderOptions, hidden_size: int | None) -> bu
 
 
 def _choose_output(model: onnx.ModelProto, chosen: str | None) -> str:
-    names = [output.name for output in model.graph.output]
+    names: list[str] = [output.name for output in model.graph.output]
     if chosen is None and len(names) == 1:
         return names[0]
     if chosen is None or chosen not in names:

@@ -3,7 +3,7 @@
 The command `hsoftmax export`, the tests and the benchmarks call it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -61,10 +61,12 @@ def export_file(
     labels: Path | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
     encoder: EncoderOptions | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
 
-    Nothing is left behind if an error is raised.
+    Nothing is left behind if an error is raised. `on_note` gets a sentence about a model of which
+    the bundle has less than the user may expect.
 
     Raises:
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
@@ -72,6 +74,8 @@ def export_file(
     destination = parse_destination(bundle_path)
     source = detect_source(path).source if source == AUTO else source
     source_model = load(path, source, options or SourceOptions())
+    if source_model.no_text:
+        on_note(f"without text: {source_model.no_text}")
     target_labels = _labels(source_model) if labels is None else read_label_file(labels)
     hashes = _source_hashes(path, *source_model.extra_files)
     if encoder is not None:

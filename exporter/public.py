@@ -6,7 +6,7 @@ from .errors import DestinationError, EncoderRefused, ExportError, SourceError, 
 from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
 from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
 from .staging import Destination, parse_destination
-from .verification.reference_check import failures, verify
+from .verification.reference_check import failures, verify, verify_kernels
 
 __all__ = [
     "AUTO",
@@ -30,4 +30,5 @@ __all__ = [
     "failures",
     "parse_destination",
     "verify",
+    "verify_kernels",
 ]

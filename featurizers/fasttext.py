@@ -8,8 +8,9 @@ rows of everything that was read.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -18,10 +19,13 @@ from hsoftmax.models.arrays import Float32, Int64
 
 from .errors import TextError
 from .limits import MAX_NGRAM
-from .matrix import Matrix, sum_rows
+from .matrix import DenseMatrix, Matrix, QuantizedMatrix, sum_rows
 from .ngrams import Ngrams, word_features, word_ngram_features
-from .vocabulary import Vocabulary
-from .words import TextInput, fasttext_words
+from .vocabulary import Vocabulary, vocabulary_arrays
+from .words import TextInput, fasttext_line, fasttext_words
+
+if TYPE_CHECKING:
+    from hsoftmax.runtime.native import TextKernel
 
 FastTextModel = Literal["supervised", "cbow", "skipgram"]
 FASTTEXT_MODELS: tuple[FastTextModel, ...] = get_args(FastTextModel)
@@ -64,6 +68,11 @@ class FastTextFeaturizer:
     def hidden_size(self) -> int:
         return self.matrix.shape[1]
 
+    @cached_property
+    def kernel(self) -> "TextKernel | None":
+        """The native kernel of a supervised model, which computes the same bits, or None."""
+        return open_kernel(self) if self.model == "supervised" else None
+
 
 def _num_bucket_rows(ngrams: Ngrams) -> int:
     """Return the input rows that n-grams may have."""
@@ -78,6 +87,16 @@ def fasttext_hidden(
     featurizer: FastTextFeaturizer, rows: Sequence[TextInput]
 ) -> Iterator[Float32 | TextError]:
     """Yield the hidden vector of each row, or its error."""
+    if featurizer.kernel is not None:
+        yield from _native_hidden(featurizer.kernel, rows)
+    else:
+        yield from numpy_hidden(featurizer, rows)
+
+
+def numpy_hidden(
+    featurizer: FastTextFeaturizer, rows: Sequence[TextInput]
+) -> Iterator[Float32 | TextError]:
+    """Do the same in NumPy, also where there is no native kernel."""
     parsed = [_parse(featurizer, row) for row in rows]
     words = [word for one in parsed for word in one.words]
     numbers = [number for one in parsed for number in one.numbers]
@@ -87,6 +106,22 @@ def fasttext_hidden(
     feature_ends = np.concatenate([[0], np.cumsum(counts)])[ends]
     for one, (start, end) in zip(parsed, pairwise(feature_ends.tolist()), strict=True):
         yield one.error or _hidden(featurizer, one, features[start:end])
+
+
+def _native_hidden(
+    kernel: "TextKernel", rows: Sequence[TextInput]
+) -> Iterator[Float32 | TextError]:
+    lines: list[bytes] = []
+    errors: dict[int, TextError] = {}
+    for i, row in enumerate(rows):
+        try:
+            lines.append(fasttext_line(row))
+        except TextError as error:
+            lines.append(b"")
+            errors[i] = error
+    hidden, counts = kernel(lines)
+    for i, count in enumerate(counts):
+        yield errors.get(i) or (hidden[i] if count else nothing_known())
 
 
 @dataclass(frozen=True)
@@ -134,8 +169,51 @@ def _hidden(
         if len(of_word_ngrams):
             features = np.concatenate([features, of_word_ngrams])
     if not len(features):
-        return TextError(
-            "expected a word, or a part of one, that the model knows, got none: "
-            "send text in the words of the model's training"
-        )
+        return nothing_known()
     return sum_rows(featurizer.matrix, features) * np.float32(1.0 / len(features))
+
+
+def nothing_known() -> TextError:
+    return TextError(
+        "expected a word, or a part of one, that the model knows, got none: "
+        "send text in the words of the model's training"
+    )
+
+
+def open_kernel(featurizer: FastTextFeaturizer) -> "TextKernel | None":
+    """Return the native kernel over the featurizer's arrays where they lie, or None.
+
+    There is none without the native library, and for arrays that are not aligned, as those of a
+    model file are.
+    """
+    try:
+        from hsoftmax.runtime.native import NativeError, TextArrays, TextKernel, load_library
+    except ImportError:  # cffi is not part of the smallest installation
+        return None
+    library = load_library()
+    if isinstance(library, str):
+        return None
+    text, offsets, slots = vocabulary_arrays(featurizer.vocabulary)
+    ngrams, matrix = featurizer.ngrams, featurizer.matrix
+    quantised = matrix if isinstance(matrix, QuantizedMatrix) else None
+    arrays = TextArrays(
+        text=text,
+        offsets=offsets,
+        slots=slots,
+        words=featurizer.num_words,
+        min_chars=ngrams.min_chars,
+        max_chars=ngrams.max_chars,
+        max_words=ngrams.max_words,
+        buckets=ngrams.buckets,
+        pruned=None if ngrams.pruned is None else (ngrams.pruned.bucket, ngrams.pruned.row),
+        shape=matrix.shape,
+        weight=matrix.weight if isinstance(matrix, DenseMatrix) else None,
+        codes=None if quantised is None else quantised.codes,
+        centroids=None if quantised is None else quantised.centroids,
+        norm_codes=None if quantised is None else quantised.norm_codes,
+        norms=None if quantised is None else quantised.norms,
+    )
+    try:
+        return TextKernel(library, arrays)
+    except NativeError:
+        return None

@@ -14,7 +14,12 @@ TextInput = str | Sequence[str]
 
 
 def fasttext_words(row: TextInput) -> list[bytes]:
-    """Return the words of a row as fastText reads them; a list stands for its words with spaces.
+    """Return the words of a row as fastText reads them. Raises TextError, as `fasttext_line`."""
+    return fasttext_line(row).replace(b"\0", b" ").split()
+
+
+def fasttext_line(row: TextInput) -> bytes:
+    """Return a row as one line in UTF-8; a list stands for its words with spaces between.
 
     Raises:
         TextError: the row is too long, or it has a line end, where fastText would stop reading.
@@ -25,7 +30,7 @@ def fasttext_words(row: TextInput) -> list[bytes]:
             f"expected one line, got a line end at byte {position}: send each line as a text of "
             "its own, or replace line ends by spaces"
         )
-    return content.replace(b"\0", b" ").split()
+    return content
 
 
 def gensim_words(row: TextInput) -> list[bytes]:

@@ -2,13 +2,17 @@
  *
  * All arrays are in C order. No function writes to its inputs, keeps a pointer, or has a state, so
  * any number of threads may call them. Each checks every size, index and pointer; on an error it
- * returns a code and its outputs are undefined. */
+ * returns a code and its outputs are undefined.
+ *
+ * `stop`, or null: a number that ends the call soon after another thread sets it.
+ * `free_threads`, or null for one thread: how many threads the calls that share this number may still
+ * use. A call uses some, its own among them, until it returns. Results do not depend on it. */
 #ifndef HSOFTMAX_H
 #define HSOFTMAX_H
 
 #include <stdint.h>
 
-#define HSOFTMAX_ABI 1
+#define HSOFTMAX_ABI 3
 
 enum {
     HSOFTMAX_OK = 0,
@@ -70,9 +74,19 @@ int32_t hsoftmax_use(const char *instruction_set);
 /* log_prob[i] = log p(target[i] | hidden[row[i]]), [pairs]; hidden is [batch, hidden_size]. */
 int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidden, int64_t batch,
                                  const int64_t *row, const int64_t *target, int64_t pairs,
-                                 const volatile int32_t *stop, float *log_prob);
+                                 const volatile int32_t *stop, int32_t *free_threads,
+                                 float *log_prob);
 
-/* The same for a tree. */
+/* Draws `samples` targets for each hidden row, [batch, samples], and their log p, from uniform numbers in
+ * [0, 1): noise [batch, samples, num_levels]. row_target is as for top_k. alive, or null: for each
+ * level, 0 for the rows that may be drawn, -inf for the others. log_prob is NaN and target 0 where a
+ * logit is no finite number. */
+int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
+                        const float *const *alive, const float *hidden, int64_t batch,
+                        const float *noise, int64_t samples, const volatile int32_t *stop,
+                        int32_t *free_threads, int64_t *target, float *log_prob);
+
+/* The same as hsoftmax_target_log_prob for a tree. */
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
                                       const int64_t *row, const int64_t *target, int64_t pairs,
                                       const volatile int32_t *stop, float *log_prob);
@@ -83,5 +97,27 @@ int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hi
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact);
+
+/* What a supervised fastText model reads: its dictionary, its n-grams and its input matrix. */
+typedef struct {
+    const uint8_t *text;     /* the words, then the labels, one after another */
+    const int64_t *offsets;  /* [entries + 1] the start of each in `text` */
+    const int32_t *slots;    /* [num_slots] hash table by CRC-32: the number of an entry, or -1 */
+    const int32_t *pruned_bucket, *pruned_row; /* [num_pruned] ascending buckets, and their rows */
+    const float *weight;     /* [rows, columns]; null: product-quantised, as below */
+    const uint8_t *codes;    /* [rows, parts] */
+    const float *centroids;  /* [parts, 256, part_size] */
+    const uint8_t *norm_codes; /* [rows], or null */
+    const float *norms;      /* [256], or null */
+    int64_t text_size, entries, words, num_slots;
+    int64_t num_pruned;      /* -1: all buckets are kept */
+    int64_t min_chars, max_chars, max_words, buckets;
+    int64_t rows, columns, parts, part_size;
+} hsoftmax_text;
+
+/* hidden [lines, columns] of lines in UTF-8, line i of which ends before ends[i], and the number of
+ * rows [lines] of which it is the mean; it is zeros where that is 0. */
+int32_t hsoftmax_text_hidden(const hsoftmax_text *model, const uint8_t *text, const int64_t *ends,
+                             int64_t lines, float *hidden, int64_t *counts);
 
 #endif

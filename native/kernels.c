@@ -21,21 +21,22 @@ INLINE vec load_i8(const void *weight, int64_t index) {
     return vec_load_byte((const int8_t *)weight + index);
 }
 
-/* Adds the products of `depth` hidden units to all columns. The last columns are copied first, so
- * that nothing behind the weight is read. */
-INLINE void add_group(const char *weight, int64_t size, load_function *load, const float *const *x,
-                      const int rows, int64_t first, const int depth, int64_t columns,
-                      int64_t stride, float *y) {
+/* Adds the products of `depth` hidden units to all columns. The last columns are copied first if
+ * the weight ends with them; else the numbers behind them go to columns that are not used. */
+INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                      const float *const *x, const int rows, int64_t first, const int depth,
+                      const int is_last, int64_t columns, int64_t stride, float *y) {
     float factor[MAX_ROWS][GROUP];
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < depth; g++) factor[r][g] = x[r][first + g];
+    const int64_t end = is_last || pitch < WIDTH ? columns - WIDTH : columns - 1;
     int64_t k = 0;
-    for (; k + WIDTH <= columns; k += WIDTH) {
+    for (; k <= end; k += WIDTH) {
         __asm__("" : "+m"(factor)); /* else the compiler keeps a copy of each in every lane */
         vec w[GROUP];
         for (int g = 0; g < depth; g++) {
-            w[g] = load(weight + g * columns * size, k);
-            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * columns + k) * size);
+            w[g] = load(weight + g * pitch * size, k);
+            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * pitch + k) * size);
         }
         for (int r = 0; r < rows; r++) {
             vec sum = vec_mul(vec_all(factor[r][0]), w[0]);
@@ -43,11 +44,11 @@ INLINE void add_group(const char *weight, int64_t size, load_function *load, con
             vec_store(y + r * stride + k, vec_add(vec_load(y + r * stride + k), sum));
         }
     }
-    if (k == columns) return;
+    if (k >= columns) return;
     char tail[GROUP][WIDTH * sizeof(float)];
     memset(tail, 0, sizeof tail);
     for (int g = 0; g < depth; g++)
-        memcpy(tail[g], weight + (g * columns + k) * size, (size_t)((columns - k) * size));
+        memcpy(tail[g], weight + (g * pitch + k) * size, (size_t)((columns - k) * size));
     for (int r = 0; r < rows; r++) {
         vec sum = vec_mul(vec_all(factor[r][0]), load(tail[0], 0));
         for (int g = 1; g < depth; g++) sum = vec_fma(vec_all(factor[r][g]), load(tail[g], 0), sum);
@@ -55,15 +56,17 @@ INLINE void add_group(const char *weight, int64_t size, load_function *load, con
     }
 }
 
-INLINE void transposed(const void *weight, int64_t size, load_function *load, const float *const *x,
-                       const int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
+INLINE void transposed(const void *weight, int64_t size, int64_t pitch, load_function *load,
+                       const float *const *x, const int rows, int64_t hidden, int64_t columns,
+                       int64_t stride, float *y) {
     const char *w = weight;
     int64_t h = 0;
     for (; h + GROUP <= hidden; h += GROUP)
-        add_group(w + h * columns * size, size, load, x, rows, h, GROUP, columns, stride, y);
+        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, GROUP, h + GROUP == hidden,
+                  columns, stride, y);
     if (h < hidden)
-        add_group(w + h * columns * size, size, load, x, rows, h, (int)(hidden - h), columns, stride,
-                  y);
+        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, (int)(hidden - h), 1, columns,
+                  stride, y);
 }
 
 /* The products of one hidden row with `count` rows of the weight. */
@@ -105,18 +108,21 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
             add_dots(w + k * hidden * size, size, load, x[r], 1, hidden, y + r * stride + k);
 }
 
+#define TRANSPOSED(TYPE, SIZE, ROWS)                                                               \
+    transposed(weight, SIZE, pitch, load_##TYPE, x, ROWS, hidden, columns, stride, y)
 #define DEFINE(TYPE, SIZE)                                                                         \
-    static void transposed_##TYPE(const void *weight, const float *const *x, int rows,             \
-                                  int64_t hidden, int64_t columns, int64_t stride, float *y) {     \
+    static void transposed_##TYPE(const void *weight, int64_t pitch, const float *const *x,        \
+                                  int rows, int64_t hidden, int64_t columns, int64_t stride,       \
+                                  float *y) {                                                      \
         switch (rows) {                                                                            \
-            case 1: transposed(weight, SIZE, load_##TYPE, x, 1, hidden, columns, stride, y); break; \
-            case 2: transposed(weight, SIZE, load_##TYPE, x, 2, hidden, columns, stride, y); break; \
-            case 3: transposed(weight, SIZE, load_##TYPE, x, 3, hidden, columns, stride, y); break; \
-            case 4: transposed(weight, SIZE, load_##TYPE, x, 4, hidden, columns, stride, y); break; \
-            case 5: transposed(weight, SIZE, load_##TYPE, x, 5, hidden, columns, stride, y); break; \
-            case 6: transposed(weight, SIZE, load_##TYPE, x, 6, hidden, columns, stride, y); break; \
-            case 7: transposed(weight, SIZE, load_##TYPE, x, 7, hidden, columns, stride, y); break; \
-            case 8: transposed(weight, SIZE, load_##TYPE, x, 8, hidden, columns, stride, y); break; \
+            case 1: TRANSPOSED(TYPE, SIZE, 1); break;                                              \
+            case 2: TRANSPOSED(TYPE, SIZE, 2); break;                                              \
+            case 3: TRANSPOSED(TYPE, SIZE, 3); break;                                              \
+            case 4: TRANSPOSED(TYPE, SIZE, 4); break;                                              \
+            case 5: TRANSPOSED(TYPE, SIZE, 5); break;                                              \
+            case 6: TRANSPOSED(TYPE, SIZE, 6); break;                                              \
+            case 7: TRANSPOSED(TYPE, SIZE, 7); break;                                              \
+            case 8: TRANSPOSED(TYPE, SIZE, 8); break;                                              \
         }                                                                                          \
     }                                                                                              \
     static void row_major_##TYPE(const void *weight, const float *const *x, int rows,              \
@@ -160,23 +166,55 @@ static double log_sum_exp(float *y, int64_t size) {
     return total >= 1 ? max + log_at_least_1(total) : NAN;
 }
 
-static float dot(const float *a, const float *b, int64_t size) {
-    float sum = 0;
-    add_dots((const char *)a, sizeof(float), load_f32, b, 1, size, &sum);
-    return sum;
+static void exps(float *y, int64_t size, float largest) {
+    for (int64_t i = 0; i < size; i += WIDTH)
+        vec_store(y + i, vec_exp(vec_sub(vec_load(y + i), vec_all(largest))));
 }
 
-/* log sigmoid(z) = -(max(-z, 0) + t) and log sigmoid(-z) = -(max(z, 0) + t), t = log(1 + e^-|z|) */
-static void log_sigmoids(float z, float *negative, float *positive) {
+/* The products of x with `count` rows, up to 4, which may lie anywhere. */
+INLINE void four_dots(const float *x, const float *const *rows, const int count, int64_t size,
+                      float *y) {
+    vec sum[4][PARTS];
+    for (int c = 0; c < count; c++)
+        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+    int64_t h = 0;
+    for (; h + LANES <= size; h += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            vec v = vec_load(x + h + p * WIDTH);
+            for (int c = 0; c < count; c++)
+                sum[c][p] = vec_fma(vec_load(rows[c] + h + p * WIDTH), v, sum[c][p]);
+        }
+    for (int p = 0; h < size; p++, h += WIDTH) {
+        const int rest = size - h < WIDTH ? (int)(size - h) : WIDTH;
+        vec v = vec_load_some(x + h, rest);
+        for (int c = 0; c < count; c++)
+            sum[c][p] = vec_fma(vec_load_some(rows[c] + h, rest), v, sum[c][p]);
+    }
+    for (int c = 0; c < count; c++) y[c] = sum_lanes(sum[c]);
+}
+
+static void dots(const float *x, const float *const *rows, int count, int64_t size, float *y) {
+    int i = 0;
+    for (; i + 4 <= count; i += 4) four_dots(x, rows + i, 4, size, y + i);
+    for (; i < count; i++) four_dots(x, rows + i, 1, size, y + i);
+}
+
+static void log_sigmoids(float *z, int64_t size) {
+    for (int64_t i = 0; i < size; i += WIDTH) vec_store(z + i, vec_log_sigmoid(vec_load(z + i)));
+}
+
+/* log sigmoid(-z) and log sigmoid(z) */
+static void log_branches(float z, float *negative, float *positive) {
     float lane[WIDTH];
-    vec_store(lane, vec_log1p(vec_exp(vec_all(-fabsf(z)))));
-    *negative = -((z > 0 ? z : 0) + lane[0]);
-    *positive = -((z < 0 ? -z : 0) + lane[0]);
+    vec_store(lane, vec_log_sigmoid(vec_all(z)));
+    *positive = lane[0];
+    vec_store(lane, vec_log_sigmoid(vec_all(-z)));
+    *negative = lane[0];
 }
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
     {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
-    log_sum_exp, dot, log_sigmoids}
+    log_sum_exp, exps, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME
 #define JOIN(A, B) JOIN_OF(A, B)

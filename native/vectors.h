@@ -38,6 +38,16 @@ INLINE vec vec_scale(vec x, vec n) {
     return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 23)));
 }
 INLINE vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+/* The first `count` numbers of p, then zeros; nothing behind them is read. */
+INLINE vec vec_load_some(const float *p, int count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+}
+/* Adds lanes 8 to 15 to lanes 0 to 7, then lanes 4 to 7 of these to lanes 0 to 3. */
+INLINE void sum_to_four(const vec *parts, float *four) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    _mm_storeu_ps(four, sum);
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -65,6 +75,15 @@ INLINE vec vec_scale(vec x, vec n) {
 }
 INLINE vec vec_round(vec x) {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+INLINE vec vec_load_some(const float *p, int count) {
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+}
+INLINE void sum_to_four(const vec *parts, float *four) {
+    __m256 eight = _mm256_add_ps(parts[0], parts[1]);
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    _mm_storeu_ps(four, sum);
 }
 
 #elif defined(__ARM_NEON) && defined(__aarch64__)
@@ -95,6 +114,14 @@ INLINE vec vec_scale(vec x, vec n) {
     return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(bits, 23)));
 }
 INLINE vec vec_round(vec x) { return vrndnq_f32(x); }
+INLINE vec vec_load_some(const float *p, int count) {
+    float lane[4] = {0};
+    memcpy(lane, p, (size_t)count * sizeof(float));
+    return vld1q_f32(lane);
+}
+INLINE void sum_to_four(const vec *parts, float *four) {
+    vst1q_f32(four, vaddq_f32(vaddq_f32(parts[0], parts[2]), vaddq_f32(parts[1], parts[3])));
+}
 
 #else
 #error "expected AVX-512, AVX2 with FMA, or NEON"
@@ -126,13 +153,18 @@ INLINE vec vec_log1p(vec t) {
     return vec_mul(vec_add(s, s), sum);
 }
 
-/* The sum of 16 lanes, always in the same order. */
+/* log sigmoid(z) = -(max(-z, 0) + log(1 + e^-|z|)) */
+INLINE vec vec_log_sigmoid(vec z) {
+    const vec zero = vec_all(0.0f), opposite = vec_sub(zero, z);
+    const vec smaller = vec_sub(zero, vec_max(z, opposite));
+    return vec_sub(zero, vec_add(vec_max(opposite, zero), vec_log1p(vec_exp(smaller))));
+}
+
+/* The sum of 16 lanes, always in the same order: lane[i] + lane[i + half] for half = 8, 4, 2, 1. */
 INLINE float sum_lanes(const vec *parts) {
-    float lane[LANES];
-    for (int i = 0; i < PARTS; i++) vec_store(lane + i * WIDTH, parts[i]);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+    float lane[4];
+    sum_to_four(parts, lane);
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
 #endif

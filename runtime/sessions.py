@@ -29,6 +29,7 @@ from hsoftmax.models.arrays import Array
 from .choices import NativeChoice
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
 from .native import (
+    FreeThreads,
     Kernel,
     NativeError,
     NativeLibrary,
@@ -85,6 +86,11 @@ class Session:
     kernel: Kernel | None = None
     weights: WeightsGuard | None = None
 
+    @property
+    def runtime_name(self) -> str:
+        """Return the name of the runtime that computes the task: native or onnxruntime."""
+        return "onnxruntime" if self.kernel is None else "native"
+
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]
@@ -128,7 +134,8 @@ def choose_device(choice: DeviceChoice, threads: int, native: NativeChoice = "au
         elif choice == "cuda":
             raise DeviceError(f"device: expected cuda, got none: {problem}")
     library = choose_native(native)
-    return replace(device, instruction_set=library.instruction_set if library else "")
+    instruction_set = library.instruction_set if library else ""
+    return replace(device, instruction_set=instruction_set, threads=threads)
 
 
 def choose_native(choice: NativeChoice) -> NativeLibrary | None:
@@ -232,7 +239,8 @@ def _open_task(
         _expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:
-            session = replace(session, kernel=_kernel(bundle, task))
+            kernel = _kernel(bundle, task, _free_threads(device.threads))
+            session = replace(session, kernel=kernel)
             session.run(minimal)
     except BundleError:
         raise
@@ -241,7 +249,13 @@ def _open_task(
     return session
 
 
-def _kernel(bundle: Bundle, task: str) -> Kernel | None:
+@lru_cache(maxsize=1)
+def _free_threads(count: int) -> FreeThreads:
+    """Return the threads of native kernels, which all sessions of the process share."""
+    return FreeThreads(count)
+
+
+def _kernel(bundle: Bundle, task: str, threads: FreeThreads | None = None) -> Kernel | None:
     """Return the native kernel of a task, if there is one. Raises BundleError."""
     library = load_library()
     manifest = bundle.manifest
@@ -249,7 +263,7 @@ def _kernel(bundle: Bundle, task: str) -> Kernel | None:
         return None
     try:
         tensors = load_tensors(bundle)
-        return open_kernel(library, manifest.family, task, tensors, manifest.attributes)
+        return open_kernel(library, manifest.family, task, tensors, manifest.attributes, threads)
     except NativeError as error:
         raise BundleError(f"{bundle.path}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Facts about a bundle that reading and scoring rows needs, apart from what runs its graphs."""
+"""Facts about a bundle that reading and scoring rows needs, apart from the runner of its graphs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,8 +34,10 @@ class BundleInfo:
 
     Attributes:
         max_log_prob: 0, or infinity for scores that may exceed one
-        featurizer: what turns text into an input, or None
-        encoder: what turns inputs by name, and perhaps text, into an input, or None
+        native: the graphs that native kernels compute, whose last digits differ
+        featurizer: turns text into an input; None if the bundle has none
+        encoder: turns inputs by name, and perhaps text, into an input; None if there is none
+        label_prefix: text that a label may have in front, as in the files of the trained model
     """
 
     name: str
@@ -45,11 +47,13 @@ class BundleInfo:
     graphs: frozenset[str]
     labels: tuple[str, ...] | None = None
     max_log_prob: float = 0.0
+    native: frozenset[str] = frozenset()
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
     encoder: RowEncoder | None = field(default=None, compare=False, repr=False)
+    label_prefix: str = ""
 
     @classmethod
-    def of(cls, opened: bundle.Bundle) -> Self:
+    def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
         """Reads the facts of an opened bundle. Raises CallError for a layer that is no softmax."""
         manifest = opened.manifest
         if manifest.hidden_size is None or manifest.num_targets is None:
@@ -62,7 +66,9 @@ class BundleInfo:
             graphs=frozenset(manifest.tasks),
             labels=bundle.read_labels(opened),
             max_log_prob=max_log_prob(manifest.attributes),
+            native=native,
             featurizer=open_featurizer(opened),
+            label_prefix=bundle.label_prefix(manifest),
         )
 
     @property
@@ -73,6 +79,13 @@ class BundleInfo:
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:
         return {label: target for target, label in enumerate(self.labels or ())}
+
+    def find_target(self, label: str) -> int | None:
+        """Returns the target of a label, with or without the prefix; None if there is none."""
+        target = self.target_of_label.get(label)
+        if target is None and self.label_prefix and label.startswith(self.label_prefix):
+            return self.target_of_label.get(label.removeprefix(self.label_prefix))
+        return target
 
     @cached_property
     def label_array(self) -> Array:

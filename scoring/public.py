@@ -28,7 +28,7 @@ from .job.duplicate_ids import (
     find_duplicate_ids,
     read_duplicate_ids,
 )
-from .job.finalize import errors_path, finalize_partial, sequences_path
+from .job.finalize import begun_identity, errors_path, finalize_partial, sequences_path
 from .job.output import OutputSpec
 from .job.runner import (
     PartScorer,
@@ -93,6 +93,7 @@ __all__ = [
     "TaskName",
     "Workspace",
     "WrittenShard",
+    "begun_identity",
     "build_job_spec",
     "detect_columns",
     "duplicate_errors",

@@ -343,9 +343,7 @@ def _target_of_label(label: str, bundle_info: BundleInfo) -> int:
             "unknown_label",
             f"target: expected an integer, as {bundle_info.name} has no labels, got text",
         )
-    try:
-        return bundle_info.target_of_label[label]
-    except KeyError:
-        raise RowError(
-            "unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}"
-        ) from None
+    number = bundle_info.find_target(label)
+    if number is None:
+        raise RowError("unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}")
+    return number

@@ -165,6 +165,11 @@ def _refresh_gauges(context: AppContext) -> None:
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository
     )
+    context.metrics.tasks(
+        (one.name, one.version, task, session.runtime_name)
+        for one in context.repository
+        for task, session in one.sessions.items()
+    )
     context.jobs.update_metrics()
     context.metrics.memory(resident_bytes())
 

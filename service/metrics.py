@@ -56,6 +56,10 @@ _GAUGES = {
         "1 for each bundle that is served.",
         ("model", "version", "digest", "family", "device"),
     ),
+    "task_info": (
+        "1 for each task of each bundle; `runtime` is native (kernels) or onnxruntime (graphs).",
+        ("model", "version", "task", "runtime"),
+    ),
 }
 _HISTOGRAMS = {
     "request_seconds": ("Whole time in the service.", _ROUTE, _SECONDS),
@@ -184,6 +188,10 @@ class Metrics:
     def bundles(self, loaded: Iterable[LabelValues]) -> None:
         """Set the loaded bundles, each by the labels of `bundle_info`."""
         self.gauges["bundle_info"] = dict.fromkeys(loaded, 1.0)
+
+    def tasks(self, loaded: Iterable[LabelValues]) -> None:
+        """Set the tasks of the loaded bundles, each by the labels of `task_info`."""
+        self.gauges["task_info"] = dict.fromkeys(loaded, 1.0)
 
     def jobs(self, by_status: Mapping[str, int]) -> None:
         """Set the number of jobs of each status, and remove other statuses."""

@@ -138,6 +138,7 @@ def command(
         options=exporter.SourceOptions(**options),
         labels=labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
+        on_note=click.echo,
         encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
     )
     click.echo(f"{made.path}")

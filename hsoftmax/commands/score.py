@@ -40,6 +40,11 @@ _COUNT = click.IntRange(min=1)
     default=0,
     help="top_k: most blocks to open for a row; 0, the default, is no limit.",
 )
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="top_k: only targets with a probability above it, at most k. Default: none.",
+)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
@@ -74,7 +79,7 @@ _COUNT = click.IntRange(min=1)
 @choice(
     "--native",
     among=get_args(NativeChoice),
-    help="Native kernels: where they are installed, always, or never.",
+    help="Native kernels: where installed, always, or never. Auto resumes a job as it began.",
 )
 @check_hashes
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
@@ -110,6 +115,7 @@ def command(
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
+    native = _native_of_begun_job(output, native) if resume else native
     run, bundle_info = _remote(url, path, key) if url else _local(Path(path), check_hashes, native)
     _expect_apart(input, output)
     call = ScoreRequest(
@@ -138,13 +144,22 @@ def _local(
 
     opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     runner = LocalGraphRunner(opened, native=native)
-    return runner, bundle_info_of(opened)
+    return runner, bundle_info_of(opened, runner.native_graphs)
+
+
+def _native_of_begun_job(output: Path, native: NativeChoice) -> NativeChoice:
+    """Return `off` in place of `auto` for a job that began with the graphs of ONNX Runtime."""
+    from hsoftmax.scoring import begun_identity
+
+    begun = begun_identity(output) if native == "auto" else None
+    return native if begun is None or begun.get("native", True) else "off"
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
+    click.get_current_context().call_on_close(run.close)
     return run, run.bundle_info
 
 

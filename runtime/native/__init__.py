@@ -12,22 +12,27 @@ from typing import Any
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import Kernel, StopFlag
-from .levels import LevelsTargetLogProb, LevelsTopK
+from .kernel import FreeThreads, Kernel, StopFlag
+from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
+from .text import TextArrays, TextKernel
 from .tree import TreeTargetLogProb, TreeTopK
 
 __all__ = [
+    "FreeThreads",
     "Kernel",
     "NativeError",
     "NativeLibrary",
     "StopFlag",
+    "TextArrays",
+    "TextKernel",
     "has_kernel",
     "load_library",
     "open_kernel",
 ]
 
 _KERNELS = {
+    ("HierarchicalSoftmax", "sample"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
@@ -46,8 +51,11 @@ def open_kernel(
     task: str,
     tensors: Mapping[str, Array],
     attributes: Mapping[str, Any],
+    threads: FreeThreads | None = None,
 ) -> Kernel:
     """Build the kernel of a task that `has_kernel` knows, from a bundle's tensors and attributes.
+
+    Without `threads`, each run uses its caller's thread alone.
 
     Raises:
         NativeError: tensors that do not fit each other.
@@ -57,7 +65,13 @@ def open_kernel(
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
             return TreeTargetLogProb(library, tensors, attributes["compat"])
+        case _, "sample":
+            return LevelsSample(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
-            return LevelsTargetLogProb(library, tensors, num_targets=attributes["num_targets"])
+            return LevelsTargetLogProb(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )

@@ -21,7 +21,14 @@ from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.graph_request import GraphRequest, build_graph_request
 from hsoftmax.scoring.results import RowResults, build_results
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements, row_requirements
-from hsoftmax.scoring.task import TargetShape, Task, ValueKind, check_task, with_default_k
+from hsoftmax.scoring.task import (
+    TargetShape,
+    Task,
+    ValueKind,
+    check_task,
+    with_default_k,
+    with_searched_k,
+)
 
 from .summary import StreamTotals
 
@@ -255,7 +262,8 @@ def _limit_targets(rows: RowBatch, max_targets: int) -> RowBatch:
 async def _run(
     rows: RowBatch, first_row: int, target_shape: TargetShape, spec: StreamSpec
 ) -> _RunChunk:
-    request = build_graph_request(rows, spec.task, target_shape, first_row)
+    search = with_searched_k(spec.task, spec.bundle_info)
+    request = build_graph_request(rows, search, target_shape, first_row)
     if request is None:
         return _RunChunk(rows, target_shape, None, [])
     try:

@@ -62,6 +62,7 @@ class ModelDescription(OpenAIModel):
         "inputs of the encoder by name), text (a string), words (a list of strings)"
     )
     encoder: EncoderDescription | None = Field(description="what is in front of the head, if any")
+    label_prefix: str = Field(description="text that a label may have in front in a query")
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
@@ -120,6 +121,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         labels=bundle.labels is not None,
         inputs=list(bundle.inputs),
         encoder=None if manifest.encoder is None else _describe_encoder(manifest.encoder),
+        label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,

@@ -163,9 +163,9 @@ class ScoreEndpoint:
             ),
             run_in_idle=self._context.engine.run_in_idle,
             run_parse=(
-                self._context.texts.run_patiently
+                self._context.texts.runner_for(bundle)
                 if bundle.featurizer is not None
-                else self._context.encoder_rows.run_patiently
+                else self._context.encoder_rows.runner_for(bundle)
                 if bundle.encoder is not None
                 else self._context.engine.run_in_idle
             ),

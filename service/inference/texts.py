@@ -14,6 +14,7 @@ import msgspec
 from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.weights_guard import WeightsChanged
+from hsoftmax.scoring.stream.pipeline import RunInIdle
 from hsoftmax.service.errors import BundleChanged, InvalidQuery, Overloaded, TooLarge
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -42,10 +43,25 @@ class TextQueue:
         """Run the function in a thread in its turn. Raises Overloaded if too many wait."""
         if self._pending >= _MAX_PENDING:
             raise Overloaded("texts: as many as may be are waiting already", _RETRY_AFTER_S)
-        return await self.run_patiently(function)
+        return await self._run_in_turn(function)
 
-    async def run_patiently(self, function: Callable[[], T]) -> T:
-        """Run the function in a thread in its turn, however many wait: a stream has a bound."""
+    def runner_for(self, bundle: LoadedBundle) -> RunInIdle:
+        """Return what runs the parser of a stream's chunks, which makes hidden states of its rows.
+
+        It checks before each chunk that the featurizer's file is as it was loaded; an encoder
+        checks its own.
+        """
+
+        async def run(function: Callable[[], T]) -> T:
+            expect_unchanged_features(bundle)
+            try:
+                return await self._run_in_turn(function)
+            except WeightsChanged as error:
+                raise BundleChanged(f"{bundle.name}: {error}") from None
+
+        return run
+
+    async def _run_in_turn(self, function: Callable[[], T]) -> T:
         self._pending += 1
         try:
             async with self._lock:
@@ -111,15 +127,20 @@ def _num_chars(rows: list[TextInput]) -> int:
 def _hidden(rows: list[TextInput], bundle: LoadedBundle) -> Float32:
     """Return the hidden states of the rows. Raises InvalidQuery for the first wrong one."""
     assert bundle.featurizer is not None
-    try:
-        bundle.expect_unchanged_features()
-    except WeightsChanged as error:
-        raise BundleChanged(f"{bundle.name}: {error}") from None
+    expect_unchanged_features(bundle)
     results = featurize(bundle.featurizer, rows)
     if results.errors:
         first = min(results.errors)
         raise InvalidQuery(f"inputs row {first}: {results.errors[first]}")
     return results.hidden
+
+
+def expect_unchanged_features(bundle: LoadedBundle) -> None:
+    """Raise BundleChanged if the featurizer's file was changed in place."""
+    try:
+        bundle.expect_unchanged_features()
+    except WeightsChanged as error:
+        raise BundleChanged(f"{bundle.name}: {error}") from None
 
 
 def _with_hidden(query: Any, hidden: Float32) -> Any:  # noqa: ANN401

@@ -191,7 +191,7 @@ def _target_of_label(label: str, bundle: LoadedBundle) -> int:
     """The target of a label. Raises UnknownLabel."""
     if bundle.labels is None:
         raise UnknownLabel(f"targets: expected integers, as {bundle.name} has no labels, got text")
-    try:
-        return bundle.target_of_label[label]
-    except KeyError:
-        raise UnknownLabel(f"targets: no label {label[:60]!r} in {bundle.name}") from None
+    number = bundle.bundle_info.find_target(label)
+    if number is None:
+        raise UnknownLabel(f"targets: no label {label[:60]!r} in {bundle.name}")
+    return number

@@ -76,8 +76,9 @@ class BatchQuery(TaskQuery, frozen=True):
     def digest(self) -> str:
         """Return a SHA-256 that does not depend on the order of fields or on white space."""
         fields = msgspec.to_builtins(self)
-        if self.output_expires_after is None:  # as older versions hashed it
-            del fields["output_expires_after"]
+        for name in ("output_expires_after", "threshold"):
+            if fields[name] is None:  # as older versions hashed it
+                del fields[name]
         plain = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 

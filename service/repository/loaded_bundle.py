@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
-from hsoftmax.featurizers import FEATURES, Featurizer, input_kinds, open_featurizer
+from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
@@ -91,8 +91,10 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            native=frozenset(self.native_tasks),
             featurizer=self.featurizer,
             encoder=None if self.encoder is None else RowEncoder(self.encoder),
+            label_prefix=bundle.label_prefix(self.manifest),
         )
 
     @property
@@ -122,11 +124,6 @@ class LoadedBundle:
         """False once the mapped weights were changed in place: no answer is right any more."""
         guards = [self.features, *(session.weights for session in self._all_sessions)]
         return all(guard is None or guard.unchanged for guard in guards)
-
-    @property
-    def target_of_label(self) -> Mapping[str, int]:
-        """The target of each label."""
-        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -165,7 +162,9 @@ def load_bundle(
             features,
             open_encoder(opened, device),
         )
-        _ = loaded.target_of_label  # else the first request with a label waits for it
+        _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
+        if featurizer is not None:
+            featurize(featurizer, [""])  # and the first one with a text for its kernel
     return loaded
 
 

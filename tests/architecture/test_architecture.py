@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DIRECTION = {
     "models": set(),
     "bundle": {"models"},
-    "featurizers": {"models", "bundle"},
+    "featurizers": {"models", "bundle", "runtime"},
     "runtime": {"models", "bundle"},
     "scoring": {"models", "bundle", "featurizers"},
     "exporter": {"models", "bundle", "featurizers", "runtime"},
@@ -74,8 +74,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("row_encoder",),
     ),
     "scoring": (
-        ("choices", "errors", "numbers", "overflow"),
-        ("bundle_info", "migrations"),
+        ("choices", "errors", "numbers", "overflow", "threshold"),
+        ("bundle_info", "label_search", "migrations"),
         ("task", "text_rows"),
         ("row_batch",),
         ("graph_request",),
@@ -108,9 +108,10 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "hsoftmax": (
-        ("benchmark", "client", "latest_version", "missing_packages", "options", "progress",
-         "ray_serve", "score_request"),
-        ("demo", "runners"),
+        ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
+         "ray_serve", "results", "score_request", "stream_rows"),
+        ("client",),
+        ("demo", "local_model", "runners"),
         ("commands",),
         ("cli",),
         ("__main__",),

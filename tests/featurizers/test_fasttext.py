@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsoftmax.exporter import SourceError, SourceOptions
+from hsoftmax.exporter import SourceError, SourceOptions, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.featurizers import MAX_TEXT_BYTES, featurize
+from hsoftmax.featurizers import MAX_TEXT_BYTES, featurize, open_featurizer
+from hsoftmax.featurizers.fasttext import numpy_hidden
 from hsoftmax.featurizers.ngrams import Ngrams, word_features
+from hsoftmax.runtime.native import load_library
 from tests.exporter.sources.fasttext_files import FastTextFile
 from tests.exporter.sources.test_fasttext import SENTENCES, real_model
 
@@ -72,15 +74,20 @@ def quantised(request, text_file):
 
 
 def saved(model, path):
+    """Return the library's model, and the featurizer of its bundle, whose arrays are aligned."""
     model.save_model(str(path))
-    return fasttext.load_model(str(path)), load(path, "fasttext", SourceOptions()).featurizer
+    exported = export_file(path, path.with_name(f"{path.stem}-bundle"), source="fasttext")
+    return fasttext.load_model(str(path)), open_featurizer(exported)
 
 
 def expect_equal(oracle, featurizer, texts):
+    """Compare the native kernel, where there is one, and NumPy with fastText."""
+    assert (featurizer.kernel is None) == isinstance(load_library(), str)
     rows = featurize(featurizer, texts)
     assert not rows.errors
     expected = np.array([oracle.get_sentence_vector(text) for text in texts])
     np.testing.assert_array_equal(rows.hidden, expected)
+    np.testing.assert_array_equal(list(numpy_hidden(featurizer, texts)), expected)
 
 
 def test_supervised_models_equal_fasttext(supervised):
@@ -92,9 +99,11 @@ def test_quantised_models_equal_fasttext(quantised):
 
 
 @pytest.fixture(scope="module")
-def language_model():
+def language_model(tmp_path_factory):
     path = real_model()
-    return fasttext.load_model(str(path)), load(path, "fasttext", SourceOptions()).featurizer
+    to = tmp_path_factory.mktemp("language") / "lid"
+    exported = export_file(path, to, source="fasttext")
+    return fasttext.load_model(str(path)), open_featurizer(exported)
 
 
 def test_the_real_model_equals_fasttext_on_long_texts(language_model):
@@ -110,6 +119,7 @@ def test_the_real_model_equals_fasttext_on_long_texts(language_model):
 def test_any_text_equals_fasttext_alone_and_among_others(language_model, texts):
     oracle, featurizer = language_model
     rows = featurize(featurizer, texts)
+    np.testing.assert_array_equal(rows.hidden, list(numpy_hidden(featurizer, texts)) or rows.hidden)
     for text, hidden in zip(texts, rows.hidden, strict=True):
         np.testing.assert_array_equal(hidden, oracle.get_sentence_vector(text))
         np.testing.assert_array_equal(hidden, featurize(featurizer, [text]).hidden[0])

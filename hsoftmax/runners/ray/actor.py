@@ -100,8 +100,9 @@ class ShardActor:
         with self._lock:
             if self._opened is None:
                 opened = bundle.open_bundle(self._job.bundle, check_hashes=self._job.check_hashes)
-                runner = LocalGraphRunner(opened, native="auto")
-                self._opened = runner, bundle_info_of(opened)
+                native = self._job.identity["native"]  # else some digits depend on the node
+                runner = LocalGraphRunner(opened, native="on" if native else "off")
+                self._opened = runner, bundle_info_of(opened, runner.native_graphs)
             return self._opened
 
     def _spec(self, bundle_info: BundleInfo) -> JobSpec:
