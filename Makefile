@@ -52,8 +52,9 @@ fuzz: install ## Try hostile inputs on every parser (FUZZ_SECONDS=600, FUZZ_SEED
 	$(BIN)/python -m tests.fuzz
 
 test-torch: install ## Run the tests that need PyTorch, which is installed
-	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.5'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.5' onnxscript 'tokenizers>=0.21'
 	$(BIN)/pytest -m torch
+	$(BIN)/pytest tests/runtime/test_tokenizer.py
 
 test-gpu: ## Run every check that needs CUDA, in an environment of its own
 	PYTHON=$(PYTHON) tests/gpu.sh

@@ -16,6 +16,7 @@ from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
+from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
 from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
@@ -61,6 +62,7 @@ def export_file(
     labels: Path | None = None,
     label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
+    encoder: EncoderOptions | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
@@ -82,7 +84,10 @@ def export_file(
     if source_model.no_text:
         on_note(f"without text: {source_model.no_text}")
     target_labels = _labels(source_model, labels, label_padding)
-    origin = Origin(source, _source_hashes(path, *source_model.extra_files))
+    hashes = _source_hashes(path, *source_model.extra_files)
+    if encoder is not None:
+        hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
+    origin = Origin(source, hashes)
     return export_model(
         source_model.model,
         destination,
@@ -90,6 +95,7 @@ def export_file(
         origin=origin,
         precision_options=precision_options,
         featurizer=source_model.featurizer,
+        encoder=encoder,
     )
 
 
@@ -101,16 +107,22 @@ def export_model(
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
+    encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
+    if featurizer is not None and encoder is not None:
+        raise ExportError("encoder: expected a head without a featurizer, got both: add --no-text")
     expect_supported_precision(model, precision_options.precision)
     rows = accuracy_rows(model, precision_options.calibration)
     with stage_bundle(destination) as staging:
         if featurizer is not None:
             write_featurizer(staging, featurizer)
-        manifest = _write_content(staging, model, labels, origin, precision_options.precision)
+        described = None if encoder is None else _write_encoder(staging, encoder, model)
+        manifest = _write_content(
+            staging, model, labels, origin, precision_options.precision, encoder=described
+        )
         checks = verify(staging, manifest)
         if featurizer is not None:
             check_featurizer(bundle.Bundle(staging, manifest), featurizer)
@@ -157,6 +169,8 @@ def _write_content(
     labels: Sequence[str] | None,
     origin: Origin,
     precision: bundle.Precision,
+    *,
+    encoder: bundle.Encoder | None,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -180,6 +194,8 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        encoder=encoder,
+        tokenizer=TOKENIZER if (staging / TOKENIZER).exists() else None,
         featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
@@ -189,6 +205,13 @@ def _write_content(
         ),
         verification=(),
     )
+
+
+def _write_encoder(staging: Path, options: EncoderOptions, model: models.Model) -> bundle.Encoder:
+    encoder = write_encoder(staging, options, model.hidden_size)
+    if options.tokenizer is not None:
+        write_tokenizer(staging, options.tokenizer, encoder)
+    return encoder
 
 
 def _write_graph(

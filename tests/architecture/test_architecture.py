@@ -67,7 +67,12 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("featurizer",),
         ("files",),
     ),
-    "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
+    "runtime": (
+        ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
+        ("encoder_batches", "sessions"),
+        ("encoder",),
+        ("row_encoder",),
+    ),
     "scoring": (
         ("choices", "errors", "numbers", "overflow", "threshold"),
         ("bundle_info", "label_search", "migrations"),
@@ -83,6 +88,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "errors", "graphs"),
         ("files",),
         ("sources", "staging", "storage", "verification"),
+        ("encoder",),
         ("export",),
         ("public",),
     ),
