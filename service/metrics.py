@@ -5,8 +5,8 @@ is on the path of every request, so it only appends to a list, which is added to
 go. Prometheus' own objects take a lock and microseconds for each record. They are built from the
 counts when the page is requested.
 
-A counter whose labels are known before its first event starts at 0 (`start_lanes`,
-`start_models`), as `rate()` does not see the event that creates a series.
+A counter whose labels are known before its first event starts at 0 (`start_lanes`, `start_models`),
+as `rate()` does not see the event that creates a series.
 """
 
 import math
@@ -119,6 +119,7 @@ class Metrics:
         self.histograms: dict[str, dict[LabelValues, Histogram]] = {
             name: {} for name in _HISTOGRAMS
         }
+        self._routes: tuple[str, ...] = ()
         self._pending_requests: list[tuple[str, str, int, str, float]] = []
         self._pending_runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
@@ -131,12 +132,19 @@ class Metrics:
             for name in _BY_LANE:
                 self.counters[name][lane,] += 0
 
+    def start_routes(self, routes: Iterable[str]) -> None:
+        """Set the routes that answer queries of a model, for `start_models`."""
+        self._routes = tuple(routes)
+
     def start_models(self, models: Iterable[str]) -> None:
         """Start the counters of every model at 0, unless they have counted already."""
         for model in models:
             for name, rest in _BY_MODEL.items():
                 for labels in rest:
                     self.counters[name][model, *labels] += 0
+            for route in self._routes:
+                self.counters["requests"][route, model, 200, "ok"] += 0
+                self.counters["rows"][route, model] += 0
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
         """Record one answered request."""

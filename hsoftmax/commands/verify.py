@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 def command(path: Path) -> int:
-    """Check the BUNDLE's hashes and every task against the reference.
+    """Check the BUNDLE's hashes, every task against the reference, and that it reads text.
 
     Tasks that native kernels compute on this machine are checked twice: the graph and the kernel.
     """
-    from hsoftmax import bundle, exporter
+    from hsoftmax import bundle, exporter, featurizers
     from hsoftmax.latest_version import latest_version
 
     opened = bundle.open_bundle(latest_version(path))
     checks = exporter.verify(opened.path, opened.manifest)
     _print_checks(checks)
+    if (featurizer := featurizers.open_featurizer(opened)) is not None:
+        click.echo(f"ok   text, {len(featurizer.vocabulary):,} words")
     wrong = exporter.failures(checks) + _wrong_kernels(opened)
     if wrong:
         raise exporter.VerificationError(wrong[0])

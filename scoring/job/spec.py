@@ -18,6 +18,7 @@ from hsoftmax.scoring.task import (
     k_of,
     needs_target,
     record_fields,
+    searched_k,
     values_per_row,
     with_default_k,
 )
@@ -73,16 +74,24 @@ class JobSpec:
     @property
     def record_schema(self) -> RecordSchema:
         """The schema of the output's records."""
-        width = values_per_row(self.task, self.target_shape, self.bundle_info)
         return RecordSchema(
             fields=record_fields(self.task, self.target_shape, self.bundle_info),
             id_kind=self.reader.id_kind,
-            width={"top_k": k_of(self.task, self.bundle_info), "sample": self.task.num_samples}.get(
-                self.task.name, width
-            ),
+            width=self._list_length(),
             id_name=CUSTOM_ID if self.columns.id == CUSTOM_ID else "id",
             faults=not self.separate_errors,
         )
+
+    def _list_length(self) -> int:
+        """Returns the length of a record's lists, the most if it differs from row to row."""
+        match self.task.name:
+            case "top_k":
+                searched = searched_k(self.task, self.bundle_info)
+                return min(searched, k_of(self.task, self.bundle_info))
+            case "sample":
+                return self.task.num_samples
+            case _:
+                return values_per_row(self.task, self.target_shape, self.bundle_info)
 
     @property
     def requirements(self) -> RowRequirements:
@@ -103,7 +112,8 @@ class JobSpec:
             "input": fingerprint(self.reader.files),
             "native": self.native,
             "options": {
-                **asdict(self.task),
+                # A field that older versions did not have is left out at its default.
+                **{k: v for k, v in asdict(self.task).items() if k != "threshold" or v is not None},
                 "columns": {k: list(v) if isinstance(v, tuple) else v
                             for k, v in asdict(self.columns).items() if v != ""},
                 **({"apart": True} if self.separate_errors else {}),
@@ -192,12 +202,13 @@ def expect_same_job(expected: Mapping[str, Any], begun: Mapping[str, Any]) -> No
     if expected["native"] != begun.get("native", expected["native"]):
         raise CallError(f"resume: expected {_RUNTIMES[begun['native']]}, as the job began, got "
                         f"{_RUNTIMES[expected['native']]}: their last digits differ")  # fmt: skip
-    for name, value in expected["options"].items():
-        if value != begun["options"].get(name):
+    now, then = expected["options"], begun["options"]
+    for name in {**now, **then}:
+        if now.get(name) != then.get(name):
             option = "task" if name == "name" else name
             raise CallError(
-                f"resume: expected {option} {begun['options'].get(name)!r}, as the job began, "
-                f"got {value!r}"
+                f"resume: expected {option} {then.get(name)!r}, as the job began, "
+                f"got {now.get(name)!r}"
             )
 
 
