@@ -21,6 +21,7 @@ COPY native native
 COPY models models
 COPY bundle bundle
 COPY runtime runtime
+COPY featurizers featurizers
 COPY scoring scoring
 COPY exporter exporter
 COPY service service

@@ -116,13 +116,13 @@ def _bare(opened: bundle.Bundle) -> dict[int, tuple[float, float]]:
     found = {}
     with ThreadPoolExecutor(cores) as pool:
         for batch in _BATCHES:
-            asked = [_asked(hidden[i : i + batch], target[i : i + batch])
+            asked = [_graph_request(hidden[i : i + batch], target[i : i + batch])
                      for i in range(0, len(hidden), batch)]  # fmt: skip
             found[batch] = _rate(pool, run, asked, cores)
     return found
 
 
-def _asked(hidden: Array, target: Array) -> scoring.GraphRequest:
+def _graph_request(hidden: Array, target: Array) -> scoring.GraphRequest:
     rows = len(hidden)
     nothing = [None] * rows
     one, bare = np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)

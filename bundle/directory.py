@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from hsoftmax import models
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.decoding import reason_of
 
-from .manifest import MANIFEST, WEIGHTS, File, Manifest
+from .manifest import MANIFEST, WEIGHTS, File, Manifest, Tensor
 from .regular_file import NotRegularFile, open_regular
 from .text_file import TextFileError, decode_text
 
@@ -122,12 +122,28 @@ def _expect_hashes(bundle: Bundle, names: Iterable[str]) -> None:
 
 def load_tensors(bundle: Bundle) -> dict[str, Array]:
     """Return every tensor by name, as read-only views of `weights.bin`; bfloat16 as uint16."""
-    if not bundle.manifest.tensors:
+    return map_tensors(bundle.file(WEIGHTS), bundle.manifest.tensors)
+
+
+def map_tensors(path: Path, table: Sequence[Tensor]) -> dict[str, Array]:
+    """Return the tensors of a table by name, as read-only views of the file.
+
+    Raises:
+        BundleError: a tensor ends after the file.
+    """
+    if not table:
         return {}
-    mapped = np.memmap(bundle.file(WEIGHTS), dtype=np.uint8, mode="r")
+    size = path.stat().st_size
+    for tensor in table:
+        if tensor.offset + tensor.num_bytes > size:
+            raise BundleError(
+                f"{path}: expected {tensor.name} to end within {size} bytes, "
+                f"got {tensor.offset + tensor.num_bytes}"
+            )
+    mapped = np.memmap(path, dtype=np.uint8, mode="r")
     return {
         t.name: mapped[t.offset : t.offset + t.num_bytes].view(t.stored_dtype).reshape(t.shape)
-        for t in bundle.manifest.tensors
+        for t in table
     }
 
 

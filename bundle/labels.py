@@ -17,9 +17,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .directory import Bundle, BundleError
-from .manifest import LABELS, LabelEscapes
+from .manifest import LABELS, LabelEscapes, Manifest
 from .text_file import read_lines
 
+_FASTTEXT_PREFIX = "__label__"
 _MARK = "\ufeff"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNWRITABLE = re.compile("[\n\r\ud800-\udfff]")
@@ -51,6 +52,14 @@ def stored_labels(bundle: Bundle) -> tuple[str, ...] | None:
     labels = parse_labels(bundle.file(manifest.labels).read_bytes(), manifest.label_escapes)
     expect_labels(labels, manifest.num_targets or 0)
     return labels
+
+
+def label_prefix(manifest: Manifest) -> str:
+    """Return text that a label may have in front when it is looked up, empty if there is none.
+
+    fastText writes `__label__` before each label of a text; the labels of a bundle do not have it.
+    """
+    return _FASTTEXT_PREFIX if manifest.source.format == "fasttext" else ""
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:

@@ -24,3 +24,4 @@ SOURCE_NAMES = (
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]
+EncoderPosition = Literal["first", "last", "each"]

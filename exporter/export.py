@@ -3,26 +3,30 @@
 The command `hsoftmax export`, the tests and the benchmarks call it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
 
 import onnx
 
-from hsoftmax import bundle, models
+from hsoftmax import bundle, featurizers, models
+from hsoftmax.featurizers import Featurizer
 from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
+from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
 from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
+from .storage.featurizer_files import write_featurizer
 from .storage.precision import expect_supported_precision
 from .storage.tensors import stored_tensors
 from .storage.weights_file import write_weights
+from .verification.featurizer_check import check_featurizer
 from .verification.precision_error import RowsFrom, accuracy_rows, expect_accuracy, measure_accuracy
 from .verification.reference_check import failures, verify
 
@@ -58,10 +62,13 @@ def export_file(
     labels: Path | None = None,
     label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
+    encoder: EncoderOptions | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
 
-    Nothing is left behind if an error is raised.
+    Nothing is left behind if an error is raised. `on_note` gets a sentence about a model of which
+    the bundle has less than the user may expect.
 
     Args:
         labels: file of the targets' labels, in place of those of the model
@@ -74,14 +81,21 @@ def export_file(
     options = options or SourceOptions()
     source = detect_source(path, options).source if source == AUTO else source
     source_model = load(path, source, options)
+    if source_model.no_text:
+        on_note(f"without text: {source_model.no_text}")
     target_labels = _labels(source_model, labels, label_padding)
-    origin = Origin(source, _source_hashes(path, *source_model.extra_files))
+    hashes = _source_hashes(path, *source_model.extra_files)
+    if encoder is not None:
+        hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
+    origin = Origin(source, hashes)
     return export_model(
         source_model.model,
         destination,
         labels=target_labels,
         origin=origin,
         precision_options=precision_options,
+        featurizer=source_model.featurizer,
+        encoder=encoder,
     )
 
 
@@ -92,15 +106,26 @@ def export_model(
     labels: Sequence[str] | None = None,
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
+    featurizer: Featurizer | None = None,
+    encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
+    if featurizer is not None and encoder is not None:
+        raise ExportError("encoder: expected a head without a featurizer, got both: add --no-text")
     expect_supported_precision(model, precision_options.precision)
     rows = accuracy_rows(model, precision_options.calibration)
     with stage_bundle(destination) as staging:
-        manifest = _write_content(staging, model, labels, origin, precision_options.precision)
+        if featurizer is not None:
+            write_featurizer(staging, featurizer)
+        described = None if encoder is None else _write_encoder(staging, encoder, model)
+        manifest = _write_content(
+            staging, model, labels, origin, precision_options.precision, encoder=described
+        )
         checks = verify(staging, manifest)
+        if featurizer is not None:
+            check_featurizer(bundle.Bundle(staging, manifest), featurizer)
         if failed := failures(checks):
             raise VerificationError(failed[0])
         accuracy = _measure_accuracy(staging, manifest, model, rows)
@@ -144,6 +169,8 @@ def _write_content(
     labels: Sequence[str] | None,
     origin: Origin,
     precision: bundle.Precision,
+    *,
+    encoder: bundle.Encoder | None,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -151,6 +178,7 @@ def _write_content(
         task: _write_graph(staging, task, lowered, table)
         for task, lowered in lower(model, tensors).items()
     }
+    has_featurizer = (staging / featurizers.DESCRIPTION).exists()
     escapes = None if labels is None else bundle.label_escapes(labels)
     if labels is not None:
         text = bundle.format_labels(labels, escapes)
@@ -166,6 +194,9 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        encoder=encoder,
+        tokenizer=TOKENIZER if (staging / TOKENIZER).exists() else None,
+        featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
             format=origin.format,
@@ -174,6 +205,13 @@ def _write_content(
         ),
         verification=(),
     )
+
+
+def _write_encoder(staging: Path, options: EncoderOptions, model: models.Model) -> bundle.Encoder:
+    encoder = write_encoder(staging, options, model.hidden_size)
+    if options.tokenizer is not None:
+        write_tokenizer(staging, options.tokenizer, encoder)
+    return encoder
 
 
 def _write_graph(

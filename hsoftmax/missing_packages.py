@@ -7,6 +7,7 @@ PACKAGES = {
         "cffi",
         "fastapi",
         "fastapi_offline",
+        "httpx2",
         "msgspec",
         "onnxruntime",
         "orjson",
@@ -17,18 +18,23 @@ PACKAGES = {
         "uvicorn",
         "zstandard",
     ),
+    "client": ("httpx2", "orjson"),
     "arrow": ("pyarrow",),
     "ray": ("ray",),
     "hdf5": ("h5py",),
     "pytorch": ("torch",),
+    "tokenizers": ("tokenizers",),
 }
 
 
-def missing(module: str) -> str:
-    """Return the error for a module that is not found, with the command that installs it."""
+def missing(module: str, *, subject: str = "this command", extra: str = "") -> str:
+    """Return the error for a module that is not found, with the command that installs it.
+
+    Without `extra`, the first extra that brings the package is named.
+    """
     package = module.partition(".")[0]
-    extras = [extra for extra, packages in PACKAGES.items() if package in packages]
+    extras = [extra, *(name for name, packages in PACKAGES.items() if package in packages)]
+    named = next(filter(None, extras), "export,service")
     return (
-        f"this command needs the package {package}, which is not installed: "
-        f"pip install '.[{extras[0] if extras else 'export,service'}]'"
+        f"{subject} needs the package {package}, which is not installed: pip install '.[{named}]'"
     )

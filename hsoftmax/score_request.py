@@ -27,7 +27,7 @@ def open_job_spec(request: ScoreRequest, bundle_info: scoring.BundleInfo) -> sco
     """
     files = scoring.find_inputs(request.input)
     # A folder's files have the format of the input, without its compression.
-    input_format = files[0].with_name(f"part{scoring.extension_of(files[0])}")
+    input_format = files[0].with_name(f"part{scoring.output_extension(files[0])}")
     format = scoring.find_format(request.output if request.output.suffix else input_format)
     reader = scoring.open_inputs(files, request.columns, bundle_info, labelled=request.labelled)
     try:

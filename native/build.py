@@ -21,7 +21,7 @@ LIBRARY = SOURCES.parent / "runtime" / "native" / "libhsoftmax.so"
 
 _FLAGS = (
     "-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-ffp-contract=off",
-    "-fno-math-errno", "-fstack-protector-strong",
+    "-fno-math-errno", "-fstack-protector-strong", "-pthread",
 )  # fmt: skip
 _X86 = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
@@ -67,7 +67,7 @@ def build(
             if source.name != "kernels.c"
         ]
         linked = Path(folder) / library.name
-        _run([compiler, "-shared", *flags, "-o", linked, *objects, "-lm"])
+        _run([compiler, "-shared", "-pthread", *flags, "-o", linked, *objects, "-lm"])
         shutil.copy(SOURCES / "hsoftmax.h", library.parent)
         os.replace(linked, library)
     return library

@@ -2,13 +2,17 @@
  *
  * All arrays are in C order. No function writes to its inputs, keeps a pointer, or has a state, so
  * any number of threads may call them. Each checks every size, index and pointer; on an error it
- * returns a code and its outputs are undefined. */
+ * returns a code and its outputs are undefined.
+ *
+ * `stop`, or null: a number that ends the call soon after another thread sets it.
+ * `free_threads`, or null for one thread: how many threads the calls that share this number may still
+ * use. A call uses some, its own among them, until it returns. Results do not depend on it. */
 #ifndef HSOFTMAX_H
 #define HSOFTMAX_H
 
 #include <stdint.h>
 
-#define HSOFTMAX_ABI 1
+#define HSOFTMAX_ABI 3
 
 enum {
     HSOFTMAX_OK = 0,
@@ -20,7 +24,7 @@ enum {
     HSOFTMAX_BAD_MODEL = 6      /* offsets, target rows or nodes that do not fit the model */
 };
 
-enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2 };
+enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2, HSOFTMAX_BF16 = 3 };
 
 /* One level of a hierarchical softmax: rows in blocks, each with a softmax of its own. */
 typedef struct {
@@ -59,6 +63,22 @@ typedef struct {
     double epsilon; /* added to each sigmoid: 0, or 1e-5 for the scores of fastText */
 } hsoftmax_tree;
 
+/* A layer of an adaptive softmax: logits = weight @ (projection @ hidden) + bias. */
+typedef struct {
+    const void *weight;      /* [rows, width]; not read where the width is 0 */
+    const float *bias;       /* [rows], or null */
+    const float *projection; /* [width, hidden_size]; null where the width is 0 or the hidden size */
+    int64_t rows, width;
+    int32_t weight_type;     /* HSOFTMAX_F32 or HSOFTMAX_BF16 */
+} hsoftmax_layer;
+
+/* The rows of the head are the shortlist of targets, then one row for each tail; the targets of the
+ * tails follow, in order. */
+typedef struct {
+    const hsoftmax_layer *layers; /* the head, then the tails */
+    int64_t num_layers, hidden_size;
+} hsoftmax_adaptive;
+
 int32_t hsoftmax_abi(void);
 
 /* "avx512", "avx2" or "neon": the instructions that are used; null if this CPU has none of them. */
@@ -70,9 +90,19 @@ int32_t hsoftmax_use(const char *instruction_set);
 /* log_prob[i] = log p(target[i] | hidden[row[i]]), [pairs]; hidden is [batch, hidden_size]. */
 int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidden, int64_t batch,
                                  const int64_t *row, const int64_t *target, int64_t pairs,
-                                 const volatile int32_t *stop, float *log_prob);
+                                 const volatile int32_t *stop, int32_t *free_threads,
+                                 float *log_prob);
 
-/* The same for a tree. */
+/* Draws `samples` targets for each hidden row, [batch, samples], and their log p, from uniform numbers in
+ * [0, 1): noise [batch, samples, num_levels]. row_target is as for top_k. alive, or null: for each
+ * level, 0 for the rows that may be drawn, -inf for the others. log_prob is NaN and target 0 where a
+ * logit is no finite number. */
+int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
+                        const float *const *alive, const float *hidden, int64_t batch,
+                        const float *noise, int64_t samples, const volatile int32_t *stop,
+                        int32_t *free_threads, int64_t *target, float *log_prob);
+
+/* The same as hsoftmax_target_log_prob for a tree. */
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
                                       const int64_t *row, const int64_t *target, int64_t pairs,
                                       const volatile int32_t *stop, float *log_prob);
@@ -83,5 +113,38 @@ int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hi
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact);
+
+/* What a supervised fastText model reads: its dictionary, its n-grams and its input matrix. */
+typedef struct {
+    const uint8_t *text;     /* the words, then the labels, one after another */
+    const int64_t *offsets;  /* [entries + 1] the start of each in `text` */
+    const int32_t *slots;    /* [num_slots] hash table by CRC-32: the number of an entry, or -1 */
+    const int32_t *pruned_bucket, *pruned_row; /* [num_pruned] ascending buckets, and their rows */
+    const float *weight;     /* [rows, columns]; null: product-quantised, as below */
+    const uint8_t *codes;    /* [rows, parts] */
+    const float *centroids;  /* [parts, 256, part_size] */
+    const uint8_t *norm_codes; /* [rows], or null */
+    const float *norms;      /* [256], or null */
+    int64_t text_size, entries, words, num_slots;
+    int64_t num_pruned;      /* -1: all buckets are kept */
+    int64_t min_chars, max_chars, max_words, buckets;
+    int64_t rows, columns, parts, part_size;
+} hsoftmax_text;
+
+/* hidden [lines, columns] of lines in UTF-8, line i of which ends before ends[i], and the number of
+ * rows [lines] of which it is the mean; it is zeros where that is 0. */
+int32_t hsoftmax_text_hidden(const hsoftmax_text *model, const uint8_t *text, const int64_t *ends,
+                             int64_t lines, float *hidden, int64_t *counts);
+
+/* The same two tasks for an adaptive softmax; `opened` are tails. */
+int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const float *hidden,
+                                          int64_t batch, const int64_t *row, const int64_t *target,
+                                          int64_t pairs, const volatile int32_t *stop,
+                                          int32_t *free_threads, float *log_prob);
+
+int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
+                                int64_t k, int64_t max_tails, const volatile int32_t *stop,
+                                int32_t *free_threads, float *log_prob, int64_t *target,
+                                int64_t *opened, uint8_t *exact);
 
 #endif

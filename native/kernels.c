@@ -8,6 +8,7 @@
 #include "vectors.h"
 
 #define GROUP 8 /* hidden units whose products are added up before they are added to y */
+#define TILE_ROWS (WIDTH == 8 ? 2 : 4) /* hidden rows whose sums with four rows fit in registers */
 
 typedef vec load_function(const void *weight, int64_t index);
 
@@ -17,25 +18,29 @@ INLINE vec load_f32(const void *weight, int64_t index) {
 INLINE vec load_f16(const void *weight, int64_t index) {
     return vec_load_half((const uint16_t *)weight + index);
 }
+INLINE vec load_bf16(const void *weight, int64_t index) {
+    return vec_load_bfloat((const uint16_t *)weight + index);
+}
 INLINE vec load_i8(const void *weight, int64_t index) {
     return vec_load_byte((const int8_t *)weight + index);
 }
 
-/* Adds the products of `depth` hidden units to all columns. The last columns are copied first, so
- * that nothing behind the weight is read. */
-INLINE void add_group(const char *weight, int64_t size, load_function *load, const float *const *x,
-                      const int rows, int64_t first, const int depth, int64_t columns,
-                      int64_t stride, float *y) {
+/* Adds the products of `depth` hidden units to all columns. The last columns are copied first if
+ * the weight ends with them; else the numbers behind them go to columns that are not used. */
+INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                      const float *const *x, const int rows, int64_t first, const int depth,
+                      const int is_last, int64_t columns, int64_t stride, float *y) {
     float factor[MAX_ROWS][GROUP];
     for (int r = 0; r < rows; r++)
         for (int g = 0; g < depth; g++) factor[r][g] = x[r][first + g];
+    const int64_t end = is_last || pitch < WIDTH ? columns - WIDTH : columns - 1;
     int64_t k = 0;
-    for (; k + WIDTH <= columns; k += WIDTH) {
+    for (; k <= end; k += WIDTH) {
         __asm__("" : "+m"(factor)); /* else the compiler keeps a copy of each in every lane */
         vec w[GROUP];
         for (int g = 0; g < depth; g++) {
-            w[g] = load(weight + g * columns * size, k);
-            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * columns + k) * size);
+            w[g] = load(weight + g * pitch * size, k);
+            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * pitch + k) * size);
         }
         for (int r = 0; r < rows; r++) {
             vec sum = vec_mul(vec_all(factor[r][0]), w[0]);
@@ -43,11 +48,11 @@ INLINE void add_group(const char *weight, int64_t size, load_function *load, con
             vec_store(y + r * stride + k, vec_add(vec_load(y + r * stride + k), sum));
         }
     }
-    if (k == columns) return;
+    if (k >= columns) return;
     char tail[GROUP][WIDTH * sizeof(float)];
     memset(tail, 0, sizeof tail);
     for (int g = 0; g < depth; g++)
-        memcpy(tail[g], weight + (g * columns + k) * size, (size_t)((columns - k) * size));
+        memcpy(tail[g], weight + (g * pitch + k) * size, (size_t)((columns - k) * size));
     for (int r = 0; r < rows; r++) {
         vec sum = vec_mul(vec_all(factor[r][0]), load(tail[0], 0));
         for (int g = 1; g < depth; g++) sum = vec_fma(vec_all(factor[r][g]), load(tail[g], 0), sum);
@@ -55,68 +60,126 @@ INLINE void add_group(const char *weight, int64_t size, load_function *load, con
     }
 }
 
-INLINE void transposed(const void *weight, int64_t size, load_function *load, const float *const *x,
-                       const int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
+INLINE void transposed(const void *weight, int64_t size, int64_t pitch, load_function *load,
+                       const float *const *x, const int rows, int64_t hidden, int64_t columns,
+                       int64_t stride, float *y) {
     const char *w = weight;
     int64_t h = 0;
     for (; h + GROUP <= hidden; h += GROUP)
-        add_group(w + h * columns * size, size, load, x, rows, h, GROUP, columns, stride, y);
+        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, GROUP, h + GROUP == hidden,
+                  columns, stride, y);
     if (h < hidden)
-        add_group(w + h * columns * size, size, load, x, rows, h, (int)(hidden - h), columns, stride,
-                  y);
+        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, (int)(hidden - h), 1, columns,
+                  stride, y);
 }
 
-/* The products of one hidden row with `count` rows of the weight. */
-INLINE void add_dots(const char *weight, int64_t size, load_function *load, const float *x,
-                     const int count, int64_t hidden, float *y) {
-    vec sum[4][PARTS];
-    for (int c = 0; c < count; c++)
-        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+/* Adds the products of `rows` hidden rows with four rows of the weight. With several hidden rows,
+ * the parts of the 16 lanes run one after another, so that all sums stay in registers. The first
+ * hidden rows fetch the next four rows of the weight. */
+INLINE void add_four_dots(const char *weight, int64_t size, load_function *load,
+                          const float *const *x, const int rows, const int is_first,
+                          int64_t hidden, int64_t stride, float *y) {
+    const int parts = rows > 1 ? 1 : PARTS; /* that run at once */
+    const int64_t whole = hidden / LANES * LANES;
+    float rest[TILE_ROWS][LANES];
+    char tail[4][LANES * sizeof(float)];
+    vec sums[TILE_ROWS][4][PARTS];
+    if (whole < hidden) {
+        memset(tail, 0, sizeof tail);
+        memset(rest, 0, sizeof rest);
+        for (int c = 0; c < 4; c++)
+            memcpy(tail[c], weight + (c * hidden + whole) * size, (size_t)((hidden - whole) * size));
+        for (int r = 0; r < rows; r++)
+            memcpy(rest[r], x[r] + whole, (size_t)(hidden - whole) * sizeof(float));
+    }
+    for (int first = 0; first < PARTS; first += parts) {
+        vec sum[TILE_ROWS][4][PARTS];
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < 4; c++)
+                for (int p = 0; p < parts; p++) sum[r][c][p] = vec_all(0.0f);
+        for (int64_t h = first * WIDTH; h < whole; h += LANES)
+            for (int p = 0; p < parts; p++) {
+                vec v[TILE_ROWS];
+                for (int r = 0; r < rows; r++) v[r] = vec_load(x[r] + h + p * WIDTH);
+                for (int c = 0; c < 4; c++) {
+                    vec w = load(weight + c * hidden * size, h + p * WIDTH);
+                    if (is_first && p + first == 0)
+                        __builtin_prefetch(weight + ((4 + c) * hidden + h) * size);
+                    for (int r = 0; r < rows; r++) sum[r][c][p] = vec_fma(w, v[r], sum[r][c][p]);
+                }
+            }
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < 4; c++)
+                for (int p = 0; p < parts; p++) {
+                    const int64_t lane = (first + p) * WIDTH;
+                    if (whole < hidden)
+                        sum[r][c][p] =
+                            vec_fma(load(tail[c], lane), vec_load(rest[r] + lane), sum[r][c][p]);
+                    sums[r][c][first + p] = sum[r][c][p];
+                }
+    }
+    for (int r = 0; r < rows; r++) add_four_sums(sums[r], y + r * stride);
+}
+
+/* Adds the product of one hidden row with one row of the weight. */
+INLINE void add_dot(const char *weight, int64_t size, load_function *load, const float *x,
+                    int64_t hidden, float *y) {
+    vec sum[PARTS];
     int64_t h = 0;
+    for (int p = 0; p < PARTS; p++) sum[p] = vec_all(0.0f);
     for (; h + LANES <= hidden; h += LANES)
-        for (int p = 0; p < PARTS; p++) {
-            vec v = vec_load(x + h + p * WIDTH);
-            for (int c = 0; c < count; c++)
-                sum[c][p] =
-                    vec_fma(load(weight + c * hidden * size, h + p * WIDTH), v, sum[c][p]);
-        }
+        for (int p = 0; p < PARTS; p++)
+            sum[p] = vec_fma(load(weight, h + p * WIDTH), vec_load(x + h + p * WIDTH), sum[p]);
     if (h < hidden) {
         float rest[LANES] = {0};
+        char tail[LANES * sizeof(float)] = {0};
         memcpy(rest, x + h, (size_t)(hidden - h) * sizeof(float));
-        for (int c = 0; c < count; c++) {
-            char tail[LANES * sizeof(float)] = {0};
-            memcpy(tail, weight + (c * hidden + h) * size, (size_t)((hidden - h) * size));
-            for (int p = 0; p < PARTS; p++)
-                sum[c][p] = vec_fma(load(tail, p * WIDTH), vec_load(rest + p * WIDTH), sum[c][p]);
-        }
+        memcpy(tail, weight + h * size, (size_t)((hidden - h) * size));
+        for (int p = 0; p < PARTS; p++)
+            sum[p] = vec_fma(load(tail, p * WIDTH), vec_load(rest + p * WIDTH), sum[p]);
     }
-    for (int c = 0; c < count; c++) y[c] += sum_lanes(sum[c]);
+    *y += sum_lanes(sum);
 }
 
 INLINE void row_major(const void *weight, int64_t size, load_function *load, const float *const *x,
                       int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
     const char *w = weight;
     int64_t k = 0;
-    for (; k + 4 <= columns; k += 4) /* the four rows stay in cache for all hidden rows */
+    for (; k + 4 <= columns; k += 4, w += 4 * hidden * size) { /* the four rows stay in cache */
+        int r = 0;
+        for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
+            if (r)
+                add_four_dots(w, size, load, x + r, TILE_ROWS, 0, hidden, stride, y + r * stride + k);
+            else
+                add_four_dots(w, size, load, x, TILE_ROWS, 1, hidden, stride, y + k);
+        }
+        if (r + 2 <= rows && TILE_ROWS > 2) {
+            add_four_dots(w, size, load, x + r, 2, 1, hidden, stride, y + r * stride + k);
+            r += 2;
+        }
+        if (r < rows)
+            add_four_dots(w, size, load, x + r, 1, 1, hidden, stride, y + r * stride + k);
+    }
+    for (; k < columns; k++, w += hidden * size)
         for (int r = 0; r < rows; r++)
-            add_dots(w + k * hidden * size, size, load, x[r], 4, hidden, y + r * stride + k);
-    for (; k < columns; k++)
-        for (int r = 0; r < rows; r++)
-            add_dots(w + k * hidden * size, size, load, x[r], 1, hidden, y + r * stride + k);
+            add_dot(w, size, load, x[r], hidden, y + r * stride + k);
 }
 
+#define TRANSPOSED(TYPE, SIZE, ROWS)                                                               \
+    transposed(weight, SIZE, pitch, load_##TYPE, x, ROWS, hidden, columns, stride, y)
 #define DEFINE(TYPE, SIZE)                                                                         \
-    static void transposed_##TYPE(const void *weight, const float *const *x, int rows,             \
-                                  int64_t hidden, int64_t columns, int64_t stride, float *y) {     \
+    static void transposed_##TYPE(const void *weight, int64_t pitch, const float *const *x,        \
+                                  int rows, int64_t hidden, int64_t columns, int64_t stride,       \
+                                  float *y) {                                                      \
         switch (rows) {                                                                            \
-            case 1: transposed(weight, SIZE, load_##TYPE, x, 1, hidden, columns, stride, y); break; \
-            case 2: transposed(weight, SIZE, load_##TYPE, x, 2, hidden, columns, stride, y); break; \
-            case 3: transposed(weight, SIZE, load_##TYPE, x, 3, hidden, columns, stride, y); break; \
-            case 4: transposed(weight, SIZE, load_##TYPE, x, 4, hidden, columns, stride, y); break; \
-            case 5: transposed(weight, SIZE, load_##TYPE, x, 5, hidden, columns, stride, y); break; \
-            case 6: transposed(weight, SIZE, load_##TYPE, x, 6, hidden, columns, stride, y); break; \
-            case 7: transposed(weight, SIZE, load_##TYPE, x, 7, hidden, columns, stride, y); break; \
-            case 8: transposed(weight, SIZE, load_##TYPE, x, 8, hidden, columns, stride, y); break; \
+            case 1: TRANSPOSED(TYPE, SIZE, 1); break;                                              \
+            case 2: TRANSPOSED(TYPE, SIZE, 2); break;                                              \
+            case 3: TRANSPOSED(TYPE, SIZE, 3); break;                                              \
+            case 4: TRANSPOSED(TYPE, SIZE, 4); break;                                              \
+            case 5: TRANSPOSED(TYPE, SIZE, 5); break;                                              \
+            case 6: TRANSPOSED(TYPE, SIZE, 6); break;                                              \
+            case 7: TRANSPOSED(TYPE, SIZE, 7); break;                                              \
+            case 8: TRANSPOSED(TYPE, SIZE, 8); break;                                              \
         }                                                                                          \
     }                                                                                              \
     static void row_major_##TYPE(const void *weight, const float *const *x, int rows,              \
@@ -127,6 +190,7 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
 DEFINE(f32, 4)
 DEFINE(f16, 2)
 DEFINE(i8, 1)
+DEFINE(bf16, 2)
 
 /* Natural logarithm of a number of at least 1, without a library whose bits could differ. */
 static double log_at_least_1(double x) {
@@ -160,23 +224,56 @@ static double log_sum_exp(float *y, int64_t size) {
     return total >= 1 ? max + log_at_least_1(total) : NAN;
 }
 
-static float dot(const float *a, const float *b, int64_t size) {
-    float sum = 0;
-    add_dots((const char *)a, sizeof(float), load_f32, b, 1, size, &sum);
-    return sum;
+static void exps(float *y, int64_t size, float largest) {
+    for (int64_t i = 0; i < size; i += WIDTH)
+        vec_store(y + i, vec_exp(vec_sub(vec_load(y + i), vec_all(largest))));
 }
 
-/* log sigmoid(z) = -(max(-z, 0) + t) and log sigmoid(-z) = -(max(z, 0) + t), t = log(1 + e^-|z|) */
-static void log_sigmoids(float z, float *negative, float *positive) {
+/* The products of x with `count` rows, up to 4, which may lie anywhere. */
+INLINE void four_dots(const float *x, const float *const *rows, const int count, int64_t size,
+                      float *y) {
+    vec sum[4][PARTS];
+    for (int c = 0; c < count; c++)
+        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+    int64_t h = 0;
+    for (; h + LANES <= size; h += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            vec v = vec_load(x + h + p * WIDTH);
+            for (int c = 0; c < count; c++)
+                sum[c][p] = vec_fma(vec_load(rows[c] + h + p * WIDTH), v, sum[c][p]);
+        }
+    for (int p = 0; h < size; p++, h += WIDTH) {
+        const int rest = size - h < WIDTH ? (int)(size - h) : WIDTH;
+        vec v = vec_load_some(x + h, rest);
+        for (int c = 0; c < count; c++)
+            sum[c][p] = vec_fma(vec_load_some(rows[c] + h, rest), v, sum[c][p]);
+    }
+    for (int c = 0; c < count; c++) y[c] = sum_lanes(sum[c]);
+}
+
+static void dots(const float *x, const float *const *rows, int count, int64_t size, float *y) {
+    int i = 0;
+    for (; i + 4 <= count; i += 4) four_dots(x, rows + i, 4, size, y + i);
+    for (; i < count; i++) four_dots(x, rows + i, 1, size, y + i);
+}
+
+static void log_sigmoids(float *z, int64_t size) {
+    for (int64_t i = 0; i < size; i += WIDTH) vec_store(z + i, vec_log_sigmoid(vec_load(z + i)));
+}
+
+/* log sigmoid(-z) and log sigmoid(z) */
+static void log_branches(float z, float *negative, float *positive) {
     float lane[WIDTH];
-    vec_store(lane, vec_log1p(vec_exp(vec_all(-fabsf(z)))));
-    *negative = -((z > 0 ? z : 0) + lane[0]);
-    *positive = -((z < 0 ? -z : 0) + lane[0]);
+    vec_store(lane, vec_log_sigmoid(vec_all(z)));
+    *positive = lane[0];
+    vec_store(lane, vec_log_sigmoid(vec_all(-z)));
+    *negative = lane[0];
 }
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
-    {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
-    log_sum_exp, dot, log_sigmoids}
+    {transposed_f32, transposed_f16, transposed_i8, transposed_bf16},                              \
+    {row_major_f32, row_major_f16, row_major_i8, row_major_bf16},                                  \
+    log_sum_exp, exps, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME
 #define JOIN(A, B) JOIN_OF(A, B)

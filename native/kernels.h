@@ -9,19 +9,29 @@ static inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 
 #define MAX_ROWS 8 /* hidden rows that share one pass over a block */
 
-/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS */
+/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS, or any number
+ * with a row_major weight */
 typedef void logits_function(const void *weight, const float *const *x, int rows, int64_t hidden,
                              int64_t columns, int64_t stride, float *y);
 
+/* The same for the first columns of a weight whose rows have `pitch` columns. */
+typedef void transposed_function(const void *weight, int64_t pitch, const float *const *x, int rows,
+                                 int64_t hidden, int64_t columns, int64_t stride, float *y);
+
 typedef struct {
     const char *instruction_set;
-    logits_function *transposed[3]; /* weight [hidden, columns], by weight type */
-    logits_function *row_major[3];  /* weight [columns, hidden] */
+    transposed_function *transposed[4]; /* weight [hidden, pitch], by weight type */
+    logits_function *row_major[4];      /* weight [columns, hidden] */
     /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
     double (*log_sum_exp)(float *y, int64_t size);
-    float (*dot)(const float *a, const float *b, int64_t size);
+    /* y[i] = exp(y[i] - largest) for i < size, a multiple of 16 */
+    void (*exps)(float *y, int64_t size, float largest);
+    /* y[i] = the product of x and rows[i], for i < count */
+    void (*dots)(const float *x, const float *const *rows, int count, int64_t size, float *y);
+    /* z[i] = log sigmoid(z[i]) for i < size, a multiple of 16 */
+    void (*log_sigmoids)(float *z, int64_t size);
     /* log sigmoid(-z) and log sigmoid(z) */
-    void (*log_sigmoids)(float z, float *negative, float *positive);
+    void (*log_branches)(float z, float *negative, float *positive);
 } kernel_set;
 
 extern const kernel_set kernels_avx512, kernels_avx2, kernels_neon;

@@ -7,7 +7,7 @@
 static int level_is_valid(const hsoftmax_level *level, int64_t blocks, int64_t hidden_size) {
     return level->weight && level->bias && level->offsets && level->blocks == blocks &&
            level->rows >= blocks && level->rows <= INT64_MAX / hidden_size / 4 &&
-           level->weight_type >= HSOFTMAX_F32 && level->weight_type <= HSOFTMAX_I8 &&
+           level->weight_type >= HSOFTMAX_F32 && level->weight_type <= HSOFTMAX_BF16 &&
            (level->weight_type != HSOFTMAX_I8 || level->scale) && level->block_size >= 0 &&
            (!level->block_size || level->block_size * blocks == level->rows);
 }
@@ -50,24 +50,34 @@ int block_is_valid(const hsoftmax_level *level, int64_t block) {
     return first >= 0 && size >= 1 && first < level->rows && size <= level->rows - first;
 }
 
-void block_logits(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,
-                         const float *const *x, int rows, int64_t hidden_size, int64_t stride,
-                         float *y) {
-    static const int64_t SIZES[] = {4, 2, 1};
+void block_columns(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,
+                   int64_t from, int64_t count, const float *const *x, int rows,
+                   int64_t hidden_size, int64_t stride, float *y) {
+    static const int64_t SIZES[] = {4, 2, 1, 2};
     const int type = level->weight_type;
-    const int64_t first = first_row(level, block), size = size_of(level, block);
+    const int64_t first = first_row(level, block), size = level->block_size;
     const char *weight = (const char *)level->weight + first * hidden_size * SIZES[type];
+    const float *bias = level->bias + first + from;
+    y += from;
     for (int r = 0; r < rows; r++) {
         if (type == HSOFTMAX_I8)
-            memset(y + r * stride, 0, (size_t)stride * sizeof(float));
+            memset(y + r * stride, 0, (size_t)count * sizeof(float));
         else
-            memcpy(y + r * stride, level->bias + first, (size_t)size * sizeof(float));
+            memcpy(y + r * stride, bias, (size_t)count * sizeof(float));
     }
-    (level->block_size ? kernels->transposed : kernels->row_major)[type](weight, x, rows,
-                                                                         hidden_size, size, stride, y);
+    if (size)
+        kernels->transposed[type](weight + from * SIZES[type], size, x, rows, hidden_size, count,
+                                  stride, y);
+    else
+        kernels->row_major[type](weight + from * hidden_size * SIZES[type], x, rows, hidden_size,
+                                 count, stride, y);
     if (type == HSOFTMAX_I8)
         for (int r = 0; r < rows; r++)
-            for (int64_t k = 0; k < size; k++)
-                y[r * stride + k] =
-                    fmaf(y[r * stride + k], level->scale[first + k], level->bias[first + k]);
+            for (int64_t k = 0; k < count; k++)
+                y[r * stride + k] = fmaf(y[r * stride + k], level->scale[first + from + k], bias[k]);
+}
+
+void block_logits(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,
+                  const float *const *x, int rows, int64_t hidden_size, int64_t stride, float *y) {
+    block_columns(kernels, level, block, 0, size_of(level, block), x, rows, hidden_size, stride, y);
 }

@@ -7,6 +7,8 @@
 #include "dispatch.h"
 #include "tree.h"
 
+#define MAX_STEPS 64 /* a multiple of 16 */
+
 int tree_is_valid(const hsoftmax_tree *tree) {
     return tree && tree->weight && tree->path && tree->sign && tree->children && tree->nodes >= 1 &&
            tree->targets >= 1 && tree->depth >= 1 && tree->hidden_size >= 1 &&
@@ -15,25 +17,56 @@ int tree_is_valid(const hsoftmax_tree *tree) {
            tree->depth <= INT64_MAX / 4 / tree->targets && tree->epsilon >= 0;
 }
 
+static double smoothed(const hsoftmax_tree *tree, float log_prob) {
+    return tree->epsilon ? log(exp(log_prob) + tree->epsilon) : log_prob;
+}
+
 void log_branches(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
                   int64_t node, double branch[2]) {
-    const int64_t size = tree->hidden_size;
-    float logit = kernels->dot(hidden, tree->weight + node * size, size), negative, positive;
+    const float *weight = tree->weight + node * tree->hidden_size;
+    float logit, negative, positive;
+    kernels->dots(hidden, &weight, 1, tree->hidden_size, &logit);
     if (tree->bias) logit += tree->bias[node];
-    kernels->log_sigmoids(logit, &negative, &positive);
-    branch[0] = tree->epsilon ? log(exp(negative) + tree->epsilon) : negative;
-    branch[1] = tree->epsilon ? log(exp(positive) + tree->epsilon) : positive;
+    kernels->log_branches(logit, &negative, &positive);
+    branch[0] = smoothed(tree, negative);
+    branch[1] = smoothed(tree, positive);
+}
+
+/* Adds the log sigmoids of the next steps of a path to its total, up to MAX_STEPS at once, because
+ * a vector of them takes little longer than one. Returns their number, 0 at the end of the path;
+ * -1 for a node outside of the tree. */
+static int add_steps(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
+                     const int32_t *path, const int8_t *sign, int64_t depth, double *total) {
+    const float *weight[MAX_STEPS];
+    int64_t node[MAX_STEPS];
+    float z[MAX_STEPS];
+    int steps = 0;
+    for (; steps < depth && steps < MAX_STEPS && sign[steps]; steps++) {
+        node[steps] = path[steps];
+        if (node[steps] < 0 || node[steps] >= tree->nodes) return -1;
+        weight[steps] = tree->weight + node[steps] * tree->hidden_size;
+    }
+    if (!steps) return 0;
+    kernels->dots(hidden, weight, steps, tree->hidden_size, z);
+    for (int i = 0; i < steps; i++) {
+        if (tree->bias) z[i] += tree->bias[node[i]];
+        if (sign[i] < 0) z[i] = -z[i];
+    }
+    for (int i = steps; i < padded(steps); i++) z[i] = 0;
+    kernels->log_sigmoids(z, padded(steps));
+    for (int i = 0; i < steps; i++) *total += smoothed(tree, z[i]);
+    return steps;
 }
 
 static int path_log_prob(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
                          int64_t target, float *log_prob) {
     const int32_t *path = tree->path + target * tree->depth;
     const int8_t *sign = tree->sign + target * tree->depth;
-    double total = 0, branch[2];
-    for (int64_t d = 0; d < tree->depth && sign[d]; d++) {
-        if (path[d] < 0 || path[d] >= tree->nodes) return HSOFTMAX_BAD_MODEL;
-        log_branches(kernels, tree, hidden, path[d], branch);
-        total += branch[sign[d] > 0];
+    double total = 0;
+    for (int64_t d = 0, steps; d < tree->depth; d += steps) {
+        steps = add_steps(kernels, tree, hidden, path + d, sign + d, tree->depth - d, &total);
+        if (steps < 0) return HSOFTMAX_BAD_MODEL;
+        if (!steps) break;
     }
     *log_prob = (float)total;
     return HSOFTMAX_OK;

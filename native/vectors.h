@@ -22,6 +22,10 @@ INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+INLINE vec vec_load_bfloat(const uint16_t *p) { /* the upper halves of floats */
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -38,6 +42,16 @@ INLINE vec vec_scale(vec x, vec n) {
     return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 23)));
 }
 INLINE vec vec_round(vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+/* The first `count` numbers of p, then zeros; nothing behind them is read. */
+INLINE vec vec_load_some(const float *p, int count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+}
+/* Adds lanes 8 to 15 to lanes 0 to 7, then lanes 4 to 7 of these to lanes 0 to 3. */
+INLINE void sum_to_four(const vec *parts, float *four) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(*parts), _mm512_extractf32x8_ps(*parts, 1));
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    _mm_storeu_ps(four, sum);
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -48,6 +62,10 @@ INLINE vec vec_all(float x) { return _mm256_set1_ps(x); }
 INLINE vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
@@ -66,6 +84,15 @@ INLINE vec vec_scale(vec x, vec n) {
 INLINE vec vec_round(vec x) {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+INLINE vec vec_load_some(const float *p, int count) {
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+}
+INLINE void sum_to_four(const vec *parts, float *four) {
+    __m256 eight = _mm256_add_ps(parts[0], parts[1]);
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    _mm_storeu_ps(four, sum);
+}
 
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
@@ -76,6 +103,9 @@ INLINE vec vec_all(float x) { return vdupq_n_f32(x); }
 INLINE vec vec_load(const float *p) { return vld1q_f32(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 INLINE vec vec_load_byte(const int8_t *p) {
     int32_t four;
@@ -95,6 +125,14 @@ INLINE vec vec_scale(vec x, vec n) {
     return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(bits, 23)));
 }
 INLINE vec vec_round(vec x) { return vrndnq_f32(x); }
+INLINE vec vec_load_some(const float *p, int count) {
+    float lane[4] = {0};
+    memcpy(lane, p, (size_t)count * sizeof(float));
+    return vld1q_f32(lane);
+}
+INLINE void sum_to_four(const vec *parts, float *four) {
+    vst1q_f32(four, vaddq_f32(vaddq_f32(parts[0], parts[2]), vaddq_f32(parts[1], parts[3])));
+}
 
 #else
 #error "expected AVX-512, AVX2 with FMA, or NEON"
@@ -126,13 +164,37 @@ INLINE vec vec_log1p(vec t) {
     return vec_mul(vec_add(s, s), sum);
 }
 
-/* The sum of 16 lanes, always in the same order. */
+/* Adds the sums of four times 16 lanes to y[0..3], each in the order of `sum_lanes`. */
+INLINE void add_four_sums(vec (*sums)[PARTS], float *y) {
+    float four[4][4];
+    for (int c = 0; c < 4; c++) sum_to_four(sums[c], four[c]);
+#if WIDTH == 4
+    float32x2_t two[4];
+    for (int c = 0; c < 4; c++) two[c] = vadd_f32(vld1_f32(four[c]), vld1_f32(four[c] + 2));
+    float32x4_t sum = vcombine_f32(vpadd_f32(two[0], two[1]), vpadd_f32(two[2], two[3]));
+    vst1q_f32(y, vaddq_f32(vld1q_f32(y), sum));
+#else
+    __m128 a = _mm_loadu_ps(four[0]), b = _mm_loadu_ps(four[1]);
+    __m128 c = _mm_loadu_ps(four[2]), d = _mm_loadu_ps(four[3]);
+    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    __m128 sum = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+    _mm_storeu_ps(y, _mm_add_ps(_mm_loadu_ps(y), sum));
+#endif
+}
+
+/* log sigmoid(z) = -(max(-z, 0) + log(1 + e^-|z|)) */
+INLINE vec vec_log_sigmoid(vec z) {
+    const vec zero = vec_all(0.0f), opposite = vec_sub(zero, z);
+    const vec smaller = vec_sub(zero, vec_max(z, opposite));
+    return vec_sub(zero, vec_add(vec_max(opposite, zero), vec_log1p(vec_exp(smaller))));
+}
+
+/* The sum of 16 lanes, always in the same order: lane[i] + lane[i + half] for half = 8, 4, 2, 1. */
 INLINE float sum_lanes(const vec *parts) {
-    float lane[LANES];
-    for (int i = 0; i < PARTS; i++) vec_store(lane + i * WIDTH, parts[i]);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+    float lane[4];
+    sum_to_four(parts, lane);
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
 #endif

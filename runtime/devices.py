@@ -30,11 +30,13 @@ class Device:
         providers: execution providers of dense tasks; all other tasks run on the CPU
         instruction_set: of the native kernels, which compute the tasks on the CPU that they
             support; empty if they are not used
+        threads: that all runs of native kernels use at once at most
     """
 
     name: Literal["cpu", "cuda"]
     providers: tuple[Any, ...]
     instruction_set: str = ""
+    threads: int = 1
 
     @property
     def description(self) -> str:

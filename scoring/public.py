@@ -6,6 +6,7 @@ from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, 
 from .failures import Failures, total_failure
 from .formats import (
     EXTENSIONS,
+    OUTPUT_EXTENSIONS,
     Columns,
     Position,
     RecordSchema,
@@ -15,6 +16,7 @@ from .formats import (
     find_format,
     find_inputs,
     open_inputs,
+    output_extension,
     parse_columns,
 )
 from .graph_request import GraphRequest, GraphRunner, graph_inputs
@@ -26,7 +28,7 @@ from .job.duplicate_ids import (
     find_duplicate_ids,
     read_duplicate_ids,
 )
-from .job.finalize import errors_path, finalize_partial, sequences_path
+from .job.finalize import begun_identity, errors_path, finalize_partial, sequences_path
 from .job.output import OutputSpec
 from .job.runner import (
     PartScorer,
@@ -52,6 +54,7 @@ from .task import TargetShape, Task
 __all__ = [
     "EXTENSIONS",
     "MAX_SEED",
+    "OUTPUT_EXTENSIONS",
     "TASK_NAMES",
     "BundleInfo",
     "CallError",
@@ -90,6 +93,7 @@ __all__ = [
     "TaskName",
     "Workspace",
     "WrittenShard",
+    "begun_identity",
     "build_job_spec",
     "detect_columns",
     "duplicate_errors",
@@ -103,6 +107,7 @@ __all__ = [
     "graph_inputs",
     "make_shard",
     "open_inputs",
+    "output_extension",
     "parse_columns",
     "read_duplicate_ids",
     "remove_temp_files",

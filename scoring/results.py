@@ -14,7 +14,8 @@ from .errors import RowError
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
 from .overflow import overflow_sentence, overflowed_rows
 from .row_batch import BoolArray, RowBatch, RowId
-from .task import TargetShape, Task, with_default_k
+from .task import TargetShape, Task, k_of, with_default_k, with_searched_k
+from .threshold import count_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def score_rows(
 ) -> RowResults:
     """Scores a batch of rows; `first_row` is the number of its first row in the input."""
     task = with_default_k(task, bundle_info)
-    request = build_graph_request(rows, task, target_shape, first_row)
+    search = with_searched_k(task, bundle_info)
+    request = build_graph_request(rows, search, target_shape, first_row)
     outputs = [] if request is None else run_graph(request)
     return build_results(rows, task, bundle_info, request, outputs)
 
@@ -145,11 +147,20 @@ def _columns(
         case "sample":
             return _target_columns(of_scored["target"], log_prob, bundle_info)
         case _:
-            return {
-                **_target_columns(of_scored["target"], log_prob, bundle_info),
-                "exact": of_scored["exact"],
-                "blocks": of_scored["blocks"],
-            }
+            return _top_k_columns(of_scored, log_prob, task, bundle_info)
+
+
+def _top_k_columns(
+    of_scored: Mapping[str, Array], log_prob: Array, task: Task, bundle_info: BundleInfo
+) -> dict[str, Column]:
+    """Returns the columns of `top_k`; `truncated` only with a threshold."""
+    search: dict[str, Column] = {"exact": of_scored["exact"], "blocks": of_scored["blocks"]}
+    if task.threshold is None:
+        return {**_target_columns(of_scored["target"], log_prob, bundle_info), **search}
+    k, above = k_of(task, bundle_info), count_above(log_prob, task.threshold)
+    kept = np.minimum(above, k)
+    targets = _target_columns(of_scored["target"], log_prob, bundle_info, kept)
+    return {**targets, **search, "truncated": above > k}
 
 
 def _pair_columns(
@@ -196,17 +207,21 @@ def _perplexity_columns(
     return {"sequence": sequences, "log_prob": log_prob[scored].astype(np.float32), "oov": oov}
 
 
-def _target_columns(target: Array, log_prob: Array, bundle_info: BundleInfo) -> dict[str, Column]:
-    """Returns each row's targets with labels and probabilities.
+def _target_columns(
+    target: Array, log_prob: Array, bundle_info: BundleInfo, counts: Int64 | None = None
+) -> dict[str, Column]:
+    """Returns each row's targets with labels and probabilities; only the first `counts` of them.
 
     A search that `max_blocks` cut short has fewer targets; the log-probability of the rest is
     -inf.
     """
     present = log_prob > -np.inf
+    if counts is not None:
+        present &= np.arange(log_prob.shape[1]) < counts[:, None]
     columns = {"targets": target, "probabilities": to_probability(log_prob)}
     if bundle_info.labels is not None:
         columns = {"targets": target, "labels": bundle_info.label_array[target], **columns}
-    if present.all():
+    if counts is None and present.all():
         return dict(columns)
     counts, listed = present.sum(axis=1), np.ones(len(present), dtype=np.bool_)
     return {name: RaggedColumn(column[present], counts, listed) for name, column in columns.items()}

@@ -6,17 +6,19 @@ after parsing therefore works by position, and one row's error cannot affect ano
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 
-from .bundle_info import BundleInfo
+from .bundle_info import BundleInfo, NamedRow
 from .choices import OovPolicy
 from .errors import RowError
 from .task import Task, needs_target, reads_target
+from .text_rows import fill_named, fill_texts, is_text
 
 BoolArray = NDArray[np.bool_]
 RowId = str | int | None
@@ -95,10 +97,10 @@ class RowRequirements:
 
 @dataclass(slots=True)
 class ParsedRow:
-    """One row of a text format, before its numbers are checked."""
+    """One row of a text format, before its numbers, its text or its words are checked."""
 
     id: RowId
-    input: Sequence[float]
+    input: Sequence[float] | TextInput | NamedRow
     targets: Sequence[TargetOrLabel] | None = None
     listed: bool = False
     sequence: RowId = None
@@ -154,7 +156,7 @@ def build_row_batch(
 ) -> RowBatch:
     """Checks the parsed rows of a text format and builds their batch."""
     row_errors = {i: row.row_error for i, row in enumerate(rows) if row.row_error is not None}
-    hidden = _hidden_matrix(rows, row_errors, requirements.bundle_info.hidden_size)
+    hidden = _hidden_matrix(rows, row_errors, requirements.bundle_info)
     entries = [None if i in row_errors else row.targets for i, row in enumerate(rows)]
     listed = np.fromiter((row.listed for row in rows), dtype=np.bool_, count=len(rows))
     target, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
@@ -172,23 +174,32 @@ def build_row_batch(
 
 
 def _hidden_matrix(
-    rows: Sequence[ParsedRow], row_errors: dict[int, RowError], width: int
+    rows: Sequence[ParsedRow], row_errors: dict[int, RowError], bundle_info: BundleInfo
 ) -> Float32:
-    """Returns [rows, width]; a row of another width or with a bad number gets an error."""
-    well_formed = []
+    """Returns [rows, hidden_size]; a row that is wrong gets an error."""
+    width = bundle_info.hidden_size
+    well_formed: dict[int, Sequence[float]] = {}
+    texts: dict[int, TextInput] = {}
+    named: dict[int, NamedRow] = {}
     for i, row in enumerate(rows):
         if i in row_errors:
             continue
-        if len(row.input) == width:
-            well_formed.append(i)
+        if isinstance(row.input, dict):
+            named[i] = row.input
+        elif is_text(row.input):
+            texts[i] = row.input
+        elif len(row.input) == width:
+            well_formed[i] = cast(Sequence[float], row.input)
         else:
             row_errors[i] = wrong_width(width, len(row.input))
     hidden = np.zeros((len(rows), width), dtype=np.float32)
     if well_formed:
-        numbers = np.array([rows[i].input for i in well_formed], dtype=np.float64)
+        numbers = np.array(list(well_formed.values()), dtype=np.float64)
         with np.errstate(over="ignore"):
-            hidden[well_formed] = numbers.astype(np.float32)
-    expect_finite(hidden, row_errors, value_of=lambda i, position: rows[i].input[position])
+            hidden[list(well_formed)] = numbers.astype(np.float32)
+    expect_finite(hidden, row_errors, value_of=lambda i, position: well_formed[i][position])
+    fill_texts(hidden, texts, row_errors, bundle_info)
+    fill_named(hidden, named, row_errors, bundle_info)
     return hidden
 
 
@@ -332,9 +343,7 @@ def _target_of_label(label: str, bundle_info: BundleInfo) -> int:
             "unknown_label",
             f"target: expected an integer, as {bundle_info.name} has no labels, got text",
         )
-    try:
-        return bundle_info.target_of_label[label]
-    except KeyError:
-        raise RowError(
-            "unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}"
-        ) from None
+    number = bundle_info.find_target(label)
+    if number is None:
+        raise RowError("unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}")
+    return number

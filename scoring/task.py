@@ -7,6 +7,7 @@ from typing import Literal
 from .bundle_info import BundleInfo
 from .choices import DEFAULT_K, MAX_SEED, OovPolicy, TaskName
 from .errors import CallError
+from .threshold import searched_targets
 
 # How rows name their targets: one target each, a list each, or none.
 TargetShape = Literal["one", "many", "none"]
@@ -20,6 +21,7 @@ class Task:
     Attributes:
         k, max_blocks: top_k: the number of targets, None for 10 or all targets if there are fewer;
             the most blocks to open for a row, 0 for no limit
+        threshold: top_k: only targets with a probability above it, None for no threshold
         num_samples, seed: sample
         oov, log_base: perplexity: whether an unknown label is an error or is left out; the base of
             log-probabilities, None for e
@@ -32,6 +34,7 @@ class Task:
     seed: int = 0
     oov: OovPolicy = "error"
     log_base: float | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,22 @@ def k_of(task: Task, bundle_info: BundleInfo) -> int:
     if task.k is not None:
         return task.k
     return default_k(bundle_info.num_targets) if task.name == "top_k" else DEFAULT_K
+
+
+def searched_k(task: Task, bundle_info: BundleInfo) -> int:
+    """Returns the number of targets that the search of `top_k` returns for each row.
+
+    With a threshold it may be fewer than k, or one more, which says that there are more than k.
+    """
+    k = k_of(task, bundle_info)
+    return searched_targets(k, task.threshold, bundle_info.num_targets, bundle_info.max_log_prob)
+
+
+def with_searched_k(task: Task, bundle_info: BundleInfo) -> Task:
+    """Returns the task as the search of `top_k` runs it; other tasks as they are."""
+    if task.threshold is None or task.name != "top_k":
+        return task
+    return replace(task, k=searched_k(task, bundle_info))
 
 
 def needs_target(task: Task) -> bool:
@@ -102,7 +121,9 @@ def record_fields(
         case "log_probs":
             return (RecordField("log_probs", "float32", True),)
         case "top_k":
-            return (*targets, RecordField("exact", "bool"), RecordField("blocks", "int64"))
+            search = (RecordField("exact", "bool"), RecordField("blocks", "int64"))
+            cut = () if task.threshold is None else (RecordField("truncated", "bool"),)
+            return (*targets, *search, *cut)
         case "sample":
             return targets
         case "perplexity":
@@ -117,7 +138,13 @@ def values_per_row(task: Task, target_shape: TargetShape, bundle_info: BundleInf
     """Estimates how many numbers a row's record holds, to bound the memory of a batch."""
     if graph_for_task(task, target_shape) == "log_probs":
         return bundle_info.num_targets
-    return {"top_k": 2 * k_of(task, bundle_info), "sample": 4 * task.num_samples}.get(task.name, 1)
+    match task.name:
+        case "top_k":
+            return 2 * searched_k(task, bundle_info)
+        case "sample":
+            return 4 * task.num_samples
+        case _:
+            return 1
 
 
 def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -> None:
@@ -131,6 +158,8 @@ def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -
     _expect_range(
         "k", k_of(task, bundle_info) if task.name == "top_k" else 1, 1, bundle_info.num_targets
     )
+    if task.threshold is not None:
+        expect_threshold(task.threshold)
     _expect_range("num_samples", task.num_samples, 1, 2**20)
     _expect_range("seed", task.seed, 0, MAX_SEED)
     _expect_range("max_blocks", task.max_blocks, 0, 2**31)
@@ -138,6 +167,11 @@ def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -
         raise CallError(f"log_base: expected a positive number that is not 1, got {task.log_base}")
 
 
-def _expect_range(name: str, value: int, low: int, high: int) -> None:
+def expect_threshold(threshold: float) -> None:
+    """Raises CallError unless it is a probability."""
+    _expect_range("threshold", threshold, 0, 1)
+
+
+def _expect_range(name: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
         raise CallError(f"{name}: expected {low} to {high}, got {value}")

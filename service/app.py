@@ -26,6 +26,7 @@ from .api import (
     bundle_routes,
     file_routes,
     health_routes,
+    label_routes,
     operation_endpoints,
     operation_path,
     page_routes,
@@ -46,7 +47,9 @@ from .resources import freeze_gc
 from .settings import Settings
 from .workers.channel import WorkerChannel
 
-_ROUTERS = (health_routes, bundle_routes, admin_routes, file_routes, batch_routes, page_routes)
+_ROUTERS = (
+    health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes, page_routes
+)  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
 
@@ -85,6 +88,7 @@ def create_app(
         **operation_endpoints(context),
         "score": ScoreEndpoint(context),
     }
+    context.metrics.start_routes({endpoint.path for endpoint in endpoints.values()})
     api, routes = _api(context, endpoints)
     return Application(api, _layers(Methods(api, routes), endpoints, context))
 

@@ -13,6 +13,7 @@ from .engine import INLINE_MAX_COST, Engine, Lane, QueueLimits
 from .errors import StartError
 from .health import Health
 from .http.body_budget import BodyBudget
+from .inference.texts import TextQueue
 from .jobs import JobManager
 from .logging import Log
 from .metrics import Metrics
@@ -37,6 +38,8 @@ class AppContext:
     log: Log
     jobs: JobManager
     body_budget: BodyBudget
+    texts: TextQueue
+    encoder_rows: TextQueue  # rows of streams, which run their encoder as they are parsed
     channel: WorkerChannel | None = None
     tracer: Tracer | None = None
 
@@ -84,6 +87,8 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         log=log,
         jobs=JobManager(settings, repository, engine, health, metrics, log),
         body_budget=BodyBudget(settings.max_bodies_bytes),
+        texts=TextQueue(),
+        encoder_rows=TextQueue(),
         channel=channel,
         tracer=build_tracer(log),
     )

@@ -31,7 +31,7 @@ async def reload(context: AppContext, name: str) -> Mapping[str, str]:
     if context.channel is None:
         return await in_daemon_thread(context.repository.reload, name)
     states = await _decide(context, context.channel, name, "reload")
-    return await _settle(context, context.channel, name, states)
+    return await _retry_refused(context, context.channel, name, states)
 
 
 async def unload(context: AppContext, name: str) -> None:
@@ -79,7 +79,7 @@ async def _decide(
     return {channel.slot: _state(context, name), **others}
 
 
-async def _settle(
+async def _retry_refused(
     context: AppContext, channel: WorkerChannel, name: str, states: dict[int, WorkerState]
 ) -> Mapping[str, str]:
     """Make workers that refuse a version that another one serves try again, then replace them.
@@ -164,6 +164,11 @@ def _refresh_gauges(context: AppContext) -> None:
     context.metrics.bundles(
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository
+    )
+    context.metrics.tasks(
+        (one.name, one.version, task, session.runtime_name)
+        for one in context.repository
+        for task, session in one.sessions.items()
     )
     context.jobs.update_metrics()
     context.metrics.memory(resident_bytes())

@@ -5,8 +5,8 @@ is on the path of every request, so it only appends to a list, which is added to
 go. Prometheus' own objects take a lock and microseconds for each record. They are built from the
 counts when the page is requested.
 
-A counter whose labels are known before its first event starts at 0 (`start_lanes`,
-`start_models`), as `rate()` does not see the event that creates a series.
+A counter whose labels are known before its first event starts at 0 (`start_lanes`, `start_models`),
+as `rate()` does not see the event that creates a series.
 """
 
 import math
@@ -55,6 +55,10 @@ _GAUGES = {
     "bundle_info": (
         "1 for each bundle that is served.",
         ("model", "version", "digest", "family", "device"),
+    ),
+    "task_info": (
+        "1 for each task of each bundle; `runtime` is native (kernels) or onnxruntime (graphs).",
+        ("model", "version", "task", "runtime"),
     ),
 }
 _HISTOGRAMS = {
@@ -115,6 +119,7 @@ class Metrics:
         self.histograms: dict[str, dict[LabelValues, Histogram]] = {
             name: {} for name in _HISTOGRAMS
         }
+        self._routes: tuple[str, ...] = ()
         self._pending_requests: list[tuple[str, str, int, str, float]] = []
         self._pending_runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
@@ -127,12 +132,19 @@ class Metrics:
             for name in _BY_LANE:
                 self.counters[name][lane,] += 0
 
+    def start_routes(self, routes: Iterable[str]) -> None:
+        """Set the routes that answer queries of a model, for `start_models`."""
+        self._routes = tuple(routes)
+
     def start_models(self, models: Iterable[str]) -> None:
         """Start the counters of every model at 0, unless they have counted already."""
         for model in models:
             for name, rest in _BY_MODEL.items():
                 for labels in rest:
                     self.counters[name][model, *labels] += 0
+            for route in self._routes:
+                self.counters["requests"][route, model, 200, "ok"] += 0
+                self.counters["rows"][route, model] += 0
 
     def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
         """Record one answered request."""
@@ -176,6 +188,10 @@ class Metrics:
     def bundles(self, loaded: Iterable[LabelValues]) -> None:
         """Set the loaded bundles, each by the labels of `bundle_info`."""
         self.gauges["bundle_info"] = dict.fromkeys(loaded, 1.0)
+
+    def tasks(self, loaded: Iterable[LabelValues]) -> None:
+        """Set the tasks of the loaded bundles, each by the labels of `task_info`."""
+        self.gauges["task_info"] = dict.fromkeys(loaded, 1.0)
 
     def jobs(self, by_status: Mapping[str, int]) -> None:
         """Set the number of jobs of each status, and remove other statuses."""

@@ -32,13 +32,13 @@ def measure(repository: Path, seconds: float) -> Rows:
     with servers.service(repository) as ours:
         for name, start in _STARTS.items():
             try:
-                rows.append(_beside(name, start, ours, repository / "random" / "1", seconds))
+                rows.append(_compare_with(name, start, ours, repository / "random" / "1", seconds))
             except (subprocess.CalledProcessError, RuntimeError, OSError) as error:
                 rows.append({"server": name, "skipped": str(error).splitlines()[0][:200]})
     return rows
 
 
-def _beside(
+def _compare_with(
     name: str,
     start: Callable[[Path, Path], AbstractContextManager[Server]],
     ours: Server,

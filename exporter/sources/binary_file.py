@@ -26,8 +26,9 @@ class BinaryFile:
     file ends before the field does.
     """
 
-    def __init__(self, name: str, content: mmap.mmap, format_name: str) -> None:
-        self.name = name
+    def __init__(self, path: Path, content: mmap.mmap, format_name: str) -> None:
+        self.name = path.name
+        self._path = path
         self.format_name = format_name
         self._content = content
         self._num_bytes = len(content)
@@ -48,6 +49,14 @@ class BinaryFile:
         element_type = np.dtype(dtype).newbyteorder("<")
         start = self.skip(field, count, element_type.itemsize)
         return np.frombuffer(self._content, element_type, count, start).astype(np.dtype(dtype))
+
+    def mapped(self, field: str, dtype: DTypeLike, count: int) -> Array:
+        """Return the next `count` numbers as a map of the file, which stays open with the array."""
+        element_type = np.dtype(dtype).newbyteorder("<")
+        start = self.skip(field, count, element_type.itemsize)
+        if not count:
+            return np.empty(0, element_type)
+        return np.memmap(self._path, element_type, "r", start, (count,))
 
     def number(self, field: str, dtype: DTypeLike) -> int:
         """Read one integer."""
@@ -96,4 +105,4 @@ class BinaryFile:
 def open_binary(path: Path, format_name: str) -> Iterator[BinaryFile]:
     """Map a file from its first byte; raise SourceError if it is missing or empty."""
     with map_input(path, f"a {format_name}") as content:
-        yield BinaryFile(path.name, content, format_name)
+        yield BinaryFile(path, content, format_name)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsoftmax.exporter.files.input_file import expect_justified
+from hsoftmax.featurizers import DenseMatrix, QuantizedMatrix
+from hsoftmax.featurizers.matrix import Matrix
 from hsoftmax.models.arrays import Array, Float32
 
 from .binary_file import BinaryFile
@@ -32,6 +34,19 @@ class ProductQuantizer:
     last_size: int
     centroids: Float32
 
+    def padded_centroids(self) -> Float32:
+        """Return [parts, 256, size], with zeros after the values of a shorter last part.
+
+        A single part has the size of the last one.
+        """
+        size = self.size if self.parts > 1 else self.last_size
+        padded = np.zeros((self.parts, _NUM_CENTROIDS, size), dtype=np.float32)
+        full_parts_size = (self.parts - 1) * _NUM_CENTROIDS * self.size
+        padded[:-1] = self.centroids[:full_parts_size].reshape(-1, _NUM_CENTROIDS, size)
+        last = self.centroids[full_parts_size:].reshape(_NUM_CENTROIDS, self.last_size)
+        padded[-1, :, : self.last_size] = last
+        return padded
+
     def decode(self, codes: Array) -> Float32:
         """Decode codes [rows, parts] to values [rows, columns]."""
         full_parts_size, size = (self.parts - 1) * _NUM_CENTROIDS * self.size, self.size
@@ -51,10 +66,26 @@ def read_matrix(file: BinaryFile, field: str, expected: MatrixShape, *, quantise
     return (_read_quantised if quantised else _read_dense)(file, field, expected)
 
 
+def map_matrix(file: BinaryFile, field: str, *, quantised: bool) -> Matrix:
+    """Return a matrix of any shape as it is stored: a map of the file, or codes and centroids."""
+    if not quantised:
+        shape = _read_shape(file, field)
+        values = file.mapped(field, np.float32, shape.rows * shape.columns)
+        return DenseMatrix(values.reshape(shape.rows, shape.columns))
+    shape, codes, quantizer, norms = _read_quantised_parts(file, field)
+    return QuantizedMatrix(
+        columns=shape.columns,
+        codes=codes,
+        centroids=quantizer.padded_centroids(),
+        norm_codes=None if norms is None else norms[0],
+        norms=None if norms is None else norms[1].centroids,
+    )
+
+
 def skip_matrix(file: BinaryFile, field: str, *, quantised: bool) -> MatrixShape:
     """Skip a matrix and return its shape."""
     if quantised:
-        return _read_codes(file, field)[0]
+        return _read_quantised_parts(file, field)[0]
     shape = _read_shape(file, field)
     file.skip(field, shape.rows * shape.columns, 4)
     return shape
@@ -68,18 +99,20 @@ def _read_dense(file: BinaryFile, field: str, expected: MatrixShape) -> Float32:
 
 
 def _read_quantised(file: BinaryFile, field: str, expected: MatrixShape) -> Float32:
-    shape, codes, quantizer, norms = _read_codes(file, field)
+    shape, codes, quantizer, norms = _read_quantised_parts(file, field)
     _expect_shape(file, field, shape, expected)
     expect_justified(f"{file.name}: {field}", 4 * shape.rows * shape.columns, file.num_bytes)
     decoded = quantizer.decode(codes)
     if norms is not None:
-        decoded *= norms
+        norm_codes, norm_quantizer = norms
+        decoded *= norm_quantizer.decode(norm_codes.reshape(shape.rows, 1))
     return decoded
 
 
-def _read_codes(
+def _read_quantised_parts(
     file: BinaryFile, field: str
-) -> tuple[MatrixShape, Array, ProductQuantizer, Float32 | None]:
+) -> tuple[MatrixShape, Array, ProductQuantizer, tuple[Array, ProductQuantizer] | None]:
+    """Read (shape, codes, quantizer, the codes of norms and their quantizer)."""
     with_norms = file.flag(f"{field}: qnorm")
     shape = _read_shape(file, field)
     size = file.size(f"{field}: codes", np.int32)
@@ -92,16 +125,17 @@ def _read_codes(
     return shape, codes.reshape(shape.rows, quantizer.parts), quantizer, norms
 
 
-def _read_norms(file: BinaryFile, field: str, rows: int) -> Float32:
+def _read_norms(file: BinaryFile, field: str, rows: int) -> tuple[Array, ProductQuantizer]:
     codes = file.array(f"{field}: norms", np.uint8, rows)
-    return _read_quantizer(file, f"{field}: norms", 1).decode(codes.reshape(rows, 1))
+    return codes, _read_quantizer(file, f"{field}: norms", 1)
 
 
 def _read_quantizer(file: BinaryFile, field: str, columns: int) -> ProductQuantizer:
     dim, parts, size, last = (
         file.size(f"{field}: quantizer", np.int32, minimum=1) for _ in range(4)
     )
-    if dim != columns or (parts - 1) * size + last != columns:
+    fits = (parts - 1) * size + last == columns and (parts == 1 or last <= size)
+    if dim != columns or not fits:
         raise file.damaged(
             f"{field}: expected a quantizer of {columns} columns, got {dim} in {parts} parts of "
             f"{size}, the last of {last}"

@@ -22,6 +22,7 @@ from hsoftmax.exporter.files.npy_files import map_npy, read_npz
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
+from .gensim_text import GensimText, read_text
 from .named_tensors import Harmless, expect_harmless
 from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
@@ -33,7 +34,7 @@ Attributes = Mapping[str, Any]
 _GZIP_SUFFIX = ".gz"  # gensim compresses by the name alone
 _BYTES_PER_STEP = 16  # of a node and a sign as int64
 _HARMLESS: Harmless = {
-    r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, from which clients compute hidden",
+    r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, which the featurizer reads",
     r"wv\.(norms|buckets_word)": "a cache that belongs to the input vectors",
     r"wv\.(index_to_key|index2word)|index2word": "the words, which become labels",
     r"(trainables\.)?syn1neg": "the output layer of negative sampling, which has no tree",
@@ -64,10 +65,25 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     expect_harmless(path, _array_names(model) - {syn1_name}, _HARMLESS)
     expect_num_targets(options, path, len(coded.words), "as the file has")
     softmax = huffman_softmax.build(syn1, nodes, sign, compat=options.compat)
+    labels, labels_error = _labels(path, coded.words)
+    text = GensimText(None)
+    if options.text:
+        try:
+            text = read_text(path, model, labels, _read_extra_file)
+        except SourceError as error:
+            raise SourceError(f"{path.name}: {error}") from None
+    return SourceModel(
+        softmax, labels, (*extra_files, *text.extra_files), labels_error,
+        text.featurizer, text.reason,
+    )  # fmt: skip
+
+
+def _labels(path: Path, words: Sequence[object]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the labels, or None and the reason why the words have none."""
     try:
-        return SourceModel(softmax, word_labels(coded.words), extra_files)
+        return word_labels(words), ""
     except SourceError as error:
-        return SourceModel(softmax, None, extra_files, labels_error=f"{path.name}: {error}")
+        return None, f"{path.name}: {error}"
 
 
 def detect(path: Path) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from hsoftmax import models
 from hsoftmax.exporter.choices import ClusterOrder
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.featurizers import Featurizer
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class SourceOptions:
     """Facts about the model that a weights file may lack, and choices for its export.
 
     Attributes:
+        text: also read the parts that turn text into `hidden`, where the format has them
         prefix: of the names of one of several softmaxes in the file; None if it has only one
         names: pairs of a name of the format and the name in the file
     """
@@ -22,6 +24,7 @@ class SourceOptions:
     cutoffs: tuple[int, ...] = ()
     cluster_order: ClusterOrder = "ascending"
     compat: models.Compat = "exact"
+    text: bool = True
     prefix: str | None = None
     names: tuple[tuple[str, str], ...] = ()
 
@@ -42,6 +45,8 @@ class SourceModel:
     Attributes:
         extra_files: files that were read besides the named one
         labels_error: reason why the names in the file cannot be labels; empty if there is none
+        featurizer: turns text into `hidden`; None if the file has none
+        no_text: reason why a file of a format with text has no featurizer; empty if there is none
         target_nodes: the node of each target, if the softmax is a tree of classes
         num_nodes: how many nodes that tree has
     """
@@ -50,5 +55,7 @@ class SourceModel:
     labels: tuple[str, ...] | None = None
     extra_files: tuple[Path, ...] = ()
     labels_error: str = ""
+    featurizer: Featurizer | None = None
+    no_text: str = ""
     target_nodes: tuple[int, ...] = ()
     num_nodes: int = 0

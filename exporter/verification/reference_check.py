@@ -1,5 +1,8 @@
 """Verification: compares every graph of a bundle with the NumPy reference before it is visible.
 
+`verify_kernels` compares the native kernels of this machine, which compute some tasks in place of
+their graphs. A bundle may move to another machine, so its manifest tells of its graphs alone.
+
 The reference uses the weights that the bundle holds, converted to float32. `accuracy` measures the
 error of storing them in fewer bits.
 """
@@ -11,7 +14,9 @@ import numpy as np
 from onnxruntime import InferenceSession
 
 from hsoftmax import bundle, models
+from hsoftmax.exporter.errors import VerificationError
 from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.native import Kernel, NativeError, NativeLibrary, has_kernel, open_kernel
 from hsoftmax.runtime.sessions import open_session
 
 from .block_dot_cases import block_dot_cases
@@ -32,13 +37,43 @@ def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bun
     if isinstance(model, models.SparseBlockDot):
         session = open_session(path / manifest.tasks["block_dot"].file)
         return tuple(_block_dot_checks(session, model, np.random.default_rng(seed)))
-    sample = manifest.tasks.get("sample")
-    uniforms = sample.noise_per_sample if sample is not None else 0
-    cases = list(softmax_cases(model, manifest.precision, uniforms, np.random.default_rng(seed)))
+    cases = _cases(model, manifest, manifest.precision, seed)
     return tuple(
         check
         for task, graph in manifest.tasks.items()
-        for check in _checks(task, open_session(path / graph.file), cases)
+        for check in _checks(task, _graph_runner(open_session(path / graph.file)), cases)
+    )
+
+
+def verify_kernels(
+    path: Path, manifest: bundle.Manifest, library: NativeLibrary, *, seed: int = 0
+) -> tuple[bundle.Check, ...]:
+    """Compare every task that has a native kernel with the reference, in every case.
+
+    Kernels keep hidden rows in float32 for weights of any precision, so no case allows for the
+    rounding that graphs over int8 weights do.
+
+    Raises:
+        VerificationError: tensors that do not fit each other.
+    """
+    tasks = [task for task in manifest.tasks if has_kernel(manifest.family, task)]
+    if not tasks:
+        return ()
+    tensors = bundle.load_tensors(bundle.Bundle(path, manifest))
+    model = models.from_tensors(manifest.family, tensors, manifest.attributes)
+    assert not isinstance(model, models.SparseBlockDot), "a layer has no native kernel"
+    cases = _cases(model, manifest, "fp32", seed)
+    try:
+        kernels = {
+            task: open_kernel(library, manifest.family, task, tensors, manifest.attributes)
+            for task in tasks
+        }
+    except NativeError as error:
+        raise VerificationError(f"native kernels: {error}") from None
+    return tuple(
+        check
+        for task, kernel in kernels.items()
+        for check in _checks(task, _kernel_runner(kernel), cases)
     )
 
 
@@ -52,13 +87,27 @@ def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
     ]
 
 
-def _checks(
-    task: str, session: InferenceSession, cases: list[SoftmaxCase]
-) -> Iterator[bundle.Check]:
+def _cases(
+    model: models.Softmax, manifest: bundle.Manifest, precision: bundle.Precision, seed: int
+) -> list[SoftmaxCase]:
+    sample = manifest.tasks.get("sample")
+    uniforms = sample.noise_per_sample if sample is not None else 0
+    return list(softmax_cases(model, precision, uniforms, np.random.default_rng(seed)))
+
+
+def _graph_runner(session: InferenceSession) -> _RunGraph:
     def run(**inputs: Array) -> list[Array]:
         outputs: list[Array] = session.run(None, inputs)
         return outputs
 
+    return run
+
+
+def _kernel_runner(kernel: Kernel) -> _RunGraph:
+    return lambda **inputs: kernel(inputs)
+
+
+def _checks(task: str, run: _RunGraph, cases: list[SoftmaxCase]) -> Iterator[bundle.Check]:
     for case in cases:
         yield _check(task, case.name, _COMPARISONS[task](run, case), case.tolerance)
 

@@ -49,17 +49,17 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
         port=port if port is not None else (_free_port() if check else 8000),
         log_level="warning",
     )
-    client = Client(f"http://{settings.host}:{settings.port}")
 
     def converse() -> None:
-        client.wait_until_ready(_SECONDS_TO_START)
-        console.print(f"serving {client.base}/v1/models/{SAMPLE_NAME}\n", soft_wrap=True)
-        answers = query_sample(client, sample, made)
-        for answer in answers:
-            console.print(_shown(answer), "")
-        if check:
-            _report(console, list(compare(client, sample, made, answers)))
-        else:
+        with Client(f"http://{settings.host}:{settings.port}") as client:
+            client.wait_until_ready(_SECONDS_TO_START)
+            console.print(f"serving {client.base_url}/v1/models/{SAMPLE_NAME}\n", soft_wrap=True)
+            answers = query_sample(client, sample, made)
+            for answer in answers:
+                console.print(_shown(answer), "")
+            if check:
+                _report(console, list(compare(client, sample, made, answers)))
+        if not check:
             console.print("Still serving; stop with Ctrl-C.")
 
     return _serve_and(settings, converse, stop=check)

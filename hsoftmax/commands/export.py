@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder
+from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder, EncoderPosition
 from hsoftmax.models.choices import Compat, Padding, Precision
 from hsoftmax.options import choice
 
@@ -100,16 +100,42 @@ def _names(
     among=get_args(Compat),
     help="Binary trees: probabilities that sum to one, or fastText's own scores.",
 )
+@click.option(
+    "--text/--no-text",
+    default=True,
+    help="fastText, gensim: carry the input vectors along, so that the bundle takes text.",
+)
 @choice(
     "--precision",
     among=get_args(Precision),
-    help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
+    help="How weights are stored: bf16 and fp16 halve the bytes, int8 quarters them; bf16 and int8 "
+    "are faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
 @click.option(
     "--max-error",
     type=click.FloatRange(min=0),
     help="Refuse a bundle with an answer further than this from the trained weights' log p.",
+)
+@click.option(
+    "--encoder",
+    type=_FILE,
+    metavar="ENCODER.onnx",
+    help="ONNX model in front of the head: the bundle then takes the model's inputs.",
+)
+@click.option("--encoder-output", metavar="NAME", help="Its output that is the hidden state.")
+@click.option(
+    "--encoder-position",
+    type=click.Choice(get_args(EncoderPosition)),
+    help="Which state of a sequence is meant, where the output has one for each position.",
+)
+@click.option("--encoder-mask", metavar="NAME", help="Its input that marks the real positions.")
+@click.option("--encoder-lengths", metavar="NAME", help="Its input of the rows' lengths.")
+@click.option(
+    "--tokenizer",
+    type=_FILE,
+    metavar="TOKENIZER.json",
+    help="Hugging Face tokenizer in front of the encoder: the bundle then takes text.",
 )
 def command(
     weights: Path,
@@ -120,11 +146,22 @@ def command(
     precision: Precision,
     calibration: Path | None,
     max_error: float | None,
+    encoder: Path | None,
+    encoder_output: str | None,
+    encoder_position: EncoderPosition | None,
+    encoder_mask: str | None,
+    encoder_lengths: str | None,
+    tokenizer: Path | None,
     **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
     from hsoftmax import exporter
 
+    facts = (encoder_output, encoder_position, encoder_mask, encoder_lengths, tokenizer)
+    if encoder is None and any(facts):
+        raise click.UsageError(
+            "expected --encoder FILE beside --encoder-… and --tokenizer, got none"
+        )
     source_options = exporter.SourceOptions(**options)
     if source == AUTO:
         detected = exporter.detect_source(weights, source_options)
@@ -138,12 +175,24 @@ def command(
         labels=labels,
         label_padding=pad_labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
+        on_note=click.echo,
+        encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
     )
     click.echo(f"{made.path}")
-    click.echo(_sentence(made.manifest))
+    click.echo(_summary_line(made.manifest))
+    if made.manifest.featurizer is not None or made.manifest.tokenizer is not None:
+        click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
+    if made.manifest.encoder is not None:
+        click.echo(f"takes {_encoder_line(made.manifest.encoder)}")
 
 
-def _sentence(manifest: bundle.Manifest) -> str:
+def _encoder_line(encoder: bundle.Encoder) -> str:
+    """Return how a query gives the inputs of the encoder."""
+    names = ", ".join(f'"{port.name}": [...]' for port in encoder.row_inputs)
+    return f'the inputs of its encoder: {{"inputs": {{{names}}}}}'
+
+
+def _summary_line(manifest: bundle.Manifest) -> str:
     worst = max(check.max_error / check.tolerance for check in manifest.verification)
     return (
         f"{_sizes(manifest)}, {len(manifest.verification)} checks passed (largest error "

@@ -1,4 +1,4 @@
-"""`hsoftmax inspect`: what a bundle is."""
+"""`hsoftmax inspect`: what a bundle is, and what computes its tasks on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 @check_hashes
 def command(path: Path, as_json: bool, check_hashes: bool) -> None:
-    """Say what the BUNDLE directory holds."""
+    """Say what the BUNDLE directory holds.
+
+    The last two lines say which tasks native kernels compute on this machine, and which ONNX
+    Runtime does.
+    """
     from hsoftmax.bundle import open_bundle
     from hsoftmax.latest_version import latest_version
 
@@ -37,7 +41,7 @@ def _print_table(manifest: bundle.Manifest) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _facts(manifest):
+    for name, value in (*_facts(manifest), *_runtimes(manifest)):
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
 
@@ -51,14 +55,43 @@ def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     if manifest.padding is not None:
         yield "padding", manifest.padding
     yield "labels", manifest.labels or "none"
+    if manifest.featurizer is not None:
+        yield "text", manifest.featurizer
     yield "size", f"{sum(file.size for file in manifest.files.values()):,} bytes"
     yield "digest", manifest.digest
     yield "source", ", ".join([manifest.source.format, *manifest.source.files])
+    if (encoder := manifest.encoder) is not None:
+        position = f", position {encoder.position}" if encoder.position else ""
+        yield "encoder", ", ".join(map(_input, encoder.row_inputs)) + position
     for task in manifest.tasks:
         checks = [check for check in manifest.verification if check.task == task]
         yield f"task {task}", ", ".join(f"{c.case} ±{c.max_error:.0e}" for c in checks)
     for measured in manifest.accuracy:
         yield f"accuracy, {measured.rows_from}", _accuracy(measured)
+
+
+def _input(port: bundle.Port) -> str:
+    return f"{port.name} ({', '.join(map(str, port.shape))})"
+
+
+def _runtimes(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the tasks that each runtime of this machine computes."""
+    native, said = _native_tasks(manifest)
+    yield "native kernels", said
+    yield "ONNX Runtime", ", ".join(task for task in manifest.tasks if task not in native) or "none"
+
+
+def _native_tasks(manifest: bundle.Manifest) -> tuple[list[str], str]:
+    """Return the tasks that native kernels compute on this machine, and the text that says so."""
+    try:
+        from hsoftmax.runtime.native import has_kernel, load_library
+    except ModuleNotFoundError as error:
+        return [], f"none: the package {error.name} is not installed"
+    library = load_library()
+    if isinstance(library, str):
+        return [], f"none: {library}"
+    tasks = [task for task in manifest.tasks if has_kernel(manifest.family, task)]
+    return tasks, f"{', '.join(tasks) or 'none'} ({library.instruction_set})"
 
 
 def _accuracy(measured: bundle.Accuracy) -> str:

@@ -40,6 +40,11 @@ _COUNT = click.IntRange(min=1)
     default=0,
     help="top_k: most blocks to open for a row; 0, the default, is no limit.",
 )
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="top_k: only targets with a probability above it, at most k. Default: none.",
+)
 @click.option("--num-samples", type=_COUNT, default=1, show_default=True, help="sample: a row's.")
 @click.option(
     "--seed",
@@ -58,7 +63,7 @@ _COUNT = click.IntRange(min=1)
     "--columns",
     multiple=True,
     metavar="NAMES",
-    help="Input columns, as in h0..h127 or a,b,c; or role=name, as in input=state,target=next.",
+    help="Input columns, as in h0..h127 or a,b,c; or role=name, as in text=body,target=next.",
 )
 @click.option("--labels", "labelled", is_flag=True, help='CSV: targets are labels, even "17".')
 @click.option("--resume", is_flag=True, help="Go on where a run of this very job stopped.")
@@ -74,7 +79,7 @@ _COUNT = click.IntRange(min=1)
 @choice(
     "--native",
     among=get_args(NativeChoice),
-    help="Native kernels: where they are installed, always, or never.",
+    help="Native kernels: where installed, always, or never. Auto resumes a job as it began.",
 )
 @check_hashes
 @click.option("--url", help="Score through this server; BUNDLE is its NAME or NAME/VERSION.")
@@ -101,6 +106,7 @@ def command(
     """Score the rows of INPUT, a file or a folder of them, into OUTPUT.
 
     Formats go by extension: .ndjson, .csv, .parquet, .arrow, .npy; .ndjson.gz and .csv.gz are read.
+    Where BUNDLE takes text, an input or a column `text` may hold it; .txt is one text a line.
     A row that is wrong becomes an error record in its place. Nothing is at OUTPUT before all of it
     is. An OUTPUT without an extension is a folder of files in the format of INPUT.
     """
@@ -109,6 +115,7 @@ def command(
     from hsoftmax.score_request import ScoreRequest, open_job_spec
 
     _expect_one_way(engine, address, url)
+    native = _native_of_begun_job(output, native) if resume else native
     run, bundle_info = _remote(url, path, key) if url else _local(Path(path), check_hashes, native)
     _expect_apart(input, output)
     call = ScoreRequest(
@@ -124,26 +131,35 @@ def command(
         else:
             cores = threads or len(os.sched_getaffinity(0))
             summary = scoring.run_job(spec, run, resume=resume, threads=cores, progress=bar.update)
-    click.echo(f"{output}: {_sentence(summary)}{bar.rate()}")
+    click.echo(f"{output}: {_summary_line(summary)}{bar.rate()}")
     _expect_scored_rows(spec, summary)
 
 
 def _local(
     path: Path, check_hashes: bool, native: NativeChoice
 ) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
-    from hsoftmax import bundle, scoring
+    from hsoftmax import bundle
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runners.local import LocalGraphRunner
+    from hsoftmax.runners.local import LocalGraphRunner, bundle_info_of
 
     opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     runner = LocalGraphRunner(opened, native=native)
-    return runner, scoring.BundleInfo.of(opened)
+    return runner, bundle_info_of(opened, runner.native_graphs)
+
+
+def _native_of_begun_job(output: Path, native: NativeChoice) -> NativeChoice:
+    """Return `off` in place of `auto` for a job that began with the graphs of ONNX Runtime."""
+    from hsoftmax.scoring import begun_identity
+
+    begun = begun_identity(output) if native == "auto" else None
+    return native if begun is None or begun.get("native", True) else "off"
 
 
 def _remote(url: str, name: str, key: str | None) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
     from hsoftmax.runners.remote import connect
 
     run = connect(url.rstrip("/"), name, key)
+    click.get_current_context().call_on_close(run.close)
     return run, run.bundle_info
 
 
@@ -205,7 +221,7 @@ def _expect_scored_rows(spec: scoring.JobSpec, summary: dict[str, Any]) -> None:
             raise ScoringError(f"{path}: expected rows, got none in {sizes[path]:,} bytes")
 
 
-def _sentence(summary: dict[str, Any]) -> str:
+def _summary_line(summary: dict[str, Any]) -> str:
     said = (f"{summary['rows_in']:,} rows, {summary['scored']:,} scored, "
             f"{summary['failed']:,} failed")  # fmt: skip
     if corpus := summary.get("corpus"):

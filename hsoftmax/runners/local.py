@@ -4,13 +4,28 @@ A graph of many small products gains more from two batches at once than from two
 batch. A row's result then does not depend on the number of threads either.
 """
 
+from dataclasses import replace
 from threading import Lock
 
 from hsoftmax.bundle import Bundle
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.choices import NativeChoice
+from hsoftmax.runtime.encoder import open_encoder
+from hsoftmax.runtime.native import has_kernel
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, choose_native, open_single_thread_session
-from hsoftmax.scoring import GraphRequest, ScoringError, graph_inputs
+from hsoftmax.scoring import BundleInfo, GraphRequest, ScoringError, graph_inputs
+
+
+def bundle_info_of(opened: Bundle, native: frozenset[str] = frozenset()) -> BundleInfo:
+    """Return the facts of a bundle with its encoder, which reads rows.
+
+    Raises:
+        UserError: a layer that is no softmax, or an encoder that does not run.
+    """
+    facts = BundleInfo.of(opened, native)
+    encoder = open_encoder(opened)
+    return facts if encoder is None else replace(facts, encoder=RowEncoder(encoder))
 
 
 class LocalGraphRunner:
@@ -22,6 +37,13 @@ class LocalGraphRunner:
         self._native = choose_native(native) is not None
         self._sessions: dict[str, Session] = {}
         self._lock = Lock()
+
+    @property
+    def native_graphs(self) -> frozenset[str]:
+        """The graphs in whose place native kernels compute."""
+        manifest = self._bundle.manifest
+        tasks = manifest.tasks if self._native else ()
+        return frozenset(task for task in tasks if has_kernel(manifest.family, task))
 
     def __call__(self, request: GraphRequest) -> list[Array]:
         """Runs a graph. Raises ScoringError."""

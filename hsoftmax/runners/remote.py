@@ -46,6 +46,10 @@ class RemoteGraphRunner:
                 hidden[row] = 0  # the other rows are computed as before
         return _with_nan(outputs, request, overflowed)
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self.client.close()
+
     def _run(self, request: GraphRequest) -> list[Array]:
         inputs = {"inputs": request.hidden, "version": self.version, "log": True}
         match request.graph:
@@ -80,7 +84,7 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
     Raises:
         ClientError: there is no server, or it has no such bundle.
     """
-    client = Client(base, key, timeout_s=_TIMEOUT_S, max_tries=_MAX_TRIES)
+    client = Client(base, api_key=key, timeout_s=_TIMEOUT_S, max_tries=_MAX_TRIES)
     name, _, version = bundle.strip("/").partition("/")
     query = f"?version={quote(version, safe='')}" if version else ""
     model = client.get(_model_path(name) + query)
@@ -96,6 +100,8 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
         frozenset(model["tasks"]) & _GRAPHS,
         labels,
         max_log_prob=math.inf,  # the server has limited its answers already
+        native=frozenset(model.get("native", ())),
+        label_prefix=model.get("label_prefix", ""),  # older servers have none
     )
     return RemoteGraphRunner(client, bundle_info, model["version"])
 

@@ -12,22 +12,30 @@ from typing import Any
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import Kernel, StopFlag
-from .levels import LevelsTargetLogProb, LevelsTopK
+from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
+from .kernel import FreeThreads, Kernel, StopFlag
+from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
+from .text import TextArrays, TextKernel
 from .tree import TreeTargetLogProb, TreeTopK
 
 __all__ = [
+    "FreeThreads",
     "Kernel",
     "NativeError",
     "NativeLibrary",
     "StopFlag",
+    "TextArrays",
+    "TextKernel",
     "has_kernel",
     "load_library",
     "open_kernel",
 ]
 
 _KERNELS = {
+    ("AdaptiveSoftmax", "target_log_prob"),
+    ("AdaptiveSoftmax", "top_k"),
+    ("HierarchicalSoftmax", "sample"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
     ("HuffmanSoftmax", "target_log_prob"),
@@ -46,18 +54,31 @@ def open_kernel(
     task: str,
     tensors: Mapping[str, Array],
     attributes: Mapping[str, Any],
+    threads: FreeThreads | None = None,
 ) -> Kernel:
     """Build the kernel of a task that `has_kernel` knows, from a bundle's tensors and attributes.
+
+    Without `threads`, each run uses its caller's thread alone.
 
     Raises:
         NativeError: tensors that do not fit each other.
     """
     match family, task:
+        case "AdaptiveSoftmax", "top_k":
+            return AdaptiveTopK(library, tensors, attributes["cutoffs"], threads)
+        case "AdaptiveSoftmax", _:
+            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"], threads)
         case "HuffmanSoftmax", "top_k":
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:
             return TreeTargetLogProb(library, tensors, attributes["compat"])
+        case _, "sample":
+            return LevelsSample(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
-            return LevelsTargetLogProb(library, tensors, num_targets=attributes["num_targets"])
+            return LevelsTargetLogProb(
+                library, tensors, num_targets=attributes["num_targets"], threads=threads
+            )

@@ -26,6 +26,18 @@ class StopFlag:
         return bool(self.pointer[0])
 
 
+class FreeThreads:
+    """Counts the threads that the runs of some kernels may still use at once.
+
+    A large run uses several if they are free, its caller's among them. Two runs at once share them.
+    """
+
+    _ffi = FFI()
+
+    def __init__(self, count: int) -> None:
+        self.pointer: Any = self._ffi.new("int32_t *", count)
+
+
 class Kernel(Protocol):
     """Computes one task of one bundle. Several threads may call it."""
 

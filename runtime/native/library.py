@@ -15,10 +15,10 @@ from numpy.typing import DTypeLike
 
 from hsoftmax.models.arrays import Array
 
-from .kernel import StopFlag
+from .kernel import FreeThreads, StopFlag
 
 FOLDER = Path(__file__).parent  # of the library and its header, where `native/build.py` puts them
-_ABI = 1
+_ABI = 3
 _FAILURES = {
     1: "the run was stopped",
     2: "there was not enough memory",
@@ -30,8 +30,8 @@ _FAILURES = {
 _POINTERS = {
     np.dtype(numpy).char: f"{c}[]"
     for numpy, c in {
-        "float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t",
-        "int64": "int64_t", "bool": "uint8_t",
+        "float32": "float", "float16": "uint16_t", "uint16": "uint16_t", "int8": "int8_t",
+        "int32": "int32_t", "int64": "int64_t", "bool": "uint8_t", "uint8": "uint8_t",
     }.items()
 }  # fmt: skip
 _NOT_DECLARATIONS = re.compile(r"/\*.*?\*/|^#.*?$", re.DOTALL | re.MULTILINE)
@@ -64,6 +64,10 @@ class NativeLibrary:
         """Return the pointer to a flag; null for None."""
         return self.ffi.NULL if stop is None else stop.pointer
 
+    def threads(self, free: FreeThreads | None) -> Any:  # noqa: ANN401  cffi names no type for it
+        """Return the pointer to a number of free threads; null for None, which is one thread."""
+        return self.ffi.NULL if free is None else free.pointer
+
 
 @lru_cache(maxsize=1)
 def load_library() -> NativeLibrary | str:
@@ -94,27 +98,28 @@ def expect_ok(status: int) -> None:
 def expect_hidden(hidden: Array, width: int) -> Array:
     """Return float32 [batch, width] in C order. Raises NativeError for another type or shape."""
     if hidden.dtype != np.float32 or hidden.ndim != 2 or hidden.shape[1] != width:
-        raise _mismatch("hidden", hidden, "float32", ["batch", width])
+        raise mismatch("hidden", hidden, "float32", ["batch", width])
     return np.ascontiguousarray(hidden)
 
 
 def expect_integers(name: str, numbers: Array, count: int | None = None) -> Array:
     """Return int64 [count] in C order. Raises NativeError for another type or shape."""
     if numbers.dtype != np.int64 or numbers.ndim != 1 or count not in (None, len(numbers)):
-        raise _mismatch(name, numbers, "int64", ["any" if count is None else count])
+        raise mismatch(name, numbers, "int64", ["any" if count is None else count])
     return np.ascontiguousarray(numbers)
 
 
 def expect_tensor(name: str, tensor: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> Array:
     """Return a bundle's tensor, which is used where it lies. Raises NativeError."""
     if tensor.dtype != dtype or tensor.shape != shape:
-        raise _mismatch(name, tensor, np.dtype(dtype).name, list(shape))
+        raise mismatch(name, tensor, np.dtype(dtype).name, list(shape))
     if not (tensor.flags.c_contiguous and tensor.flags.aligned):
         raise NativeError(f"{name}: expected C order and alignment, got another layout")
     return tensor
 
 
-def _mismatch(name: str, array: Array, dtype: str, shape: list[Any]) -> NativeError:
+def mismatch(name: str, array: Array, dtype: str, shape: list[Any]) -> NativeError:
+    """Return the error for an array of another type or shape."""
     wanted = ", ".join(map(str, shape))
     return NativeError(
         f"{name}: expected {dtype} [{wanted}], got {array.dtype} {list(array.shape)}"

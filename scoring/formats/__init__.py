@@ -6,16 +6,19 @@ from .reader import Position, RawBatch, RowReader
 from .record_schema import RecordSchema
 from .registry import (
     EXTENSIONS,
+    OUTPUT_EXTENSIONS,
     OutputFormat,
     detect_columns,
     find_format,
     find_inputs,
     open_inputs,
+    output_extension,
 )
 
 __all__ = [
     "CUSTOM_ID",
     "EXTENSIONS",
+    "OUTPUT_EXTENSIONS",
     "Columns",
     "OutputFormat",
     "Position",
@@ -27,5 +30,6 @@ __all__ = [
     "find_format",
     "find_inputs",
     "open_inputs",
+    "output_extension",
     "parse_columns",
 ]

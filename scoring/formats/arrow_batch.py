@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hsoftmax.models.arrays import Float32, Float64, Int64
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.row_batch import (
     BoolArray,
@@ -24,6 +25,7 @@ from hsoftmax.scoring.row_batch import (
     resolve_targets,
     wrong_width,
 )
+from hsoftmax.scoring.text_rows import fill_texts
 
 from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
@@ -89,7 +91,9 @@ def _parse_valid(
     batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
-    if len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
+    if len(inputs) == 1 and is_text_type(batch.column(inputs[0]).type):
+        hidden = _hidden_of_texts(batch.column(inputs[0]), requirements.bundle_info, row_errors)
+    elif len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
         hidden = np.column_stack([_float32(batch.column(name)) for name in inputs])
@@ -116,6 +120,28 @@ def number_columns(columns: Columns, inputs: Sequence[str]) -> frozenset[str]:
 def is_list(kind: Arrow) -> bool:
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def is_text_type(kind: Arrow) -> bool:
+    """Returns True for plain types of texts and of lists of words."""
+    if is_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _hidden_of_texts(
+    column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
+) -> Float32:
+    """Returns [rows, width]; nulls, lists with a null and wrong texts get an error."""
+    texts = {}
+    for i, value in enumerate(column.to_pylist()):
+        if value is None or (isinstance(value, list) and None in value):
+            row_errors[i] = RowError("invalid_query", "input: expected a value, got none")
+        else:
+            texts[i] = value
+    hidden = np.zeros((len(column), bundle_info.hidden_size), dtype=np.float32)
+    fill_texts(hidden, texts, row_errors, bundle_info)
+    return hidden
 
 
 def _hidden_of_lists(column: Arrow, width: int, row_errors: dict[int, RowError]) -> Float32:

@@ -21,11 +21,12 @@ from .arrow_batch import (
     expect_structure,
     id_column,
     is_list,
+    is_text_type,
     number_columns,
     parse_batch,
 )
 from .arrow_types import Arrow, plain_schema, plain_type
-from .columns import Columns, id_fallback_column, input_columns
+from .columns import Columns, id_fallback_column, input_columns, text_column
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
 _BUFFER_BYTES = 2**20
@@ -125,9 +126,9 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
     """
     opened = [_open(path) for path in files]
     schemas = [schema for schema, _ in opened]
-    inputs = [input_columns(columns, schema.names, bundle_info.hidden_size) for schema in schemas]
+    inputs = [find_inputs(columns, schema.names, bundle_info) for schema in schemas]
     for path, schema, names in zip(files, schemas, inputs, strict=True):
-        expect_types(path, schema, columns, names, bundle_info.hidden_size)
+        expect_types(path, schema, columns, names, bundle_info)
     if any(names != inputs[0] for names in inputs):
         raise CallError("input: expected the same columns in every file, got different ones")
     counts = [rows for _, rows in opened]
@@ -142,6 +143,12 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
         total=None if None in counts else sum(count or 0 for count in counts),
         _batch_rows=max(1, batch_rows),
     )
+
+
+def find_inputs(columns: Columns, names: Sequence[str], bundle_info: BundleInfo) -> tuple[str, ...]:
+    """Returns the names of the input columns: of numbers, or the one of texts. Raises CallError."""
+    text = text_column(columns, names, bundle_info)
+    return input_columns(columns, names, bundle_info.hidden_size) if text is None else (text,)
 
 
 def has_integral_ids(schema: Arrow, id: str) -> bool:
@@ -285,11 +292,12 @@ def expect_types(
     schema: Arrow,
     columns: Columns,
     inputs: Sequence[str],
-    width: int,
+    bundle_info: BundleInfo,
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
-    schema = plain_schema(schema, number_columns(columns, inputs))
-    if len(inputs) == 1 and width > 1:
+    schema, width = plain_schema(schema, number_columns(columns, inputs)), bundle_info.hidden_size
+    has_texts = bundle_info.takes_text and is_text_type(schema.field(inputs[0]).type)
+    if len(inputs) == 1 and width > 1 and not has_texts:
         _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():
         kind = schema.field(name).type

@@ -4,13 +4,15 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
+from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError
 
 _RANGE = re.compile(r"(?P<stem>.*?)(?P<first>\d{1,9})\.\.(?P=stem)(?P<last>\d{1,9})", re.ASCII)
 _MAX_NAME = 1000  # characters; matching a range takes the square of it
 _MAX_INPUTS = 100_000
 CUSTOM_ID = "custom_id"
-_ROLES = ("input", "id", "target", "targets", "sequence")
+_TEXT = "text"
+_ROLES = ("input", "id", "target", "targets", "sequence", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Columns:
 
     Attributes:
         input: one column of lists, or one column for each number; empty for the default
+        text: the column of texts, for bundles that take text; empty for the default
         body: the field of a line that holds all of the row but its id; empty if there is none
     """
 
@@ -27,6 +30,7 @@ class Columns:
     target: str = "target"
     targets: str = "targets"
     sequence: str = "sequence"
+    text: str = ""
     body: str = ""
 
 
@@ -70,6 +74,25 @@ def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[s
     if len(inputs) not in (1, width):
         raise CallError(f"columns: expected {width} for the input, got {len(inputs)}")
     return inputs
+
+
+def text_column(columns: Columns, names: Sequence[str], bundle_info: BundleInfo) -> str | None:
+    """Returns the column of texts: the configured one, or `text` where no other input is.
+
+    Raises:
+        CallError: it is missing, or the bundle takes no text.
+    """
+    if columns.text:
+        if columns.text not in names:
+            raise CallError(f"columns: expected {columns.text}, got {_shortened(names)}")
+        if not bundle_info.takes_text:
+            raise CallError(
+                f"columns: expected no text, as {bundle_info.name} takes none here, "
+                f"got text={columns.text}"
+            )
+        return columns.text
+    other = columns.input or "input" in names or "h0" in names
+    return _TEXT if bundle_info.takes_text and _TEXT in names and not other else None
 
 
 def id_fallback_column(columns: Columns, names: Container[str]) -> Columns:

@@ -32,7 +32,7 @@ from hsoftmax.scoring.row_batch import (
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
-from .columns import Columns, id_fallback_column, input_columns
+from .columns import Columns, id_fallback_column, input_columns, text_column
 from .files import open_lines
 from .line_reader import LineBasedReader, LineReader, RawLine, all_lines, read_line
 from .reader import RawBatch, target_shape_of
@@ -49,10 +49,15 @@ _TARGETS = msgspec.json.Decoder(list[int | float | str])
 
 @dataclass(frozen=True)
 class CsvHeader:
-    """The index of each column in a file's rows, None for a column that is missing."""
+    """The index of each column in a file's rows, None for a column that is missing.
+
+    Attributes:
+        is_text: True if the one input column has texts
+    """
 
     width: int
     input: tuple[int, ...]
+    is_text: bool
     id: int | None
     target: int | None
     targets: int | None
@@ -95,7 +100,7 @@ def open_reader(
     return CsvReader(
         files=tuple(files),
         lines=LineReader(files, headers=1),
-        headers=[_header(of_file, columns, bundle_info.hidden_size) for of_file in names],
+        headers=[_header(of_file, columns, bundle_info) for of_file in names],
         target_shape=target_shape_of(names[0], columns.target, columns.targets),
         labelled=labelled,
     )
@@ -121,13 +126,16 @@ def _read_names(path: Path) -> list[str]:
     return names
 
 
-def _header(names: Sequence[str], columns: Columns, width: int) -> CsvHeader:
+def _header(names: Sequence[str], columns: Columns, bundle_info: BundleInfo) -> CsvHeader:
     def index(name: str) -> int | None:
         return names.index(name) if name in names else None
 
+    text = text_column(columns, names, bundle_info)
+    inputs = input_columns(columns, names, bundle_info.hidden_size) if text is None else (text,)
     return CsvHeader(
         width=len(names),
-        input=tuple(names.index(name) for name in input_columns(columns, names, width)),
+        input=tuple(names.index(name) for name in inputs),
+        is_text=text is not None,
         id=index(columns.id),
         target=index(columns.target),
         targets=index(columns.targets),
@@ -176,8 +184,10 @@ def _split_cells(line: bytes) -> list[str]:
         raise RowError("invalid_query", f"expected cells of CSV, got: {reason_of(error)}") from None
 
 
-def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float]:
-    """Returns the numbers of a row's input. Raises RowError."""
+def _parse_input(cells: Sequence[str], header: CsvHeader) -> Sequence[float] | str:
+    """Returns the numbers or the text of a row's input. Raises RowError."""
+    if header.is_text:
+        return cells[header.input[0]]
     if len(header.input) == 1 and cells[header.input[0]].lstrip().startswith("["):
         try:
             return _NUMBERS.decode(cells[header.input[0]])

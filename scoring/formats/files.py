@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from hsoftmax.scoring.errors import ScoringError
 
 GZIP = ".gz"
-_LINE_EXTENSIONS = (".ndjson", ".jsonl", ".csv")
+_LINE_EXTENSIONS = (".ndjson", ".jsonl", ".csv", ".txt")
 _BUFFER_BYTES = 2**20
 _LENGTH_BYTES = 4  # at the end of a gzip file: the length of its content, modulo 2**32
 

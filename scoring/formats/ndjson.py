@@ -38,6 +38,7 @@ TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} b
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 _MAX_EXPLAINED_BYTES = 2**20  # of a line that is decoded once more for a better message
+_MAX_NESTED = 2**17  # lists and objects in the inputs by name of a line
 _MAX_PROBED_ROWS = 100  # rows that are read to see how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
           "bool": "a boolean", "object": "an object", "null": "null"}  # fmt: skip
@@ -70,7 +71,8 @@ class NdjsonReader(LineBasedReader):
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NdjsonReader:
     """Opens files of JSON lines."""
-    lines, decoder = LineReader(files, headers=0), RowDecoder(columns)
+    lines = LineReader(files, headers=0)
+    decoder = RowDecoder(columns, bundle_info.takes_text, bundle_info.encoder is not None)
     first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     target_shape = decoder.target_shape([] if first is None else first.content)
     return NdjsonReader(tuple(files), lines, decoder, target_shape or "one")
@@ -125,33 +127,54 @@ _FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class RowDecoder:
-    """Decodes lines into rows; `columns` names the fields, and other fields are skipped."""
+    """Decodes lines into rows; `columns` names the fields, and other fields are skipped.
+
+    Attributes:
+        text_first: True if most rows are texts; either kind of row is decoded in any case
+        named: True if a row may have the inputs of an encoder by name
+    """
 
     columns: Columns
-    _row_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    text_first: bool = False
+    named: bool = False
+    _number_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    _text_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    _named_decoder: msgspec.json.Decoder[Any] = field(init=False)
     _id_decoder: msgspec.json.Decoder[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        inputs = self.columns.input or ("input",)
-        kind: Any = list[float] if len(inputs) == 1 else float
+        text = (self.columns.text or "input",)
+        inputs = self.columns.input or text
+        numbers: Any = list[float] if len(inputs) == 1 else float
+        self._set_decoder("_number_decoder", self._row_type(inputs, numbers))
+        self._set_decoder("_text_decoder", self._row_type(text, str | list[str]))
+        self._set_decoder("_named_decoder", self._row_type(("input",), dict[str, Any]))
+        self._set_decoder("_id_decoder", self._id_type())
+
+    def _set_decoder(self, name: str, kind: Any) -> None:  # noqa: ANN401  a type
+        object.__setattr__(self, name, msgspec.json.Decoder(kind))
+
+    def _id_type(self) -> Any:  # noqa: ANN401
+        return msgspec.defstruct(
+            "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
+        )
+
+    def _row_type(self, inputs: Sequence[str], kind: Any) -> Any:  # noqa: ANN401
+        """Returns the type of a line whose fields `inputs` are of this type."""
         fields = [(f"input{i}", kind) for i in range(len(inputs))]
         names = {f"input{i}": name for i, name in enumerate(inputs)}
         names |= {role: getattr(self.columns, role) for role in _FIELDS}
         others = [(role, kind, None) for role, kind in _FIELDS.items()]
         row = msgspec.defstruct("Row", [*fields, *others], rename=names)
-        identified = msgspec.defstruct(
-            "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
-        )
         if self.columns.body:
             row = msgspec.defstruct(
                 "Request",
                 [("row", row)],
-                bases=(identified,),
+                bases=(self._id_type(),),
                 rename={"row": self.columns.body},
                 kw_only=True,
             )
-        object.__setattr__(self, "_row_decoder", msgspec.json.Decoder(row))
-        object.__setattr__(self, "_id_decoder", msgspec.json.Decoder(identified))
+        return row
 
     def decode(
         self, lines: Sequence[RawLine], first_line: int, requirements: RowRequirements
@@ -177,16 +200,35 @@ class RowDecoder:
     def _row(self, line: RawLine) -> ParsedRow:
         if not line:
             return failed_row(BLANK if line is not None else TOO_LONG)
-        try:
-            row = self._row_decoder.decode(line)
-        except msgspec.ValidationError as error:
-            return self._failed_row(line, _validation_message(str(error)))
-        except Exception:  # the decoder's, of any type
-            return self._failed_row(line, None)
-        if self.columns.body:
-            row.row.id = row.id
-            row = row.row
-        return _parsed_row(row, len(self.columns.input))
+        for decoder in self._decoders(line):
+            try:
+                row = decoder.decode(line)
+            except msgspec.ValidationError as error:
+                if decoder is self._number_decoder:  # its message names numbers, the usual input
+                    message = _validation_message(str(error))
+            except Exception:  # the decoder's, of any type
+                return self._failed_row(line, None)
+            else:
+                if self.columns.body:
+                    row.row.id = row.id
+                    row = row.row
+                width = len(self.columns.input) if decoder is self._number_decoder else 1
+                return _parsed_row(row, width)
+        return self._failed_row(line, message)
+
+    def _decoders(self, line: bytes) -> Iterator[msgspec.json.Decoder[Any]]:
+        """Yields the decoders of each kind of row, the usual one first.
+
+        Inputs by name may be nested, and each list and object takes memory, so their number has a
+        bound.
+        """
+        if self.text_first:
+            yield self._text_decoder
+        yield self._number_decoder
+        if not self.text_first:
+            yield self._text_decoder
+        if self.named and line.count(b"[") + line.count(b"{") <= _MAX_NESTED:
+            yield self._named_decoder
 
     def _failed_row(self, line: bytes, message: str | None) -> ParsedRow:
         """Returns a failed row, with its id if that can be read.

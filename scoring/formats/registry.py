@@ -1,6 +1,6 @@
 """Chooses the format of a path by its extension. pyarrow is imported only if a path needs it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +9,7 @@ from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
 from hsoftmax.scoring.results import RowResults
 
-from . import csv, ndjson, npy
+from . import csv, ndjson, npy, text
 from .columns import Columns
 from .files import GZIP, extension_of
 from .pyarrow_check import has_pyarrow
@@ -28,7 +28,10 @@ EXTENSIONS = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".npy": "npy",
+    ".txt": "text",
 }
+OUTPUT_EXTENSIONS = tuple(extension for extension in EXTENSIONS if extension != ".txt")
+_OUTPUT_OF_TEXT = ".ndjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ def find_format(path: Path) -> OutputFormat:
             return OutputFormat("ndjson", ndjson.encode, ndjson.assemble, columnar=False)
         case "csv":
             return OutputFormat("csv", csv.encode, csv.assemble)
+        case "text":
+            raise CallError(
+                f"{path}: expected a name ending in {', '.join(OUTPUT_EXTENSIONS)}, got .txt, "
+                "which is a format of input only"
+            )
         case "npy":
             return OutputFormat("npy", npy.encode, npy.assemble, holds_errors=False)
         case name:
@@ -69,8 +77,14 @@ def find_format(path: Path) -> OutputFormat:
             return OutputFormat(name, arrow_writer.encode, assemble)
 
 
+def output_extension(path: Path) -> str:
+    """Returns the extension of an output in the format of an input; NDJSON for text."""
+    extension = extension_of(path)
+    return extension if extension in OUTPUT_EXTENSIONS else _OUTPUT_OF_TEXT
+
+
 def find_inputs(path: Path) -> tuple[Path, ...]:
-    """Returns the file, or the files of a folder by name.
+    """Returns the file, or the files of a folder and its partitions, in the order of their paths.
 
     Raises:
         CallError: there is no such file, or the folder's files are not all of one format.
@@ -80,12 +94,23 @@ def find_inputs(path: Path) -> tuple[Path, ...]:
             raise CallError(f"{path}: expected a file or a folder, got none")
         _format_name(path)
         return (path,)
-    files = sorted(p for p in path.iterdir() if p.is_file() and extension_of(p) in EXTENSIONS)
+    files = [p for p in _files_below(path) if extension_of(p) in EXTENSIONS]
+    rows = [p for p in files if EXTENSIONS[extension_of(p)] != "text"]
+    files = rows or files  # a text beside files of rows describes them
     if not files:
         raise CallError(f"{path}: expected files ending in {_known_extensions()}, got none")
     if len(names := sorted({EXTENSIONS[extension_of(p)] for p in files})) > 1:
         raise CallError(f"{path}: expected files of one format, got {' and '.join(names)}")
     return tuple(files)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files of a folder and of its subfolders `<key>=<value>`, as Hive names them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and "=" in path.name:
+            yield from _files_below(path)
+        elif path.is_file():
+            yield path
 
 
 def open_inputs(
@@ -106,6 +131,8 @@ def open_inputs(
             return csv.open_reader(files, columns, bundle_info, labelled=labelled)
         case "npy":
             return npy.open_reader(files, columns, bundle_info)
+        case "text":
+            return text.open_reader(files, bundle_info)
         case _:
             _expect_pyarrow(name)
             from . import arrow_reader
@@ -128,6 +155,8 @@ def detect_columns(files: Sequence[Path], columns: Columns) -> Columns:
             return csv.detect_columns(files[0], columns)
         case "npy":
             return npy.detect_columns(files[0], columns)
+        case "text":
+            return columns
         case _:
             _expect_pyarrow(name)
             from . import arrow_reader

@@ -46,7 +46,7 @@ def expect_format(path: Path, format: str) -> None:
 
 
 _NAMES = {"ndjson": "NDJSON", "csv": "CSV", "parquet": "Parquet", "arrow": "Arrow IPC",
-          "npy": "NPY"}  # fmt: skip
+          "npy": "NPY", "text": "text"}  # fmt: skip
 
 
 def _decompressed(path: Path, start: bytes) -> bytes:

@@ -70,6 +70,10 @@ class CheckpointStore:
         """Records the identity of a new job, in a new file."""
         self._db.execute("INSERT INTO job (identity) VALUES (?)", [json.dumps(identity)])
 
+    def replace_identity(self, identity: Mapping[str, Any]) -> None:
+        """Records more about the same job, which an older version began."""
+        self._db.execute("UPDATE job SET identity = ?", [json.dumps(identity)])
+
     def shards(self) -> list[Shard]:
         """Returns the finished shards in order, from the first one on without a gap."""
         rows = self._db.execute(f"SELECT {_SHARD_COLUMNS} FROM shards ORDER BY number")

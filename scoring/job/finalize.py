@@ -6,7 +6,9 @@
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ from .checkpoint import CheckpointStore, Shard
 from .job_run import JobRun, open_run
 from .output import OutputSpec
 from .spec import JobSpec, expect_same_job, fingerprint
-from .workspace import intact_shards, remove_workspace, rename_durably, workspace_path
+from .workspace import (
+    Workspace,
+    intact_shards,
+    lock_workspace,
+    remove_workspace,
+    rename_durably,
+    workspace_path,
+)
 
 # Writes all finished shards as one temporary output. Returns its SHA-256.
 AssembleOutput = Callable[[], str]
@@ -124,6 +133,24 @@ def finished_summary(spec: JobSpec, identity: dict[str, Any]) -> dict[str, Any] 
         return None
     expect_same_job(identity, summary["job"])
     return summary if _is_whole(spec.output, summary) else None
+
+
+def begun_identity(output: Path) -> dict[str, Any] | None:
+    """Returns the identity of the job at this output, finished or not; None if there is none.
+
+    Raises:
+        CallError: another process is at this output.
+        NewerSchema: a newer version of hsoftmax began the job.
+    """
+    if Workspace(workspace_path(output)).checkpoint_path.exists():
+        with (
+            lock_workspace(output) as workspace,
+            suppress(sqlite3.Error),  # the run itself reports it
+            closing(CheckpointStore(workspace.checkpoint_path)) as checkpoint,
+        ):
+            return checkpoint.identity()
+    summary = _read_summary(output)
+    return None if summary is None else dict(summary["job"])
 
 
 def _summary_if_whole(output: Path) -> dict[str, Any] | None:

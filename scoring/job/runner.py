@@ -165,6 +165,8 @@ def _open_checkpoint(
         try:
             if (begun := checkpoint.identity()) is not None:
                 expect_same_job(identity, begun)
+                if begun.keys() < identity.keys():
+                    checkpoint.replace_identity(identity)
                 return checkpoint
         except (CallError, sqlite3.Error):
             checkpoint.close()

@@ -14,9 +14,11 @@ from hsoftmax.scoring.task import (
     TargetShape,
     Task,
     check_task,
+    graph_for_task,
     k_of,
     needs_target,
     record_fields,
+    searched_k,
     values_per_row,
     with_default_k,
 )
@@ -28,6 +30,7 @@ _MAX_SHARD_ROWS = 65_536
 _MAX_SHARD_VALUES = 2**24  # numbers in the records of a shard
 _MAX_BATCH_ROWS = 8192
 _MAX_BATCH_VALUES = 2**21  # numbers in the results of a batch, and in its hidden states
+_RUNTIMES = {True: "native kernels (--native on)", False: "ONNX Runtime (--native off)"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class JobSpec:
         batch: rows in one run of the graph
         separate_errors: error records go into a file beside the output
         duplicates: [duplicates, 2] of `DuplicateIds`: rows that fail because they repeat an id
+        native: True if native kernels compute the task
     """
 
     output: Path
@@ -53,6 +57,7 @@ class JobSpec:
     shard_rows: int
     separate_errors: bool = False
     duplicates: Int64 | None = None
+    native: bool = False
 
     @property
     def output_spec(self) -> OutputSpec:
@@ -69,16 +74,24 @@ class JobSpec:
     @property
     def record_schema(self) -> RecordSchema:
         """The schema of the output's records."""
-        width = values_per_row(self.task, self.target_shape, self.bundle_info)
         return RecordSchema(
             fields=record_fields(self.task, self.target_shape, self.bundle_info),
             id_kind=self.reader.id_kind,
-            width={"top_k": k_of(self.task, self.bundle_info), "sample": self.task.num_samples}.get(
-                self.task.name, width
-            ),
+            width=self._list_length(),
             id_name=CUSTOM_ID if self.columns.id == CUSTOM_ID else "id",
             faults=not self.separate_errors,
         )
+
+    def _list_length(self) -> int:
+        """Returns the length of a record's lists, the most if it differs from row to row."""
+        match self.task.name:
+            case "top_k":
+                searched = searched_k(self.task, self.bundle_info)
+                return min(searched, k_of(self.task, self.bundle_info))
+            case "sample":
+                return self.task.num_samples
+            case _:
+                return values_per_row(self.task, self.target_shape, self.bundle_info)
 
     @property
     def requirements(self) -> RowRequirements:
@@ -97,8 +110,10 @@ class JobSpec:
             "records": _RECORDS_VERSION,
             "bundle": self.bundle_info.digest,
             "input": fingerprint(self.reader.files),
+            "native": self.native,
             "options": {
-                **asdict(self.task),
+                # A field that older versions did not have is left out at its default.
+                **{k: v for k, v in asdict(self.task).items() if k != "threshold" or v is not None},
                 "columns": {k: list(v) if isinstance(v, tuple) else v
                             for k, v in asdict(self.columns).items() if v != ""},
                 **({"apart": True} if self.separate_errors else {}),
@@ -151,6 +166,7 @@ def build_job_spec(
         shard_rows=shard_rows or _default_shard_rows(values, batch),
         separate_errors=separate_errors,
         duplicates=duplicates,
+        native=graph_for_task(task, target_shape) in bundle_info.native,
     )
 
 
@@ -171,7 +187,10 @@ def fingerprint(files: Sequence[Path]) -> list[list[Any]]:
 
 
 def expect_same_job(expected: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
-    """Raises CallError unless a job begun with identity `begun` may resume as `expected`."""
+    """Raises CallError unless a job begun with identity `begun` may resume as `expected`.
+
+    A job of an older version may: it did not record what computed it.
+    """
     if expected["records"] != begun["records"]:
         raise CallError("resume: expected a job of this version of hsoftmax, got another one's")
     if expected["bundle"] != begun["bundle"]:
@@ -180,12 +199,16 @@ def expect_same_job(expected: Mapping[str, Any], begun: Mapping[str, Any]) -> No
     if expected["input"] != begun["input"]:
         raise CallError(f"resume: expected the input that the job began with, got "
                         f"{_input_change(expected['input'], begun['input'])}")  # fmt: skip
-    for name, value in expected["options"].items():
-        if value != begun["options"].get(name):
+    if expected["native"] != begun.get("native", expected["native"]):
+        raise CallError(f"resume: expected {_RUNTIMES[begun['native']]}, as the job began, got "
+                        f"{_RUNTIMES[expected['native']]}: their last digits differ")  # fmt: skip
+    now, then = expected["options"], begun["options"]
+    for name in {**now, **then}:
+        if now.get(name) != then.get(name):
             option = "task" if name == "name" else name
             raise CallError(
-                f"resume: expected {option} {begun['options'].get(name)!r}, as the job began, "
-                f"got {value!r}"
+                f"resume: expected {option} {then.get(name)!r}, as the job began, "
+                f"got {now.get(name)!r}"
             )
 
 

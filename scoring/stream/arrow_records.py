@@ -46,7 +46,7 @@ class ArrowStreamWriter:
         assert self._schema is not None
         batch = pa.record_batch(arrow_arrays(results, self._schema), schema=schema)
         self._writer.write_batch(batch)
-        yield self._written()
+        yield self._take_bytes()
 
     def opening(self) -> bytes:
         return self._write_metadata({}) if self._schema is None else b""
@@ -57,7 +57,7 @@ class ArrowStreamWriter:
     def summary(self, summary: Mapping[str, Any]) -> bytes:
         last = self._write_metadata({"summary": orjson.dumps(summary)})
         self._writer.close()
-        return last + self._written()
+        return last + self._take_bytes()
 
     def failure(self, error: Mapping[str, Any]) -> bytes:
         return self._write_metadata({name: str(value).encode() for name, value in error.items()})
@@ -65,7 +65,7 @@ class ArrowStreamWriter:
     def _write_metadata(self, metadata: Mapping[str, bytes]) -> bytes:
         empty = pa.RecordBatch.from_pylist([], schema=self._begin("one"))
         self._writer.write_batch(empty, custom_metadata=dict(metadata))
-        return self._written()
+        return self._take_bytes()
 
     def _begin(self, target_shape: TargetShape) -> Arrow:
         """Returns the stream's Arrow schema, which the first call decides and writes."""
@@ -76,7 +76,7 @@ class ArrowStreamWriter:
             self._writer = pa.ipc.new_stream(self._sink, schema)
         return arrow_schema(self._schema).with_metadata(self._metadata)
 
-    def _written(self) -> bytes:
+    def _take_bytes(self) -> bytes:
         """Returns the bytes written since the last call."""
         written = self._sink.getvalue()
         self._sink.seek(0)

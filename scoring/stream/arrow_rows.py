@@ -8,9 +8,9 @@ import pyarrow as pa
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
 from hsoftmax.scoring.formats.arrow_batch import expect_structure, parse_batch
-from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
+from hsoftmax.scoring.formats.arrow_reader import expect_types, find_inputs, has_integral_ids
 from hsoftmax.scoring.formats.arrow_types import Arrow
-from hsoftmax.scoring.formats.columns import Columns, input_columns
+from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.reader import target_shape_of
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
@@ -116,8 +116,8 @@ def _read_schema(raw: bytes, bundle_info: BundleInfo) -> _InputSchema:
         raise BrokenInput(NOT_ARROW) from None
     if len(set(names)) < len(names):
         raise CallError("columns: expected each once, got one twice")
-    inputs = input_columns(_COLUMNS, names, bundle_info.hidden_size)
-    expect_types("body", schema, _COLUMNS, inputs, bundle_info.hidden_size)
+    inputs = find_inputs(_COLUMNS, names, bundle_info)
+    expect_types("body", schema, _COLUMNS, inputs, bundle_info)
     target_shape = target_shape_of(names, _COLUMNS.target, _COLUMNS.targets)
     id_kind: ValueKind = "int64" if has_integral_ids(schema, _COLUMNS.id) else "string"
     return _InputSchema(raw, inputs, target_shape, id_kind)

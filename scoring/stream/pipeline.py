@@ -21,7 +21,14 @@ from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.graph_request import GraphRequest, build_graph_request
 from hsoftmax.scoring.results import RowResults, build_results
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements, row_requirements
-from hsoftmax.scoring.task import TargetShape, Task, ValueKind, check_task, with_default_k
+from hsoftmax.scoring.task import (
+    TargetShape,
+    Task,
+    ValueKind,
+    check_task,
+    with_default_k,
+    with_searched_k,
+)
 
 from .summary import StreamTotals
 
@@ -105,6 +112,7 @@ class StreamSpec:
     """The specification of a stream, and the parts that process it.
 
     Attributes:
+        run_parse: runs the parser of a chunk; `run_in_idle` where rows are numbers
         rows: returns the maximum number of rows of a chunk for a target shape
         max_pending: the maximum number of chunks in progress
         max_targets: the maximum number of targets of a row
@@ -116,6 +124,7 @@ class StreamSpec:
     writer: StreamWriter
     run_graph: AsyncGraphRunner
     run_in_idle: RunInIdle
+    run_parse: RunInIdle
     rows: Callable[[TargetShape], int]
     max_pending: int
     max_targets: int
@@ -197,7 +206,7 @@ async def _row_batches(
             spec.reader.rows = min(_MAX_UNREADABLE_ROWS, 2 * spec.reader.rows, spec.rows("one"))
         requirements = _requirements(spec, target_shape or "one")
         parse = partial(spec.reader.parse, chunk, first_row + 1, requirements)
-        rows = _limit_targets(await spec.run_in_idle(parse), spec.max_targets)
+        rows = _limit_targets(await spec.run_parse(parse), spec.max_targets)
         yield rows, first_row, target_shape or "one"
         first_row += len(rows)
 
@@ -253,7 +262,8 @@ def _limit_targets(rows: RowBatch, max_targets: int) -> RowBatch:
 async def _run(
     rows: RowBatch, first_row: int, target_shape: TargetShape, spec: StreamSpec
 ) -> _RunChunk:
-    request = build_graph_request(rows, spec.task, target_shape, first_row)
+    search = with_searched_k(spec.task, spec.bundle_info)
+    request = build_graph_request(rows, search, target_shape, first_row)
     if request is None:
         return _RunChunk(rows, target_shape, None, [])
     try:

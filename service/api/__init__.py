@@ -6,6 +6,7 @@ from .docs_pages import page_routes
 from .error_handlers import add_error_handlers
 from .files import file_routes
 from .health_probes import health_routes
+from .labels import label_routes
 from .models import bundle_routes
 from .operations import Endpoint, operation_endpoints, operation_path
 from .score import SCORE_PATH, ScoreEndpoint
@@ -20,6 +21,7 @@ __all__ = [
     "bundle_routes",
     "file_routes",
     "health_routes",
+    "label_routes",
     "operation_endpoints",
     "operation_path",
     "page_routes",

@@ -51,6 +51,7 @@ _FORM: dict[str, Any] = {
 _TYPES = {
     ".ndjson": "application/x-ndjson",
     ".jsonl": "application/x-ndjson",
+    ".txt": "text/plain; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
     ".parquet": "application/vnd.apache.parquet",
     ".feather": "application/vnd.apache.arrow.file",

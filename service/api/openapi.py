@@ -125,6 +125,8 @@ _PARAMETERS: dict[str, tuple[str, Json]] = {
           {"type": "integer", "minimum": 1}),
     "max_blocks": ("of `top_k`: maximum number of blocks to open for a row; 0 is no limit",
                    {"type": "integer", "minimum": 0, "default": 0}),
+    "threshold": ("of `top_k`: only targets with a probability above it",
+                  {"type": "number", "minimum": 0, "maximum": 1}),
     "num_samples": ("of `sample`: number of targets to draw for each row",
                     {"type": "integer", "minimum": 1, "default": 1}),
     "seed": ("of `sample`: makes the draw repeatable",

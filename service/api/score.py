@@ -162,6 +162,13 @@ class ScoreEndpoint:
                 self._context.engine, bundle, request.options, activity, record_call
             ),
             run_in_idle=self._context.engine.run_in_idle,
+            run_parse=(
+                self._context.texts.runner_for(bundle)
+                if bundle.featurizer is not None
+                else self._context.encoder_rows.runner_for(bundle)
+                if bundle.encoder is not None
+                else self._context.engine.run_in_idle
+            ),
             rows=lambda target_shape: _chunk_rows(task, target_shape, bundle),
             max_pending=_max_pending(task, bundle),
             max_targets=self._context.settings.max_targets,
@@ -265,7 +272,8 @@ def _max_pending(task: Task, bundle: LoadedBundle) -> int:
 
 def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
     if request.request_type is StreamMediaType.LINES:
-        return LineStreamReader()
+        bundle = request.bundle
+        return LineStreamReader(text_first=bundle.takes_text, named=bundle.encoder is not None)
     from hsoftmax.scoring.stream.arrow_rows import (
         ArrowStreamReader,  # pyarrow is large, and an extra
     )

@@ -109,6 +109,8 @@ class ArrowWriter:
             lengths = np.cumsum([0, *map(len, values)], dtype=np.int32)
             flat = np.concatenate(values).astype(kind)
             return pa.ListArray.from_arrays(pa.array(lengths), pa.array(flat))
+        if values and isinstance(values[0], list):  # labels, perhaps none in any row
+            return pa.array(values, pa.list_(pa.string()))
         return pa.array(values)
 
 

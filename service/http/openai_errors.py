@@ -9,6 +9,7 @@ import re
 from hsoftmax.service.errors import InvalidQuery, Overloaded, StorageFull, TooManyJobs
 
 PATHS = ("/v1/files", "/v1/batches")
+_PREFIXES = tuple(f"{path}/" for path in PATHS)
 ERROR_TYPES = ("invalid_request_error", "rate_limit_error", "server_error")
 
 _INVALID = InvalidQuery.status
@@ -21,7 +22,7 @@ _CONFLICT = 409
 
 def is_openai_path(path: str) -> bool:
     """True for the routes of OpenAI's API, also for paths below them that do not exist."""
-    return any(path == one or path.startswith(f"{one}/") for one in PATHS)
+    return path in PATHS or path.startswith(_PREFIXES)
 
 
 def error_object(message: str, code: str, status: int) -> dict[str, str | None]:

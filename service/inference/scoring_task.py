@@ -16,6 +16,7 @@ class TaskQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
 
     k: int | msgspec.UnsetType = msgspec.UNSET
     max_blocks: int = 0
+    threshold: float | None = None
     num_samples: int = 1
     seed: int = 0
     oov: str = "error"
@@ -42,6 +43,7 @@ def build_task(name: TaskName, query: TaskQuery) -> Task:
         name=name,
         k=None if query.k is msgspec.UNSET else query.k,
         max_blocks=query.max_blocks,
+        threshold=query.threshold,
         num_samples=query.num_samples,
         seed=query.seed,
         oov=_parse_oov(query.oov),

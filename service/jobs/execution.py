@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 from hsoftmax.scoring import (
     CorruptShard,
     DuplicateIds,
+    JobSpec,
     RowReader,
+    begun_identity,
     find_duplicate_ids,
     fingerprint,
     read_duplicate_ids,
@@ -124,6 +127,7 @@ def _score_rows(
     with closing(source):
         duplicate_ids = _duplicate_ids(job, context, source, check)
         job_spec = job_spec_of(spec, output, source, columns, bundle_info, duplicate_ids.duplicates)
+        job_spec = _as_begun(job, context, job_spec)
         _mark_started(job, context, duplicate_ids)
         graph_runner = BlockingGraphRunner(loaded, context.engine, context.loop, check)
         run = partial(run_job, job_spec, graph_runner)
@@ -133,6 +137,19 @@ def _score_rows(
             )
             run = partial(run_job_by, job_spec, part_scorer(spec.requests, line_context))
         return _run_with_retries(run, ProgressReporter(job, context, duplicate_ids.rows, check))
+
+
+def _as_begun(job: StoredJob, context: JobContext, job_spec: JobSpec) -> JobSpec:
+    """Return the specification with which a job goes on that began with or without native kernels.
+
+    A service that restarts with another choice finishes its jobs all the same. The log says that
+    the last digits of such an output may differ.
+    """
+    begun = begun_identity(job_spec.output)
+    if begun is None or begun.get("native", job_spec.native) == job_spec.native:
+        return job_spec
+    context.log.warning("job_kernels_changed", batch=job.id, native=job_spec.native)
+    return replace(job_spec, native=begun["native"])
 
 
 def _run_with_retries(

@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 
 from hsoftmax.scoring import (
-    EXTENSIONS,
+    OUTPUT_EXTENSIONS,
     CallError,
     ScoringError,
     Task,
     TaskName,
     extension_of,
     fingerprint,
+    output_extension,
 )
 from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
@@ -75,8 +76,9 @@ class BatchQuery(TaskQuery, frozen=True):
     def digest(self) -> str:
         """Return a SHA-256 that does not depend on the order of fields or on white space."""
         fields = msgspec.to_builtins(self)
-        if self.output_expires_after is None:  # as older versions hashed it
-            del fields["output_expires_after"]
+        for name in ("output_expires_after", "threshold"):
+            if fields[name] is None:  # as older versions hashed it
+                del fields[name]
         plain = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
@@ -230,11 +232,11 @@ def _output_expiry(query: BatchQuery) -> int | None:
 def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
     """Return the extension of the output file."""
     if query.output_format is None:
-        return extension_of(files[0])
+        return output_extension(files[0])
     extension = "." + query.output_format.removeprefix(".").lower()
-    if extension not in EXTENSIONS:
+    if extension not in OUTPUT_EXTENSIONS:
         raise InvalidQuery(
-            f"output_format: expected {', '.join(one[1:] for one in EXTENSIONS)}, "
+            f"output_format: expected {', '.join(one[1:] for one in OUTPUT_EXTENSIONS)}, "
             f"got {query.output_format[:60]!r}"
         )
     return extension

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hsoftmax.service.errors import Overloaded
 from hsoftmax.service.health import Health
 from hsoftmax.service.http.request_context import (
     CLIENT_LEFT,
@@ -19,6 +20,8 @@ from hsoftmax.service.http.responses import UNEXPECTED, send_error
 from hsoftmax.service.logging import Log
 from hsoftmax.service.metrics import Metrics
 
+from .rejection_log import RejectionLog
+
 
 class RequestLogMiddleware:
     """ASGI middleware around all other layers."""
@@ -27,6 +30,7 @@ class RequestLogMiddleware:
         self._app = app
         self._metrics = metrics
         self._log = log
+        self._rejections = RejectionLog(log)
         self._health = health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +70,10 @@ class RequestLogMiddleware:
         status = request_context.status or CLIENT_LEFT
         code = request_context.code if request_context.status else "client_left"
         self._metrics.request(route, request_context.model, status, code, seconds)
-        write_event = self._log.debug if route in PROBE_PATHS else self._log.info
+        is_rejected = code == Overloaded.code
+        if is_rejected:
+            self._rejections.add(route)
+        write_event = self._log.debug if is_rejected or route in PROBE_PATHS else self._log.info
         write_event(
             "request",
             request_id=request_context.request_id,

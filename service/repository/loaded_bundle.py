@@ -9,9 +9,13 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
+from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
+from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions
+from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
@@ -24,6 +28,9 @@ class LoadedBundle:
 
     Attributes:
         created: Unix seconds of the last change of the manifest
+        featurizer: what turns text into `hidden`, or None
+        features: notices a change of the featurizer's mapped file
+        encoder: what turns inputs by name, and text if it has a tokenizer, into `hidden`, or None
     """
 
     name: str
@@ -33,6 +40,9 @@ class LoadedBundle:
     sessions: Mapping[str, Session]
     labels: tuple[str, ...] | None
     created: int = 0
+    featurizer: Featurizer | None = None
+    features: WeightsGuard | None = None
+    encoder: LoadedEncoder | None = None
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -57,8 +67,13 @@ class LoadedBundle:
     @property
     def providers(self) -> list[str]:
         """The execution providers that ONNX Runtime gave to the sessions."""
-        got = (session.runtime.get_providers() for session in self.sessions.values())
+        got = (session.runtime.get_providers() for session in self._all_sessions)
         return list(dict.fromkeys(provider for providers in got for provider in providers))
+
+    @property
+    def _all_sessions(self) -> tuple[Session, ...]:
+        encoder = () if self.encoder is None else (self.encoder.session,)
+        return (*self.sessions.values(), *encoder)
 
     @property
     def native_tasks(self) -> list[str]:
@@ -76,18 +91,39 @@ class LoadedBundle:
             graphs=frozenset(self.sessions),
             labels=self.labels,
             max_log_prob=self.max_log_prob,
+            native=frozenset(self.native_tasks),
+            featurizer=self.featurizer,
+            encoder=None if self.encoder is None else RowEncoder(self.encoder),
+            label_prefix=bundle.label_prefix(self.manifest),
         )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a row of `inputs` may be; nothing for a bundle without hidden states."""
+        if not self.hidden_size:
+            return ()
+        if self.featurizer is not None:
+            return ("hidden", *input_kinds(self.featurizer))
+        if self.encoder is None:
+            return ("hidden",)
+        return ("hidden", "named", *(("text", "words") if self.takes_text else ()))
+
+    @property
+    def takes_text(self) -> bool:
+        """True if a featurizer or a tokenizer reads text."""
+        has_tokenizer = self.encoder is not None and self.encoder.tokenizer is not None
+        return self.featurizer is not None or has_tokenizer
+
+    def expect_unchanged_features(self) -> None:
+        """Raise WeightsChanged if the featurizer's file was changed in place."""
+        if self.features is not None:
+            self.features.expect_unchanged()
 
     @property
     def is_intact(self) -> bool:
         """False once the mapped weights were changed in place: no answer is right any more."""
-        guards = (session.weights for session in self.sessions.values())
+        guards = [self.features, *(session.weights for session in self._all_sessions)]
         return all(guard is None or guard.unchanged for guard in guards)
-
-    @property
-    def target_of_label(self) -> Mapping[str, int]:
-        """The target of each label."""
-        return self.bundle_info.target_of_label
 
     def session(self, task: str) -> Session:
         """The task's session. Raises UnknownTask if the bundle does not have it."""
@@ -112,8 +148,23 @@ def load_bundle(
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
-        loaded = LoadedBundle(name, str(version), opened, device, sessions, labels, int(created))
-        _ = loaded.target_of_label  # else the first request with a label waits for it
+        featurizer = open_featurizer(opened)
+        features = None if featurizer is None else WeightsGuard(opened.file(FEATURES))
+        loaded = LoadedBundle(
+            name,
+            str(version),
+            opened,
+            device,
+            sessions,
+            labels,
+            int(created),
+            featurizer,
+            features,
+            open_encoder(opened, device),
+        )
+        _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
+        if featurizer is not None:
+            featurize(featurizer, [""])  # and the first one with a text for its kernel
     return loaded
 
 
@@ -122,12 +173,14 @@ def _checking_hashes(opened: Bundle) -> Iterator[None]:
     """Check every file's hash while the body of the `with` runs; raise BundleError at its end.
 
     Graphs and labels are checked before the body, because nothing may be parsed that was not
-    exported. The weights take most of the time, so a thread checks them while the body loads and
-    runs the graphs.
+    exported. The weights, those of the encoder and the features take most of the time, so a thread
+    checks them while the body loads and runs the graphs.
     """
+    encoder = opened.manifest.encoder
     files = set(opened.manifest.files)
-    bundle.check_hashes(opened, sorted(files - {bundle.WEIGHTS}))
+    large = {bundle.WEIGHTS, FEATURES, None if encoder is None else encoder.weights}
+    bundle.check_hashes(opened, sorted(files - large))
     with ThreadPoolExecutor(1) as pool:
-        weights = pool.submit(bundle.check_hashes, opened, files & {bundle.WEIGHTS})
+        weights = pool.submit(bundle.check_hashes, opened, sorted(files & large))
         yield
         weights.result()

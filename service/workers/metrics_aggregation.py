@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 _SUMMED = frozenset({"hsoftmax_queue_depth"})
 _MINIMUM = frozenset({"hsoftmax_ready"})
-_MAXIMUM = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs"})
+_MAXIMUM = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs", "hsoftmax_task_info"})
 _WORKER = "worker"
 _ACCUMULATING = ("counter", "histogram")
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-PACKAGES = ("models", "bundle", "runtime", "scoring", "exporter", "service", "hsoftmax")
+PACKAGES = (
+    "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "service", "hsoftmax",
+)  # fmt: skip
 INSTALLED = "hsoftmax"  # the installed import name; all packages are inside it
 
 Graph = Mapping[str, frozenset[str]]

@@ -24,22 +24,29 @@ ROOT = Path(__file__).parents[2]
 DIRECTION = {
     "models": set(),
     "bundle": {"models"},
+    "featurizers": {"models", "bundle", "runtime"},
     "runtime": {"models", "bundle"},
-    "scoring": {"models", "bundle"},
-    "exporter": {"models", "bundle", "runtime"},
-    "service": {"models", "bundle", "runtime", "scoring"},
-    "hsoftmax": {"models", "bundle", "runtime", "scoring", "exporter", "service"},
-}
+    "scoring": {"models", "bundle", "featurizers"},
+    "exporter": {"models", "bundle", "featurizers", "runtime"},
+    "service": {"models", "bundle", "featurizers", "runtime", "scoring"},
+    "hsoftmax": {
+        "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "service",
+    },
+}  # fmt: skip
 # For each package, the libraries that it must not import.
 FOREIGN = {
     "models": {"onnx", "onnxruntime", "spox", "torch", "fastapi", "os", "time", "logging"},
     "bundle": {"onnx", "onnxruntime", "spox", "fastapi"},
+    "featurizers": {
+        "onnx", "onnxruntime", "spox", "torch", "fastapi", "fasttext", "gensim", "os", "time",
+        "logging",
+    },
     "runtime": {"onnx", "spox", "torch", "fastapi"},
     "scoring": {"onnx", "onnxruntime", "spox", "torch", "fastapi"},
     "exporter": {"fastapi", "uvicorn"},
     "service": {"spox", "onnx", "torch"},
     "hsoftmax": set(),
-}
+}  # fmt: skip
 # For each package its rooms (a folder or a file), the lowest floor first. A room may import rooms
 # on lower floors only.
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -53,11 +60,23 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "bundle": (("manifest", "regular_file", "text_file"), ("directory",), ("labels",)),
-    "runtime": (("choices", "devices", "native", "weights_guard"), ("sessions",)),
+    "featurizers": (
+        ("errors", "limits", "matrix", "ngrams", "vocabulary"),
+        ("words",),
+        ("fasttext", "gensim"),
+        ("featurizer",),
+        ("files",),
+    ),
+    "runtime": (
+        ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
+        ("encoder_batches", "sessions"),
+        ("encoder",),
+        ("row_encoder",),
+    ),
     "scoring": (
-        ("choices", "errors", "numbers", "overflow"),
-        ("bundle_info", "migrations"),
-        ("task",),
+        ("choices", "errors", "numbers", "overflow", "threshold"),
+        ("bundle_info", "label_search", "migrations"),
+        ("task", "text_rows"),
         ("row_batch",),
         ("graph_request",),
         ("results",),
@@ -69,6 +88,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "errors", "graphs"),
         ("files",),
         ("sources", "staging", "storage", "verification"),
+        ("encoder",),
         ("export",),
         ("public",),
     ),
@@ -88,9 +108,10 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "hsoftmax": (
-        ("benchmark", "client", "latest_version", "missing_packages", "options", "progress",
-         "ray_serve", "score_request"),
-        ("demo", "runners"),
+        ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
+         "ray_serve", "results", "score_request", "stream_rows"),
+        ("client", "validation"),
+        ("demo", "local_model", "runners"),
         ("commands",),
         ("cli",),
         ("__main__",),

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from hsoftmax import exporter, models
 from hsoftmax.cli import run
+from hsoftmax.runtime.native import library as native_library
+from hsoftmax.runtime.native import load_library
 from tests.scoring.conftest import LABELS, make_model, make_rows, write
 
 SMALL = ["--batch", "4", "--shard-rows", "10", "--threads", "2"]
@@ -25,6 +28,16 @@ def made(tmp_path_factory) -> Path:
 def no_waiting_for_disks(monkeypatch):
     """Makes fsync do nothing; test_score_resume tests durability."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def without_kernels(tmp_path, monkeypatch) -> Iterator[str]:
+    """Makes this machine one without native kernels; returns the reason that it gives."""
+    with monkeypatch.context() as patched:
+        patched.setattr(native_library, "FOLDER", tmp_path)
+        load_library.cache_clear()
+        yield load_library()
+    load_library.cache_clear()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors, and the output of each command."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 from hsoftmax import bundle
 from hsoftmax.cli import run
+from hsoftmax.runtime.native import load_library
+from hsoftmax.runtime.native.levels import LevelsTargetLogProb
+from tests import encoder_models
 
 
 @pytest.fixture
@@ -40,6 +44,17 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def row(printed: str, name: str) -> str:
+    """Return the text that `inspect` prints beside a name."""
+    (found,) = re.findall(rf"^{name} +(.*?) *$", printed, flags=re.MULTILINE)
+    return found
+
+
 def test_export_prints_the_path_of_the_bundle(weights, tmp_path, capsys):
     assert run(["export", str(weights), "--from", "theano", "--to", str(tmp_path / "words")]) == 0
     printed = capsys.readouterr().out
@@ -55,6 +70,16 @@ def test_inspect_prints_the_facts_of_the_bundle(made, capsys):
     for word in ("HierarchicalSoftmax", "18", "mask", "weights.npz", "task top_k"):
         assert word in printed
     assert manifest.digest in printed.replace("\n", "").replace(" ", "")
+
+
+def test_inspect_says_what_computes_each_task_on_this_machine(made, capsys):
+    capsys.readouterr()
+    assert run(["inspect", str(made)]) == 0
+    printed = capsys.readouterr().out
+    native = f"target_log_prob, top_k ({load_library().instruction_set})"
+    assert row(printed, "native kernels") == native
+    others = set(bundle.open_bundle(made).manifest.tasks) - {"target_log_prob", "top_k"}
+    assert set(row(printed, "ONNX Runtime").split(", ")) == others
 
 
 def test_inspect_json_is_the_manifest(made, capsys):
@@ -75,6 +100,45 @@ def test_verify_passes_a_good_bundle(made, capsys):
     capsys.readouterr()
     assert run(["verify", str(made)]) == 0
     assert "ok   top_k, extreme logits" in capsys.readouterr().out
+
+
+def test_verify_checks_the_native_kernels_too(made, capsys):
+    capsys.readouterr()
+    assert run(["verify", str(made)]) == 0
+    printed = capsys.readouterr().out
+    name = load_library().instruction_set
+    for task in ("target_log_prob", "top_k"):
+        for case in ("ordinary", "large", "extreme"):
+            assert f"ok   {task}, {case} logits" in printed
+            assert f"ok   native {name} {task}, {case} logits" in printed
+    assert f"native {name} log_probs" not in printed
+
+
+def test_verify_fails_on_a_wrong_native_kernel(made, monkeypatch, capsys):
+    original = LevelsTargetLogProb.__call__
+
+    def wrong(self, feeds, stop=None):
+        return [original(self, feeds, stop)[0] + np.float32(0.001)]
+
+    monkeypatch.setattr(LevelsTargetLogProb, "__call__", wrong)
+    capsys.readouterr()
+    assert run(["verify", str(made)]) == 1
+    said = capsys.readouterr()
+    assert "native kernel: target_log_prob, ordinary logits: expected within 1.3e-05" in said.err
+    assert said.err.count("\n") == 1
+    assert f"FAIL native {load_library().instruction_set} target_log_prob, ordinary" in said.out
+    assert "ok   target_log_prob, ordinary logits" in said.out
+
+
+def test_inspect_and_verify_say_that_a_machine_has_no_native_kernels(made, without_kernels, capsys):
+    capsys.readouterr()
+    assert run(["inspect", str(made)]) == 0
+    printed = capsys.readouterr().out
+    assert row(printed, "native kernels") == f"none: {without_kernels}"
+    tasks = set(bundle.open_bundle(made).manifest.tasks)
+    assert set(row(printed, "ONNX Runtime").split(", ")) == tasks
+    assert run(["verify", str(made)]) == 0
+    assert f"native kernels: not checked: {without_kernels}" in capsys.readouterr().out
 
 
 def test_verify_fails_on_one_altered_byte(made, capsys):
@@ -123,3 +187,28 @@ def test_every_setting_of_the_service_is_a_flag(capsys):
     printed = capsys.readouterr().out
     for name in set(service.Settings.model_fields) - {"repository"}:
         assert f"--{name.replace('_', '-')}" in printed
+
+
+def test_export_puts_an_encoder_beside_the_head(weights, tmp_path, capsys):
+    model = encoder_models.save(encoder_models.gru(outputs=["states"]), tmp_path / "gru.onnx")
+    arrays = dict(np.load(weights))
+    hidden = encoder_models.HIDDEN
+    np.savez(weights, **arrays | {"W1": np.ones((hidden, 5)), "W2": np.ones((5, hidden, 4))})
+    to = tmp_path / "repository" / "words"
+    arguments = ["export", str(weights), "--to", str(to), "--encoder", str(model)]
+    assert run(arguments) == 1
+    assert "expected --encoder-position first, last or each" in one_error_line(capsys)
+    assert run([*arguments, "--encoder-position", "last"]) == 0
+    assert '{"inputs": {"ids": [...]}}' in capsys.readouterr().out
+    assert run(["inspect", str(to)]) == 0
+    assert "ids (batch, length), position last" in capsys.readouterr().out
+    files = bundle.open_bundle(to / "1").manifest.source.files
+    assert files.keys() == {"weights.npz", "gru.onnx"}
+
+
+def test_facts_about_an_encoder_need_one(weights, tmp_path, capsys):
+    to = str(tmp_path / "words")
+    assert run(["export", str(weights), "--to", to, "--encoder-mask", "mask"]) == 2
+    assert "expected --encoder FILE beside --encoder-… and --tokenizer, got none" in one_error_line(
+        capsys
+    )

@@ -45,6 +45,20 @@ def test_a_truncated_npy_is_a_one_line_error(score, tmp_path, cut):
     assert "as its header says" in score.said
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"id,h0\xff,target", "header: expected UTF-8, got byte 5 that is not"),
+        (b'id,"h0,target', "header: expected cells of CSV, got: unexpected end of data"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_named(score, tmp_path, header, message):
+    path = tmp_path / "in.csv"
+    path.write_bytes(header + b"\n1,0.5,2\n")
+    score(path, expect=2)
+    assert f"in.csv: {message}" in score.said
+
+
 WRONG_COLUMNS = {
     "text": ({"input": pa.array(["a"]), "target": pa.array([1])}, "input: expected lists of 6"),
     "width": ({"input": pa.array([[1.0] * 5], pa.list_(pa.float32(), 5)), "target": pa.array([1])},
@@ -96,7 +110,7 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
     ("change", "message"),
     [
         ({"INPUT": "nowhere.ndjson"}, "does not exist"),
-        ({"INPUT": "in.txt"}, "expected a name ending in .ndjson"),
+        ({"INPUT": "in.doc"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "out.txt"}, "expected a name ending in .ndjson"),
         ({"OUTPUT": "no/out.ndjson"}, "expected a folder to put it in"),
         ({"OUTPUT": "-"}, "OUTPUT: expected a file or a folder, got -"),
@@ -109,7 +123,7 @@ def test_no_pickle_is_ever_loaded(score, tmp_path):
 def test_a_wrong_call_is_a_one_line_error(made, tmp_path, capsys, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "in.ndjson", make_rows(2))
-    (tmp_path / "in.txt").touch()
+    (tmp_path / "in.doc").touch()
     if "COLUMNS" in change:
         write(tmp_path / "in.csv", make_rows(2))
     call = {"INPUT": "in.csv" if "COLUMNS" in change else "in.ndjson", "OUTPUT": "out.ndjson",

@@ -1,6 +1,7 @@
 """A job that is stopped at any instant and resumed loses no row and repeats none."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -183,14 +184,19 @@ def test_a_job_killed_a_hundred_times_has_the_same_output(made, long_job, tmp_pa
 # --- what may not be resumed --------------------------------------------------------------------
 
 
-@pytest.fixture
-def stopped(made, rows, tmp_path, monkeypatch) -> Path:
-    """The output path of a job that was stopped half-way."""
+def stop(made, rows, output: Path, monkeypatch, *options: str) -> Path:
+    """Starts a job and stops it half-way."""
     with monkeypatch.context() as patched:
         DiskSteps(patched).stop_at = 14
         with pytest.raises(Stopped):
-            run(call(made, rows, tmp_path / "out.ndjson", *SMALL))
-    return tmp_path / "out.ndjson"
+            run(call(made, rows, output, *SMALL, *options))
+    return output
+
+
+@pytest.fixture
+def stopped(made, rows, tmp_path, monkeypatch) -> Path:
+    """The output path of a job that was stopped half-way."""
+    return stop(made, rows, tmp_path / "out.ndjson", monkeypatch)
 
 
 def shards_of(output: Path) -> int:
@@ -229,6 +235,53 @@ def test_a_changed_bundle_is_refused(made, rows, stopped, tmp_path, capsys):
 def test_changed_options_are_refused(made, rows, stopped, capsys, option):
     assert run(call(made, rows, stopped, *SMALL, *option, "--resume")) == 2
     assert f"expected {option[0][2:].replace('-', '_')} " in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed", "message"),
+    [
+        ("on", "off", "expected native kernels (--native on), as the job began, got ONNX Runtime"),
+        ("off", "on", "expected ONNX Runtime (--native off), as the job began, got native kernels"),
+    ],
+)
+def test_other_kernels_are_refused(
+    made, rows, tmp_path, monkeypatch, capsys, begun, resumed, message
+):
+    output = stop(made, rows, tmp_path / "out.ndjson", monkeypatch, "--native", begun)
+    capsys.readouterr()
+    assert run(call(made, rows, output, *SMALL, "--resume", "--native", resumed)) == 2
+    assert message in one_line(capsys)
+    assert run(call(made, rows, output, *SMALL, "--resume", "--native", begun)) == 0
+    assert run(call(made, rows, output, *SMALL, "--resume", "--native", resumed)) == 2
+
+
+@pytest.mark.parametrize("begun", ["on", "off"])
+def test_by_default_a_job_is_resumed_with_the_kernels_that_it_began_with(
+    made, rows, tmp_path, monkeypatch, begun
+):
+    undisturbed = tmp_path / "undisturbed.ndjson"
+    assert run(call(made, rows, undisturbed, *SMALL, "--native", begun)) == 0
+    output = stop(made, rows, tmp_path / "out.ndjson", monkeypatch, "--native", begun)
+    for _ in range(2):  # the second time it is finished
+        assert run(call(made, rows, output, *SMALL, "--resume")) == 0
+        assert contents(output) == contents(undisturbed)
+    summary = json.loads(output.with_name("out.ndjson.summary.json").read_text())
+    assert summary["job"]["native"] == (begun == "on")
+
+
+def test_a_task_without_a_kernel_is_resumed_with_either_choice(made, rows, tmp_path, monkeypatch):
+    output = tmp_path / "out.ndjson"
+    task = ["--task", "log_probs"]
+    stop(made, rows, output, monkeypatch, *task, "--native", "on")
+    assert run(call(made, rows, output, *SMALL, *task, "--resume", "--native", "off")) == 0
+
+
+def test_a_machine_without_kernels_refuses_a_job_that_began_with_them(
+    made, rows, stopped, capsys, without_kernels
+):
+    assert run(call(made, rows, stopped, *SMALL, "--resume")) == 2
+    assert "expected native kernels (--native on), as the job began" in one_line(capsys)
+    assert shards_of(stopped) > 0
 
 
 def test_without_resume_a_job_starts_afresh(made, rows, stopped):

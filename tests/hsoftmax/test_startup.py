@@ -206,7 +206,7 @@ def complete(*arguments: str) -> list[CompletionItem]:
         (["export", "w.npz", "--prec"], ["--precision"]),
         (["export", "--from", ""], [AUTO, *SOURCE_NAMES]),
         (["export", "--from", "the"], ["theano", "theanolm"]),
-        (["export", "--precision", ""], ["fp32", "fp16", "int8"]),
+        (["export", "--precision", ""], ["fp32", "fp16", "bf16", "int8"]),
         (["export", "--padding", ""], ["mask", "theano"]),
         (["score", "b", "i", "o", "--task", ""], list(TASK_NAMES)),
         (["score", "b", "i", "o", "--oov", "e"], ["error", "exclude"]),
@@ -257,3 +257,42 @@ def test_the_completion_that_operations_shows_is_there(shell):
     )
     assert done.returncode == 0, done.stderr
     assert f"_HSOFTMAX_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("Client", "httpx2", "client"), ("AsyncClient", "httpx2", "client"),
+     ("load", "onnxruntime|orjson|msgspec", "service")],
+)  # fmt: skip
+def test_a_name_of_the_library_names_the_extra_that_it_misses(name, package, extra):
+    program = f"""
+import json, sys
+smallest = json.loads(sys.argv[1])
+def is_standard(top):
+    return top in sys.stdlib_module_names or top.startswith("_sysconfigdata")
+{ONLY_SMALLEST}
+import hsoftmax
+hsoftmax.{name}
+"""
+    told = json.dumps(sorted(SMALLEST))
+    done = subprocess.run(
+        [sys.executable, "-c", program, told], capture_output=True, text=True, timeout=60
+    )
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        rf"ModuleNotFoundError: hsoftmax\.{name} needs the package ({package}), which is not "
+        rf"installed: pip install '\.\[{extra}\]'",
+        last,
+    ), last
+
+
+def test_the_library_has_its_public_names_and_no_others():
+    program = (
+        "import sys, hsoftmax\n"
+        "assert not {'numpy', 'httpx2'} & set(sys.modules)\n"
+        "assert all(getattr(hsoftmax, name).__name__ == name for name in hsoftmax.__all__)\n"
+        "try:\n    hsoftmax.nonesuch\n"
+        "except AttributeError as error:\n    assert 'nonesuch' in str(error)\n"
+        "else:\n    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -18,6 +18,7 @@ MODELS = {
     "two targets": {"num_targets": 2},
     "a balanced tree": {"num_targets": 64},
     "a chain": {"num_targets": 40, "lean": 0.0},
+    "paths of many steps": {"num_targets": 200, "lean": 0.0, "hidden_size": 17},
     "unused rows": {"num_targets": 300, "lean": 0.2, "unused": 5},
     "fastText's scores": {"num_targets": 90, "lean": 0.3, "compat": "fasttext"},
     "biases": {"num_targets": 70, "lean": 0.3, "unused": 1, "biases": True},
@@ -118,6 +119,48 @@ def test_a_row_has_the_same_bits_alone_in_a_batch_and_in_both_tasks(library, nam
     pairs = {"row": np.repeat(np.arange(30), k), "target": together[1].ravel()}
     (log_prob,) = path_kernel(library, model)({"hidden": hidden, **pairs})
     np.testing.assert_array_equal(log_prob, together[0].ravel())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_pair_has_the_same_bits_alone_and_in_any_batch(library, name):
+    model, rng = build(name), np.random.default_rng(0)
+    kernel, hidden = path_kernel(library, model), hidden_for(model, 30, scale=3.0)
+    row, target = rng.integers(0, 30, 300), rng.integers(0, model.num_targets, 300)
+    (together,) = kernel({"hidden": hidden, "row": row, "target": target})
+    (shuffled,) = kernel({"hidden": hidden, "row": row[::-1], "target": target[::-1]})
+    np.testing.assert_array_equal(shuffled[::-1], together)
+    for i in range(300):
+        pair = {"row": np.zeros(1, np.int64), "target": target[i : i + 1]}
+        (alone,) = kernel({"hidden": hidden[row[i]][None], **pair})
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+def test_log_sigmoids_are_as_exact_as_float32_allows(library, instruction_set):
+    model = build("two targets")
+    logits = np.concatenate([np.linspace(-90, 90, 9001), np.linspace(-1, 1, 4001) ** 3])
+    weight = np.zeros((1, 6), np.float32)
+    weight[0, 0] = 1
+    tensors = tensors_of(model) | {"syn1": weight}
+    tensors.pop("bias", None)
+    hidden = np.zeros((len(logits), 6), np.float32)
+    hidden[:, 0] = logits
+    row, zero = np.arange(len(logits)), np.zeros(len(logits), np.int64)
+    kernel = TreeTargetLogProb(library, tensors, "exact")
+    (actual,) = kernel({"hidden": hidden, "row": row, "target": zero})
+    exact = -np.logaddexp(0.0, -tensors["sign"][0, 0] * hidden[:, 0].astype(np.float64))
+    np.testing.assert_allclose(actual, exact, rtol=4e-7, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_instruction_set_gives_a_path_the_same_bits(library, instruction_set, name):
+    model = build(name)
+    hidden = hidden_for(model, 3, scale=3.0)
+    row, target = np.divmod(np.arange(3 * model.num_targets), model.num_targets)
+    feeds = {"hidden": hidden, "row": row, "target": target}
+    kernel = path_kernel(library, model)
+    (here,) = kernel(feeds)
+    library.functions.hsoftmax_use(library.instruction_set.encode())
+    np.testing.assert_array_equal(here, kernel(feeds)[0])
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -156,7 +156,7 @@ INVALID = {
     b"\xff": ("invalid_json", "expected JSON", None),
     b"[1, 2]": ("invalid_query", "expected an object, got a list", None),
     b'{"id": 7}': ("invalid_query", "input: expected a value, got none", 7),
-    b'{"id": 7, "input": "x", "target": 1}': ("invalid_query", "expected a list, got a string", 7),
+    b'{"id": 7, "input": "x", "target": 1}': ("invalid_query", "got text: words takes no", 7),
     b'{"id": 7, "input": [1], "target": 1}': ("invalid_query", "expected 6 numbers, got 1", 7),
     b'{"id": 7, "input": [1,2,3,4,5,"6"], "target": 1}': ("invalid_query", "expected a number", 7),
     b'{"id": 7, "input": [1,2,3,4,5,NaN], "target": 1}': ("invalid_query", "NaN", 7),

@@ -39,14 +39,23 @@ BY_MODEL = [
     ),
     *(key("blocks_opened", model=model) for model in ("words", "plain")),
 ]
+ROUTES = [f"/v1/models/{{name}}/{name}" for name in ("probabilities", "top_k", "sample", "score")]
+BY_ROUTE = [
+    one
+    for route in ROUTES
+    for model in ("words", "plain")
+    for one in (
+        key("rows", route=route, model=model),
+        key("requests", route=route, model=model, status="200", code="ok"),
+    )
+]
 
 
 def test_counters_with_known_labels_start_at_0(repository):
     with serving(repository) as client:
         found = samples(client)
-        assert {one: found.get(one) for one in BY_LANE + BY_MODEL} == dict.fromkeys(
-            BY_LANE + BY_MODEL, 0.0
-        )
+        expected = BY_LANE + BY_MODEL + BY_ROUTE
+        assert {one: found.get(one) for one in expected} == dict.fromkeys(expected, 0.0)
 
 
 def test_a_first_event_is_an_increase_and_stays(repository):
@@ -58,6 +67,23 @@ def test_a_first_event_is_an_increase_and_stays(repository):
         assert first[key("blocks_opened", model="plain")] == 0
         for one in BY_LANE + BY_MODEL:
             assert first[one] == second[one]
+
+
+@pytest.mark.parametrize("native", ["on", "off"])
+def test_each_task_names_its_runtime_from_the_first_scrape(repository, native):
+    with serving(repository, native=native) as client:
+        found = {
+            tuple(dict(labels)[name] for name in ("model", "version", "task", "runtime")): value
+            for (name, labels), value in samples(client).items()
+            if name == "hsoftmax_task_info"
+        }
+        about = client.get("/v1/models/plain").json()
+    assert about["native"] == (["sample", "target_log_prob", "top_k"] if native == "on" else [])
+    assert {one: n for one, n in found.items() if one[0] == "plain"} == {
+        ("plain", "7", task, "native" if task in about["native"] else "onnxruntime"): 1.0
+        for task in about["tasks"]
+    }
+    assert {one[:2] for one in found} == {("plain", "7"), ("words", "1"), ("words", "2")}
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "expired", "cancelled"])

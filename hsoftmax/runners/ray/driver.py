@@ -38,7 +38,7 @@ class RayShardProducer:
             join_cluster(self.address),
             closing(shard_outcomes(self.job, start, self.threads)) as outcomes,
         ):
-            shards = (_written(outcome, workspace) for outcome in outcomes)
+            shards = (_shard_of(outcome, workspace) for outcome in outcomes)
             end = start.position
             for written in _in_order(shards, start.shard, report):
                 end = written.shard.end
@@ -53,7 +53,7 @@ def _expect_end(spec: JobSpec, end: Position) -> None:
                            f"{spec.reader.files[end.file]}")  # fmt: skip
 
 
-def _written(outcome: ShardOutcome, workspace: Workspace) -> WrittenShard:
+def _shard_of(outcome: ShardOutcome, workspace: Workspace) -> WrittenShard:
     """Returns the shard of an outcome, once this machine sees its file."""
     if outcome.written is None:
         kind = CallError if outcome.exit_code == CallError.exit_code else ScoringError

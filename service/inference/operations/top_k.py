@@ -7,8 +7,10 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring import CallError
 from hsoftmax.scoring.choices import DEFAULT_K
-from hsoftmax.scoring.task import default_k
+from hsoftmax.scoring.task import default_k, expect_threshold
+from hsoftmax.scoring.threshold import count_above, searched_targets
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import top_k_cost
 from hsoftmax.service.inference.operation import (
@@ -18,7 +20,7 @@ from hsoftmax.service.inference.operation import (
     Query,
     ResponseFields,
 )
-from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.output_values import target_fields, to_target_values
 from hsoftmax.service.inference.validation import expect_k, expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -47,6 +49,13 @@ class TopKQuery(Query, frozen=True, kw_only=True):
             extra_json_schema={"minimum": 0},
         ),
     ] = 0
+    threshold: Annotated[
+        float | None,
+        Meta(
+            description="only targets with a probability above it, at most k of them",
+            extra_json_schema={"minimum": 0, "maximum": 1},
+        ),
+    ] = None
 
 
 class Likeliest(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,6 +67,9 @@ class Likeliest(msgspec.Struct, kw_only=True, omit_defaults=True):
     labels: list[str] | None = None
     probabilities: list[float] | None = None
     log_probabilities: list[float] | None = None
+    truncated: Annotated[
+        bool | None, Meta(description="true if more than k targets are above the threshold")
+    ] = None
 
 
 class TopKAnswer(OperationResponse, kw_only=True):
@@ -74,28 +86,47 @@ def plan(query: TopKQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
     k = default_k(bundle.num_targets) if query.k is UNSET else expect_k(query.k, bundle)
     if query.max_blocks < 0:
         raise InvalidQuery(f"max_blocks: expected 0 or more, got {query.max_blocks}")
-    expect_values(rows, k, settings)
+    if query.threshold is not None:
+        _expect_threshold(query.threshold)
+    searched = searched_targets(k, query.threshold, bundle.num_targets, bundle.max_log_prob)
+    expect_values(rows, searched, settings)
     max_blocks = min(query.max_blocks, _MAX_BLOCKS)
     return Plan(
         session=session,
-        feeds={"hidden": states, "k": np.array([k]), "max_blocks": np.array([max_blocks])},
+        feeds={"hidden": states, "k": np.array([searched]), "max_blocks": np.array([max_blocks])},
         rows=rows,
         cost=top_k_cost(bundle, rows, max_blocks),
-        values=rows * k,
-        finish=lambda outputs: _results(outputs, bundle, query.log),
+        values=rows * searched,
+        finish=lambda outputs: _results(outputs, bundle, query, k),
     )
 
 
-def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
+def _expect_threshold(threshold: float) -> None:
+    """Raise InvalidQuery unless it is a probability."""
+    try:
+        expect_threshold(threshold)
+    except CallError as error:
+        raise InvalidQuery(str(error)) from None
+
+
+def _results(
+    outputs: list[Array], bundle: LoadedBundle, query: TopKQuery, k: int
+) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = to_values(log_prob, log, bundle.max_log_prob)
+    values = to_target_values(log_prob, query.log, bundle.max_log_prob)
     # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
-    found = (log_prob > -np.inf).sum(axis=1)
+    above = count_above(np.minimum(log_prob, bundle.max_log_prob), query.threshold)
+    cut = (
+        [{}] * len(above)
+        if query.threshold is None
+        else [{"truncated": n > k} for n in above.tolist()]
+    )
     return {
         "results": [
-            target_fields(target[i, :n], values[i, :n], bundle.labels, log)
+            target_fields(target[i, :n], values[i, :n], bundle.labels, query.log)
             | {"exact": bool(exact[i]), "blocks": int(blocks[i])}
-            for i, n in enumerate(found)
+            | cut[i]
+            for i, n in enumerate(np.minimum(above, k).tolist())
         ]
     }
 

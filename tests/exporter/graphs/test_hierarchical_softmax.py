@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.models.levels import build_level
+from hsoftmax.models.seeded_noise import noise
+from hsoftmax.runtime.native import load_library
+from hsoftmax.runtime.native.levels import LevelsSample
 
 from .task_runner import TOLERANCE, TaskRunner, assert_every_target, needs_empty
 
@@ -234,6 +238,18 @@ def test_a_sample_has_valid_targets_and_their_log_prob(model_and_runner):
     assert ((target >= 0) & (target < model.num_targets)).all()
     full = reference.log_probs(model, hidden)
     np.testing.assert_allclose(log_prob, np.take_along_axis(full, target, axis=1), **TOLERANCE)
+
+
+def test_the_native_kernel_draws_as_the_graph_does(model_and_runner):
+    model, run = model_and_runner
+    tensors = {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
+    kernel = LevelsSample(load_library(), tensors, num_targets=model.num_targets)
+    feeds = {"hidden": hidden_for(model, 5), "noise": noise(7, 5, 200, len(model.levels))}
+    target, log_prob = kernel(feeds)
+    graph_target, graph_log_prob = run("sample", **feeds)
+    same = target == graph_target
+    assert same.mean() > 0.998  # rounding may decide between two neighbours
+    np.testing.assert_allclose(log_prob[same], graph_log_prob[same], **TOLERANCE)
 
 
 @pytest.mark.parametrize(

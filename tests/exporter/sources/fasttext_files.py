@@ -50,7 +50,8 @@ class FastTextFile:
 
     def matrices(self) -> bytes:
         rng = np.random.default_rng(0)
-        input_matrix = rng.normal(size=(3, self.dim)).astype(np.float32)
+        rows = len(self.words) + 2 * max(self.pruned, 0)  # `dictionary` numbers them 1, 3, …
+        input_matrix = rng.normal(size=(rows, self.dim)).astype(np.float32)
         input_bytes = self.quantised(input_matrix) if self.quantised_input else dense(input_matrix)
         targets = self.labels if self.model == 3 else self.words
         if self.output is None:

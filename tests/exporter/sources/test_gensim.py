@@ -115,12 +115,14 @@ def test_large_arrays_in_extra_files_are_read(tmp_path, trained, limit):
     assert extra_file.exists() == (limit == 0)
     loaded = load(tmp_path / "words.model", "gensim", SourceOptions())
     np.testing.assert_array_equal(loaded.model.syn1, trained.syn1)
-    assert loaded.extra_files == ((extra_file,) if limit == 0 else ())
+    vectors_file = tmp_path / "words.model.wv.vectors.npy"
+    assert loaded.extra_files == ((extra_file, vectors_file) if limit == 0 else ())
     if limit == 0:
         exported = export_file(
             tmp_path / "words.model", tmp_path / "repository" / "words", source="gensim"
         )
-        assert set(exported.manifest.source.files) == {"words.model", extra_file.name}
+        read = {"words.model", extra_file.name, vectors_file.name}
+        assert set(exported.manifest.source.files) == read
         extra_file.write_bytes(extra_file.read_bytes()[:-1])
         with pytest.raises(SourceError, match=r"expected words.model.syn1.npy .* damaged"):
             load(tmp_path / "words.model", "gensim", SourceOptions())

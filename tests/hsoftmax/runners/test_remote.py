@@ -169,6 +169,17 @@ def test_a_response_of_another_bundle_is_an_error(server, tmp_path, capsys):
     assert "expected answers of bundle dddddddddddd" in capsys.readouterr().err
 
 
+def test_a_server_with_other_kernels_does_not_resume_a_job(server, tmp_path, monkeypatch, capsys):
+    server.busy, server.status = 1, 400
+    assert score(server, tmp_path, "target_log_prob", "--threads", "1") == []
+    monkeypatch.setitem(INFO, "native", ["target_log_prob"])
+    capsys.readouterr()
+    assert score(server, tmp_path, "target_log_prob", "--resume") == []
+    assert "expected ONNX Runtime (--native off), as the job began" in capsys.readouterr().err
+    monkeypatch.setitem(INFO, "native", ["top_k"])
+    assert len(score(server, tmp_path, "target_log_prob", "--resume")) == 11
+
+
 def test_the_api_key_is_sent(server, tmp_path):
     score(server, tmp_path, "log_probs", "--key", "secret")
     assert server.keys >= {"Bearer secret"}
@@ -187,3 +198,17 @@ def test_a_missing_server_is_a_one_line_error(tmp_path, capsys):
     arguments = ["score", "words", str(path), str(tmp_path / "o.csv"), "--task", "top_k"]
     assert run([*arguments, "--url", "http://127.0.0.1:9"]) == 1
     assert "http://127.0.0.1:9: expected an answer" in capsys.readouterr().err
+
+
+def test_a_threshold_works_over_http(server, tmp_path):
+    records = score(server, tmp_path, "top_k", "--k", "3", "--threshold", "0.2")
+    full = np.exp(REFERENCE.log_probs(make_model(), inputs(make_rows(11))))
+    assert len(records) == 11
+    for row, record in zip(full, records, strict=True):
+        above = [t for t in np.argsort(-row).tolist() if row[t] > 0.2]
+        assert record["targets"] == above[:3]
+        assert record["truncated"] is (len(above) > 3)
+
+
+def inputs(rows: list[dict]) -> np.ndarray:
+    return np.array([row["input"] for row in rows], dtype=np.float32)

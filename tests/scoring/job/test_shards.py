@@ -40,6 +40,19 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
+@pytest.mark.parametrize("of", ["parquet", "csv"])
+def test_the_partitions_of_a_folder_are_read_in_the_order_of_their_paths(open_job_spec, folder, of):
+    rows = make_rows(12)
+    parts = ("day=1/lang=de", "day=1/lang=fr", "day=2/lang=de", "logs")
+    for number, part in enumerate(parts):
+        (folder / part).mkdir(parents=True)
+        write(folder / part / f"part-0.{of}", rows[3 * number : 3 * number + 3])
+    (folder / "_SUCCESS").touch()
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        assert ids_from(spec, spec.reader.begin()) == [int(row["id"]) for row in rows[:9]]
+
+
 def ranges(spec, start=None):
     start = start or ShardStart(0, 0, spec.reader.begin())
     return [(c.start.shard, c.start.first_row, c.rows) for c in shard_ranges(spec, start)]

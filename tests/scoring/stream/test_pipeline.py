@@ -52,7 +52,7 @@ def stream_spec(bundle_info, reference) -> Callable[..., StreamSpec]:
         return StreamSpec(**{
             "task": task, "bundle_info": bundle_info, "reader": LineStreamReader(),
             "writer": LineStreamWriter(task, bundle_info),
-            "run_graph": run_graph, "run_in_idle": run_at_once,
+            "run_graph": run_graph, "run_in_idle": run_at_once, "run_parse": run_at_once,
             "rows": lambda target_shape: rows, "max_pending": 3, "max_targets": 100, **changes,
         })  # fmt: skip
 

@@ -12,6 +12,7 @@ from tests.service.conftest import TOLERANCE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 EXAMPLES = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```", PAGE)
+PAGES = re.findall(r"```http\nGET (\S+)\n```\n```json\n([^`]*)```", PAGE)
 STREAMS = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```ndjson\n([^`]*)```", PAGE)
 
 
@@ -35,6 +36,15 @@ def test_there_are_examples():
 def test_an_example_gives_the_printed_response(client, url, query, response):
     got = client.post(url, content=query).json()
     assert same(got, json.loads(response)), got
+
+
+def test_there_is_a_page():
+    assert PAGES
+
+
+@pytest.mark.parametrize(("url", "response"), PAGES)
+def test_a_page_is_as_printed(client, url, response):
+    assert client.get(url).json() == json.loads(response)
 
 
 def test_there_is_a_stream():

@@ -28,7 +28,8 @@ def document(client):
 
 def test_the_document_has_every_route(document):
     operations = {f"/v1/models/{{name}}/{operation.name}": {"post"} for operation in OPERATIONS}
-    reads = ["/v1/models", "/v1/models/{name}", "/healthz/live", "/healthz/ready", "/metrics"]
+    reads = ["/v1/models", "/v1/models/{name}", "/v1/models/{name}/labels", "/metrics"]
+    reads += ["/healthz/live", "/healthz/ready"]
     expected = operations | {path: {"get"} for path in reads}
     expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}

@@ -1,10 +1,18 @@
 """A client that disconnects cancels its own call, and no other call."""
 
 import asyncio
+import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from .conftest import begun, held, rows
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.runtime.native import NativeError, load_library
+from hsoftmax.runtime.native.levels import LevelsTargetLogProb
+from tests.exporter.graphs.test_hierarchical_softmax import softmax
+
+from .conftest import begun, held, pairs, rows
 
 
 async def batched(engine, session, *values) -> list[asyncio.Future]:
@@ -63,6 +71,43 @@ def test_a_run_without_a_waiting_caller_is_stopped(engine, metrics):
     asyncio.run(main())
     assert metrics.why == {"cancelled": 2}
     assert len(session.runtime.ran) == 3  # a batch that was stopped is not tried again
+
+
+class Recorded:
+    """A native kernel over one block of a million targets; records that a run began or failed."""
+
+    def __init__(self):
+        model = softmax([10**6], hidden=2)
+        self.kernel = LevelsTargetLogProb(
+            load_library(), stored_tensors(model, "fp32"), num_targets=model.num_targets
+        )
+        self.begun, self.failed = threading.Event(), threading.Event()
+        self.error = ""
+
+    def __call__(self, feeds, stop=None):
+        self.begun.set()
+        try:
+            return self.kernel(feeds, stop)
+        except NativeError as error:
+            self.error = str(error)
+            self.failed.set()
+            raise
+
+
+def test_a_native_run_without_a_waiting_caller_is_stopped(engine, metrics):
+    kernel = Recorded()
+    session = replace(held("target_log_prob"), kernel=kernel)
+    many = np.arange(10_000)  # rows; the run would take seconds
+
+    async def main() -> None:
+        future = engine.submit(pairs(session, many, many, many, cost=1))
+        assert await asyncio.to_thread(kernel.begun.wait, 10)
+        future.cancel()
+        assert await asyncio.to_thread(kernel.failed.wait, 10)
+
+    asyncio.run(main())
+    assert kernel.error == "the run was stopped"
+    assert metrics.why == {"cancelled": 1}
 
 
 def test_the_other_slices_of_a_cancelled_request_are_not_run(engine):

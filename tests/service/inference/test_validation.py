@@ -15,9 +15,13 @@ CASES = {
     "empty row": ({"inputs": [[]]}, INVALID, "inputs row 0: expected 8 numbers, got 0"),
     "wrong width": ({"inputs": [ROW, ROW, ROW[1:]]}, INVALID, "inputs row 2: expected 8 numbers"),
     "ragged": ({"inputs": [ROW, [*ROW, 1]]}, INVALID, "inputs row 1: expected 8 numbers, got 9"),
-    "flat": ({"inputs": ROW}, INVALID, "inputs row 0: expected a list, got a number"),
+    "flat": (
+        {"inputs": ROW},
+        INVALID,
+        "inputs row 0: expected a string or a list, got a number",
+    ),
     "nested": ({"inputs": [[ROW]]}, INVALID, "inputs row 0, position 0: expected a number"),
-    "no list": ({"inputs": "x"}, INVALID, "inputs: expected a list, got a string"),
+    "no list": ({"inputs": "x"}, INVALID, "inputs: expected an object or a list, got a string"),
     "strings": (
         {"inputs": [["0.5", *ROW[1:]]]},
         INVALID,
@@ -26,9 +30,9 @@ CASES = {
     "booleans": (
         {"inputs": [[*ROW[:3], True, *ROW[4:]]]},
         INVALID,
-        "inputs row 0, position 3: expected a number, got a boolean",
+        "inputs row 0, position 3: expected a number or a string, got a boolean",
     ),
-    "null": ({"inputs": [[None, *ROW[1:]]]}, INVALID, "expected a number, got null"),
+    "null": ({"inputs": [[None, *ROW[1:]]]}, INVALID, "expected a number or a string, got null"),
     "NaN": (
         {"inputs": [ROW, [*ROW[:1], float("nan"), *ROW[2:]]]},
         INVALID,

@@ -75,6 +75,19 @@ def test_every_row_is_a_record_or_an_error(jobs, id):
     ]
 
 
+def test_a_threshold_keeps_the_targets_above_it(jobs):
+    rows = make_rows(9)
+    batch = jobs.run(rows, task="top_k", k=3, threshold=0.2)
+    hidden = np.array([row["input"] for row in rows], dtype=np.float32)
+    probs = np.exp(models.reference(MODEL).log_probs(MODEL, hidden))
+    records = jobs.records(batch)
+    for row, record in zip(probs, records, strict=True):
+        above = [t for t in np.argsort(-row).tolist() if row[t] > 0.2]
+        assert record["targets"] == above[:3]
+        assert record["truncated"] is (len(above) > 3)
+    assert {len(record["targets"]) for record in records} > {1}
+
+
 @pytest.mark.parametrize("output_format", ["ndjson", "csv", "parquet", "arrow", "npy"])
 @pytest.mark.parametrize("input_format", ["csv", "parquet", "arrow", "npy"])
 def test_formats(jobs, input_format, output_format):

@@ -122,6 +122,18 @@ def test_a_job_continues_after_a_restart(repository, tmp_path, valve, reference)
     assert valve.passed - before < 15  # finished shards are not scored again
 
 
+def test_a_job_continues_with_other_kernels_and_the_log_says_so(repository, tmp_path, valve, capfd):
+    created = interrupted(repository, tmp_path, valve)
+    valve.open()
+    with serving_jobs(repository, tmp_path, native="off") as jobs:
+        batch = jobs.until(created["id"])
+        assert batch["status"] == "completed"
+        assert len(jobs.records(batch)) == 100
+    said = [line for line in capfd.readouterr().err.splitlines() if "job_kernels_changed" in line]
+    assert len(said) == 1
+    assert json.loads(said[0]) | {"batch": created["id"], "native": False} == json.loads(said[0])
+
+
 def test_interactive_requests_do_not_change_the_bytes_of_a_job(repository, tmp_path, reference):
     """Batched rows may differ in their last bit, so the calls of a job are never batched."""
     rows = rows_with_errors(150)

@@ -189,7 +189,7 @@ def make_root(folder: Path) -> Path:
     mixed = root / "mixed"
     mixed.mkdir()
     (mixed / "a.ndjson").symlink_to(outside / "secret.ndjson")
-    (root / "text.txt").write_text("")
+    (root / "text.doc").write_text("")
     return root
 
 
@@ -216,7 +216,7 @@ def test_files_are_read_in_place(jobs_with_root, path, rows):
         ("rows.ndjson/rows.ndjson", 404, "unknown_file"),
         ("mixed", 422, "invalid_query"),
         ("a\0b", 422, "invalid_query"),
-        ("text.txt", 422, "invalid_query"),
+        ("text.doc", 422, "invalid_query"),
         ("nonesuch.ndjson", 404, "unknown_file"),
         ("x" * 300 + ".ndjson", 422, "invalid_query"),
     ],

@@ -74,6 +74,7 @@ def zstd_bomb(size: int, tell: bool) -> bytes:
         ("zstd", zstd_bomb(500_000_000, True)),
         ("zstd", zstd_bomb(500_000_000, False)),
     ],
+    ids=["gzip", "zstd that tells its size", "zstd that does not"],
 )
 def test_a_bomb_is_rejected_before_it_has_expanded(repository, encoding, bomb):
     with serving(repository, max_body_bytes=100_000) as client:

@@ -45,9 +45,11 @@ def test_served_bundles_are_listed(client):
         "precision": "fp32",
         "padding": "mask",
         "labels": True,
+        "inputs": ["hidden"],
+        "label_prefix": "",
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
-        "native": ["target_log_prob", "top_k"],
+        "native": ["sample", "target_log_prob", "top_k"],
         "providers": ["CPUExecutionProvider"],
     }
     assert 0 <= time.time() - words["created"] < 86_400

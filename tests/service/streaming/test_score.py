@@ -277,7 +277,7 @@ BAD = {
     b"[1, 2]": ("invalid_query", "expected an object"),
     b'{"id": 7, "input": [1, 2], "target": 1}': ("invalid_query", f"expected {HIDDEN} numbers"),
     b'{"id": 7, "target": 1}': ("invalid_query", "input: expected a value, got none"),
-    b'{"id": 7, "input": "no", "target": 1}': ("invalid_query", "input: expected a list"),
+    b'{"id": 7, "input": "no", "target": 1}': ("invalid_query", "expected 8 numbers, got text"),
     b'{"id": 7, "input": [1,2,3,4,5,6,7,NaN], "target": 1}': ("invalid_query", "finite"),
     b'{"id": 7, "input": [1,2,3,4,5,6,7,1e39], "target": 1}': ("invalid_query", "finite"),
     b'{"id": 7, "input": [1,2,3,4,5,6,7,8]}': ("invalid_query", "target: expected a value"),

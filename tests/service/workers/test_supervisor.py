@@ -214,7 +214,9 @@ def counted(requests: float, depth: float, resident: float) -> Snapshot:
     waiting = GaugeMetricFamily("hsoftmax_queue_depth", "Waiting.", value=depth)
     ready = GaugeMetricFamily("hsoftmax_ready", "Ready.", value=1 if depth < 5 else 0)
     memory = GaugeMetricFamily("process_resident_memory_bytes", "Memory.", value=resident)
-    return snapshot([counter, waiting, ready, memory])
+    task = GaugeMetricFamily("hsoftmax_task_info", "Tasks.", labels=("task", "runtime"))
+    task.add_metric(["top_k", "native"], 1)
+    return snapshot([counter, waiting, ready, memory, task])
 
 
 def test_counts_of_workers_are_added_by_their_meaning():
@@ -226,6 +228,7 @@ def test_counts_of_workers_are_added_by_their_meaning():
         "hsoftmax_ready 0.0",
         'process_resident_memory_bytes{worker="0"} 100.0',
         'process_resident_memory_bytes{worker="1"} 200.0',
+        'hsoftmax_task_info{runtime="native",task="top_k"} 1.0',
     ]
     assert [family.name for family in without_gauges(counted(1, 1, 1)).families] == [
         "hsoftmax_requests"

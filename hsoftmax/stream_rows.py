@@ -1,0 +1,28 @@
+"""The rows that `score` of a model reads, over HTTP and in process, and the tasks that it knows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hsoftmax.models import QueryError
+
+Row = Mapping[str, Any]
+Record = dict[str, Any]
+
+ROWS_AT_ONCE = 512
+
+# Of other tasks a record depends on the number of its row, or there are records of many rows.
+_TASKS = ("target_log_prob", "probabilities", "top_k", "log_probs")
+
+
+def expect_task(task: str) -> None:
+    if task not in _TASKS:
+        raise QueryError(
+            f"task: expected one of {', '.join(_TASKS)}, got {task!r}: a job scores with any task"
+        )
+
+
+def row_lines(rows: Sequence[Row]) -> list[bytes]:
+    """Returns each row as a line of JSON; NumPy arrays become lists."""
+    return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
