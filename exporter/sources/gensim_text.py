@@ -19,6 +19,7 @@ from hsoftmax.featurizers.ngrams import Ngrams
 from hsoftmax.models import UserError
 from hsoftmax.models.arrays import Array, Float32, to_float32
 
+from .gensim_files import extra_file_path
 from .pickle_reader import PickledCall
 from .pickled_arrays import is_array, numbers, objects
 from .words import word_labels
@@ -76,7 +77,7 @@ class _Arrays:
                 return to_float32(name, numbers(name, part[name]))
             listed = part.get("__numpys")
             if isinstance(listed, list) and name in listed:
-                extra_file = self._path.with_name(f"{self._path.name}.{part_name}.{name}.npy")
+                extra_file = extra_file_path(self._path, f"{part_name}.{name}")
                 self.extra_files.append(extra_file)
                 return to_float32(name, self._read_extra_file(extra_file))
         return None
