@@ -4,20 +4,18 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import cast, overload
+from typing import overload
 
 import numpy as np
 import orjson
 
 from hsoftmax import bundle
-from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.inputs import (
     FlatTargets,
     Inputs,
     ListedTargets,
     Targets,
     are_listed,
-    as_matrix,
     plain_targets,
 )
 from hsoftmax.latest_version import latest_version
@@ -33,7 +31,6 @@ from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
 from hsoftmax.scoring.label_search import LabelSearch, page_of, search_steps
-from hsoftmax.scoring.overflow import overflow_sentence, overflowed_rows
 from hsoftmax.scoring.row_batch import row_requirements
 from hsoftmax.scoring.task import (
     TargetShape,
@@ -45,6 +42,12 @@ from hsoftmax.scoring.task import (
 )
 from hsoftmax.scoring.threshold import count_above
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row, expect_task, row_lines
+from hsoftmax.validation import (
+    checked_log_probs,
+    expect_labels,
+    hidden_states,
+    target_numbers,
+)
 
 
 def load(
@@ -120,23 +123,23 @@ class LocalModel:
         One target a row gives [rows]; an array gives an array of its shape; lists of any lengths
         give a list of arrays.
         """
-        hidden, listed = self._hidden(inputs), are_listed(targets)
+        hidden, listed = hidden_states(inputs, self._info), are_listed(targets)
         lists = plain_targets(targets) if listed else [[one] for one in plain_targets(targets)]
         if len(lists) != len(hidden):
             rows = len(hidden)
             raise QueryError(f"targets: expected {rows}, one for each row, got {len(lists)}")
         counts = [len(one) for one in lists]
         row = np.repeat(np.arange(len(hidden)), counts)
-        values = from_log(self._log_prob(hidden, row, self._targets(lists)), log)
+        values = from_log(self._log_prob(hidden, row, target_numbers(lists, self._info)), log)
         if isinstance(targets, np.ndarray):
             return values.reshape(targets.shape)
         return np.split(values, np.cumsum(counts)[:-1]) if listed else values
 
     def distribution(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of every target, [rows, num_targets]."""
-        hidden = self._hidden(inputs)
+        hidden = hidden_states(inputs, self._info)
         (log_probs,) = self._run("log_probs", {"hidden": hidden})
-        return from_log(self._checked(log_probs, hidden), log)
+        return from_log(checked_log_probs(log_probs, hidden, self._info), log)
 
     def top_k(
         self,
@@ -154,13 +157,13 @@ class LocalModel:
         """
         task = Task("top_k", k=k, max_blocks=max_blocks, threshold=threshold)
         check_task(task, "none", self._info)
-        hidden = self._hidden(inputs)
+        hidden = hidden_states(inputs, self._info)
         limits = {
             "k": np.array([searched_k(task, self._info)]),
             "max_blocks": np.array([max_blocks]),
         }
         log_prob, target, blocks, exact = self._run("top_k", {"hidden": hidden, **limits})
-        log_prob = self._checked(log_prob, hidden, absent=~exact[:, None])
+        log_prob = checked_log_probs(log_prob, hidden, self._info, absent=~exact[:, None])
         above, k = count_above(log_prob, threshold), k_of(task, self._info)
         return [
             TopK(
@@ -180,28 +183,28 @@ class LocalModel:
         """Returns targets drawn with replacement; a seed makes the draw repeatable."""
         seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         check_task(Task("sample", num_samples=num_samples, seed=seed), "none", self._info)
-        hidden = self._hidden(inputs)
+        hidden = hidden_states(inputs, self._info)
         per_sample = self._sessions["sample"].graph.noise_per_sample
         feeds = {"hidden": hidden, "noise": noise(seed, len(hidden), num_samples, per_sample)}
         target, log_prob = self._run("sample", feeds)
         return Samples(
             targets=target,
             labels=None if self._info.labels is None else tuple(map(self._text, target)),
-            probabilities=from_log(self._checked(log_prob, hidden), log),
+            probabilities=from_log(checked_log_probs(log_prob, hidden, self._info), log),
             seed=seed,
         )
 
     def clusters(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of each cluster, [rows, num_clusters]."""
-        hidden = self._hidden(inputs)
+        hidden = hidden_states(inputs, self._info)
         (log_probs,) = self._run("cluster_log_probs", {"hidden": hidden})
-        return from_log(self._checked(log_probs, hidden, absent=np.True_), log)
+        return from_log(checked_log_probs(log_probs, hidden, self._info, absent=np.True_), log)
 
     def labels(
         self, *, search: str = "", prefix: str = "", start: int = 0, limit: int = 100
     ) -> LabelPage:
         """Returns a page of labels that contain one text and begin with another."""
-        labels = self._expect_labels()
+        labels = expect_labels(self._info)
         if start < 0 or limit < 1:
             raise QueryError(f"start, limit: expected 0 and 1 or more, got {start} and {limit}")
         prefix = prefix.removeprefix(self._info.label_prefix)
@@ -211,13 +214,15 @@ class LocalModel:
 
     def labels_of(self, targets: Iterable[int]) -> tuple[str, ...]:
         """Returns the label of each target."""
-        labels = self._expect_labels()
-        return tuple(labels[target] for target in self._targets([list(targets)]).tolist())
+        labels = expect_labels(self._info)
+        return tuple(
+            labels[target] for target in target_numbers([list(targets)], self._info).tolist()
+        )
 
     def targets_of(self, labels: Iterable[str]) -> Int64:
         """Returns the target of each label."""
-        self._expect_labels()
-        return self._targets([list(labels)])
+        expect_labels(self._info)
+        return target_numbers([list(labels)], self._info)
 
     def score(
         self,
@@ -269,77 +274,7 @@ class LocalModel:
             return np.empty(0, dtype=np.float32)
         feeds: dict[str, Array] = {"hidden": hidden, "row": row, "target": target}
         (log_prob,) = self._run("target_log_prob", feeds)
-        return self._checked(log_prob, hidden, row=row)
-
-    def _checked(
-        self,
-        log_probs: Array,
-        hidden: Float32,
-        *,
-        row: Int64 | None = None,
-        absent: Array | np.bool_ | None = None,
-    ) -> Float32:
-        """Returns the log-probabilities, none above the largest. Raises QueryError."""
-        bad = overflowed_rows(log_probs, hidden, row=row, absent=absent)
-        if len(bad):
-            sentence = overflow_sentence(hidden[bad[0]]) or "expected a finite result, got another"
-            raise QueryError(f"inputs row {bad[0]}: {sentence}")
-        limited: Float32 = np.minimum(log_probs, self._info.max_log_prob, dtype=np.float32)
-        return limited
-
-    def _hidden(self, inputs: Inputs) -> Float32:
-        matrix = as_matrix(inputs)
-        if matrix is None:
-            matrix = self._hidden_of_texts(inputs)
-        if matrix.shape[1] != self._info.hidden_size or not len(matrix):
-            expected = f"rows of {self._info.hidden_size} numbers"
-            raise QueryError(f"inputs: expected {expected}, got shape {matrix.shape}")
-        if not np.isfinite(matrix).all():
-            i, j = np.argwhere(~np.isfinite(matrix))[0]
-            raise QueryError(
-                f"inputs row {i}, position {j}: expected a finite number within float32, "
-                f"got {matrix[i, j]}"
-            )
-        return matrix
-
-    def _hidden_of_texts(self, inputs: Inputs) -> Float32:
-        """Returns the hidden states of texts, or of lists of words. Raises QueryError."""
-        if self._info.featurizer is None or isinstance(inputs, Mapping):
-            got = "arrays by name" if isinstance(inputs, Mapping) else "text"
-            raise QueryError(
-                f"inputs: expected rows of {self._info.hidden_size} numbers, got {got}: "
-                f"{self._info.name} takes no {got}"
-            )
-        rows = cast("Sequence[TextInput]", inputs)
-        for i, row in enumerate(rows):
-            if not (isinstance(row, str) or all(isinstance(word, str) for word in row)):
-                raise QueryError(f"inputs row {i}: expected a text or a list of words, got others")
-        results = featurize(self._info.featurizer, rows)
-        if results.errors:
-            first = min(results.errors)
-            raise QueryError(f"inputs row {first}: {results.errors[first]}")
-        return results.hidden
-
-    def _targets(self, lists: Sequence[Sequence[object]]) -> Int64:
-        targets = [self._target(one, row) for row, some in enumerate(lists) for one in some]
-        return np.array(targets, dtype=np.int64)
-
-    def _target(self, target: object, row: int) -> int:
-        """Returns the index of a target. Raises QueryError."""
-        if isinstance(target, str):
-            number = self._info.find_target(target)
-            if number is None:
-                raise QueryError(f"targets: no label {target[:60]!r} in {self._info.name}")
-            return number
-        last = self._info.num_targets - 1
-        if not isinstance(target, (int, np.integer)) or not 0 <= target <= last:
-            raise QueryError(f"targets row {row}: expected 0 to {last}, got {target!r}")
-        return int(target)
-
-    def _expect_labels(self) -> tuple[str, ...]:
-        if self._info.labels is None:
-            raise QueryError(f"labels: expected a model with labels, {self._info.name} has none")
-        return self._info.labels
+        return checked_log_probs(log_prob, hidden, self._info, row=row)
 
     def _labels_of(self, targets: Int64) -> tuple[str, ...] | None:
         return None if self._info.labels is None else self._text(targets)

@@ -104,7 +104,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "hsoftmax": (
         ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
          "ray_serve", "results", "score_request", "stream_rows"),
-        ("client",),
+        ("client", "validation"),
         ("demo", "local_model", "runners"),
         ("commands",),
         ("cli",),
