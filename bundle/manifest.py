@@ -47,7 +47,6 @@ def _plain_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
 TensorDtype = Literal[Dtype, "bfloat16"]
 Device = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]  # such as "cuda"
@@ -117,18 +116,59 @@ class Graph(Entry):
 
 
 class Encoder(Entry):
-    """The graph in front of the head, which turns ids into `hidden`.
+    """The graph in front of the head, which turns rows of ids or numbers into `hidden`.
+
+    The first dimension of its inputs and of its output is `batch`. A row of an input whose second
+    dimension has a name is a sequence of any length.
 
     Attributes:
         weights: the external data of `file`, None where `file` itself contains the weights
+        outputs: the one output, which is `hidden`
         position: the position of a sequence whose state is `hidden`, where the output has them
+        mask: the input that is 1 at each position of a row and 0 at its padding, if there is one
+        lengths: the input that has the number of positions of each row, if there is one
+        num_ids: by input, the number of ids that its table has; other integers are not bounded
+        multiply_adds: estimated work for one position
     """
+
+    added = frozenset({"mask", "lengths", "num_ids", "multiply_adds"})
 
     file: FileName
     weights: FileName | None
     inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    outputs: Annotated[tuple[Port, ...], Field(min_length=1, max_length=1)]
     position: Literal["first", "last", "each"] | None
+    mask: str | None = None
+    lengths: str | None = None
+    num_ids: dict[str, Annotated[Size, Field(ge=1)]] = Field(default_factory=dict)
+    multiply_adds: Size = 0
+
+    @property
+    def is_padded(self) -> bool:
+        """True if rows of different lengths can run together, padded on the right."""
+        return self.mask is not None or self.lengths is not None
+
+    @property
+    def row_inputs(self) -> tuple[Port, ...]:
+        """The inputs that a query gives: all but mask and lengths, which follow from its rows."""
+        made = {self.mask, self.lengths}
+        return tuple(port for port in self.inputs if port.name not in made)
+
+    @model_validator(mode="after")
+    def _fits_its_ports(self) -> Self:
+        names = {port.name for port in self.inputs}
+        for name in (self.mask, self.lengths, *self.num_ids):
+            if name is not None and name not in names:
+                raise ValueError(f"expected an input {name}, got {sorted(names)}")
+        if not self.row_inputs:
+            raise ValueError("expected an input of rows, got none")
+        for port in (*self.inputs, *self.outputs):
+            if not port.shape or not isinstance(port.shape[0], str):
+                raise ValueError(f"{port.name}: expected a free first dimension, got {port.shape}")
+        axes = len(self.outputs[0].shape)
+        if axes != (2 if self.position is None else 3):
+            raise ValueError(f"position: expected null for 2 axes and one for 3, got {axes} axes")
+        return self
 
 
 class File(Entry):
@@ -189,7 +229,7 @@ class Manifest(Entry):
     hidden_size: Size | None
     num_targets: Size | None
     num_clusters: Size | None
-    precision: StoredPrecision
+    precision: Precision
     attributes: dict[str, Any]
     tasks: dict[str, Graph]
     tensors: tuple[Tensor, ...]

@@ -18,6 +18,10 @@ SOURCE_NAMES = (
     "huffman",
     "fasttext",
     "gensim",
+    "chainer",
+    "paddle",
+    "tree",
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]
+EncoderPosition = Literal["first", "last", "each"]

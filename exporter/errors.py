@@ -2,6 +2,7 @@
 
 ExportError (models.UserError)
 ├── SourceError          the weights file cannot be read, or is not of the given format
+├── EncoderRefused       an ONNX model that cannot be the encoder of this head
 ├── DestinationError     the bundle cannot or must not be written to this place
 └── VerificationError    graphs that differ from the reference, or too inaccurate a bundle
 """
@@ -17,6 +18,10 @@ class ExportError(UserError):
 
 class SourceError(ExportError):
     """The weights file cannot be read, or lacks a part of its format."""
+
+
+class EncoderRefused(ExportError):
+    """The ONNX model is no encoder, or not one that fits the head."""
 
 
 class DestinationError(ExportError):

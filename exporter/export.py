@@ -16,7 +16,9 @@ from hsoftmax.models.arrays import Float32
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
+from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
+from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
@@ -58,7 +60,9 @@ def export_file(
     source: str,
     options: SourceOptions | None = None,
     labels: Path | None = None,
+    label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
+    encoder: EncoderOptions | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
@@ -66,16 +70,24 @@ def export_file(
     Nothing is left behind if an error is raised. `on_note` gets a sentence about a model of which
     the bundle has less than the user may expect.
 
+    Args:
+        labels: file of the targets' labels, in place of those of the model
+        label_padding: start of the labels of targets beyond those in the file
+
     Raises:
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
     """
     destination = parse_destination(bundle_path)
-    source = detect_source(path).source if source == AUTO else source
-    source_model = load(path, source, options or SourceOptions())
+    options = options or SourceOptions()
+    source = detect_source(path, options).source if source == AUTO else source
+    source_model = load(path, source, options)
     if source_model.no_text:
         on_note(f"without text: {source_model.no_text}")
-    target_labels = _labels(source_model) if labels is None else read_label_file(labels)
-    origin = Origin(source, _source_hashes(path, *source_model.extra_files))
+    target_labels = _labels(source_model, labels, label_padding)
+    hashes = _source_hashes(path, *source_model.extra_files)
+    if encoder is not None:
+        hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
+    origin = Origin(source, hashes)
     return export_model(
         source_model.model,
         destination,
@@ -83,6 +95,7 @@ def export_file(
         origin=origin,
         precision_options=precision_options,
         featurizer=source_model.featurizer,
+        encoder=encoder,
     )
 
 
@@ -94,16 +107,22 @@ def export_model(
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
+    encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
+    if featurizer is not None and encoder is not None:
+        raise ExportError("encoder: expected a head without a featurizer, got both: add --no-text")
     expect_supported_precision(model, precision_options.precision)
     rows = accuracy_rows(model, precision_options.calibration)
     with stage_bundle(destination) as staging:
         if featurizer is not None:
             write_featurizer(staging, featurizer)
-        manifest = _write_content(staging, model, labels, origin, precision_options.precision)
+        described = None if encoder is None else _write_encoder(staging, encoder, model)
+        manifest = _write_content(
+            staging, model, labels, origin, precision_options.precision, encoder=described
+        )
         checks = verify(staging, manifest)
         if featurizer is not None:
             check_featurizer(bundle.Bundle(staging, manifest), featurizer)
@@ -121,18 +140,18 @@ def exporter_version() -> str:
     return f"hsoftmax {package_version('hsoftmax')}"
 
 
-def read_label_file(path: Path) -> tuple[str, ...]:
-    """Read the labels of a UTF-8 file with one label per line. Raises ExportError."""
-    try:
-        bundle.expect_regular(path)
-        return bundle.read_label_file(path)
-    except bundle.TextFileError as error:
-        raise ExportError(str(error)) from None
-    except OSError as error:
-        raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
+def _labels(
+    source_model: SourceModel, file: Path | None, padding: str | None
+) -> tuple[str, ...] | None:
+    """Return the labels in the file, or those of the model if no file is given.
 
-
-def _labels(source_model: SourceModel) -> tuple[str, ...] | None:
+    The file of a tree may label all nodes, in the order of nodes.
+    """
+    if file is not None:
+        labels = read_label_file(file)
+        if source_model.target_nodes and len(labels) == source_model.num_nodes:
+            return tuple(labels[node] for node in source_model.target_nodes)
+        return pad_labels(labels, source_model.model.num_targets or 0, padding)
     if source_model.labels_error:
         raise ExportError(f"{source_model.labels_error}: name the targets with --labels FILE")
     return source_model.labels
@@ -150,6 +169,8 @@ def _write_content(
     labels: Sequence[str] | None,
     origin: Origin,
     precision: bundle.Precision,
+    *,
+    encoder: bundle.Encoder | None,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -173,6 +194,8 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        encoder=encoder,
+        tokenizer=TOKENIZER if (staging / TOKENIZER).exists() else None,
         featurizer=featurizers.DESCRIPTION if has_featurizer else None,
         files={file.name: _file_entry(file) for file in sorted(staging.iterdir())},
         source=bundle.Source(
@@ -182,6 +205,13 @@ def _write_content(
         ),
         verification=(),
     )
+
+
+def _write_encoder(staging: Path, options: EncoderOptions, model: models.Model) -> bundle.Encoder:
+    encoder = write_encoder(staging, options, model.hidden_size)
+    if options.tokenizer is not None:
+        write_tokenizer(staging, options.tokenizer, encoder)
+    return encoder
 
 
 def _write_graph(

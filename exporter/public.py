@@ -1,7 +1,8 @@
 """The public names of `hsoftmax.exporter`, for other packages."""
 
 from .choices import AUTO, ClusterOrder
-from .errors import DestinationError, ExportError, SourceError, VerificationError
+from .encoder import EncoderOptions
+from .errors import DestinationError, EncoderRefused, ExportError, SourceError, VerificationError
 from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
 from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
 from .staging import Destination, parse_destination
@@ -14,6 +15,8 @@ __all__ = [
     "Destination",
     "DestinationError",
     "DetectedSource",
+    "EncoderOptions",
+    "EncoderRefused",
     "ExportError",
     "Origin",
     "PrecisionOptions",

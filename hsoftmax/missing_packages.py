@@ -23,6 +23,7 @@ PACKAGES = {
     "ray": ("ray",),
     "hdf5": ("h5py",),
     "pytorch": ("torch",),
+    "tokenizers": ("tokenizers",),
 }
 
 

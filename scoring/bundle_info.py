@@ -1,18 +1,31 @@
 """Facts about a bundle that reading and scoring rows needs, apart from the runner of its graphs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from hsoftmax import bundle
-from hsoftmax.featurizers import Featurizer, open_featurizer
-from hsoftmax.models.arrays import Array
+from hsoftmax.featurizers import Featurizer, TextInput, open_featurizer
+from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.probability import max_log_prob
 
 from .errors import CallError
+
+NamedRow = Mapping[str, object]  # one row of each of an encoder's inputs
+
+
+class RowEncoder(Protocol):
+    """Turns rows that are no hidden states into such: `runtime.row_encoder` has one."""
+
+    @property
+    def takes_text(self) -> bool:
+        """True if a row may be a text or a list of words; inputs by name it takes always."""
+
+    def __call__(self, rows: Sequence[TextInput | NamedRow]) -> Sequence[Float32 | str]:
+        """Return for each row its state, or the sentence of its error."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class BundleInfo:
         max_log_prob: 0, or infinity for scores that may exceed one
         native: the graphs that native kernels compute, whose last digits differ
         featurizer: turns text into an input; None if the bundle has none
+        encoder: turns inputs by name, and perhaps text, into an input; None if there is none
         label_prefix: text that a label may have in front, as in the files of the trained model
     """
 
@@ -35,6 +49,7 @@ class BundleInfo:
     max_log_prob: float = 0.0
     native: frozenset[str] = frozenset()
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
+    encoder: RowEncoder | None = field(default=None, compare=False, repr=False)
     label_prefix: str = ""
 
     @classmethod
@@ -58,7 +73,8 @@ class BundleInfo:
 
     @property
     def takes_text(self) -> bool:
-        return self.featurizer is not None
+        has_tokenizer = self.encoder is not None and self.encoder.takes_text
+        return self.featurizer is not None or has_tokenizer
 
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:

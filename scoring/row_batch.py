@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 
-from .bundle_info import BundleInfo
+from .bundle_info import BundleInfo, NamedRow
 from .choices import OovPolicy
 from .errors import RowError
 from .task import Task, needs_target, reads_target
-from .text_rows import fill_texts, is_text
+from .text_rows import fill_named, fill_texts, is_text
 
 BoolArray = NDArray[np.bool_]
 RowId = str | int | None
@@ -100,7 +100,7 @@ class ParsedRow:
     """One row of a text format, before its numbers, its text or its words are checked."""
 
     id: RowId
-    input: Sequence[float] | TextInput
+    input: Sequence[float] | TextInput | NamedRow
     targets: Sequence[TargetOrLabel] | None = None
     listed: bool = False
     sequence: RowId = None
@@ -180,10 +180,13 @@ def _hidden_matrix(
     width = bundle_info.hidden_size
     well_formed: dict[int, Sequence[float]] = {}
     texts: dict[int, TextInput] = {}
+    named: dict[int, NamedRow] = {}
     for i, row in enumerate(rows):
         if i in row_errors:
             continue
-        if is_text(row.input):
+        if isinstance(row.input, dict):
+            named[i] = row.input
+        elif is_text(row.input):
             texts[i] = row.input
         elif len(row.input) == width:
             well_formed[i] = cast(Sequence[float], row.input)
@@ -196,6 +199,7 @@ def _hidden_matrix(
             hidden[list(well_formed)] = numbers.astype(np.float32)
     expect_finite(hidden, row_errors, value_of=lambda i, position: well_formed[i][position])
     fill_texts(hidden, texts, row_errors, bundle_info)
+    fill_named(hidden, named, row_errors, bundle_info)
     return hidden
 
 

@@ -1,6 +1,6 @@
-"""Turns the texts among the rows of a batch into hidden states.
+"""Turns the texts, and the inputs by name, among the rows of a batch into hidden states.
 
-A wrong text is an error of its own row. Every reader of rows that may be text calls it.
+A wrong one is an error of its own row. Every reader of rows that may be text calls it.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import TypeGuard
 from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.models.arrays import Float32
 
-from .bundle_info import BundleInfo
+from .bundle_info import BundleInfo, NamedRow, RowEncoder
 from .errors import RowError
 
 
@@ -27,6 +27,8 @@ def fill_texts(
     """Write the hidden states of texts, given by position, into their rows, or add their errors."""
     if not texts:
         return
+    if bundle_info.encoder is not None and bundle_info.takes_text:
+        return _fill(hidden, texts, row_errors, bundle_info.encoder)
     if bundle_info.featurizer is None:
         row_errors |= dict.fromkeys(texts, _takes_no_text(bundle_info))
         return
@@ -35,6 +37,31 @@ def fill_texts(
     hidden[positions] = results.hidden
     for i, error in results.errors.items():
         row_errors[positions[i]] = RowError("invalid_query", f"input: {error}")
+
+
+def fill_named(
+    hidden: Float32,
+    named: Mapping[int, NamedRow],
+    row_errors: dict[int, RowError],
+    bundle_info: BundleInfo,
+) -> None:
+    """Do the same for rows of the inputs of an encoder by name."""
+    if named:
+        assert bundle_info.encoder is not None  # else no reader makes such rows
+        _fill(hidden, named, row_errors, bundle_info.encoder)
+
+
+def _fill(
+    hidden: Float32,
+    rows: Mapping[int, TextInput | NamedRow],
+    row_errors: dict[int, RowError],
+    encoder: RowEncoder,
+) -> None:
+    for i, result in zip(rows, encoder(list(rows.values())), strict=True):
+        if isinstance(result, str):
+            row_errors[i] = RowError("invalid_query", result)
+        else:
+            hidden[i] = result
 
 
 def _takes_no_text(bundle_info: BundleInfo) -> RowError:

@@ -39,6 +39,7 @@ class AppContext:
     jobs: JobManager
     body_budget: BodyBudget
     texts: TextQueue
+    encoder_rows: TextQueue  # rows of streams, which run their encoder as they are parsed
     channel: WorkerChannel | None = None
     tracer: Tracer | None = None
 
@@ -87,6 +88,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         jobs=JobManager(settings, repository, engine, health, metrics, log),
         body_budget=BodyBudget(settings.max_bodies_bytes),
         texts=TextQueue(),
+        encoder_rows=TextQueue(),
         channel=channel,
         tracer=build_tracer(log),
     )

@@ -52,6 +52,9 @@ class Settings(BaseModel):
         64 * 2**20, description="most bytes of request bodies that are received at the same time"
     )
     max_rows: Count = Field(4096, description="most rows of `inputs` in one request")
+    max_tokens: Count = Field(
+        65_536, description="most positions of an encoder's inputs in one request, of all rows"
+    )
     max_targets: Count = Field(65_536, description="most (row, target) pairs in one request")
     max_values: Count = Field(
         4_000_000,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder
+from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder, EncoderPosition
 from hsoftmax.models.choices import Compat, Padding, Precision
 from hsoftmax.options import choice
 
@@ -27,6 +27,20 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     if any(a >= b for a, b in pairwise((0, *cutoffs))):
         raise click.BadParameter(f"expected ascending numbers from 1, got {value}")
     return cutoffs
+
+
+def _names(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of a name of the format and a name in the file; none where nothing was given."""
+    parts = [part.partition("=") for part in value.split(",")] if value else []
+    pairs = tuple((own.strip(), in_file.strip()) for own, _, in_file in parts)
+    if not all(own and in_file for own, in_file in pairs):
+        raise click.BadParameter(f"expected NAME=IN_FILE,..., got {value!r}")
+    for names in zip(*pairs, strict=True):
+        if len(set(names)) < len(names):
+            raise click.BadParameter(f"expected each name once, got {value!r}")
+    return pairs
 
 
 @click.command("export")
@@ -56,7 +70,26 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     among=get_args(ClusterOrder),
     help="Transformer-XL: the head's columns for its tails; reversed in the original code.",
 )
-@click.option("--labels", type=_FILE, help="UTF-8 file, one label a line; line = target.")
+@click.option(
+    "--prefix",
+    help="Prefix of one of several softmaxes in the file, as its tensors' names have it.",
+)
+@click.option(
+    "--names",
+    metavar="NAME=IN_FILE,...",
+    callback=_names,
+    help="Names of arrays in the file for names of the format, such as W1=arr_0,b1=arr_1.",
+)
+@click.option(
+    "--labels",
+    type=_FILE,
+    help="UTF-8 file of the targets' labels: one a line, label<TAB>id, or JSON (list or ids).",
+)
+@click.option(
+    "--pad-labels",
+    metavar="TEXT",
+    help="Label of targets beyond --labels (a padded vocabulary): TEXT and the target's number.",
+)
 @choice(
     "--padding",
     among=get_args(Padding),
@@ -75,7 +108,8 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @choice(
     "--precision",
     among=get_args(Precision),
-    help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
+    help="How weights are stored: bf16 and fp16 halve the bytes, int8 quarters them; bf16 and int8 "
+    "are faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
 @click.option(
@@ -83,36 +117,79 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     type=click.FloatRange(min=0),
     help="Refuse a bundle with an answer further than this from the trained weights' log p.",
 )
+@click.option(
+    "--encoder",
+    type=_FILE,
+    metavar="ENCODER.onnx",
+    help="ONNX model in front of the head: the bundle then takes the model's inputs.",
+)
+@click.option("--encoder-output", metavar="NAME", help="Its output that is the hidden state.")
+@click.option(
+    "--encoder-position",
+    type=click.Choice(get_args(EncoderPosition)),
+    help="Which state of a sequence is meant, where the output has one for each position.",
+)
+@click.option("--encoder-mask", metavar="NAME", help="Its input that marks the real positions.")
+@click.option("--encoder-lengths", metavar="NAME", help="Its input of the rows' lengths.")
+@click.option(
+    "--tokenizer",
+    type=_FILE,
+    metavar="TOKENIZER.json",
+    help="Hugging Face tokenizer in front of the encoder: the bundle then takes text.",
+)
 def command(
     weights: Path,
     source: str,
     to: Path,
     labels: Path | None,
+    pad_labels: str | None,
     precision: Precision,
     calibration: Path | None,
     max_error: float | None,
+    encoder: Path | None,
+    encoder_output: str | None,
+    encoder_position: EncoderPosition | None,
+    encoder_mask: str | None,
+    encoder_lengths: str | None,
+    tokenizer: Path | None,
     **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
     from hsoftmax import exporter
 
+    facts = (encoder_output, encoder_position, encoder_mask, encoder_lengths, tokenizer)
+    if encoder is None and any(facts):
+        raise click.UsageError(
+            "expected --encoder FILE beside --encoder-… and --tokenizer, got none"
+        )
+    source_options = exporter.SourceOptions(**options)
     if source == AUTO:
-        detected = exporter.detect_source(weights)
+        detected = exporter.detect_source(weights, source_options)
         source = detected.source
         click.echo(f"{weights.name}: {detected.description} (--from {source})")
     made = exporter.export_file(
         weights,
         to,
         source=source,
-        options=exporter.SourceOptions(**options),
+        options=source_options,
         labels=labels,
+        label_padding=pad_labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
         on_note=click.echo,
+        encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
     )
     click.echo(f"{made.path}")
     click.echo(_summary_line(made.manifest))
-    if made.manifest.featurizer is not None:
+    if made.manifest.featurizer is not None or made.manifest.tokenizer is not None:
         click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
+    if made.manifest.encoder is not None:
+        click.echo(f"takes {_encoder_line(made.manifest.encoder)}")
+
+
+def _encoder_line(encoder: bundle.Encoder) -> str:
+    """Return how a query gives the inputs of the encoder."""
+    names = ", ".join(f'"{port.name}": [...]' for port in encoder.row_inputs)
+    return f'the inputs of its encoder: {{"inputs": {{{names}}}}}'
 
 
 def _summary_line(manifest: bundle.Manifest) -> str:

@@ -60,11 +60,18 @@ def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     yield "size", f"{sum(file.size for file in manifest.files.values()):,} bytes"
     yield "digest", manifest.digest
     yield "source", ", ".join([manifest.source.format, *manifest.source.files])
+    if (encoder := manifest.encoder) is not None:
+        position = f", position {encoder.position}" if encoder.position else ""
+        yield "encoder", ", ".join(map(_input, encoder.row_inputs)) + position
     for task in manifest.tasks:
         checks = [check for check in manifest.verification if check.task == task]
         yield f"task {task}", ", ".join(f"{c.case} ±{c.max_error:.0e}" for c in checks)
     for measured in manifest.accuracy:
         yield f"accuracy, {measured.rows_from}", _accuracy(measured)
+
+
+def _input(port: bundle.Port) -> str:
+    return f"{port.name} ({', '.join(map(str, port.shape))})"
 
 
 def _runtimes(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:

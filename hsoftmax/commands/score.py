@@ -138,13 +138,13 @@ def command(
 def _local(
     path: Path, check_hashes: bool, native: NativeChoice
 ) -> tuple[scoring.GraphRunner, scoring.BundleInfo]:
-    from hsoftmax import bundle, scoring
+    from hsoftmax import bundle
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runners.local import LocalGraphRunner
+    from hsoftmax.runners.local import LocalGraphRunner, bundle_info_of
 
     opened = bundle.open_bundle(latest_version(path), check_hashes=check_hashes)
     runner = LocalGraphRunner(opened, native=native)
-    return runner, scoring.BundleInfo.of(opened, runner.native_graphs)
+    return runner, bundle_info_of(opened, runner.native_graphs)
 
 
 def _native_of_begun_job(output: Path, native: NativeChoice) -> NativeChoice:

@@ -4,14 +4,28 @@ A graph of many small products gains more from two batches at once than from two
 batch. A row's result then does not depend on the number of threads either.
 """
 
+from dataclasses import replace
 from threading import Lock
 
 from hsoftmax.bundle import Bundle
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.choices import NativeChoice
+from hsoftmax.runtime.encoder import open_encoder
 from hsoftmax.runtime.native import has_kernel
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, choose_native, open_single_thread_session
-from hsoftmax.scoring import GraphRequest, ScoringError, graph_inputs
+from hsoftmax.scoring import BundleInfo, GraphRequest, ScoringError, graph_inputs
+
+
+def bundle_info_of(opened: Bundle, native: frozenset[str] = frozenset()) -> BundleInfo:
+    """Return the facts of a bundle with its encoder, which reads rows.
+
+    Raises:
+        UserError: a layer that is no softmax, or an encoder that does not run.
+    """
+    facts = BundleInfo.of(opened, native)
+    encoder = open_encoder(opened)
+    return facts if encoder is None else replace(facts, encoder=RowEncoder(encoder))
 
 
 class LocalGraphRunner:

@@ -38,6 +38,7 @@ TOO_LONG = RowError("too_large", f"expected a line of at most {MAX_LINE_BYTES} b
 _NOT_FINITE = re.compile(rb"\b(?:NaN|Infinity)\b")
 _SYNTAX = msgspec.json.Decoder(msgspec.Raw)
 _MAX_EXPLAINED_BYTES = 2**20  # of a line that is decoded once more for a better message
+_MAX_NESTED = 2**17  # lists and objects in the inputs by name of a line
 _MAX_PROBED_ROWS = 100  # rows that are read to see how rows name their targets
 _KINDS = {"float": "a number", "int": "an integer", "str": "a string", "array": "a list",
           "bool": "a boolean", "object": "an object", "null": "null"}  # fmt: skip
@@ -70,7 +71,8 @@ class NdjsonReader(LineBasedReader):
 
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NdjsonReader:
     """Opens files of JSON lines."""
-    lines, decoder = LineReader(files, headers=0), RowDecoder(columns, bundle_info.takes_text)
+    lines = LineReader(files, headers=0)
+    decoder = RowDecoder(columns, bundle_info.takes_text, bundle_info.encoder is not None)
     first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     target_shape = decoder.target_shape([] if first is None else first.content)
     return NdjsonReader(tuple(files), lines, decoder, target_shape or "one")
@@ -129,12 +131,15 @@ class RowDecoder:
 
     Attributes:
         text_first: True if most rows are texts; either kind of row is decoded in any case
+        named: True if a row may have the inputs of an encoder by name
     """
 
     columns: Columns
     text_first: bool = False
+    named: bool = False
     _number_decoder: msgspec.json.Decoder[Any] = field(init=False)
     _text_decoder: msgspec.json.Decoder[Any] = field(init=False)
+    _named_decoder: msgspec.json.Decoder[Any] = field(init=False)
     _id_decoder: msgspec.json.Decoder[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +148,7 @@ class RowDecoder:
         numbers: Any = list[float] if len(inputs) == 1 else float
         self._set_decoder("_number_decoder", self._row_type(inputs, numbers))
         self._set_decoder("_text_decoder", self._row_type(text, str | list[str]))
+        self._set_decoder("_named_decoder", self._row_type(("input",), dict[str, Any]))
         self._set_decoder("_id_decoder", self._id_type())
 
     def _set_decoder(self, name: str, kind: Any) -> None:  # noqa: ANN401  a type
@@ -194,8 +200,7 @@ class RowDecoder:
     def _row(self, line: RawLine) -> ParsedRow:
         if not line:
             return failed_row(BLANK if line is not None else TOO_LONG)
-        decoders = (self._number_decoder, self._text_decoder)
-        for decoder in reversed(decoders) if self.text_first else decoders:
+        for decoder in self._decoders(line):
             try:
                 row = decoder.decode(line)
             except msgspec.ValidationError as error:
@@ -210,6 +215,20 @@ class RowDecoder:
                 width = len(self.columns.input) if decoder is self._number_decoder else 1
                 return _parsed_row(row, width)
         return self._failed_row(line, message)
+
+    def _decoders(self, line: bytes) -> Iterator[msgspec.json.Decoder[Any]]:
+        """Yields the decoders of each kind of row, the usual one first.
+
+        Inputs by name may be nested, and each list and object takes memory, so their number has a
+        bound.
+        """
+        if self.text_first:
+            yield self._text_decoder
+        yield self._number_decoder
+        if not self.text_first:
+            yield self._text_decoder
+        if self.named and line.count(b"[") + line.count(b"{") <= _MAX_NESTED:
+            yield self._named_decoder
 
     def _failed_row(self, line: bytes, message: str | None) -> ParsedRow:
         """Returns a failed row, with its id if that can be read.

@@ -45,7 +45,7 @@ class TextReader(LineBasedReader):
 
 def open_reader(files: Sequence[Path], bundle_info: BundleInfo) -> TextReader:
     """Open files of text lines. Raises CallError if the bundle takes no text."""
-    if bundle_info.featurizer is None:
+    if not bundle_info.takes_text:
         raise CallError(
             f"{files[0]}: expected hidden states, as {bundle_info.name} takes no text here, "
             "got text: name it .csv or .ndjson if it has numbers"

@@ -18,11 +18,17 @@ class LineStreamReader:
 
     id_kind: ValueKind = "string"
 
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, text_first: bool = False) -> None:
-        """`text_first` says that most rows are texts."""
+    def __init__(
+        self,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        *,
+        text_first: bool = False,
+        named: bool = False,
+    ) -> None:
+        """`text_first` says that most rows are texts, `named` that they may be inputs by name."""
         self.rows = 1
         self._splitter = LineSplitter(max_line_bytes)
-        self._decoder = RowDecoder(Columns(), text_first)
+        self._decoder = RowDecoder(Columns(), text_first, named)
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[list[RawLine]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from hsoftmax.bundle import Encoder
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
@@ -19,6 +20,24 @@ class OpenAIModel(BaseModel):
     object: Literal["model"] = "model"
     created: int = Field(description="Unix seconds of the bundle's manifest")
     owned_by: str = "hsoftmax"
+
+
+class EncoderInput(BaseModel):
+    """One input of an encoder."""
+
+    name: str
+    dtype: str
+    shape: list[int | str] = Field(description="of one row; a name is any number of positions")
+    num_ids: int | None = Field(description="integers are 0 to num_ids - 1; null is no bound")
+
+
+class EncoderDescription(BaseModel):
+    """The encoder of a bundle."""
+
+    inputs: list[EncoderInput] = Field(description="the inputs that a query gives by name")
+    position: Literal["first", "last", "each"] | None = Field(
+        description="position of a row whose state is asked about; each makes a row of every one"
+    )
 
 
 class ModelDescription(OpenAIModel):
@@ -39,9 +58,10 @@ class ModelDescription(OpenAIModel):
     )
     labels: bool = Field(description="true if targets have labels")
     inputs: list[str] = Field(
-        description="what a row of `inputs` may be: hidden (hidden_size numbers), text (a string), "
-        "words (a list of strings)"
+        description="what a row of `inputs` may be: hidden (hidden_size numbers), named (the "
+        "inputs of the encoder by name), text (a string), words (a list of strings)"
     )
+    encoder: EncoderDescription | None = Field(description="what is in front of the head, if any")
     label_prefix: str = Field(description="text that a label may have in front in a query")
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
@@ -100,11 +120,27 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         padding=manifest.padding,
         labels=bundle.labels is not None,
         inputs=list(bundle.inputs),
+        encoder=None if manifest.encoder is None else _describe_encoder(manifest.encoder),
         label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         providers=bundle.providers,
         native=bundle.native_tasks,
+    )
+
+
+def _describe_encoder(encoder: Encoder) -> EncoderDescription:
+    return EncoderDescription(
+        inputs=[
+            EncoderInput(
+                name=port.name,
+                dtype=port.dtype,
+                shape=list(port.shape[1:]),
+                num_ids=encoder.num_ids.get(port.name),
+            )
+            for port in encoder.row_inputs
+        ],
+        position=encoder.position,
     )
 
 

@@ -165,6 +165,8 @@ class ScoreEndpoint:
             run_parse=(
                 self._context.texts.runner_for(bundle)
                 if bundle.featurizer is not None
+                else self._context.encoder_rows.runner_for(bundle)
+                if bundle.encoder is not None
                 else self._context.engine.run_in_idle
             ),
             rows=lambda target_shape: _chunk_rows(task, target_shape, bundle),
@@ -270,7 +272,8 @@ def _max_pending(task: Task, bundle: LoadedBundle) -> int:
 
 def _build_stream_reader(request: _ScoreRequest) -> StreamReader:
     if request.request_type is StreamMediaType.LINES:
-        return LineStreamReader(text_first=request.bundle.featurizer is not None)
+        bundle = request.bundle
+        return LineStreamReader(text_first=bundle.takes_text, named=bundle.encoder is not None)
     from hsoftmax.scoring.stream.arrow_rows import (
         ArrowStreamReader,  # pyarrow is large, and an extra
     )

@@ -41,6 +41,7 @@ class RequestContext(msgspec.Struct):
         rows: number of input rows
         queued: seconds that the graph call waited in the queue
         computed: seconds that the graph call ran
+        encoder_queued, encoder_computed: the same of the encoder's calls, if there were some
         computed_at: `perf_counter()` value when the graph call finished; 0 if there was none
         status: HTTP status of the response; 0 until the response starts
         code: `code` of the error, else "ok"
@@ -54,6 +55,8 @@ class RequestContext(msgspec.Struct):
     rows: int = 0
     queued: float = 0.0
     computed: float = 0.0
+    encoder_queued: float = 0.0
+    encoder_computed: float = 0.0
     computed_at: float = 0.0
     status: int = 0
     code: str = "ok"
@@ -66,8 +69,8 @@ class RequestContext(msgspec.Struct):
         """Return the headers of every response: id, timings, and the digest of the bundle."""
         headers = [
             (REQUEST_ID, self.request_id.encode()),
-            (QUEUE_TIME, _milliseconds(self.queued)),
-            (COMPUTE_TIME, _milliseconds(self.computed)),
+            (QUEUE_TIME, _milliseconds(self.queued + self.encoder_queued)),
+            (COMPUTE_TIME, _milliseconds(self.computed + self.encoder_computed)),
         ]
         if self.digest:
             headers.append((DIGEST, self.digest.encode()))

@@ -4,10 +4,13 @@ Decoding makes a Python object of every list, number and text, so 15 MB of `[],[
 event loop for a second. Counting them takes a few milliseconds. The endpoints call it.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
+from hsoftmax.bundle import Encoder
 from hsoftmax.models.sparse_block_dot import BlockSizes
+from hsoftmax.runtime.encoder_inputs import is_sequence
 from hsoftmax.service.errors import TooLarge
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -66,9 +69,23 @@ def _limits(bundle: LoadedBundle, settings: Settings) -> _Shape:
         lists = 2 * rows
         numbers = rows * (bundle.hidden_size + 1) + settings.max_targets
         texts = settings.max_targets
-        if bundle.featurizer is not None:
+        if bundle.encoder is not None:
+            more = _encoder_limits(bundle.encoder.description, settings)
+            lists, numbers = max(lists, more.lists), max(numbers, more.numbers)
+        if bundle.takes_text:
             numbers, texts = numbers + _MAX_LISTED_WORDS, texts + rows + _MAX_LISTED_WORDS
     return _Shape(lists + _OTHER_ELEMENTS, numbers + _OTHER_ELEMENTS, texts + _OTHER_ELEMENTS)
+
+
+def _encoder_limits(encoder: Encoder, settings: Settings) -> _Shape:
+    """The most that rows of an encoder's inputs have within the limits."""
+    rows, positions = settings.max_rows, settings.max_tokens
+    limits = _Shape(numbers=settings.max_targets)
+    for port in encoder.row_inputs:
+        items = positions if is_sequence(port) else rows * math.prod(map(int, port.shape[1:2]))
+        limits.lists += rows + 1 + (items if len(port.shape) > 2 else 0)
+        limits.numbers += rows + items * (1 + math.prod(map(int, port.shape[2:])))
+    return limits
 
 
 def _check_parts(body: bytes, limits: _Shape) -> None:

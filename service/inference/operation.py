@@ -18,12 +18,19 @@ from hsoftmax.service.settings import Settings
 
 ResponseFields = dict[str, object]
 
-InputRows = Annotated[
+Rows = Annotated[
     list[list[float | str] | str],
     Meta(
         description="for each row a list of hidden_size finite numbers; where the bundle takes "
         "text, a text or a list of words",
         extra_json_schema={"minItems": 1},  # min_length would replace our error message
+    ),
+]
+NamedRows = Annotated[
+    dict[str, list[Any]],
+    Meta(
+        description="where the bundle has an encoder, the rows of each of its inputs by name",
+        extra_json_schema={"minProperties": 1},
     ),
 ]
 Version = Annotated[
@@ -35,7 +42,7 @@ LogFlag = Annotated[bool, Meta(description="return log-probabilities instead of 
 class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The fields of every query with input rows."""
 
-    inputs: InputRows
+    inputs: Rows | NamedRows
     version: Version = None
     log: LogFlag = False
 
@@ -106,6 +113,7 @@ class Operation:
         plan: builds the plan of a query for a bundle
         guess_task: guesses the task from an undecoded JSON body, so that an overloaded service
             rejects a request before it decodes the body
+        isolated: an encoder's calls for it are never batched with those of other requests
     """
 
     name: str
@@ -116,3 +124,4 @@ class Operation:
     plan: Callable[[Any, LoadedBundle, Settings], Plan]
     guess_task: Callable[[bytes], str]
     aliases: tuple[str, ...] = ()
+    isolated: bool = False

@@ -6,8 +6,8 @@ delay other requests little.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,6 +26,12 @@ _MAX_PENDING = 64  # requests with long texts
 _RETRY_AFTER_S = 1
 
 
+class RunInTurn(Protocol):
+    """Runs a function in a thread in its turn."""
+
+    def __call__(self, function: Callable[[], T]) -> Awaitable[T]: ...
+
+
 class TextQueue:
     """Runs the featurizer for long texts in a thread, one at a time."""
 
@@ -40,14 +46,18 @@ class TextQueue:
         return await self._run_in_turn(function)
 
     def runner_for(self, bundle: LoadedBundle) -> RunInIdle:
-        """Return what runs the parser of a stream's chunks, which turns texts into hidden states.
+        """Return what runs the parser of a stream's chunks, which makes hidden states of its rows.
 
-        It checks before each chunk that the featurizer's file is as it was loaded.
+        It checks before each chunk that the featurizer's file is as it was loaded; an encoder
+        checks its own.
         """
 
         async def run(function: Callable[[], T]) -> T:
             expect_unchanged_features(bundle)
-            return await self._run_in_turn(function)
+            try:
+                return await self._run_in_turn(function)
+            except WeightsChanged as error:
+                raise BundleChanged(f"{bundle.name}: {error}") from None
 
         return run
 
@@ -68,28 +78,28 @@ async def read_texts(query: Any, bundle: LoadedBundle, settings: Settings, queue
         TooLarge: more rows than the limit.
         Overloaded: too many long texts wait.
     """
-    rows = _text_rows(query, bundle, settings)
+    rows = text_rows(query, bundle, settings)
     if rows is None:
         return query
-    if _num_chars(rows) <= _INLINE_CHARS:
+    if is_short(rows):
         return _with_hidden(query, _hidden(rows, bundle))
     return _with_hidden(query, await queue.run(lambda: _hidden(rows, bundle)))
 
 
 def read_texts_now(query: Any, bundle: LoadedBundle, settings: Settings) -> Any:  # noqa: ANN401
     """Do the same on the calling thread, for a job. Raises InvalidQuery, TooLarge."""
-    rows = _text_rows(query, bundle, settings)
+    rows = text_rows(query, bundle, settings)
     return query if rows is None else _with_hidden(query, _hidden(rows, bundle))
 
 
-def _text_rows(query: Any, bundle: LoadedBundle, settings: Settings) -> list[TextInput] | None:  # noqa: ANN401
+def text_rows(query: Any, bundle: LoadedBundle, settings: Settings) -> list[TextInput] | None:  # noqa: ANN401
     """Return the rows of a query of texts, all of them texts or words; None for numbers."""
     inputs = getattr(query, "inputs", None)
     if not isinstance(inputs, list) or not inputs or not _is_text(inputs[0]):
         return None
     if len(inputs) > settings.max_rows:
         raise TooLarge(f"inputs: expected at most {settings.max_rows} rows, got {len(inputs)}")
-    if bundle.featurizer is None:
+    if not bundle.takes_text:
         return None  # validation says what such a bundle takes
     for i, row in enumerate(inputs):
         words = [row] if isinstance(row, str) else row
@@ -103,6 +113,11 @@ def _text_rows(query: Any, bundle: LoadedBundle, settings: Settings) -> list[Tex
 def _is_text(row: object) -> bool:
     """Return True for a text or a list that begins with a word."""
     return isinstance(row, str) or (isinstance(row, list) and bool(row) and isinstance(row[0], str))
+
+
+def is_short(rows: list[TextInput]) -> bool:
+    """Return True for texts that are turned at once."""
+    return _num_chars(rows) <= _INLINE_CHARS
 
 
 def _num_chars(rows: list[TextInput]) -> int:

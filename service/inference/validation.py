@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, Un
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
-Inputs = list[list[float | str] | str]
+Inputs = list[list[float | str] | str] | dict[str, list[Any]]
 Target = int | str
 Targets = list[int | str | list[int | str]]
 
@@ -45,6 +46,7 @@ def hidden_states(inputs: Inputs | Array, bundle: LoadedBundle, settings: Settin
     """
     if isinstance(inputs, np.ndarray):
         return _check_matrix(inputs, bundle, settings)
+    assert not isinstance(inputs, dict)  # `named_inputs` has put hidden states in their place
     if not inputs:
         raise InvalidQuery("inputs: expected at least one row, got none")
     if len(inputs) > settings.max_rows:
@@ -67,10 +69,11 @@ def _wrong_row(i: int, row: list[float | str] | str, bundle: LoadedBundle) -> In
     """The error of a row that is not `hidden_size` numbers, with the next step."""
     width = bundle.hidden_size
     next_step = ""
-    if bundle.featurizer is None:
-        next_step = (
-            f": {bundle.name} takes no text, so send hidden states, or export a fastText or gensim "
-            "model with its text"
+    if not bundle.takes_text:
+        next_step = f": {bundle.name} takes no text, so send " + (
+            "hidden states, or export a fastText or gensim model with its text"
+            if bundle.encoder is None
+            else "the inputs of its encoder by name, or export it with --tokenizer"
         )
     if isinstance(row, str):
         return InvalidQuery(
@@ -88,7 +91,7 @@ def _has_text(row: list[float | str] | str) -> bool:
     return isinstance(row, str) or any(isinstance(value, str) for value in row)
 
 
-def _pack(inputs: Inputs, width: int) -> Float32:
+def _pack(inputs: list[list[float | str] | str], width: int) -> Float32:
     """Convert rows of equal width to an array, in a third of NumPy's time for lists."""
     pack = struct.Struct(f"<{width}f").pack  # "<" checks the range, native order does not
     rows_of_bytes = [pack(*row) for row in inputs]
@@ -164,7 +167,7 @@ def expect_values(rows: int, each: int, settings: Settings) -> None:
         )
 
 
-def _overflow(inputs: Inputs) -> InvalidQuery:
+def _overflow(inputs: list[list[float | str] | str]) -> InvalidQuery:
     """The error for the first number beyond float32."""
     largest = float(np.finfo(np.float32).max)
     i, j = np.argwhere(np.abs(np.array(inputs)) > largest)[0]

@@ -21,6 +21,7 @@ from hsoftmax.service.errors import (
     Overloaded,
 )
 from hsoftmax.service.http.request_options import RequestOptions
+from hsoftmax.service.inference.named_inputs import cannot_run
 from hsoftmax.service.inference.scoring_calls import build_graph_call
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
@@ -55,6 +56,19 @@ class BlockingGraphRunner:
 
     def run(self, call: GraphCall, graph: str) -> list[Array]:
         """Return the outputs of a call; `graph` is its name for an error. Raises as above."""
+        try:
+            return self._run(call)
+        except InferenceFailed as error:
+            raise JobFailure("inference_failed", f"{graph}: {error}") from None
+
+    def run_encoder(self, call: GraphCall) -> list[Array]:
+        """Return the outputs of an encoder. Raises InvalidQuery for rows that it cannot run."""
+        try:
+            return self._run(call)
+        except InferenceFailed:
+            raise cannot_run(call) from None
+
+    def _run(self, call: GraphCall) -> list[Array]:
         while True:
             self._check()
             try:
@@ -67,8 +81,6 @@ class BlockingGraphRunner:
                 raise Interrupted("stopping") from None
             except BundleChanged as error:
                 raise JobFailure("bundle_gone", str(error), "endpoint") from None
-            except InferenceFailed as error:
-                raise JobFailure("inference_failed", f"{graph}: {error}") from None
 
     def _outputs(self, call: GraphCall) -> list[Array]:
         """Wait for the engine's result; cancel the call if the job must stop meanwhile."""

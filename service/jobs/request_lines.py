@@ -47,6 +47,7 @@ from hsoftmax.service.errors import (
 )
 from hsoftmax.service.http.openai_errors import error_object
 from hsoftmax.service.inference.body_bounds import check_body_shape
+from hsoftmax.service.inference.named_inputs import plan_encoder, read_named_inputs_now
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
@@ -214,7 +215,7 @@ def _answer_query(
         raise UnknownVersion(
             f"version: expected {expected}, the job's, got {str(query.version)[:60]!r}"
         )
-    query = read_texts_now(query, context.loaded, context.settings)
+    query = _with_hidden(query, operation, context)
     plan = operation.plan(query, context.loaded, context.settings)
     if plan.values > _MAX_VALUES:
         raise TooLarge(
@@ -225,6 +226,16 @@ def _answer_query(
     for call in plan.calls:
         fields.update(call.finish(_outputs(call, context)))
     return encode(fields)
+
+
+def _with_hidden(query: Any, operation: Operation, context: LineContext) -> Any:  # noqa: ANN401
+    """Return the query with hidden states in place of texts or of inputs by name."""
+    inputs = read_named_inputs_now(query, context.loaded, context.settings)
+    if inputs is None:
+        return read_texts_now(query, context.loaded, context.settings)
+    plan = plan_encoder(inputs, context.loaded, context.settings, JOB_OPTIONS, isolated=True)
+    outputs = [context.runner.run_encoder(call) for call in plan.calls]
+    return msgspec.structs.replace(query, inputs=plan.hidden(outputs))
 
 
 def _outputs(plan: Plan, context: LineContext) -> list[Any]:

@@ -12,6 +12,8 @@ from hsoftmax.bundle import Bundle, Manifest
 from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
+from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions
 from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
@@ -28,6 +30,7 @@ class LoadedBundle:
         created: Unix seconds of the last change of the manifest
         featurizer: what turns text into `hidden`, or None
         features: notices a change of the featurizer's mapped file
+        encoder: what turns inputs by name, and text if it has a tokenizer, into `hidden`, or None
     """
 
     name: str
@@ -39,6 +42,7 @@ class LoadedBundle:
     created: int = 0
     featurizer: Featurizer | None = None
     features: WeightsGuard | None = None
+    encoder: LoadedEncoder | None = None
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -63,8 +67,13 @@ class LoadedBundle:
     @property
     def providers(self) -> list[str]:
         """The execution providers that ONNX Runtime gave to the sessions."""
-        got = (session.runtime.get_providers() for session in self.sessions.values())
+        got = (session.runtime.get_providers() for session in self._all_sessions)
         return list(dict.fromkeys(provider for providers in got for provider in providers))
+
+    @property
+    def _all_sessions(self) -> tuple[Session, ...]:
+        encoder = () if self.encoder is None else (self.encoder.session,)
+        return (*self.sessions.values(), *encoder)
 
     @property
     def native_tasks(self) -> list[str]:
@@ -84,6 +93,7 @@ class LoadedBundle:
             max_log_prob=self.max_log_prob,
             native=frozenset(self.native_tasks),
             featurizer=self.featurizer,
+            encoder=None if self.encoder is None else RowEncoder(self.encoder),
             label_prefix=bundle.label_prefix(self.manifest),
         )
 
@@ -92,7 +102,17 @@ class LoadedBundle:
         """What a row of `inputs` may be; nothing for a bundle without hidden states."""
         if not self.hidden_size:
             return ()
-        return ("hidden", *(() if self.featurizer is None else input_kinds(self.featurizer)))
+        if self.featurizer is not None:
+            return ("hidden", *input_kinds(self.featurizer))
+        if self.encoder is None:
+            return ("hidden",)
+        return ("hidden", "named", *(("text", "words") if self.takes_text else ()))
+
+    @property
+    def takes_text(self) -> bool:
+        """True if a featurizer or a tokenizer reads text."""
+        has_tokenizer = self.encoder is not None and self.encoder.tokenizer is not None
+        return self.featurizer is not None or has_tokenizer
 
     def expect_unchanged_features(self) -> None:
         """Raise WeightsChanged if the featurizer's file was changed in place."""
@@ -102,7 +122,7 @@ class LoadedBundle:
     @property
     def is_intact(self) -> bool:
         """False once the mapped weights were changed in place: no answer is right any more."""
-        guards = [self.features, *(session.weights for session in self.sessions.values())]
+        guards = [self.features, *(session.weights for session in self._all_sessions)]
         return all(guard is None or guard.unchanged for guard in guards)
 
     def session(self, task: str) -> Session:
@@ -131,7 +151,16 @@ def load_bundle(
         featurizer = open_featurizer(opened)
         features = None if featurizer is None else WeightsGuard(opened.file(FEATURES))
         loaded = LoadedBundle(
-            name, str(version), opened, device, sessions, labels, int(created), featurizer, features
+            name,
+            str(version),
+            opened,
+            device,
+            sessions,
+            labels,
+            int(created),
+            featurizer,
+            features,
+            open_encoder(opened, device),
         )
         _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
         if featurizer is not None:
@@ -144,10 +173,12 @@ def _checking_hashes(opened: Bundle) -> Iterator[None]:
     """Check every file's hash while the body of the `with` runs; raise BundleError at its end.
 
     Graphs and labels are checked before the body, because nothing may be parsed that was not
-    exported. The weights and the features take most of the time, so a thread checks them while the
-    body loads and runs the graphs.
+    exported. The weights, those of the encoder and the features take most of the time, so a thread
+    checks them while the body loads and runs the graphs.
     """
-    files, large = set(opened.manifest.files), {bundle.WEIGHTS, FEATURES}
+    encoder = opened.manifest.encoder
+    files = set(opened.manifest.files)
+    large = {bundle.WEIGHTS, FEATURES, None if encoder is None else encoder.weights}
     bundle.check_hashes(opened, sorted(files - large))
     with ThreadPoolExecutor(1) as pool:
         weights = pool.submit(bundle.check_hashes, opened, sorted(files & large))

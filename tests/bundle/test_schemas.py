@@ -99,8 +99,17 @@ def lowerings(content: Json) -> None:
 
 
 def encoder(content: Json) -> None:
-    content["encoder"] = {"file": "encoder.onnx", "weights": "encoder.bin", "inputs": [IDS],
+    content["encoder"] = {"file": "encoder.onnx", "weights": "encoder.bin", "inputs": [dict(IDS)],
                           "outputs": [STATES], "position": "last"}  # fmt: skip
+
+
+def padded_encoder(content: Json) -> None:
+    """An encoder with the parts that one may lack."""
+    encoder(content)
+    mask, lengths = IDS | {"name": "mask"}, IDS | {"name": "lengths", "shape": ["batch"]}
+    content["encoder"]["inputs"] += [mask, lengths]
+    content["encoder"] |= {"mask": "mask", "lengths": "lengths", "num_ids": {"ids": 50},
+                           "multiply_adds": 7}  # fmt: skip
 
 
 def featurizer(content: Json) -> None:
@@ -119,7 +128,7 @@ def bfloat16(content: Json) -> None:
     content["tensors"][0]["dtype"] = "bfloat16"
 
 
-PARTS = [lowerings, encoder, featurizer, tokenizer, bf16, bfloat16]
+PARTS = [lowerings, encoder, padded_encoder, featurizer, tokenizer, bf16, bfloat16]
 
 
 def content_of(path: Path) -> Json:
@@ -174,8 +183,17 @@ def test_all_parts_together_are_read_as_written(made):
     assert read.encoder is not None
     assert (read.encoder.file, read.encoder.weights) == ("encoder.onnx", "encoder.bin")
     assert (read.encoder.position, read.encoder.inputs[0].name) == ("last", "ids")
+    assert (read.encoder.mask, read.encoder.lengths) == ("mask", "lengths")
+    assert (read.encoder.num_ids, read.encoder.multiply_adds) == ({"ids": 50}, 7)
+    assert [port.name for port in read.encoder.row_inputs] == ["ids"]
     assert (read.featurizer, read.tokenizer) == ("featurizer.json", "tokenizer.json")
     assert read.precision == "bf16"
+
+
+def test_parts_that_an_encoder_lacks_are_not_written(made):
+    write(made, encoder)
+    written = json.loads((made / bundle.MANIFEST).read_text())["encoder"]
+    assert written.keys() == {"file", "weights", "inputs", "outputs", "position"}
 
 
 def test_a_bundle_of_schema_2_answers_through_its_portable_graphs(made):
@@ -242,6 +260,14 @@ def test_a_part_whose_file_has_no_hash_is_refused(made, part, file, message):
         (lambda c: c["encoder"].update(weights="/etc/passwd"), "inside the bundle"),
         (lambda c: c["encoder"].update(position="middle"), "encoder.position"),
         (lambda c: c["encoder"].update(more=1), "encoder.more: Extra inputs"),
+        (lambda c: c["encoder"].update(mask="pad"), r"expected an input pad, got \['ids'\]"),
+        (lambda c: c["encoder"].update(lengths="n"), r"expected an input n, got \['ids'\]"),
+        (lambda c: c["encoder"].update(num_ids={"n": 1}), r"expected an input n, got \['ids'\]"),
+        (lambda c: c["encoder"].update(num_ids={"ids": 0}), "greater than or equal to 1"),
+        (lambda c: c["encoder"].update(mask="ids"), "expected an input of rows, got none"),
+        (lambda c: c["encoder"].update(position=None), "expected null for 2 axes and one for 3"),
+        (lambda c: c["encoder"].update(outputs=[]), "encoder.outputs: Tuple should have at least"),
+        (lambda c: c["encoder"]["inputs"][0].update(shape=[1, 2]), "a free first dimension"),
         (lambda c: c.update(featurizer="a/b"), "inside the bundle"),
         (lambda c: c.update(tokenizer=".."), "inside the bundle"),
     ],

@@ -11,6 +11,7 @@ from hsoftmax import bundle
 from hsoftmax.cli import run
 from hsoftmax.runtime.native import load_library
 from hsoftmax.runtime.native.levels import LevelsTargetLogProb
+from tests import encoder_models
 
 
 @pytest.fixture
@@ -186,3 +187,28 @@ def test_every_setting_of_the_service_is_a_flag(capsys):
     printed = capsys.readouterr().out
     for name in set(service.Settings.model_fields) - {"repository"}:
         assert f"--{name.replace('_', '-')}" in printed
+
+
+def test_export_puts_an_encoder_beside_the_head(weights, tmp_path, capsys):
+    model = encoder_models.save(encoder_models.gru(outputs=["states"]), tmp_path / "gru.onnx")
+    arrays = dict(np.load(weights))
+    hidden = encoder_models.HIDDEN
+    np.savez(weights, **arrays | {"W1": np.ones((hidden, 5)), "W2": np.ones((5, hidden, 4))})
+    to = tmp_path / "repository" / "words"
+    arguments = ["export", str(weights), "--to", str(to), "--encoder", str(model)]
+    assert run(arguments) == 1
+    assert "expected --encoder-position first, last or each" in one_error_line(capsys)
+    assert run([*arguments, "--encoder-position", "last"]) == 0
+    assert '{"inputs": {"ids": [...]}}' in capsys.readouterr().out
+    assert run(["inspect", str(to)]) == 0
+    assert "ids (batch, length), position last" in capsys.readouterr().out
+    files = bundle.open_bundle(to / "1").manifest.source.files
+    assert files.keys() == {"weights.npz", "gru.onnx"}
+
+
+def test_facts_about_an_encoder_need_one(weights, tmp_path, capsys):
+    to = str(tmp_path / "words")
+    assert run(["export", str(weights), "--to", to, "--encoder-mask", "mask"]) == 2
+    assert "expected --encoder FILE beside --encoder-… and --tokenizer, got none" in one_error_line(
+        capsys
+    )

@@ -11,7 +11,7 @@ import ray
 
 from hsoftmax import bundle
 from hsoftmax.models import UserError
-from hsoftmax.runners.local import LocalGraphRunner
+from hsoftmax.runners.local import LocalGraphRunner, bundle_info_of
 from hsoftmax.score_request import open_job_spec
 from hsoftmax.scoring import (
     BundleInfo,
@@ -36,7 +36,7 @@ def find_shard_ranges(empty: pa.Table, job: RayJob, start: ShardStart) -> Iterat
     try:
         # It runs on the driver's machine, where the hashes have been compared.
         opened = bundle.open_bundle(job.bundle, check_hashes=False)
-        spec = open_job_spec(job.request, BundleInfo.of(opened))
+        spec = open_job_spec(job.request, bundle_info_of(opened))
         with closing(spec.reader):
             for shard_range in shard_ranges(spec, start):
                 yield message_table(shard_range=shard_range)
@@ -102,7 +102,7 @@ class ShardActor:
                 opened = bundle.open_bundle(self._job.bundle, check_hashes=self._job.check_hashes)
                 native = self._job.identity["native"]  # else some digits depend on the node
                 runner = LocalGraphRunner(opened, native="on" if native else "off")
-                self._opened = runner, BundleInfo.of(opened, runner.native_graphs)
+                self._opened = runner, bundle_info_of(opened, runner.native_graphs)
             return self._opened
 
     def _spec(self, bundle_info: BundleInfo) -> JobSpec:

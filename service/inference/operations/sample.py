@@ -99,4 +99,5 @@ SAMPLE = Operation(
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},
     plan=plan,
     guess_task=lambda body: "sample",
+    isolated=True,
 )

@@ -122,7 +122,9 @@ def test_a_model_says_what_its_inputs_may_be(text_client):
 
 def test_the_schema_of_inputs_has_texts(text_client):
     schemas = text_client.get("/openapi.json").json()["components"]["schemas"]
-    items = schemas["TopKQuery"]["properties"]["inputs"]["items"]["anyOf"]
+    rows, named = schemas["TopKQuery"]["properties"]["inputs"]["anyOf"]
+    items = rows["items"]["anyOf"]
+    assert named["type"] == "object"
     assert {"type": "string"} in items
 
 

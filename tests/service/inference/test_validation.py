@@ -21,7 +21,7 @@ CASES = {
         "inputs row 0: expected a string or a list, got a number",
     ),
     "nested": ({"inputs": [[ROW]]}, INVALID, "inputs row 0, position 0: expected a number"),
-    "no list": ({"inputs": "x"}, INVALID, "inputs: expected a list, got a string"),
+    "no list": ({"inputs": "x"}, INVALID, "inputs: expected an object or a list, got a string"),
     "strings": (
         {"inputs": [["0.5", *ROW[1:]]]},
         INVALID,

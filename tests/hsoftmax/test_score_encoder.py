@@ -1,0 +1,62 @@
+"""`hsoftmax score` on a bundle with an encoder: rows of inputs by name, and texts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hsoftmax import exporter, models
+from hsoftmax.cli import run
+from hsoftmax.exporter import EncoderOptions
+from tests import encoder_models
+from tests.encoder_models import mean_of
+from tests.runtime.tokenizer_files import write_json
+from tests.service.conftest import random_model
+
+MODEL = random_model(3)
+
+
+def export(folder: Path, tokenizer: Path | None = None) -> Path:
+    path = encoder_models.save(encoder_models.mean(), folder / "mean.onnx")
+    exported = exporter.export_model(
+        MODEL,
+        exporter.parse_destination(folder / "repository" / "words"),
+        encoder=EncoderOptions(path, mask="mask", tokenizer=tokenizer),
+    )
+    return exported.path
+
+
+def wanted(ids: list[int]) -> np.ndarray:
+    hidden = mean_of(ids).astype(np.float32)[None]
+    return models.reference(MODEL).log_probs(MODEL, hidden)[0]
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_of_ids_are_scored(tmp_path):
+    rows = [[3, 1, 4], [1], [49] * 30]
+    source, output = tmp_path / "rows.ndjson", tmp_path / "out.ndjson"
+    lines = [json.dumps({"input": {"ids": ids}, "target": i}) for i, ids in enumerate(rows)]
+    lines.append(json.dumps({"input": {"ids": [50]}, "target": 1}))
+    source.write_text("\n".join(lines))
+    arguments = ["--task", "target_log_prob"]
+    assert run(["score", str(export(tmp_path)), str(source), str(output), *arguments]) == 0
+    *scored, failed = records(output)
+    for i, (record, ids) in enumerate(zip(scored, rows, strict=True)):
+        assert record["log_prob"] == pytest.approx(wanted(ids)[i], abs=1e-5)
+    assert failed["error"] == "input.ids: expected ids from 0 to 49, got 50"
+
+
+def test_lines_of_text_are_scored(tmp_path):
+    pytest.importorskip("tokenizers", reason="needs the extra tokenizers")
+    bundle = export(tmp_path, write_json(tmp_path / "words.json"))
+    source, output = tmp_path / "lines.txt", tmp_path / "out.ndjson"
+    source.write_text("we the people\nof\n\n")
+    assert run(["score", str(bundle), str(source), str(output), "--task", "top_k", "--k", "3"]) == 0
+    first, second, empty = records(output)
+    for record, ids in ((first, [1, 2, 3]), (second, [4])):
+        assert record["targets"] == np.argsort(-wanted(ids), kind="stable")[:3].tolist()
+    assert empty["error"] == "input: expected a text with a token, got none"
