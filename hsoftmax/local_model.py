@@ -2,9 +2,10 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import orjson
@@ -26,6 +27,9 @@ from hsoftmax.models.seeded_noise import noise
 from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, from_log
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.runtime.encoder import LoadedEncoder, encode_texts, open_encoder
+from hsoftmax.runtime.encoder import encode as encode_rows
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
 from hsoftmax.scoring import MAX_SEED, BundleInfo, GraphRequest, Task, graph_inputs, score_rows
 from hsoftmax.scoring.formats.columns import Columns
@@ -65,8 +69,10 @@ def load(
     """
     opened = bundle.open_bundle(latest_version(Path(path)), check_hashes=check_hashes)
     info = BundleInfo.of(opened)
-    sessions = open_sessions(opened, choose_device(device, threads, native))
-    return LocalModel(opened.manifest, opened.path, info, sessions)
+    device_used = choose_device(device, threads, native)
+    sessions = open_sessions(opened, device_used)
+    encoder = open_encoder(opened, device_used)
+    return LocalModel(opened.manifest, opened.path, info, sessions, encoder)
 
 
 class LocalModel:
@@ -81,11 +87,13 @@ class LocalModel:
         path: Path,
         info: BundleInfo,
         sessions: Mapping[str, Session],
+        encoder: LoadedEncoder | None = None,
     ) -> None:
         self._manifest = manifest
         self._path = path
-        self._info = info
+        self._info = info if encoder is None else replace(info, encoder=RowEncoder(encoder))
         self._sessions = sessions
+        self._encoder = encoder
 
     def describe(self) -> ModelInfo:
         """Returns the sizes, the family and the version of the model."""
@@ -245,7 +253,8 @@ class LocalModel:
         self, rows: Sequence[Row], task: Task, shape: TargetShape, first_row: int
     ) -> list[Record]:
         requirements = row_requirements(task, shape == "none", self._info)
-        batch = RowDecoder(Columns()).decode(row_lines(rows), first_row + 1, requirements)
+        decoder = RowDecoder(Columns(), named=self._encoder is not None)
+        batch = decoder.decode(row_lines(rows), first_row + 1, requirements)
         scored = score_rows(
             batch, task, shape, self._info, first_row=first_row, run_graph=self._run_graph
         )
@@ -287,6 +296,8 @@ class LocalModel:
     def _hidden(self, inputs: Inputs) -> Float32:
         matrix = as_matrix(inputs)
         if matrix is None:
+            matrix = self._encoded(inputs)
+        if matrix is None:
             raise QueryError(
                 "inputs: expected rows of numbers, as this model has no text, got text"
             )
@@ -300,6 +311,14 @@ class LocalModel:
                 f"got {matrix[i, j]}"
             )
         return matrix
+
+    def _encoded(self, inputs: Any) -> Float32 | None:  # noqa: ANN401  no numbers
+        """Returns the states of inputs by name or texts; None if the model does not take them."""
+        if self._encoder is None:
+            return None
+        if isinstance(inputs, Mapping):
+            return encode_rows(self._encoder, inputs)
+        return None if self._encoder.tokenizer is None else encode_texts(self._encoder, inputs)
 
     def _targets(self, lists: Sequence[Sequence[object]]) -> Int64:
         targets = [self._target(one, row) for row, some in enumerate(lists) for one in some]
