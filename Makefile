@@ -37,7 +37,7 @@ test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-h
 	$(BIN)/pytest -n 0 -m clients
 
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-DCACHED_WEIGHTS=500 -DSTREAMED_WEIGHTS=900 -DWEIGHTS_PER_THREAD=400
+	-DCACHED_WEIGHTS=500 -DSTREAMED_WEIGHTS=900 -DWEIGHTS_PER_THREAD=400 -DTILE_WEIGHTS=300
 test-native: install ## Run the native kernels' tests and a fuzzer under sanitizers (NATIVE_FUZZ_SECONDS=300)
 	mkdir -p build/native
 	$(BIN)/python native/build.py build/native/libhsoftmax.so $(SANITIZE)

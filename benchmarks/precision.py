@@ -1,11 +1,11 @@
-"""Compares the precisions fp32, fp16 and int8: speed, bytes, loading, and error.
+"""Compares the precisions of stored weights: speed, bytes, loading, and error.
 
     python -m benchmarks.precision --batches 1,8,64,256,1024
 
 Each row has one uniform target or, with `--task log_probs`, the full distribution; microseconds are
-per row. Loading is the time and private memory of a task's session in a new process. Errors and
-perplexity are those of the trained language model, see examples/state_of_the_union, over its
-held-out positions.
+per row, with the graph and, where there is one, with the native kernel. Loading is the time and
+private memory of a task's session in a new process. Errors and perplexity are those of the trained
+language model, see examples/state_of_the_union, over its held-out positions.
 """
 
 import argparse
@@ -13,23 +13,25 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import onnxruntime
 
 from hsoftmax import bundle
 from hsoftmax.exporter import PrecisionOptions, export_file
 from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.native import has_kernel
 from hsoftmax.runtime.sessions import open_session
 
 from .measure import machine, medians_with_inputs, report
 from .options import integers, sizes, two_level_options
 from .synthetic import WrittenModel, two_level
+
+Run = Callable[[Mapping[str, Array]], object]
 
 PRECISIONS: tuple[bundle.Precision, ...] = get_args(bundle.Precision)
 _EXAMPLE = Path(__file__).parents[1] / "examples" / "state_of_the_union"
@@ -64,23 +66,27 @@ def main() -> None:
 def _speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         written = {name: stack.enter_context(_export(options, name)) for name in PRECISIONS}
-        sessions = {name: model.session(options.task) for name, model in written.items()}
-        return [_measure(written["fp32"], sessions, batch, options) for batch in options.batches]
+        runs: dict[str, Run] = {
+            name: partial(model.session(options.task).run, None) for name, model in written.items()
+        }
+        if has_kernel("HierarchicalSoftmax", options.task):
+            kernels = {f"native {name}": m.kernel(options.task) for name, m in written.items()}
+            runs |= {name: kernel for name, kernel in kernels.items() if kernel is not None}
+        return [_measure(written["fp32"], runs, batch, options) for batch in options.batches]
 
 
 def _measure(
     written: WrittenModel,
-    sessions: Mapping[str, onnxruntime.InferenceSession],
+    runs: Mapping[str, Run],
     batch: int,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     query = partial(_query, written, np.random.default_rng(batch), batch, options.task)
-    runs = {name: partial(session.run, None) for name, session in sessions.items()}
     repeats = options.repeats or int(np.clip(4000 // batch, 7, 401))
     times = {
         name: us / batch for name, us in medians_with_inputs(runs, query, repeats=repeats).items()
     }
-    ratios = {f"x {name}": times["fp32"] / times[name] for name in ("fp16", "int8")}
+    ratios = {f"x {name}": times["fp32"] / times[name] for name in times if name != "fp32"}
     return {"batch": batch, **ratios, **times}
 
 

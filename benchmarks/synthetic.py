@@ -87,7 +87,7 @@ def write(
     table = {t.name: t for t in write_weights(directory / bundle.WEIGHTS, tensors)}
     mapped = np.memmap(directory / bundle.WEIGHTS, dtype=np.uint8, mode="r")
     views = {
-        name: mapped[t.offset : t.offset + t.num_bytes].view(t.dtype).reshape(t.shape)
+        name: mapped[t.offset : t.offset + t.num_bytes].view(t.stored_dtype).reshape(t.shape)
         for name, t in table.items()
     }
     return WrittenModel(model, directory, views, table)

@@ -36,7 +36,6 @@ from .manifest import (
     Manifest,
     Port,
     Source,
-    StoredPrecision,
     Tensor,
     TensorDtype,
 )
@@ -69,7 +68,6 @@ __all__ = [
     "Port",
     "Precision",
     "Source",
-    "StoredPrecision",
     "Tensor",
     "TensorDtype",
     "TextFileError",

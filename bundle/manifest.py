@@ -47,7 +47,6 @@ def _plain_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_plain_name)]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-StoredPrecision = Literal[Precision, "bf16"]  # that a bundle may have
 Dtype = Literal["float32", "float16", "int8", "int32", "int64", "bool"]
 TensorDtype = Literal[Dtype, "bfloat16"]
 Device = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]  # such as "cuda"
@@ -230,7 +229,7 @@ class Manifest(Entry):
     hidden_size: Size | None
     num_targets: Size | None
     num_clusters: Size | None
-    precision: StoredPrecision
+    precision: Precision
     attributes: dict[str, Any]
     tasks: dict[str, Graph]
     tensors: tuple[Tensor, ...]

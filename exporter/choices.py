@@ -18,6 +18,9 @@ SOURCE_NAMES = (
     "huffman",
     "fasttext",
     "gensim",
+    "chainer",
+    "paddle",
+    "tree",
     "sparse-block-dot",
 )
 ClusterOrder = Literal["ascending", "reversed"]

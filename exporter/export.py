@@ -18,6 +18,7 @@ from hsoftmax.runtime.sessions import open_session
 from .choices import AUTO
 from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
+from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
@@ -59,6 +60,7 @@ def export_file(
     source: str,
     options: SourceOptions | None = None,
     labels: Path | None = None,
+    label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
     encoder: EncoderOptions | None = None,
     on_note: Callable[[str], None] = lambda note: None,
@@ -68,15 +70,20 @@ def export_file(
     Nothing is left behind if an error is raised. `on_note` gets a sentence about a model of which
     the bundle has less than the user may expect.
 
+    Args:
+        labels: file of the targets' labels, in place of those of the model
+        label_padding: start of the labels of targets beyond those in the file
+
     Raises:
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
     """
     destination = parse_destination(bundle_path)
-    source = detect_source(path).source if source == AUTO else source
-    source_model = load(path, source, options or SourceOptions())
+    options = options or SourceOptions()
+    source = detect_source(path, options).source if source == AUTO else source
+    source_model = load(path, source, options)
     if source_model.no_text:
         on_note(f"without text: {source_model.no_text}")
-    target_labels = _labels(source_model) if labels is None else read_label_file(labels)
+    target_labels = _labels(source_model, labels, label_padding)
     hashes = _source_hashes(path, *source_model.extra_files)
     if encoder is not None:
         hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
@@ -133,18 +140,18 @@ def exporter_version() -> str:
     return f"hsoftmax {package_version('hsoftmax')}"
 
 
-def read_label_file(path: Path) -> tuple[str, ...]:
-    """Read the labels of a UTF-8 file with one label per line. Raises ExportError."""
-    try:
-        bundle.expect_regular(path)
-        return bundle.read_label_file(path)
-    except bundle.TextFileError as error:
-        raise ExportError(str(error)) from None
-    except OSError as error:
-        raise ExportError(f"{path}: expected a file of labels, got {error.strerror}") from None
+def _labels(
+    source_model: SourceModel, file: Path | None, padding: str | None
+) -> tuple[str, ...] | None:
+    """Return the labels in the file, or those of the model if no file is given.
 
-
-def _labels(source_model: SourceModel) -> tuple[str, ...] | None:
+    The file of a tree may label all nodes, in the order of nodes.
+    """
+    if file is not None:
+        labels = read_label_file(file)
+        if source_model.target_nodes and len(labels) == source_model.num_nodes:
+            return tuple(labels[node] for node in source_model.target_nodes)
+        return pad_labels(labels, source_model.model.num_targets or 0, padding)
     if source_model.labels_error:
         raise ExportError(f"{source_model.labels_error}: name the targets with --labels FILE")
     return source_model.labels

@@ -36,7 +36,6 @@ from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
 from hsoftmax.scoring.label_search import LabelSearch, page_of, search_steps
-from hsoftmax.scoring.overflow import overflow_sentence, overflowed_rows
 from hsoftmax.scoring.row_batch import row_requirements
 from hsoftmax.scoring.task import (
     TargetShape,
@@ -48,6 +47,12 @@ from hsoftmax.scoring.task import (
 )
 from hsoftmax.scoring.threshold import count_above
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row, expect_task, row_lines
+from hsoftmax.validation import (
+    checked_log_probs,
+    expect_labels,
+    hidden_states,
+    target_numbers,
+)
 
 
 def load(
@@ -134,7 +139,7 @@ class LocalModel:
             raise QueryError(f"targets: expected {rows}, one for each row, got {len(lists)}")
         counts = [len(one) for one in lists]
         row = np.repeat(np.arange(len(hidden)), counts)
-        values = from_log(self._log_prob(hidden, row, self._targets(lists)), log)
+        values = from_log(self._log_prob(hidden, row, target_numbers(lists, self._info)), log)
         if isinstance(targets, np.ndarray):
             return values.reshape(targets.shape)
         return np.split(values, np.cumsum(counts)[:-1]) if listed else values
@@ -143,7 +148,7 @@ class LocalModel:
         """Returns the probability of every target, [rows, num_targets]."""
         hidden = self._hidden(inputs)
         (log_probs,) = self._run("log_probs", {"hidden": hidden})
-        return from_log(self._checked(log_probs, hidden), log)
+        return from_log(checked_log_probs(log_probs, hidden, self._info), log)
 
     def top_k(
         self,
@@ -167,7 +172,7 @@ class LocalModel:
             "max_blocks": np.array([max_blocks]),
         }
         log_prob, target, blocks, exact = self._run("top_k", {"hidden": hidden, **limits})
-        log_prob = self._checked(log_prob, hidden, absent=~exact[:, None])
+        log_prob = checked_log_probs(log_prob, hidden, self._info, absent=~exact[:, None])
         above, k = count_above(log_prob, threshold), k_of(task, self._info)
         return [
             TopK(
@@ -194,7 +199,7 @@ class LocalModel:
         return Samples(
             targets=target,
             labels=None if self._info.labels is None else tuple(map(self._text, target)),
-            probabilities=from_log(self._checked(log_prob, hidden), log),
+            probabilities=from_log(checked_log_probs(log_prob, hidden, self._info), log),
             seed=seed,
         )
 
@@ -202,13 +207,13 @@ class LocalModel:
         """Returns the probability of each cluster, [rows, num_clusters]."""
         hidden = self._hidden(inputs)
         (log_probs,) = self._run("cluster_log_probs", {"hidden": hidden})
-        return from_log(self._checked(log_probs, hidden, absent=np.True_), log)
+        return from_log(checked_log_probs(log_probs, hidden, self._info, absent=np.True_), log)
 
     def labels(
         self, *, search: str = "", prefix: str = "", start: int = 0, limit: int = 100
     ) -> LabelPage:
         """Returns a page of labels that contain one text and begin with another."""
-        labels = self._expect_labels()
+        labels = expect_labels(self._info)
         if start < 0 or limit < 1:
             raise QueryError(f"start, limit: expected 0 and 1 or more, got {start} and {limit}")
         prefix = prefix.removeprefix(self._info.label_prefix)
@@ -218,13 +223,15 @@ class LocalModel:
 
     def labels_of(self, targets: Iterable[int]) -> tuple[str, ...]:
         """Returns the label of each target."""
-        labels = self._expect_labels()
-        return tuple(labels[target] for target in self._targets([list(targets)]).tolist())
+        labels = expect_labels(self._info)
+        return tuple(
+            labels[target] for target in target_numbers([list(targets)], self._info).tolist()
+        )
 
     def targets_of(self, labels: Iterable[str]) -> Int64:
         """Returns the target of each label."""
-        self._expect_labels()
-        return self._targets([list(labels)])
+        expect_labels(self._info)
+        return target_numbers([list(labels)], self._info)
 
     def score(
         self,
@@ -253,13 +260,23 @@ class LocalModel:
         self, rows: Sequence[Row], task: Task, shape: TargetShape, first_row: int
     ) -> list[Record]:
         requirements = row_requirements(task, shape == "none", self._info)
-        decoder = RowDecoder(Columns(), named=self._encoder is not None)
+        decoder = RowDecoder(Columns(), self._info.takes_text, self._encoder is not None)
         batch = decoder.decode(row_lines(rows), first_row + 1, requirements)
         scored = score_rows(
             batch, task, shape, self._info, first_row=first_row, run_graph=self._run_graph
         )
         schema = RecordSchema(record_fields(task, shape, self._info), "string", 0)
         return [orjson.loads(line) for line in encode(scored, schema).splitlines()]
+
+    def _hidden(self, inputs: Any) -> Float32:  # noqa: ANN401  `Inputs`, or texts
+        """Returns the inputs as states, those of an encoder after it. Raises UserError."""
+        encoder = self._encoder
+        if encoder is not None and as_matrix(inputs) is None:
+            if isinstance(inputs, Mapping):
+                return encode_rows(encoder, inputs)
+            if encoder.tokenizer is not None:
+                return encode_texts(encoder, inputs)
+        return hidden_states(inputs, self._info)
 
     def _run_graph(self, request: GraphRequest) -> list[Array]:
         return self._run(request.graph, graph_inputs(request, self._sessions[request.graph].graph))
@@ -275,71 +292,7 @@ class LocalModel:
             return np.empty(0, dtype=np.float32)
         feeds: dict[str, Array] = {"hidden": hidden, "row": row, "target": target}
         (log_prob,) = self._run("target_log_prob", feeds)
-        return self._checked(log_prob, hidden, row=row)
-
-    def _checked(
-        self,
-        log_probs: Array,
-        hidden: Float32,
-        *,
-        row: Int64 | None = None,
-        absent: Array | np.bool_ | None = None,
-    ) -> Float32:
-        """Returns the log-probabilities, none above the largest. Raises QueryError."""
-        bad = overflowed_rows(log_probs, hidden, row=row, absent=absent)
-        if len(bad):
-            sentence = overflow_sentence(hidden[bad[0]]) or "expected a finite result, got another"
-            raise QueryError(f"inputs row {bad[0]}: {sentence}")
-        limited: Float32 = np.minimum(log_probs, self._info.max_log_prob, dtype=np.float32)
-        return limited
-
-    def _hidden(self, inputs: Inputs) -> Float32:
-        matrix = as_matrix(inputs)
-        if matrix is None:
-            matrix = self._encoded(inputs)
-        if matrix is None:
-            raise QueryError(
-                "inputs: expected rows of numbers, as this model has no text, got text"
-            )
-        if matrix.shape[1] != self._info.hidden_size or not len(matrix):
-            expected = f"rows of {self._info.hidden_size} numbers"
-            raise QueryError(f"inputs: expected {expected}, got shape {matrix.shape}")
-        if not np.isfinite(matrix).all():
-            i, j = np.argwhere(~np.isfinite(matrix))[0]
-            raise QueryError(
-                f"inputs row {i}, position {j}: expected a finite number within float32, "
-                f"got {matrix[i, j]}"
-            )
-        return matrix
-
-    def _encoded(self, inputs: Any) -> Float32 | None:  # noqa: ANN401  no numbers
-        """Returns the states of inputs by name or texts; None if the model does not take them."""
-        if self._encoder is None:
-            return None
-        if isinstance(inputs, Mapping):
-            return encode_rows(self._encoder, inputs)
-        return None if self._encoder.tokenizer is None else encode_texts(self._encoder, inputs)
-
-    def _targets(self, lists: Sequence[Sequence[object]]) -> Int64:
-        targets = [self._target(one, row) for row, some in enumerate(lists) for one in some]
-        return np.array(targets, dtype=np.int64)
-
-    def _target(self, target: object, row: int) -> int:
-        """Returns the index of a target. Raises QueryError."""
-        if isinstance(target, str):
-            number = self._info.find_target(target)
-            if number is None:
-                raise QueryError(f"targets: no label {target[:60]!r} in {self._info.name}")
-            return number
-        last = self._info.num_targets - 1
-        if not isinstance(target, (int, np.integer)) or not 0 <= target <= last:
-            raise QueryError(f"targets row {row}: expected 0 to {last}, got {target!r}")
-        return int(target)
-
-    def _expect_labels(self) -> tuple[str, ...]:
-        if self._info.labels is None:
-            raise QueryError(f"labels: expected a model with labels, {self._info.name} has none")
-        return self._info.labels
+        return checked_log_probs(log_prob, hidden, self._info, row=row)
 
     def _labels_of(self, targets: Int64) -> tuple[str, ...] | None:
         return None if self._info.labels is None else self._text(targets)

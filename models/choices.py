@@ -8,4 +8,4 @@ from typing import Literal
 
 Padding = Literal["mask", "theano"]
 Compat = Literal["exact", "fasttext"]
-Precision = Literal["fp32", "fp16", "int8"]  # that the exporter writes
+Precision = Literal["fp32", "fp16", "bf16", "int8"]

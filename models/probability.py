@@ -14,7 +14,7 @@ from .arrays import Array
 FloatType = type[np.float32] | type[np.float64]
 
 _MAX_SMALL_VALUES = 16
-_MIN_FLOAT32_LOG_PROB = math.log(np.finfo(np.float32).tiny)
+MIN_FLOAT32_LOG_PROB = math.log(np.finfo(np.float32).tiny)
 
 
 def max_log_prob(attributes: Mapping[str, Any]) -> float:
@@ -45,4 +45,4 @@ def few_to_probability(log_prob: Sequence[float]) -> list[float]:
 
 def probability_dtype(min_log_prob: float) -> FloatType:
     """Returns float32 if it holds exp(min_log_prob) at full precision, else float64."""
-    return np.float32 if min_log_prob > _MIN_FLOAT32_LOG_PROB else np.float64
+    return np.float32 if min_log_prob > MIN_FLOAT32_LOG_PROB else np.float64

@@ -1,6 +1,6 @@
 """The public names of `hsoftmax.models`, for other packages."""
 
-from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot
+from . import adaptive_softmax, hierarchical_softmax, huffman_softmax, sparse_block_dot, taxonomy
 from .adaptive_softmax import AdaptiveSoftmax, ProjectedLayer
 from .choices import Compat, Padding
 from .errors import ModelError, QueryError, UserError, WeightsError
@@ -44,5 +44,6 @@ __all__ = [
     "huffman_softmax",
     "reference",
     "sparse_block_dot",
+    "taxonomy",
     "to_tensors",
 ]

@@ -24,7 +24,7 @@ enum {
     HSOFTMAX_BAD_MODEL = 6      /* offsets, target rows or nodes that do not fit the model */
 };
 
-enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2 };
+enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2, HSOFTMAX_BF16 = 3 };
 
 /* One level of a hierarchical softmax: rows in blocks, each with a softmax of its own. */
 typedef struct {
@@ -62,6 +62,22 @@ typedef struct {
     int64_t nodes, targets, depth, hidden_size;
     double epsilon; /* added to each sigmoid: 0, or 1e-5 for the scores of fastText */
 } hsoftmax_tree;
+
+/* A layer of an adaptive softmax: logits = weight @ (projection @ hidden) + bias. */
+typedef struct {
+    const void *weight;      /* [rows, width]; not read where the width is 0 */
+    const float *bias;       /* [rows], or null */
+    const float *projection; /* [width, hidden_size]; null where the width is 0 or the hidden size */
+    int64_t rows, width;
+    int32_t weight_type;     /* HSOFTMAX_F32 or HSOFTMAX_BF16 */
+} hsoftmax_layer;
+
+/* The rows of the head are the shortlist of targets, then one row for each tail; the targets of the
+ * tails follow, in order. */
+typedef struct {
+    const hsoftmax_layer *layers; /* the head, then the tails */
+    int64_t num_layers, hidden_size;
+} hsoftmax_adaptive;
 
 int32_t hsoftmax_abi(void);
 
@@ -119,5 +135,16 @@ typedef struct {
  * rows [lines] of which it is the mean; it is zeros where that is 0. */
 int32_t hsoftmax_text_hidden(const hsoftmax_text *model, const uint8_t *text, const int64_t *ends,
                              int64_t lines, float *hidden, int64_t *counts);
+
+/* The same two tasks for an adaptive softmax; `opened` are tails. */
+int32_t hsoftmax_adaptive_target_log_prob(const hsoftmax_adaptive *model, const float *hidden,
+                                          int64_t batch, const int64_t *row, const int64_t *target,
+                                          int64_t pairs, const volatile int32_t *stop,
+                                          int32_t *free_threads, float *log_prob);
+
+int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
+                                int64_t k, int64_t max_tails, const volatile int32_t *stop,
+                                int32_t *free_threads, float *log_prob, int64_t *target,
+                                int64_t *opened, uint8_t *exact);
 
 #endif

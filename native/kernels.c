@@ -8,6 +8,7 @@
 #include "vectors.h"
 
 #define GROUP 8 /* hidden units whose products are added up before they are added to y */
+#define TILE_ROWS (WIDTH == 8 ? 2 : 4) /* hidden rows whose sums with four rows fit in registers */
 
 typedef vec load_function(const void *weight, int64_t index);
 
@@ -16,6 +17,9 @@ INLINE vec load_f32(const void *weight, int64_t index) {
 }
 INLINE vec load_f16(const void *weight, int64_t index) {
     return vec_load_half((const uint16_t *)weight + index);
+}
+INLINE vec load_bf16(const void *weight, int64_t index) {
+    return vec_load_bfloat((const uint16_t *)weight + index);
 }
 INLINE vec load_i8(const void *weight, int64_t index) {
     return vec_load_byte((const int8_t *)weight + index);
@@ -69,43 +73,96 @@ INLINE void transposed(const void *weight, int64_t size, int64_t pitch, load_fun
                   stride, y);
 }
 
-/* The products of one hidden row with `count` rows of the weight. */
-INLINE void add_dots(const char *weight, int64_t size, load_function *load, const float *x,
-                     const int count, int64_t hidden, float *y) {
-    vec sum[4][PARTS];
-    for (int c = 0; c < count; c++)
-        for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
+/* Adds the products of `rows` hidden rows with four rows of the weight. With several hidden rows,
+ * the parts of the 16 lanes run one after another, so that all sums stay in registers. The first
+ * hidden rows fetch the next four rows of the weight. */
+INLINE void add_four_dots(const char *weight, int64_t size, load_function *load,
+                          const float *const *x, const int rows, const int is_first,
+                          int64_t hidden, int64_t stride, float *y) {
+    const int parts = rows > 1 ? 1 : PARTS; /* that run at once */
+    const int64_t whole = hidden / LANES * LANES;
+    float rest[TILE_ROWS][LANES];
+    char tail[4][LANES * sizeof(float)];
+    vec sums[TILE_ROWS][4][PARTS];
+    if (whole < hidden) {
+        memset(tail, 0, sizeof tail);
+        memset(rest, 0, sizeof rest);
+        for (int c = 0; c < 4; c++)
+            memcpy(tail[c], weight + (c * hidden + whole) * size, (size_t)((hidden - whole) * size));
+        for (int r = 0; r < rows; r++)
+            memcpy(rest[r], x[r] + whole, (size_t)(hidden - whole) * sizeof(float));
+    }
+    for (int first = 0; first < PARTS; first += parts) {
+        vec sum[TILE_ROWS][4][PARTS];
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < 4; c++)
+                for (int p = 0; p < parts; p++) sum[r][c][p] = vec_all(0.0f);
+        for (int64_t h = first * WIDTH; h < whole; h += LANES)
+            for (int p = 0; p < parts; p++) {
+                vec v[TILE_ROWS];
+                for (int r = 0; r < rows; r++) v[r] = vec_load(x[r] + h + p * WIDTH);
+                for (int c = 0; c < 4; c++) {
+                    vec w = load(weight + c * hidden * size, h + p * WIDTH);
+                    if (is_first && p + first == 0)
+                        __builtin_prefetch(weight + ((4 + c) * hidden + h) * size);
+                    for (int r = 0; r < rows; r++) sum[r][c][p] = vec_fma(w, v[r], sum[r][c][p]);
+                }
+            }
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < 4; c++)
+                for (int p = 0; p < parts; p++) {
+                    const int64_t lane = (first + p) * WIDTH;
+                    if (whole < hidden)
+                        sum[r][c][p] =
+                            vec_fma(load(tail[c], lane), vec_load(rest[r] + lane), sum[r][c][p]);
+                    sums[r][c][first + p] = sum[r][c][p];
+                }
+    }
+    for (int r = 0; r < rows; r++) add_four_sums(sums[r], y + r * stride);
+}
+
+/* Adds the product of one hidden row with one row of the weight. */
+INLINE void add_dot(const char *weight, int64_t size, load_function *load, const float *x,
+                    int64_t hidden, float *y) {
+    vec sum[PARTS];
     int64_t h = 0;
+    for (int p = 0; p < PARTS; p++) sum[p] = vec_all(0.0f);
     for (; h + LANES <= hidden; h += LANES)
-        for (int p = 0; p < PARTS; p++) {
-            vec v = vec_load(x + h + p * WIDTH);
-            for (int c = 0; c < count; c++)
-                sum[c][p] =
-                    vec_fma(load(weight + c * hidden * size, h + p * WIDTH), v, sum[c][p]);
-        }
+        for (int p = 0; p < PARTS; p++)
+            sum[p] = vec_fma(load(weight, h + p * WIDTH), vec_load(x + h + p * WIDTH), sum[p]);
     if (h < hidden) {
         float rest[LANES] = {0};
+        char tail[LANES * sizeof(float)] = {0};
         memcpy(rest, x + h, (size_t)(hidden - h) * sizeof(float));
-        for (int c = 0; c < count; c++) {
-            char tail[LANES * sizeof(float)] = {0};
-            memcpy(tail, weight + (c * hidden + h) * size, (size_t)((hidden - h) * size));
-            for (int p = 0; p < PARTS; p++)
-                sum[c][p] = vec_fma(load(tail, p * WIDTH), vec_load(rest + p * WIDTH), sum[c][p]);
-        }
+        memcpy(tail, weight + h * size, (size_t)((hidden - h) * size));
+        for (int p = 0; p < PARTS; p++)
+            sum[p] = vec_fma(load(tail, p * WIDTH), vec_load(rest + p * WIDTH), sum[p]);
     }
-    for (int c = 0; c < count; c++) y[c] += sum_lanes(sum[c]);
+    *y += sum_lanes(sum);
 }
 
 INLINE void row_major(const void *weight, int64_t size, load_function *load, const float *const *x,
                       int rows, int64_t hidden, int64_t columns, int64_t stride, float *y) {
     const char *w = weight;
     int64_t k = 0;
-    for (; k + 4 <= columns; k += 4) /* the four rows stay in cache for all hidden rows */
+    for (; k + 4 <= columns; k += 4, w += 4 * hidden * size) { /* the four rows stay in cache */
+        int r = 0;
+        for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
+            if (r)
+                add_four_dots(w, size, load, x + r, TILE_ROWS, 0, hidden, stride, y + r * stride + k);
+            else
+                add_four_dots(w, size, load, x, TILE_ROWS, 1, hidden, stride, y + k);
+        }
+        if (r + 2 <= rows && TILE_ROWS > 2) {
+            add_four_dots(w, size, load, x + r, 2, 1, hidden, stride, y + r * stride + k);
+            r += 2;
+        }
+        if (r < rows)
+            add_four_dots(w, size, load, x + r, 1, 1, hidden, stride, y + r * stride + k);
+    }
+    for (; k < columns; k++, w += hidden * size)
         for (int r = 0; r < rows; r++)
-            add_dots(w + k * hidden * size, size, load, x[r], 4, hidden, y + r * stride + k);
-    for (; k < columns; k++)
-        for (int r = 0; r < rows; r++)
-            add_dots(w + k * hidden * size, size, load, x[r], 1, hidden, y + r * stride + k);
+            add_dot(w, size, load, x[r], hidden, y + r * stride + k);
 }
 
 #define TRANSPOSED(TYPE, SIZE, ROWS)                                                               \
@@ -133,6 +190,7 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
 DEFINE(f32, 4)
 DEFINE(f16, 2)
 DEFINE(i8, 1)
+DEFINE(bf16, 2)
 
 /* Natural logarithm of a number of at least 1, without a library whose bits could differ. */
 static double log_at_least_1(double x) {
@@ -213,7 +271,8 @@ static void log_branches(float z, float *negative, float *positive) {
 }
 
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
-    {transposed_f32, transposed_f16, transposed_i8}, {row_major_f32, row_major_f16, row_major_i8}, \
+    {transposed_f32, transposed_f16, transposed_i8, transposed_bf16},                              \
+    {row_major_f32, row_major_f16, row_major_i8, row_major_bf16},                                  \
     log_sum_exp, exps, dots, log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME

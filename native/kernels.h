@@ -9,7 +9,8 @@ static inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 
 #define MAX_ROWS 8 /* hidden rows that share one pass over a block */
 
-/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS */
+/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS, or any number
+ * with a row_major weight */
 typedef void logits_function(const void *weight, const float *const *x, int rows, int64_t hidden,
                              int64_t columns, int64_t stride, float *y);
 
@@ -19,8 +20,8 @@ typedef void transposed_function(const void *weight, int64_t pitch, const float 
 
 typedef struct {
     const char *instruction_set;
-    transposed_function *transposed[3]; /* weight [hidden, pitch], by weight type */
-    logits_function *row_major[3];      /* weight [columns, hidden] */
+    transposed_function *transposed[4]; /* weight [hidden, pitch], by weight type */
+    logits_function *row_major[4];      /* weight [columns, hidden] */
     /* log of the sum of exp(y[k]) over k < size; y has room for a multiple of 16 numbers */
     double (*log_sum_exp)(float *y, int64_t size);
     /* y[i] = exp(y[i] - largest) for i < size, a multiple of 16 */

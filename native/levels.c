@@ -7,7 +7,7 @@
 static int level_is_valid(const hsoftmax_level *level, int64_t blocks, int64_t hidden_size) {
     return level->weight && level->bias && level->offsets && level->blocks == blocks &&
            level->rows >= blocks && level->rows <= INT64_MAX / hidden_size / 4 &&
-           level->weight_type >= HSOFTMAX_F32 && level->weight_type <= HSOFTMAX_I8 &&
+           level->weight_type >= HSOFTMAX_F32 && level->weight_type <= HSOFTMAX_BF16 &&
            (level->weight_type != HSOFTMAX_I8 || level->scale) && level->block_size >= 0 &&
            (!level->block_size || level->block_size * blocks == level->rows);
 }
@@ -53,7 +53,7 @@ int block_is_valid(const hsoftmax_level *level, int64_t block) {
 void block_columns(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,
                    int64_t from, int64_t count, const float *const *x, int rows,
                    int64_t hidden_size, int64_t stride, float *y) {
-    static const int64_t SIZES[] = {4, 2, 1};
+    static const int64_t SIZES[] = {4, 2, 1, 2};
     const int type = level->weight_type;
     const int64_t first = first_row(level, block), size = level->block_size;
     const char *weight = (const char *)level->weight + first * hidden_size * SIZES[type];

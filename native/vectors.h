@@ -22,6 +22,10 @@ INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+INLINE vec vec_load_bfloat(const uint16_t *p) { /* the upper halves of floats */
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -59,6 +63,10 @@ INLINE vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -95,6 +103,9 @@ INLINE vec vec_all(float x) { return vdupq_n_f32(x); }
 INLINE vec vec_load(const float *p) { return vld1q_f32(p); }
 INLINE vec vec_load_half(const uint16_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE vec vec_load_bfloat(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 INLINE vec vec_load_byte(const int8_t *p) {
     int32_t four;
@@ -151,6 +162,25 @@ INLINE vec vec_log1p(vec t) {
     for (int i = 13; i >= 3; i -= 2) sum = vec_fma(sum, z, vec_all(1.0f / (float)i));
     sum = vec_fma(sum, z, vec_all(1.0f));
     return vec_mul(vec_add(s, s), sum);
+}
+
+/* Adds the sums of four times 16 lanes to y[0..3], each in the order of `sum_lanes`. */
+INLINE void add_four_sums(vec (*sums)[PARTS], float *y) {
+    float four[4][4];
+    for (int c = 0; c < 4; c++) sum_to_four(sums[c], four[c]);
+#if WIDTH == 4
+    float32x2_t two[4];
+    for (int c = 0; c < 4; c++) two[c] = vadd_f32(vld1_f32(four[c]), vld1_f32(four[c] + 2));
+    float32x4_t sum = vcombine_f32(vpadd_f32(two[0], two[1]), vpadd_f32(two[2], two[3]));
+    vst1q_f32(y, vaddq_f32(vld1q_f32(y), sum));
+#else
+    __m128 a = _mm_loadu_ps(four[0]), b = _mm_loadu_ps(four[1]);
+    __m128 c = _mm_loadu_ps(four[2]), d = _mm_loadu_ps(four[3]);
+    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    __m128 sum = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+    _mm_storeu_ps(y, _mm_add_ps(_mm_loadu_ps(y), sum));
+#endif
 }
 
 /* log sigmoid(z) = -(max(-z, 0) + log(1 + e^-|z|)) */

@@ -10,7 +10,7 @@ from itertools import islice
 MAX_PAGE_LABELS = 10_000
 DEFAULT_PAGE_LABELS = 100
 
-_SLICE_LABELS = 2**14
+_SLICE_LABELS = 2**12
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Tensors that the graphs need besides the model's own; they are small next to the weights.
 
 level{i}.block_of_row [rows] int32: the block of each row, if the blocks differ in size.
+level{i}.wide_blocks [n] int64: the blocks of several rows, if others of the level have one row.
 level{i}.alive [rows] float32: 0 for a row with a target below it, else -inf. It exists only if
     padding rows keep probability (padding="theano"), and excludes them from top-k and samples.
 row_target [rows] int64: the target of each row of the last level, for top-k; without
@@ -30,6 +31,8 @@ def _level_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
     for i, level in enumerate(model.levels):
         if level.block_size is None:
             tensors[f"level{i}.block_of_row"] = level.block_of_row.astype(np.int32)
+            if (level.block_sizes == 1).any():
+                tensors[f"level{i}.wide_blocks"] = np.flatnonzero(level.block_sizes > 1)
     if model.padding == "theano" and model.num_targets < model.levels[-1].num_rows:
         tensors |= {f"level{i}.alive": alive for i, alive in enumerate(_alive(model))}
     if model.target_rows is not None:

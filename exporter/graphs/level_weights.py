@@ -93,7 +93,8 @@ class LevelWeights:
 
     @property
     def is_half(self) -> bool:
-        return self.weights.dtype(f"level{self.number}.weight") == np.float16
+        """True if the weight is float16 or bfloat16, whose bits are uint16 in NumPy."""
+        return self.weights.dtype(f"level{self.number}.weight") in (np.float16, np.uint16)
 
     @property
     def is_transposed(self) -> bool:

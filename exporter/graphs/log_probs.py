@@ -76,16 +76,33 @@ def _equal_blocks(level: LevelWeights, states: HiddenStates, parent_log_probs: V
 
 def _unequal_blocks(level: LevelWeights, states: HiddenStates, parent_log_probs: Var) -> Var:
     """Return all logits, minus each block's log-sum-exp, plus its parent's log p."""
-    all_logits, offsets = _all_logits(level, states), level.tensor("offsets")
+    all_logits = _all_logits(level, states)
+    shift = op.sub(parent_log_probs, transpose(_log_sums(level, all_logits)))
+    return op.add(all_logits, op.gather(shift, level.tensor("block_of_row"), axis=1))
+
+
+def _log_sums(level: LevelWeights, all_logits: Var) -> Var:
+    """Return the log-sum-exp of each block, [blocks, B].
+
+    That of a block of one row is its logit, without a step of the loop, which costs far more than
+    the sum: trees with leaves at many depths have many such blocks.
+    """
+    sizes, offsets = level.level.block_sizes, level.tensor("offsets")
+    has_single_rows = bool((sizes == 1).any())
+    wide_blocks = level.tensor("wide_blocks") if has_single_rows else None
 
     def log_sum(i: Var, condition: Var) -> list[Var]:
-        start, end = op.gather(offsets, i), op.gather(offsets, op.add(i, ints(1)))
+        block = i if wide_blocks is None else op.gather(wide_blocks, i)
+        start, end = op.gather(offsets, block), op.gather(offsets, op.add(block, ints(1)))
         block_logits = between(all_logits, start, end, axis=1)
         return [true(), op.reduce_log_sum_exp(block_logits, ints(1), keepdims=0)]
 
-    (log_sums,) = op.loop(integer(level.level.num_blocks), body=log_sum)
-    shift = op.sub(parent_log_probs, transpose(log_sums))
-    return op.add(all_logits, op.gather(shift, level.tensor("block_of_row"), axis=1))
+    (log_sums,) = op.loop(integer(int((sizes > 1).sum())), body=log_sum)
+    if wide_blocks is None:
+        return log_sums
+    first_rows = between(offsets, ints(0), ints(level.level.num_blocks), axis=0)
+    first_logits = transpose(op.gather(all_logits, first_rows, axis=1))
+    return op.scatter_nd(first_logits, op.unsqueeze(wide_blocks, ints(1)), log_sums)
 
 
 def _all_logits(level: LevelWeights, states: HiddenStates) -> Var:

@@ -23,6 +23,7 @@ from . import (
     target_log_prob,
     top_k,
 )
+from .bfloat16 import declare_bfloat16
 from .shorten_names import shorten_names
 from .weights import TensorView, Weights
 
@@ -160,5 +161,6 @@ def _build_graph(task: TaskSpec, model: models.Model, tensors: Mapping[str, Arra
     results = task.lowering(model, weights, *inputs.values())
     outputs = {port.name: var for port, var in zip(task.outputs, results, strict=True)}
     proto = spox.build({**inputs, **weights.arguments}, outputs)
+    declare_bfloat16(proto.graph)
     shorten_names(proto)
     return LoweredGraph(task, proto, weights.views)

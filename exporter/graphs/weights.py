@@ -108,12 +108,12 @@ def _external_tensor(
     proto = onnx.TensorProto(
         name=name,
         dims=view.shape,
-        data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)),
+        data_type=_onnx_type(entry),
     )
     if not math.prod(view.shape):  # some versions of ONNX Runtime cannot read zero bytes
         return proto
     proto.data_location = onnx.TensorProto.EXTERNAL
-    itemsize = np.dtype(entry.dtype).itemsize
+    itemsize = entry.stored_dtype.itemsize
     location = {
         "location": bundle.WEIGHTS,
         "offset": entry.offset + view.start * itemsize,
@@ -122,3 +122,9 @@ def _external_tensor(
     for key, value in location.items():
         proto.external_data.add(key=key, value=str(value))
     return proto
+
+
+def _onnx_type(entry: bundle.Tensor) -> int:
+    if entry.dtype == "bfloat16":
+        return onnx.TensorProto.BFLOAT16
+    return onnx.helper.np_dtype_to_tensor_dtype(entry.stored_dtype)

@@ -4,7 +4,7 @@ Pickled arrays are refused.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,6 @@ def read_arrays(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array
         case "safetensors":
             return dict(_safetensors(path, is_wanted))
     raise SourceError(f"{path.name}: expected .npz or safetensors, got a file that is neither")
-
-
-def require_arrays(arrays: Mapping[str, Array], *names: str, path: Path) -> list[Array]:
-    """Return the named arrays in order; raise SourceError if one is missing."""
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise SourceError(f"{path.name}: expected {', '.join(names)}, got no {', '.join(missing)}")
-    return [arrays[name] for name in names]
 
 
 def _safetensors(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:

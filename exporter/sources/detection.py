@@ -3,7 +3,6 @@
 Nothing in the file is executed or unpickled.
 """
 
-import pickletools
 import zipfile
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -12,11 +11,25 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
 from hsoftmax.exporter.files.npy_files import npz_names
+from hsoftmax.exporter.files.shard_index import is_shard_index, read_shard_index
+
+from .pickle_reader import instructions, is_pickle_without_protocol
+from .pickled_tensors import pickled_names
+from .torch_archive import archive_names
 
 FileKind = Literal[
-    "npz", "safetensors", "PyTorch checkpoint", "HDF5 file", "pickle", "folder", "unknown file"
+    "npz",
+    "safetensors",
+    "PyTorch checkpoint",
+    "HDF5 file",
+    "pickle",
+    "gzip file",
+    "index of shards",
+    "folder",
+    "unknown file",
 ]
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -36,6 +49,8 @@ def file_kind(path: Path) -> FileKind:
         return "PyTorch checkpoint" if _torch_pickle_name(path) else "npz"
     if first_bytes.startswith(_HDF5_MAGIC):
         return "HDF5 file"
+    if first_bytes.startswith(gzip_file.MAGIC):
+        return "gzip file"
     if first_bytes.startswith(_LEGACY_TORCH_MAGIC):
         return "PyTorch checkpoint"
     if (
@@ -43,16 +58,20 @@ def file_kind(path: Path) -> FileKind:
         and first_bytes[8:9] == b"{"
     ):
         return "safetensors"
-    return "pickle" if first_bytes.startswith(_PICKLE_MAGIC) else "unknown file"
+    if first_bytes.lstrip().startswith(b"{") and is_shard_index(path):
+        return "index of shards"
+    if first_bytes.startswith(_PICKLE_MAGIC) or is_pickle_without_protocol(path):
+        return "pickle"
+    return "unknown file"
 
 
 def with_article(file_kind: FileKind) -> str:
     """Return the kind with `a` or `an` before it."""
-    return f"an {file_kind}" if file_kind in {"HDF5 file", "unknown file"} else f"a {file_kind}"
+    return f"an {file_kind}" if file_kind[0] in "aeiouH" else f"a {file_kind}"
 
 
 def contained_names(path: Path) -> frozenset[str]:
-    """Return the array names of a file, or all strings of a PyTorch checkpoint's pickle.
+    """Return the array names of a file, or all strings of an older checkpoint's pickle.
 
     The result is empty for other kinds and for damaged files; reading them raises the error.
     """
@@ -73,6 +92,12 @@ def _names(path: Path, kind: FileKind) -> Iterable[str]:
         case "safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 return list(tensors.keys())
+        case "index of shards":
+            return read_shard_index(path)
+        case "pickle":
+            return pickled_names(path)
+        case "PyTorch checkpoint" if zipfile.is_zipfile(path):
+            return archive_names(path)
         case "PyTorch checkpoint":
             return (text for content in checkpoint_pickles(path) for text in _strings(content))
     return ()
@@ -111,6 +136,6 @@ def checkpoint_pickles(path: Path) -> Iterator[Any]:
 
 def _strings(file: Any) -> Iterator[str]:  # noqa: ANN401 -- anything with read and readline
     """Yield the strings of one pickle, whose instructions are listed but not executed."""
-    for _, argument, _ in pickletools.genops(file):
+    for _, argument in instructions(file):
         if isinstance(argument, str):
             yield argument

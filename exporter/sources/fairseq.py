@@ -22,10 +22,9 @@ from hsoftmax.models.arrays import Array, expect_shape
 from hsoftmax.models.projected import joined_bias
 
 from .adaptive import checked_source_model
-from .detection import contained_names
 from .named_tensors import Harmless, NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import numbered, read_state, sole_prefix
+from .state_dict import numbered, select_prefix
 
 _OWN_NAMES = re.compile(
     r"(^|\.)((head(\.word_proj(\.[01])?|\.class_proj)?|tail\.\d+\.[02])\.(weight|bias)|version"
@@ -36,9 +35,10 @@ _HARMLESS: Harmless = {r"head\._float_tensor": "an empty buffer that shows the d
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the decoder's softmax; `options.cutoffs`, if given, must equal those of the shapes."""
-    with named_tensors(path, read_state, _is_own, _HARMLESS) as state:
-        prefix = sole_prefix(state, "tail.0.2.weight", "tail.0.0.weight", path=path)
-        state.prefix = prefix
+    with named_tensors(path, options, _is_own, _HARMLESS) as state:
+        prefix = select_prefix(
+            state, "tail.0.2.weight", "tail.0.0.weight", path=path, options=options
+        )
         weights = numbered(state, f"{prefix}tail.", ".2.weight", path=path)
         head = _head(state, f"{prefix}head.", len(weights), path)
         tails = [
@@ -59,9 +59,8 @@ def _is_own(name: str) -> bool:
     return _OWN_NAMES.search(name) is not None
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    names = contained_names(path)
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
     if not any(name.endswith("tail.0.2.weight") for name in names):
         return None
     is_tied = any(name.endswith("head.class_proj.weight") for name in names)

@@ -1,7 +1,8 @@
 """Source `gensim`: Word2Vec, Doc2Vec and FastText models saved by gensim after training with hs=1.
 
-A `.model` file is a pickle, perhaps with large arrays in `.npy` files next to it. `pickle_reader`
-reads it as data: no code of the file runs, and gensim need not be installed.
+A `.model` file is a pickle, perhaps with large arrays in `.npy` files next to it. A `.model.gz` is
+one that gensim compressed, with large arrays in `.npz` files. `pickle_reader` reads both as data:
+no code of the file runs, and gensim need not be installed.
 
 Codes and points are read as stored and never rebuilt, because gensim breaks ties between equal
 counts in another way than word2vec and fastText. P(code 0) = sigmoid(z). Targets are the words, in
@@ -17,7 +18,7 @@ import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import expect_justified
-from hsoftmax.exporter.files.npy_files import map_npy
+from hsoftmax.exporter.files.npy_files import map_npy, read_npz
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
@@ -30,6 +31,7 @@ from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
+_GZIP_SUFFIX = ".gz"  # gensim compresses by the name alone
 _BYTES_PER_STEP = 16  # of a node and a sign as int64
 _HARMLESS: Harmless = {
     r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, which the featurizer reads",
@@ -146,7 +148,8 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], 
         if part.get("syn1") is not None:
             return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
         if "syn1" in _names(part.get("__numpys")):
-            extra_file = path.with_name(f"{path.name}.{prefix}syn1.npy")
+            suffix = "npz" if path.name.endswith(_GZIP_SUFFIX) else "npy"
+            extra_file = path.with_name(f"{path.name}.{prefix}syn1.{suffix}")
             return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")
 
@@ -156,6 +159,11 @@ def _read_extra_file(extra_file: Path) -> Array:
     if not extra_file.exists():
         raise SourceError(f"expected {extra_file.name} beside it, got none")
     try:
+        if extra_file.suffix == ".npz":
+            arrays = dict(read_npz(extra_file, "val".__eq__))
+            if "val" not in arrays:
+                raise SourceError("expected an array val, got none")
+            return arrays["val"]
         return map_npy(extra_file)
     except SourceError as error:
         raise SourceError(

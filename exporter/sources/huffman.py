@@ -9,9 +9,7 @@ from pathlib import Path
 
 from hsoftmax.models import huffman_softmax
 
-from .array_files import read_arrays, require_arrays
-from .detection import contained_names
-from .named_tensors import named_tensors
+from .named_tensors import named_arrays, require_arrays
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 _ARRAY_NAMES = ("syn1", "path", "sign")
@@ -20,15 +18,15 @@ _OWN_NAMES = {*_ARRAY_NAMES, "bias"}
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's tree, and check that it has exactly one leaf for each target."""
-    with named_tensors(path, read_arrays, _OWN_NAMES.__contains__) as arrays:
+    with named_arrays(path, options, _OWN_NAMES.__contains__) as arrays:
         tree = require_arrays(arrays, *_ARRAY_NAMES, path=path)
         model = huffman_softmax.build(*tree, bias=arrays.get("bias"), compat=options.compat)
         expect_num_targets(options, path, model.num_targets, "the rows of path")
         return SourceModel(model)
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    if not contained_names(path) >= set(_ARRAY_NAMES):
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
+    if not names >= set(_ARRAY_NAMES):
         return None
     return f"arrays {', '.join(_ARRAY_NAMES)} of a binary tree"

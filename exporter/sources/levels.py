@@ -10,9 +10,7 @@ from pathlib import Path
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models import HierarchicalSoftmax, Level, hierarchical_softmax
 
-from .array_files import read_arrays, require_arrays
-from .detection import contained_names
-from .named_tensors import NamedTensors, named_tensors
+from .named_tensors import NamedTensors, named_arrays, require_arrays
 from .source import SourceModel, SourceOptions
 
 _NAMES = re.compile(r"(weight|bias|offsets)_(0|[1-9]\d{0,8})|target_rows")
@@ -21,7 +19,7 @@ _PARTS = ("weight", "bias", "offsets")
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's levels; `options.num_targets` counts the last level's rows with a target."""
-    with named_tensors(path, read_arrays, _is_own) as arrays:
+    with named_arrays(path, options, _is_own) as arrays:
         numbers = {int(name.rpartition("_")[2]) for name in arrays if name != "target_rows"}
         levels = tuple(_level(arrays, i, path) for i in range(max(numbers, default=0) + 1))
         rows = arrays.get("target_rows")
@@ -48,9 +46,8 @@ def _level(arrays: NamedTensors, number: int, path: Path) -> Level:
     )
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    names = contained_names(path)
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
     if not {f"{part}_0" for part in _PARTS} <= names:
         return None
     return f"arrays of {sum(name.startswith('weight_') for name in names)} level(s)"

@@ -13,8 +13,12 @@ from pathlib import Path
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array
 
+from .naming import NameOf, array_name, expect_named, expect_prefixed, hint, state_name
+from .source import SourceOptions
+from .tensor_files import read_tensors
+from .weight_norm import multiplied_name, multiply_weight_norms
+
 Harmless = Mapping[str, str]  # pattern of a name after the softmax's prefix -> why it is not needed
-ReadTensors = Callable[[Path, Callable[[str], bool]], dict[str, Array]]
 
 _MAX_NAMES_SHOWN = 8
 _MAX_NAME_CHARS = 1000
@@ -28,12 +32,22 @@ class NamedTensors(Mapping[str, Array]):
     """The tensors that a source may read, and the names of all tensors in the file.
 
     Reading a tensor by `[]` or `get` counts as using it; `in` and iteration do not.
+
+    Attributes:
+        prefix: of the softmax's own names; a source may narrow it
+        elsewhere: prefixes of other softmaxes in the same file
+        names: of all tensors that may be the softmax's own
+        in_file: the names of all tensors as the file has them
     """
 
-    def __init__(self, tensors: Mapping[str, Array], names: Iterable[str]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Array], names: Iterable[str], in_file: Iterable[str]
+    ) -> None:
         self.prefix = ""
+        self.elsewhere: tuple[str, ...] = ()
+        self.names = tuple(names)
+        self.in_file = tuple(in_file)
         self._tensors = tensors
-        self._names = tuple(names)
         self._used: set[str] = set()
 
     def __getitem__(self, name: str) -> Array:
@@ -53,17 +67,39 @@ class NamedTensors(Mapping[str, Array]):
     def unused(self) -> list[str]:
         """Return the unused names under the prefix, and those beside or below a used tensor."""
         folders = {_folder(name) for name in self._used}
+        others = tuple(other for other in self.elsewhere if other.startswith(self.prefix))
         return [
             name
-            for name in self._names
+            for name in self.names
             if name not in self._used
+            and not name.startswith(others)
             and (name.startswith(self.prefix) or not folders.isdisjoint(_folders(name)))
         ]
 
 
 @contextmanager
+def named_arrays(
+    path: Path,
+    options: SourceOptions,
+    is_own: Callable[[str], bool],
+    harmless: Harmless | None = None,
+) -> Iterator[NamedTensors]:
+    """Give the plain arrays whose names `is_own` accepts, without the prefix of the options.
+
+    Raises:
+        SourceError: as `named_tensors`.
+    """
+    with _checked(path, options, array_name(options), is_own, harmless) as arrays:
+        expect_prefixed(path, arrays.in_file, options)
+        yield arrays
+
+
+@contextmanager
 def named_tensors(
-    path: Path, read: ReadTensors, is_own: Callable[[str], bool], harmless: Harmless | None = None
+    path: Path,
+    options: SourceOptions,
+    is_own: Callable[[str], bool],
+    harmless: Harmless | None = None,
 ) -> Iterator[NamedTensors]:
     """Give the tensors whose names `is_own` accepts; at the end check that none was left out.
 
@@ -73,20 +109,60 @@ def named_tensors(
         SourceError: the file cannot be read, or holds tensors with the softmax's own that the
             source did not use and that may change its answers.
     """
-    names: set[str] = set()
+    with _checked(path, options, state_name(options), is_own, harmless) as tensors:
+        yield tensors
+
+
+@contextmanager
+def _checked(
+    path: Path,
+    options: SourceOptions,
+    name_of: NameOf,
+    is_own: Callable[[str], bool],
+    harmless: Harmless | None,
+) -> Iterator[NamedTensors]:
+    in_file: list[str] = []
+    own: dict[str, str] = {}
 
     def is_wanted(name: str) -> bool:
-        if len(name) > _MAX_NAME_CHARS:  # it may have as many folders as characters
+        _expect_short(name, path)
+        in_file.append(name)
+        own_name = name_of(name)
+        if own_name is None:
+            return False
+        if own_name in own:
             raise SourceError(
-                f"{path.name}: expected names of at most {_MAX_NAME_CHARS} characters, "
-                f"got {len(name)}"
+                f"{path.name}: expected one {own_name}, got {own[own_name]} and {name}"
             )
-        names.add(name)
-        return is_own(name)
+        own[own_name] = name
+        return is_own(multiplied_name(own_name))
 
-    tensors = NamedTensors(read(path, is_wanted), names)
-    yield tensors
-    expect_harmless(path, tensors.unused(), harmless or {}, prefix=tensors.prefix)
+    read = read_tensors(path, is_wanted)
+    expect_named(path, in_file, options)
+    parts = {name: read[file_name] for name, file_name in own.items() if file_name in read}
+    tensors = multiply_weight_norms(parts, path)
+    names = (own.keys() - parts.keys()) | tensors.keys()
+    named = NamedTensors(tensors, names, in_file)
+    yield named
+    expect_harmless(path, named.unused(), harmless or {}, prefix=named.prefix)
+
+
+def _expect_short(name: str, path: Path) -> None:
+    if len(name) > _MAX_NAME_CHARS:  # it may have as many folders as characters
+        raise SourceError(
+            f"{path.name}: expected names of at most {_MAX_NAME_CHARS} characters, got {len(name)}"
+        )
+
+
+def require_arrays(arrays: NamedTensors, *names: str, path: Path) -> list[Array]:
+    """Return the named arrays in order; raise SourceError if one is missing."""
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        option = hint(arrays.in_file, frozenset(names).issubset)
+        raise SourceError(
+            f"{path.name}: expected {', '.join(names)}, got no {', '.join(missing)}{option}"
+        )
+    return [arrays[name] for name in names]
 
 
 def expect_harmless(

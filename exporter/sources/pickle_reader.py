@@ -6,17 +6,29 @@ decodes, but turns an imported name into a `PickledGlobal` and a call into a `Pi
 records the function and its arguments. A file can thus cause no effect.
 """
 
+import codecs
 import mmap
+import os
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hsoftmax.exporter.errors import SourceError
+from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import map_input, open_input
 from hsoftmax.models.decoding import decoding
 
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+Content = mmap.mmap | BytesIO  # unlike an open file, they bound what one instruction reads
+_PROTO = b"\x80"  # the first byte of a pickle of protocol 2 or later
+_FIRST_OF_PROTOCOL_0 = (b"(", b"]", b"}", b"c")  # of lists, tuples, dictionaries and arrays
+_CHECKED_INSTRUCTIONS = 64
+_FIRST_BYTES = 4096  # of a gzip file, which hold the first global
 _MAX_KEY_INTEGER = 2**63  # larger integers can be chosen so that all of them have one hash
 
 
@@ -70,17 +82,52 @@ def is_plain_key(value: object) -> bool:
 
 
 def read_pickle(path: Path) -> object:
-    """Return the object of a pickle file as data.
+    """Return the first object of a pickle file, perhaps a gzip file of one, as data.
 
     Raises:
         SourceError: not a complete pickle, or one that needs more than the file.
     """
+    with _open_pickle(path) as content, decoding(_damaged(path)):
+        return _PickleMachine().run(instructions(content))
 
-    def damaged(reason: str) -> SourceError:
-        return SourceError(f"{path.name}: expected a whole pickle: {reason}")
 
-    with map_input(path, "a whole pickle") as content, decoding(damaged):
-        return _PickleMachine().run(_instructions(content))
+def read_pickles(path: Path) -> list[object]:
+    """Return all objects of a file of pickles, one after the other, as data.
+
+    Raises:
+        SourceError: a pickle is not complete, or needs more than the file.
+    """
+    objects: list[object] = []
+    with _open_pickle(path) as content, decoding(_damaged(path)):
+        while not objects or not _is_at_end(content):
+            objects.append(_PickleMachine().run(instructions(content)))
+    return objects
+
+
+def is_pickle_without_protocol(path: Path) -> bool:
+    """Return True for a pickle of protocol 0 or 1, which has no mark of its own at the start."""
+    with open_input(path) as file:
+        if file.read(1) not in _FIRST_OF_PROTOCOL_0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b".":
+            return False
+    try:
+        with map_input(path, "a pickle") as content:
+            return sum(1 for _ in islice(instructions(content), _CHECKED_INSTRUCTIONS)) > 1
+    except Exception:  # the decoder's: it is something else
+        return False
+
+
+def _is_at_end(content: Content) -> bool:
+    position = content.tell()
+    is_at_end = not content.read(1)
+    content.seek(position)
+    return is_at_end
+
+
+def _damaged(path: Path) -> Callable[[str], SourceError]:
+    return lambda reason: SourceError(f"{path.name}: expected a whole pickle: {reason}")
 
 
 def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything with read and readline
@@ -91,20 +138,42 @@ def expect_plain_checkpoint(content: Any) -> None:  # noqa: ANN401 -- anything w
     Raises:
         ValueError and others: not a whole pickle, or one with a nested key.
     """
-    instructions = pickletools.genops(content)
-    _PickleMachine(is_checkpoint=True).run((o.name, argument) for o, argument, _ in instructions)
+    _PickleMachine(has_persistent_ids=True, has_plain_keys=True).run(instructions(content))
+
+
+def read_checkpoint_pickle(content: bytes) -> object:
+    """Return the object of a PyTorch checkpoint's pickle as data.
+
+    Raises:
+        ValueError and others: not a whole pickle.
+    """
+    return _PickleMachine(has_persistent_ids=True).run(instructions(BytesIO(content)))
 
 
 def first_global(path: Path) -> PickledGlobal | None:
     """Return the first global of a pickle, the class of its object; None if it is not a pickle."""
     with open_input(path) as file:
-        if file.read(1) != b"\x80":
-            return None
+        first_bytes = file.read(2)
     try:
+        if first_bytes == gzip_file.MAGIC:
+            return _first_global(instructions(BytesIO(gzip_file.read_gzip(path, _FIRST_BYTES))))
+        if first_bytes[:1] != _PROTO:
+            return None
         with map_input(path, "a pickle") as content:
-            return _first_global(_instructions(content))
+            return _first_global(instructions(content))
     except Exception:  # the decoder's, for a damaged file
         return None
+
+
+@contextmanager
+def _open_pickle(path: Path) -> Iterator[Content]:
+    with open_input(path) as file:
+        is_gzip = file.read(2) == gzip_file.MAGIC
+    if is_gzip:
+        yield BytesIO(gzip_file.read_gzip(path))
+    else:
+        with map_input(path, "a whole pickle") as content:
+            yield content
 
 
 def _first_global(instructions: Iterator[tuple[str, Any]]) -> PickledGlobal | None:
@@ -119,10 +188,34 @@ def _first_global(instructions: Iterator[tuple[str, Any]]) -> PickledGlobal | No
     return None
 
 
-def _instructions(content: mmap.mmap) -> Iterator[tuple[str, Any]]:
-    """Yield (opcode name, argument); a map, unlike a file, limits allocations to its size."""
-    for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
-        yield opcode.name, argument
+def instructions(content: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -- anything with read and readline
+    """Yield (opcode name, argument) of one pickle, which are decoded and not executed.
+
+    Raises:
+        ValueError and others: the content is not a whole pickle.
+    """
+    name = ""
+    while name != "STOP":
+        code = content.read(1)
+        if not code:
+            raise ValueError("pickle exhausted before seeing STOP")
+        opcode = _OPCODES.get(code.decode("latin-1"))
+        if opcode is None:
+            raise ValueError(f"{code!r} is no instruction")
+        name = opcode.name
+        if name == "STRING":  # pickletools reads ASCII alone
+            yield name, _quoted(content.readline())
+        else:
+            yield name, None if opcode.arg is None else opcode.arg.reader(content)
+
+
+def _quoted(line: bytes) -> str:
+    """Return a Python 2 string, written as its repr; each character is one byte."""
+    text = line.strip()
+    if not line.endswith(b"\n") or len(text) < 2 or text[:1] not in b"'\"" or text[-1:] != text[:1]:
+        raise ValueError("it has a string without quotes")
+    content: bytes = codecs.escape_decode(text[1:-1])[0]
+    return content.decode("latin-1")
 
 
 def _parse_global(argument: str) -> PickledGlobal:
@@ -133,11 +226,13 @@ def _parse_global(argument: str) -> PickledGlobal:
 class _PickleMachine:
     """The stack machine of a pickle.
 
-    In a checkpoint, persistent ids stand for tensors, and keys are not nested.
+    In a checkpoint, persistent ids stand for storages of tensors. If PyTorch reads it afterwards,
+    keys must not be nested.
     """
 
-    def __init__(self, *, is_checkpoint: bool = False) -> None:
-        self._is_checkpoint = is_checkpoint
+    def __init__(self, *, has_persistent_ids: bool = False, has_plain_keys: bool = False) -> None:
+        self._has_persistent_ids = has_persistent_ids
+        self._has_plain_keys = has_plain_keys
         self.stack: list[Any] = []
         self.marked_stacks: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -148,7 +243,7 @@ class _PickleMachine:
                 self.push(argument)
             elif name in _HANDLERS:
                 _HANDLERS[name](self, argument)
-            elif name == "BINPERSID" and self._is_checkpoint:
+            elif name == "BINPERSID" and self._has_persistent_ids:
                 _persistent_id(self, argument)
             elif name == "STOP":
                 return self.stack.pop()
@@ -180,7 +275,8 @@ class _PickleMachine:
             raise ValueError(f"it has an unhashable key, a {type(value).__name__}")
         if is_plain_key(value):
             return value
-        if self._is_checkpoint and not (isinstance(value, tuple) and all(map(is_plain_key, value))):
+        is_flat = isinstance(value, tuple) and all(map(is_plain_key, value))
+        if self._has_plain_keys and not is_flat:
             raise ValueError("it has a nested key")
         return PickledKey(value)
 

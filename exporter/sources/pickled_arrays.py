@@ -15,6 +15,7 @@ from .pickle_reader import ByteString, PickledCall, PickledGlobal
 _NUMBER_TYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _MAX_AXES = 32
 _MAX_SIZE = 2**63 - 1
+_MAX_CALLS = 8  # of the result of a call
 _MAX_NAME_CHARS = 80  # of a global in a message
 _SCALAR_TYPE = re.compile(r"[<>|=]?(?:f[248]|[iu][1248]|b1|[SU]\d{1,9})")
 _MODULES = {
@@ -104,8 +105,8 @@ def is_array(value: object) -> bool:
 
 def describe(value: object) -> str:
     """Return a short description of pickle data."""
-    if isinstance(value, PickledCall):
-        value = value.function
+    for _ in range(_MAX_CALLS):
+        value = value.function if isinstance(value, PickledCall) else value
     if isinstance(value, PickledGlobal):
         return str(value)[:_MAX_NAME_CHARS]
     return f"a {type(value).__name__}"

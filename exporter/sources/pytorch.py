@@ -14,19 +14,17 @@ from hsoftmax.models import ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array
 
 from .adaptive import checked_source_model
-from .detection import contained_names
 from .named_tensors import NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import numbered, read_state, sole_prefix
+from .state_dict import numbered, select_prefix
 
 _OWN_NAMES = re.compile(r"(^|\.)(head\.(weight|bias)|tail\.\d+\.[01]\.(weight|bias))$")
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the module's softmax; `options.cutoffs`, if given, must equal those of the shapes."""
-    with named_tensors(path, read_state, _is_own) as state:
-        prefix = sole_prefix(state, "tail.0.1.weight", "head.weight", path=path)
-        state.prefix = prefix
+    with named_tensors(path, options, _is_own) as state:
+        prefix = select_prefix(state, "tail.0.1.weight", "head.weight", path=path, options=options)
         weights = numbered(state, f"{prefix}tail.", ".1.weight", path=path)
         tails = [
             _tail(state, f"{prefix}tail.{i}.", f"tail {i}", weight, path)
@@ -38,9 +36,8 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         return checked_source_model(adaptive_softmax.build(head, tails), path, options)
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    names = contained_names(path)
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
     if not any(name.endswith("tail.0.1.weight") for name in names):
         return None
     tails = sum(re.search(r"tail\.\d+\.1\.weight$", name) is not None for name in names)

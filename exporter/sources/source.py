@@ -14,7 +14,9 @@ class SourceOptions:
     """Facts about the model that a weights file may lack, and choices for its export.
 
     Attributes:
-        text: read what turns text into `hidden` too, where the format has it
+        text: also read the parts that turn text into `hidden`, where the format has them
+        prefix: of the names of one of several softmaxes in the file; None if it has only one
+        names: pairs of a name of the format and the name in the file
     """
 
     num_targets: int | None = None
@@ -23,6 +25,8 @@ class SourceOptions:
     cluster_order: ClusterOrder = "ascending"
     compat: models.Compat = "exact"
     text: bool = True
+    prefix: str | None = None
+    names: tuple[tuple[str, str], ...] = ()
 
 
 def expect_num_targets(options: SourceOptions, path: Path, num_targets: int, evidence: str) -> None:
@@ -41,8 +45,10 @@ class SourceModel:
     Attributes:
         extra_files: files that were read besides the named one
         labels_error: reason why the names in the file cannot be labels; empty if there is none
-        featurizer: what turns text into `hidden`, where the format has it
+        featurizer: turns text into `hidden`; None if the file has none
         no_text: reason why a file of a format with text has no featurizer; empty if there is none
+        target_nodes: the node of each target, if the softmax is a tree of classes
+        num_nodes: how many nodes that tree has
     """
 
     model: models.Model
@@ -51,3 +57,5 @@ class SourceModel:
     labels_error: str = ""
     featurizer: Featurizer | None = None
     no_text: str = ""
+    target_nodes: tuple[int, ...] = ()
+    num_nodes: int = 0

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from hsoftmax.models import sparse_block_dot
 
-from .array_files import read_arrays, require_arrays
-from .detection import contained_names
-from .named_tensors import named_tensors
+from .named_tensors import named_arrays, require_arrays
 from .source import SourceModel, SourceOptions
 
 _ARRAY_NAMES = ("W", "b")
@@ -17,13 +15,13 @@ _ARRAY_NAMES = ("W", "b")
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's layer; it has no targets, so no option applies."""
-    with named_tensors(path, read_arrays, _ARRAY_NAMES.__contains__) as arrays:
+    with named_arrays(path, options, _ARRAY_NAMES.__contains__) as arrays:
         weight_and_bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
         return SourceModel(sparse_block_dot.build(*weight_and_bias))
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    if not contained_names(path) >= set(_ARRAY_NAMES):
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
+    if not names >= set(_ARRAY_NAMES):
         return None
     return f"arrays {', '.join(_ARRAY_NAMES)} of a block-sparse layer"

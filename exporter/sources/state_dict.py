@@ -1,71 +1,58 @@
-"""Reads named tensors of a trained module: a PyTorch checkpoint, safetensors, or npz.
+"""Finds a softmax among the named tensors of a trained module, under any prefix."""
 
-A checkpoint is read with `weights_only`, which admits tensors, numbers, strings and containers and
-runs no code of the file. Its dictionaries are flattened: `{"model": {"head.weight": ...}}` becomes
-`model.head.weight`. Values that are no tensors have names too. A softmax is found under any prefix.
-"""
-
-import argparse
-import math
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.exporter.files.input_file import expect_justified
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import decoding
 
-from .array_files import read_arrays
-from .detection import checkpoint_pickles, file_kind, with_article
-from .pickle_reader import expect_plain_checkpoint
+from .named_tensors import NamedTensors
+from .source import SourceOptions
 
-_MAX_DEPTH = 6  # nested dictionaries
-_MAX_NAMES = 1_000_000  # a dictionary that contains itself has them without end
-_MAX_ITEM_BYTES = 4  # of a number; a tensor may repeat its numbers, by a stride of 0
 _MAX_DIGITS = 9  # of the number in a name
 
 
-def read_state(path: Path, is_wanted: Callable[[str], bool]) -> dict[str, Array]:
-    """Return the tensors whose dotted names `is_wanted` accepts; 16-bit floats become float32.
+def select_prefix(state: NamedTensors, *members: str, path: Path, options: SourceOptions) -> str:
+    """Narrow the tensors to the softmax that has all these names, and return its prefix.
+
+    It is the only one, or that of `options.prefix`. Another softmax in the same file is elsewhere.
 
     Raises:
-        SourceError: another format, a damaged file, or a checkpoint that holds more than data.
+        SourceError: there is no such softmax, or there are several.
     """
-    kind = file_kind(path)
-    if kind == "PyTorch checkpoint":
-        return dict(_read_checkpoint(path, is_wanted))
-    if kind in {"npz", "safetensors"}:
-        return read_arrays(path, is_wanted)
+    prefixes = _prefixes(state, members)
+    chosen = [prefix for prefix in prefixes if _is_chosen(prefix, options.prefix)]
+    if len(chosen) == 1:
+        state.prefix = chosen[0]
+        state.elsewhere = tuple(prefix for prefix in prefixes if prefix != chosen[0])
+        return chosen[0]
+    expected = " and ".join(members)
+    if not prefixes:
+        raise SourceError(f"{path.name}: expected {expected} under any prefix, got no such tensors")
+    quoted = ", ".join(repr(prefix) for prefix in prefixes)
+    if options.prefix is None:
+        raise SourceError(
+            f"{path.name}: expected {expected} under one prefix, got {quoted}: choose one "
+            "with --prefix"
+        )
     raise SourceError(
-        f"{path.name}: expected a PyTorch checkpoint, safetensors or .npz, got {with_article(kind)}"
+        f"{path.name}: --prefix: expected {' or '.join(map(repr, prefixes))}, "
+        f"got {options.prefix!r}"
     )
 
 
-def sole_prefix(tensors: Mapping[str, Array], *members: str, path: Path) -> str:
-    """Return the only prefix under which all these names exist.
-
-    Raises:
-        SourceError: there is no such prefix, or there are several.
-    """
+def _prefixes(tensors: Mapping[str, Array], members: Sequence[str]) -> list[str]:
+    """Return the prefixes under which all these names exist."""
     first = members[0]
-    prefixes = sorted(
+    return sorted(
         prefix
         for prefix in (name.removesuffix(first) for name in tensors if name.endswith(first))
         if prefix[-1:] in {"", "."} and all(prefix + member in tensors for member in members)
     )
-    if len(prefixes) == 1:
-        return prefixes[0]
-    is_wanted = " and ".join(members)
-    if not prefixes:
-        raise SourceError(
-            f"{path.name}: expected {is_wanted} under any prefix, got no such tensors"
-        )
-    quoted = ", ".join(repr(prefix) for prefix in prefixes)
-    raise SourceError(f"{path.name}: expected {is_wanted} under one prefix, got {quoted}")
+
+
+def _is_chosen(prefix: str, wanted: str | None) -> bool:
+    return wanted is None or prefix in {wanted, f"{wanted}."}
 
 
 def numbered(tensors: Mapping[str, Array], before: str, after: str, *, path: Path) -> list[Array]:
@@ -88,87 +75,3 @@ def _number(name: str, before: str, after: str) -> str | None:
         return None
     number = name[len(before) : len(name) - len(after)]
     return number if number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS else None
-
-
-def _read_checkpoint(path: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Array]]:
-    checkpoint, num_bytes = _load_checkpoint(path), 0
-    if _count_names(checkpoint, _MAX_DEPTH, {}) > _MAX_NAMES:
-        raise SourceError(f"{path.name}: expected at most {_MAX_NAMES} tensors, got more")
-    for name, tensor in _flatten(checkpoint, _MAX_DEPTH):
-        if is_wanted(name):
-            num_bytes += _MAX_ITEM_BYTES * math.prod(getattr(tensor, "shape", ()))
-            expect_justified(f"{path.name}: {name}", num_bytes, path.stat().st_size)
-            yield name, _to_array(name, tensor, path)
-
-
-def _count_names(content: Any, max_depth: int, known: dict[tuple[int, int], int]) -> int:  # noqa: ANN401
-    """Return the number of names in nested dictionaries, each of which is visited once a depth."""
-    if not isinstance(content, Mapping) or max_depth == 0:
-        return 0
-    place = (id(content), max_depth)
-    if place not in known:
-        inner = (_count_names(value, max_depth - 1, known) for value in content.values())
-        known[place] = len(content) + sum(inner)
-    return known[place]
-
-
-def _load_checkpoint(path: Path) -> Any:  # noqa: ANN401 -- a checkpoint holds anything
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise SourceError(
-            f"{path.name}: expected PyTorch to read it with, got none: pip install '.[pytorch]'"
-        ) from None
-    expect_plain_pickles(path)
-    try:
-        # fairseq stores its command line, an argparse.Namespace; its content is checked as well.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except Exception as error:  # torch raises many types for damaged files
-        raise SourceError(f"{path.name}: expected {_describe_error(error)}") from None
-
-
-def expect_plain_pickles(path: Path) -> None:
-    """Raise SourceError for a checkpoint that PyTorch's reader would not end to read."""
-
-    def damaged(reason: str) -> SourceError:
-        return SourceError(
-            f"{path.name}: expected a whole PyTorch checkpoint, got one that is damaged ({reason})"
-        )
-
-    with decoding(damaged):
-        for content in checkpoint_pickles(path):
-            expect_plain_checkpoint(content)
-
-
-def _describe_error(error: Exception) -> str:
-    if "Weights only load failed" in str(error) or "weights_only" in str(error):
-        return "a checkpoint of tensors alone, got one with other objects, which are not loaded"
-    return f"a whole PyTorch checkpoint, got one that is damaged ({type(error).__name__})"
-
-
-def _flatten(content: Any, max_depth: int) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield the values in nested dictionaries by their dotted names."""
-    if not isinstance(content, Mapping):
-        return
-    for key, value in content.items():
-        if isinstance(value, Mapping) and max_depth > 1:
-            for name, inner in _flatten(value, max_depth - 1):
-                yield f"{key}.{name}", inner
-        else:
-            yield str(key), value
-
-
-def _to_array(name: str, tensor: Any, path: Path) -> Array:  # noqa: ANN401
-    if not hasattr(tensor, "layout"):
-        raise SourceError(f"{path.name}: {name}: expected a tensor, got a {type(tensor).__name__}")
-    try:
-        plain = tensor.detach().cpu()
-        array: Array = (plain.float() if plain.is_floating_point() else plain).numpy()
-    except Exception:  # torch raises many types
-        raise SourceError(
-            f"{path.name}: {name}: expected a dense tensor, got {tensor.dtype} {tensor.layout}"
-        ) from None
-    return np.ascontiguousarray(array)

@@ -9,9 +9,7 @@ from pathlib import Path
 from hsoftmax import models
 from hsoftmax.exporter.errors import SourceError
 
-from .array_files import read_arrays, require_arrays
-from .detection import contained_names
-from .named_tensors import NamedTensors, named_tensors
+from .named_tensors import NamedTensors, named_arrays, require_arrays
 from .source import SourceModel, SourceOptions
 
 _ARRAY_NAMES = ("W1", "b1", "W2", "b2")
@@ -22,7 +20,7 @@ _HARMLESS = {r"batch_size": "a bundle answers batches of any size"}
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's two-level softmax; `options.num_targets` overrides its n_outputs."""
-    with named_tensors(path, read_arrays, _OWN_NAMES.__contains__, _HARMLESS) as arrays:
+    with named_arrays(path, options, _OWN_NAMES.__contains__, _HARMLESS) as arrays:
         weights = require_arrays(arrays, *_ARRAY_NAMES, path=path)
         num_targets = _integer(arrays, "n_outputs", path)
         if options.num_targets is not None:
@@ -33,11 +31,9 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         return SourceModel(model)
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    return (
-        f"arrays {', '.join(_ARRAY_NAMES)}" if contained_names(path) >= set(_ARRAY_NAMES) else None
-    )
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
+    return f"arrays {', '.join(_ARRAY_NAMES)}" if names >= set(_ARRAY_NAMES) else None
 
 
 def _integer(arrays: NamedTensors, name: str, path: Path) -> int | None:

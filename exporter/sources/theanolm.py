@@ -42,7 +42,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
             f"{path.name}: expected an HDF5 file of TheanoLM's, got {with_article(kind)}"
         )
     with _open_hdf5(path) as file:
-        layer = _find_layer(file, path)
+        layer = _find_layer(file, path, options)
         with _reading(path):
             arrays = [layer[name][()] for name in _ARRAY_NAMES]
         words, classes = _read_vocabulary(file, path)
@@ -91,18 +91,21 @@ def _damaged(path: Path, reason: str) -> SourceError:
     )
 
 
-def _find_layer(file: Any, path: Path) -> Any:  # noqa: ANN401 -- h5py has no types
+def _find_layer(file: Any, path: Path, options: SourceOptions) -> Any:  # noqa: ANN401 -- h5py has no types
+    """Return the only layer with the arrays, or that of the prefix, such as `layers/output/`."""
     with _reading(path):
         layers = file.get("layers", {})
         matching = [
             name for name in layers if all(f"{name}/{array}" in layers for array in _ARRAY_NAMES)
         ]
-    if len(matching) == 1:
-        return layers[matching[0]]
+    wanted = None if options.prefix is None else options.prefix.strip("/").removeprefix("layers/")
+    chosen = [name for name in matching if wanted in {None, name}]
+    if len(chosen) == 1:
+        return layers[chosen[0]]
     actual = f"layers {', '.join(matching or layers)}" if len(layers) else "no layers"
     raise SourceError(
         f"{path.name}: expected one layer with {', '.join(_ARRAY_NAMES)} (type hsoftmax), "
-        f"got {actual}"
+        f"got {actual}{': choose one with --prefix' if len(matching) > 1 else ''}"
     )
 
 

@@ -27,10 +27,9 @@ from hsoftmax.models.arrays import Array, expect_shape
 from hsoftmax.models.decoding import decoding
 
 from .adaptive import checked_source_model, join_cutoffs
-from .detection import contained_names
 from .named_tensors import Harmless, NamedTensors, named_tensors
 from .source import SourceModel, SourceOptions
-from .state_dict import numbered, read_state, sole_prefix
+from .state_dict import numbered, select_prefix
 
 _OWN_NAMES = re.compile(
     r"(^|\.)(cluster_(weight|bias)|out_layers\.\d+\.(weight|bias)|out_projs\.\d+"
@@ -41,17 +40,14 @@ _HARMLESS: Harmless = {
 }
 _CONFIG = "config.json"
 _MAX_CONFIG_BYTES = 16 << 20
-_WEIGHTS_PATTERNS = ("*.safetensors", "*.bin", "*.pt")
 
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
-    """Load the softmax of a file, or of the only weights file of a folder."""
-    file = weights_file(path)
-    with named_tensors(file, read_state, _is_own, _HARMLESS) as state:
-        prefix = sole_prefix(state, "cluster_weight", path=file)
-        state.prefix = prefix
-        model = _read_model(state, prefix, file, options)
-        return checked_source_model(model, file, options)
+    """Load the softmax; a config.json in the file's folder may have its cutoffs."""
+    with named_tensors(path, options, _is_own, _HARMLESS) as state:
+        prefix = select_prefix(state, "cluster_weight", path=path, options=options)
+        model = _read_model(state, prefix, path, options)
+        return checked_source_model(model, path, options)
 
 
 def _is_own(name: str) -> bool:
@@ -79,29 +75,11 @@ def _read_model(
     return adaptive_softmax.build(head, tails)
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    file = weights_file(path)
-    names = contained_names(file)
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
     if not any(name.endswith("cluster_weight") for name in names):
         return None
-    return f"{file.name} with a ProjectedAdaptiveLogSoftmax of Transformer-XL"
-
-
-def weights_file(path: Path) -> Path:
-    """Return the path itself, or the only weights file of a folder; safetensors come first."""
-    if not path.is_dir():
-        return path
-    for pattern in _WEIGHTS_PATTERNS:
-        files = sorted(path.glob(pattern))
-        if len(files) == 1:
-            return files[0]
-        if files:
-            names = ", ".join(file.name for file in files)
-            raise SourceError(f"{path}: expected one weights file {pattern}, got {names}")
-    raise SourceError(
-        f"{path}: expected a folder with a weights file {', '.join(_WEIGHTS_PATTERNS)}"
-    )
+    return "a ProjectedAdaptiveLogSoftmax of Transformer-XL"
 
 
 def _required(state: NamedTensors, name: str, file: Path) -> Array:

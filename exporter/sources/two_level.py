@@ -12,9 +12,7 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models import HierarchicalSoftmax, WeightsError, hierarchical_softmax
 from hsoftmax.models.arrays import Array, Int64, expect_ndim, expect_shape, to_int64
 
-from .array_files import read_arrays, require_arrays
-from .detection import contained_names
-from .named_tensors import named_tensors
+from .named_tensors import named_arrays, require_arrays
 from .source import SourceModel, SourceOptions, expect_num_targets
 
 _ARRAY_NAMES = ("W1", "b1", "weight", "bias")
@@ -24,7 +22,7 @@ _OWN_NAMES = {*_ARRAY_NAMES, *_CLUSTER_ARRAY_NAMES}
 
 def load(path: Path, options: SourceOptions) -> SourceModel:
     """Load the file's softmax, with its rows sorted by cluster."""
-    with named_tensors(path, read_arrays, _OWN_NAMES.__contains__) as arrays:
+    with named_arrays(path, options, _OWN_NAMES.__contains__) as arrays:
         W1, b1, weight, bias = require_arrays(arrays, *_ARRAY_NAMES, path=path)
         expect_ndim("W1", W1, "H", "C")
         expect_ndim("weight", weight, "N", "H")
@@ -39,9 +37,8 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
         return SourceModel(build(W1, b1, weight, bias, arrays[cluster_arrays[0]]))
 
 
-def detect(path: Path) -> str | None:
-    """Return a description of the file if it has this format, else None."""
-    names = contained_names(path)
+def recognise(names: frozenset[str]) -> str | None:
+    """Return a description of a file with these names if it has this format, else None."""
     if not names >= set(_ARRAY_NAMES) or not names & set(_CLUSTER_ARRAY_NAMES):
         return None
     return f"arrays {', '.join(_ARRAY_NAMES)} of two levels"

@@ -12,7 +12,7 @@ def stored_tensors(model: models.Model, precision: bundle.Precision) -> dict[str
     """Return the tensors of the model and of its graphs, in the bundle's precision and layout.
 
     Raises:
-        ExportError: a weight beyond the range of float16.
+        ExportError: a weight beyond the range of float16 or bfloat16.
     """
     tensors = {**models.to_tensors(model), **graph_tensors(model)}
     return transpose_equal_blocks(convert_precision(tensors, precision))

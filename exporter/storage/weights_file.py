@@ -31,6 +31,8 @@ def _chunks(tensor: Array) -> Iterator[Array]:
 
 
 def _table_entry(name: str, tensor: Array, offset: int) -> bundle.Tensor:
+    """Describe a tensor; one of uint16 holds the bits of bfloat16, which NumPy does not have."""
+    dtype = "bfloat16" if tensor.dtype == np.uint16 else tensor.dtype.name
     return bundle.Tensor.model_validate(
-        {"name": name, "dtype": tensor.dtype.name, "shape": tensor.shape, "offset": offset}
+        {"name": name, "dtype": dtype, "shape": tensor.shape, "offset": offset}
     )

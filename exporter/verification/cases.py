@@ -44,7 +44,7 @@ class SoftmaxCase:
 
 def softmax_cases(
     model: models.Softmax,
-    precision: bundle.StoredPrecision,
+    precision: bundle.Precision,
     uniforms: int,
     rng: np.random.Generator,
 ) -> Iterator[SoftmaxCase]:

@@ -88,7 +88,7 @@ def failures(checks: tuple[bundle.Check, ...]) -> list[str]:
 
 
 def _cases(
-    model: models.Softmax, manifest: bundle.Manifest, precision: bundle.StoredPrecision, seed: int
+    model: models.Softmax, manifest: bundle.Manifest, precision: bundle.Precision, seed: int
 ) -> list[SoftmaxCase]:
     sample = manifest.tasks.get("sample")
     uniforms = sample.noise_per_sample if sample is not None else 0

@@ -29,6 +29,20 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return cutoffs
 
 
+def _names(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of a name of the format and a name in the file; none where nothing was given."""
+    parts = [part.partition("=") for part in value.split(",")] if value else []
+    pairs = tuple((own.strip(), in_file.strip()) for own, _, in_file in parts)
+    if not all(own and in_file for own, in_file in pairs):
+        raise click.BadParameter(f"expected NAME=IN_FILE,..., got {value!r}")
+    for names in zip(*pairs, strict=True):
+        if len(set(names)) < len(names):
+            raise click.BadParameter(f"expected each name once, got {value!r}")
+    return pairs
+
+
 @click.command("export")
 @click.argument("weights", type=click.Path(exists=True, path_type=Path))
 @choice(
@@ -56,7 +70,26 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     among=get_args(ClusterOrder),
     help="Transformer-XL: the head's columns for its tails; reversed in the original code.",
 )
-@click.option("--labels", type=_FILE, help="UTF-8 file, one label a line; line = target.")
+@click.option(
+    "--prefix",
+    help="Prefix of one of several softmaxes in the file, as its tensors' names have it.",
+)
+@click.option(
+    "--names",
+    metavar="NAME=IN_FILE,...",
+    callback=_names,
+    help="Names of arrays in the file for names of the format, such as W1=arr_0,b1=arr_1.",
+)
+@click.option(
+    "--labels",
+    type=_FILE,
+    help="UTF-8 file of the targets' labels: one a line, label<TAB>id, or JSON (list or ids).",
+)
+@click.option(
+    "--pad-labels",
+    metavar="TEXT",
+    help="Label of targets beyond --labels (a padded vocabulary): TEXT and the target's number.",
+)
 @choice(
     "--padding",
     among=get_args(Padding),
@@ -75,7 +108,8 @@ def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @choice(
     "--precision",
     among=get_args(Precision),
-    help="How weights are stored: fp16 halves the bytes, int8 quarters them and is faster.",
+    help="How weights are stored: bf16 and fp16 halve the bytes, int8 quarters them; bf16 and int8 "
+    "are faster.",
 )
 @click.option("--calibration", type=_FILE, help="Hidden rows, .npy, to measure the accuracy with.")
 @click.option(
@@ -108,6 +142,7 @@ def command(
     source: str,
     to: Path,
     labels: Path | None,
+    pad_labels: str | None,
     precision: Precision,
     calibration: Path | None,
     max_error: float | None,
@@ -127,16 +162,18 @@ def command(
         raise click.UsageError(
             "expected --encoder FILE beside --encoder-… and --tokenizer, got none"
         )
+    source_options = exporter.SourceOptions(**options)
     if source == AUTO:
-        detected = exporter.detect_source(weights)
+        detected = exporter.detect_source(weights, source_options)
         source = detected.source
         click.echo(f"{weights.name}: {detected.description} (--from {source})")
     made = exporter.export_file(
         weights,
         to,
         source=source,
-        options=exporter.SourceOptions(**options),
+        options=source_options,
         labels=labels,
+        label_padding=pad_labels,
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
         on_note=click.echo,
         encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),

@@ -1,4 +1,4 @@
-"""Precisions of a level's weight in a bundle, and conversion back to float32.
+"""Precisions of a weight in a bundle, and conversion back to float32.
 
     fp32   weight float32
     fp16   weight float16

@@ -6,6 +6,8 @@ A bundle may store a level's weight in fewer bits (see `precision`) and in trans
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from hsoftmax.models.arrays import Array, Float32
 
 from .layout import to_row_major
@@ -13,7 +15,7 @@ from .precision import QUANTISATION_SUFFIXES, dequantise
 
 
 def model_tensors(stored: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the tensors with each level's weight as float32 [rows, hidden_size].
+    """Return the tensors with each level's weight as float32 [rows, hidden_size], and no bfloat16.
 
     Other tensors are not copied.
 
@@ -23,7 +25,10 @@ def model_tensors(stored: Mapping[str, Array]) -> dict[str, Array]:
     tensors = {
         name: array for name, array in stored.items() if not name.endswith(QUANTISATION_SUFFIXES)
     }
-    return tensors | {f"{level}.weight": _weight(stored, level) for level in level_names(stored)}
+    levels = {f"{level}.weight": _weight(stored, level) for level in level_names(stored)}
+    bits = {name: array for name, array in tensors.items() if array.dtype == np.uint16}
+    floats = {name: dequantise(array, None) for name, array in bits.items() if name not in levels}
+    return tensors | levels | floats
 
 
 def level_names(tensors: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hsoftmax.models.arrays import Array
 
+from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from .kernel import FreeThreads, Kernel, StopFlag
 from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 _KERNELS = {
+    ("AdaptiveSoftmax", "target_log_prob"),
+    ("AdaptiveSoftmax", "top_k"),
     ("HierarchicalSoftmax", "sample"),
     ("HierarchicalSoftmax", "target_log_prob"),
     ("HierarchicalSoftmax", "top_k"),
@@ -61,6 +64,10 @@ def open_kernel(
         NativeError: tensors that do not fit each other.
     """
     match family, task:
+        case "AdaptiveSoftmax", "top_k":
+            return AdaptiveTopK(library, tensors, attributes["cutoffs"], threads)
+        case "AdaptiveSoftmax", _:
+            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"], threads)
         case "HuffmanSoftmax", "top_k":
             return TreeTopK(library, tensors, attributes["compat"])
         case "HuffmanSoftmax", _:

@@ -20,7 +20,7 @@ from .library import (
 from .path_arguments import expect_pairs
 from .top_k_arguments import expect_top_k
 
-_WEIGHT_TYPES = {"float32": 0, "float16": 1, "int8": 2}
+_WEIGHT_TYPES = {"float32": 0, "float16": 1, "int8": 2, "uint16": 3}  # uint16: bfloat16
 _TRANSPOSED_AXES = 3  # of a weight [blocks, hidden_size, block_size]
 
 

@@ -30,8 +30,8 @@ _FAILURES = {
 _POINTERS = {
     np.dtype(numpy).char: f"{c}[]"
     for numpy, c in {
-        "float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t",
-        "int64": "int64_t", "bool": "uint8_t", "uint8": "uint8_t",
+        "float32": "float", "float16": "uint16_t", "uint16": "uint16_t", "int8": "int8_t",
+        "int32": "int32_t", "int64": "int64_t", "bool": "uint8_t", "uint8": "uint8_t",
     }.items()
 }  # fmt: skip
 _NOT_DECLARATIONS = re.compile(r"/\*.*?\*/|^#.*?$", re.DOTALL | re.MULTILINE)

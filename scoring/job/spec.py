@@ -112,7 +112,8 @@ class JobSpec:
             "input": fingerprint(self.reader.files),
             "native": self.native,
             "options": {
-                **asdict(self.task),
+                # A field that older versions did not have is left out at its default.
+                **{k: v for k, v in asdict(self.task).items() if k != "threshold" or v is not None},
                 "columns": {k: list(v) if isinstance(v, tuple) else v
                             for k, v in asdict(self.columns).items() if v != ""},
                 **({"apart": True} if self.separate_errors else {}),
@@ -201,12 +202,13 @@ def expect_same_job(expected: Mapping[str, Any], begun: Mapping[str, Any]) -> No
     if expected["native"] != begun.get("native", expected["native"]):
         raise CallError(f"resume: expected {_RUNTIMES[begun['native']]}, as the job began, got "
                         f"{_RUNTIMES[expected['native']]}: their last digits differ")  # fmt: skip
-    for name, value in expected["options"].items():
-        if value != begun["options"].get(name):
+    now, then = expected["options"], begun["options"]
+    for name in {**now, **then}:
+        if now.get(name) != then.get(name):
             option = "task" if name == "name" else name
             raise CallError(
-                f"resume: expected {option} {begun['options'].get(name)!r}, as the job began, "
-                f"got {value!r}"
+                f"resume: expected {option} {then.get(name)!r}, as the job began, "
+                f"got {now.get(name)!r}"
             )
 
 

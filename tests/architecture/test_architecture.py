@@ -56,7 +56,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("levels", "npy_header", "probability", "projected", "ranking", "seeded_noise", "storage",
          "tree_paths", "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),
-        ("families", "theano"),
+        ("families", "taxonomy", "theano"),
         ("public",),
     ),
     "bundle": (("manifest", "regular_file", "text_file"), ("directory",), ("labels",)),
@@ -110,7 +110,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "hsoftmax": (
         ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
          "ray_serve", "results", "score_request", "stream_rows"),
-        ("client",),
+        ("client", "validation"),
         ("demo", "local_model", "runners"),
         ("commands",),
         ("cli",),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hsoftmax import bundle, exporter, models
+from hsoftmax.runtime.sessions import open_single_thread_session
 from tests.bundle.test_schemas import lowerings, write
 from tests.data import SCHEMA_1
 from tests.exporter.conftest import theano_arrays
@@ -46,6 +47,17 @@ def as_config_map(files: Path, to: Path) -> None:
         (to / file.name).symlink_to(f"..data/{file.name}")
 
 
+def as_cache(files: Path, to: Path) -> None:
+    """Names are links to content in a folder of its own for each file, named by its hash."""
+    to.mkdir()
+    for file in files.iterdir():
+        digest = bundle.sha256(file)
+        cached = to.parent / "cache" / digest[:2] / digest[2:]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, cached)
+        (to / file.name).symlink_to(cached)
+
+
 @pytest.fixture(params=[1, 2])
 def files(request, tmp_path) -> Path:
     return copied(tmp_path / "files", request.param)
@@ -57,7 +69,7 @@ def linked(files, tmp_path) -> Path:
     return tmp_path / "linked"
 
 
-@pytest.mark.parametrize("link", [as_hub, as_config_map])
+@pytest.mark.parametrize("link", [as_hub, as_config_map, as_cache])
 def test_a_bundle_of_links_is_opened_checked_and_answers(files, tmp_path, link):
     link(files, tmp_path / "linked")
     opened = bundle.open_bundle(tmp_path / "linked")
@@ -66,6 +78,20 @@ def test_a_bundle_of_links_is_opened_checked_and_answers(files, tmp_path, link):
     for name, array in bundle.load_tensors(bundle.open_bundle(files)).items():
         np.testing.assert_array_equal(bundle.load_tensors(opened)[name], array)
     assert exporter.failures(exporter.verify(opened.path, opened.manifest)) == []
+
+
+@pytest.mark.parametrize("link", [as_hub, as_config_map, as_cache])
+def test_a_bundle_of_links_is_scored_and_its_tasks_run(files, tmp_path, link):
+    link(files, tmp_path / "linked")
+    opened, original = (bundle.open_bundle(tmp_path / name) for name in ("linked", "files"))
+    hidden = np.ones((2, original.manifest.hidden_size), np.float32)
+    answers = [
+        open_single_thread_session(one, "log_probs", native=native).run({"hidden": hidden})[0]
+        for one in (original, opened)
+        for native in (False, True)
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
 
 
 def test_a_link_to_other_content_is_refused_by_its_hash(linked, tmp_path):

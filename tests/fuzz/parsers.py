@@ -72,7 +72,7 @@ PARSERS: Mapping[str, Callable[[Path], Parser]] = {
         "ndjson-file", "csv-file", "npy-file", "arrow-file", "parquet-file",
     )},
     **{name: _weights(name) for name in (
-        "npz", "safetensors", "pytorch", "pickle", "fasttext", "hdf5", "config",
+        "npz", "safetensors", "pytorch", "pickle", "fasttext", "hdf5", "config", "shards",
     )},
     **{name: _bundle(name) for name in ("manifest", "onnx")},
 }  # fmt: skip

@@ -12,7 +12,7 @@ GROUPS = {
     "bodies": ["json", "npy", "arrow", "ndjson-stream", "arrow-stream", "gzip", "zstd", "multipart",
                "url"],
     "files": [name for name in PARSERS if name.endswith("-file")],
-    "weights": ["npz", "safetensors", "pytorch", "pickle", "fasttext", "config"],
+    "weights": ["npz", "safetensors", "pytorch", "pickle", "fasttext", "config", "shards"],
     "bundles": ["manifest", "onnx"],
 }  # fmt: skip
 

@@ -13,25 +13,35 @@ import numpy as np
 from safetensors.numpy import save
 
 from hsoftmax.exporter.sources import SourceOptions, detect_source, load
+from hsoftmax.exporter.sources.checkpoint import expect_plain_pickles
 from hsoftmax.exporter.sources.detection import file_kind
-from hsoftmax.exporter.sources.state_dict import expect_plain_pickles
 from hsoftmax.exporter.verification.precision_error import _map_hidden_file
 from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays
 from tests.exporter.sources.fasttext_files import FastTextFile
+from tests.exporter.sources.python2_pickles import python2_pickle
 
 from .npy_bombs import npy_bombs
 from .parsers import Parser
 
 _DATA = Path(__file__).parents[1] / "exporter" / "sources" / "data"
-_ARRAY_SOURCES = ("theano", "levels", "huffman", "pytorch", "transformer-xl")
+_ARRAY_SOURCES = (
+    "theano",
+    "levels",
+    "huffman",
+    "tree",
+    "paddle",
+    "chainer",
+    "pytorch",
+    "transformer-xl",
+)
 
 
 def weights_parser(name: str, work: Path) -> Parser:
     """Build the parser of one format."""
     build: dict[str, Callable[[Path], Parser]] = {
         "npz": _npz, "safetensors": _safetensors, "pytorch": _pytorch, "pickle": _pickle,
-        "fasttext": _fasttext, "hdf5": _hdf5, "config": _config,
+        "fasttext": _fasttext, "hdf5": _hdf5, "config": _config, "shards": _shards,
     }  # fmt: skip
     return build[name](work)
 
@@ -219,7 +229,29 @@ def _pickle(work: Path) -> Parser:
     options = {"hs": 1, "negative": 0, "vector_size": 4, "min_count": 1, "epochs": 1, "workers": 1}
     model = Word2Vec(sentences, seed=1, **options)
     seeds = [pickle.dumps(model, protocol) for protocol in (2, 4, 5)]
-    return Parser(seeds, pickle_bombs, _load(work / "words.model", "gensim"))
+    seeds += [pickle.dumps(arrays, protocol) for arrays in _arrays() for protocol in (0, 4)]
+    seeds += [python2_pickle(arrays, protocol) for arrays in _arrays() for protocol in (0, 2)]
+    return Parser(seeds, pickle_bombs, _load(work / "words.model", "gensim", "theano"))
+
+
+def _shards(work: Path) -> Parser:
+    """Indexes of shards, beside which two files lie that they may name."""
+    names = ("model-1.safetensors", "model-2.safetensors")
+    arrays = theano_arrays(3, 2, 4)
+    for name, part in zip(names, (("W1", "b1"), ("W2", "b2")), strict=True):
+        (work / name).write_bytes(save({key: arrays[key] for key in part}))
+    weight_map = {"W1": names[0], "b1": names[0], "W2": names[1], "b2": names[1]}
+    seeds = [json.dumps({"metadata": {}, "weight_map": weight_map}).encode()]
+
+    def bombs() -> list[bytes]:
+        return [
+            b'{"weight_map": ' + b"[" * 1_000_000,
+            b'{"weight_map": {"W1": "model.index.json"}}',
+            b'{"weight_map": {"W1": "' + b"../" * 100_000 + b'"}}',
+            json.dumps({"weight_map": {str(i): f"{i}.bin" for i in range(100_000)}}).encode(),
+        ]
+
+    return Parser(seeds, bombs, _load(work / "model.index.json", "theano", "pytorch"))
 
 
 def _fasttext(work: Path) -> Parser:

@@ -14,6 +14,7 @@ import pytest
 from hsoftmax import models
 from hsoftmax.demo.queries import Comparison, compare, query_sample
 from hsoftmax.demo.sample_model import SAMPLE_NAME, export_sample, find_sample
+from tests.service.conftest import serving
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,34 @@ class FakeClient:
                 (picked if body.get("log") else np.exp(picked)).tolist()}  # fmt: skip
 
 
-def comparisons(fake: FakeClient) -> list[Comparison]:
+def comparisons(fake: Any) -> list[Comparison]:
     sample = find_sample()
     return list(compare(fake, sample, fake.made, query_sample(fake, sample, fake.made)))
 
 
 def test_the_reference_passes_its_own_check(made):
     assert all(c.passed for c in comparisons(FakeClient(made)))
+
+
+@dataclass(frozen=True)
+class ServiceClient:
+    """A client of a service in this process."""
+
+    made: Any
+    http: Any
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.http.post(path, json=body).raise_for_status().json()
+
+
+@pytest.mark.parametrize("native", ["on", "off"])
+def test_the_perplexity_is_the_trainers_with_native_kernels_and_with_graphs(made, native):
+    with serving(made.path.parent.parent, native=native) as http:
+        found = {c.name: c for c in comparisons(ServiceClient(made, http))}
+    perplexity = found["held-out perplexity"]
+    assert perplexity.got == pytest.approx(75.3877, abs=1e-4)
+    assert perplexity.got == pytest.approx(perplexity.expected, abs=1e-4)
+    assert all(c.passed for c in found.values())
 
 
 def swap_two_words(route, answer):

@@ -45,6 +45,20 @@ def test_a_truncated_npy_is_a_one_line_error(score, tmp_path, cut):
     assert "as its header says" in score.said
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"id,h0\xff,target", "header: expected UTF-8, got byte 5 that is not"),
+        (b'id,"h0,target', "header: expected cells of CSV, got: unexpected end of data"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_named(score, tmp_path, header, message):
+    path = tmp_path / "in.csv"
+    path.write_bytes(header + b"\n1,0.5,2\n")
+    score(path, expect=2)
+    assert f"in.csv: {message}" in score.said
+
+
 WRONG_COLUMNS = {
     "text": ({"input": pa.array(["a"]), "target": pa.array([1])}, "input: expected lists of 6"),
     "width": ({"input": pa.array([[1.0] * 5], pa.list_(pa.float32(), 5)), "target": pa.array([1])},

@@ -206,7 +206,7 @@ def complete(*arguments: str) -> list[CompletionItem]:
         (["export", "w.npz", "--prec"], ["--precision"]),
         (["export", "--from", ""], [AUTO, *SOURCE_NAMES]),
         (["export", "--from", "the"], ["theano", "theanolm"]),
-        (["export", "--precision", ""], ["fp32", "fp16", "int8"]),
+        (["export", "--precision", ""], ["fp32", "fp16", "bf16", "int8"]),
         (["export", "--padding", ""], ["mask", "theano"]),
         (["score", "b", "i", "o", "--task", ""], list(TASK_NAMES)),
         (["score", "b", "i", "o", "--oov", "e"], ["error", "exclude"]),

@@ -12,11 +12,12 @@ import pytest
 
 from hsoftmax.featurizers.vocabulary import build_vocabulary, vocabulary_arrays
 from hsoftmax.runtime.native import FreeThreads, NativeError, TextArrays, TextKernel
+from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
-_WEIGHT_TYPES = (np.float32, np.float16, np.int8)
+_WEIGHT_TYPES = (np.float32, np.float16, np.int8)  # and bfloat16
 _HOSTILE = np.array([-1, 0, 1, 2, 2**31 - 1, -(2**31), 2**62, -(2**62), 2**63 - 1, -(2**63)])
 
 
@@ -36,6 +37,11 @@ def floats(rng, *shape):
         return numbers.astype(np.float32)
 
 
+def bfloats(numbers):
+    """The bits of bfloat16, cut off."""
+    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
+
+
 def random_level(rng, index, blocks, hidden):
     """Tensors of a level whose offsets are right when the kernel is built."""
     if rng.random() < 0.5:
@@ -43,8 +49,9 @@ def random_level(rng, index, blocks, hidden):
     else:
         sizes = rng.integers(1, 20, blocks)
     rows = int(sizes.sum())
-    kind = rng.choice(3)
-    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100).astype(_WEIGHT_TYPES[kind])
+    kind = rng.choice(4)
+    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100)
+    weight = bfloats(weight) if kind == 3 else weight.astype(_WEIGHT_TYPES[kind])
     if (sizes == sizes[0]).all() and rng.random() < 0.7:
         shape = (blocks, int(sizes[0]), hidden)
         weight = np.ascontiguousarray(weight.reshape(shape).transpose(0, 2, 1))
@@ -173,10 +180,49 @@ def try_text(library, rng):
     return kernel(lines)
 
 
+def random_layer(rng, rows, hidden):
+    """Tensors of a layer, by their parts; the projection may be of no width."""
+    width = int(rng.integers(0, 40)) if rng.random() < 0.5 else hidden
+    weight = floats(rng, rows, width)
+    layer = {"weight": bfloats(weight) if rng.random() < 0.5 else weight}
+    if width != hidden or rng.random() < 0.3:
+        layer["projection"] = floats(rng, width, hidden)
+    if rng.random() < 0.5:
+        layer["bias"] = floats(rng, rows)
+    return layer
+
+
+def try_adaptive(library, rng):
+    hidden, tails = int(rng.integers(1, 40)), int(rng.integers(0, 5))
+    sizes = [tails + int(rng.integers(0, 60)), *rng.integers(1, 200, tails).tolist()]
+    names = ["head", *(f"tail{i}" for i in range(tails))]
+    layers = {n: random_layer(rng, rows, hidden) for n, rows in zip(names, sizes, strict=True)}
+    tensors = {f"{n}.{part}": t for n, layer in layers.items() for part, t in layer.items()}
+    cutoffs = np.cumsum([sizes[0] - tails, *sizes[1:-1]])[:tails]
+    if rng.random() < 0.1:
+        cutoffs = integers(rng, 100, tails, True)
+    if rng.random() < 0.1:
+        name = str(rng.choice(list(tensors)))
+        tensors[name] = tensors[name][: rng.integers(len(tensors[name]) + 1)].copy()
+    targets, batch = max(1, sum(sizes) - tails), int(rng.integers(0, 80))
+    pairs = int(rng.integers(0, 100))
+    kind = AdaptiveTopK if rng.random() < 0.5 else AdaptiveTargetLogProb
+    kernel = kind(library, tensors, cutoffs.tolist(), FreeThreads(int(rng.integers(0, 4))))
+    return kernel(
+        {
+            "hidden": floats(rng, batch, hidden),
+            "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
+            "max_blocks": integers(rng, tails + 2, 1, rng.random() < 0.1),
+            "row": integers(rng, batch, pairs, rng.random() < 0.2),
+            "target": integers(rng, targets, pairs, rng.random() < 0.2),
+        }
+    )
+
+
 @pytest.mark.timeout(2 * SECONDS + 60)
-@pytest.mark.parametrize("attempt", [try_levels, try_tree, try_text])
+@pytest.mark.parametrize("attempt", [try_levels, try_tree, try_adaptive, try_text])
 def test_kernels_compute_or_refuse(library, attempt):
-    end, computed, refused = monotonic() + SECONDS / 2, 0, 0
+    end, computed, refused = monotonic() + SECONDS / 3, 0, 0
     while monotonic() < end or not (computed and refused):
         try:
             attempt(library, np.random.default_rng(computed + refused))

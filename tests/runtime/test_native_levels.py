@@ -52,7 +52,7 @@ def one_by_one(kernel, hidden, row, target):
     return np.concatenate(results)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_target_equals_the_reference(library, instruction_set, name, precision):
     kernel, model = kernel_of(library, build(name), precision)
@@ -84,7 +84,7 @@ def test_large_logits_are_finite_and_right(library, name, size):
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6 * size)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 @pytest.mark.parametrize("name", ["101 x 100 - 99", "three levels", "unequal blocks", "one level"])
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(library, name, precision):
     kernel, model = kernel_of(library, build(name), precision)
@@ -97,7 +97,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(library, name, precision
         np.testing.assert_array_equal(kernel({"hidden": hidden, **part})[0], together[some])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_instruction_set_gives_the_same_bits(library, instruction_set, name, precision):
     kernel, model = kernel_of(library, build(name), precision)

@@ -55,7 +55,7 @@ def test_every_result_equals_the_reference(library, name, k, scale):
     assert_top_k(model, hidden, top_k(library, tensors, model, hidden, k), k, scale)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 @pytest.mark.parametrize("name", ["101 x 100 - 99, theano", "three levels", "unequal blocks"])
 def test_every_precision_equals_the_reference(library, name, precision):
     tensors, model = stored(build(name), precision)

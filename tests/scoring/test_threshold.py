@@ -15,6 +15,7 @@ from hsoftmax.models.ranking import top_k_of
 from hsoftmax.scoring import CallError, Task, row_requirements, score_rows
 from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder
+from hsoftmax.scoring.job.spec import expect_same_job
 from hsoftmax.scoring.task import check_task, record_fields, searched_k, values_per_row
 from hsoftmax.scoring.threshold import count_above, searched_targets
 
@@ -143,3 +144,19 @@ def exported_words(tmp_path_factory):
     folder = tmp_path_factory.mktemp("threshold") / "words"
     exporter.export_model(make_model(), exporter.parse_destination(folder), labels=LABELS)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "sentence"),
+    [
+        ({"threshold": 0.1}, {}, r"resume: expected threshold 0\.1, as the job began, got None"),
+        ({}, {"threshold": 0.1}, r"resume: expected threshold None, as the job began, got 0\.1"),
+        ({"threshold": 0.1}, {"threshold": 0.2}, r"expected threshold 0\.1, .* got 0\.2"),
+    ],
+)
+def test_a_job_with_another_threshold_is_another_job(then, now, sentence):
+    begun = {"records": 1, "bundle": "", "input": [], "options": {"k": 3, **then}}
+    expected = {**begun, "options": {"k": 3, **now}}
+    with pytest.raises(CallError, match=sentence):
+        expect_same_job(expected, begun)
+    expect_same_job(begun, begun)

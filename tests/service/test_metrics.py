@@ -78,7 +78,7 @@ def test_each_task_names_its_runtime_from_the_first_scrape(repository, native):
             if name == "hsoftmax_task_info"
         }
         about = client.get("/v1/models/plain").json()
-    assert about["native"] == (["target_log_prob", "top_k"] if native == "on" else [])
+    assert about["native"] == (["sample", "target_log_prob", "top_k"] if native == "on" else [])
     assert {one: n for one, n in found.items() if one[0] == "plain"} == {
         ("plain", "7", task, "native" if task in about["native"] else "onnxruntime"): 1.0
         for task in about["tasks"]

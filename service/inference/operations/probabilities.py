@@ -17,7 +17,7 @@ from hsoftmax.service.inference.operation import (
     Query,
     ResponseFields,
 )
-from hsoftmax.service.inference.output_values import field_name, to_values
+from hsoftmax.service.inference.output_values import field_name, to_target_values, to_values
 from hsoftmax.service.inference.validation import Pairs, Targets, hidden_states, target_pairs
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -109,7 +109,7 @@ def _plan_clusters(states: Float32, bundle: LoadedBundle, log: bool) -> Plan:
 
 def _per_pair(outputs: list[Array], pairs: Pairs, log: bool, max_log_prob: float) -> ResponseFields:
     log_prob = outputs[0] if outputs else np.empty(0, dtype=np.float32)
-    flat = to_values(log_prob, log, max_log_prob)
+    flat = to_target_values(log_prob, log, max_log_prob)
     if pairs.counts is None:
         return {field_name(log): flat}
     ends = zip(pairs.counts, accumulate(pairs.counts), strict=True)

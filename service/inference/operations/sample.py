@@ -18,7 +18,7 @@ from hsoftmax.service.inference.operation import (
     Query,
     ResponseFields,
 )
-from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.output_values import target_fields, to_target_values
 from hsoftmax.service.inference.validation import expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -86,7 +86,7 @@ def _seed(seed: int | None) -> int:
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:
     target, log_prob = outputs
-    values = to_values(log_prob, log, bundle.max_log_prob)
+    values = to_target_values(log_prob, log, bundle.max_log_prob)
     rows = zip(target, values, strict=True)
     return {"results": [target_fields(t, v, bundle.labels, log) for t, v in rows]}
 

@@ -20,7 +20,7 @@ from hsoftmax.service.inference.operation import (
     Query,
     ResponseFields,
 )
-from hsoftmax.service.inference.output_values import target_fields, to_values
+from hsoftmax.service.inference.output_values import target_fields, to_target_values
 from hsoftmax.service.inference.validation import expect_k, expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -113,7 +113,7 @@ def _results(
     outputs: list[Array], bundle: LoadedBundle, query: TopKQuery, k: int
 ) -> ResponseFields:
     log_prob, target, blocks, exact = outputs
-    values = to_values(log_prob, query.log, bundle.max_log_prob)
+    values = to_target_values(log_prob, query.log, bundle.max_log_prob)
     # A search with a limit may find fewer than k targets: the rest has log-probability -inf.
     above = count_above(np.minimum(log_prob, bundle.max_log_prob), query.threshold)
     cut = (

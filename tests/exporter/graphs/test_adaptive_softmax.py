@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hsoftmax.models import adaptive_softmax
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.models import adaptive_softmax, attributes, from_tensors
 from hsoftmax.models.adaptive_softmax import build_projected
 from tests.models.adaptive import adaptive
 from tests.models.strategies import hidden_for
@@ -26,10 +27,21 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+def as_stored(model, precision):
+    """The model that the stored weights represent."""
+    return from_tensors("AdaptiveSoftmax", stored_tensors(model, precision), attributes(model))
+
+
+CASES = [(name, precision) for precision in ("fp32", "bf16") for name in MODELS]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=map(", ".join, CASES))
 def model_and_runner(request, tmp_path_factory):
-    model = adaptive(**request.param)
-    return model, TaskRunner(model, tmp_path_factory.mktemp("graphs"))
+    name, precision = request.param
+    model = adaptive(**MODELS[name])
+    return as_stored(model, precision), TaskRunner(
+        model, tmp_path_factory.mktemp("graphs"), precision
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])
@@ -103,6 +115,16 @@ def test_samples_follow_the_distribution(tmp_path, name):
     chi_square = ((counted - expected) ** 2 / expected).sum()
     degrees = model.num_targets - 1
     assert chi_square < degrees + 5 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rows", [1023, 1024, 1025, 3000])
+def test_a_layer_of_several_tiles_equals_the_reference(tmp_path, rows, precision):
+    trained = adaptive(3, (rows, 1100), widths=(5, None), tail_bias=True)
+    model, run = as_stored(trained, precision), TaskRunner(trained, tmp_path, precision)
+    for batch in (1, 5):
+        assert_every_target(model, run, hidden_for(model, batch, scale=0.3))
+    assert max(run.sizes.values()) < 40_000
 
 
 def head_selecting_model(shortlist: int, sizes: tuple[int, ...]):

@@ -1,4 +1,4 @@
-"""Tests of graphs over fp16 and int8 weights against the reference over the stored weights."""
+"""Tests of graphs over weights in fewer bits against the reference over the stored weights."""
 
 import numpy as np
 import pytest
@@ -27,9 +27,10 @@ def exact_hidden_for(model, batch, size=None, seed=1):
     return hidden * np.float32(1 if size is None else size / reference.largest_logit(model, hidden))
 
 
-# The shape selects the method; fp16 uses the methods of fp32, with a conversion.
+# The shape selects the method; fp16 and bf16 use the methods of fp32, with a conversion.
 CASES = [(name, "int8") for name in MODELS] + [
-    (name, "fp16")
+    (name, precision)
+    for precision in ("fp16", "bf16")
     for name in (
         "101 x 100 - 99",
         "unequal blocks and padding, theano",

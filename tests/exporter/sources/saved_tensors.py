@@ -9,9 +9,12 @@ The names and shapes are those of the libraries' own code:
 * fairseq: `fairseq/modules/adaptive_softmax.py` and `adaptive_input.py`
 * TheanoLM: `network/hsoftmaxlayer.py`, `vocabulary/vocabulary.py`, `training/*optimizer.py`
 * fastText: `fasttext.cc` saveModel, `args.cc`, `dictionary.cc`, `densematrix.cc`
+* Chainer: `links/loss/hierarchical_softmax.py`, W, and the tree of `_func`, saved with it
+* PaddlePaddle: `nn/layer/loss.py` HSigmoidLoss, `framework/io.py` save
 * gensim: the arrays are taken from models that the installed library trains
 """
 
+import pickle  # noqa: TID251 - written here, to be read without it
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,11 @@ Write = Callable[[Path, Tensors], Path]
 def write_safetensors(folder: Path, tensors: Tensors) -> Path:
     save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, folder / "model")
     return folder / "model"
+
+
+def write_pickle(folder: Path, tensors: Tensors) -> Path:
+    (folder / "model.pdparams").write_bytes(pickle.dumps(dict(tensors), 4))
+    return folder / "model.pdparams"
 
 
 def write_npz(folder: Path, tensors: Tensors) -> Path:
@@ -113,6 +121,36 @@ ARRAYS = {
         "huffman",
         floats({"syn1": (2, HIDDEN), "bias": (2,)}) | TREE,
         optional={"bias": "trees of word2vec's kind have none"},
+        write=write_npz,
+    ),
+    "chainer": Saved(
+        "chainer",
+        floats({"W": (2, HIDDEN)})
+        | {"begins": np.array([0, 2, 3, 5]), "paths": np.array([0, 1, 0, 0, 1]),
+           "codes": np.array([1, -1, -1, 1, 1])},
+        write=write_npz,
+    ),
+    "paddle, default tree": Saved(
+        "paddle",
+        floats({"weight": (4, HIDDEN), "bias": (4, 1)})
+        | {"StructuredToParameterName@@": np.array([1, 2])},
+        harmless={"StructuredToParameterName@@": "other names of the same parameters"},
+        optional={"bias": "no bias: bias_attr=False"},
+        write=write_pickle,
+        options=SourceOptions(num_targets=5),
+    ),
+    "paddle, custom tree": Saved(
+        "paddle",
+        floats({"weight": (3, HIDDEN), "bias": (3, 1)})
+        | {"path_table": np.array([[0, 1], [0, -1], [0, 1]]),
+           "path_code": np.array([[1, 0], [0, -1], [1, 1]])},
+        optional={"bias": "no bias: bias_attr=False"},
+        write=write_pickle,
+    ),
+    "tree": Saved(
+        "tree",
+        floats({"weight": (7, HIDDEN), "bias": (7,)})
+        | {"parent": np.array([-1, -1, 0, 0, 2, 2, 2])},
         write=write_npz,
     ),
     "sparse-block-dot": Saved(

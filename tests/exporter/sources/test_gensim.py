@@ -1,5 +1,6 @@
 """Tests of gensim models of several versions: stored trees are read, and no code of a file runs."""
 
+import gzip
 import math
 import pickle  # noqa: TID251 - written here, to be read without it
 from importlib.util import find_spec
@@ -128,6 +129,43 @@ def test_large_arrays_in_extra_files_are_read(tmp_path, trained, limit):
         extra_file.unlink()
         with pytest.raises(SourceError, match=r"expected words.model.syn1.npy beside it, got none"):
             load(tmp_path / "words.model", "gensim", SourceOptions())
+
+
+@pytest.mark.parametrize("limit", [0, 10 * 1024**2])
+def test_a_model_that_gensim_compressed_is_read(tmp_path, trained, limit):
+    path, extra_file = tmp_path / "words.model.gz", tmp_path / "words.model.gz.syn1.npz"
+    trained.save(str(path), sep_limit=limit)
+    assert extra_file.exists() == (limit == 0)
+    assert detect(path) == "gensim Word2Vec model"
+    exported = export_file(path, tmp_path / "repository" / "words", source="auto")
+    assert bundle.read_labels(exported) == tuple(trained.wv.index_to_key)
+    hidden = trained.wv.vectors[:2].astype(np.float64)
+    full = huffman_softmax.log_probs(load(path, "gensim", SourceOptions()).model, hidden)
+    expected = [gensim_log_prob(trained, w, hidden[1]) for w in trained.wv.index_to_key]
+    np.testing.assert_allclose(full[1], expected, rtol=1e-12)
+    if limit == 0:
+        assert set(exported.manifest.source.files) == {path.name, extra_file.name}
+        extra_file.write_bytes(extra_file.read_bytes()[:-1])
+        with pytest.raises(SourceError, match=r"expected words.model.gz.syn1.npz .* damaged"):
+            load(path, "gensim", SourceOptions())
+
+
+def test_a_damaged_gzip_file_is_one_line(tmp_path, trained):
+    trained.save(str(tmp_path / "words.model.gz"))
+    content = (tmp_path / "words.model.gz").read_bytes()
+    wrong = bytearray(content)
+    wrong[len(content) // 2] ^= 255
+    for damaged in (content[:-1], content[: len(content) // 2], bytes(wrong), content[:10]):
+        (tmp_path / "cut.model.gz").write_bytes(damaged)
+        with pytest.raises(
+            SourceError, match=r"cut.model.gz: expected a whole gzip file"
+        ) as raised:
+            load(tmp_path / "cut.model.gz", "gensim", SourceOptions())
+        assert "\n" not in str(raised.value)
+    with gzip.open(tmp_path / "text.gz", "wb") as file:
+        file.write(b"no pickle at all")
+    with pytest.raises(SourceError, match=r"got a gzip file$"):
+        load(tmp_path / "text.gz", "auto", SourceOptions())
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -1,7 +1,9 @@
 """Weights files made to hang, to crash or to fill the memory end with one line, and soon."""
 
+import gzip
 import io
 import os
+import re
 import resource
 import struct
 import time
@@ -26,7 +28,7 @@ from hsoftmax.exporter.sources import (
     pickle_reader,
     theanolm,
 )
-from hsoftmax.exporter.sources.state_dict import (
+from hsoftmax.exporter.sources.checkpoint import (
     _MAX_DEPTH,
     _count_names,
     expect_plain_pickles,
@@ -95,6 +97,14 @@ def test_a_pipe_beside_a_gensim_model_or_as_a_config_is_refused(tmp_path):
     os.mkfifo(tmp_path / "hidden.npy")
     with pytest.raises(UserError, match="got a pipe"):
         _map_hidden_file(tmp_path / "hidden.npy")
+
+
+def test_a_gzip_file_that_expands_without_measure_is_refused(tmp_path):
+    pieces = gzip.compress(bytes(1 << 24)) * 64  # 1 GiB of zeros in one megabyte
+    (tmp_path / "bomb.model.gz").write_bytes(pieces)
+    message = refused(tmp_path / "bomb.model.gz", "gensim")
+    assert re.search(r"gzip: expected at most \d+ bytes of numbers in a file of \d+ bytes", message)
+    assert gensim.detect(tmp_path / "bomb.model.gz") is None
 
 
 # --- arrays -------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from hsoftmax import bundle
-from hsoftmax.exporter import SourceError, SourceOptions, export_file
+from hsoftmax.exporter import SourceError, SourceOptions, detect_source, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.exporter.sources.huffman import detect
 from hsoftmax.models import WeightsError, huffman_softmax
 from hsoftmax.runtime.sessions import open_session
 from tests.models.strategies import hidden_for
@@ -29,7 +28,7 @@ def test_npz_and_safetensors_give_the_same_model(tmp_path, write):
     np.testing.assert_array_equal(loaded.model.sign, arrays["sign"])
     np.testing.assert_array_equal(loaded.model.syn1, arrays["syn1"])
     assert loaded.labels is None
-    assert detect(path) == "arrays syn1, path, sign of a binary tree"
+    assert detect_source(path).description == "arrays syn1, path, sign of a binary tree"
 
 
 @pytest.mark.parametrize("biases", [{}, {"bias": np.linspace(-2, 2, 300)}], ids=["", "biases"])

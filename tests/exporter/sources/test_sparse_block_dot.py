@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from hsoftmax.exporter import SourceError, SourceOptions, export_file
+from hsoftmax.exporter import SourceError, SourceOptions, detect_source, export_file
 from hsoftmax.exporter.sources import load
-from hsoftmax.exporter.sources.sparse_block_dot import detect
 from hsoftmax.models import WeightsError, sparse_block_dot
 from hsoftmax.runtime.sessions import open_session
 
@@ -55,9 +54,10 @@ def test_the_graph_equals_the_reference(tmp_path, shape, windows):
 
 
 def test_a_layer_is_detected_by_its_arrays(weights, tmp_path):
-    assert detect(weights) == "arrays W, b of a block-sparse layer"
+    assert detect_source(weights).description == "arrays W, b of a block-sparse layer"
     np.savez(tmp_path / "other.npz", W=np.zeros(1))
-    assert detect(tmp_path / "other.npz") is None
+    with pytest.raises(SourceError, match="expected weights of one of"):
+        detect_source(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from hsoftmax.models import from_theano, hierarchical_softmax
 from hsoftmax.models.storage.tensors import model_tensors
 from hsoftmax.runtime.sessions import open_session
 from tests.exporter.conftest import theano_arrays
+from tests.models.adaptive import adaptive
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "state_of_the_union"
-PRECISIONS = ["fp32", "fp16", "int8"]
+PRECISIONS = ["fp32", "fp16", "bf16", "int8"]
 
 
 def tensors_of(weight, offsets=None):
@@ -119,11 +120,39 @@ def test_a_weight_beyond_half_precision_is_refused(value):
         convert_precision(tensors_of([[1.0], [value]]), "fp16")
 
 
+def test_bfloat16_is_the_nearest_upper_half_of_a_float_ties_to_even():
+    """Values, and the bits they round to: the upper half, one more, or the even neighbour."""
+    bits = [0x3F800000, 0x3F807FFF, 0x3F808001, 0x3F808000, 0x3F818000, 0xBF808001, 0x80000000, 1]
+    expected = [0x3F80, 0x3F80, 0x3F81, 0x3F80, 0x3F82, 0xBF81, 0x8000, 0]
+    weight = np.array(bits, np.uint32).view(np.float32)[:, None]
+    stored = convert_precision(tensors_of(weight), "bf16")
+    assert stored["level0.weight"].ravel().tolist() == expected
+    again = model_tensors(stored)["level0.weight"]
+    assert again.ravel().view(np.uint32).tolist() == [half << 16 for half in expected]
+
+
+def test_any_weight_is_within_half_a_step_of_bfloat16():
+    weight = np.random.default_rng(0).normal(size=(4000, 9)) * np.logspace(-30, 37, 4000)[:, None]
+    weight = weight.astype(np.float32)
+    again = model_tensors(convert_precision(tensors_of(weight), "bf16"))["level0.weight"]
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, weight, rtol=2**-8, atol=0)
+
+
+@pytest.mark.parametrize("value", [3.3961776e38, -np.finfo(np.float32).max])
+def test_a_weight_beyond_bfloat16_is_refused(value):
+    largest = float.fromhex("0x1.fep+127")
+    with pytest.raises(ExportError, match=r"level0.weight: expected at most 3.38953e\+38 .* bf16"):
+        convert_precision(tensors_of([[1.0], [value]]), "bf16")
+    stored = convert_precision(tensors_of([[largest], [-largest]]), "bf16")
+    assert stored["level0.weight"].ravel().tolist() == [0x7F7F, 0xFF7F]
+
+
 def test_an_unsupported_precision_is_refused_with_the_supported_ones(repository):
     rng = np.random.default_rng(0)
     layers = [models.adaptive_softmax.build_projected("x", rng.normal(size=(5, 4)))] * 2
     model = models.adaptive_softmax.build(layers[0], layers[1:])
-    with pytest.raises(ExportError, match="precision of AdaptiveSoftmax: expected fp32, got int8"):
+    with pytest.raises(ExportError, match="AdaptiveSoftmax: expected fp32 or bf16, got int8"):
         export_model(
             model,
             parse_destination(repository / "words"),
@@ -132,7 +161,7 @@ def test_an_unsupported_precision_is_refused_with_the_supported_ones(repository)
     assert not repository.exists()
 
 
-@pytest.mark.parametrize(("precision", "part"), [("fp16", 2), ("int8", 4)])
+@pytest.mark.parametrize(("precision", "part"), [("fp16", 2), ("bf16", 2), ("int8", 4)])
 def test_weights_take_half_or_a_quarter_of_the_bytes(tmp_path, precision, part):
     model = from_theano(**theano_arrays(clusters=100, block=100, hidden=64))
     exported = export_model(
@@ -142,7 +171,7 @@ def test_weights_take_half_or_a_quarter_of_the_bytes(tmp_path, precision, part):
     rows = model.levels[0].num_rows + model.levels[1].num_rows
     weights = sum(size for name, size in names.items() if name.endswith(".weight"))
     scales = sum(size for name, size in names.items() if name.endswith((".scale", ".zero")))
-    small = model.levels[0].weight.nbytes // 2 if precision == "fp16" else 0
+    small = model.levels[0].weight.nbytes // 2 if part == 2 else 0
     assert weights == rows * 64 * 4 // part + small
     assert scales == (8 * rows if precision == "int8" else 0)
     total = exported.manifest.files[bundle.WEIGHTS].size
@@ -169,7 +198,33 @@ def test_the_graphs_of_a_bundle_equal_the_model_read_back_from_it(repository, pr
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "max_increase"), [("fp16", 0.0005), ("int8", 0.005)])
+def test_an_adaptive_softmax_is_exported_in_bfloat16(repository):
+    """The bundle is verified, its error is measured, and its weights take half of the bytes."""
+    trained = adaptive(300, (500, 1200), hidden=64, widths=(16, None), tail_bias=True)
+    exported = export_model(
+        trained,
+        parse_destination(repository / "words"),
+        precision_options=PrecisionOptions("bf16"),
+    )
+    manifest = exported.manifest
+    assert (manifest.precision, manifest.schema_version) == ("bf16", 2)
+    halves = {t.name for t in manifest.tensors if t.dtype == "bfloat16"}
+    assert halves == {"head.weight", "tail0.weight", "tail1.weight"}
+    assert 1e-4 < manifest.accuracy[0].max_error < 0.5
+    sizes = {t.name: t.num_bytes for t in manifest.tensors}
+    assert sizes["tail1.weight"] == trained.tails[1].weight.nbytes // 2
+    tensors = bundle.load_tensors(exported)
+    again = models.from_tensors(manifest.family, tensors, manifest.attributes)
+    for stored, layer in zip(
+        (again.head, *again.tails), (trained.head, *trained.tails), strict=True
+    ):
+        assert stored.weight.dtype == np.float32
+        np.testing.assert_allclose(stored.weight, layer.weight, rtol=2**-8)
+
+
+@pytest.mark.parametrize(
+    ("precision", "max_increase"), [("fp16", 0.0005), ("bf16", 0.001), ("int8", 0.005)]
+)
 def test_a_language_model_keeps_its_perplexity(addresses, precision, max_increase):
     trained = perplexity(addresses["fp32"])
     assert trained == pytest.approx(75.39, abs=0.01)

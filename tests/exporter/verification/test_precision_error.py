@@ -25,7 +25,7 @@ def export(weights, repository, *options):
 
 
 @pytest.mark.parametrize(
-    ("precision", "max_error"), [("fp32", 1e-5), ("fp16", 2e-2), ("int8", 0.5)]
+    ("precision", "max_error"), [("fp32", 1e-5), ("fp16", 2e-2), ("bf16", 0.2), ("int8", 0.5)]
 )
 def test_a_bundle_holds_its_accuracy_over_drawn_and_calibration_rows(
     weights, repository, calibration, precision, max_error

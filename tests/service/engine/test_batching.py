@@ -80,6 +80,13 @@ def test_calls_of_two_sessions_are_not_merged(engine, metrics):
     assert len(other.runtime.ran) == 1
 
 
+def test_isolated_calls_share_no_batch(engine, metrics):
+    session = held()
+    calls = [rows(session, float(i), isolated=True) for i in range(3)]
+    assert answers(behind_one(engine, session, calls)) == [[0], [1], [2]]
+    assert [number for _, _, number in metrics.batches] == [1, 1, 1, 1]
+
+
 def test_a_batch_has_a_maximum_cost(engine, metrics):
     session = held()
     calls = [rows(session, v, cost=2**27) for v in range(1, 21)]
