@@ -11,6 +11,7 @@ gensim's own order; `words` says how words that are not text become labels.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     text = GensimText(None)
     if options.text:
         try:
-            text = read_text(path, model, labels, _read_extra_file)
+            text = read_text(model, labels, partial(_extra_file, path), _read_extra_file)
         except SourceError as error:
             raise SourceError(f"{path.name}: {error}") from None
     return SourceModel(
@@ -148,10 +149,15 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], 
         if part.get("syn1") is not None:
             return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
         if "syn1" in _names(part.get("__numpys")):
-            suffix = "npz" if path.name.endswith(_GZIP_SUFFIX) else "npy"
-            extra_file = path.with_name(f"{path.name}.{prefix}syn1.{suffix}")
+            extra_file = _extra_file(path, f"{prefix}syn1")
             return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")
+
+
+def _extra_file(path: Path, name: str) -> Path:
+    """Return the file of a large array that gensim stores next to the model."""
+    suffix = "npz" if path.name.endswith(_GZIP_SUFFIX) else "npy"
+    return path.with_name(f"{path.name}.{name}.{suffix}")
 
 
 def _read_extra_file(extra_file: Path) -> Array:
