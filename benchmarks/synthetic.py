@@ -17,7 +17,7 @@ from hsoftmax.exporter.storage.weights_file import write_weights
 from hsoftmax.models import HierarchicalSoftmax, Level
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.runtime.devices import CPU
-from hsoftmax.runtime.native import Kernel, load_library, open_kernel
+from hsoftmax.runtime.native import FreeThreads, Kernel, load_library, open_kernel
 
 _CHUNK_FLOATS = 4 * 1024 * 1024
 
@@ -43,14 +43,13 @@ class WrittenModel:
         """Open a session for one of the model's own tasks."""
         return self.open_graph(task, lower(self.model, self.tensors)[task], threads, providers)
 
-    def kernel(self, task: str) -> Kernel | None:
+    def kernel(self, task: str, threads: int = 1) -> Kernel | None:
         """Open the native kernel of a task; None if this machine has none."""
         library = load_library()
         if isinstance(library, str):
             return None
-        return open_kernel(
-            library, models.family(self.model), task, self.tensors, models.attributes(self.model)
-        )
+        family, attributes = models.family(self.model), models.attributes(self.model)
+        return open_kernel(library, family, task, self.tensors, attributes, FreeThreads(threads))
 
     def open_graph(
         self, name: str, lowered: LoweredGraph, threads: int = 1, providers: Sequence[Any] = (CPU,)

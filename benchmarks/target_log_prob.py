@@ -62,7 +62,7 @@ def _runs(
         return kernel({"hidden": hidden, "row": row, "target": target})
 
     runs = {"graph": partial(run_query, written.session("target_log_prob", threads))}
-    kernel = written.kernel("target_log_prob")
+    kernel = written.kernel("target_log_prob", threads)
     runs["ours"] = runs["graph"] if kernel is None else partial(run_kernel, kernel)
 
     largest = int(written.model.levels[1].block_sizes.max())

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 
 from hsoftmax import bundle
+from hsoftmax.runtime.encoder import open_encoder
 from hsoftmax.runtime.encoder_batches import make_batches
 from hsoftmax.runtime.encoder_inputs import read_rows
 from hsoftmax.runtime.sessions import InputOrOutput, open_session
@@ -62,6 +63,19 @@ class EncoderOptions:
     def files(self) -> tuple[Path, ...]:
         """The files that the encoder is read from, those of external data left out."""
         return (self.path,) if self.tokenizer is None else (self.path, self.tokenizer)
+
+
+def verify_encoder(opened: bundle.Bundle) -> bool:
+    """Check the encoder of a bundle as the export did; return False if there is none.
+
+    Raises:
+        bundle.BundleError, EncoderRefused: the encoder or its tokenizer does not load, or fails.
+    """
+    encoder = open_encoder(opened)
+    if encoder is None:
+        return False
+    check_encoder(EncoderProbe(encoder.description, encoder.session.runtime))
+    return True
 
 
 def write_tokenizer(folder: Path, path: Path, encoder: bundle.Encoder) -> str:

@@ -1,7 +1,7 @@
 """The public names of `hsoftmax.exporter`, for other packages."""
 
 from .choices import AUTO, ClusterOrder
-from .encoder import EncoderOptions
+from .encoder import EncoderOptions, verify_encoder
 from .errors import DestinationError, EncoderRefused, ExportError, SourceError, VerificationError
 from .export import Origin, PrecisionOptions, export_file, export_model, exporter_version
 from .sources import SOURCES, DetectedSource, SourceOptions, detect_source
@@ -30,5 +30,6 @@ __all__ = [
     "failures",
     "parse_destination",
     "verify",
+    "verify_encoder",
     "verify_kernels",
 ]

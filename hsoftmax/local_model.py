@@ -2,9 +2,10 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import orjson
@@ -16,6 +17,7 @@ from hsoftmax.inputs import (
     ListedTargets,
     Targets,
     are_listed,
+    as_matrix,
     plain_targets,
 )
 from hsoftmax.latest_version import latest_version
@@ -25,6 +27,9 @@ from hsoftmax.models.seeded_noise import noise
 from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, from_log
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.runtime.encoder import LoadedEncoder, encode_texts, open_encoder
+from hsoftmax.runtime.encoder import encode as encode_rows
+from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
 from hsoftmax.scoring import MAX_SEED, BundleInfo, GraphRequest, Task, graph_inputs, score_rows
 from hsoftmax.scoring.formats.columns import Columns
@@ -69,8 +74,10 @@ def load(
     """
     opened = bundle.open_bundle(latest_version(Path(path)), check_hashes=check_hashes)
     info = BundleInfo.of(opened)
-    sessions = open_sessions(opened, choose_device(device, threads, native))
-    return LocalModel(opened.manifest, opened.path, info, sessions)
+    device_used = choose_device(device, threads, native)
+    sessions = open_sessions(opened, device_used)
+    encoder = open_encoder(opened, device_used)
+    return LocalModel(opened.manifest, opened.path, info, sessions, encoder)
 
 
 class LocalModel:
@@ -85,11 +92,13 @@ class LocalModel:
         path: Path,
         info: BundleInfo,
         sessions: Mapping[str, Session],
+        encoder: LoadedEncoder | None = None,
     ) -> None:
         self._manifest = manifest
         self._path = path
-        self._info = info
+        self._info = info if encoder is None else replace(info, encoder=RowEncoder(encoder))
         self._sessions = sessions
+        self._encoder = encoder
 
     def describe(self) -> ModelInfo:
         """Returns the sizes, the family and the version of the model."""
@@ -123,7 +132,7 @@ class LocalModel:
         One target a row gives [rows]; an array gives an array of its shape; lists of any lengths
         give a list of arrays.
         """
-        hidden, listed = hidden_states(inputs, self._info), are_listed(targets)
+        hidden, listed = self._hidden(inputs), are_listed(targets)
         lists = plain_targets(targets) if listed else [[one] for one in plain_targets(targets)]
         if len(lists) != len(hidden):
             rows = len(hidden)
@@ -137,7 +146,7 @@ class LocalModel:
 
     def distribution(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of every target, [rows, num_targets]."""
-        hidden = hidden_states(inputs, self._info)
+        hidden = self._hidden(inputs)
         (log_probs,) = self._run("log_probs", {"hidden": hidden})
         return from_log(checked_log_probs(log_probs, hidden, self._info), log)
 
@@ -157,7 +166,7 @@ class LocalModel:
         """
         task = Task("top_k", k=k, max_blocks=max_blocks, threshold=threshold)
         check_task(task, "none", self._info)
-        hidden = hidden_states(inputs, self._info)
+        hidden = self._hidden(inputs)
         limits = {
             "k": np.array([searched_k(task, self._info)]),
             "max_blocks": np.array([max_blocks]),
@@ -183,7 +192,7 @@ class LocalModel:
         """Returns targets drawn with replacement; a seed makes the draw repeatable."""
         seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         check_task(Task("sample", num_samples=num_samples, seed=seed), "none", self._info)
-        hidden = hidden_states(inputs, self._info)
+        hidden = self._hidden(inputs)
         per_sample = self._sessions["sample"].graph.noise_per_sample
         feeds = {"hidden": hidden, "noise": noise(seed, len(hidden), num_samples, per_sample)}
         target, log_prob = self._run("sample", feeds)
@@ -196,7 +205,7 @@ class LocalModel:
 
     def clusters(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of each cluster, [rows, num_clusters]."""
-        hidden = hidden_states(inputs, self._info)
+        hidden = self._hidden(inputs)
         (log_probs,) = self._run("cluster_log_probs", {"hidden": hidden})
         return from_log(checked_log_probs(log_probs, hidden, self._info, absent=np.True_), log)
 
@@ -251,14 +260,23 @@ class LocalModel:
         self, rows: Sequence[Row], task: Task, shape: TargetShape, first_row: int
     ) -> list[Record]:
         requirements = row_requirements(task, shape == "none", self._info)
-        batch = RowDecoder(Columns(), self._info.takes_text).decode(
-            row_lines(rows), first_row + 1, requirements
-        )
+        decoder = RowDecoder(Columns(), self._info.takes_text, self._encoder is not None)
+        batch = decoder.decode(row_lines(rows), first_row + 1, requirements)
         scored = score_rows(
             batch, task, shape, self._info, first_row=first_row, run_graph=self._run_graph
         )
         schema = RecordSchema(record_fields(task, shape, self._info), "string", 0)
         return [orjson.loads(line) for line in encode(scored, schema).splitlines()]
+
+    def _hidden(self, inputs: Any) -> Float32:  # noqa: ANN401  `Inputs`, or texts
+        """Returns the inputs as states, those of an encoder after it. Raises UserError."""
+        encoder = self._encoder
+        if encoder is not None and as_matrix(inputs) is None:
+            if isinstance(inputs, Mapping):
+                return encode_rows(encoder, inputs)
+            if encoder.tokenizer is not None:
+                return encode_texts(encoder, inputs)
+        return hidden_states(inputs, self._info)
 
     def _run_graph(self, request: GraphRequest) -> list[Array]:
         return self._run(request.graph, graph_inputs(request, self._sessions[request.graph].graph))

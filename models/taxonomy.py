@@ -202,7 +202,7 @@ def _expect_all_reached(tree: Taxonomy) -> None:
     more = len(cycle) - _MAX_NODES_SHOWN
     raise WeightsError(
         "parent: expected a tree, in which each node has a root above it, got a cycle of nodes "
-        f"{shown}{f' and {more} more' if more > 0 else ''}"
+        f"{shown}{f' and {more} more' if more > 0 else ''}: set the parent of the top one to -1"
     )
 
 

@@ -7,8 +7,16 @@
 
 #include "vectors.h"
 
+/* Hidden rows and vectors of columns whose sums stay in registers: AVX2 has 16, the others 32. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+#else
+#define TILE_ROWS 8
+#define TILE_VECTORS 1
+#endif
 #define GROUP 8 /* hidden units whose products are added up before they are added to y */
-#define TILE_ROWS (WIDTH == 8 ? 2 : 4) /* hidden rows whose sums with four rows fit in registers */
+#define DOT_ROWS (WIDTH == 8 ? 2 : 4) /* hidden rows whose sums with four rows fit in registers */
 
 typedef vec load_function(const void *weight, int64_t index);
 
@@ -60,17 +68,89 @@ INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_func
     }
 }
 
-INLINE void transposed(const void *weight, int64_t size, int64_t pitch, load_function *load,
-                       const float *const *x, const int rows, int64_t hidden, int64_t columns,
-                       int64_t stride, float *y) {
-    const char *w = weight;
-    int64_t h = 0;
+/* Adds the products of the first `hidden` units, a multiple of GROUP, to `count` vectors of columns.
+ * The sums stay in registers. */
+INLINE void add_tile(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                     const float *const *x, const int rows, const int count, int64_t hidden,
+                     int64_t stride, float *y) {
+    vec total[TILE_ROWS][TILE_VECTORS];
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < count; c++) total[r][c] = vec_load(y + r * stride + c * WIDTH);
+    for (int64_t h = 0; h < hidden; h += GROUP) {
+        vec sum[TILE_ROWS][TILE_VECTORS];
+        for (int g = 0; g < GROUP; g++) {
+            vec w[TILE_VECTORS];
+            for (int c = 0; c < count; c++) w[c] = load(weight + (h + g) * pitch * size, c * WIDTH);
+            for (int r = 0; r < rows; r++)
+                for (int c = 0; c < count; c++)
+                    sum[r][c] = g ? vec_fma(vec_all(x[r][h + g]), w[c], sum[r][c])
+                                  : vec_mul(vec_all(x[r][h + g]), w[c]);
+        }
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < count; c++) total[r][c] = vec_add(total[r][c], sum[r][c]);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < count; c++) vec_store(y + r * stride + c * WIDTH, total[r][c]);
+}
+
+/* The same for all columns. Numbers behind the last one go to columns that are not used. */
+INLINE void add_columns(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                        const float *const *x, int64_t hidden, int64_t columns, int64_t stride,
+                        float *y) {
+    int64_t k = 0;
+    for (; k + (TILE_VECTORS - 1) * WIDTH < columns; k += TILE_VECTORS * WIDTH)
+        for (int r = 0; r < MAX_ROWS; r += TILE_ROWS)
+            add_tile(weight + k * size, size, pitch, load, x + r, TILE_ROWS, TILE_VECTORS, hidden,
+                     stride, y + r * stride + k);
+    for (; k < columns; k += WIDTH)
+        for (int r = 0; r < MAX_ROWS; r += TILE_ROWS)
+            add_tile(weight + k * size, size, pitch, load, x + r, TILE_ROWS, 1, hidden, stride,
+                     y + r * stride + k);
+}
+
+/* Adds the products of up to MAX_ROWS hidden rows, from the unit `first` on, in one pass over the weight
+ * in the order in which it lies. */
+INLINE void stream(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                   const float *const *x, const int rows, int64_t first, int64_t hidden,
+                   int64_t columns, int64_t stride, float *y) {
+    int64_t h = first;
     for (; h + GROUP <= hidden; h += GROUP)
-        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, GROUP, h + GROUP == hidden,
-                  columns, stride, y);
+        add_group(weight + h * pitch * size, size, pitch, load, x, rows, h, GROUP,
+                  h + GROUP == hidden, columns, stride, y);
     if (h < hidden)
-        add_group(w + h * pitch * size, size, pitch, load, x, rows, h, (int)(hidden - h), 1, columns,
-                  stride, y);
+        add_group(weight + h * pitch * size, size, pitch, load, x, rows, h, (int)(hidden - h), 1,
+                  columns, stride, y);
+}
+
+/* The same for MAX_ROWS rows and a weight that is in cache, in any order. */
+INLINE void multiply_cached(const char *weight, int64_t size, int64_t pitch, load_function *load,
+                            const float *const *x, int64_t hidden, int64_t columns, int64_t stride,
+                            float *y) {
+    const int64_t tiled = pitch < WIDTH ? 0 : (hidden - 1) / GROUP * GROUP; /* but the last group */
+    if (tiled) add_columns(weight, size, pitch, load, x, tiled, columns, stride, y);
+    stream(weight, size, pitch, load, x, MAX_ROWS, tiled, hidden, columns, stride, y);
+}
+
+/* Adds the products of any number of hidden rows. The first ones bring the weight into the cache. */
+INLINE void transposed(const void *weight, int64_t size, int64_t pitch, load_function *load,
+                       const float *const *x, int rows, int64_t hidden, int64_t columns,
+                       int64_t stride, float *y) {
+    for (int r = 0; r < rows; r += MAX_ROWS, x += MAX_ROWS, y += MAX_ROWS * stride) {
+        if (r && rows - r >= MAX_ROWS) {
+            multiply_cached(weight, size, pitch, load, x, hidden, columns, stride, y);
+            continue;
+        }
+        switch (rows - r) {
+            case 1: stream(weight, size, pitch, load, x, 1, 0, hidden, columns, stride, y); break;
+            case 2: stream(weight, size, pitch, load, x, 2, 0, hidden, columns, stride, y); break;
+            case 3: stream(weight, size, pitch, load, x, 3, 0, hidden, columns, stride, y); break;
+            case 4: stream(weight, size, pitch, load, x, 4, 0, hidden, columns, stride, y); break;
+            case 5: stream(weight, size, pitch, load, x, 5, 0, hidden, columns, stride, y); break;
+            case 6: stream(weight, size, pitch, load, x, 6, 0, hidden, columns, stride, y); break;
+            case 7: stream(weight, size, pitch, load, x, 7, 0, hidden, columns, stride, y); break;
+            default: stream(weight, size, pitch, load, x, 8, 0, hidden, columns, stride, y);
+        }
+    }
 }
 
 /* Adds the products of `rows` hidden rows with four rows of the weight. With several hidden rows,
@@ -81,9 +161,9 @@ INLINE void add_four_dots(const char *weight, int64_t size, load_function *load,
                           int64_t hidden, int64_t stride, float *y) {
     const int parts = rows > 1 ? 1 : PARTS; /* that run at once */
     const int64_t whole = hidden / LANES * LANES;
-    float rest[TILE_ROWS][LANES];
+    float rest[DOT_ROWS][LANES];
     char tail[4][LANES * sizeof(float)];
-    vec sums[TILE_ROWS][4][PARTS];
+    vec sums[DOT_ROWS][4][PARTS];
     if (whole < hidden) {
         memset(tail, 0, sizeof tail);
         memset(rest, 0, sizeof rest);
@@ -93,13 +173,13 @@ INLINE void add_four_dots(const char *weight, int64_t size, load_function *load,
             memcpy(rest[r], x[r] + whole, (size_t)(hidden - whole) * sizeof(float));
     }
     for (int first = 0; first < PARTS; first += parts) {
-        vec sum[TILE_ROWS][4][PARTS];
+        vec sum[DOT_ROWS][4][PARTS];
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < 4; c++)
                 for (int p = 0; p < parts; p++) sum[r][c][p] = vec_all(0.0f);
         for (int64_t h = first * WIDTH; h < whole; h += LANES)
             for (int p = 0; p < parts; p++) {
-                vec v[TILE_ROWS];
+                vec v[DOT_ROWS];
                 for (int r = 0; r < rows; r++) v[r] = vec_load(x[r] + h + p * WIDTH);
                 for (int c = 0; c < 4; c++) {
                     vec w = load(weight + c * hidden * size, h + p * WIDTH);
@@ -147,13 +227,13 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
     int64_t k = 0;
     for (; k + 4 <= columns; k += 4, w += 4 * hidden * size) { /* the four rows stay in cache */
         int r = 0;
-        for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
+        for (; r + DOT_ROWS <= rows; r += DOT_ROWS) {
             if (r)
-                add_four_dots(w, size, load, x + r, TILE_ROWS, 0, hidden, stride, y + r * stride + k);
+                add_four_dots(w, size, load, x + r, DOT_ROWS, 0, hidden, stride, y + r * stride + k);
             else
-                add_four_dots(w, size, load, x, TILE_ROWS, 1, hidden, stride, y + k);
+                add_four_dots(w, size, load, x, DOT_ROWS, 1, hidden, stride, y + k);
         }
-        if (r + 2 <= rows && TILE_ROWS > 2) {
+        if (r + 2 <= rows && DOT_ROWS > 2) {
             add_four_dots(w, size, load, x + r, 2, 1, hidden, stride, y + r * stride + k);
             r += 2;
         }
@@ -165,22 +245,11 @@ INLINE void row_major(const void *weight, int64_t size, load_function *load, con
             add_dot(w, size, load, x[r], hidden, y + r * stride + k);
 }
 
-#define TRANSPOSED(TYPE, SIZE, ROWS)                                                               \
-    transposed(weight, SIZE, pitch, load_##TYPE, x, ROWS, hidden, columns, stride, y)
 #define DEFINE(TYPE, SIZE)                                                                         \
     static void transposed_##TYPE(const void *weight, int64_t pitch, const float *const *x,        \
                                   int rows, int64_t hidden, int64_t columns, int64_t stride,       \
                                   float *y) {                                                      \
-        switch (rows) {                                                                            \
-            case 1: TRANSPOSED(TYPE, SIZE, 1); break;                                              \
-            case 2: TRANSPOSED(TYPE, SIZE, 2); break;                                              \
-            case 3: TRANSPOSED(TYPE, SIZE, 3); break;                                              \
-            case 4: TRANSPOSED(TYPE, SIZE, 4); break;                                              \
-            case 5: TRANSPOSED(TYPE, SIZE, 5); break;                                              \
-            case 6: TRANSPOSED(TYPE, SIZE, 6); break;                                              \
-            case 7: TRANSPOSED(TYPE, SIZE, 7); break;                                              \
-            case 8: TRANSPOSED(TYPE, SIZE, 8); break;                                              \
-        }                                                                                          \
+        transposed(weight, SIZE, pitch, load_##TYPE, x, rows, hidden, columns, stride, y);         \
     }                                                                                              \
     static void row_major_##TYPE(const void *weight, const float *const *x, int rows,              \
                                  int64_t hidden, int64_t columns, int64_t stride, float *y) {      \

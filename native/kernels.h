@@ -9,8 +9,7 @@ static inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
 
 #define MAX_ROWS 8 /* hidden rows that share one pass over a block */
 
-/* y[r * stride + k] += sum over h of x[r][h] * weight of column k; rows 1..MAX_ROWS, or any number
- * with a row_major weight */
+/* y[r * stride + k] += sum over h of x[r][h] * weight of column k */
 typedef void logits_function(const void *weight, const float *const *x, int rows, int64_t hidden,
                              int64_t columns, int64_t stride, float *y);
 

@@ -49,6 +49,7 @@ static int64_t target_of(const search *search, int64_t row) {
 static int descend(search *search, const hsoftmax_level *level, const float *hidden,
                    const double *parents, double *children) {
     for (int64_t block = 0; block < level->blocks; block++) {
+        if (search->stop && *search->stop) return HSOFTMAX_STOPPED;
         if (!block_is_valid(level, block)) return HSOFTMAX_BAD_MODEL;
         const int64_t first = first_row(level, block), size = size_of(level, block);
         block_logits(search->kernels, level, block, &hidden, 1, search->model->hidden_size,

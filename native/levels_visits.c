@@ -16,7 +16,7 @@
 
 /* The tests of the sanitizers compile with smaller numbers, so that small models are split too. */
 #ifndef CACHED_WEIGHTS
-#define CACHED_WEIGHTS (1 << 15)     /* stay in cache while all rows of a tile are multiplied */
+#define CACHED_WEIGHTS (1 << 17)     /* stay in cache while all rows of a tile are multiplied */
 #define STREAMED_WEIGHTS (1 << 20)   /* are read between two looks at the stop flag */
 #define WEIGHTS_PER_THREAD (1 << 20) /* take several times as long as to start a thread */
 #endif
@@ -126,14 +126,13 @@ static void multiply(level_run *run, const tile *tile, int64_t from, int64_t end
     int rows = 0;
     for (const visit *v = tile->from; v < tile->end; v = end_of_row(v, tile->end))
         x[rows++] = query->hidden + v->row * query->hidden_size;
-    const int64_t weights = rows > MAX_ROWS ? CACHED_WEIGHTS : STREAMED_WEIGHTS;
+    const int64_t weights = rows > MAX_ROWS ? CACHED_WEIGHTS
+                            : rows > 1      ? STREAMED_WEIGHTS
+                                            : 32 * STREAMED_WEIGHTS; /* one row needs long reads */
     const int64_t step = padded(weights / query->hidden_size + 1);
     for (; from < end && !is_stopped(run); from += step)
-        for (int r = 0; r < rows; r += MAX_ROWS)
-            block_columns(query->kernels, run->level, tile->from->block, from,
-                          end - from < step ? end - from : step, x + r,
-                          rows - r < MAX_ROWS ? rows - r : MAX_ROWS, query->hidden_size, stride,
-                          y + r * stride);
+        block_columns(query->kernels, run->level, tile->from->block, from,
+                      end - from < step ? end - from : step, x, rows, query->hidden_size, stride, y);
 }
 
 static void use_tile(level_run *run, const tile *tile, float *y) {

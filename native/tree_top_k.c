@@ -17,6 +17,7 @@
 typedef struct {
     const kernel_set *kernels;
     const hsoftmax_tree *tree;
+    const volatile int32_t *stop;
     const float *hidden;
     int64_t max_nodes, opened;
     heap open; /* nodes that are not opened yet, the likeliest on top */
@@ -59,6 +60,10 @@ static int walk_below(search *search, candidate node) {
     stack[0] = node;
     while (size && status == HSOFTMAX_OK) {
         node = stack[--size];
+        if (search->stop && *search->stop) {
+            status = HSOFTMAX_STOPPED;
+            break;
+        }
         if (is_hopeless(&search->best, node.log_prob)) continue;
         status = open_node(search, node, inner, &count);
         if (size + count > room) status = HSOFTMAX_BAD_MODEL; /* deeper than its depth */
@@ -69,13 +74,13 @@ static int walk_below(search *search, candidate node) {
 }
 
 /* Returns a status; `exact` is 0 if the limit of nodes ended the search. */
-static int run(search *search, const volatile int32_t *stop, uint8_t *exact) {
+static int run(search *search, uint8_t *exact) {
     const int64_t ordered = search->tree->nodes / NODES_PER_ORDERED + 64;
     candidate inner[2];
     *exact = 1;
     while (search->open.size && !is_hopeless(&search->best, search->open.items[0].log_prob)) {
         int status, count = 0;
-        if (stop && *stop) return HSOFTMAX_STOPPED;
+        if (search->stop && *search->stop) return HSOFTMAX_STOPPED;
         if (search->max_nodes && search->opened >= search->max_nodes &&
             search->best.heap.size == search->best.k) {
             *exact = 0;
@@ -94,8 +99,8 @@ static int run(search *search, const volatile int32_t *stop, uint8_t *exact) {
     return HSOFTMAX_OK;
 }
 
-static int search_row(search *search, const volatile int32_t *stop, float *log_prob,
-                      int64_t *target, int64_t *opened, uint8_t *exact) {
+static int search_row(search *search, float *log_prob, int64_t *target, int64_t *opened,
+                      uint8_t *exact) {
     const hsoftmax_tree *tree = search->tree;
     search->open.size = search->best.heap.size = search->opened = 0;
     int status = HSOFTMAX_OK;
@@ -106,7 +111,7 @@ static int search_row(search *search, const volatile int32_t *stop, float *log_p
         status = HSOFTMAX_BAD_MODEL;
     } else {
         if (!heap_push(&search->open, (candidate){0, tree->path[0]})) status = HSOFTMAX_NO_MEMORY;
-        if (status == HSOFTMAX_OK) status = run(search, stop, exact);
+        if (status == HSOFTMAX_OK) status = run(search, exact);
     }
     *opened = search->opened;
     if (status == HSOFTMAX_OK) take_results(&search->best, log_prob, target);
@@ -116,7 +121,8 @@ static int search_row(search *search, const volatile int32_t *stop, float *log_p
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
                             int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
                             int64_t *target, int64_t *opened, uint8_t *exact) {
-    search search = {.kernels = chosen_kernels(), .tree = tree, .max_nodes = max_nodes};
+    search search = {.kernels = chosen_kernels(), .tree = tree, .stop = stop,
+                     .max_nodes = max_nodes};
     if (!search.kernels || batch < 0 || max_nodes < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!tree_is_valid(tree)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > tree->targets) return HSOFTMAX_BAD_ARGUMENT;
@@ -128,7 +134,7 @@ int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int6
     int status = HSOFTMAX_OK;
     for (int64_t i = 0; i < batch && status == HSOFTMAX_OK; i++) {
         search.hidden = hidden + i * tree->hidden_size;
-        status = search_row(&search, stop, log_prob + i * k, target + i * k, opened + i, exact + i);
+        status = search_row(&search, log_prob + i * k, target + i * k, opened + i, exact + i);
     }
     free(search.open.items);
     free(search.best.heap.items);

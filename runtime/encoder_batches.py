@@ -50,14 +50,13 @@ def join_states(
     Raises:
         EncoderError: an output of another shape, or a state that is not finite.
     """
-    states: dict[int, Array] = {}
-    for batch, output in zip(batches, outputs, strict=True):
-        states.update(zip(batch.rows.tolist(), _states_of(encoder, batch, output), strict=True))
-    in_order = [states[number] for number in range(len(states))]
-    for number, state in enumerate(in_order):
-        if not np.isfinite(state).all():
-            raise EncoderError(f"inputs row {number}: the encoder's state is not a finite number")
-    return np.ascontiguousarray(np.concatenate(in_order), dtype=np.float32)
+    parts = [_states_of(encoder, *pair) for pair in zip(batches, outputs, strict=True)]
+    if encoder.position == "each":
+        return _expect_finite(_in_order(batches, parts), _row_numbers(batches, parts))
+    hidden = np.empty((sum(len(batch.rows) for batch in batches), parts[0].shape[1]), np.float32)
+    for batch, states in zip(batches, parts, strict=True):
+        hidden[batch.rows] = states
+    return _expect_finite(hidden, np.arange(len(hidden)))
 
 
 def _groups_of_equal_length(lengths: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
@@ -114,25 +113,58 @@ def _pad(port: Port, rows: Sequence[Array], length: int) -> Array:
     return padded
 
 
-def _states_of(encoder: Encoder, batch: EncoderBatch, output: Array) -> Iterator[Array]:
-    """Yield the states of each row of a batch, [1, hidden_size] or one for each position."""
-    position, lengths = encoder.position, batch.lengths.tolist()
-    axes = 2 if position is None else 3
-    if output.ndim != axes or len(output) != len(lengths):
-        raise EncoderError(f"{encoder.outputs[0].name}: got shape {list(output.shape)}")
-    if position is not None and encoder.is_padded and output.shape[1] != max(lengths):
-        raise EncoderError(
-            f"{encoder.outputs[0].name}: expected a state for each of {max(lengths)} positions, "
-            f"got {output.shape[1]}"
-        )
-    for state, length in zip(output, lengths, strict=True):
-        stop = length if encoder.is_padded else len(output[0])
-        match position:
-            case None:
-                yield state[None]
-            case "first":
-                yield state[:1]
-            case "last":
-                yield state[stop - 1 : stop]
-            case "each":
-                yield state[:stop]
+def _states_of(encoder: Encoder, batch: EncoderBatch, output: Array) -> Array:
+    """Return the states of a batch: [rows, hidden_size], or those of `each` row by row.
+
+    Raises:
+        EncoderError: an output of another shape.
+    """
+    position, name = encoder.position, encoder.outputs[0].name
+    rows, longest = len(batch.rows), int(batch.lengths.max())
+    if output.ndim != (2 if position is None else 3) or len(output) != rows:
+        raise EncoderError(f"{name}: expected states of {rows} rows, got {list(output.shape)}")
+    if position is None:
+        return output
+    if encoder.is_padded and output.shape[1] != longest:
+        got = output.shape[1]
+        raise EncoderError(f"{name}: expected states of {longest} positions, got {got}")
+    lengths = batch.lengths if encoder.is_padded else np.full(rows, output.shape[1])
+    states: Array
+    match position:
+        case "first":
+            states = output[:, 0]
+        case "last":
+            states = output[np.arange(rows), lengths - 1]
+        case "each":
+            states = output[np.arange(output.shape[1]) < lengths[:, None]]
+    return states
+
+
+def _row_numbers(batches: Sequence[EncoderBatch], parts: Sequence[Array]) -> Int64:
+    """Return the row of each state, in the order of the rows."""
+    return np.sort(_rows_of_states(batches, parts))
+
+
+def _in_order(batches: Sequence[EncoderBatch], parts: Sequence[Array]) -> Array:
+    """Return the states of `each` position in the order of the rows, not of the batches."""
+    order = np.argsort(_rows_of_states(batches, parts), kind="stable")
+    return np.concatenate(parts)[order]
+
+
+def _rows_of_states(batches: Sequence[EncoderBatch], parts: Sequence[Array]) -> Int64:
+    """Return the row of each state, in the order of the batches."""
+    rows = []
+    for batch, states in zip(batches, parts, strict=True):
+        same = len(states) == batch.lengths.sum()  # else a model with other positions than ids
+        counts = batch.lengths if same else len(states) // len(batch.rows)
+        rows.append(np.repeat(batch.rows, counts))
+    return np.concatenate(rows)
+
+
+def _expect_finite(hidden: Array, rows: Int64) -> Float32:
+    """Return the states as float32. Raises EncoderError for one that is not finite."""
+    finite = np.isfinite(hidden).all(axis=1)
+    if not finite.all():
+        row = rows[np.argmin(finite)]
+        raise EncoderError(f"inputs row {row}: the encoder's state is not a finite number")
+    return np.ascontiguousarray(hidden, dtype=np.float32)

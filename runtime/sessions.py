@@ -222,7 +222,8 @@ def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Sessio
     if options.use_per_session_threads:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
     providers = (CPU,) if device is None else device.providers
-    runtime = _open_graph(bundle.file(encoder.file), options, providers, prepacking=True)
+    path = bundle.file(encoder.file)
+    runtime = _open_graph(path, options, providers, weights=encoder.weights, prepacking=True)
     session = Session(ENCODER, graph, runtime, on_cpu=providers == (CPU,), weights=guard)
     _expect_ports(session)
     return session
@@ -241,7 +242,8 @@ def _open_task(
         if device.instruction_set and session.on_cpu:
             kernel = _kernel(bundle, task, _free_threads(device.threads))
             session = replace(session, kernel=kernel)
-            session.run(minimal)
+        if session.kernel is not None:
+            session.run(_with_one_block(minimal))
     except BundleError:
         raise
     except Exception as error:
@@ -269,30 +271,37 @@ def _kernel(bundle: Bundle, task: str, threads: FreeThreads | None = None) -> Ke
 
 
 def _open_graph(
-    path: Path, options: ort.SessionOptions, providers: Sequence[Any], *, prepacking: bool = False
+    path: Path,
+    options: ort.SessionOptions,
+    providers: Sequence[Any],
+    *,
+    weights: str | None = WEIGHTS,
+    prepacking: bool = False,
 ) -> ort.InferenceSession:
     if not prepacking:  # keeps the weights mapped
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # an error is also raised, and reported there
-    linked_weights = _linked_weights(path)  # the options only point to it
+    linked_weights = _linked_weights(path, weights)  # the options only point to it
     try:
         if linked_weights is not None:
             options.add_external_initializers_from_files_in_memory(
-                [WEIGHTS], [linked_weights], [linked_weights.size]
+                [weights], [linked_weights], [linked_weights.size]
             )
         return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
         raise _graph_error(path, error) from None
 
 
-def _linked_weights(graph: Path) -> Array | None:
+def _linked_weights(graph: Path, name: str | None) -> Array | None:
     """Return the mapped weights if ONNX Runtime would refuse to open them by their link, else None.
 
     It opens external data in the folder of the graph, and in the folder that the graph's own link
     leads to. Caches that keep each file in a folder of its own have links to neither. From memory
     it reads them into a copy of its own.
     """
-    weights = graph.with_name(WEIGHTS)
+    if name is None:
+        return None
+    weights = graph.with_name(name)
     folders = {graph.parent.resolve(), graph.resolve().parent}
     if not weights.is_file() or weights.resolve().parent in folders or not weights.stat().st_size:
         return None
@@ -329,6 +338,11 @@ def _minimal_input(port: Port) -> Array:
     shape = [size if isinstance(size, int) else 1 for size in port.shape]
     fill = {"k": 1, "noise": 0.5}.get(port.name, 0)
     return np.full(shape, fill, dtype=port.dtype)
+
+
+def _with_one_block(minimal: Feeds) -> Feeds:
+    """Limit a search to one block: that of the graph has read all weights already."""
+    return {name: np.ones_like(a) if name == "max_blocks" else a for name, a in minimal.items()}
 
 
 def _cuda_problem() -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import expect_justified, map_input, open_input
 from hsoftmax.exporter.files.npy_files import npz_names
@@ -73,12 +74,16 @@ def with_article(file_kind: FileKind) -> str:
 def contained_names(path: Path) -> frozenset[str]:
     """Return the array names of a file, or all strings of an older checkpoint's pickle.
 
-    The result is empty for other kinds and for damaged files; reading them raises the error.
+    The result is empty for other kinds, and for files that are damaged; reading them raises the
+    error.
+
+    Raises:
+        SourceError: a pickle, a checkpoint or an index that can never be read.
     """
     kind = file_kind(path)
     try:
         return frozenset(_names(path, kind))
-    except MemoryError:
+    except (MemoryError, SourceError):
         raise
     except Exception:  # a decoder's, for a damaged file
         return frozenset()

@@ -11,7 +11,6 @@ gensim's own order; `words` says how words that are not text become labels.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from hsoftmax.exporter.files.npy_files import map_npy, read_npz
 from hsoftmax.models import huffman_softmax
 from hsoftmax.models.arrays import Array
 
+from .gensim_files import extra_file_path
 from .gensim_text import GensimText, read_text
 from .named_tensors import Harmless, expect_harmless
 from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
@@ -32,7 +32,6 @@ from .words import word_labels, word_text
 
 Attributes = Mapping[str, Any]
 
-_GZIP_SUFFIX = ".gz"  # gensim compresses by the name alone
 _BYTES_PER_STEP = 16  # of a node and a sign as int64
 _HARMLESS: Harmless = {
     r"(wv\.|trainables\.)?(vectors|syn0)\w*": "input vectors, which the featurizer reads",
@@ -70,7 +69,7 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
     text = GensimText(None)
     if options.text:
         try:
-            text = read_text(model, labels, partial(_extra_file, path), _read_extra_file)
+            text = read_text(path, model, labels, _read_extra_file)
         except SourceError as error:
             raise SourceError(f"{path.name}: {error}") from None
     return SourceModel(
@@ -149,15 +148,9 @@ def _read_syn1(path: Path, model: Attributes) -> tuple[Array, tuple[Path, ...], 
         if part.get("syn1") is not None:
             return numbers("syn1", part["syn1"]), (), f"{prefix}syn1"
         if "syn1" in _names(part.get("__numpys")):
-            extra_file = _extra_file(path, f"{prefix}syn1")
+            extra_file = extra_file_path(path, f"{prefix}syn1")
             return _read_extra_file(extra_file), (extra_file,), f"{prefix}syn1"
     raise SourceError("expected the array syn1, got none")
-
-
-def _extra_file(path: Path, name: str) -> Path:
-    """Return the file of a large array that gensim stores next to the model."""
-    suffix = "npz" if path.name.endswith(_GZIP_SUFFIX) else "npy"
-    return path.with_name(f"{path.name}.{name}.{suffix}")
 
 
 def _read_extra_file(extra_file: Path) -> Array:

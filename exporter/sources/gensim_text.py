@@ -19,12 +19,12 @@ from hsoftmax.featurizers.ngrams import Ngrams
 from hsoftmax.models import UserError
 from hsoftmax.models.arrays import Array, Float32, to_float32
 
+from .gensim_files import extra_file_path
 from .pickle_reader import PickledCall
 from .pickled_arrays import is_array, numbers, objects
 from .words import word_labels
 
 Attributes = Mapping[str, Any]
-ExtraFile = Callable[[str], Path]  # the file of an array by the array's name
 ReadExtraFile = Callable[[Path], Array]
 
 _VECTORS = ("vectors", "syn0")  # in the order of gensim's versions, the newest first
@@ -41,10 +41,7 @@ class GensimText:
 
 
 def read_text(
-    model: Attributes,
-    labels: Sequence[str] | None,
-    extra_file: ExtraFile,
-    read_extra_file: ReadExtraFile,
+    path: Path, model: Attributes, labels: Sequence[str] | None, read_extra_file: ReadExtraFile
 ) -> GensimText:
     """Read the vectors of a model and build its featurizer.
 
@@ -55,7 +52,7 @@ def read_text(
         return GensimText(None, reason="its words are no text")
     if model.get("dm_concat"):
         return GensimText(None, reason="Doc2Vec with dm_concat=1 joins vectors of fixed places")
-    arrays = _Arrays(extra_file, read_extra_file)
+    arrays = _Arrays(path, read_extra_file)
     try:
         featurizer = _featurizer(model, labels, arrays)
     except UserError as error:
@@ -68,9 +65,9 @@ def read_text(
 class _Arrays:
     """Reads arrays of a model's parts, and lists the extra files that held them."""
 
-    def __init__(self, extra_file: ExtraFile, read_extra_file: ReadExtraFile) -> None:
+    def __init__(self, path: Path, read_extra_file: ReadExtraFile) -> None:
         self.extra_files: list[Path] = []
-        self._extra_file = extra_file
+        self._path = path
         self._read_extra_file = read_extra_file
 
     def read(self, part_name: str, part: Attributes, *names: str) -> Float32 | None:
@@ -80,7 +77,7 @@ class _Arrays:
                 return to_float32(name, numbers(name, part[name]))
             listed = part.get("__numpys")
             if isinstance(listed, list) and name in listed:
-                extra_file = self._extra_file(f"{part_name}.{name}")
+                extra_file = extra_file_path(self._path, f"{part_name}.{name}")
                 self.extra_files.append(extra_file)
                 return to_float32(name, self._read_extra_file(extra_file))
         return None

@@ -26,6 +26,8 @@ def command(path: Path) -> int:
     _print_checks(checks)
     if (featurizer := featurizers.open_featurizer(opened)) is not None:
         click.echo(f"ok   text, {len(featurizer.vocabulary):,} words")
+    if exporter.verify_encoder(opened):
+        click.echo("ok   encoder, rows have the states that they have alone")
     wrong = exporter.failures(checks) + _wrong_kernels(opened)
     if wrong:
         raise exporter.VerificationError(wrong[0])

@@ -29,7 +29,7 @@ from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
 from hsoftmax.service.inference.named_inputs import (
     cannot_run,
-    plan_encoder,
+    plan_in_turn,
     read_named_inputs,
 )
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
@@ -123,8 +123,9 @@ class Endpoint:
         inputs = await read_named_inputs(query, bundle, self._settings, texts.run)
         if inputs is None:
             return await read_texts(query, bundle, self._settings, texts)
-        plan = plan_encoder(
-            inputs, bundle, self._settings, options, isolated=self._operation.isolated
+        isolated = self._operation.isolated
+        plan = await plan_in_turn(
+            inputs, bundle, self._settings, options, texts.run, isolated=isolated
         )
         outputs = []
         for call in plan.calls:

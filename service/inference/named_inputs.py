@@ -5,6 +5,7 @@ batches of rows one after the other, so that a request has one place in its queu
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,9 @@ from .cost import call_bytes
 from .texts import RunInTurn, is_short, text_rows
 
 T = TypeVar("T")
+
+_INLINE_POSITIONS = 2048
+_COST_PER_NUMBER = 16  # multiply-adds in the time to look up, add and activate one number
 
 NamedInputs = Mapping[str, Sequence[object]]
 
@@ -84,6 +88,26 @@ def read_named_inputs_now(
         return given
     texts = _texts(query, bundle, settings)
     return None if texts is None else _tokenized(texts, bundle)
+
+
+async def plan_in_turn(
+    inputs: NamedInputs,
+    bundle: LoadedBundle,
+    settings: Settings,
+    options: RequestOptions,
+    run_in_turn: RunInTurn,
+    *,
+    isolated: bool,
+) -> EncoderPlan:
+    """Do what `plan_encoder` does, and do it in a thread for many positions. Raises Overloaded."""
+    plan = partial(plan_encoder, inputs, bundle, settings, options, isolated=isolated)
+    return plan() if _is_small(inputs) else await run_in_turn(plan)
+
+
+def _is_small(inputs: NamedInputs) -> bool:
+    """True for rows that are checked and cut into batches in less than a millisecond or two."""
+    rows = (row for column in inputs.values() for row in column)
+    return sum(len(row) if isinstance(row, list) else 1 for row in rows) <= _INLINE_POSITIONS
 
 
 def plan_encoder(
@@ -164,6 +188,11 @@ def _expect_positions(rows: EncoderRows, settings: Settings) -> None:
         )
 
 
+def _position_cost(encoder: LoadedEncoder, bundle: LoadedBundle) -> int:
+    """Cost of one position: its products, and some steps with as many numbers as a state has."""
+    return encoder.description.multiply_adds + _COST_PER_NUMBER * bundle.hidden_size
+
+
 def _call(
     encoder: LoadedEncoder,
     batch: EncoderBatch,
@@ -178,7 +207,7 @@ def _call(
         session=encoder.session,
         feeds=batch.feeds,
         rows=rows,
-        cost=rows * longest * max(1, encoder.description.multiply_adds),
+        cost=rows * longest * _position_cost(encoder, bundle),
         values=values,
         num_bytes=call_bytes(batch.feeds, values),
         priority=options.priority,

@@ -57,11 +57,21 @@ def to_target_values(log_probs: Array, log: bool, max_log_prob: float) -> Array:
     """
     if log:
         return to_values(log_probs, log, max_log_prob)
-    clipped = np.minimum(log_probs, max_log_prob, dtype=np.float32)
+    clipped, smallest = _clip(log_probs, max_log_prob)
     probabilities = to_probability(clipped)
-    if probability_dtype(clipped.min(initial=0)) is np.float32:
+    if probability_dtype(smallest) is np.float32:
         return probabilities.astype(np.float32)
     return _with_small(clipped, probabilities)
+
+
+def _clip(log_probs: Array, max_log_prob: float) -> tuple[Array, float]:
+    """Return the log-probabilities, none of them above `max_log_prob`, and the smallest."""
+    if log_probs.size <= _MAX_SMALL_VALUES:  # where Python takes less time than NumPy
+        values = log_probs.ravel().tolist()
+        if max(values, default=0.0) <= max_log_prob:
+            return log_probs, min(values, default=0.0)
+    clipped = np.minimum(log_probs, max_log_prob, dtype=np.float32)
+    return clipped, float(clipped.min(initial=0))
 
 
 def _with_small(log_probs: Array, probabilities: Array) -> Array:

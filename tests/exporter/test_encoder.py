@@ -111,6 +111,17 @@ def test_the_weights_are_stored_once(export):
     assert files["encoder.onnx"].size < table
 
 
+def test_files_may_be_links_to_a_folder_each(export, tmp_path):
+    """As in caches that name content by its hash, whose links ONNX Runtime does not follow."""
+    exported = export(encoder_models.mean(), mask="mask")
+    for file in list(exported.path.iterdir()):
+        moved = tmp_path / "cache" / file.name / "content"
+        moved.parent.mkdir(parents=True)
+        file.rename(moved)
+        file.symlink_to(moved)
+    np.testing.assert_allclose(states(exported), [mean_of(row) for row in ROWS], atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("lengths", [None, "lengths"])
 def test_a_recurrent_network_gives_each_row_its_last_state(export, lengths):
     exported = export(encoder_models.gru(lengths=lengths is not None), lengths=lengths)

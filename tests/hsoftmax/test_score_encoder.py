@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hsoftmax import exporter, models
+from hsoftmax import exporter, load, models
 from hsoftmax.cli import run
 from hsoftmax.exporter import EncoderOptions
+from hsoftmax.models import UserError
 from tests import encoder_models
 from tests.encoder_models import mean_of
 from tests.runtime.tokenizer_files import write_json
@@ -60,3 +61,28 @@ def test_lines_of_text_are_scored(tmp_path):
     for record, ids in ((first, [1, 2, 3]), (second, [4])):
         assert record["targets"] == np.argsort(-wanted(ids), kind="stable")[:3].tolist()
     assert empty["error"] == "input: expected a text with a token, got none"
+
+
+def test_a_model_in_this_process_takes_inputs_by_name(tmp_path):
+    model = load(export(tmp_path))
+    ids = [[3, 1, 4], [1]]
+    expected = np.stack([wanted(row) for row in ids])
+    got = model.distribution({"ids": ids}, log=True)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    [record] = model.score([{"input": {"ids": ids[0]}, "target": 2}])
+    assert record["log_prob"] == pytest.approx(expected[0, 2], abs=1e-5)
+    with pytest.raises(UserError, match=r"inputs\.ids row 0: expected ids from 0 to 49, got 50"):
+        model.top_k({"ids": [[50]]})
+
+
+def test_a_model_in_this_process_takes_text(tmp_path):
+    pytest.importorskip("tokenizers", reason="needs the extra tokenizers")
+    model = load(export(tmp_path, write_json(tmp_path / "words.json")))
+    expected = np.stack([wanted([1, 2]), wanted([4])])
+    np.testing.assert_allclose(model.distribution(["we the", "of"], log=True), expected, atol=1e-5)
+
+
+def test_verify_checks_the_encoder(tmp_path, capsys):
+    bundle = export(tmp_path)
+    assert run(["verify", str(bundle)]) == 0
+    assert "ok   encoder" in capsys.readouterr().out

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsoftmax.exporter import PrecisionOptions, export_model, parse_destination
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import adaptive_softmax as reference
 from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models.adaptive_softmax import build, build_projected
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag, load_library
 from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
+from hsoftmax.runtime.sessions import open_single_thread_session
 from tests.exporter.graphs.test_adaptive_softmax import MODELS as SMALL_MODELS
 from tests.exporter.graphs.test_adaptive_softmax import head_selecting_model
 from tests.models.adaptive import adaptive, adaptive_softmaxes
@@ -108,6 +110,26 @@ def test_bfloat16_weights_are_read_where_they_lie(library, instruction_set, name
     assert_top_k(model, hidden, found, 5)
     library.functions.hsoftmax_use(library.instruction_set.encode())
     np.testing.assert_array_equal(kernel({"hidden": hidden, **pairs})[0], together)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_bundle_is_computed_natively_from_its_mapped_weights(library, tmp_path, precision):
+    model = adaptive(**MODELS["layers of several tiles"])
+    options = PrecisionOptions(precision)
+    to = parse_destination(tmp_path / "words")
+    exported = export_model(model, to, precision_options=options)
+    hidden, pairs = hidden_for(model, 9, scale=0.1), pairs_of(model, 9, 50)
+    limits = {"k": np.array([4]), "max_blocks": np.array([0])}
+    feeds = {"target_log_prob": pairs, "top_k": limits}
+    for task, inputs in feeds.items():
+        by_kernel, by_graph = (
+            open_single_thread_session(exported, task, native=native) for native in (True, False)
+        )
+        assert (by_kernel.kernel is None, by_graph.kernel is None) == (False, True)
+        actual, expected = (
+            session.run({"hidden": hidden, **inputs})[0] for session in (by_kernel, by_graph)
+        )
+        np.testing.assert_allclose(actual, expected, **tolerance_for(model, hidden))
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 20.0])

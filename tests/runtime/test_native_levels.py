@@ -73,6 +73,22 @@ def test_any_width_equals_the_reference(library, instruction_set, hidden_size, s
     np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("hidden_size", [3, 8, 9, 16, 70])
+@pytest.mark.parametrize("sizes", [[5], [15] * 2, [17] * 3, [100] * 2, [33, 1, 12]])
+def test_many_rows_of_a_block_have_the_bits_of_one(
+    library, instruction_set, sizes, hidden_size, precision
+):
+    """Up to 64 hidden rows are multiplied together, from the ninth on in another order of loops."""
+    model = softmax([len(sizes)], sizes, hidden=hidden_size)
+    kernel, model = kernel_of(library, model, precision)
+    hidden, pairs = hidden_for(model, 150), pairs_of(model, 150, 300)
+    (together,) = kernel({"hidden": hidden, **pairs})
+    np.testing.assert_array_equal(together, one_by_one(kernel, hidden, **pairs))
+    expected = reference.target_log_prob(model, hidden, pairs["row"], pairs["target"])
+    np.testing.assert_allclose(together, expected, **TOLERANCE)
+
+
 @pytest.mark.parametrize("size", [100, 1e4])
 @pytest.mark.parametrize("name", ["101 x 100 - 99", "three levels", "unequal blocks"])
 def test_large_logits_are_finite_and_right(library, name, size):

@@ -7,9 +7,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from hsoftmax.bundle import open_bundle
 from hsoftmax.models.hierarchical_softmax import log_probs
 from hsoftmax.runtime.devices import CPU, CUDA, ON_CPU, ON_CUDA, DeviceError
-from hsoftmax.runtime.sessions import choose_device
+from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
 from hsoftmax.service import Settings, StartError, create_app
 
 from .conftest import SERVED, TOLERANCE, serving
@@ -17,6 +18,8 @@ from .conftest import SERVED, TOLERANCE, serving
 has_cuda = CUDA in ort.get_available_providers()
 # A process that has chosen a device cannot export.
 pytestmark = pytest.mark.usefixtures("repository")
+
+NATIVE = ("sample", "target_log_prob", "top_k")
 
 # A CUDA build on a machine without CUDA.
 _LOOKS = f"""
@@ -41,6 +44,23 @@ def test_auto_is_the_cpu_where_there_is_no_cuda():
 @pytest.mark.parametrize("task", ["target_log_prob", "top_k", "sample", "block_dot"])
 def test_what_is_not_dense_runs_on_the_cpu(device, task):
     assert device.providers_of(task) == (CPU,)
+
+
+def test_loading_runs_every_graph_once_and_every_kernel_on_one_block(repository, monkeypatch):
+    """A full pass over the weights takes long; the graphs have made one already."""
+    runs, original = [], Session.run
+
+    def run(session, feeds, options=None):
+        limit = feeds["max_blocks"].tolist() if "max_blocks" in feeds else None
+        runs.append((session.task, session.runtime_name, limit))
+        return original(session, feeds, options)
+
+    monkeypatch.setattr(Session, "run", run)
+    device = choose_device("cpu", 1, "on")
+    sessions = open_sessions(open_bundle(repository / "words" / "2"), device)
+    graphs = [(task, "onnxruntime", [0] if task == "top_k" else None) for task in sessions]
+    kernels = [(task, "native", [1] if task == "top_k" else None) for task in NATIVE]
+    assert sorted(runs, key=str) == sorted(graphs + kernels, key=str)
 
 
 def test_cpu_is_the_cpu():

@@ -25,6 +25,7 @@ CUTOFFS = {  # arguments of PyTorch in make_adaptive.py, which the files do not 
     "div_4_width_0": (5, 10, 15),
     "four_tails": (8, 16, 30, 59),
     "larger": (60, 300),
+    "weight_norm": (10, 20),
 }
 CUT_XL = {"cutoffs": (6, 12, 18)}
 TRANSFORMER_XL = {

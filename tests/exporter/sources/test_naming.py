@@ -1,5 +1,7 @@
 """One of several softmaxes in a file is chosen by --prefix; --names gives arrays their names."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -203,4 +205,4 @@ def test_every_source_of_arrays_takes_a_prefix(tmp_path):
     for saved in ARRAYS.values():
         path = write_npz(tmp_path, prefixed("a.", saved.tensors) | prefixed("b.", saved.tensors))
         assert detect_source(path, SourceOptions(prefix="b.")).source == saved.source
-        load(path, saved.source, SourceOptions(prefix="a."))
+        load(path, saved.source, replace(saved.options, prefix="a."))

@@ -187,8 +187,10 @@ def test_other_objects_do_not_run_and_are_refused_with_the_softmax_alone(tmp_pat
     within = {**content, "lm.softmax.head.weight": Malicious(tmp_path / "owned")}
     with pytest.raises(SourceError, match=r"weight: expected a dense tensor, got [a-z_]+\.[a-z]+$"):
         load(checkpoint(tmp_path, within, storages), "pytorch", NO_OPTIONS)
-    with pytest.raises(SourceError, match=r"got [a-z_]+\.[a-z]+: save model.state_dict\(\) in"):
-        load(checkpoint(tmp_path, Malicious(tmp_path / "owned"), {}), "pytorch", NO_OPTIONS)
+    path = checkpoint(tmp_path, Malicious(tmp_path / "owned"), {})
+    for source in ("pytorch", "auto"):
+        with pytest.raises(SourceError, match=r"got [a-z_]+\.[a-z]+: save model.state_dict\(\) in"):
+            load(path, source, NO_OPTIONS)
     assert not (tmp_path / "owned").exists()
 
 

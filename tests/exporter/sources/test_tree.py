@@ -103,7 +103,10 @@ def test_every_task_of_a_deep_taxonomy_is_verified_and_right(tmp_path, repositor
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"parent": np.array([-1, -1, 5, 0, 0, 2, 2, 1, 2])}, r"got a cycle of nodes 2, 5$"),
+        (
+            {"parent": np.array([-1, -1, 5, 0, 0, 2, 2, 1, 2])},
+            r"got a cycle of nodes 2, 5: set the parent of",
+        ),
         ({"parent": np.array([-1, -1, 0, 0, 0, 2, 2, 1, 8])}, r"node 8 as its own parent"),
         ({"parent": np.array([-1, -1, 0, 0, 0, 2, 2, 1, 9])}, r"got 9 for node 8"),
         ({"parent": PARENT[:8]}, r"parent: expected \[9\], got \[8\]"),

@@ -46,6 +46,7 @@ def test_served_bundles_are_listed(client):
         "padding": "mask",
         "labels": True,
         "inputs": ["hidden"],
+        "encoder": None,
         "label_prefix": "",
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",

@@ -56,6 +56,10 @@ def main() -> None:
         save_file(transformer_xl(*case), path("transformer_xl", name))
     for name, case in FAIRSEQ.items():
         save_file(fairseq(*case), path("fairseq", name))
+    module, answers = weight_normalised()
+    save_file(
+        prefixed(module.state_dict(), "lm.softmax.") | answers, path("pytorch", "weight_norm")
+    )
 
 
 def path(family: str, name: str) -> Path:
@@ -83,12 +87,26 @@ def pytorch(
     module = nn.AdaptiveLogSoftmaxWithLoss(
         hidden_size, targets, cutoffs, div_value=div_value, head_bias=head_bias
     )
+    return module, _answers(module, hidden_size)
+
+
+def _answers(module: nn.AdaptiveLogSoftmaxWithLoss, hidden_size: int) -> dict[str, Tensor]:
     hidden = torch.randn(ROWS, hidden_size) * 3
     with torch.no_grad():
-        answers = answered(hidden, module.log_prob(hidden)) | {
-            "answers.best": module.predict(hidden)
-        }
-    return module, answers
+        best = {"answers.best": module.predict(hidden)}
+        return answered(hidden, module.log_prob(hidden)) | best
+
+
+def weight_normalised() -> tuple[nn.AdaptiveLogSoftmaxWithLoss, dict[str, Tensor]]:
+    """Normalise weights over rows, over columns and as a whole, and change their lengths."""
+    module = nn.AdaptiveLogSoftmaxWithLoss(16, 40, [10, 20], div_value=2.0, head_bias=True)
+    nn.utils.weight_norm(module.head)
+    nn.utils.weight_norm(module.tail[0][1], dim=1)
+    nn.utils.weight_norm(module.tail[1][0], dim=None)
+    with torch.no_grad():
+        module.head.weight_g.mul_(1.7)
+        module.tail[1][0].weight_g.mul_(3)
+    return module, _answers(module, 16)
 
 
 def _checkpoints(module: nn.Module, answers: dict[str, Tensor]) -> None:
