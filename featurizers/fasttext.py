@@ -83,20 +83,10 @@ def _num_bucket_rows(ngrams: Ngrams) -> int:
     return int(ngrams.pruned.row.max(initial=-1)) + 1
 
 
-def fasttext_hidden(
-    featurizer: FastTextFeaturizer, rows: Sequence[TextInput]
-) -> Iterator[Float32 | TextError]:
-    """Yield the hidden vector of each row, or its error."""
-    if featurizer.kernel is not None:
-        yield from _native_hidden(featurizer.kernel, rows)
-    else:
-        yield from numpy_hidden(featurizer, rows)
-
-
 def numpy_hidden(
     featurizer: FastTextFeaturizer, rows: Sequence[TextInput]
 ) -> Iterator[Float32 | TextError]:
-    """Do the same in NumPy, also where there is no native kernel."""
+    """Yield the hidden vector of each row, or its error, computed by NumPy."""
     parsed = [_parse(featurizer, row) for row in rows]
     words = [word for one in parsed for word in one.words]
     numbers = [number for one in parsed for number in one.numbers]
@@ -108,9 +98,10 @@ def numpy_hidden(
         yield one.error or _hidden(featurizer, one, features[start:end])
 
 
-def _native_hidden(
+def native_hidden(
     kernel: "TextKernel", rows: Sequence[TextInput]
-) -> Iterator[Float32 | TextError]:
+) -> tuple[Float32, dict[int, TextError]]:
+    """Return the hidden vectors of rows and the rows' errors, computed by the native kernel."""
     lines: list[bytes] = []
     errors: dict[int, TextError] = {}
     for i, row in enumerate(rows):
@@ -120,8 +111,12 @@ def _native_hidden(
             lines.append(b"")
             errors[i] = error
     hidden, counts = kernel(lines)
-    for i, count in enumerate(counts):
-        yield errors.get(i) or (hidden[i] if count else nothing_known())
+    if 0 in counts:
+        empty = {i: nothing_known() for i, count in enumerate(counts) if not count}
+        errors = {**empty, **errors}
+    if errors:
+        hidden[list(errors)] = 0
+    return hidden, errors
 
 
 @dataclass(frozen=True)

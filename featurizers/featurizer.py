@@ -9,7 +9,7 @@ from hsoftmax.models.arrays import Float32
 from hsoftmax.models.probability import all_finite
 
 from .errors import TextError
-from .fasttext import FastTextFeaturizer, fasttext_hidden
+from .fasttext import FastTextFeaturizer, native_hidden, numpy_hidden
 from .gensim import GensimFeaturizer, gensim_hidden
 from .words import TextInput
 
@@ -31,12 +31,23 @@ def featurize(featurizer: Featurizer, rows: Sequence[TextInput]) -> FeaturizedRo
 
     A row's numbers are the same, bit for bit, alone and among any other rows.
     """
+    if isinstance(featurizer, FastTextFeaturizer) and featurizer.kernel is not None:
+        hidden, errors = native_hidden(featurizer.kernel, rows)
+    else:
+        hidden, errors = _numpy_rows(featurizer, rows)
+    _expect_finite(hidden, errors)
+    return FeaturizedRows(hidden, errors)
+
+
+def _numpy_rows(
+    featurizer: Featurizer, rows: Sequence[TextInput]
+) -> tuple[Float32, dict[int, TextError]]:
     hidden = np.zeros((len(rows), featurizer.hidden_size), dtype=np.float32)
     errors: dict[int, TextError] = {}
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
         if isinstance(featurizer, FastTextFeaturizer):
-            results = fasttext_hidden(featurizer, part)
+            results = numpy_hidden(featurizer, part)
         else:
             results = gensim_hidden(featurizer, part)
         for i, result in enumerate(results, start):
@@ -44,8 +55,7 @@ def featurize(featurizer: Featurizer, rows: Sequence[TextInput]) -> FeaturizedRo
                 errors[i] = result
             else:
                 hidden[i] = result
-    _expect_finite(hidden, errors)
-    return FeaturizedRows(hidden, errors)
+    return hidden, errors
 
 
 def input_kinds(featurizer: Featurizer) -> tuple[str, ...]:

@@ -120,6 +120,8 @@ typedef struct {
     const int64_t *offsets;  /* [entries + 1] the start of each in `text` */
     const int32_t *slots;    /* [num_slots] hash table by CRC-32: the number of an entry, or -1 */
     const int32_t *pruned_bucket, *pruned_row; /* [num_pruned] ascending buckets, and their rows */
+    const int32_t *pruned_start; /* [pruned_ranges + 1] the first kept bucket of each range of
+                                    2^pruned_shift buckets */
     const float *weight;     /* [rows, columns]; null: product-quantised, as below */
     const uint8_t *codes;    /* [rows, parts] */
     const float *centroids;  /* [parts, 256, part_size] */
@@ -127,6 +129,7 @@ typedef struct {
     const float *norms;      /* [256], or null */
     int64_t text_size, entries, words, num_slots;
     int64_t num_pruned;      /* -1: all buckets are kept */
+    int64_t pruned_ranges, pruned_shift;
     int64_t min_chars, max_chars, max_words, buckets;
     int64_t rows, columns, parts, part_size;
 } hsoftmax_text;

@@ -61,16 +61,12 @@ static int64_t find_word(const hsoftmax_text *model, const uint8_t *word, int64_
 /* The row of a bucket, or -1 for one that a pruned model does not have. */
 static int64_t bucket_row(const hsoftmax_text *model, int64_t bucket) {
     if (model->num_pruned < 0) return model->words + bucket;
-    int64_t low = 0, high = model->num_pruned;
-    while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (model->pruned_bucket[middle] < bucket)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    const int has = low < model->num_pruned && model->pruned_bucket[low] == bucket;
-    return has ? model->words + model->pruned_row[low] : -1;
+    const int64_t range = bucket >> model->pruned_shift;
+    const int64_t start = model->pruned_start[range], end = model->pruned_start[range + 1];
+    if (start < 0 || end > model->num_pruned) return -1;
+    for (int64_t i = start; i < end; i++)
+        if (model->pruned_bucket[i] == bucket) return model->words + model->pruned_row[i];
+    return -1;
 }
 
 /* The sum of the rows of one line so far. */
@@ -181,6 +177,13 @@ static void add_line(line_sum *line, const uint8_t *text, int64_t size, const bu
     if (words) add_word_ngrams(line, work->hashes, words);
 }
 
+/* True if each bucket has a range. */
+static int has_pruned_ranges(const hsoftmax_text *model) {
+    if (!model->pruned_start || model->pruned_shift < 0 || model->pruned_shift > 31) return 0;
+    if (model->num_pruned && (!model->pruned_bucket || !model->pruned_row)) return 0;
+    return !model->buckets || (model->buckets - 1) >> model->pruned_shift < model->pruned_ranges;
+}
+
 static int fits(const hsoftmax_text *model) {
     if (!model->text || !model->offsets || !model->slots || model->entries < 0) return 0;
     if (model->num_slots < 1 || (model->num_slots & (model->num_slots - 1))) return 0;
@@ -188,7 +191,7 @@ static int fits(const hsoftmax_text *model) {
     if (model->max_chars > LONGEST_NGRAM || model->max_words > LONGEST_NGRAM) return 0;
     if ((model->max_chars > 0 || model->max_words > 1) && model->buckets < 1) return 0;
     if (model->buckets > INT32_MAX) return 0;
-    if (model->num_pruned > 0 && (!model->pruned_bucket || !model->pruned_row)) return 0;
+    if (model->num_pruned >= 0 && !has_pruned_ranges(model)) return 0;
     if (model->weight) return 1;
     return model->codes && model->centroids && model->parts > 0 && model->part_size > 0 &&
            (model->parts - 1) * model->part_size < model->columns &&

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.models.tree_paths import Int32
 
 from .library import NativeLibrary, expect_ok, expect_tensor
 
@@ -49,7 +50,8 @@ class TextKernel:
     def __init__(self, library: NativeLibrary, arrays: TextArrays) -> None:
         """Raises NativeError if an array has another type or layout."""
         self._library, self._arrays = library, arrays  # pointers do not keep arrays alive
-        self._model = _model(library, arrays)
+        self._ranges = _pruned_ranges(arrays)
+        self._model = _model(library, arrays, self._ranges)
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Float32, list[int]]:
         """Return hidden [lines, columns], and the number of rows of which each is the mean.
@@ -68,7 +70,26 @@ class TextKernel:
         return hidden, ffi.unpack(counts, count)
 
 
-def _model(library: NativeLibrary, arrays: TextArrays) -> Any:  # noqa: ANN401  cffi names no type
+@dataclass(frozen=True)
+class _Ranges:
+    """Where the kept buckets of each range of 2**shift buckets start, so that few are compared."""
+
+    start: Int32
+    shift: int
+
+
+def _pruned_ranges(arrays: TextArrays) -> _Ranges | None:
+    """Return ranges of about one kept bucket each; None for a model with all buckets."""
+    if arrays.pruned is None:
+        return None
+    buckets = max(1, arrays.buckets)
+    shift = max(0, (buckets // max(1, len(arrays.pruned[0]))).bit_length() - 1)
+    firsts = np.arange(((buckets - 1) >> shift) + 2, dtype=np.int64) << shift
+    start = np.searchsorted(arrays.pruned[0], firsts).astype(np.int32)
+    return _Ranges(start, shift)
+
+
+def _model(library: NativeLibrary, arrays: TextArrays, ranges: _Ranges | None) -> Any:  # noqa: ANN401
     """Describe a model. Raises NativeError for an array of another type or layout."""
 
     def pointer(name: str, array: Array | None, dtype: DTypeLike) -> Any:  # noqa: ANN401
@@ -86,6 +107,9 @@ def _model(library: NativeLibrary, arrays: TextArrays) -> Any:  # noqa: ANN401  
         "slots": pointer("words.slots", arrays.slots, np.int32),
         "pruned_bucket": pointer("pruned.bucket", bucket, np.int32),
         "pruned_row": pointer("pruned.row", row, np.int32),
+        "pruned_start": pointer("ranges", None if ranges is None else ranges.start, np.int32),
+        "pruned_ranges": 0 if ranges is None else len(ranges.start) - 1,
+        "pruned_shift": 0 if ranges is None else ranges.shift,
         "weight": pointer("input.weight", arrays.weight, np.float32),
         "codes": pointer("input.codes", arrays.codes, np.uint8),
         "centroids": pointer("input.centroids", arrays.centroids, np.float32),

@@ -88,10 +88,15 @@ def _parse_valid(
     first_line: int,
     requirements: RowRequirements,
 ) -> RowBatch:
-    batch = plain_batch(batch, number_columns(columns, inputs))
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
-    if len(inputs) == 1 and is_text_type(batch.column(inputs[0]).type):
+    repeated = _repeated_texts(batch, columns, inputs)
+    if repeated is not None:
+        batch = batch.drop_columns(list(inputs))
+    batch = plain_batch(batch, number_columns(columns, inputs))
+    if repeated is not None:
+        hidden = _hidden_of_repeated(repeated, requirements.bundle_info, row_errors)
+    elif len(inputs) == 1 and is_text_type(batch.column(inputs[0]).type):
         hidden = _hidden_of_texts(batch.column(inputs[0]), requirements.bundle_info, row_errors)
     elif len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
@@ -127,6 +132,36 @@ def is_text_type(kind: Arrow) -> bool:
     if is_list(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _repeated_texts(batch: Arrow, columns: Columns, inputs: Sequence[str]) -> Arrow | None:
+    """Returns the input if it is a column of texts with a dictionary, else None.
+
+    One text of the dictionary may stand in any number of rows, so it is never expanded.
+    """
+    others = (columns.id, columns.target, columns.targets, columns.sequence)
+    if len(inputs) != 1 or inputs[0] in others:
+        return None
+    column = batch.column(inputs[0])
+    kind = column.type
+    return column if pa.types.is_dictionary(kind) and is_text_type(kind.value_type) else None
+
+
+def _hidden_of_repeated(
+    column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
+) -> Float32:
+    """Returns [rows, width]: each text of the dictionary that a row has is read once."""
+    numbers = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    distinct, place = np.unique(numbers, return_inverse=True)
+    values = column.dictionary.take(pa.array(np.maximum(distinct, 0)))
+    if len(distinct) and distinct[0] < 0:  # a null, which is no text
+        values = pa.concat_arrays([pa.nulls(1, values.type), values.slice(1)])
+    errors: dict[int, RowError] = {}
+    hidden = _hidden_of_texts(values, bundle_info, errors)
+    for i, number in enumerate(place.tolist()):
+        if number in errors:
+            row_errors[i] = errors[number]
+    return hidden[place]
 
 
 def _hidden_of_texts(

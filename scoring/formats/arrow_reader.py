@@ -295,8 +295,12 @@ def expect_types(
     bundle_info: BundleInfo,
 ) -> None:
     """Raises CallError unless the columns have usable types; `path` names the input."""
-    schema, width = plain_schema(schema, number_columns(columns, inputs)), bundle_info.hidden_size
+    given, width = schema.field(inputs[0]).type, bundle_info.hidden_size
+    # One word of a dictionary could stand in any number of lists, and would be copied into each.
+    is_expanding = is_list(given) and pa.types.is_dictionary(given.value_type)
+    schema = plain_schema(schema, number_columns(columns, inputs))
     has_texts = bundle_info.takes_text and is_text_type(schema.field(inputs[0]).type)
+    has_texts = has_texts and not is_expanding
     if len(inputs) == 1 and width > 1 and not has_texts:
         _expect_list(path, inputs[0], schema.field(inputs[0]).type, width)
     for name in inputs if len(inputs) > 1 else ():

@@ -170,6 +170,14 @@ def test_too_many_texts_and_words_are_refused(text_client, monkeypatch):
     expect_error(response, 413, "too_large", "texts")
 
 
+def test_long_texts_have_a_bound_of_their_own_and_short_ones_pass(text_client, monkeypatch):
+    monkeypatch.setattr(texts, "_MAX_PENDING", 0)
+    response = text_client.post("/v1/models/lid/top_k", json={"inputs": ["a " * 10_000]})
+    expect_error(response, 429, "overloaded", "texts: as many as may be are waiting already")
+    assert response.headers["retry-after"] == "1"
+    assert ask(text_client, "lid", "top_k", inputs=["a b c"])["results"]
+
+
 def test_a_bundle_whose_features_were_changed_in_place_is_not_asked(text_repository, tmp_path):
     folder = shutil.copytree(text_repository, tmp_path / "repository")
     with serving(folder, watch=False) as client:

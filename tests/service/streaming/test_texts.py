@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import fasttext
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from hsoftmax.exporter import SourceOptions, export_file
 from tests.exporter.sources.test_fasttext import SENTENCES, real_model
-from tests.service.conftest import serving
+from tests.service.conftest import expect_error, serving
 
 URL = "/v1/models/lid/score"
 
@@ -58,14 +59,49 @@ def test_wrong_lines_fail_alone(text_client):
     assert end["summary"]["failed"] == 3
 
 
-@pytest.mark.parametrize("name", ["text", "input"])
-def test_arrow_columns_of_texts(text_client, expected, name):
-    columns = {name: list(SENTENCES.values()), "target": list(SENTENCES)}
+def arrow_body(columns):
     batch = pa.RecordBatch.from_pydict(columns)
     body = io.BytesIO()
     with pa.ipc.new_stream(body, batch.schema) as stream:
         stream.write_batch(batch)
-    *answers, _ = ask(text_client, body.getvalue(), "application/vnd.apache.arrow.stream")
+    return body.getvalue()
+
+
+def test_a_long_text_in_a_dictionary_is_read_once_for_many_rows(text_client):
+    """Expanded, these rows would have 2 GB."""
+    texts = pa.array(["le navire " * 100_000, "hello", "a\nb"])
+    rows = np.tile(np.array([0, 1, 2, 0], dtype=np.int32), 500)
+    indices = pa.array(rows, mask=np.arange(2000) == 5)
+    columns = {"text": pa.DictionaryArray.from_arrays(indices, texts), "target": ["fr"] * 2000}
+    started = time.process_time()
+    *answers, end = ask(text_client, arrow_body(columns), "application/vnd.apache.arrow.stream")
+    assert time.process_time() - started < 20
+    assert end["summary"] == {**end["summary"], "rows_in": 2000, "failed": 501}
+    assert answers[0]["log_prob"] == answers[3]["log_prob"] != answers[1]["log_prob"]
+    assert answers[5]["error"] == "input: expected a value, got none"
+    assert answers[2]["error"].startswith("input: expected one line")
+
+
+def test_texts_that_are_not_utf8_fail_their_rows(text_client):
+    wrong = pa.array([b"a\xff", b"\xff"]).view(pa.string())
+    columns = {"text": wrong, "target": ["en", "en"]}
+    *answers, end = ask(text_client, arrow_body(columns), "application/vnd.apache.arrow.stream")
+    assert end["summary"]["failed"] == 2
+    assert all("text in UTF-8" in answer["error"] for answer in answers)
+
+
+def test_words_in_a_dictionary_are_refused(text_client):
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array(["hello"]))
+    columns = {"text": pa.ListArray.from_arrays([0, 2], words), "target": ["en"]}
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    response = text_client.post(URL, content=arrow_body(columns), headers=headers)
+    expect_error(response, 422, "invalid_query", "expected lists of 16 numbers")
+
+
+@pytest.mark.parametrize("name", ["text", "input"])
+def test_arrow_columns_of_texts(text_client, expected, name):
+    columns = {name: list(SENTENCES.values()), "target": list(SENTENCES)}
+    *answers, _ = ask(text_client, arrow_body(columns), "application/vnd.apache.arrow.stream")
     np.testing.assert_allclose(
         np.exp([answer["log_prob"] for answer in answers]), expected, atol=2e-6
     )
