@@ -111,3 +111,27 @@ def gru_states(ids: Sequence[int]) -> Array:
         state = (1 - update) * new + update * state
         found.append(state)
     return np.array(found)
+
+
+def with_places(num_places: int) -> onnx.ModelProto:
+    """A mean of embeddings and of places, of which there are so many: longer rows fail."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+        helper.make_node("Mul", ["ids", "none"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        helper.make_node("CumSum", ["ones", "axis"], ["place"], exclusive=1),
+        helper.make_node("Gather", ["places", "place"], ["placed"]),
+        helper.make_node("Add", ["embedded", "placed"], ["sum"]),
+        helper.make_node("ReduceMean", ["sum", "axes"], ["hidden"], keepdims=0),
+    ]
+    return model(
+        nodes,
+        [IDS],
+        [STATE],
+        table=TABLE,
+        places=np.zeros((num_places, HIDDEN), dtype=np.float32),
+        none=np.array(0),
+        one=np.array(1),
+        axis=np.array(1),
+        axes=np.array([1]),
+    )

@@ -27,12 +27,13 @@ def export(folder: Path, name: str, proto, **options) -> None:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """Client of three bundles with encoders, and of one without."""
+    """Client of four bundles with encoders, and of one without."""
     assert encoder_models.HIDDEN == HIDDEN
     folder = tmp_path_factory.mktemp("encoders")
     export(folder, "mean", encoder_models.mean(), mask="mask")
     export(folder, "gru", encoder_models.gru())
     export(folder, "each", encoder_models.gru(outputs=["states"]), position="each")
+    export(folder, "places", encoder_models.with_places(30))
     exporter.export_model(MODEL, exporter.parse_destination(folder / "repository" / "bare"))
     with serving(folder / "repository", max_rows=20, max_tokens=100) as client:
         yield client
@@ -246,3 +247,11 @@ def test_jobs_answer_queries_and_rows_of_inputs_by_name(client, tmp_path):
         [record] = jobs.records(batch)
         wanted_log_prob = log_probs_of([mean_of(ROWS[0])])[0, 3]
         assert record["log_prob"] == pytest.approx(wanted_log_prob, abs=TOLERANCE)
+
+
+def test_rows_that_the_encoder_cannot_run_are_422(client):
+    """As the service, unlike the model, does not know how long a row may be."""
+    assert ask(client, "top_k", "places", inputs={"ids": [[1] * 30]})["results"]
+    assert error_of(client, "places", inputs={"ids": [[1] * 31]}) == (
+        "inputs: expected rows that the encoder can run, got some of 31 positions that it cannot"
+    )
