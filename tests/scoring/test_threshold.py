@@ -155,7 +155,7 @@ def exported_words(tmp_path_factory):
     ],
 )
 def test_a_job_with_another_threshold_is_another_job(then, now, sentence):
-    begun = {"records": 1, "bundle": "", "input": [], "options": {"k": 3, **then}}
+    begun = {"records": 1, "bundle": "", "input": [], "native": False, "options": {"k": 3, **then}}
     expected = {**begun, "options": {"k": 3, **now}}
     with pytest.raises(CallError, match=sentence):
         expect_same_job(expected, begun)
