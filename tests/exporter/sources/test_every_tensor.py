@@ -18,6 +18,7 @@ from gensim.models.doc2vec import TaggedDocument
 from hsoftmax import models
 from hsoftmax.exporter import SourceError
 from hsoftmax.exporter.sources import load
+from hsoftmax.featurizers import featurize
 from hsoftmax.models import WeightsError
 
 from .saved_tensors import ARRAYS, FILES, MODULES, NO_OPTIONS, Saved, write_npz
@@ -26,10 +27,11 @@ SAVED = ARRAYS | MODULES | FILES
 VERSIONS = {"decoder.adaptive_softmax.version"}  # of any value, but never missing
 SIZES = {"n_classes", "n_outputs_per_class"}  # checked where a file has them
 REFUSED = "refused"
+TEXTS = ["bon jour bon w1 w2", "w1", "3 w1 w2", "x"]
 
 
 def answers(saved: Saved, folder: Path, tensors) -> list | str:
-    """Return the reference's answers and the labels of a file with these tensors, or REFUSED."""
+    """Return the reference's answers, the labels and the hidden states of two texts, or REFUSED."""
     try:
         loaded = load(saved.write(folder, tensors), saved.source, saved.options)
     except (SourceError, WeightsError):
@@ -40,7 +42,16 @@ def answers(saved: Saved, folder: Path, tensors) -> list | str:
         h = rng.normal(size=(1, 2, model.sizes.input_size))
         return models.sparse_block_dot.block_dot(model, h, *blocks).tolist()
     hidden = rng.normal(size=(3, model.hidden_size))
-    return [models.reference(model).log_probs(model, hidden).tolist(), loaded.labels]
+    log_probs = models.reference(model).log_probs(model, hidden)
+    return [log_probs.tolist(), loaded.labels, hidden_of_texts(loaded.featurizer)]
+
+
+def hidden_of_texts(featurizer) -> list | None:
+    """Return the hidden states of texts, an error for one of which nothing is known."""
+    if featurizer is None:
+        return None
+    results = featurize(featurizer, TEXTS)
+    return [results.hidden.tolist(), sorted(results.errors)]
 
 
 def changed(tensor: np.ndarray) -> np.ndarray:
@@ -145,6 +156,11 @@ GENSIM = {
     "FastText": lambda **more: FastText(SENTENCES, bucket=20, **SETTINGS, **more),
 }
 GENSIM_USED = {"syn1", "wv.expandos.code", "wv.expandos.point", "wv.index_to_key"}
+GENSIM_TEXT = {
+    "Word2Vec": {"wv.vectors"},
+    "Doc2Vec": {"wv.vectors", "dv.vectors", "dv.index_to_key"},
+    "FastText": {"wv.vectors_vocab", "wv.vectors_ngrams"},
+}
 
 
 def arrays_of(item: object, prefix: str = "") -> dict[str, tuple[dict, str]]:
@@ -177,7 +193,7 @@ def test_every_array_of_gensims_models_is_used_or_harmless(kind, negative, tmp_p
     before = answers(saved, tmp_path, ())
     assert before != REFUSED
     used = {name for name in arrays_of(model) if answers(saved, tmp_path, (name,)) != before}
-    assert used == GENSIM_USED
+    assert used == GENSIM_USED | GENSIM_TEXT[kind]
     assert ("syn1neg" in arrays_of(model)) == (negative > 0)
 
 
