@@ -160,3 +160,9 @@ def test_a_job_with_another_threshold_is_another_job(then, now, sentence):
     with pytest.raises(CallError, match=sentence):
         expect_same_job(expected, begun)
     expect_same_job(begun, begun)
+
+
+def test_a_job_of_another_version_of_the_records_is_refused():
+    begun = {"records": 1, "bundle": "", "input": [], "native": False, "options": {}}
+    with pytest.raises(CallError, match="resume: expected a job of this version of hsoftmax"):
+        expect_same_job({**begun, "records": 2}, begun)

@@ -1,5 +1,6 @@
 """Shard ranges, found without parsing rows, begin where reading the rows arrives."""
 
+import json
 import os
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from hsoftmax.scoring import (
     build_job_spec,
     find_format,
     find_inputs,
+    make_shard,
     open_inputs,
     shard_ranges,
 )
@@ -89,6 +91,20 @@ def test_ranges_from_a_later_start_are_the_remaining_ones(open_job_spec, folder,
         first = ShardStart(0, 0, spec.reader.begin())
         starts = [shard_range.start for shard_range in shard_ranges(spec, first)]
         assert ranges(spec, starts[2]) == [(2, 14, 7), (3, 21, 4)]
+
+
+def test_a_shard_made_alone_has_its_own_rows(open_job_spec, folder, reference, tmp_path):
+    write(folder / "a.ndjson", make_rows(25))
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        for shard_range in shard_ranges(spec, ShardStart(0, 0, spec.reader.begin())):
+            written = make_shard(spec, reference, shard_range, tmp_path / "shard")
+            lines = (tmp_path / "shard").read_text().splitlines()
+            first = shard_range.start.first_row
+            assert [int(json.loads(line)["id"]) for line in lines] == list(
+                range(first, first + shard_range.rows)
+            )
+            assert (written.shard.rows, written.shard.failed) == (shard_range.rows, 0)
 
 
 def test_an_arrow_stream_file_can_be_read_from_any_shard(open_job_spec, folder):
