@@ -25,8 +25,10 @@ def as_matrix(inputs: Inputs) -> Float32 | None:
     """Returns rows of numbers as float32 in C order, or None if the inputs are no numbers.
 
     Raises:
-        QueryError: rows of different lengths.
+        QueryError: rows of different lengths, other values than numbers, or one text alone.
     """
+    if isinstance(inputs, str | bytes):
+        raise QueryError("inputs: expected a list of rows, got one text: put it in a list")
     if _is_text(inputs):
         return None
     try:
@@ -34,7 +36,9 @@ def as_matrix(inputs: Inputs) -> Float32 | None:
     except ValueError:
         raise QueryError("inputs: expected rows of one length, got different ones") from None
     if array.dtype.kind not in "fiu":
-        raise QueryError(f"inputs: expected rows of numbers or texts, got dtype {array.dtype}")
+        raise QueryError(
+            f"inputs: expected rows of numbers, or texts as a list, got dtype {array.dtype}"
+        )
     if array.ndim != 2:
         raise QueryError(f"inputs: expected [rows, hidden_size], got {list(array.shape)}")
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused

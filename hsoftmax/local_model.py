@@ -46,7 +46,14 @@ from hsoftmax.scoring.task import (
     searched_k,
 )
 from hsoftmax.scoring.threshold import count_above
-from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row, expect_task, row_lines
+from hsoftmax.stream_rows import (
+    ROWS_AT_ONCE,
+    Record,
+    Row,
+    expect_parameters,
+    expect_task,
+    row_lines,
+)
 from hsoftmax.validation import (
     checked_log_probs,
     expect_labels,
@@ -248,6 +255,7 @@ class LocalModel:
         `parameters` are those of the task, such as `k`.
         """
         expect_task(task)
+        expect_parameters(parameters)
         spec = Task(task, **parameters)  # type: ignore[arg-type]  # check_task checks the values
         source, first_row, shape = iter(rows), 0, None
         while some := list(islice(source, rows_at_once)):

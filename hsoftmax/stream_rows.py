@@ -1,11 +1,13 @@
 """The rows that `score` of a model reads, over HTTP and in process, and the tasks that it knows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import orjson
 
 from hsoftmax.models import QueryError
+from hsoftmax.scoring import Task
 
 Row = Mapping[str, Any]
 Record = dict[str, Any]
@@ -21,6 +23,14 @@ def expect_task(task: str) -> None:
         raise QueryError(
             f"task: expected one of {', '.join(_TASKS)}, got {task!r}: a job scores with any task"
         )
+
+
+def expect_parameters(parameters: Iterable[str]) -> None:
+    """Raises QueryError if a name is no parameter of a task."""
+    known = [field.name for field in fields(Task) if field.name != "name"]
+    for name in parameters:
+        if name not in known:
+            raise QueryError(f"parameters: expected some of {', '.join(known)}, got {name!r}")
 
 
 def row_lines(rows: Sequence[Row]) -> list[bytes]:

@@ -22,7 +22,13 @@ from hsoftmax.models.arrays import Float32, Int64
 from hsoftmax.models.tree_paths import Int32
 
 from .binary_file import BinaryFile, open_binary
-from .fasttext_matrix import MatrixShape, map_matrix, read_matrix, skip_matrix
+from .fasttext_matrix import (
+    MatrixShape,
+    expect_columns,
+    map_matrix,
+    read_matrix,
+    skip_matrix,
+)
 from .fasttext_text import TextParts, build_featurizer
 from .fasttext_tree import huffman_paths
 from .source import SourceModel, SourceOptions, expect_num_targets
@@ -199,14 +205,10 @@ def _decode_name(name: bytes) -> str:
 def _read_input(file: BinaryFile, dim: int, *, text: bool) -> tuple[Matrix | None, bool]:
     """Return (the input matrix or None without `text`, True if it is quantised)."""
     quantised = file.flag("input: quantised")
-    matrix = map_matrix(file, "input", quantised=quantised) if text else None
-    if matrix is None:
-        columns = skip_matrix(file, "input", quantised=quantised).columns
-    else:
-        columns = matrix.shape[1]
-    if columns != dim:
-        raise file.damaged(f"input: expected {dim} columns, got {columns}")
-    return matrix, quantised
+    if text:
+        return map_matrix(file, "input", dim, quantised=quantised), quantised
+    expect_columns(file, "input", skip_matrix(file, "input", quantised=quantised), dim)
+    return None, quantised
 
 
 def _read_output(file: BinaryFile, dim: int, targets: int, quantised: bool) -> Float32:

@@ -66,13 +66,19 @@ def read_matrix(file: BinaryFile, field: str, expected: MatrixShape, *, quantise
     return (_read_quantised if quantised else _read_dense)(file, field, expected)
 
 
-def map_matrix(file: BinaryFile, field: str, *, quantised: bool) -> Matrix:
-    """Return a matrix of any shape as it is stored: a map of the file, or codes and centroids."""
+def map_matrix(file: BinaryFile, field: str, columns: int, *, quantised: bool) -> Matrix:
+    """Return a matrix of any number of rows as it is stored: a map, or codes and centroids.
+
+    Raises:
+        SourceError: another number of columns, which is compared before the matrix is mapped.
+    """
     if not quantised:
         shape = _read_shape(file, field)
+        expect_columns(file, field, shape, columns)
         values = file.mapped(field, np.float32, shape.rows * shape.columns)
         return DenseMatrix(values.reshape(shape.rows, shape.columns))
     shape, codes, quantizer, norms = _read_quantised_parts(file, field)
+    expect_columns(file, field, shape, columns)
     return QuantizedMatrix(
         columns=shape.columns,
         codes=codes,
@@ -150,6 +156,12 @@ def _expect_shape(file: BinaryFile, field: str, shape: MatrixShape, expected: Ma
             f"{field}: expected [{expected.rows}, {expected.columns}], "
             f"got [{shape.rows}, {shape.columns}]"
         )
+
+
+def expect_columns(file: BinaryFile, field: str, shape: MatrixShape, columns: int) -> None:
+    """Raise SourceError if the matrix has another number of columns."""
+    if shape.columns != columns:
+        raise file.damaged(f"{field}: expected {columns} columns, got {shape.columns}")
 
 
 def _read_shape(file: BinaryFile, field: str) -> MatrixShape:

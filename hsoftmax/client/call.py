@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import orjson
 
+from hsoftmax.models import QueryError
+
 from .errors import ClientError
 
 T = TypeVar("T")
@@ -68,8 +70,15 @@ def get(path: str, *params: tuple[str, str]) -> Request:
 
 
 def post_json(path: str, body: Mapping[str, Any], *, digest: str = "") -> Request:
-    """Returns a POST request; NumPy arrays in the body become JSON lists."""
-    content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    """Returns a POST request; NumPy arrays in the body become JSON lists.
+
+    Raises:
+        QueryError: a value that JSON cannot hold, such as a text that is no Unicode.
+    """
+    try:
+        content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise QueryError(f"query: expected values that JSON can hold, got: {error}") from None
     return Request("POST", path, (), {"content-type": JSON}, content, digest)
 
 

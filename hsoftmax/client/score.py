@@ -13,7 +13,7 @@ from itertools import islice
 
 import orjson
 
-from hsoftmax.stream_rows import Record, Row, expect_task, row_lines
+from hsoftmax.stream_rows import Record, Row, expect_parameters, expect_task, row_lines
 
 from .call import NDJSON, Call, Request, Response
 from .calls import ModelAddress
@@ -30,9 +30,11 @@ def score_calls(
     """Yields the calls that score the rows, in order.
 
     Raises:
-        QueryError: the task is one whose records need all rows in one stream.
+        QueryError: the task is one whose records need all rows in one stream, or a parameter is
+            unknown.
     """
     expect_task(task)
+    expect_parameters(parameters)
     params = [("task", task)]
     params += [(name, str(value)) for name, value in parameters.items() if value is not None]
     source, first_row = iter(rows), 0

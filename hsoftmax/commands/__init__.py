@@ -10,5 +10,5 @@ SHORT_HELP = {
     "inspect": "Say what the BUNDLE directory holds.",
     "score": "Score the rows of INPUT, a file or a folder of them, into OUTPUT.",
     "serve": "Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION.",
-    "verify": "Check the BUNDLE's hashes, every task against the reference, and that it reads text.",
+    "verify": "Check the BUNDLE's hashes, every task against the reference, and its text.",
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 def command(path: Path) -> int:
-    """Check the BUNDLE's hashes, every task against the reference, and that it reads text.
+    """Check the BUNDLE's hashes, every task against the reference, and its text.
 
     Tasks that native kernels compute on this machine are checked twice: the graph and the kernel.
     """

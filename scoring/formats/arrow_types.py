@@ -29,7 +29,8 @@ def plain_type(kind: Arrow, *, decimals: bool = False) -> Arrow:
         return kind
     value = plain_type(kind.value_type, decimals=decimals)
     if types.is_fixed_size_list(kind):
-        return pa.list_(value, kind.list_size)
+        # A damaged file may say any size; pyarrow builds no such type, and no reader takes it.
+        return pa.list_(value, kind.list_size) if kind.list_size > 0 else kind
     large = types.is_large_list(kind) or types.is_large_list_view(kind)
     return pa.large_list(value) if large else pa.list_(value)
 

@@ -1,6 +1,7 @@
 """Inputs and calls that `hsoftmax score` refuses, with exit code 2 or 1 and one line."""
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -82,6 +83,20 @@ def test_columns_of_a_wrong_type_are_refused(score, tmp_path, of, wrong):
             writer.write_table(made)
     score(path, expect=2)
     assert message in score.said
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_lists_of_no_size_are_refused(score, tmp_path, size):
+    """pyarrow reads any size from a file, but builds none below 1."""
+    schema = pa.schema([("input", pa.list_(pa.float32(), 123_456_789)), ("target", pa.int64())])
+    path = tmp_path / "in.arrow"
+    with pa.ipc.new_stream(path, schema):
+        pass
+    written = struct.pack("<i", 123_456_789)
+    assert path.read_bytes().count(written) == 1
+    path.write_bytes(path.read_bytes().replace(written, struct.pack("<i", size)))
+    score(path, expect=2)
+    assert f"input: expected 6 numbers in a row, got {size}" in score.said
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,14 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, quantised):
         load(path, "fasttext", SourceOptions())
 
 
+def test_an_input_matrix_of_other_columns_is_refused_before_it_is_mapped(tmp_path):
+    content = FastTextFile().content()
+    shape = next(s for s in (struct.pack("<qq", rows, 4) for rows in range(20)) if s in content)
+    (tmp_path / "model.bin").write_bytes(content.replace(shape, struct.pack("<qq", 0, 2**61), 1))
+    with pytest.raises(SourceError, match=rf"input: expected 4 columns, got {2**61}$"):
+        load(tmp_path / "model.bin", "fasttext", SourceOptions())
+
+
 @pytest.mark.parametrize("quantised", [False, True])
 def test_no_number_in_the_file_causes_an_allocation_beyond_its_size(tmp_path, quantised):
     """With any four bytes large or negative, the result is an error or a model, within memory."""

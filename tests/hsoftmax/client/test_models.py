@@ -190,14 +190,16 @@ def test_a_draw_without_a_seed_says_its_seed(client, local):
             lambda m: m.distribution([[1e38] * HIDDEN]),
             "inputs row 0: expected numbers whose logits",
         ),
-        (lambda m: m.distribution(ROWS.astype(bool)), "inputs: expected rows of numbers or texts"),
+        (lambda m: m.distribution(ROWS.astype(bool)), "inputs: expected rows of numbers, or texts"),
         (lambda m: m.distribution(["a text"]), "inputs"),
+        (lambda m: m.distribution("a text"), "inputs: expected a list of rows, got one text"),
         (lambda m: m.distribution([["some", "words"]]), "inputs"),
         (lambda m: m.distribution({"tokens": [[1, 2]]}), "inputs"),
         (lambda m: m.labels_of([11]), "expected 0 to 10, got 11"),
         (lambda m: m.targets_of(["nope"]), "no label 'nope' in words"),
         (lambda m: m.sample(ROWS, 0), "num_samples: expected"),
         (lambda m: next(m.score([{}], "sample")), "task: expected one of target_log_prob"),
+        (lambda m: next(m.score([{}], "top_k", n=3)), "expected .*k, .*got 'n'"),
     ],
 )
 def test_a_call_that_cannot_be_is_refused_with_one_sentence(client, local, call, sentence):

@@ -57,3 +57,8 @@ def test_wrong_texts_are_refused(both, inputs):
     for model in both:
         with pytest.raises(UserError, match="inputs"):
             model.top_k(inputs)
+
+
+def test_a_text_that_is_no_unicode_is_one_sentence_over_http(both):
+    with pytest.raises(UserError, match="query: expected values that JSON can hold"):
+        both[0].top_k(["a\udc80"])
