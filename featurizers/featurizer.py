@@ -59,7 +59,7 @@ def _numpy_rows(
 
 
 def input_kinds(featurizer: Featurizer) -> tuple[str, ...]:
-    """Return what a row may be besides a hidden vector, the usual form first."""
+    """Return the kinds of a row besides a hidden vector, the usual one first."""
     return ("text", "words") if isinstance(featurizer, FastTextFeaturizer) else ("words", "text")
 
 

@@ -17,8 +17,8 @@ from .errors import CallError
 NamedRow = Mapping[str, object]  # one row of each of an encoder's inputs
 
 
-class RowEncoder(Protocol):
-    """Turns rows that are no hidden states into such: `runtime.row_encoder` has one."""
+class EncodesRows(Protocol):
+    """Turns rows of text or of inputs by name into hidden states, as `runtime.row_encoder` does."""
 
     @property
     def takes_text(self) -> bool:
@@ -49,7 +49,7 @@ class BundleInfo:
     max_log_prob: float = 0.0
     native: frozenset[str] = frozenset()
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
-    encoder: RowEncoder | None = field(default=None, compare=False, repr=False)
+    encoder: EncodesRows | None = field(default=None, compare=False, repr=False)
     label_prefix: str = ""
 
     @classmethod

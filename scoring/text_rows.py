@@ -9,7 +9,7 @@ from typing import TypeGuard
 from hsoftmax.featurizers import TextInput, featurize
 from hsoftmax.models.arrays import Float32
 
-from .bundle_info import BundleInfo, NamedRow, RowEncoder
+from .bundle_info import BundleInfo, EncodesRows, NamedRow
 from .errors import RowError
 
 
@@ -55,7 +55,7 @@ def _fill(
     hidden: Float32,
     rows: Mapping[int, TextInput | NamedRow],
     row_errors: dict[int, RowError],
-    encoder: RowEncoder,
+    encoder: EncodesRows,
 ) -> None:
     for i, result in zip(rows, encoder(list(rows.values())), strict=True):
         if isinstance(result, str):

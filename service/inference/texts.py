@@ -46,7 +46,7 @@ class TextQueue:
         return await self._run_in_turn(function)
 
     def runner_for(self, bundle: LoadedBundle) -> RunInIdle:
-        """Return what runs the parser of a stream's chunks, which makes hidden states of its rows.
+        """Return the function that runs a stream's parser, which makes hidden states of its rows.
 
         It checks before each chunk that the featurizer's file is as it was loaded; an encoder
         checks its own.

@@ -28,9 +28,9 @@ class LoadedBundle:
 
     Attributes:
         created: Unix seconds of the last change of the manifest
-        featurizer: what turns text into `hidden`, or None
+        featurizer: turns text into `hidden`; None if the bundle has none
         features: notices a change of the featurizer's mapped file
-        encoder: what turns inputs by name, and text if it has a tokenizer, into `hidden`, or None
+        encoder: turns inputs by name, and text if it has a tokenizer, into `hidden`; or None
     """
 
     name: str
@@ -99,7 +99,7 @@ class LoadedBundle:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What a row of `inputs` may be; nothing for a bundle without hidden states."""
+        """The kinds of a row of `inputs`; none for a bundle without hidden states."""
         if not self.hidden_size:
             return ()
         if self.featurizer is not None:
