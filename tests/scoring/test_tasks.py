@@ -254,3 +254,9 @@ def test_a_row_wider_than_the_bundle_is_an_error(results):
     row["input"] = [*row["input"], 1.0]
     (got,) = results([row], Task("target_log_prob"))
     assert got["error"] == f"input: expected {HIDDEN} numbers, got {HIDDEN + 1}"
+
+
+def test_seeds_are_those_that_json_clients_read_exactly(bundle_info):
+    check_task(Task("sample", seed=2**53 - 1), "none", bundle_info)
+    with pytest.raises(CallError, match=f"seed: expected 0 to {2**53 - 1}, got {2**53}"):
+        check_task(Task("sample", seed=2**53), "none", bundle_info)

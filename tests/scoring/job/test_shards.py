@@ -142,3 +142,19 @@ def test_an_array_truncated_while_it_is_read_is_an_error(open_job_spec, folder):
         os.truncate(path, path.stat().st_size - 1)
         with pytest.raises(ScoringError, match="npy: expected as many rows as when"):
             spec.reader.parse(raw_batch, spec.requirements)
+
+
+def test_the_fraction_counts_the_files_before_and_the_bytes_of_this_one(open_job_spec, folder):
+    write(folder / "a.ndjson", make_rows(12))
+    write(folder / "b.ndjson", make_rows(12))
+    sizes = [(folder / name).stat().st_size for name in ("a.ndjson", "b.ndjson")]
+    spec = open_job_spec(folder)
+    with closing(spec.reader):
+        position = spec.reader.begin()
+        assert spec.reader.fraction(position) == 0
+        position, _ = spec.reader.skip(position, 12)
+        at_end_of_first = spec.reader.fraction(position)
+        position, _ = spec.reader.skip(position, 6)
+        assert at_end_of_first == sizes[0] / sum(sizes)
+        assert spec.reader.fraction(position) > at_end_of_first
+        assert spec.reader.fraction(spec.reader.skip(position, 6)[0]) == 1

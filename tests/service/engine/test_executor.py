@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from hsoftmax.service.engine import Engine, QueueLimits, executor
+from hsoftmax.service.engine.cost_model import CostModel
 from hsoftmax.service.errors import InferenceFailed, NotReady
 from hsoftmax.service.logging import json_log
 
@@ -220,3 +221,19 @@ async def _until(condition) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def test_only_runs_that_succeed_teach_the_cost_model(engine, monkeypatch):
+    observed = []
+    monkeypatch.setattr(CostModel, "observe", lambda _, lane, cost, seconds: observed.append(cost))
+    session = held()
+    session.runtime.poison = 2
+    session.runtime.let_all_go()
+
+    async def main() -> None:
+        await engine.submit(rows(session, 1.0))
+        with pytest.raises(InferenceFailed):
+            await engine.submit(rows(session, 2.0))
+
+    asyncio.run(main())
+    assert observed == [2**22]

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from hsoftmax.service.engine import QueueLimits
+from hsoftmax.service.engine.call import Lane
 from hsoftmax.service.engine.cost_model import CostModel
 from hsoftmax.service.errors import Overloaded
 
@@ -226,3 +227,11 @@ def test_a_rejection_names_at_most_a_minute(start):
         return caught.value.retry_after
 
     assert asyncio.run(main()) == 60
+
+
+@pytest.mark.parametrize(("lane", "full"), [(Lane.TARGET, False), (Lane.FULL, True)])
+def test_responses_that_wait_for_encoding_fill_every_lane_but_that_of_targets(start, lane, full):
+    engine = start(limits=QueueLimits(2, 10**6, 10**9))
+    assert not engine._scheduler.is_full(lane)
+    engine._serializer.pending = 2
+    assert engine._scheduler.is_full(lane) == full

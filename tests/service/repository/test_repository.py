@@ -11,6 +11,7 @@ from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.service import Settings, StartError, create_app
 from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
+from hsoftmax.service.repository.directory import scan
 from hsoftmax.service.repository.repository import Repository
 from tests.service.conftest import HIDDEN, expect_error, serving
 
@@ -205,3 +206,9 @@ def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
     object.__setattr__(context, "repository", broken)
     context.load()
     assert context.health.failure == "the repository could not be read"
+
+
+def test_files_and_hidden_folders_of_a_repository_are_passed_over(repository):
+    (repository / ".cache" / "1").mkdir(parents=True)
+    (repository / "a file").write_text("text")
+    assert {one.name for one in scan(repository)} == {"plain", "words"}
