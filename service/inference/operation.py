@@ -26,8 +26,9 @@ Rows = Annotated[
         extra_json_schema={"minItems": 1},  # min_length would replace our error message
     ),
 ]
+_AnyRows = Annotated[list[Any], Meta(extra_json_schema={"items": {}})]  # client generators need it
 NamedRows = Annotated[
-    dict[str, list[Any]],
+    dict[str, _AnyRows],
     Meta(
         description="where the bundle has an encoder, the rows of each of its inputs by name",
         extra_json_schema={"minProperties": 1},
