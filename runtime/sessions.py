@@ -48,6 +48,7 @@ _IDENTITY_GRAPH = b64decode(
     "CAo6LwoQCgF4EgF5IghJZGVudGl0eRIBZ1oLCgF4EgYKBAgBEgBiCwoBeRIGCgQIARIAQgQKABAV"
 )
 ENCODER = "encoder"  # the task of an encoder's session
+_FROM_MEMORY = "add_external_initializers_from_files_in_memory"  # 1.32 has it, 1.23 does not
 _TASKS_WITHOUT_ARENA = {"target_log_prob"}  # they need less memory without it
 
 
@@ -297,9 +298,9 @@ def _linked_weights(graph: Path, name: str | None) -> Array | None:
 
     It opens external data in the folder of the graph, and in the folder that the graph's own link
     leads to. Caches that keep each file in a folder of its own have links to neither. From memory
-    it reads them into a copy of its own.
+    it reads them into a copy of its own. Versions without that method follow every link.
     """
-    if name is None:
+    if name is None or not hasattr(ort.SessionOptions, _FROM_MEMORY):
         return None
     weights = graph.with_name(name)
     folders = {graph.parent.resolve(), graph.resolve().parent}
