@@ -58,7 +58,7 @@ class ModelDescription(OpenAIModel):
     )
     labels: bool = Field(description="true if targets have labels")
     inputs: list[str] = Field(
-        description="what a row of `inputs` may be: hidden (hidden_size numbers), named (the "
+        description="kinds of a row of `inputs`: hidden (hidden_size numbers), named (the "
         "inputs of the encoder by name), text (a string), words (a list of strings)"
     )
     encoder: EncoderDescription | None = Field(description="what is in front of the head, if any")
