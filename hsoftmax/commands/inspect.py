@@ -41,12 +41,12 @@ def _print_table(manifest: bundle.Manifest) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in (*_facts(manifest), *_runtimes(manifest)):
+    for name, value in (*_manifest_lines(manifest), *_runtimes(manifest)):
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
 
 
-def _facts(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
+def _manifest_lines(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     yield "family", manifest.family
     for name in ("hidden_size", "num_targets", "num_clusters"):
         if (size := getattr(manifest, name)) is not None:

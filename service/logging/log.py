@@ -44,14 +44,14 @@ def stderr_log(level: LogLevel, descriptor: int = 2) -> Log:
 def _log(level: LogLevel, stream: BinaryIO, render: Render) -> Log:
     log: Log = structlog.wrap_logger(
         LogWriter(stream, render),
-        processors=[_hand_on],  # one, as each costs a request part of a microsecond
+        processors=[_pass_on],  # one, as each costs a request part of a microsecond
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     ).bind()
     return log
 
 
-def _hand_on(
+def _pass_on(
     logger: object, level: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
     """The arguments of `LogWriter.add`, which renders the event later."""
