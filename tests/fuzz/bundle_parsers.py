@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hsoftmax import bundle, exporter
-from hsoftmax.commands.inspect import _facts
+from hsoftmax.commands.inspect import _manifest_lines
 from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.runtime.sessions import choose_device, open_sessions
 from tests.service.conftest import LABELS, random_model
@@ -51,7 +51,7 @@ def _manifest(made: bundle.Bundle) -> Parser:
     def run(mutated: bytes) -> None:
         made.file(bundle.MANIFEST).write_bytes(_seal(mutated))
         opened = bundle.open_bundle(made.path)
-        list(_facts(opened.manifest))
+        list(_manifest_lines(opened.manifest))
         bundle.load_tensors(opened)
         bundle.read_labels(opened)
 
