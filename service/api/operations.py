@@ -37,7 +37,7 @@ from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query
 from hsoftmax.service.inference.scoring_calls import build_plan_call
-from hsoftmax.service.inference.texts import read_texts
+from hsoftmax.service.inference.texts import is_hidden, read_texts
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 _MAX_INLINE_VALUES = 20_000  # values that are encoded in less than a millisecond
@@ -103,7 +103,8 @@ class Endpoint:
         if query.version is not None:
             bundle = self._context.repository.find(bundle.name, str(query.version))
             request_context.set_model(bundle)
-        query = await self._with_hidden(query, bundle, options, request_context, receive)
+        if not is_hidden(query):
+            query = await self._with_hidden(query, bundle, options, request_context, receive)
         plan = self._operation.plan(query, bundle, self._settings)
         request_context.rows = plan.rows
         return PreparedRequest(

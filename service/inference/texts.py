@@ -70,6 +70,14 @@ class TextQueue:
             self._pending -= 1
 
 
+def is_hidden(query: Any) -> bool:  # noqa: ANN401  of any operation
+    """Return True if the inputs of a query are numbers already, not texts or inputs by name."""
+    inputs = getattr(query, "inputs", None)
+    return not isinstance(inputs, dict) and not (
+        isinstance(inputs, list) and inputs and _is_text(inputs[0])
+    )
+
+
 async def read_texts(query: Any, bundle: LoadedBundle, settings: Settings, queue: TextQueue) -> Any:  # noqa: ANN401
     """Return the query with hidden states in place of texts; other queries as they are.
 
@@ -95,7 +103,7 @@ def read_texts_now(query: Any, bundle: LoadedBundle, settings: Settings) -> Any:
 def text_rows(query: Any, bundle: LoadedBundle, settings: Settings) -> list[TextInput] | None:  # noqa: ANN401
     """Return the rows of a query of texts, all of them texts or words; None for numbers."""
     inputs = getattr(query, "inputs", None)
-    if not isinstance(inputs, list) or not inputs or not _is_text(inputs[0]):
+    if not isinstance(inputs, list) or is_hidden(query):
         return None
     if len(inputs) > settings.max_rows:
         raise TooLarge(f"inputs: expected at most {settings.max_rows} rows, got {len(inputs)}")
