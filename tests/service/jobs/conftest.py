@@ -157,7 +157,7 @@ def valve(monkeypatch) -> Valve:
     return Valve(monkeypatch)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until the condition is true, and return its result."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
