@@ -49,7 +49,7 @@ image: ## Build the image with Docker or buildah (VARIANT=cpu, full or cuda)
 	deploy/image/build.sh $${VARIANT:-cpu}
 
 IMAGES ?= cpu full
-test-image: install ## Build the images IMAGES="cpu full" and run them (without Docker: apt-get install buildah debootstrap crun)
+test-image: install ## Build the images IMAGES="cpu full" and run them (without Docker: apt-get install buildah debootstrap runc)
 	for variant in $(IMAGES); do deploy/image/build.sh $$variant || exit 1; done
 	IMAGES="$(IMAGES)" $(BIN)/pytest -n 0 -m image -s
 

@@ -1,4 +1,4 @@
-"""Runs a built image as a container: with Docker, or with crun on what buildah has built.
+"""Runs a built image as a container: with Docker, or with runc on what buildah has built.
 
 Its root is read-only, it runs as the image's user without capabilities, and writes only to /tmp
 and the /state of the test.
@@ -47,7 +47,7 @@ class Container:
         config = read_config(image)
         user = config["User"]
         os.chown(state, *map(int, user.split(":")))
-        start = self._docker if HAS_DOCKER else self._crun
+        start = self._docker if HAS_DOCKER else self._runc
         command = start(image, config, {"/state": state, "/models": models}, variables)
         self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
 
@@ -61,7 +61,7 @@ class Container:
             "--cap-drop=ALL", "--network=host", *volumes, *settings, image,
         ]  # fmt: skip
 
-    def _crun(
+    def _runc(
         self,
         image: str,
         config: Mapping[str, Any],
@@ -75,21 +75,21 @@ class Container:
         spec = _oci_spec(root, config, mounts, variables)
         (self._bundle / "config.json").write_text(json.dumps(spec))
         return [
-            "crun", "--cgroup-manager=disabled", "run", "--bundle", str(self._bundle), self._name,
+            "runc", "run", "--bundle", str(self._bundle), self._name,
         ]  # fmt: skip
 
     def run(self, *command: str) -> str:
         """Run a command in the container and return what it prints."""
         if HAS_DOCKER:
             return output_of("docker", "exec", self._name, *command)
-        return output_of("crun", "--cgroup-manager=disabled", "exec", self._name, *command)
+        return output_of("runc", "exec", self._name, *command)
 
     def stop(self) -> None:
         """Send SIGTERM, as Docker and Kubernetes do."""
         if HAS_DOCKER:
             output_of("docker", "kill", "--signal=TERM", self._name)
         else:
-            output_of("crun", "--cgroup-manager=disabled", "kill", self._name, "TERM")
+            output_of("runc", "kill", self._name, "TERM")
 
     def read_log(self) -> list[str]:
         """Return all lines that the container has written."""
@@ -109,13 +109,13 @@ class Container:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             if not HAS_DOCKER:
-                _ignore("crun", "--cgroup-manager=disabled", "kill", self._name, "KILL")
+                _ignore("runc", "kill", self._name, "KILL")
         self.process.wait(30)
         self._log.close()
         if HAS_DOCKER:
             _ignore("docker", "rm", "--force", self._name)
         else:
-            _ignore("crun", "--cgroup-manager=disabled", "delete", "--force", self._name)
+            _ignore("runc", "delete", "--force", self._name)
             _ignore("buildah", "rm", self._container)
 
 
