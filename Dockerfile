@@ -1,19 +1,21 @@
 # syntax=docker/dockerfile:1
 # The service alone: no exporter, no compiler, no shell script between the signal and the server.
-#   docker build -t hsoftmax .                          CPU
-#   docker build -t hsoftmax:cuda --build-arg DEVICE=cuda .
-#   docker run -p 8000:8000 -v ./repository:/models:ro -v hsoftmax-state:/state hsoftmax
+#   docker build -t hsoftmax .                                  CPU
+#   docker build -t hsoftmax:full --build-arg VARIANT=full .    and Parquet, Arrow, traces, tokenizers
+#   docker build -t hsoftmax:cuda --build-arg VARIANT=cuda .
+#   docker run -p 8000:8000 --read-only --tmpfs /tmp -v ./repository:/models:ro -v hsoftmax-state:/state hsoftmax
+# A release passes a digest: --build-arg PYTHON=python:3.12-slim-bookworm@sha256:...
 ARG PYTHON=python:3.12-slim-bookworm
 
 FROM ${PYTHON} AS build
-ARG DEVICE=cpu
+ARG VARIANT=cpu
 WORKDIR /src
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/hsoftmax && python -m venv /opt/build
 # Dependencies before code: this layer changes only when they do.
-COPY requirements/build.txt requirements/${DEVICE}.txt requirements/
-RUN /opt/hsoftmax/bin/pip install --no-cache-dir --require-hashes -r requirements/${DEVICE}.txt
+COPY requirements/build.txt requirements/${VARIANT}.txt requirements/
+RUN /opt/hsoftmax/bin/pip install --no-cache-dir --require-hashes -r requirements/${VARIANT}.txt
 RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY hatch_build.py ./
@@ -29,10 +31,17 @@ COPY hsoftmax hsoftmax
 COPY examples/state_of_the_union examples/state_of_the_union
 RUN /opt/build/bin/hatchling build --target wheel --directory /src/dist
 RUN /opt/hsoftmax/bin/pip install --no-cache-dir --no-deps --no-index --find-links /src/dist hsoftmax
+# The software bill of materials: every package of the image, with the hashes it was locked with.
+RUN /opt/build/bin/cyclonedx-py requirements requirements/${VARIANT}.txt --pyproject pyproject.toml \
+    --mc-type application --output-reproducible --output-file /opt/hsoftmax/sbom.cdx.json
 
 FROM ${PYTHON}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="hsoftmax" \
       org.opencontainers.image.description="Serve softmaxes over output spaces too large to score in full" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 10001 hsoftmax && useradd --uid 10001 --gid 10001 --no-create-home hsoftmax \
     && install --directory --mode 700 --owner 10001 --group 10001 /state

@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray compat mutants check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray image test-image compat mutants check format bench serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,14 @@ test-native: install ## Run the native kernels' tests and a fuzzer under sanitiz
 	LD_PRELOAD=$$($${CC:-gcc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 		NATIVE_LIBRARY=build/native/libhsoftmax.so NATIVE_FUZZ_SECONDS=$${NATIVE_FUZZ_SECONDS:-300} \
 		$(BIN)/pytest -n 0 -s tests/runtime
+
+image: ## Build the image with Docker or buildah (VARIANT=cpu, full or cuda)
+	deploy/image/build.sh $${VARIANT:-cpu}
+
+IMAGES ?= cpu full
+test-image: install ## Build the images IMAGES="cpu full" and run them (without Docker: apt-get install buildah debootstrap runc)
+	for variant in $(IMAGES); do deploy/image/build.sh $$variant || exit 1; done
+	IMAGES="$(IMAGES)" $(BIN)/pytest -n 0 -m image -s
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak
@@ -95,9 +103,10 @@ lock: ## Pin every dependency with hashes (needs uv)
 	$(COMPILE) --extra dev -o requirements/dev.txt
 	$(COMPILE) --extra dev --extra ray -o requirements/ray.txt
 	$(COMPILE) --extra bench -o requirements/bench.txt
-	$(COMPILE) --extra service -o requirements/cpu.txt
-	$(COMPILE) --extra service-cuda -o requirements/cuda.txt
-	echo hatchling | $(COMPILE:pyproject.toml=-) -o requirements/build.txt
+	$(COMPILE) --extra service -c requirements/dev.txt -o requirements/cpu.txt
+	$(COMPILE) --extra full -c requirements/dev.txt -o requirements/full.txt
+	$(COMPILE) --extra service-cuda -c requirements/dev.txt -o requirements/cuda.txt
+	echo hatchling cyclonedx-bom | tr ' ' '\n' | $(COMPILE:pyproject.toml=-) -o requirements/build.txt
 
 clean: ## Remove what was made
 	rm -rf .venv build dist

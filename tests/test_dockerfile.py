@@ -11,6 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
+
+from hsoftmax.service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +32,7 @@ def sources() -> list[str]:
     found = []
     for argument in of("COPY"):
         if not argument.startswith("--from"):
-            found += argument.replace("${DEVICE}", "cpu").split()[:-1]
+            found += argument.replace("${VARIANT}", "cpu").split()[:-1]
     return found
 
 
@@ -72,6 +75,24 @@ def test_it_installs_nothing_that_is_not_locked():
             assert "--require-hashes" in command or "--no-index" in command
 
 
+def test_each_variant_has_locked_requirements():
+    for variant in ("cpu", "full", "cuda"):
+        assert "--hash=sha256:" in (ROOT / "requirements" / f"{variant}.txt").read_text()
+
+
+def test_compose_runs_it_without_rights_and_gives_it_time_to_drain():
+    compose = yaml.safe_load((ROOT / "deploy" / "compose" / "compose.yaml").read_text())
+    service = compose["services"]["hsoftmax"]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    drain = Settings.model_fields["drain_timeout"].default
+    drain += Settings.model_fields["drain_delay"].default
+    assert float(service["stop_grace_period"].removesuffix("s")) > drain
+    mounted = [v for one in compose["services"].values() for v in one["volumes"]]
+    for source in (v.split(":")[0] for v in mounted if v.startswith("../")):
+        assert (ROOT / "deploy" / "compose" / source).exists(), source
+
+
 def test_it_reports_to_nobody():
     assert any("ORT_DISABLE_TELEMETRY=1" in argument.split() for argument in of("ENV"))
 
@@ -86,7 +107,7 @@ def test_its_steps_run_in_a_clean_folder_and_the_result_serves(tmp_path):
             break
         for old, new in moved.items():
             argument = argument.replace(old, new)
-        argument = argument.replace("${DEVICE}", "cpu")
+        argument = argument.replace("${VARIANT}", "cpu")
         if kind == "COPY":
             *copied, to = argument.split()
             copy(copied, stage / to)

@@ -69,6 +69,19 @@ def test_the_dashboard_has_no_other_variables():
     assert DASHBOARD["panels"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "config", "prometheus.yaml"), ("test", "rules", "rules_test.yaml")],
+    ids=["config", "rules"],
+)
+def test_promtool_accepts_the_alerts(arguments):
+    done = subprocess.run(
+        [need("promtool", PACKAGE), *arguments],
+        cwd=ROOT / "deploy" / "prometheus", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
 def test_promtool_accepts_the_metrics(server):
     connection = server.connect()
     connection.request("GET", "/metrics")

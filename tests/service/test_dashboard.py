@@ -1,16 +1,18 @@
-"""Tests that the dashboard shows only existing metrics, and all metrics of the service."""
+"""Tests that the dashboard and the alerts use only existing metrics; it shows all of them."""
 
 import json
 import re
 from pathlib import Path
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import HIDDEN
 
-DASHBOARD = json.loads(
-    (Path(__file__).parents[2] / "deploy" / "grafana" / "hsoftmax.json").read_text()
-)
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "hsoftmax.json").read_text())
+(RULES,) = yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text())["groups"]
+ALERTS = [rule["expr"] for rule in RULES["rules"]]
 EXPRESSIONS = [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])
 ]
@@ -35,6 +37,12 @@ def test_every_metric_on_the_dashboard_is_exported(client):
     assert exported(client).keys() >= NAMED
 
 
+def test_every_metric_of_an_alert_is_exported(client):
+    named = set(re.findall(r"\bhsoftmax_[a-z_]+", " ".join(ALERTS)))
+    assert len(named) >= 4
+    assert exported(client).keys() >= named
+
+
 def test_every_metric_of_ours_is_on_the_dashboard(client):
     shown = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in NAMED}
     for name in exported(client):
@@ -49,7 +57,7 @@ QUIET = {"hsoftmax_batched_requests"}
 def test_what_it_groups_by_is_a_label(client):
     found = exported(client)
     of_the_scrape = {"job", "instance", "le"}
-    for expression in EXPRESSIONS:
+    for expression in [*EXPRESSIONS, *ALERTS]:
         names = re.findall(r"\b(?:hsoftmax|process)_[a-z_]+", expression)
         for group in re.findall(r"by \(([^)]*)\)", expression):
             labels = {label.strip() for label in group.split(",")} - of_the_scrape
