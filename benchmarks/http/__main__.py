@@ -27,13 +27,14 @@ from . import (
     hostile,
     overload,
     page,
+    parts,
     protocols,
     target_queries,
     wrk,
 )
 from .bundles import export
 
-_ALL = ("target_queries", "full_distributions", "overload")
+_ALL = ("target_queries", "parts", "full_distributions", "overload")
 
 
 def main() -> None:
@@ -66,6 +67,8 @@ def _measure(repository: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"machine": _machine(), "targets": arguments.targets}
     if "target_queries" in arguments.only:
         results["target_queries"] = target_queries.measure(repository, arguments.seconds)
+    if "parts" in arguments.only:
+        results["parts"] = parts.measure(repository, arguments.seconds)
     if "full_distributions" in arguments.only:
         results["full_distributions"] = full_distributions.measure(repository, arguments.seconds)
     if "overload" in arguments.only:

@@ -10,6 +10,7 @@ _FIGURES = Path("docs/performance/http")
 
 _TITLES = {
     "target_queries": "One row, one target",
+    "parts": "Processor time of one row and one target, without sockets",
     "full_distributions": "Full distributions of 40,000 targets",
     "frameworks": "Serving frameworks, 16 connections",
     "protocols": "uvicorn's protocol classes",
