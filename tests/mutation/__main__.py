@@ -20,7 +20,10 @@ BUILD = CHECKOUT / "build" / "mutation"
 GROUPS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("models",): ("tests/models",),
     ("service/engine",): ("tests/service/engine",),
-    ("scoring",): ("tests/scoring", "tests/hsoftmax/test_score*.py", "tests/service/streaming"),
+    ("scoring",): (
+        "tests/scoring", "tests/hsoftmax/test_score*.py", "tests/service/streaming",
+        "tests/service/api/test_labels.py",
+    ),
     ("exporter/sources",): ("tests/exporter/sources",),
     ("service/middleware/api_keys.py", "service/middleware/authentication.py"): (
         "tests/service/middleware",

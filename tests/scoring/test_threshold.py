@@ -24,6 +24,13 @@ from .conftest import LABELS, TARGETS, make_model, make_rows
 REFERENCE = models.hierarchical_softmax
 
 
+def test_a_target_at_the_threshold_is_not_above_it():
+    log_prob = np.log(np.array([[0.5, 0.25, 0.125]]))
+    assert count_above(log_prob, 0.25).tolist() == [1]
+    found_one = np.array([[math.log(0.5), -math.inf, -math.inf]])
+    assert count_above(found_one, None).tolist() == [1]
+
+
 @given(
     logits=st.lists(st.floats(-9, 9), min_size=1, max_size=40),
     k=st.integers(1, 40),

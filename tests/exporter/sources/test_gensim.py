@@ -191,6 +191,23 @@ def test_doc2vec_and_fasttext_models_are_read_too(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "rows", "columns", "message"),
+    [
+        ("vectors_vocab", -1, 12, r"vectors_vocab: expected \d+ rows, got \d+"),
+        ("vectors_ngrams", 100, 11, r"vectors_ngrams: expected 12 columns, got 11"),
+        ("vectors_ngrams", 1200, 0, r"vectors_vocab: expected \d+ rows"),
+    ],
+)
+def test_vectors_of_words_that_do_not_fit_are_refused(tmp_path, name, rows, columns, message):
+    model = FastText(SENTENCES, bucket=100, **{**SETTINGS, "workers": 1})
+    vectors = getattr(model.wv, name).ravel()[: rows * columns or rows]
+    setattr(model.wv, name, vectors.reshape(-1, columns) if columns else vectors)
+    model.save(str(tmp_path / "some.model"))
+    with pytest.raises(SourceError, match=message):
+        load(tmp_path / "some.model", "gensim", SourceOptions())
+
+
+@pytest.mark.parametrize(
     ("name", "nodes", "hidden_size", "depth"),
     [
         ("w2v-lee-v0.12.0", 806, 100, 12),

@@ -132,6 +132,14 @@ def test_parameters_that_do_not_fit_are_one_line(tmp_path, changes, num_targets,
     assert "\n" not in str(raised.value)
 
 
+def test_a_default_tree_that_a_small_file_claims_is_refused(tmp_path):
+    """Its paths take a hundred bytes for each node, of which a compressed file has next to none."""
+    path, nodes = tmp_path / "model.npz", 2**20
+    np.savez_compressed(path, weight=np.zeros((nodes, 1), np.float32))
+    with pytest.raises(SourceError, match=r"weight: expected at most \d+ bytes of numbers"):
+        load(path, "paddle", SourceOptions(num_targets=nodes + 1))
+
+
 # --- Chainer --------------------------------------------------------------------------------------
 
 TREE = (((3, 1), 0), (2, (4, 5)))

@@ -124,6 +124,7 @@ def test_a_batch_is_logged_with_its_lane_size_and_outcome(metrics):
         (1, 1, False), (2, 2, False), (1, 1, False), (1, 1, True),
     ]  # fmt: skip
     assert {(b["lane"], b["task"], b["level"]) for b in batches} == {("full", "log_probs", "debug")}
+    assert all(0 < b["ms"] < 10_000 for b in batches)
 
 
 def test_the_death_of_a_thread_is_logged(metrics):
