@@ -134,7 +134,7 @@ def test_every_option_and_setting_that_a_guide_names_exists():
     for page in PAGES:
         text = page.read_text("utf-8")
         named = set(re.findall(r"`(?:hsoftmax \w+ )?(--[a-z][a-z-]+)", text))
-        assert named - {"--build-arg", "--adaptive-softmax-cutoff"} <= options, page.name
+        assert named - {"--build-arg", "--adaptive-softmax-cutoff", "--json"} <= options, page.name
         variables = {name.lower() for name in re.findall(r"HSOFTMAX_([A-Z_]+)", text)}
         assert variables <= Settings.model_fields.keys(), page.name
 
