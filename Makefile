@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray image test-image compat mutants check format bench serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray image test-image compat mutants check format bench docs serve lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,14 @@ bench: install ## Measure this machine; figures and plots into docs/performance.
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(BIN)/python -W ignore -m benchmarks $(BENCH)
 
+docs: build/docs-venv/installed ## Write the documentation as a site into build/site, in an environment of its own
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict
+
+build/docs-venv/installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	touch $@
+
 serve: install build/repository ## Serve the sample model on port 8000
 	$(BIN)/hsoftmax serve build/repository
 
@@ -107,6 +115,7 @@ lock: ## Pin every dependency with hashes (needs uv)
 	$(COMPILE) --extra full -c requirements/dev.txt -o requirements/full.txt
 	$(COMPILE) --extra service-cuda -c requirements/dev.txt -o requirements/cuda.txt
 	echo hatchling cyclonedx-bom | tr ' ' '\n' | $(COMPILE:pyproject.toml=-) -o requirements/build.txt
+	printf '%s\n' mkdocs-material mkdocstrings-python ruff | $(COMPILE:pyproject.toml=-) -o requirements/docs.txt
 
 clean: ## Remove what was made
 	rm -rf .venv build dist

@@ -99,12 +99,6 @@ def test_the_table_of_extras_is_that_of_the_project():
     assert sorted(shown) == sorted(project["optional-dependencies"])
 
 
-def test_every_page_and_file_the_documents_link_to_exists():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
-
-
 def test_the_security_page_names_settings_and_paths_that_exist():
     page = (ROOT / "SECURITY.md").read_text("utf-8")
     flags = {flag.replace("-", "_") for flag in re.findall(r"`--([a-z-]+)`", page)}
