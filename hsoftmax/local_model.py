@@ -212,6 +212,11 @@ class LocalModel:
 
     def clusters(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of each cluster, [rows, num_clusters]."""
+        if "cluster_log_probs" not in self._sessions:
+            raise QueryError(
+                f"{self._info.name} has no clusters, as its family, {self._manifest.family}, has "
+                "none: call top_k or distribution instead"
+            )
         hidden = self._hidden(inputs)
         (log_probs,) = self._run("cluster_log_probs", {"hidden": hidden})
         return from_log(checked_log_probs(log_probs, hidden, self._info, absent=np.True_), log)

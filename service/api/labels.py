@@ -18,6 +18,7 @@ from hsoftmax.scoring.numbers import parse_integer
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, UnknownLabel
 from hsoftmax.service.http.request_context import request_context_of
+from hsoftmax.service.inference.validation import unknown_label
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.suggestions import did_you_mean
 
@@ -139,5 +140,5 @@ def _target_of_id(text: str, bundle: LoadedBundle) -> int:
 def _target_of(label: str, bundle: LoadedBundle) -> int:
     target = bundle.bundle_info.find_target(label)
     if target is None:
-        raise UnknownLabel(f"label: no label {label[:60]!r} in {bundle.name}")
+        raise unknown_label("label", label, bundle)
     return target

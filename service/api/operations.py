@@ -35,7 +35,7 @@ from hsoftmax.service.inference.named_inputs import (
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
-from hsoftmax.service.inference.query_params import build_query
+from hsoftmax.service.inference.query_params import build_query, expect_no_fields
 from hsoftmax.service.inference.scoring_calls import build_plan_call
 from hsoftmax.service.inference.texts import read_texts
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -156,9 +156,11 @@ class Endpoint:
         return b"".join(await self._context.engine.run_steps(steps, num_bytes=num_bytes))
 
     def _build_query(self, request_type: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
-        if request_type is Format.JSON:
-            return decode(self._decoder, body)
         query_type = self._operation.query
+        if request_type is Format.JSON:
+            if query_string:
+                expect_no_fields(query_type, query_string)
+            return decode(self._decoder, body)
         if "inputs" not in query_type.__struct_fields__:
             raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
         if request_type is Format.NPY:

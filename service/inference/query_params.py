@@ -1,4 +1,7 @@
-"""Builds queries from a matrix body (.npy or Arrow), whose other fields are URL parameters."""
+"""Builds queries from a matrix body (.npy or Arrow), whose other fields are URL parameters.
+
+A JSON body has all fields itself, so their names are refused in its URL.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -39,6 +42,24 @@ def build_query(  # an instance of query_type
     if targets is not None:
         changed["targets"] = targets
     return msgspec.structs.replace(query, **changed)
+
+
+def expect_no_fields(query_type: Any, query_string: bytes) -> None:  # noqa: ANN401
+    """Raise InvalidQuery if a parameter of the URL has the name of a field of a JSON body."""
+    fields = {field.encode_name for field in msgspec.structs.fields(query_type)}
+    given = parse_qsl(query_string.decode("latin-1"), True, max_num_fields=_MAX_PARAMETERS)
+    for name, _ in given:
+        if name in fields:
+            raise InvalidQuery(
+                f"{name}: expected in the JSON body, got it in the URL: "
+                f'write "{name}" beside "{_first_field(query_type)}"'
+            )
+
+
+def _first_field(query_type: Any) -> str:  # noqa: ANN401
+    """Return the name of the field that every body has."""
+    required = (field for field in msgspec.structs.fields(query_type) if field.required)
+    return next(required).encode_name
 
 
 def _split_targets(query_string: bytes) -> tuple[bytes, list[str]]:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.scoring.label_suggestions import label_hint
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, UnknownLabel
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -187,11 +188,17 @@ def _check_targets(targets: Sequence[Target], counts: Sequence[int], bundle: Loa
     return np.array(numbers, dtype=np.int64)
 
 
+def unknown_label(place: str, label: str, bundle: LoadedBundle) -> UnknownLabel:
+    """The error of a label that the bundle lacks, with one that is close to it."""
+    hint = label_hint(label, bundle.bundle_info)
+    return UnknownLabel(f"{place}: no label {label[:60]!r} in {bundle.name}{hint}")
+
+
 def _target_of_label(label: str, bundle: LoadedBundle) -> int:
     """The target of a label. Raises UnknownLabel."""
     if bundle.labels is None:
         raise UnknownLabel(f"targets: expected integers, as {bundle.name} has no labels, got text")
     number = bundle.bundle_info.find_target(label)
     if number is None:
-        raise UnknownLabel(f"targets: no label {label[:60]!r} in {bundle.name}")
+        raise unknown_label("targets", label, bundle)
     return number

@@ -19,6 +19,12 @@ from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
+_OPERATIONS = {  # of tasks that have another name than the operation that asks them
+    "cluster_log_probs": "clusters",
+    "log_probs": "probabilities",
+    "target_log_prob": "probabilities",
+}
+
 
 @dataclass(frozen=True)
 class LoadedBundle:
@@ -130,10 +136,16 @@ class LoadedBundle:
         try:
             return self.sessions[task]
         except KeyError:
-            raise UnknownTask(
-                f"{self.name} version {self.version} has no task {task}: "
-                f"it has {', '.join(sorted(self.sessions)) or 'none'}"
-            ) from None
+            raise UnknownTask(self._lacks(task)) from None
+
+    def _lacks(self, task: str) -> str:
+        """The sentence about a task that the bundle does not have, with those to ask instead."""
+        name, family = f"{self.name} version {self.version}", self.manifest.family
+        lack = f"no task {task}"
+        if task == "cluster_log_probs":
+            lack = f"no clusters, as its family, {family}, has none"
+        operations = sorted({_OPERATIONS.get(one, one) for one in self.sessions})
+        return f"{name} has {lack}" + (f": ask {' or '.join(operations)}" if operations else "")
 
 
 def load_bundle(

@@ -35,8 +35,9 @@ def test_a_text_file_becomes_lines_of_records(text_jobs):
     assert "été" in text_jobs.content(text_jobs.upload("un été\n", "some.txt")["id"]).decode()
 
 
-def test_rows_and_requests_may_have_texts(text_jobs):
-    rows = [json.dumps({"custom_id": k, "input": text}) for k, text in SENTENCES.items()]
+@pytest.mark.parametrize("name", ["input", "text"])
+def test_rows_and_requests_may_have_texts(text_jobs, name):
+    rows = [json.dumps({"custom_id": k, name: text}) for k, text in SENTENCES.items()]
     batch = run(text_jobs, "\n".join(rows), "rows.ndjson")
     assert [record["labels"][0] for record in text_jobs.records(batch)] == list(SENTENCES)
     requests = [
