@@ -182,10 +182,19 @@ def _check_targets(targets: Sequence[Target], counts: Sequence[int], bundle: Loa
     numbers = [t if isinstance(t, int) else _target_of_label(t, bundle) for t in targets]
     last = bundle.num_targets - 1
     if numbers and not (min(numbers) >= 0 and max(numbers) <= last):
-        bad = next(i for i, t in enumerate(numbers) if not 0 <= t <= last)
-        row = int(np.searchsorted(np.cumsum(counts), bad, side="right"))
-        raise TargetOutOfRange(f"targets row {row}: expected 0 to {last}, got {numbers[bad]}")
+        _expect_in_range(targets, counts, last)
     return np.array(numbers, dtype=np.int64)
+
+
+def _expect_in_range(targets: Sequence[Target], counts: Sequence[int], last: int) -> None:
+    """Raise TargetOutOfRange for the first integer that is no target; labels are known already.
+
+    The number of an inner node is beyond the last target, and only its label stands for it.
+    """
+    for i, target in enumerate(targets):
+        if isinstance(target, int) and not 0 <= target <= last:
+            row = int(np.searchsorted(np.cumsum(counts), i, side="right"))
+            raise TargetOutOfRange(f"targets row {row}: expected 0 to {last}, got {target}")
 
 
 def unknown_label(place: str, label: str, bundle: LoadedBundle) -> UnknownLabel:

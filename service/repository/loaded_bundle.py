@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
-from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
+from hsoftmax.featurizers import FEATURES, Featurizer, featurize, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
@@ -37,6 +37,7 @@ class LoadedBundle:
         featurizer: turns text into `hidden`; None if the bundle has none
         features: notices a change of the featurizer's mapped file
         encoder: turns inputs by name, and text if it has a tokenizer, into `hidden`; or None
+        inner_labels: the labels of inner nodes, which are asked for by label alone
     """
 
     name: str
@@ -49,6 +50,7 @@ class LoadedBundle:
     featurizer: Featurizer | None = None
     features: WeightsGuard | None = None
     encoder: LoadedEncoder | None = None
+    inner_labels: tuple[str, ...] = ()
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -101,18 +103,13 @@ class LoadedBundle:
             featurizer=self.featurizer,
             encoder=None if self.encoder is None else RowEncoder(self.encoder),
             label_prefix=bundle.label_prefix(self.manifest),
+            inner_labels=self.inner_labels,
         )
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The kinds of a row of `inputs`; none for a bundle without hidden states."""
-        if not self.hidden_size:
-            return ()
-        if self.featurizer is not None:
-            return ("hidden", *input_kinds(self.featurizer))
-        if self.encoder is None:
-            return ("hidden",)
-        return ("hidden", "named", *(("text", "words") if self.takes_text else ()))
+        return self.bundle_info.input_kinds if self.hidden_size else ()
 
     @property
     def takes_text(self) -> bool:
@@ -173,6 +170,7 @@ def load_bundle(
             featurizer,
             features,
             open_encoder(opened, device),
+            bundle.read_inner_labels(opened, labels or ()),
         )
         _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
         if featurizer is not None:

@@ -65,7 +65,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("words",),
         ("fasttext", "gensim"),
         ("featurizer",),
-        ("files",),
+        ("example", "files"),
     ),
     "runtime": (
         ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),

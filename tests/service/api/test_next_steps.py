@@ -80,3 +80,16 @@ def test_a_label_without_a_close_one_gets_none(client):
     expect_error(response, 422, "unknown_label", "targets: no label 'elephant' in words")
     assert "did you mean" not in response.text
     assert "elephant" not in LABELS
+
+
+def test_the_examples_of_a_bundle_that_takes_text_are_texts_that_it_answers(text_client):  # noqa: F811
+    examples = {m["name"]: m["example"] for m in text_client.get("/v1/models").json()["models"]}
+    assert examples["words"] is None
+    assert isinstance(examples["lid"], str)
+    assert len(examples["context"]) == 3
+    for name in ("lid", "context"):
+        query = {"inputs": [examples[name]]}
+        assert text_client.post(f"/v1/models/{name}/top_k", json=query).status_code == 200
+    paths = text_client.get("/openapi.json").json()["paths"]
+    body = paths["/v1/models/{name}/top_k"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["example"]["inputs"] == [examples["context"]]  # of the first bundle

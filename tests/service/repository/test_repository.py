@@ -49,6 +49,8 @@ def test_served_bundles_are_listed(client):
         "labels": True,
         "inputs": ["hidden"],
         "encoder": None,
+        "inner_nodes": 0,
+        "example": None,
         "label_prefix": "",
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
