@@ -164,10 +164,9 @@ class Endpoint:
         if "inputs" not in query_type.__struct_fields__:
             raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
         if request_type is Format.NPY:
-            matrix, targets = read_npy(body), None
-        else:
-            matrix, targets = read_arrow(body, self._settings.max_body_bytes)
-        return build_query(query_type, matrix, targets, query_string)
+            return build_query(query_type, read_npy(body), None, query_string)
+        inputs, targets = read_arrow(body, self._settings.max_body_bytes)
+        return build_query(query_type, inputs, targets, query_string)
 
     async def _slices(
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive

@@ -1,4 +1,4 @@
-"""Builds queries from a matrix body (.npy or Arrow), whose other fields are URL parameters.
+"""Builds queries from bodies of .npy or Arrow, whose other fields are URL parameters.
 
 A JSON body has all fields itself, so their names are refused in its URL.
 """
@@ -20,11 +20,11 @@ _TARGETS = b"targets="
 
 def build_query(  # an instance of query_type
     query_type: Any,  # noqa: ANN401  a type, which mypy does not know to be hashable
-    matrix: Array,
+    inputs: Array | list[Any],
     targets: list[Any] | None,
     query_string: bytes,
 ) -> Any:  # noqa: ANN401
-    """Build a query from the matrix and the targets of a body, and the URL parameters.
+    """Build a query from the inputs and the targets of a body, and the URL parameters.
 
     `?targets=3,17&targets=5` are lists, one for each row; a single `?targets=3,5` for several rows
     is one target for each.
@@ -36,9 +36,9 @@ def build_query(  # an instance of query_type
     if texts:
         if targets is not None:
             raise InvalidQuery("targets: expected in the body or in the URL, got both")
-        targets = _parse_targets(texts, len(matrix))
+        targets = _parse_targets(texts, len(inputs))
     query = _parse(query_type, rest, targets is not None)
-    changed: dict[str, Any] = {"inputs": matrix}
+    changed: dict[str, Any] = {"inputs": inputs}
     if targets is not None:
         changed["targets"] = targets
     return msgspec.structs.replace(query, **changed)

@@ -15,7 +15,6 @@ from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
 from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions
-from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
@@ -35,7 +34,6 @@ class LoadedBundle:
     Attributes:
         created: Unix seconds of the last change of the manifest
         featurizer: turns text into `hidden`; None if the bundle has none
-        features: notices a change of the featurizer's mapped file
         encoder: turns inputs by name, and text if it has a tokenizer, into `hidden`; or None
         inner_labels: the labels of inner nodes, which are asked for by label alone
     """
@@ -48,7 +46,6 @@ class LoadedBundle:
     labels: tuple[str, ...] | None
     created: int = 0
     featurizer: Featurizer | None = None
-    features: WeightsGuard | None = None
     encoder: LoadedEncoder | None = None
     inner_labels: tuple[str, ...] = ()
 
@@ -117,15 +114,11 @@ class LoadedBundle:
         has_tokenizer = self.encoder is not None and self.encoder.tokenizer is not None
         return self.featurizer is not None or has_tokenizer
 
-    def expect_unchanged_features(self) -> None:
-        """Raise WeightsChanged if the featurizer's file was changed in place."""
-        if self.features is not None:
-            self.features.expect_unchanged()
-
     @property
     def is_intact(self) -> bool:
         """False once the mapped weights were changed in place: no answer is right any more."""
-        guards = [self.features, *(session.weights for session in self._all_sessions)]
+        features = None if self.featurizer is None else self.featurizer.guard
+        guards = [features, *(session.weights for session in self._all_sessions)]
         return all(guard is None or guard.unchanged for guard in guards)
 
     def session(self, task: str) -> Session:
@@ -158,7 +151,6 @@ def load_bundle(
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
         featurizer = open_featurizer(opened)
-        features = None if featurizer is None else WeightsGuard(opened.file(FEATURES))
         loaded = LoadedBundle(
             name,
             str(version),
@@ -168,7 +160,6 @@ def load_bundle(
             labels,
             int(created),
             featurizer,
-            features,
             open_encoder(opened, device),
             bundle.read_inner_labels(opened, labels or ()),
         )
