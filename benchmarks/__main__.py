@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "accuracy": ["accuracy"],
     "cold_start": ["cold_start"],
     "score": ["score"],
+    "score_text": ["score_text"],
 }  # fmt: skip
 _TWO_THREADS = {"target_log_prob_two_threads", "memory", "cold_start", "score"}
 

@@ -187,6 +187,13 @@ def _score_bars(rows: FigureRows) -> Iterator[PerformanceBar]:
     )
 
 
+def _score_text_bars(rows: FigureRows) -> Iterator[PerformanceBar]:
+    for row in rows:
+        name, ratio = row["distribution"], row["fastText / ours"]
+        promise = f"texts of a {name} model from file to file, {row['bar']:g} x fastText"
+        yield _minimum_bar(promise, row["bar"], {name: ratio})
+
+
 def _minimum_bar(promise: str, bar: float, ratios: Mapping[Any, float]) -> PerformanceBar:
     """Return a bar that is met if the smallest ratio reaches it."""
     measured = ", ".join(f"{at}: {ratio:.2f}" for at, ratio in ratios.items())
@@ -203,4 +210,5 @@ _BARS_BY_BENCHMARK = {
     "growth": _growth_bars,
     "memory": _memory_bars,
     "score": _score_bars,
+    "score_text": _score_text_bars,
 }

@@ -17,12 +17,14 @@ from .labels import (
     format_labels,
     label_escapes,
     label_prefix,
+    read_inner_labels,
     read_label_file,
     read_labels,
     stored_labels,
 )
 from .manifest import (
     ALIGNMENT,
+    INNER_LABELS,
     LABELS,
     MANIFEST,
     WEIGHTS,
@@ -50,6 +52,7 @@ from .text_file import (
 
 __all__ = [
     "ALIGNMENT",
+    "INNER_LABELS",
     "LABELS",
     "MANIFEST",
     "UTF8_MARK",
@@ -83,6 +86,7 @@ __all__ = [
     "open_bundle",
     "open_regular",
     "other_encoding",
+    "read_inner_labels",
     "read_label_file",
     "read_labels",
     "read_lines",

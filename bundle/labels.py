@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hsoftmax.models.hierarchical_softmax import INNER_ROWS
+
 from .directory import Bundle, BundleError
 from .manifest import LABELS, LabelEscapes, Manifest
 from .text_file import read_lines
@@ -52,6 +54,26 @@ def stored_labels(bundle: Bundle) -> tuple[str, ...] | None:
     labels = parse_labels(bundle.file(manifest.labels).read_bytes(), manifest.label_escapes)
     expect_labels(labels, manifest.num_targets or 0)
     return labels
+
+
+def read_inner_labels(bundle: Bundle, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the label of each inner node; empty if the bundle has none.
+
+    Raises:
+        BundleError: as `read_labels`, or a label that is also one of the targets' `labels`.
+    """
+    manifest = bundle.manifest
+    if manifest.inner_labels is None:
+        return ()
+    content = bundle.file(manifest.inner_labels).read_bytes()
+    inner = parse_labels(content, manifest.label_escapes)
+    sizes = {tensor.name: tensor.shape[0] for tensor in manifest.tensors if tensor.shape}
+    expect_labels(inner, sizes.get(INNER_ROWS, 0))
+    if both := set(labels).intersection(inner):
+        raise BundleError(
+            f"{manifest.inner_labels}: expected labels that no target has, got {min(both)!r}"
+        )
+    return utf8_labels(inner)
 
 
 def label_prefix(manifest: Manifest) -> str:

@@ -4,9 +4,9 @@ The digest names the whole bundle: it is the SHA-256 of the manifest itself (whi
 file's hash) in canonical JSON. There are no times in it, so the same export gives the same digest.
 
 Schema 2 adds optional parts to schema 1: graphs for one device, an encoder, a featurizer, a
-tokenizer, bf16, labels with escapes. A manifest has schema 1 unless it uses one of them, and absent
-ones are not written, so that the digest of a bundle without them does not depend on the schemas
-that there are.
+tokenizer, bf16, labels with escapes, labels of inner nodes. A manifest has schema 1 unless it uses
+one of them, and absent ones are not written, so that the digest of a bundle without them does not
+depend on the schemas that there are.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ ALIGNMENT = 4096
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 LABELS = "labels.txt"
+INNER_LABELS = "inner_labels.txt"
 _MAX_NUMBERS = 2**59  # of a tensor; NumPy has no larger shape of eight-byte numbers
 LabelEscapes = Literal["backslash"]  # how `labels.txt` writes what a line cannot hold
 
@@ -218,12 +219,13 @@ class Manifest(Entry):
     """The whole of `bundle.json`.
 
     Attributes:
-        label_escapes: escapes in the file of labels; None where each line is the label itself
+        label_escapes: escapes in the files of labels; None where each line is the label itself
+        inner_labels: file of the labels of inner nodes, which are asked for by label alone
         featurizer, tokenizer: files that say how text becomes an input of the encoder or the head
         schema_version: the lowest that has all of the parts, unless another one is given
     """
 
-    added = frozenset({"encoder", "featurizer", "label_escapes", "tokenizer"})
+    added = frozenset({"encoder", "featurizer", "inner_labels", "label_escapes", "tokenizer"})
 
     family: str
     hidden_size: Size | None
@@ -242,6 +244,7 @@ class Manifest(Entry):
     featurizer: FileName | None = None
     tokenizer: FileName | None = None
     label_escapes: LabelEscapes | None = None
+    inner_labels: FileName | None = None
     schema_version: Literal[1, 2] = Field(default_factory=lambda parts: _lowest_schema(parts))
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64}|)$")] = ""
 
@@ -284,7 +287,7 @@ class Manifest(Entry):
             yield f"task {task}", graph.file
             for device, file in graph.lowerings.items():
                 yield f"task {task} on {device}", file
-        yield "labels", self.labels
+        yield from (("labels", self.labels), ("inner_labels", self.inner_labels))
         if self.encoder is not None:
             yield from (("encoder", self.encoder.file), ("encoder", self.encoder.weights))
         yield from (("featurizer", self.featurizer), ("tokenizer", self.tokenizer))
@@ -319,7 +322,7 @@ def _lowest_schema(parts: Mapping[str, Any]) -> Literal[1, 2]:
 
 def _part_of_schema_2(parts: Mapping[str, Any]) -> str | None:
     """The first part that schema 1 does not have; `parts` lacks those that are not valid."""
-    for name in ("encoder", "featurizer", "tokenizer", "label_escapes"):
+    for name in ("encoder", "featurizer", "tokenizer", "label_escapes", "inner_labels"):
         if parts.get(name) is not None:
             return name
     for task, graph in parts.get("tasks", {}).items():

@@ -3,8 +3,9 @@
 The command `hsoftmax export`, the tests and the benchmarks call it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 from hsoftmax import bundle, featurizers, models
 from hsoftmax.featurizers import Featurizer
 from hsoftmax.models.arrays import Float32
+from hsoftmax.models.hierarchical_softmax import InnerNodes
 from hsoftmax.runtime.sessions import open_session
 
 from .choices import AUTO
@@ -84,14 +86,16 @@ def export_file(
     if source_model.no_text:
         on_note(f"without text: {source_model.no_text}")
     target_labels = _labels(source_model, labels, label_padding)
+    model, inner_labels = _with_inner_nodes(source_model, labels, on_note)
     hashes = _source_hashes(path, *source_model.extra_files)
     if encoder is not None:
         hashes |= {file.name: bundle.sha256(file) for file in encoder.files}
     origin = Origin(source, hashes)
     return export_model(
-        source_model.model,
+        model,
         destination,
         labels=target_labels,
+        inner_labels=inner_labels,
         origin=origin,
         precision_options=precision_options,
         featurizer=source_model.featurizer,
@@ -104,12 +108,16 @@ def export_model(
     destination: Destination,
     *,
     labels: Sequence[str] | None = None,
+    inner_labels: Sequence[str] = (),
     origin: Origin = Origin("python"),
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
     encoder: EncoderOptions | None = None,
 ) -> bundle.Bundle:
-    """Write, sync and verify a model as a bundle, or leave nothing behind."""
+    """Write, sync and verify a model as a bundle, or leave nothing behind.
+
+    `inner_labels` are those of the inner nodes of a tree, if the model has such.
+    """
     if labels is not None:
         bundle.expect_labels(labels, model.num_targets or 0)
     if featurizer is not None and encoder is not None:
@@ -121,8 +129,9 @@ def export_model(
             write_featurizer(staging, featurizer)
         described = None if encoder is None else _write_encoder(staging, encoder, model)
         manifest = _write_content(
-            staging, model, labels, origin, precision_options.precision, encoder=described
-        )
+            staging, model, labels, inner_labels, origin, precision_options.precision,
+            encoder=described,
+        )  # fmt: skip
         checks = verify(staging, manifest)
         if featurizer is not None:
             check_featurizer(bundle.Bundle(staging, manifest), featurizer)
@@ -151,10 +160,45 @@ def _labels(
         labels = read_label_file(file)
         if source_model.target_nodes and len(labels) == source_model.num_nodes:
             return tuple(labels[node] for node in source_model.target_nodes)
+        if source_model.target_nodes and padding is None:
+            _expect_leaf_labels(source_model, len(labels))
         return pad_labels(labels, source_model.model.num_targets or 0, padding)
     if source_model.labels_error:
         raise ExportError(f"{source_model.labels_error}: name the targets with --labels FILE")
     return source_model.labels
+
+
+def _with_inner_nodes(
+    source_model: SourceModel, file: Path | None, on_note: Callable[[str], None]
+) -> tuple[models.Model, tuple[str, ...]]:
+    """Return the model with the inner nodes of its tree that a label names, and their labels.
+
+    A label that several nodes have names none of the inner ones.
+    """
+    model, ends = source_model.model, source_model.inner_ends
+    if file is None or ends is None:
+        return model, ()
+    labels = read_label_file(file)
+    if len(labels) != source_model.num_nodes:
+        return model, ()
+    counts = Counter(labels)
+    kept = [i for i, node in enumerate(source_model.inner_nodes) if counts[labels[node]] == 1]
+    if repeated := len(source_model.inner_nodes) - len(kept):
+        on_note(f"without {repeated} inner nodes, whose labels other nodes have, too")
+    if not kept or not isinstance(model, models.HierarchicalSoftmax):
+        return model, ()
+    inner = InnerNodes(ends.rows[kept], ends.levels[kept])
+    return replace(model, inner=inner), tuple(labels[source_model.inner_nodes[i]] for i in kept)
+
+
+def _expect_leaf_labels(source_model: SourceModel, num_labels: int) -> None:
+    """Raise ExportError unless there is a label for each leaf of a tree."""
+    leaves, nodes = len(source_model.target_nodes), source_model.num_nodes
+    if num_labels != leaves:
+        raise ExportError(
+            f"labels: expected {nodes} for all nodes of the tree, in their order, or {leaves} for "
+            f"its leaves alone, got {num_labels}"
+        )
 
 
 def _source_hashes(path: Path, *extra_files: Path) -> dict[str, str]:
@@ -167,6 +211,7 @@ def _write_content(
     staging: Path,
     model: models.Model,
     labels: Sequence[str] | None,
+    inner_labels: Sequence[str],
     origin: Origin,
     precision: bundle.Precision,
     *,
@@ -179,10 +224,12 @@ def _write_content(
         for task, lowered in lower(model, tensors).items()
     }
     has_featurizer = (staging / featurizers.DESCRIPTION).exists()
-    escapes = None if labels is None else bundle.label_escapes(labels)
-    if labels is not None:
-        text = bundle.format_labels(labels, escapes)
-        (staging / bundle.LABELS).write_text(text, "utf-8", newline="\n")
+    escapes = bundle.label_escapes(labels or ()) or bundle.label_escapes(inner_labels)
+    files = {bundle.LABELS: labels, bundle.INNER_LABELS: inner_labels or None}
+    for name, content in files.items():
+        if content is not None:
+            text = bundle.format_labels(content, escapes)
+            (staging / name).write_text(text, "utf-8", newline="\n")
     return bundle.Manifest(
         family=models.family(model),
         hidden_size=model.hidden_size,
@@ -194,6 +241,7 @@ def _write_content(
         tensors=table,
         labels=None if labels is None else bundle.LABELS,
         label_escapes=escapes,
+        inner_labels=bundle.INNER_LABELS if inner_labels else None,
         encoder=encoder,
         tokenizer=TOKENIZER if (staging / TOKENIZER).exists() else None,
         featurizer=featurizers.DESCRIPTION if has_featurizer else None,

@@ -5,6 +5,7 @@ open it and run it in front of the graphs, whose inputs stay as they are.
 """
 
 from .errors import TextError
+from .example import example_input
 from .fasttext import FastTextFeaturizer
 from .featurizer import FeaturizedRows, Featurizer, featurize, input_kinds
 from .files import (
@@ -37,6 +38,7 @@ __all__ = [
     "Vocabulary",
     "build_vocabulary",
     "describe",
+    "example_input",
     "featurize",
     "featurizer_tensors",
     "input_kinds",

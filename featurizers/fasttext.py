@@ -7,7 +7,7 @@ rows of everything that was read.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
@@ -16,6 +16,7 @@ import numpy as np
 
 from hsoftmax.models import WeightsError
 from hsoftmax.models.arrays import Float32, Int64
+from hsoftmax.runtime.weights_guard import WeightsGuard
 
 from .errors import TextError
 from .limits import MAX_NGRAM
@@ -41,6 +42,7 @@ class FastTextFeaturizer:
     Attributes:
         vocabulary: the words, then the labels
         num_words: the number of words; the labels have no input row
+        guard: notices a change of the file that the arrays are mapped from; None if there is none
     """
 
     model: FastTextModel
@@ -48,6 +50,7 @@ class FastTextFeaturizer:
     num_words: int
     ngrams: Ngrams
     matrix: Matrix
+    guard: WeightsGuard | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         ngrams = self.ngrams

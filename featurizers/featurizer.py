@@ -30,7 +30,20 @@ def featurize(featurizer: Featurizer, rows: Sequence[TextInput]) -> FeaturizedRo
     """Return the hidden vectors of rows, each a text or a list of words, and the rows' errors.
 
     A row's numbers are the same, bit for bit, alone and among any other rows.
+
+    Raises:
+        WeightsChanged: the mapped file was changed in place, before or while the rows were read.
     """
+    if featurizer.guard is None:
+        return _featurize(featurizer, rows)
+    featurizer.guard.expect_unchanged()
+    try:
+        return _featurize(featurizer, rows)
+    finally:
+        featurizer.guard.expect_unchanged()
+
+
+def _featurize(featurizer: Featurizer, rows: Sequence[TextInput]) -> FeaturizedRows:
     if isinstance(featurizer, FastTextFeaturizer) and featurizer.kernel is not None:
         hidden, errors = native_hidden(featurizer.kernel, rows)
     else:

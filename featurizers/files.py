@@ -6,6 +6,7 @@ reader refuses a version that it does not know.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from hsoftmax import bundle
 from hsoftmax.models import UserError
 from hsoftmax.models.arrays import Array
+from hsoftmax.runtime.weights_guard import WeightsGuard
 
 from .fasttext import FastTextFeaturizer, FastTextModel
 from .featurizer import Featurizer
@@ -152,7 +154,7 @@ def open_featurizer(opened: bundle.Bundle) -> Featurizer | None:
             f"{opened.file(name)}: expected vectors of the head's hidden_size {sizes[0]}, "
             f"got {sizes[2]}"
         )
-    return featurizer
+    return replace(featurizer, guard=WeightsGuard(opened.file(FEATURES)))
 
 
 def _read_description(opened: bundle.Bundle, name: str) -> FastTextDescription | GensimDescription:

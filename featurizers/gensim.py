@@ -13,13 +13,14 @@ n-grams of such words. Its skip-gram divides the sum by the number of n-grams, w
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 
 from hsoftmax.models import WeightsError
 from hsoftmax.models.arrays import Float32, Int64
+from hsoftmax.runtime.weights_guard import WeightsGuard
 
 from .errors import TextError
 from .limits import MAX_NGRAM
@@ -52,6 +53,7 @@ class GensimFeaturizer:
         combine: how the vectors of a context become one
         vectors: those of the words; after them those of n-grams, if there are `ngrams`
         documents: of Doc2Vec, whose rows begin with a document's tag
+        guard: notices a change of the file that the arrays are mapped from; None if there is none
     """
 
     reads: GensimReads
@@ -60,6 +62,7 @@ class GensimFeaturizer:
     vectors: DenseMatrix
     ngrams: Ngrams | None = None
     documents: Documents | None = None
+    guard: WeightsGuard | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         needed = len(self.vocabulary)

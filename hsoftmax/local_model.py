@@ -24,7 +24,7 @@ from hsoftmax.latest_version import latest_version
 from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.seeded_noise import noise
-from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, from_log
+from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, from_log, known_targets
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
 from hsoftmax.runtime.encoder import LoadedEncoder, encode_texts, open_encoder
@@ -121,6 +121,8 @@ class LocalModel:
             precision=manifest.precision,
             has_labels=self._info.labels is not None,
             tasks=tuple(sorted(self._sessions)),
+            inputs=self._info.input_kinds,
+            label_prefix=self._info.label_prefix,
         )
 
     @overload
@@ -212,6 +214,11 @@ class LocalModel:
 
     def clusters(self, inputs: Inputs, *, log: bool = False) -> Array:
         """Returns the probability of each cluster, [rows, num_clusters]."""
+        if "cluster_log_probs" not in self._sessions:
+            raise QueryError(
+                f"{self._info.name} has no clusters, as its family, {self._manifest.family}, has "
+                "none: call top_k or distribution instead"
+            )
         hidden = self._hidden(inputs)
         (log_probs,) = self._run("cluster_log_probs", {"hidden": hidden})
         return from_log(checked_log_probs(log_probs, hidden, self._info, absent=np.True_), log)
@@ -220,13 +227,16 @@ class LocalModel:
         self, *, search: str = "", prefix: str = "", start: int = 0, limit: int = 100
     ) -> LabelPage:
         """Returns a page of labels that contain one text and begin with another."""
-        labels = expect_labels(self._info)
-        if start < 0 or limit < 1:
-            raise QueryError(f"start, limit: expected 0 and 1 or more, got {start} and {limit}")
+        expect_labels(self._info)
+        labels = self._info.all_labels
+        for name, value, least in (("start", start, 0), ("limit", limit, 1)):
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise QueryError(f"{name}: expected an integer from {least}, got {value!r}")
         prefix = prefix.removeprefix(self._info.label_prefix)
         query = LabelSearch(search=search, prefix=prefix, start=start, limit=limit)
         page = page_of(list(search_steps(labels, query)), query)
-        return LabelPage(page.targets, tuple(labels[t] for t in page.targets), page.next_start)
+        targets = tuple(map(self._info.target_or_none, page.targets))
+        return LabelPage(targets, tuple(labels[t] for t in page.targets), page.next_start)
 
     def labels_of(self, targets: Iterable[int]) -> tuple[str, ...]:
         """Returns the label of each target."""
@@ -238,7 +248,9 @@ class LocalModel:
     def targets_of(self, labels: Iterable[str]) -> Int64:
         """Returns the target of each label."""
         expect_labels(self._info)
-        return target_numbers([list(labels)], self._info)
+        labels = list(labels)
+        numbers = target_numbers([labels], self._info)
+        return known_targets(map(self._info.target_or_none, numbers.tolist()), labels)
 
     def score(
         self,

@@ -1,11 +1,12 @@
 """The results of a model's methods, the same from a service (`client`) as in process (`load`)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.probability import to_probability
 
@@ -19,6 +20,8 @@ class ModelInfo:
         num_clusters: None for a family without clusters
         has_labels: True if targets have labels
         tasks: the names of the tasks that the model has
+        inputs: the kinds of a row of inputs: hidden, and perhaps named, text and words
+        label_prefix: text that a label may have in front in a query, empty if there is none
     """
 
     name: str
@@ -31,6 +34,8 @@ class ModelInfo:
     precision: str
     has_labels: bool
     tasks: tuple[str, ...]
+    inputs: tuple[str, ...] = ("hidden",)
+    label_prefix: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +80,25 @@ class LabelPage:
     """One page of targets and their labels, in the order of the targets.
 
     Attributes:
+        targets: None for an inner node of a tree, which a query names by its label
         next: the `start` of the next page, None if this is the last one
     """
 
-    targets: tuple[int, ...]
+    targets: tuple[int | None, ...]
     labels: tuple[str, ...]
     next: int | None
+
+
+def known_targets(targets: Iterable[int | None], labels: Sequence[str]) -> Int64:
+    """Returns the targets of labels. Raises QueryError for the label of an inner node."""
+    found = list(targets)
+    for target, label in zip(found, labels, strict=True):
+        if target is None:
+            raise QueryError(
+                f"labels: expected labels of targets, got {label[:60]!r} of an inner node: give "
+                "the label itself where a target is asked for"
+            )
+    return np.array(found, dtype=np.int64)
 
 
 def from_log(log_probs: Float32, log: bool) -> Array:
@@ -101,6 +119,8 @@ def model_info(description: Mapping[str, Any]) -> ModelInfo:
         precision=description["precision"],
         has_labels=description["labels"],
         tasks=tuple(description["tasks"]),
+        inputs=tuple(description["inputs"]),
+        label_prefix=description["label_prefix"],
     )
 
 

@@ -14,6 +14,7 @@ from hsoftmax.inputs import Inputs, as_matrix
 from hsoftmax.models import QueryError
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.scoring import BundleInfo
+from hsoftmax.scoring.label_suggestions import label_hint
 from hsoftmax.scoring.overflow import overflow_sentence, overflowed_rows
 
 
@@ -63,7 +64,8 @@ def _target_number(target: object, row: int, info: BundleInfo) -> int:
     if isinstance(target, str):
         number = info.find_target(target)
         if number is None:
-            raise QueryError(f"targets: no label {target[:60]!r} in {info.name}")
+            hint = label_hint(target, info)
+            raise QueryError(f"targets: no label {target[:60]!r} in {info.name}{hint}")
         return number
     last = info.num_targets - 1
     if not isinstance(target, (int, np.integer)) or not 0 <= target <= last:

@@ -11,7 +11,7 @@ verify them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from .validation import expect_pairs
 
 __all__ = [
     "HierarchicalSoftmax",
+    "InnerNodes",
     "Level",
     "attributes",
     "build",
@@ -40,7 +41,27 @@ __all__ = [
     "top_k",
 ]
 
+INNER_ROWS, INNER_LEVELS = "inner_rows", "inner_levels"  # tensors of a bundle
 _MAX_ROWS_PER_CHUNK = 65_536  # bounds the reference's float64 copy of the weights
+
+
+@dataclass(frozen=True)
+class InnerNodes:
+    """Rows above the last level whose marginal probability may be asked for, like a target's.
+
+    Inner node i has the number num_targets + i where targets are numbered. Its log-probability is
+    the sum of the local log-softmaxes along its own path, which ends above the last level.
+
+    Attributes:
+        rows: [nodes] a row of the last level below each node
+        levels: [nodes] the level whose row the node is; -1 for the whole tree, of probability 1
+    """
+
+    rows: Int64
+    levels: Int64
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -53,12 +74,18 @@ class HierarchicalSoftmax:
         target_rows: [N] row of the last level for each target; None means target t is row t
         padding: the treatment of rows of the last level that are no target: "mask" gives them no
             probability, "theano" lets them keep it, so that rows sum to less than one
+        inner: nodes that `target_log_prob` takes besides the targets; no other task knows them
     """
 
     levels: tuple[Level, ...]
     num_targets: int
     target_rows: Int64 | None = None
     padding: Padding = "mask"
+    inner: InnerNodes | None = None
+
+    @property
+    def num_inner(self) -> int:
+        return 0 if self.inner is None else len(self.inner)
 
     @property
     def hidden_size(self) -> int:
@@ -145,7 +172,7 @@ def _mask_padding(model: HierarchicalSoftmax) -> HierarchicalSoftmax:
         bias = np.where(is_masked, np.float32(-np.inf), level.bias)
         levels.insert(0, Level(level.weight, bias, level.offsets))
         has_target = block_has_target
-    return HierarchicalSoftmax(tuple(levels), model.num_targets, model.target_rows, model.padding)
+    return replace(model, levels=tuple(levels))
 
 
 # --- conversion to and from a bundle's tensors ---------------------------------------------------
@@ -160,6 +187,8 @@ def to_tensors(model: HierarchicalSoftmax) -> dict[str, Array]:
         tensors[f"level{i}.offsets"] = level.offsets
     if model.target_rows is not None:
         tensors["target_rows"] = model.target_rows
+    if model.inner is not None:
+        tensors |= {INNER_ROWS: model.inner.rows, INNER_LEVELS: model.inner.levels}
     return tensors
 
 
@@ -180,8 +209,11 @@ def from_tensors(
         Level(*(tensors[f"level{i}.{part}"] for part in ("weight", "bias", "offsets")))
         for i in range(attributes["levels"])
     )
+    inner = (
+        InnerNodes(tensors[INNER_ROWS], tensors[INNER_LEVELS]) if INNER_ROWS in tensors else None
+    )
     return HierarchicalSoftmax(
-        levels, attributes["num_targets"], tensors.get("target_rows"), attributes["padding"]
+        levels, attributes["num_targets"], tensors.get("target_rows"), attributes["padding"], inner
     )
 
 
@@ -203,15 +235,19 @@ def target_log_prob(
 ) -> Float64:
     """Return log p of `target[i]` given `hidden[row[i]]` for every pair i, [pairs].
 
-    It computes one path per pair.
+    It computes one path per pair. Targets from num_targets on are inner nodes.
 
     Raises:
         QueryError: a wrong width, or a row or target out of range.
     """
-    expect_pairs(hidden, row, target, hidden_size=model.hidden_size, num_targets=model.num_targets)
+    num_numbers = model.num_targets + model.num_inner
+    expect_pairs(hidden, row, target, hidden_size=model.hidden_size, num_targets=num_numbers)
     states = np.asarray(hidden, dtype=np.float64)
     return np.array(
-        [_path_log_prob(model, states[r], model.rows[t]) for r, t in zip(row, target, strict=True)],
+        [
+            _path_log_prob(model, states[r], *_path_end(model, int(t)))
+            for r, t in zip(row, target, strict=True)
+        ],
         dtype=np.float64,
     )
 
@@ -262,11 +298,23 @@ def _segment_log_softmax(logits: Float64, offsets: Int64) -> Float64:
     return normalised
 
 
-def _path_log_prob(model: HierarchicalSoftmax, state: Float64, row: int) -> float:
-    """Return log p of a row of the last level: the sum of local log-softmaxes up to the root."""
+def _path_end(model: HierarchicalSoftmax, target: int) -> tuple[int, int]:
+    """Return (a row of the last level, the number of levels on the path of the target)."""
+    if target < model.num_targets:
+        return int(model.rows[target]), len(model.levels)
+    assert model.inner is not None, "an inner node was asked for"
+    node = target - model.num_targets
+    return int(model.inner.rows[node]), int(model.inner.levels[node]) + 1
+
+
+def _path_log_prob(model: HierarchicalSoftmax, state: Float64, row: int, depth: int) -> float:
+    """Return the sum of local log-softmaxes on the first `depth` levels of the path to a row."""
     total = 0.0
-    for level in reversed(model.levels):
+    for i, level in reversed(list(enumerate(model.levels))):
         block = int(level.block_of_row[row])
+        if i >= depth:
+            row = block
+            continue
         rows = slice(level.offsets[block], level.offsets[block + 1])
         logits = level.weight[rows].astype(np.float64) @ state + level.bias[rows]
         largest = logits.max()

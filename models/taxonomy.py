@@ -4,8 +4,9 @@ The children of each node are a block with a softmax of its own, and so are the 
 
     log p(node | hidden) = log p(parent | hidden) + log_softmax(siblings)(node)
 
-The targets are the leaves. In a HierarchicalSoftmax all targets lie on the last level, and a row of
-a level has one block in the next. Two facts make every tree fit, exactly:
+The targets are the leaves, and inner nodes may be asked for besides. In a HierarchicalSoftmax all
+targets lie on the last level, and a row of a level has one block in the next. Two facts make every
+tree fit, exactly:
 
 * A block of one row gives that row the probability 1, whatever its logit. So a row that must reach
   a deeper level is continued by blocks of one row, of weight 0: log p plus 0.
@@ -22,7 +23,7 @@ import numpy as np
 
 from .arrays import Array, Float32, Int64, expect_ndim, expect_shape, to_float32, to_int64
 from .errors import WeightsError
-from .hierarchical_softmax import HierarchicalSoftmax, build, build_level
+from .hierarchical_softmax import HierarchicalSoftmax, InnerNodes, build, build_level
 
 NO_PARENT = -1
 _CONTINUED = -1  # in place of the node of a row that continues another
@@ -57,6 +58,11 @@ class Taxonomy:
         return np.flatnonzero(self.num_children == 0)
 
     @cached_property
+    def inner(self) -> Int64:
+        """The nodes that are no leaves."""
+        return np.flatnonzero(self.num_children)
+
+    @cached_property
     def first_child(self) -> Int64:
         """[nodes]: the place of each node's first child in `children`."""
         return np.cumsum(self.num_children) - self.num_children
@@ -82,6 +88,13 @@ class TreeLevels:
 
     levels: tuple[TreeLevel, ...]
     target_rows: Int64
+
+    def first_rows(self, level: int) -> Int64:
+        """[rows of the level]: the first row of the last level below each row."""
+        rows = np.arange(len(self.levels[level].nodes))
+        for below in self.levels[level + 1 :]:
+            rows = below.offsets[rows]
+        return rows
 
     @property
     def num_rows(self) -> int:
@@ -132,6 +145,26 @@ def lay_out(tree: Taxonomy) -> TreeLevels:
     return TreeLevels(tuple(levels), target_rows)
 
 
+def inner_nodes(tree: Taxonomy, layout: TreeLevels, nodes: Int64) -> InnerNodes:
+    """Return where the paths of these inner nodes end.
+
+    A node that stands on no level, as an only child, ends where its parent does.
+    """
+    level_of = np.full(tree.num_nodes, -1)
+    row_of = np.zeros(tree.num_nodes, dtype=np.int64)
+    is_placed = np.zeros(tree.num_nodes, dtype=np.bool_)
+    for i, level in enumerate(layout.levels):
+        is_node = level.nodes != _CONTINUED
+        placed = level.nodes[is_node]
+        level_of[placed], row_of[placed] = i, layout.first_rows(i)[is_node]
+        is_placed[placed] = True
+    for some in tree.by_depth[1:]:  # parents before their children
+        others = some[~is_placed[some]]
+        level_of[others] = level_of[tree.parent[others]]
+        row_of[others] = row_of[tree.parent[others]]
+    return InnerNodes(row_of[nodes], level_of[nodes])
+
+
 def from_taxonomy(weight: Array, bias: Array, layout: TreeLevels) -> HierarchicalSoftmax:
     """Build the model from weight [nodes, H] and bias [nodes].
 
@@ -158,6 +191,12 @@ def from_taxonomy(weight: Array, bias: Array, layout: TreeLevels) -> Hierarchica
 def expect_nodes(weight: Array, bias: Array, parent: Array) -> None:
     """Raise WeightsError unless the arrays have one row or number for each node."""
     expect_ndim("weight", weight, "nodes", "H")
+    nodes = parent.shape
+    if nodes == bias.shape == weight.shape[1:] and nodes != weight.shape[:1]:
+        raise WeightsError(
+            f"weight: expected [nodes, H], {nodes[0]} nodes as in parent, got "
+            f"{list(weight.shape)}: transpose it"
+        )
     expect_shape("bias", bias, weight.shape[:1])
     expect_shape("parent", parent, weight.shape[:1])
 

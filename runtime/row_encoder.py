@@ -39,7 +39,10 @@ class RowEncoder:
 
     def _state(self, row: TextRow | NamedRow) -> Float32 | str:
         if self.encoder.description.position == "each":
-            return "input: expected an encoder of one state a row, got one of a state a position"
+            return (
+                "input: expected an encoder of one state a row, got one of a state a position: "
+                "send the row as a query, or export the encoder with --encoder-position last"
+            )
         try:
             states = encode(self.encoder, self._inputs(row), max_positions=MAX_POSITIONS)
         except (EncoderError, TokenizerError) as error:

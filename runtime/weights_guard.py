@@ -9,8 +9,10 @@ import os
 import weakref
 from pathlib import Path
 
+from hsoftmax.models import UserError
 
-class WeightsChanged(Exception):
+
+class WeightsChanged(UserError):
     """The weights are not those that were checked when the bundle was loaded."""
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from hsoftmax import bundle
-from hsoftmax.featurizers import Featurizer, TextInput, open_featurizer
+from hsoftmax.featurizers import Featurizer, TextInput, input_kinds, open_featurizer
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.probability import max_log_prob
 
@@ -38,6 +38,7 @@ class BundleInfo:
         featurizer: turns text into an input; None if the bundle has none
         encoder: turns inputs by name, and perhaps text, into an input; None if there is none
         label_prefix: text that a label may have in front, as in the files of the trained model
+        inner_labels: of inner nodes, whose numbers follow those of the targets
     """
 
     name: str
@@ -51,6 +52,7 @@ class BundleInfo:
     featurizer: Featurizer | None = field(default=None, compare=False, repr=False)
     encoder: EncodesRows | None = field(default=None, compare=False, repr=False)
     label_prefix: str = ""
+    inner_labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
@@ -58,17 +60,19 @@ class BundleInfo:
         manifest = opened.manifest
         if manifest.hidden_size is None or manifest.num_targets is None:
             raise CallError(f"{opened.path}: expected a softmax, got a {manifest.family}")
+        labels = bundle.read_labels(opened)
         return cls(
             name=opened.path.parent.name,
             digest=manifest.digest,
             hidden_size=manifest.hidden_size,
             num_targets=manifest.num_targets,
             graphs=frozenset(manifest.tasks),
-            labels=bundle.read_labels(opened),
+            labels=labels,
             max_log_prob=max_log_prob(manifest.attributes),
             native=native,
             featurizer=open_featurizer(opened),
             label_prefix=bundle.label_prefix(manifest),
+            inner_labels=bundle.read_inner_labels(opened, labels or ()),
         )
 
     @property
@@ -76,12 +80,33 @@ class BundleInfo:
         has_tokenizer = self.encoder is not None and self.encoder.takes_text
         return self.featurizer is not None or has_tokenizer
 
+    @property
+    def input_kinds(self) -> tuple[str, ...]:
+        """The kinds of a row of inputs, as descriptions of a model name them."""
+        if self.featurizer is not None:
+            return ("hidden", *input_kinds(self.featurizer))
+        if self.encoder is None:
+            return ("hidden",)
+        return ("hidden", "named", *(("text", "words") if self.takes_text else ()))
+
     @cached_property
     def target_of_label(self) -> Mapping[str, int]:
-        return {label: target for target, label in enumerate(self.labels or ())}
+        return {label: target for target, label in enumerate(self.all_labels)}
+
+    @cached_property
+    def all_labels(self) -> tuple[str, ...]:
+        """The labels of the targets, and those of inner nodes after them."""
+        return (self.labels or ()) + self.inner_labels
+
+    def target_or_none(self, number: int) -> int | None:
+        """Returns the number of a label if it is a target, None if it is an inner node."""
+        return number if number < self.num_targets else None
 
     def find_target(self, label: str) -> int | None:
-        """Returns the target of a label, with or without the prefix; None if there is none."""
+        """Returns the target of a label, with or without the prefix; None if there is none.
+
+        The number of an inner node is `num_targets` or more.
+        """
         target = self.target_of_label.get(label)
         if target is None and self.label_prefix and label.startswith(self.label_prefix):
             return self.target_of_label.get(label.removeprefix(self.label_prefix))

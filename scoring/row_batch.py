@@ -17,6 +17,7 @@ from hsoftmax.models.arrays import Array, Float32, Float64, Int64
 from .bundle_info import BundleInfo, NamedRow
 from .choices import OovPolicy
 from .errors import RowError
+from .label_suggestions import spelling_hint
 from .task import Task, needs_target, reads_target
 from .text_rows import fill_named, fill_texts, is_text
 
@@ -345,5 +346,8 @@ def _target_of_label(label: str, bundle_info: BundleInfo) -> int:
         )
     number = bundle_info.find_target(label)
     if number is None:
-        raise RowError("unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}")
+        hint = spelling_hint(label, bundle_info)
+        raise RowError(
+            "unknown_label", f"target: no label {label[:60]!r} in {bundle_info.name}{hint}"
+        )
     return number

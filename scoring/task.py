@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from .bundle_info import BundleInfo
 from .choices import DEFAULT_K, MAX_SEED, OovPolicy, TaskName
 from .errors import CallError
@@ -155,15 +157,18 @@ def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -
             f"task {task.name}: expected a bundle with {graph}, got {bundle_info.name} with "
             f"{', '.join(sorted(bundle_info.graphs)) or 'none'}"
         )
-    _expect_range(
+    _expect_integer(
         "k", k_of(task, bundle_info) if task.name == "top_k" else 1, 1, bundle_info.num_targets
     )
     if task.threshold is not None:
         expect_threshold(task.threshold)
-    _expect_range("num_samples", task.num_samples, 1, 2**20)
-    _expect_range("seed", task.seed, 0, MAX_SEED)
-    _expect_range("max_blocks", task.max_blocks, 0, 2**31)
-    if task.log_base is not None and not (0 < task.log_base < math.inf and task.log_base != 1):
+    _expect_integer("num_samples", task.num_samples, 1, 2**20)
+    _expect_integer("seed", task.seed, 0, MAX_SEED)
+    _expect_integer("max_blocks", task.max_blocks, 0, 2**31)
+    if task.log_base is None:
+        return
+    expect_number("log_base", task.log_base)
+    if not (0 < task.log_base < math.inf and task.log_base != 1):
         raise CallError(f"log_base: expected a positive number that is not 1, got {task.log_base}")
 
 
@@ -172,6 +177,19 @@ def expect_threshold(threshold: float) -> None:
     _expect_range("threshold", threshold, 0, 1)
 
 
+def expect_number(name: str, value: object) -> None:
+    """Raises CallError unless it is a number, as a caller in Python may give anything."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise CallError(f"{name}: expected a number, got {value!r}")
+
+
+def _expect_integer(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise CallError(f"{name}: expected an integer, got {value!r}")
+    _expect_range(name, value, low, high)
+
+
 def _expect_range(name: str, value: float, low: int, high: int) -> None:
+    expect_number(name, value)
     if not low <= value <= high:
         raise CallError(f"{name}: expected {low} to {high}, got {value}")

@@ -26,7 +26,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    repository: Path = Field(description="folder of bundles: <repository>/<name>/<version>/")
+    repository: Path = Field(
+        description="folder of bundles: <repository>/<name>/<version>/; a model folder "
+        "(<version>/) or one bundle"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: DeviceChoice = Field(

@@ -4,10 +4,10 @@
     python -m benchmarks.http [--seconds 3] [--only target_queries,full_distributions,overload]
                               [--frameworks] [--json] [--page]
 
-`protocols` and `hostile` run only if `--only` names them. The default takes a minute or two;
-`--seconds 60 --only overload` is the long run. `--frameworks` also measures LitServe, BentoML and
-MLServer, each in its own virtual environment (see `frameworks`). `--page` stores the figures in
-docs/performance/http and writes docs/performance-http.md.
+`protocols`, `hostile` and `text_queries` run only if `--only` names them. The default takes a
+minute or two; `--seconds 60 --only overload` is the long run. `--frameworks` also measures
+LitServe, BentoML and MLServer, each in its own virtual environment (see `frameworks`). `--page`
+stores the figures in docs/performance/http and writes docs/performance-http.md.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from . import (
     parts,
     protocols,
     target_queries,
+    text_queries,
     wrk,
 )
 from .bundles import export
@@ -78,6 +79,8 @@ def _measure(repository: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         results["protocols"] = protocols.measure(repository, arguments.seconds)
     if "hostile" in arguments.only:
         results["hostile"] = hostile.measure(repository, arguments.seconds)
+    if "text_queries" in arguments.only:
+        results["text_queries"] = text_queries.measure(repository, arguments.seconds)
     if arguments.frameworks:
         results["frameworks"] = frameworks.measure(repository, arguments.seconds)
     return results

@@ -2,11 +2,14 @@
 
 `no_op` is a FastAPI app and `bare` a plain ASGI app, both without computation. `naive` is a usual
 first version: FastAPI, pydantic and ONNX Runtime. `lean` is a minimal one: ASGI, msgspec, orjson
-and ONNX Runtime, without checks, limits, log or metrics. The bundle is $BENCHMARK_BUNDLE.
+and ONNX Runtime, without checks, limits, log or metrics. `lean_text` is the same for texts, with
+the service's featurizer and sessions. The bundle is $BENCHMARK_BUNDLE.
 """
 
 import io
 import os
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -17,9 +20,13 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from hsoftmax.bundle import open_bundle, read_labels
+from hsoftmax.featurizers import Featurizer, featurize, open_featurizer
 from hsoftmax.models.arrays import Float32
+from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
 
 _CONSTANT = b'{"probabilities":[0.5]}'
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_CONSTANT))]
 
 no_op = FastAPI()
@@ -92,6 +99,59 @@ async def lean_npy(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % len(response))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": response})
+
+
+class LeanTextQuery(msgspec.Struct):
+    """Query of `lean_text`, with the fields of the service's query."""
+
+    inputs: list[str]
+    k: int
+
+
+_TEXT_DECODER = msgspec.json.Decoder(LeanTextQuery)
+
+
+async def lean_text(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the likeliest targets of texts, without any checks."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while (message := await receive()).get("more_body"):
+        body += message["body"]
+    body += message.get("body", b"")
+    response = orjson.dumps(_top_k(_TEXT_DECODER.decode(body)) if body else {}, option=_NUMPY)
+    length = (b"content-length", b"%d" % len(response))
+    await send({"type": "http.response.start", "status": 200, "headers": [_HEADERS[0], length]})
+    await send({"type": "http.response.body", "body": response})
+
+
+def _top_k(query: LeanTextQuery) -> dict[str, object]:
+    bundle = _text_bundle()
+    hidden = featurize(bundle.featurizer, query.inputs).hidden
+    feeds = {"hidden": hidden, "k": np.array([query.k]), "max_blocks": np.array([0])}
+    log_prob, target, _, _ = bundle.top_k.run(feeds)
+    rows = zip(target.tolist(), np.exp(log_prob), strict=True)
+    return {"results": [
+        {"targets": some, "labels": [bundle.labels[t] for t in some], "probabilities": values}
+        for some, values in rows
+    ]}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _TextBundle:
+    featurizer: Featurizer
+    top_k: Session
+    labels: tuple[str, ...]
+
+
+@cache
+def _text_bundle() -> _TextBundle:
+    opened = open_bundle(Path(os.environ["BENCHMARK_BUNDLE"]), check_hashes=False)
+    sessions = open_sessions(opened, choose_device("cpu", 1))
+    featurizer, labels = open_featurizer(opened), read_labels(opened)
+    assert featurizer is not None
+    assert labels is not None
+    return _TextBundle(featurizer, sessions["top_k"], labels)
 
 
 @naive.post("/v1/models/random/probabilities")

@@ -88,7 +88,7 @@ def free_port() -> int:
         return port
 
 
-def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+def ask(port: int, method: str, path: str, body: str | bytes | None = None) -> tuple[int, bytes]:
     """Send one request on a new connection; return status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:

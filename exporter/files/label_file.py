@@ -77,6 +77,7 @@ def _json_labels(content: Any, path: Path) -> tuple[str, ...]:  # noqa: ANN401
 
 def _line_labels(lines: Sequence[str], path: Path) -> tuple[str, ...]:
     if not lines or not _LINE_WITH_ID.fullmatch(lines[0]):
+        _expect_no_blank(lines, path)
         return tuple(lines)
     pairs: list[tuple[str, object]] = []
     for number, line in enumerate(lines, 1):
@@ -88,6 +89,15 @@ def _line_labels(lines: Sequence[str], path: Path) -> tuple[str, ...]:
             )
         pairs.append((match["label"], int(match["id"])))
     return _by_id(pairs, path)
+
+
+def _expect_no_blank(lines: Sequence[str], path: Path) -> None:
+    """Raise ExportError for an empty line, after which each label would have the next target."""
+    if "" in lines:
+        raise ExportError(
+            f"{path}: expected a label on every line, got none on line {lines.index('') + 1}: "
+            "remove the line, or give the labels as a JSON list if one of them is empty"
+        )
 
 
 def _by_id(pairs: Iterable[tuple[str, object]], path: Path) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
     log p(target | hidden) = sum over levels of log_softmax(block(path))[position(path)]
 
+The path of an inner node ends above the last level. The graph follows the path of a row below it,
+and counts the levels below it for nothing.
+
 Many pairs are grouped, so that each distinct block is visited once. For a few pairs the number of
 operators matters more: all their blocks are copied at once, as in the textbook graph.
 """
@@ -12,12 +15,13 @@ import spox.opset.ai.onnx.v21 as op
 from spox import Var
 
 from hsoftmax.models import HierarchicalSoftmax
+from hsoftmax.models.hierarchical_softmax import INNER_LEVELS, INNER_ROWS
 
 from .distinct_blocks import BlockVisit, visit_blocks
 from .hidden_states import HiddenStates
 from .level_weights import LevelWeights, broadcast_logits, levels
 from .log_probs import cluster_log_probs
-from .ops import between, column, count, full, integer, ints, length, pick, true, vector
+from .ops import between, column, count, full, integer, ints, length, pick, real, true, vector
 from .weights import Weights
 
 _MAX_GATHERED_BYTES = 7_000_000
@@ -29,7 +33,7 @@ def target_log_prob(
     model: HierarchicalSoftmax, weights: Weights, hidden: Var, row: Var, target: Var
 ) -> tuple[Var]:
     """hidden [B, H], row [P], target [P] -> log_prob [P]."""
-    level_row = target if model.target_rows is None else op.gather(weights["target_rows"], target)
+    level_row, depth = _path_ends(model, weights, target)
     path = []
     for level in reversed(levels(model, weights)[1:]):
         block = level.block_of_row(level_row)
@@ -40,19 +44,60 @@ def target_log_prob(
         local = [
             _visit_log_prob(level, hidden, row, block, position) for level, block, position in path
         ]
-        return [_sum(_cluster_log_prob(model, weights, hidden, row, level_row), local)]
+        clusters = _cluster_log_prob(model, weights, hidden, row, level_row)
+        return [_sum(*_above(depth, clusters, local, axes=1))]
 
     def gathered() -> list[Var]:
         states = top_level.broadcast_states(op.gather(hidden, column(row)))
         clusters = broadcast_logits(top_level.all_rows(), states)
         local = [_few_log_prob(level, hidden, row, states, *location) for level, *location in path]
-        return [vector(_sum(_pick_log_prob(clusters, level_row), local))]
+        top = _pick_log_prob(clusters, level_row)
+        return [vector(_sum(*_above(depth, top, local, axes=3)))]
 
     top_level = levels(model, weights)[0]
     if not top_level.is_transposed:
         return (grouped()[0],)
     is_small = op.less_or_equal(length(target), ints(_small_limit(model, weights)))
     return (op.if_(is_small, then_branch=gathered, else_branch=grouped)[0],)
+
+
+def _path_ends(model: HierarchicalSoftmax, weights: Weights, target: Var) -> tuple[Var, Var | None]:
+    """Return (a row of the last level for each target, the last level of its path).
+
+    The level is None if it is the last one for each target, as without inner nodes.
+    """
+
+    def row_of(target: Var) -> Var:
+        if model.target_rows is None:
+            return target
+        return op.gather(weights["target_rows"], target)
+
+    if model.inner is None:
+        return row_of(target), None
+    first = ints(model.num_targets)
+    is_inner = op.greater_or_equal(target, first)
+    node = op.where(is_inner, op.sub(target, first), ints(0))
+    of_targets = row_of(op.where(is_inner, ints(0), target))
+    level_row = op.where(is_inner, op.gather(weights[INNER_ROWS], node), of_targets)
+    last = ints(len(model.levels) - 1)
+    return level_row, op.where(is_inner, op.gather(weights[INNER_LEVELS], node), last)
+
+
+def _above(
+    depth: Var | None, clusters: Var, local: list[Var], *, axes: int
+) -> tuple[Var, list[Var]]:
+    """Return the terms with 0 for those below the end of the path; `local` has the last first.
+
+    The terms have one number for each pair, on the first of their last `axes` axes.
+    """
+    if depth is None:
+        return clusters, local
+    pairs = op.reshape(depth, ints(-1, *[1] * (axes - 1)))
+    terms = [
+        op.where(op.greater_or_equal(pairs, ints(level)), term, real(0.0))
+        for level, term in enumerate([clusters, *reversed(local)])
+    ]
+    return terms[0], terms[:0:-1]
 
 
 def _small_limit(model: HierarchicalSoftmax, weights: Weights) -> int:

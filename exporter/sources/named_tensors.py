@@ -158,7 +158,7 @@ def require_arrays(arrays: NamedTensors, *names: str, path: Path) -> list[Array]
     """Return the named arrays in order; raise SourceError if one is missing."""
     missing = [name for name in names if name not in arrays]
     if missing:
-        option = hint(arrays.in_file, frozenset(names).issubset)
+        option = hint(arrays.in_file, frozenset(names).issubset, frozenset(names))
         raise SourceError(
             f"{path.name}: expected {', '.join(names)}, got no {', '.join(missing)}{option}"
         )

@@ -9,6 +9,7 @@ gives a tensor of any name the name that the format has for it:
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from hsoftmax.exporter.errors import SourceError
@@ -16,12 +17,20 @@ from hsoftmax.exporter.errors import SourceError
 from .source import SourceOptions
 from .weight_norm import multiplied_name
 
+# Of the formats of plain arrays.
+ARRAY_NAMES = frozenset(
+    {"W1", "b1", "W2", "b2", "weight", "bias", "parent", "class_of", "offsets", "syn1", "path",
+     "sign"}
+)  # fmt: skip
+
 NameOf = Callable[[str], str | None]  # from the name in a file; None for one that is elsewhere
 
 _POSITIONAL = re.compile(r"arr_\d+")  # of an array that was saved without a name
 _SEPARATORS = re.compile(r".*?[./_]")
 _MAX_NAMES_SHOWN = 8
 _MAX_PREFIXES = 100
+_MAX_COMPARED = 1000  # names of a file
+_MIN_CLOSENESS = 0.8  # parents is close to parent, and biases is not to bias
 _MAX_SHOWN_CHARS = 80  # of one name
 
 
@@ -85,14 +94,37 @@ def prefixes(names: Iterable[str], has_format: Callable[[frozenset[str]], bool])
     ]
 
 
-def hint(names: Iterable[str], has_format: Callable[[frozenset[str]], bool]) -> str:
-    """Return the option that may help with a file whose names are not the format's, or nothing."""
+def hint(
+    names: Iterable[str],
+    has_format: Callable[[frozenset[str]], bool],
+    known: Iterable[str] = ARRAY_NAMES,
+) -> str:
+    """Return the option that may help with a file whose names are not the format's, or nothing.
+
+    `known` are names of formats, for which names in the file that are close to them may stand.
+    """
     names = frozenset(names)
     if found := prefixes(names, has_format):
         return f": choose one with --prefix {' or '.join(found[:_MAX_NAMES_SHOWN])}"
     if any(map(_POSITIONAL.fullmatch, names)):
         return ": say which array is which with --names, such as --names W1=arr_0,b1=arr_1"
+    if renames := _close_names(names, known):
+        renamed = (names - renames.keys()) | set(renames.values())
+        if has_format(renamed):
+            pairs = ",".join(f"{own}={in_file}" for in_file, own in renames.items())
+            return f": say --names {pairs} if that is what they are"
     return ""
+
+
+def _close_names(names: frozenset[str], known: Iterable[str]) -> dict[str, str]:
+    """Return for names in a file the close name of a format that the file lacks."""
+    spare = [name for name in sorted(names)[:_MAX_COMPARED] if len(name) <= _MAX_SHOWN_CHARS]
+    of_lower = {name.lower(): name for name in spare if name not in known}
+    close: dict[str, str] = {}
+    for own in sorted(frozenset(known) - names):
+        if found := get_close_matches(own.lower(), of_lower, n=1, cutoff=_MIN_CLOSENESS):
+            close.setdefault(of_lower[found[0]], own)
+    return close
 
 
 def show_names(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.shard_index import shard_files
+from hsoftmax.models import UserError
 
 from . import (
     chainer,
@@ -102,9 +103,25 @@ def load(path: Path, source: str, options: SourceOptions) -> SourceModel:
         raise SourceError(f"format: expected one of {', '.join(SOURCE_NAMES)}, got {source}")
     if source in _WITHOUT_NAMES and (options.names or options.prefix is not None):
         raise SourceError(f"{file.name}: expected no --prefix and no --names for {source}, got one")
-    model = SOURCES[source].load(file, options)
+    try:
+        model = SOURCES[source].load(file, options)
+    except UserError as error:
+        raise _with_right_source(error, file, source, options) from None
     shards = shard_files(file) if file_kind(file) == "index of shards" else ()
     return replace(model, extra_files=(*model.extra_files, *shards))
+
+
+def _with_right_source(
+    error: UserError, file: Path, source: str, options: SourceOptions
+) -> UserError:
+    """Return the error, with the source that the content speaks for if it is another one."""
+    try:
+        detected = detect_source(file, options)
+    except UserError:
+        return error
+    if detected.source == source:
+        return error
+    return SourceError(f"{error}: it has {detected.description}: say --from {detected.source}")
 
 
 def detect_source(path: Path, options: SourceOptions | None = None) -> DetectedSource:

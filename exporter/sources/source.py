@@ -7,6 +7,7 @@ from hsoftmax import models
 from hsoftmax.exporter.choices import ClusterOrder
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.featurizers import Featurizer
+from hsoftmax.models.hierarchical_softmax import InnerNodes
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class SourceModel:
         no_text: reason why a file of a format with text has no featurizer; empty if there is none
         target_nodes: the node of each target, if the softmax is a tree of classes
         num_nodes: how many nodes that tree has
+        inner_nodes: its nodes that are no target
+        inner_ends: where the path of each of them ends; None if there is no tree
     """
 
     model: models.Model
@@ -59,3 +62,5 @@ class SourceModel:
     no_text: str = ""
     target_nodes: tuple[int, ...] = ()
     num_nodes: int = 0
+    inner_nodes: tuple[int, ...] = ()
+    inner_ends: InnerNodes | None = None

@@ -2,7 +2,8 @@
 
 weight [nodes, H], bias [nodes] and parent [nodes], the node above each, or -1 for a root. The
 children of a node have a softmax of their own, and so have the roots if there are several. The
-targets are the leaves, in the order of nodes. `models.taxonomy` has the mathematics.
+targets are the leaves, in the order of nodes. Where all nodes have labels, inner nodes are asked
+for by theirs. `models.taxonomy` has the mathematics.
 """
 
 from pathlib import Path
@@ -31,6 +32,8 @@ def load(path: Path, options: SourceOptions) -> SourceModel:
             taxonomy.from_taxonomy(weight, bias, layout),
             target_nodes=tuple(tree.leaves.tolist()),
             num_nodes=tree.num_nodes,
+            inner_nodes=tuple(tree.inner.tolist()),
+            inner_ends=taxonomy.inner_nodes(tree, layout, tree.inner),
         )
 
 

@@ -26,6 +26,7 @@ TOLERANCE = 1e-5  # in log p, on ordinary logits
 _RELATIVE_TOLERANCE = 1e-6  # of the largest logit, times the root of the number of steps
 _LOGIT_SCALES = {"ordinary": 10.0, "large": 100.0, "extreme": 1e4}
 _NUM_ROWS = 4
+_MAX_INNER_NODES = 100
 _MAX_ROWS_PER_CHUNK = 65_536
 
 
@@ -40,6 +41,7 @@ class SoftmaxCase:
     cluster_log_probs: Float64 | None  # None for a family without clusters
     rng: np.random.Generator
     uniforms: int  # uniform numbers per sample, one for each step of a path
+    inner_log_probs: Float64 | None = None  # [rows, inner nodes], if the model has such
 
 
 def softmax_cases(
@@ -84,7 +86,19 @@ def _build_case(
         None if model.num_clusters is None else reference.cluster_log_probs(model, hidden),
         rng,
         uniforms,
+        _inner_log_probs(model, hidden),
     )
+
+
+def _inner_log_probs(model: models.Softmax, hidden: Float32) -> Float64 | None:
+    """Return log p of some inner nodes, the first ones, or None if the model has none."""
+    if not isinstance(model, models.HierarchicalSoftmax) or not model.num_inner:
+        return None
+    nodes = min(model.num_inner, _MAX_INNER_NODES)
+    row, node = np.divmod(np.arange(len(hidden) * nodes), nodes)
+    numbers = model.num_targets + node
+    log_prob = models.hierarchical_softmax.target_log_prob(model, hidden, row, numbers)
+    return log_prob.reshape(len(hidden), nodes)
 
 
 def _scale_to_logit(model: models.Softmax, hidden: Float32, scale: float) -> Float32:

@@ -156,7 +156,12 @@ def _target_log_prob(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:
     last = case.log_probs.shape[1] - 1
     target = np.concatenate([[0, last, last], case.rng.integers(0, last + 1, _NUM_PAIRS - 3)])
     row = case.rng.integers(0, len(case.hidden), _NUM_PAIRS)
-    return run(hidden=case.hidden, row=row, target=target)[0], case.log_probs[row, target]
+    expected = case.log_probs[row, target]
+    if (inner := case.inner_log_probs) is not None:
+        rows, nodes = np.indices(inner.shape).reshape(2, -1)
+        row, target = np.append(row, rows), np.append(target, last + 1 + nodes)
+        expected = np.append(expected, inner[rows, nodes])
+    return run(hidden=case.hidden, row=row, target=target)[0], expected
 
 
 def _top_k(run: _RunGraph, case: SoftmaxCase) -> _ActualAndExpected:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 import httpx2
-import numpy as np
 
 from hsoftmax.inputs import FlatTargets, Inputs, ListedTargets, Targets
 from hsoftmax.models.arrays import Array, Int64
-from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK
+from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, known_targets
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row
 
 from . import calls, job_calls
@@ -206,7 +205,8 @@ class AsyncRemoteModel:
         """Returns the target of each label."""
         looked_up = calls.targets_of(self._address, list(labels))
         pages = [await self._client.send(call) for call in looked_up]
-        return np.array([target for page in pages for target in page.targets], dtype=np.int64)
+        found = [pair for page in pages for pair in zip(page.targets, page.labels, strict=True)]
+        return known_targets([target for target, _ in found], [label for _, label in found])
 
     async def score(
         self,

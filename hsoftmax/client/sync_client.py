@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 import httpx2
-import numpy as np
 
 from hsoftmax.inputs import FlatTargets, Inputs, ListedTargets, Targets
 from hsoftmax.models.arrays import Array, Int64
-from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK
+from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, known_targets
 from hsoftmax.stream_rows import ROWS_AT_ONCE, Record, Row
 
 from . import calls, job_calls
@@ -203,7 +202,8 @@ class RemoteModel:
     def targets_of(self, labels: Iterable[str]) -> Int64:
         """Returns the target of each label."""
         pages = map(self._client.send, calls.targets_of(self._address, list(labels)))
-        return np.array([target for page in pages for target in page.targets], dtype=np.int64)
+        found = [pair for page in pages for pair in zip(page.targets, page.labels, strict=True)]
+        return known_targets([target for target, _ in found], [label for _, label in found])
 
     def score(
         self,

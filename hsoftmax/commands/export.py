@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from hsoftmax import bundle
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+_BUNDLE_PATH = "REPOSITORY/NAME[/VERSION]"
+
+
+class _BundlePath(click.Path):
+    """`REPOSITORY/NAME[/VERSION]`, of which the repository may be `.` but may not be left out."""
+
+    def convert(
+        self,
+        value: str | PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        folder, _, last = str(value).rstrip("/").rpartition("/")
+        if not folder or (last.isdigit() and "/" not in folder and folder != "."):
+            self.fail(
+                f"expected {_BUNDLE_PATH}, got {value}: name the folder of the repository too, "
+                f"such as repository/{value} or ./{value}"
+            )
+        return Path(value)
 
 
 def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -53,9 +74,9 @@ def _names(
 )
 @click.option(
     "--to",
-    type=click.Path(path_type=Path),
+    type=_BundlePath(),
     required=True,
-    metavar="REPOSITORY/NAME[/VERSION]",
+    metavar=_BUNDLE_PATH,
     help="Where the bundle goes; without a version it is the first.",
 )
 @click.option("--num-targets", type=click.IntRange(min=1), help="Targets, where the file lacks it.")

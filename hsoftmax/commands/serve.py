@@ -84,7 +84,8 @@ def _settings(told: dict[str, Any]) -> Settings:
 command = click.Command(
     "serve",
     callback=_call,
-    help="Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION.",
+    help="Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION, or from a model folder "
+    "(NAME) or one bundle.",
     params=[
         click.Argument(["repository"], type=click.Path(path_type=Path), required=False),
         *(

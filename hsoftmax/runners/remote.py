@@ -9,8 +9,9 @@ from urllib.parse import quote
 import numpy as np
 
 from hsoftmax.client import Client, ClientError
-from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.scoring import BundleInfo, GraphRequest
+from hsoftmax.scoring.label_search import MAX_PAGE_LABELS
 from hsoftmax.scoring.task import k_of
 
 _TIMEOUT_S = 120.0
@@ -55,7 +56,8 @@ class RemoteGraphRunner:
         match request.graph:
             case "target_log_prob":
                 counts = np.bincount(request.row, minlength=len(request.hidden))
-                targets = np.split(request.target, np.cumsum(counts)[:-1])
+                lists = np.split(request.target, np.cumsum(counts)[:-1])
+                targets = [self._names(one) for one in lists]
                 response = self._post("probabilities", {**inputs, "targets": targets})
                 return [_log_probs([p for row in response["log_probabilities"] for p in row])]
             case "log_probs":
@@ -72,6 +74,13 @@ class RemoteGraphRunner:
                     np.array([row["targets"] for row in rows]),
                     np.array([_log_probs(row["log_probabilities"]) for row in rows]),
                 ]
+
+    def _names(self, targets: Int64) -> Int64 | list[int | str]:
+        """Returns the targets as a query gives them, with the labels of inner nodes."""
+        info = self.bundle_info
+        if not len(targets) or targets.max() < info.num_targets:
+            return targets
+        return [t if t < info.num_targets else info.all_labels[t] for t in targets.tolist()]
 
     def _post(self, route: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  the response's JSON
         path = f"{_model_path(self.bundle_info.name)}/{route}"
@@ -102,6 +111,9 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
         max_log_prob=math.inf,  # the server has limited its answers already
         native=frozenset(model.get("native", ())),
         label_prefix=model.get("label_prefix", ""),  # older servers have none
+        inner_labels=_read_inner_labels(client, name, model["version"], num_targets)
+        if model.get("inner_nodes")
+        else (),
     )
     return RemoteGraphRunner(client, bundle_info, model["version"])
 
@@ -114,6 +126,20 @@ def _read_labels(
     (row,) = client.post(f"{_model_path(name)}/top_k", body)["results"]
     label_of_target = dict(zip(row["targets"], row["labels"], strict=True))
     return tuple(label_of_target[target] for target in range(num_targets))
+
+
+def _read_inner_labels(
+    client: Client, name: str, version: str, num_targets: int
+) -> tuple[str, ...]:
+    """Reads the labels of inner nodes, which follow those of the targets."""
+    labels: list[str] = []
+    start: int | None = num_targets
+    while start is not None:
+        query = f"start={start}&limit={MAX_PAGE_LABELS}&version={version}"
+        page = client.get(f"{_model_path(name)}/labels?{query}")
+        labels += page["labels"]
+        start = page["next"]
+    return tuple(labels)
 
 
 def _overflowed_row(error: ClientError) -> int | None:

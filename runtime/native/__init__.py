@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.hierarchical_softmax import INNER_ROWS
 
 from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
+from .inner_nodes import InnerNodesTargetLogProb
 from .kernel import FreeThreads, Kernel, StopFlag
 from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
 from .library import NativeError, NativeLibrary, load_library
@@ -79,6 +81,5 @@ def open_kernel(
         case _, "top_k":
             return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
         case _:
-            return LevelsTargetLogProb(
-                library, tensors, num_targets=attributes["num_targets"], threads=threads
-            )
+            kernel = InnerNodesTargetLogProb if INNER_ROWS in tensors else LevelsTargetLogProb
+            return kernel(library, tensors, num_targets=attributes["num_targets"], threads=threads)

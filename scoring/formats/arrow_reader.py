@@ -26,7 +26,7 @@ from .arrow_batch import (
     parse_batch,
 )
 from .arrow_types import Arrow, plain_schema, plain_type
-from .columns import Columns, id_fallback_column, input_columns, text_column
+from .columns import Columns, find_inputs, id_fallback_column
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
 _BUFFER_BYTES = 2**20
@@ -143,12 +143,6 @@ def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo
         total=None if None in counts else sum(count or 0 for count in counts),
         _batch_rows=max(1, batch_rows),
     )
-
-
-def find_inputs(columns: Columns, names: Sequence[str], bundle_info: BundleInfo) -> tuple[str, ...]:
-    """Returns the names of the input columns: of numbers, or the one of texts. Raises CallError."""
-    text = text_column(columns, names, bundle_info)
-    return input_columns(columns, names, bundle_info.hidden_size) if text is None else (text,)
 
 
 def has_integral_ids(schema: Arrow, id: str) -> bool:

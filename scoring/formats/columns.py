@@ -59,8 +59,12 @@ def parse_columns(texts: Sequence[str]) -> Columns:
     return replace(columns, input=tuple(inputs))
 
 
-def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[str, ...]:
+def input_columns(
+    columns: Columns, names: Sequence[str], width: int, *, takes_text: bool = False
+) -> tuple[str, ...]:
     """Returns the input columns among `names`: the configured ones, or `input`, or h0, h1, …
+
+    `takes_text` is for the message about missing columns, of which `text` is one then.
 
     Raises:
         CallError: they are missing, or their number is not the bundle's hidden_size.
@@ -69,11 +73,21 @@ def input_columns(columns: Columns, names: Sequence[str], width: int) -> tuple[s
     inputs = columns.input or (("input",) if "input" in names else numbered)
     missing = set(inputs).difference(names)
     if missing:
-        expected = ", ".join(inputs) if columns.input else f"input, or h0 to h{width - 1}"
+        text = f", or {_TEXT}" if takes_text else ""
+        default = f"input, or h0 to h{width - 1}{text}"
+        expected = ", ".join(inputs) if columns.input else default
         raise CallError(f"columns: expected {expected}, got {_shortened(names)}")
     if len(inputs) not in (1, width):
         raise CallError(f"columns: expected {width} for the input, got {len(inputs)}")
     return inputs
+
+
+def find_inputs(columns: Columns, names: Sequence[str], bundle_info: BundleInfo) -> tuple[str, ...]:
+    """Returns the names of the input columns: of numbers, or the one of texts. Raises CallError."""
+    text = text_column(columns, names, bundle_info)
+    if text is not None:
+        return (text,)
+    return input_columns(columns, names, bundle_info.hidden_size, takes_text=bundle_info.takes_text)
 
 
 def text_column(columns: Columns, names: Sequence[str], bundle_info: BundleInfo) -> str | None:

@@ -32,7 +32,7 @@ from hsoftmax.scoring.row_batch import (
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson
-from .columns import Columns, id_fallback_column, input_columns, text_column
+from .columns import Columns, find_inputs, id_fallback_column, text_column
 from .files import open_lines
 from .line_reader import LineBasedReader, LineReader, RawLine, all_lines, read_line
 from .reader import RawBatch, target_shape_of
@@ -130,12 +130,11 @@ def _header(names: Sequence[str], columns: Columns, bundle_info: BundleInfo) -> 
     def index(name: str) -> int | None:
         return names.index(name) if name in names else None
 
-    text = text_column(columns, names, bundle_info)
-    inputs = input_columns(columns, names, bundle_info.hidden_size) if text is None else (text,)
+    inputs = find_inputs(columns, names, bundle_info)
     return CsvHeader(
         width=len(names),
         input=tuple(names.index(name) for name in inputs),
-        is_text=text is not None,
+        is_text=text_column(columns, names, bundle_info) is not None,
         id=index(columns.id),
         target=index(columns.target),
         targets=index(columns.targets),

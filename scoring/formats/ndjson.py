@@ -83,7 +83,9 @@ def detect_columns(path: Path, columns: Columns) -> Columns:
     for line in _first_lines(path):
         fields = _probe_fields(line or b"", columns)
         if fields is not None:
-            has_body = fields.get("body", b"").startswith(b"{") and "input" not in fields
+            has_body = fields.get("body", b"").startswith(b"{") and not (
+                {"input", _TEXT_FIELD} & fields.keys()
+            )
             return replace(id_fallback_column(columns, fields), body="body" if has_body else "")
     return columns
 
@@ -100,7 +102,7 @@ def _probe_fields(line: bytes, columns: Columns) -> dict[str, bytes] | None:
 
     Other fields are skipped, as they are when the row is decoded.
     """
-    names = sorted({columns.id, CUSTOM_ID, "input", "body"})
+    names = sorted({columns.id, CUSTOM_ID, "input", _TEXT_FIELD, "body"})
     fields = {f"field{i}": name for i, name in enumerate(names)}
     probe = msgspec.defstruct(
         "Probe", [(field, msgspec.Raw, msgspec.Raw()) for field in fields], rename=fields
@@ -125,9 +127,22 @@ _FIELDS: dict[str, Any] = {
 }
 
 
+_TEXT: Any = str | list[str]
+_TEXT_FIELD = "text"
+_TEXT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("Text", [(_TEXT_FIELD, _TEXT)])
+)
+
+
+class _WrongText(msgspec.ValidationError):
+    """A line whose `text` is no text, or that has neither an input nor a text."""
+
+
 @dataclass(frozen=True)
 class RowDecoder:
     """Decodes lines into rows; `columns` names the fields, and other fields are skipped.
+
+    Unless columns are given, a row without `input` may have its text in `text`.
 
     Attributes:
         text_first: True if most rows are texts; either kind of row is decoded in any case
@@ -147,7 +162,7 @@ class RowDecoder:
         inputs = self.columns.input or text
         numbers: Any = list[float] if len(inputs) == 1 else float
         self._set_decoder("_number_decoder", self._row_type(inputs, numbers))
-        self._set_decoder("_text_decoder", self._row_type(text, str | list[str]))
+        self._set_decoder("_text_decoder", self._text_type(text))
         self._set_decoder("_named_decoder", self._row_type(("input",), dict[str, Any]))
         self._set_decoder("_id_decoder", self._id_type())
 
@@ -159,13 +174,29 @@ class RowDecoder:
             "Identified", [("id", _FIELDS["id"], None)], rename={"id": self.columns.id}
         )
 
-    def _row_type(self, inputs: Sequence[str], kind: Any) -> Any:  # noqa: ANN401
+    def _text_type(self, inputs: Sequence[str]) -> Any:  # noqa: ANN401
+        """Returns the type of a line of text, which may be in `text` unless columns are given."""
+        others = {getattr(self.columns, role) for role in _FIELDS}
+        if self.columns.input or self.columns.text or _TEXT_FIELD in others:
+            return self._row_type(inputs, _TEXT)
+        # As msgspec.Raw it is no error where it is not read.
+        text = (_TEXT_FIELD, msgspec.Raw, msgspec.Raw())
+        return self._row_type(inputs, _TEXT | None, default=(None,), more=(text,))
+
+    def _row_type(
+        self,
+        inputs: Sequence[str],
+        kind: Any,  # noqa: ANN401
+        *,
+        default: tuple[Any, ...] = (),
+        more: Sequence[Any] = (),
+    ) -> Any:  # noqa: ANN401
         """Returns the type of a line whose fields `inputs` are of this type."""
-        fields = [(f"input{i}", kind) for i in range(len(inputs))]
+        fields = [(f"input{i}", kind, *default) for i in range(len(inputs))]
         names = {f"input{i}": name for i, name in enumerate(inputs)}
         names |= {role: getattr(self.columns, role) for role in _FIELDS}
         others = [(role, kind, None) for role, kind in _FIELDS.items()]
-        row = msgspec.defstruct("Row", [*fields, *others], rename=names)
+        row = msgspec.defstruct("Row", [*fields, *others, *more], rename=names)
         if self.columns.body:
             row = msgspec.defstruct(
                 "Request",
@@ -200,21 +231,47 @@ class RowDecoder:
     def _row(self, line: RawLine) -> ParsedRow:
         if not line:
             return failed_row(BLANK if line is not None else TOO_LONG)
+        of_numbers = of_text = ""
         for decoder in self._decoders(line):
             try:
-                row = decoder.decode(line)
+                row = self._decode_row(decoder, line)
+            except _WrongText as error:
+                of_text = _validation_message(str(error))
             except msgspec.ValidationError as error:
                 if decoder is self._number_decoder:  # its message names numbers, the usual input
-                    message = _validation_message(str(error))
+                    of_numbers = _validation_message(str(error))
             except Exception:  # the decoder's, of any type
                 return self._failed_row(line, None)
             else:
-                if self.columns.body:
-                    row.row.id = row.id
-                    row = row.row
                 width = len(self.columns.input) if decoder is self._number_decoder else 1
                 return _parsed_row(row, width)
-        return self._failed_row(line, message)
+        return self._failed_row(line, of_text or of_numbers)
+
+    def _decode_row(self, decoder: msgspec.json.Decoder[Any], line: bytes) -> Any:  # noqa: ANN401
+        """Returns the struct of a line, with its text in place of `input`.
+
+        Raises:
+            msgspec.ValidationError: the line is not of this kind.
+            _WrongText: it has a text in `text` that is none, or no input at all.
+        """
+        row = decoder.decode(line)
+        if self.columns.body:
+            row.row.id = row.id
+            row = row.row
+        if row.input0 is None:
+            row.input0 = self._text_of(bytes(getattr(row, _TEXT_FIELD)))
+        return row
+
+    def _text_of(self, content: bytes) -> Any:  # noqa: ANN401
+        """Returns the text or the words in the JSON of a field `text`."""
+        if not content and self.text_first:
+            raise _WrongText("Object missing required field `input or text`")
+        if not content:  # the error about numbers says it
+            raise msgspec.ValidationError("Object missing required field `input`")
+        try:
+            return _TEXT_DECODER.decode(b'{"text":' + content + b"}").text
+        except msgspec.ValidationError as error:
+            raise _WrongText(str(error)) from None
 
     def _decoders(self, line: bytes) -> Iterator[msgspec.json.Decoder[Any]]:
         """Yields the decoders of each kind of row, the usual one first.

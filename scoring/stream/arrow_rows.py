@@ -8,9 +8,9 @@ import pyarrow as pa
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
 from hsoftmax.scoring.formats.arrow_batch import expect_structure, parse_batch
-from hsoftmax.scoring.formats.arrow_reader import expect_types, find_inputs, has_integral_ids
+from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
 from hsoftmax.scoring.formats.arrow_types import Arrow
-from hsoftmax.scoring.formats.columns import Columns
+from hsoftmax.scoring.formats.columns import Columns, find_inputs
 from hsoftmax.scoring.formats.reader import target_shape_of
 from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind

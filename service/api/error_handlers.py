@@ -32,7 +32,9 @@ def add_error_handlers(api: FastAPI, routes: Sequence[BaseRoute]) -> None:
             headers = {"allow": allow_header(routes, request.scope)}
         missing = error.status_code == 404
         suggestion = closest_path(request.scope["path"], templates) if missing else None
-        converted = error_of_status(error.status_code, headers.get("allow"), suggestion)
+        converted = error_of_status(
+            error.status_code, request.method, headers.get("allow"), suggestion
+        )
         return error_response(converted, request.scope, headers)
 
     @api.exception_handler(Exception)

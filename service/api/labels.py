@@ -18,6 +18,7 @@ from hsoftmax.scoring.numbers import parse_integer
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, UnknownLabel
 from hsoftmax.service.http.request_context import request_context_of
+from hsoftmax.service.inference.validation import unknown_label
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.suggestions import did_you_mean
 
@@ -47,7 +48,9 @@ class LabelList(BaseModel):
 
     model: str
     version: str
-    targets: list[int]
+    targets: list[int | None] = Field(
+        description="null for an inner node of a tree, which a query names by its label"
+    )
     labels: list[str]
     next: int | None = Field(
         description="the `start` of the next page, null if there are no more labels"
@@ -76,27 +79,26 @@ async def list_labels(
     elif query.label:
         found = LabelMatches(tuple(_target_of(label, bundle) for label in query.label), None)
     else:
-        found = await _search(query, bundle.labels, bundle, context)
+        found = await _search(query, bundle, context)
+    info = bundle.bundle_info
     return LabelList(
         model=bundle.name,
         version=bundle.version,
-        targets=list(found.targets),
-        labels=[bundle.labels[target] for target in found.targets],
+        targets=[info.target_or_none(number) for number in found.targets],
+        labels=[info.all_labels[number] for number in found.targets],
         next=found.next_start,
     )
 
 
-async def _search(
-    query: LabelsQuery, labels: tuple[str, ...], bundle: LoadedBundle, context: AppContext
-) -> LabelMatches:
-    """Search in slices, so that other requests go on between them."""
+async def _search(query: LabelsQuery, bundle: LoadedBundle, context: AppContext) -> LabelMatches:
+    """Search in slices, so that other requests go on between them. Inner nodes come last."""
     search = LabelSearch(
         search=query.search,
         prefix=query.prefix.removeprefix(bundle.bundle_info.label_prefix),
         start=query.start,
         limit=query.limit,
     )
-    steps, found = search_steps(labels, search), []
+    steps, found = search_steps(bundle.bundle_info.all_labels, search), []
     while (step := await context.engine.run_in_idle(partial(next, steps, None))) is not None:
         found.append(step)
     return page_of(found, search)
@@ -139,5 +141,5 @@ def _target_of_id(text: str, bundle: LoadedBundle) -> int:
 def _target_of(label: str, bundle: LoadedBundle) -> int:
     target = bundle.bundle_info.find_target(label)
     if target is None:
-        raise UnknownLabel(f"label: no label {label[:60]!r} in {bundle.name}")
+        raise unknown_label("label", label, bundle)
     return target

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from hsoftmax.bundle import Encoder
+from hsoftmax.featurizers import example_input
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
@@ -57,9 +58,15 @@ class ModelDescription(OpenAIModel):
         description="reasons by version of versions that are not served as they are now"
     )
     labels: bool = Field(description="true if targets have labels")
+    inner_nodes: int = Field(
+        description="inner nodes of a tree that a query may name by label in place of a target"
+    )
     inputs: list[str] = Field(
         description="kinds of a row of `inputs`: hidden (hidden_size numbers), named (the "
         "inputs of the encoder by name), text (a string), words (a list of strings)"
+    )
+    example: str | list[str] | None = Field(
+        description="a text or words that the bundle can read; null if it takes neither"
     )
     encoder: EncoderDescription | None = Field(description="what is in front of the head, if any")
     label_prefix: str = Field(description="text that a label may have in front in a query")
@@ -119,7 +126,9 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         precision=manifest.precision,
         padding=manifest.padding,
         labels=bundle.labels is not None,
+        inner_nodes=len(bundle.inner_labels),
         inputs=list(bundle.inputs),
+        example=_example(bundle),
         encoder=None if manifest.encoder is None else _describe_encoder(manifest.encoder),
         label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
@@ -127,6 +136,14 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         providers=bundle.providers,
         native=bundle.native_tasks,
     )
+
+
+def _example(bundle: LoadedBundle) -> str | list[str] | None:
+    """Return an input that the bundle's featurizer or tokenizer can read."""
+    if not bundle.takes_text:
+        return None
+    example = example_input(bundle.featurizer)
+    return example if isinstance(example, str) else list(example)
 
 
 def _describe_encoder(encoder: Encoder) -> EncoderDescription:

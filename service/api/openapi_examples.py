@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from hsoftmax.featurizers import TextInput, example_input
 from hsoftmax.models.sparse_block_dot import BlockSizes
 from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -59,7 +60,7 @@ def fitted(operation: Operation, bundle: LoadedBundle) -> Mapping[str, object]:
         example["h"] = [[_row(sizes.input_size)]]
         example["output_index"] = [[min(3, sizes.output_blocks - 1), 0]]
     else:
-        example["inputs"] = [_row(bundle.hidden_size)]
+        example["inputs"] = [_input(bundle)]
     if "targets" in example:
         example["targets"] = [sorted({min(target, bundle.num_targets - 1) for target in (3, 17)})]
     if "k" in example:
@@ -68,7 +69,7 @@ def fitted(operation: Operation, bundle: LoadedBundle) -> Mapping[str, object]:
 
 
 def _fit_score(path: Json, bundle: LoadedBundle) -> None:
-    row = {"id": 1, "input": _row(bundle.hidden_size), "target": min(5, bundle.num_targets - 1)}
+    row = {"id": 1, "input": _input(bundle), "target": min(5, bundle.num_targets - 1)}
     path["post"]["requestBody"]["content"][_NDJSON]["example"] = json.dumps(row) + "\n"
     _name_example(path, bundle.name)
 
@@ -83,6 +84,11 @@ def _name_example(path: Json, name: str) -> None:
 
 def _with_task(bundles: Sequence[LoadedBundle], task: str) -> LoadedBundle | None:
     return next((one for one in bundles if task in one.sessions), None)
+
+
+def _input(bundle: LoadedBundle) -> Sequence[float] | TextInput:
+    """Return a text or words where the bundle takes them, and else a row of numbers."""
+    return example_input(bundle.featurizer) if bundle.takes_text else _row(bundle.hidden_size)
 
 
 def _row(width: int) -> list[float]:

@@ -35,7 +35,7 @@ from hsoftmax.service.inference.named_inputs import (
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
-from hsoftmax.service.inference.query_params import build_query
+from hsoftmax.service.inference.query_params import build_query, expect_no_fields
 from hsoftmax.service.inference.scoring_calls import build_plan_call
 from hsoftmax.service.inference.texts import is_hidden, read_texts
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
@@ -157,16 +157,17 @@ class Endpoint:
         return b"".join(await self._context.engine.run_steps(steps, num_bytes=num_bytes))
 
     def _build_query(self, request_type: Format, body: bytes, query_string: bytes) -> Any:  # noqa: ANN401
-        if request_type is Format.JSON:
-            return decode(self._decoder, body)
         query_type = self._operation.query
+        if request_type is Format.JSON:
+            if query_string:
+                expect_no_fields(query_type, query_string)
+            return decode(self._decoder, body)
         if "inputs" not in query_type.__struct_fields__:
             raise UnsupportedMediaType(f"content-type: expected {Format.JSON}, got {request_type}")
         if request_type is Format.NPY:
-            matrix, targets = read_npy(body), None
-        else:
-            matrix, targets = read_arrow(body, self._settings.max_body_bytes)
-        return build_query(query_type, matrix, targets, query_string)
+            return build_query(query_type, read_npy(body), None, query_string)
+        inputs, targets = read_arrow(body, self._settings.max_body_bytes)
+        return build_query(query_type, inputs, targets, query_string)
 
     async def _slices(
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive

@@ -20,6 +20,8 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
+from .arrow_texts import is_texts, read_texts
+
 _NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
 _NO_PYARROW = "Arrow: this service has no pyarrow; its operator may install the extra `arrow`"
 
@@ -36,8 +38,8 @@ def expect_readable() -> None:
         raise UnsupportedMediaType(_NO_PYARROW)
 
 
-def read_arrow(body: bytes, max_bytes: int) -> tuple[Array, list[Any] | None]:
-    """Read the column `inputs` as a matrix, and the column `targets`, if there is one, as lists.
+def read_arrow(body: bytes, max_bytes: int) -> tuple[Array | list[Any], list[Any] | None]:
+    """Read the column `inputs` as a matrix or as texts, and `targets`, if there is one, as lists.
 
     Raises:
         UnsupportedMediaType: pyarrow is not installed.
@@ -53,15 +55,14 @@ def read_arrow(body: bytes, max_bytes: int) -> tuple[Array, list[Any] | None]:
         raise InvalidQuery(f"columns: expected inputs, targets, got {min(unknown)[:60]!r}")
     if len(set(table.column_names)) != table.num_columns or "inputs" not in table.column_names:
         raise InvalidQuery("columns: expected inputs once, and targets at most once")
-    matrix = _read_matrix(pa, _plain_column(table, "inputs"))
-    return matrix, _read_targets(pa, table) if "targets" in table.column_names else None
+    inputs = _read_inputs(pa, table.column("inputs"), max_bytes)
+    return inputs, _read_targets(pa, table) if "targets" in table.column_names else None
 
 
-def _plain_column(table: Any, name: str) -> Any:  # noqa: ANN401  pyarrow has no types
+def _plain_column(column: Any) -> Any:  # noqa: ANN401  pyarrow has no types
     """Return a column as one array of a type that rows are read from."""
     from hsoftmax.scoring.formats.arrow_types import plain_chunks  # it imports pyarrow
 
-    column = table.column(name)
     return plain_chunks(column.chunks, column.type, decimals=True)
 
 
@@ -154,6 +155,13 @@ def _read_table(pa: Any, body: bytes, max_bytes: int) -> Any:  # noqa: ANN401
     return table
 
 
+def _read_inputs(pa: Any, column: Any, max_bytes: int) -> Array | list[Any]:  # noqa: ANN401
+    """Return rows of numbers as a matrix, and texts or lists of words as Python lists."""
+    if is_texts(pa, column.type):
+        return read_texts(pa, column, max_bytes)
+    return _read_matrix(pa, _plain_column(column))
+
+
 def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
     from hsoftmax.scoring.formats.arrow_batch import is_list
 
@@ -161,7 +169,9 @@ def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
     if not is_list(kind) or not (
         pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
     ):
-        raise InvalidQuery(f"inputs: expected lists of numbers, got {kind}")
+        raise InvalidQuery(
+            f"inputs: expected lists of numbers, texts or lists of words, got {kind}"
+        )
     flat = column.flatten()
     if column.null_count or flat.null_count:
         raise InvalidQuery("inputs: expected numbers, got null")
@@ -175,7 +185,7 @@ def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
 
 
 def _read_targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
-    column, types = _whole_numbers(pa, _plain_column(table, "targets")), pa.types
+    column, types = _whole_numbers(pa, _plain_column(table.column("targets"))), pa.types
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type

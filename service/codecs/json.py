@@ -29,6 +29,7 @@ _TYPE_NAMES = {
     "object": "an object",
     "null": "null",
 }
+_LIST_HINT = ': put it in a list, {"inputs": ["..."]}'
 _ANY_JSON = msgspec.json.Decoder(msgspec.Raw)
 _MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]+)`, got `(?P<got>[^`]+)`")
@@ -80,7 +81,10 @@ def error_message(message: str, expected_type: Any) -> str:  # noqa: ANN401  a t
     if expected := _EXPECTED.search(problem):
         expected_types = [_TYPE_NAMES.get(name, name) for name in expected["types"].split(" | ")]
         got = _TYPE_NAMES.get(expected["got"], expected["got"])
-        return f"{json_path_in_words(path)}: expected {' or '.join(expected_types)}, got {got}"
+        hint = _LIST_HINT if (path, expected["got"]) == (".inputs", "str") else ""
+        return (
+            f"{json_path_in_words(path)}: expected {' or '.join(expected_types)}, got {got}{hint}"
+        )
     if missing := re.search(r"missing required field `([^`]+)`", problem):
         return f"{missing[1]}: expected a value, got none"
     if unknown := re.search(r"unknown field `([^`]*)`", problem):

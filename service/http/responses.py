@@ -16,6 +16,7 @@ from .openai_errors import error_object, helps_to_retry, is_openai_path
 from .request_context import REQUEST_ID, Headers, new_request_id, request_context_of
 
 _CONTENT_TYPES = {one: (b"content-type", one.encode()) for one in Format}
+_MAX_METHOD_CHARS = 20
 
 UNEXPECTED = Internal("the service failed to answer; its log has the request's id")
 
@@ -97,11 +98,13 @@ def _status_headers(error: ServiceError) -> Mapping[str, str]:
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 
-def error_of_status(status: int, allowed: str | None, suggestion: str | None) -> ServiceError:
+def error_of_status(
+    status: int, method: str, allowed: str | None, suggestion: str | None
+) -> ServiceError:
     """Return the ServiceError for an error that the framework raised with only a status."""
     match status:
         case MethodNotAllowed.status:
-            return MethodNotAllowed(f"method: expected {allowed}, got another one")
+            return MethodNotAllowed(f"method: expected {allowed}, got {method[:_MAX_METHOD_CHARS]}")
         case NotFound.status:
             hint = "see" if suggestion is None else f"did you mean {suggestion}? See"
             return NotFound(f"there is no such route here: {hint} /docs")

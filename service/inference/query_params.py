@@ -1,4 +1,7 @@
-"""Builds queries from a matrix body (.npy or Arrow), whose other fields are URL parameters."""
+"""Builds queries from bodies of .npy or Arrow, whose other fields are URL parameters.
+
+A JSON body has all fields itself, so their names are refused in its URL.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -17,11 +20,11 @@ _TARGETS = b"targets="
 
 def build_query(  # an instance of query_type
     query_type: Any,  # noqa: ANN401  a type, which mypy does not know to be hashable
-    matrix: Array,
+    inputs: Array | list[Any],
     targets: list[Any] | None,
     query_string: bytes,
 ) -> Any:  # noqa: ANN401
-    """Build a query from the matrix and the targets of a body, and the URL parameters.
+    """Build a query from the inputs and the targets of a body, and the URL parameters.
 
     `?targets=3,17&targets=5` are lists, one for each row; a single `?targets=3,5` for several rows
     is one target for each.
@@ -33,12 +36,30 @@ def build_query(  # an instance of query_type
     if texts:
         if targets is not None:
             raise InvalidQuery("targets: expected in the body or in the URL, got both")
-        targets = _parse_targets(texts, len(matrix))
+        targets = _parse_targets(texts, len(inputs))
     query = _parse(query_type, rest, targets is not None)
-    changed: dict[str, Any] = {"inputs": matrix}
+    changed: dict[str, Any] = {"inputs": inputs}
     if targets is not None:
         changed["targets"] = targets
     return msgspec.structs.replace(query, **changed)
+
+
+def expect_no_fields(query_type: Any, query_string: bytes) -> None:  # noqa: ANN401
+    """Raise InvalidQuery if a parameter of the URL has the name of a field of a JSON body."""
+    fields = {field.encode_name for field in msgspec.structs.fields(query_type)}
+    given = parse_qsl(query_string.decode("latin-1"), True, max_num_fields=_MAX_PARAMETERS)
+    for name, _ in given:
+        if name in fields:
+            raise InvalidQuery(
+                f"{name}: expected in the JSON body, got it in the URL: "
+                f'write "{name}" beside "{_first_field(query_type)}"'
+            )
+
+
+def _first_field(query_type: Any) -> str:  # noqa: ANN401
+    """Return the name of the field that every body has."""
+    required = (field for field in msgspec.structs.fields(query_type) if field.required)
+    return next(required).encode_name
 
 
 def _split_targets(query_string: bytes) -> tuple[bytes, list[str]]:

@@ -48,12 +48,10 @@ class TextQueue:
     def runner_for(self, bundle: LoadedBundle) -> RunInIdle:
         """Return the function that runs a stream's parser, which makes hidden states of its rows.
 
-        It checks before each chunk that the featurizer's file is as it was loaded; an encoder
-        checks its own.
+        It raises BundleChanged if the file of the featurizer or of the encoder was changed.
         """
 
         async def run(function: Callable[[], T]) -> T:
-            expect_unchanged_features(bundle)
             try:
                 return await self._run_in_turn(function)
             except WeightsChanged as error:
@@ -133,22 +131,21 @@ def _num_chars(rows: list[TextInput]) -> int:
 
 
 def _hidden(rows: list[TextInput], bundle: LoadedBundle) -> Float32:
-    """Return the hidden states of the rows. Raises InvalidQuery for the first wrong one."""
+    """Return the hidden states of the rows.
+
+    Raises:
+        InvalidQuery: the first wrong row.
+        BundleChanged: the featurizer's file was changed in place.
+    """
     assert bundle.featurizer is not None
-    expect_unchanged_features(bundle)
-    results = featurize(bundle.featurizer, rows)
+    try:
+        results = featurize(bundle.featurizer, rows)
+    except WeightsChanged as error:
+        raise BundleChanged(f"{bundle.name}: {error}") from None
     if results.errors:
         first = min(results.errors)
         raise InvalidQuery(f"inputs row {first}: {results.errors[first]}")
     return results.hidden
-
-
-def expect_unchanged_features(bundle: LoadedBundle) -> None:
-    """Raise BundleChanged if the featurizer's file was changed in place."""
-    try:
-        bundle.expect_unchanged_features()
-    except WeightsChanged as error:
-        raise BundleChanged(f"{bundle.name}: {error}") from None
 
 
 def _with_hidden(query: Any, hidden: Float32) -> Any:  # noqa: ANN401

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.scoring.label_suggestions import label_hint
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, TooLarge, UnknownLabel
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -181,10 +182,25 @@ def _check_targets(targets: Sequence[Target], counts: Sequence[int], bundle: Loa
     numbers = [t if isinstance(t, int) else _target_of_label(t, bundle) for t in targets]
     last = bundle.num_targets - 1
     if numbers and not (min(numbers) >= 0 and max(numbers) <= last):
-        bad = next(i for i, t in enumerate(numbers) if not 0 <= t <= last)
-        row = int(np.searchsorted(np.cumsum(counts), bad, side="right"))
-        raise TargetOutOfRange(f"targets row {row}: expected 0 to {last}, got {numbers[bad]}")
+        _expect_in_range(targets, counts, last)
     return np.array(numbers, dtype=np.int64)
+
+
+def _expect_in_range(targets: Sequence[Target], counts: Sequence[int], last: int) -> None:
+    """Raise TargetOutOfRange for the first integer that is no target; labels are known already.
+
+    The number of an inner node is beyond the last target, and only its label stands for it.
+    """
+    for i, target in enumerate(targets):
+        if isinstance(target, int) and not 0 <= target <= last:
+            row = int(np.searchsorted(np.cumsum(counts), i, side="right"))
+            raise TargetOutOfRange(f"targets row {row}: expected 0 to {last}, got {target}")
+
+
+def unknown_label(place: str, label: str, bundle: LoadedBundle) -> UnknownLabel:
+    """The error of a label that the bundle lacks, with one that is close to it."""
+    hint = label_hint(label, bundle.bundle_info)
+    return UnknownLabel(f"{place}: no label {label[:60]!r} in {bundle.name}{hint}")
 
 
 def _target_of_label(label: str, bundle: LoadedBundle) -> int:
@@ -193,5 +209,5 @@ def _target_of_label(label: str, bundle: LoadedBundle) -> int:
         raise UnknownLabel(f"targets: expected integers, as {bundle.name} has no labels, got text")
     number = bundle.bundle_info.find_target(label)
     if number is None:
-        raise UnknownLabel(f"targets: no label {label[:60]!r} in {bundle.name}")
+        raise unknown_label("targets", label, bundle)
     return number

@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Literal
 
+from hsoftmax.runtime.weights_guard import WeightsChanged
 from hsoftmax.scoring import CallError, InputChanged, ScoringError
 from hsoftmax.scoring.errors import NewerSchema
 from hsoftmax.service.errors import StorageFull
@@ -41,6 +42,8 @@ def failure_of(error: Exception) -> JobFailure | None:
             return JobFailure("input_changed", str(error))
         case CallError():
             return JobFailure("invalid_input", str(error))
+        case WeightsChanged():  # of texts and of an encoder; the engine raises its own
+            return JobFailure("bundle_gone", str(error), "endpoint")
         case NewerSchema():
             return JobFailure("storage_failed", str(error))
         case ScoringError(__context__=sqlite3.Error() as inner):

@@ -38,6 +38,7 @@ from hsoftmax.scoring.formats.ndjson import BLANK, TOO_LONG, valid_id
 from hsoftmax.scoring.formats.record_schema import values
 from hsoftmax.service.codecs.json import decode, encode
 from hsoftmax.service.errors import (
+    BundleChanged,
     InvalidQuery,
     Malformed,
     ServiceError,
@@ -52,6 +53,7 @@ from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
 from hsoftmax.service.inference.texts import read_texts_now
+from hsoftmax.service.jobs.errors import JobFailure
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
@@ -197,6 +199,8 @@ def _outcome(line: bytes | None, answer: Callable[[bytes], bytes]) -> _Outcome:
         return _Failure(error.code, str(error))
     try:
         return answer(line)
+    except BundleChanged as changed:  # no line of the job can be answered any more
+        raise JobFailure("bundle_gone", str(changed), "endpoint") from None
     except ServiceError as refused:
         return _Failure(refused.code, str(refused))
 

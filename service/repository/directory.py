@@ -1,6 +1,7 @@
-"""Scans the repository folder: its versions, and the state of their files.
+"""Scans the folder that is served: its versions, and the state of their files.
 
-The repository compares two scans to find new and changed versions.
+The folder is a repository (`<name>/<version>/`), a model folder (`<version>/`) or one bundle. The
+repository compares two scans to find new and changed versions.
 """
 
 import os
@@ -8,6 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from hsoftmax.bundle import MANIFEST
 
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -32,9 +35,17 @@ class VersionDir:
         return f"{self.name}/{self.version}"
 
 
-def scan(repository: Path) -> list[VersionDir]:
-    """Every version of every bundle, in order; without folders that vanish during the scan."""
-    return list(_iterate(repository))
+def scan(folder: Path) -> list[VersionDir]:
+    """Every version of every bundle, in order; without folders that vanish during the scan.
+
+    The content decides about the kind of the folder.
+    """
+    if _is_bundle(folder):
+        return [_one_bundle(folder)]
+    if versions := [one for one in _version_numbers(folder) if _is_bundle(folder / str(one))]:
+        name = folder.resolve().name
+        return [stat_version(name, one, folder / str(one)) for one in sorted(versions)]
+    return list(_iterate(folder))
 
 
 def stat_version(name: str, version: int, path: Path) -> VersionDir:
@@ -48,6 +59,18 @@ def _iterate(repository: Path) -> Iterator[VersionDir]:
             continue
         for version in sorted(_version_numbers(folder)):
             yield stat_version(folder.name, version, folder / str(version))
+
+
+def _one_bundle(folder: Path) -> VersionDir:
+    """The version of a folder that is a bundle; 1 if its name is no version."""
+    path = folder.resolve()
+    if VERSION.fullmatch(path.name):
+        return stat_version(path.parent.name, int(path.name), folder)
+    return stat_version(path.name, 1, folder)
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
 
 
 def _version_numbers(folder: Path) -> list[int]:

@@ -9,15 +9,20 @@ from pathlib import Path
 
 from hsoftmax import bundle
 from hsoftmax.bundle import Bundle, Manifest
-from hsoftmax.featurizers import FEATURES, Featurizer, featurize, input_kinds, open_featurizer
+from hsoftmax.featurizers import FEATURES, Featurizer, featurize, open_featurizer
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
 from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions
-from hsoftmax.runtime.weights_guard import WeightsGuard
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
+
+_OPERATIONS = {  # of tasks that have another name than the operation that asks them
+    "cluster_log_probs": "clusters",
+    "log_probs": "probabilities",
+    "target_log_prob": "probabilities",
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class LoadedBundle:
     Attributes:
         created: Unix seconds of the last change of the manifest
         featurizer: turns text into `hidden`; None if the bundle has none
-        features: notices a change of the featurizer's mapped file
         encoder: turns inputs by name, and text if it has a tokenizer, into `hidden`; or None
+        inner_labels: the labels of inner nodes, which are asked for by label alone
     """
 
     name: str
@@ -41,8 +46,8 @@ class LoadedBundle:
     labels: tuple[str, ...] | None
     created: int = 0
     featurizer: Featurizer | None = None
-    features: WeightsGuard | None = None
     encoder: LoadedEncoder | None = None
+    inner_labels: tuple[str, ...] = ()
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -95,18 +100,13 @@ class LoadedBundle:
             featurizer=self.featurizer,
             encoder=None if self.encoder is None else RowEncoder(self.encoder),
             label_prefix=bundle.label_prefix(self.manifest),
+            inner_labels=self.inner_labels,
         )
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The kinds of a row of `inputs`; none for a bundle without hidden states."""
-        if not self.hidden_size:
-            return ()
-        if self.featurizer is not None:
-            return ("hidden", *input_kinds(self.featurizer))
-        if self.encoder is None:
-            return ("hidden",)
-        return ("hidden", "named", *(("text", "words") if self.takes_text else ()))
+        return self.bundle_info.input_kinds if self.hidden_size else ()
 
     @property
     def takes_text(self) -> bool:
@@ -114,15 +114,11 @@ class LoadedBundle:
         has_tokenizer = self.encoder is not None and self.encoder.tokenizer is not None
         return self.featurizer is not None or has_tokenizer
 
-    def expect_unchanged_features(self) -> None:
-        """Raise WeightsChanged if the featurizer's file was changed in place."""
-        if self.features is not None:
-            self.features.expect_unchanged()
-
     @property
     def is_intact(self) -> bool:
         """False once the mapped weights were changed in place: no answer is right any more."""
-        guards = [self.features, *(session.weights for session in self._all_sessions)]
+        features = None if self.featurizer is None else self.featurizer.guard
+        guards = [features, *(session.weights for session in self._all_sessions)]
         return all(guard is None or guard.unchanged for guard in guards)
 
     def session(self, task: str) -> Session:
@@ -130,10 +126,16 @@ class LoadedBundle:
         try:
             return self.sessions[task]
         except KeyError:
-            raise UnknownTask(
-                f"{self.name} version {self.version} has no task {task}: "
-                f"it has {', '.join(sorted(self.sessions)) or 'none'}"
-            ) from None
+            raise UnknownTask(self._lacks(task)) from None
+
+    def _lacks(self, task: str) -> str:
+        """The sentence about a task that the bundle does not have, with those to ask instead."""
+        name, family = f"{self.name} version {self.version}", self.manifest.family
+        lack = f"no task {task}"
+        if task == "cluster_log_probs":
+            lack = f"no clusters, as its family, {family}, has none"
+        operations = sorted({_OPERATIONS.get(one, one) for one in self.sessions})
+        return f"{name} has {lack}" + (f": ask {' or '.join(operations)}" if operations else "")
 
 
 def load_bundle(
@@ -149,7 +151,6 @@ def load_bundle(
         labels = bundle.read_labels(opened)
         sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
         featurizer = open_featurizer(opened)
-        features = None if featurizer is None else WeightsGuard(opened.file(FEATURES))
         loaded = LoadedBundle(
             name,
             str(version),
@@ -159,8 +160,8 @@ def load_bundle(
             labels,
             int(created),
             featurizer,
-            features,
             open_encoder(opened, device),
+            bundle.read_inner_labels(opened, labels or ()),
         )
         _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
         if featurizer is not None:

@@ -1,5 +1,7 @@
 """The bundles of a folder `<repository>/<name>/<version>/`, loaded, reloaded and unloaded.
 
+A model folder (`<version>/`) and a single bundle are served under the name of their folder.
+
 Names that start with "." and versions that are no positive integer are ignored: exports are built
 in hidden folders. A version that cannot be loaded is refused with one line in the log; the others
 are served. If it replaces a served version, the old one stays served, unless its weights were
@@ -20,9 +22,12 @@ from hsoftmax.runtime.devices import Device
 from hsoftmax.service.errors import NotReady, StartError, UnknownBundle, UnknownVersion
 from hsoftmax.service.logging import Log
 from hsoftmax.service.resources import trim_heap
+from hsoftmax.service.suggestions import did_you_mean
 
 from .directory import VERSION, VersionDir, scan, stat_version
 from .loaded_bundle import LoadedBundle, load_bundle
+
+_MAX_COMPARED_NAMES = 256  # for a suggestion, a millisecond or two
 
 Versions = Mapping[int, LoadedBundle]
 
@@ -160,10 +165,12 @@ class Repository:
 
     def _unknown(self, name: str) -> UnknownBundle:
         refused = any(key.startswith(f"{name}/") for key in self._states)
-        why = "was refused" if refused else "is not served here"
-        return UnknownBundle(
-            f"bundle {_quote(name)} {'was unloaded' if name in self._unloaded else why}"
-        )
+        if name in self._unloaded:
+            return UnknownBundle(f"bundle {_quote(name)} was unloaded")
+        if refused:
+            return UnknownBundle(f"bundle {_quote(name)} was refused")
+        hint = did_you_mean(name, self.names()[:_MAX_COMPARED_NAMES])
+        return UnknownBundle(f"bundle {_quote(name)} is not served here{hint}")
 
     def _apply(
         self, directories: Iterable[VersionDir], unchanged: Mapping[str, VersionState]

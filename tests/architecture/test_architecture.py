@@ -65,7 +65,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("words",),
         ("fasttext", "gensim"),
         ("featurizer",),
-        ("files",),
+        ("example", "files"),
     ),
     "runtime": (
         ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
@@ -76,7 +76,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "scoring": (
         ("choices", "errors", "numbers", "overflow", "threshold"),
         ("bundle_info", "label_search", "migrations"),
-        ("task", "text_rows"),
+        ("label_suggestions", "task", "text_rows"),
         ("row_batch",),
         ("graph_request",),
         ("results",),

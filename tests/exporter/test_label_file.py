@@ -16,7 +16,6 @@ from hsoftmax.runtime.sessions import open_session
 LABELS = ("the", "of", "ünï", "a\tb", "", "[PAD]")
 IDS = {label: target for target, label in enumerate(LABELS)}
 FORMS = {
-    "lines": "\n".join(LABELS),
     "ids": "\n".join(f"{label}\t{target}" for label, target in IDS.items()),
     "ids in another order": "\n".join(f"{label}\t{IDS[label]}" for label in reversed(LABELS)),
     "JSON list": json.dumps(LABELS),
@@ -57,6 +56,14 @@ def test_any_labels_are_the_same_in_every_form_with_ids(tmp_path_factory, labels
 )
 def test_other_files_have_one_label_a_line(tmp_path, text):
     assert read_label_file(write_labels(tmp_path, text)) == tuple(text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("\nthe\nof", 1), ("the\n\nof\n", 2), ("the\nof\n\n", 3), ("a\r\n\r\nb", 2)]
+)
+def test_an_empty_line_is_no_label(tmp_path, text, line):
+    with pytest.raises(ExportError, match=f"got none on line {line}: remove the line, or give"):
+        read_label_file(write_labels(tmp_path, text))
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,14 @@ def test_verify_fails_on_one_altered_byte(made, capsys):
         (["export", "{weights}", "--from", "theano", "--to", "x/y", "--num-targets", "99"], 1,
          "num_targets: expected 1 to 20, got 99"),
         (["export", "{weights}", "--from", "theano"], 2, "Missing option '--to'"),
-        (["inspect", "/nowhere"], 1, "expected a bundle, got no bundle.json"),
-        (["verify", "/nowhere"], 1, "expected a bundle, got no bundle.json"),
+        (["export", "{weights}", "--to", "words"], 2,
+         "expected REPOSITORY/NAME[/VERSION], got words: name the folder of the repository too, "
+         "such as repository/words or ./words"),
+        (["export", "{weights}", "--to", "words/2/"], 2, "such as repository/words/2"),
+        (["export", "{weights}", "--from", "huffman", "--to", "x/y"], 1, "say --from theano"),
+        (["inspect", "/nowhere"], 1, "expected a bundle, got no bundle.json: give REPOSITORY/NAME"),
+        (["verify", "/nowhere"], 1, "expected a bundle, got no bundle.json: give REPOSITORY/NAME"),
+        (["verify", "{made}/../.."], 1, "give one of the bundles in it, such as "),
         (["serve", "--port", "none", "/nowhere"], 2, "port: "),
         (["serve", "--device", "tpu", "/nowhere"], 2, "device: "),
         (["surprise"], 2, "No such command 'surprise'"),
@@ -173,6 +179,14 @@ def test_an_error_is_one_line(made, weights, capsys, arguments, code, message):
     filled = [a.format(weights=weights, made=made) for a in arguments]
     assert run(filled) == code
     assert message in one_error_line(capsys)
+
+
+@pytest.mark.parametrize("to", ["./words", "./words/1", "{folder}/words"])
+def test_the_repository_of_a_bundle_may_be_the_current_folder(weights, tmp_path, monkeypatch, to):
+    monkeypatch.chdir(tmp_path)
+    to = to.format(folder=tmp_path)
+    assert run(["export", str(weights), "--from", "theano", "--to", to]) == 0
+    assert (tmp_path / "words" / "1" / "bundle.json").is_file()
 
 
 def test_every_command_has_help(capsys):

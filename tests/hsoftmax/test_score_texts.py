@@ -59,8 +59,7 @@ def write_input(folder, of, column="text"):
                      in enumerate(SENTENCES.items())]  # fmt: skip
             path.write_text("\n".join([f"id,{column},target", *lines]))
         case "ndjson":
-            name = "input" if column == "text" else column
-            lines = [json.dumps({"id": i, name: text, "target": language})
+            lines = [json.dumps({"id": i, column: text, "target": language})
                      for i, (language, text) in enumerate(SENTENCES.items())]  # fmt: skip
             path.write_text("\n".join(lines))
         case "parquet":
@@ -74,6 +73,44 @@ def write_input(folder, of, column="text"):
 def test_texts_of_every_format_get_fasttexts_label(languages, likeliest, tmp_path, capsys, of):
     records = score(languages, write_input(tmp_path, of), capsys, "--k", "1")
     assert [record["labels"] for record in records] == [[label] for label in likeliest]
+
+
+def test_lines_name_their_text_as_they_like(languages, tmp_path, capsys):
+    rows = [
+        {"input": "hello"}, {"text": "hello"}, {"text": ["hello"]},
+        {"input": None, "text": "hello"},
+        {"input": "hello", "text": "un autre texte"}, {"input": "hello", "text": 5},
+        {"text": 5}, {"text": ["hello", 1]}, {"text": None}, {"id": 1}, {"input": [0.5] * 16},
+    ]  # fmt: skip
+    path = tmp_path / "in.ndjson"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    hello, *others = score(languages, path, capsys, "--k", "1")
+    assert [other["probabilities"] for other in others[:5]] == [hello["probabilities"]] * 5
+    assert [other.get("error") for other in others[5:]] == [
+        "text: expected a string or a list, got an integer",
+        "text[1]: expected a string, got an integer",
+        "text: expected a string or a list, got null",
+        "input or text: expected a value, got none",
+        None,
+    ]
+
+
+def test_an_id_may_stand_in_the_column_text(languages, tmp_path, capsys):
+    path = tmp_path / "in.ndjson"
+    path.write_text('{"text": "a", "input": "hello"}\n')
+    (record,) = score(languages, path, capsys, "--columns", "id=text")
+    assert record["id"] == "a"
+
+
+@pytest.mark.parametrize("of", ["csv", "parquet", "arrow"])
+def test_missing_columns_are_named_with_text_where_it_is_taken(
+    languages, made_head, tmp_path, capsys, of
+):
+    path = write_input(tmp_path, of, column="body")
+    said = score(languages, path, capsys, expect=2)
+    assert "columns: expected input, or h0 to h15, or text, got " in said
+    said = score(made_head, path, capsys, expect=2)
+    assert "columns: expected input, or h0 to h15, got " in said
 
 
 @pytest.mark.parametrize("of", ["csv", "ndjson", "parquet", "arrow"])

@@ -1,12 +1,14 @@
 """Trees with leaves at any depth: answers are the products of softmaxes over siblings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hsoftmax.models import WeightsError, hierarchical_softmax
-from hsoftmax.models.taxonomy import build_taxonomy, from_taxonomy, lay_out
+from hsoftmax.models.taxonomy import build_taxonomy, from_taxonomy, inner_nodes, lay_out
 
 H = 3
 
@@ -139,3 +141,30 @@ def test_trees_that_are_too_deep_are_one_line():
     assert len(lay_out(build_taxonomy(np.arange(-1, 999))).levels) == 1
     with pytest.raises(WeightsError, match=r"parent: expected at most 1000 levels, got more"):
         build_taxonomy(np.arange(-1, 5000))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_inner_node_has_the_probability_of_the_leaves_below_it(seed):
+    """Every tree of a dozen nodes: several roots, chains of only children, a root alone."""
+    rng = np.random.default_rng(seed)
+    parent = np.array([-1, *(int(rng.integers(-1 if seed % 2 else 0, i)) for i in range(1, 12))])
+    weight, bias = rng.normal(size=(12, 3)), rng.normal(size=12)
+    hidden = rng.normal(size=(4, 3)).astype(np.float32)
+    tree = build_taxonomy(parent)
+    layout = lay_out(tree)
+    model = from_taxonomy(weight, bias, layout)
+    model = replace(model, inner=inner_nodes(tree, layout, tree.inner))
+    leaf_probs = np.exp(hierarchical_softmax.log_probs(model, hidden))
+    row, node = np.divmod(np.arange(4 * model.num_inner), model.num_inner)
+    got = hierarchical_softmax.target_log_prob(model, hidden, row, model.num_targets + node)
+    below = [[_is_below(parent, leaf, n) for leaf in tree.leaves] for n in tree.inner]
+    expected = leaf_probs @ np.array(below).T
+    np.testing.assert_allclose(np.exp(got).reshape(4, -1), expected, rtol=1e-12)
+    of_nodes = node_log_probs(parent.tolist(), weight, bias, hidden)[:, tree.inner]
+    np.testing.assert_allclose(got.reshape(4, -1), of_nodes, atol=1e-6)
+
+
+def _is_below(parent, leaf: int, node: int) -> bool:
+    while leaf >= 0 and leaf != node:
+        leaf = int(parent[leaf])
+    return leaf == node

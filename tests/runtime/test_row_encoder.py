@@ -71,4 +71,7 @@ def test_a_wrong_row_is_an_error_of_its_own(make, row, message):
 def test_a_row_has_one_state(make):
     encoder = make(encoder_models.gru(outputs=["states"]), position="each")
     [message] = encoder([{"ids": [1]}])
-    assert message == "input: expected an encoder of one state a row, got one of a state a position"
+    assert message == (
+        "input: expected an encoder of one state a row, got one of a state a position: "
+        "send the row as a query, or export the encoder with --encoder-position last"
+    )

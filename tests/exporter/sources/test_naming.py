@@ -10,7 +10,9 @@ from safetensors.numpy import save_file
 from hsoftmax import bundle, models
 from hsoftmax.cli import run
 from hsoftmax.exporter import SourceError, SourceOptions, detect_source
+from hsoftmax.exporter.choices import SOURCE_NAMES
 from hsoftmax.exporter.sources import load
+from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays
 
 from .saved_tensors import ARRAYS, MODULES, NO_OPTIONS, write_npz
@@ -206,3 +208,26 @@ def test_every_source_of_arrays_takes_a_prefix(tmp_path):
         path = write_npz(tmp_path, prefixed("a.", saved.tensors) | prefixed("b.", saved.tensors))
         assert detect_source(path, SourceOptions(prefix="b.")).source == saved.source
         load(path, saved.source, replace(saved.options, prefix="a."))
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_the_source_that_the_content_speaks_for_is_named_for_a_wrong_one(tmp_path, name):
+    saved = ARRAYS[name]
+    path = write_npz(tmp_path, saved.tensors)
+    for source in set(SOURCE_NAMES) - {saved.source}:
+        with pytest.raises(UserError) as raised:
+            load(path, source, NO_OPTIONS)
+        assert str(raised.value).endswith(f": say --from {saved.source}"), source
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("parent", "parents"), ("weight", "weights"), ("bias", "Bias")]
+)
+@pytest.mark.parametrize("source", ["tree", "auto"])
+def test_a_name_close_to_the_formats_is_to_be_given(tmp_path, right, wrong, source):
+    tensors = {"weight": np.ones((3, 2)), "bias": np.ones(3), "parent": np.array([-1, 0, 0])}
+    tensors[wrong] = tensors.pop(right)
+    path = write_npz(tmp_path, tensors)
+    with pytest.raises(SourceError, match=f": say --names {right}={wrong} if that is what they"):
+        load(path, source, NO_OPTIONS)
+    load(path, "tree", SourceOptions(names=((right, wrong),)))

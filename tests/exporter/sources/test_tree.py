@@ -65,8 +65,11 @@ def test_labels_may_be_those_of_the_leaves_alone(tmp_path, repository):
     exported = export_file(write(tmp_path), repository / "w", source="tree", labels=labels)
     assert bundle.read_labels(exported) == tuple(leaves)
     (tmp_path / "leaves.json").write_text(json.dumps(leaves[:-1]))
-    with pytest.raises(ExportError, match="labels: expected 6, got 5"):
-        export_file(write(tmp_path), repository / "x", source="tree", labels=labels)
+    for wrong in (leaves[:-1], [*leaves, "more"], [*NODES, "more"]):
+        (tmp_path / "leaves.json").write_text(json.dumps(wrong))
+        counts = "expected 9 for all nodes of the tree, in their order, or 6 for its leaves alone"
+        with pytest.raises(ExportError, match=f"labels: {counts}, got {len(wrong)}"):
+            export_file(write(tmp_path), repository / "x", source="tree", labels=labels)
 
 
 def random_taxonomy(nodes: int, depth: int, seed: int) -> np.ndarray:
@@ -111,6 +114,14 @@ def test_every_task_of_a_deep_taxonomy_is_verified_and_right(tmp_path, repositor
         ({"parent": np.array([-1, -1, 0, 0, 0, 2, 2, 1, 9])}, r"got 9 for node 8"),
         ({"parent": PARENT[:8]}, r"parent: expected \[9\], got \[8\]"),
         ({"bias": np.zeros(8)}, r"bias: expected \[9\], got \[8\]"),
+        (
+            {"weight": np.zeros((H, 9))},
+            rf"weight: expected \[nodes, H\], 9 nodes as in parent, got \[{H}, 9\]: transpose it",
+        ),
+        (
+            {"parent": None, "parents": PARENT},
+            r"got no parent: say --names parent=parents if that is what they are",
+        ),
         ({"weight": np.zeros(9)}, r"weight: expected \[nodes, H\], got \[9\]"),
         ({"weight": np.full((9, H), np.nan)}, r"weight: expected finite float32 values"),
         ({"weight": np.zeros((9, 0))}, r"hidden_size: expected at least 1, got 0"),

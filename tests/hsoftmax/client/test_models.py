@@ -211,3 +211,53 @@ def test_a_call_that_cannot_be_is_refused_with_one_sentence(client, local, call,
 def test_the_types_of_results_can_be_read():
     hints = typing.get_type_hints(RemoteModel.top_k)
     assert hints["return"] == list[TopK]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.top_k(ROWS, "2"), "k: expected an integer, got '2'"),
+        (lambda m: m.top_k(ROWS, 2.0), "k: expected an integer, got 2.0"),
+        (lambda m: m.top_k(ROWS, True), "k: expected an integer, got True"),
+        (lambda m: m.top_k(ROWS, threshold="0.5"), "threshold: expected a number, got '0.5'"),
+        (lambda m: m.top_k(ROWS, max_blocks="1"), "max_blocks: expected an integer, got '1'"),
+        (lambda m: m.sample(ROWS, "3"), "num_samples: expected an integer, got '3'"),
+        (lambda m: m.sample(ROWS, 3, seed="1"), "seed: expected an integer, got '1'"),
+        (lambda m: m.labels(start="0"), "start: expected an integer from 0, got '0'"),
+        (lambda m: m.labels(limit=0), "limit: expected an integer from 1, got 0"),
+    ],
+)
+def test_arguments_of_other_types_are_one_sentence_in_process(local, call, message):
+    with pytest.raises(UserError, match=message):
+        call(local)
+
+
+def test_integers_of_numpy_are_integers(local):
+    (row,) = local.top_k(ROWS[:1], np.int64(2))
+    assert len(row.targets) == 2
+
+
+@pytest.mark.parametrize("name", ["words", "plain", "lid"])
+def test_a_model_describes_itself_the_same_over_http_and_in_process(client, repository, name):
+    described = client.model(name).describe()
+    assert described == hsoftmax.load(repository / name).describe()
+    is_fasttext = name == "lid"
+    assert described.label_prefix == ("__label__" if is_fasttext else "")
+    assert described.inputs == (("hidden", "text", "words") if is_fasttext else ("hidden",))
+
+
+def test_a_model_without_clusters_says_what_to_call(repository):
+    with pytest.raises(UserError, match=r"lid has no clusters, .*: call top_k or distribution"):
+        hsoftmax.load(repository / "lid").clusters([[0.1, -0.2, 0.3, 0.4]])
+
+
+@pytest.mark.parametrize(
+    ("path", "next_step"),
+    [
+        ("nowhere/words", "give REPOSITORY/NAME or REPOSITORY/NAME/VERSION, which hsoftmax export"),
+        ("", "give one of the bundles in it, such as .*/lid"),
+    ],
+)
+def test_a_bundle_that_is_not_there_is_one_line_with_the_next_step(repository, path, next_step):
+    with pytest.raises(UserError, match=f"expected a bundle, got no bundle.json: {next_step}"):
+        hsoftmax.load(repository / path)

@@ -45,6 +45,7 @@ def test_texts_have_fasttexts_labels(both):
         lambda m: m.distribution([text.split() for text in TEXTS]),
         lambda m: m.sample(TEXTS, 3, seed=1).probabilities,
         lambda m: [r["log_prob"] for r in m.score({"input": t, "target": "en"} for t in TEXTS)],
+        lambda m: [r["log_prob"] for r in m.score({"text": t, "target": "en"} for t in TEXTS)],
     ],
 )
 def test_every_method_gives_the_same_over_http_and_in_process(both, call):

@@ -1,10 +1,12 @@
 """Texts in place of hidden states: operations answer them, and bad ones get one clear error."""
 
+import io
 import os
 import shutil
 
 import fasttext
 import numpy as np
+import pyarrow as pa
 import pytest
 from gensim.models import Word2Vec
 
@@ -196,3 +198,58 @@ def test_a_bundle_with_damaged_features_is_refused(text_repository, tmp_path):
     with serving(folder) as client:
         assert "lid" not in {one["name"] for one in client.get("/v1/models").json()["models"]}
         assert client.post("/v1/models/lid/top_k", json={"inputs": ["x"]}).status_code in (404, 409)
+
+
+def arrow_body(columns):
+    batch = pa.RecordBatch.from_pydict(columns)
+    body = io.BytesIO()
+    with pa.ipc.new_stream(body, batch.schema) as stream:
+        stream.write_batch(batch)
+    return body.getvalue()
+
+
+def ask_arrow(client, columns, operation="top_k", name="lid", **params):
+    headers = {"content-type": "application/vnd.apache.arrow.stream", "accept": "application/json"}
+    url = f"/v1/models/{name}/{operation}"
+    return client.post(url, params=params, content=arrow_body(columns), headers=headers)
+
+
+ARROW_TEXTS = {
+    "string": pa.array(TEXTS),
+    "large_string": pa.array(TEXTS, pa.large_string()),
+    "string_view": pa.array(TEXTS, pa.string_view()),
+    "dictionary": pa.array(TEXTS).dictionary_encode(),
+    "words": pa.array([text.split() for text in TEXTS]),
+    "views of words": pa.array([text.split() for text in TEXTS], pa.list_(pa.string_view())),
+}
+
+
+@pytest.mark.parametrize("kind", ARROW_TEXTS)
+def test_arrow_bodies_have_texts(text_client, kind):
+    expected = ask(text_client, "lid", "top_k", inputs=TEXTS, k=2)
+    answer = ask_arrow(text_client, {"inputs": ARROW_TEXTS[kind]}, k=2)
+    assert answer.json() == expected
+    columns = {"inputs": ARROW_TEXTS[kind], "targets": list(SENTENCES)}
+    answer = ask_arrow(text_client, columns, "probabilities")
+    query = {"inputs": TEXTS, "targets": list(SENTENCES)}
+    assert answer.json() == ask(text_client, "lid", "probabilities", **query)
+
+
+def test_bad_texts_in_arrow_bodies_are_refused(text_client):
+    long = "le navire " * 90_000
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 90), pa.array([long]))
+    view = np.array([len(long), int.from_bytes(b"le n", "little"), 0, 0], dtype=np.int32)
+    buffers = [None, pa.py_buffer(np.tile(view, 90)), pa.py_buffer(long.encode())]
+    views = pa.Array.from_buffers(pa.string_view(), 90, buffers)
+    for case, status, code, sentence in [
+        (pa.array(["hello", None]), 422, "invalid_query", "inputs row 1: expected a text or a li"),
+        (pa.array([["hello", None]]), 422, "invalid_query", "inputs row 0: expected a text or a"),
+        (pa.array(["hello", "a\nb"]), 422, "invalid_query", "inputs row 1: expected one line"),
+        (pa.array([True]), 422, "invalid_query", "expected lists of numbers, texts or lists of"),
+        (pa.array(["a"] * 101), 413, "too_large", "inputs: expected at most 100 rows, got 101"),
+        (repeated, 413, "too_large", "inputs: expected texts of at most 16777216 bytes in all"),
+        (views, 413, "too_large", "inputs: expected texts of at most 16777216 bytes in all"),
+    ]:
+        expect_error(ask_arrow(text_client, {"inputs": case}), status, code, sentence)
+    answer = ask_arrow(text_client, {"inputs": pa.array(["hello"])}, name="words")
+    expect_error(answer, 422, "invalid_query", "got text: words takes no text, so send hidden")

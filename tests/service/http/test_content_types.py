@@ -337,7 +337,7 @@ BAD_ARROW = {
     "cut": (stream({"inputs": TWO})[:-60], 400, "unreadable_body", "Arrow"),
     "no inputs": (stream({"x": TWO}), 422, "invalid_query", "expected inputs, targets, got 'x'"),
     "flat": (stream({"inputs": [1.0]}), 422, "invalid_query", "expected lists of numbers"),
-    "text": (stream({"inputs": [["a"]]}), 422, "invalid_query", "expected lists of numbers"),
+    "text": (stream({"inputs": [["a"]]}), 422, "invalid_query", "words takes no text, so send"),
     "null": (stream({"inputs": [[1.0, None]]}), 422, "invalid_query", "got null"),
     "null row": (stream({"inputs": [[1.0], None]}), 422, "invalid_query", "got null"),
     "ragged": (stream({"inputs": [[1.0], []]}), 422, "invalid_query", "row 1: expected 1 numbers"),

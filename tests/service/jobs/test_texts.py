@@ -1,10 +1,12 @@
 """Jobs over texts: a plain text file, rows, and requests with texts as their inputs."""
 
 import json
+import os
 
 import pytest
 
 from hsoftmax.exporter import export_file
+from hsoftmax.featurizers import FEATURES
 from tests.exporter.sources.test_fasttext import SENTENCES, real_model
 from tests.service.conftest import serving
 
@@ -35,8 +37,9 @@ def test_a_text_file_becomes_lines_of_records(text_jobs):
     assert "été" in text_jobs.content(text_jobs.upload("un été\n", "some.txt")["id"]).decode()
 
 
-def test_rows_and_requests_may_have_texts(text_jobs):
-    rows = [json.dumps({"custom_id": k, "input": text}) for k, text in SENTENCES.items()]
+@pytest.mark.parametrize("name", ["input", "text"])
+def test_rows_and_requests_may_have_texts(text_jobs, name):
+    rows = [json.dumps({"custom_id": k, name: text}) for k, text in SENTENCES.items()]
     batch = run(text_jobs, "\n".join(rows), "rows.ndjson")
     assert [record["labels"][0] for record in text_jobs.records(batch)] == list(SENTENCES)
     requests = [
@@ -50,3 +53,22 @@ def test_rows_and_requests_may_have_texts(text_jobs):
     (error,) = text_jobs.records(batch, "error_file_id")
     assert error["response"]["status_code"] == 422
     assert "inputs row 0: expected one line" in error["response"]["body"]["error"]["message"]
+
+
+@pytest.mark.parametrize("requests", [False, True])
+def test_a_job_ends_when_the_features_are_changed_in_place(tmp_path, requests):
+    """It could only go on with other numbers, or end the process at a page that is gone."""
+    export_file(real_model(), tmp_path / "repository" / "lid", source="fasttext")
+    row = {"custom_id": "a", "input": "hello"}
+    if requests:
+        body = {"inputs": ["hello"], "k": 1}
+        row = {"custom_id": "a", "method": "POST", "url": TOP_K, "body": body}
+    with serving(tmp_path / "repository", state=tmp_path / "state", watch=False) as client:
+        jobs = JobsClient(client, tmp_path / "state")
+        assert run(jobs, json.dumps(row), "rows.jsonl")["status"] == "completed"
+        os.utime(tmp_path / "repository" / "lid" / "1" / FEATURES, ns=(1, 1))
+        batch = run(jobs, json.dumps(row), "rows.jsonl")
+    assert batch["status"] == "failed"
+    (error,) = batch["errors"]["data"]
+    assert error["code"] == "bundle_gone"
+    assert "expected them as they were loaded, got a change in place" in error["message"]

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,8 @@ def test_served_bundles_are_listed(client):
         "labels": True,
         "inputs": ["hidden"],
         "encoder": None,
+        "inner_nodes": 0,
+        "example": None,
         "label_prefix": "",
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
@@ -193,7 +196,9 @@ def test_a_task_that_the_bundle_lacks_is_not_found(repository):
         served = client.app.state.context.repository.find("words")
         del served.sessions["sample"]
         answer = client.post("/v1/models/words/sample", json={"inputs": QUERY["inputs"]})
-        expect_error(answer, 404, "unknown_task", "words version 2 has no task sample: it has")
+        expect_error(
+            answer, 404, "unknown_task", "words version 2 has no task sample: ask clusters or"
+        )
 
 
 def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
@@ -206,6 +211,38 @@ def test_readiness_reports_a_failure_to_read_the_repository(tmp_path):
     object.__setattr__(context, "repository", broken)
     context.load()
     assert context.health.failure == "the repository could not be read"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "versions"),
+    [
+        ("words", "words", ["1", "2"]),
+        ("words/2", "words", ["2"]),
+        ("plain/latest", "latest", ["1"]),
+    ],
+)
+def test_a_model_folder_and_one_bundle_are_served(copy, folder, name, versions):
+    shutil.copytree(copy / "plain" / "7", copy / "plain" / "latest")
+    with serving(copy / folder) as client:
+        about = client.get(f"/v1/models/{name}").json()
+        assert about["versions"] == versions
+        assert client.get("/v1/models").json()["models"] == [about]
+        answer = client.post(f"/v1/models/{name}/top_k", json={"inputs": QUERY["inputs"]})
+        assert (answer.status_code, answer.json()["version"]) == (200, versions[-1])
+
+
+def test_a_bundle_is_named_after_its_folder_whatever_leads_to_it(copy, monkeypatch):
+    monkeypatch.chdir(copy / "words" / "2")
+    assert [(one.name, one.version) for one in scan(Path())] == [("words", 2)]
+    monkeypatch.chdir(copy / "words")
+    assert [(one.name, one.version) for one in scan(Path())] == [("words", 1), ("words", 2)]
+
+
+def test_a_new_version_of_a_model_folder_is_served(copy, spare):
+    with serving(copy / "words", watch=False) as client:
+        spare.rename(copy / "words" / "3")
+        context_of(client.app).repository.load()
+        assert client.get("/v1/models/words").json()["version"] == "3"
 
 
 def test_files_and_hidden_folders_of_a_repository_are_passed_over(repository):

@@ -41,8 +41,9 @@ def ask(client, body, content_type="application/x-ndjson", task="target_log_prob
     return records(client.post(f"{URL}?task={task}", content=body, headers=headers))
 
 
-def test_lines_of_texts(text_client, expected):
-    rows = [{"input": text, "target": language} for language, text in SENTENCES.items()]
+@pytest.mark.parametrize("name", ["text", "input"])
+def test_lines_of_texts(text_client, expected, name):
+    rows = [{name: text, "target": language} for language, text in SENTENCES.items()]
     *answers, end = ask(text_client, "\n".join(map(json.dumps, rows * 50)))
     assert end["summary"]["scored"] == 500
     scores = np.exp([answer["log_prob"] for answer in answers])

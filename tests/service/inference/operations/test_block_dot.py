@@ -80,7 +80,7 @@ def test_a_softmax_has_no_block_dot_and_a_layer_no_probabilities(client, layer):
     answer = client.post("/v1/models/plain/block_dot", json=ONE)
     expect_error(answer, 404, "unknown_task", "plain version 7 has no task block_dot")
     answer = layer.post("/v1/models/layer/probabilities", json={"inputs": [[1.0]]})
-    expect_error(answer, 404, "unknown_task", "it has block_dot")
+    expect_error(answer, 404, "unknown_task", "has no task log_probs: ask block_dot")
 
 
 def test_more_lists_than_a_query_may_have_are_refused(layer):
