@@ -80,12 +80,11 @@ static void draw(void *context, const visit *from, const visit *end, const float
 }
 
 /* Draws a row of each level in turn; rows of level 0 lie in block 0. */
-static int walk(const level_query *query, const hsoftmax_levels *model, const float *const *alive,
-                const float *noise, int64_t samples, int64_t count, visit *visits,
-                level_draws *draws) {
+static int walk(const level_query *query, const hsoftmax_levels *model, const float *noise,
+                int64_t samples, int64_t count, visit *visits, level_draws *draws) {
     for (int64_t l = 0; l < model->num_levels; l++) {
         draws->level = &model->levels[l];
-        draws->alive = alive ? alive[l] : NULL;
+        draws->alive = model->alive ? model->alive[l] : NULL;
         draws->noise = noise + l;
         for (int64_t i = 0; i < count; i++) {
             if (draws->row[i] < 0 || draws->row[i] >= draws->level->blocks)
@@ -100,15 +99,15 @@ static int walk(const level_query *query, const hsoftmax_levels *model, const fl
 }
 
 /* Fills in the outputs. Target 0 stands with a NaN that comes from logits without an order. */
-static int take_targets(const hsoftmax_levels *model, const int64_t *row_target,
-                        const level_draws *draws, int64_t count, int64_t *target, float *log_prob) {
+static int take_targets(const hsoftmax_levels *model, const level_draws *draws, int64_t count,
+                        int64_t *target, float *log_prob) {
     for (int64_t i = 0; i < count; i++) {
         const int64_t row = draws->row[i];
         log_prob[i] = (float)draws->total[i];
         target[i] = 0;
         if (isnan(log_prob[i])) continue;
         if (row < 0 || row >= model->levels[model->num_levels - 1].rows) return HSOFTMAX_BAD_MODEL;
-        target[i] = row_target ? row_target[row] : row;
+        target[i] = model->row_target ? model->row_target[row] : row;
         if (target[i] < 0 || target[i] >= model->num_targets) return HSOFTMAX_BAD_MODEL;
     }
     return HSOFTMAX_OK;
@@ -120,10 +119,9 @@ static int noise_is_valid(const float *noise, int64_t count) {
     return is_valid;
 }
 
-int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
-                        const float *const *alive, const float *hidden, int64_t batch,
-                        const float *noise, int64_t samples, const volatile int32_t *stop,
-                        int32_t *free_threads, int64_t *target, float *log_prob) {
+int32_t hsoftmax_levels_sample(const hsoftmax_levels *model, const float *hidden, int64_t batch,
+                               const float *noise, int64_t samples, const volatile int32_t *stop,
+                               int32_t *free_threads, int64_t *target, float *log_prob) {
     const kernel_set *kernels = chosen_kernels();
     if (!kernels || batch < 0 || samples < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!levels_are_valid(model)) return HSOFTMAX_BAD_MODEL;
@@ -139,9 +137,9 @@ int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
     draws.total = calloc((size_t)count, sizeof(double));
     int status = visits && draws.row && draws.total ? HSOFTMAX_OK : HSOFTMAX_NO_MEMORY;
     if (status == HSOFTMAX_OK)
-        status = walk(&query, model, alive, noise, samples, count, visits, &draws);
+        status = walk(&query, model, noise, samples, count, visits, &draws);
     if (status == HSOFTMAX_OK)
-        status = take_targets(model, row_target, &draws, count, target, log_prob);
+        status = take_targets(model, &draws, count, target, log_prob);
     free(visits);
     free(draws.row);
     free(draws.total);

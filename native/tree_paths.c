@@ -81,7 +81,9 @@ static void prefetch_path(const hsoftmax_tree *tree, int64_t target) {
 
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
                                       const int64_t *row, const int64_t *target, int64_t pairs,
-                                      const volatile int32_t *stop, float *log_prob) {
+                                      const volatile int32_t *stop, int32_t *free_threads,
+                                      float *log_prob) {
+    (void)free_threads;
     const kernel_set *kernels = chosen_kernels();
     if (!kernels || batch < 0 || pairs < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!tree_is_valid(tree)) return HSOFTMAX_BAD_MODEL;

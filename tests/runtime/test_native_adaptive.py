@@ -13,12 +13,12 @@ from hsoftmax.models import adaptive_softmax as reference
 from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models.adaptive_softmax import build, build_projected
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag, load_library
-from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from hsoftmax.runtime.sessions import open_single_thread_session
 from tests.exporter.graphs.test_adaptive_softmax import MODELS as SMALL_MODELS
 from tests.exporter.graphs.test_adaptive_softmax import head_selecting_model
 from tests.models.adaptive import adaptive, adaptive_softmaxes
 from tests.models.strategies import hidden_for
+from tests.runtime.kernels import AdaptiveTargetLogProb, AdaptiveTopK
 
 MODELS = SMALL_MODELS | {
     "layers of several tiles": {

@@ -12,9 +12,15 @@ import pytest
 
 from hsoftmax.featurizers.vocabulary import build_vocabulary, vocabulary_arrays
 from hsoftmax.runtime.native import FreeThreads, NativeError, TextArrays, TextKernel
-from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
-from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
-from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
+from tests.runtime.kernels import (
+    AdaptiveTargetLogProb,
+    AdaptiveTopK,
+    LevelsSample,
+    LevelsTargetLogProb,
+    LevelsTopK,
+    TreeTargetLogProb,
+    TreeTopK,
+)
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
 _WEIGHT_TYPES = (np.float32, np.float16, np.int8)  # and bfloat16

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import huffman_softmax as reference
 from hsoftmax.runtime.native import NativeError, StopFlag, load_library
-from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.models.strategies import hidden_for
 from tests.models.trees import huffman_softmaxes, random_huffman
+from tests.runtime.kernels import TreeTargetLogProb, TreeTopK
 
 MODELS = {
     "one target": {"num_targets": 1},
