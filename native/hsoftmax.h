@@ -27,6 +27,7 @@ enum {
     HSOFTMAX_BAD_MODEL = 6      /* offsets, target rows or nodes that do not fit the model */
 };
 
+/* Types of a weight. A row of int8 stands for its numbers times the row's scale. */
 enum { HSOFTMAX_F32 = 0, HSOFTMAX_F16 = 1, HSOFTMAX_I8 = 2, HSOFTMAX_BF16 = 3 };
 
 /* One level of a hierarchical softmax: rows in blocks, each with a softmax of its own. */
@@ -52,22 +53,25 @@ typedef struct {
 
 /* A softmax over a binary tree: each inner node has a weight, each leaf is a target. */
 typedef struct {
-    const float *weight;     /* [nodes, hidden_size] */
+    const void *weight;      /* [nodes, hidden_size] */
+    const float *scale;      /* [nodes] of an int8 weight, else null */
     const float *bias;       /* [nodes], or null */
     const int32_t *path;     /* [targets, depth] nodes from the root to each leaf */
     const int8_t *sign;      /* [targets, depth] +1 or -1: the branch; 0 after the last step */
     const int32_t *children; /* [nodes, 2] on branches -1 and +1; the leaf of target t is -1 - t */
     int64_t nodes, targets, depth, hidden_size;
     double epsilon; /* added to each sigmoid: 0, or 1e-5 for the scores of fastText */
+    int32_t weight_type;
 } hsoftmax_tree;
 
 /* A layer of an adaptive softmax: logits = weight @ (projection @ hidden) + bias. */
 typedef struct {
     const void *weight;      /* [rows, width]; not read where the width is 0 */
+    const float *scale;      /* [rows] of an int8 weight, else null */
     const float *bias;       /* [rows], or null */
     const float *projection; /* [width, hidden_size]; null where the width is 0 or the hidden size */
     int64_t rows, width;
-    int32_t weight_type;     /* HSOFTMAX_F32 or HSOFTMAX_BF16 */
+    int32_t weight_type;
 } hsoftmax_layer;
 
 /* The rows of the head are the shortlist of targets, then one row for each tail; the targets of the
@@ -116,11 +120,14 @@ int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hid
                                 int64_t *opened, uint8_t *exact);
 
 /* Draws `samples` targets for each hidden row, [batch, samples], and their log p, from uniform numbers in
- * [0, 1): noise [batch, samples, num_levels]. log_prob is NaN and target 0 where a logit is no finite
- * number. */
+ * [0, 1): noise [batch, samples, steps], one for each level; for an adaptive softmax one for the
+ * head and one for a tail. log_prob is NaN and target 0 where a logit is no finite number. */
 int32_t hsoftmax_levels_sample(const hsoftmax_levels *model, const float *hidden, int64_t batch,
                                const float *noise, int64_t samples, const volatile int32_t *stop,
                                int32_t *free_threads, int64_t *target, float *log_prob);
+int32_t hsoftmax_adaptive_sample(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
+                                 const float *noise, int64_t samples, const volatile int32_t *stop,
+                                 int32_t *free_threads, int64_t *target, float *log_prob);
 
 /* What a supervised fastText model reads: its dictionary, its n-grams and its input matrix. */
 typedef struct {

@@ -38,7 +38,7 @@ static int open_node(search *search, candidate node, candidate inner[2], int *co
         if (child < 0) {
             if (!add_leaf(&search->best, next)) return HSOFTMAX_NO_MEMORY;
         } else {
-            __builtin_prefetch(tree->weight + child * tree->hidden_size);
+            __builtin_prefetch(node_weight(tree, child));
             inner[(*count)++] = next;
         }
     }

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _KERNELS = {
-    "AdaptiveSoftmax": {"target_log_prob", "top_k"},
+    "AdaptiveSoftmax": {"target_log_prob", "top_k", "sample"},
     "HierarchicalSoftmax": {"target_log_prob", "top_k", "sample"},
     "HuffmanSoftmax": {"target_log_prob", "top_k"},
 }

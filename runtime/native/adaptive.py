@@ -10,7 +10,6 @@ from hsoftmax.models.arrays import Array
 from .library import NativeError, NativeLibrary, expect_tensor
 from .model import NativeModel, optional_pointer, weight_fields
 
-_WEIGHT_TYPES = ("float32", "uint16")  # uint16: bfloat16
 _MATRIX_AXES = 2
 _NOISE_PER_SAMPLE = 2  # one number for the head, one for a tail
 
@@ -53,7 +52,7 @@ def _layer(
     rows, width = _matrix(tensors, f"{name}.weight").shape
     projection = tensors.get(f"{name}.projection")
     shape = (rows, hidden_size if projection is None else width)
-    fields = weight_fields(library, f"{name}.weight", tensors, shape, _WEIGHT_TYPES)
+    fields = weight_fields(library, f"{name}.weight", tensors, shape, rows)
     if projection is not None:
         expect_tensor(f"{name}.projection", projection, np.float32, (width, hidden_size))
     return fields | {

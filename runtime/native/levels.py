@@ -54,28 +54,19 @@ def _level(
 ) -> dict[str, Any]:
     """Describe a level. Raises NativeError if its tensors do not fit each other."""
     bias, offsets = tensors[f"{name}.bias"], tensors[f"{name}.offsets"]
-    weight, scale = tensors[f"{name}.weight"], tensors.get(f"{name}.scale")
+    weight = tensors[f"{name}.weight"]
     rows, blocks = len(bias), max(1, len(offsets) - 1)
     block_size = weight.shape[2] if weight.ndim == _TRANSPOSED_AXES else 0
     shape = (blocks, hidden_size, rows // blocks) if block_size else (rows, hidden_size)
-    fields = weight_fields(library, f"{name}.weight", tensors, shape)
+    fields = weight_fields(library, f"{name}.weight", tensors, shape, rows)
     expect_tensor(f"{name}.bias", bias, np.float32, (rows,))
     expect_tensor(f"{name}.offsets", offsets, np.int64, (blocks + 1,))
-    if weight.dtype == np.int8:
-        _expect_scale(name, scale, rows)
     if offsets[0] or offsets[-1] != rows or (np.diff(offsets) < 1).any():
         raise NativeError(f"{name}.offsets: expected an ascent from 0 to {rows}, got another")
     return fields | {
-        "scale": library.pointer(scale),
         "bias": library.pointer(bias),
         "offsets": library.pointer(offsets),
         "rows": rows,
         "blocks": blocks,
         "block_size": block_size,
     }
-
-
-def _expect_scale(name: str, scale: Array | None, rows: int) -> None:
-    if scale is None:
-        raise NativeError(f"{name}.scale: expected one for an int8 weight, got none")
-    expect_tensor(f"{name}.scale", scale, np.float32, (rows,))

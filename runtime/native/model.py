@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.models.storage.precision import scale_name
 
 from .library import NativeError, NativeLibrary, expect_tensor
 
@@ -37,15 +39,21 @@ def weight_fields(
     name: str,
     tensors: Mapping[str, Array],
     shape: tuple[int, ...],
-    types: tuple[str, ...] = tuple(_WEIGHT_TYPES),
+    rows: int,
 ) -> dict[str, Any]:
-    """Return the fields of a weight. Raises NativeError for another type or shape."""
-    weight = tensors[name]
-    if weight.dtype.name not in types:
-        raise NativeError(f"{name}: expected {', '.join(types)}, got {weight.dtype}")
+    """Return the fields of a weight of so many rows.
+
+    Raises NativeError for another type or shape, or an int8 weight without a scale.
+    """
+    weight, scale = tensors[name], scale_name(name)
+    if weight.dtype.name not in _WEIGHT_TYPES:
+        raise NativeError(f"{name}: expected {', '.join(_WEIGHT_TYPES)}, got {weight.dtype}")
     expect_tensor(name, weight, weight.dtype, shape)
+    if weight.dtype == np.int8 and scale not in tensors:
+        raise NativeError(f"{scale}: expected one for an int8 weight, got none")
     return {
         "weight": library.pointer(weight if weight.size else None),
+        "scale": optional_pointer(library, scale, tensors, np.float32, rows),
         "weight_type": _WEIGHT_TYPES[weight.dtype.name],
     }
 

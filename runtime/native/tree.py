@@ -9,19 +9,18 @@ from hsoftmax.models.choices import Compat
 from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
 
 from .library import NativeLibrary, expect_tensor
-from .model import NativeModel, optional_pointer
+from .model import NativeModel, optional_pointer, weight_fields
 
 
 def tree_model(library: NativeLibrary, tensors: Mapping[str, Array], compat: Compat) -> NativeModel:
     """Describe a tree. Raises NativeError if its tensors do not fit each other."""
-    weight, path = tensors["syn1"], tensors["path"]
-    (nodes, hidden_size), (targets, depth) = weight.shape, path.shape
-    expect_tensor("syn1", weight, np.float32, (nodes, hidden_size))
+    path = tensors["path"]
+    (nodes, hidden_size), (targets, depth) = tensors["syn1"].shape, path.shape
+    fields = weight_fields(library, "syn1", tensors, (nodes, hidden_size), nodes)
     expect_tensor("path", path, np.int32, (targets, depth))
     expect_tensor("sign", tensors["sign"], np.int8, (targets, depth))
     expect_tensor("children", tensors["children"], np.int32, (nodes, 2))
-    structure = library.ffi.new("hsoftmax_tree *", {
-        "weight": library.pointer(weight),
+    structure = library.ffi.new("hsoftmax_tree *", fields | {
         "bias": optional_pointer(library, "bias", tensors, np.float32, nodes),
         "path": library.pointer(path),
         "sign": library.pointer(tensors["sign"]),

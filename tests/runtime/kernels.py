@@ -20,7 +20,9 @@ def _tree(task, library, tensors, compat):
     return task(library, tree_model(library, tensors, compat))
 
 
-AdaptiveTargetLogProb, AdaptiveTopK = (partial(_adaptive, t) for t in (TargetLogProb, TopK))
+AdaptiveTargetLogProb, AdaptiveTopK, AdaptiveSample = (
+    partial(_adaptive, task) for task in (TargetLogProb, TopK, Sample)
+)
 LevelsTargetLogProb, LevelsTopK, LevelsSample = (
     partial(_levels, task) for task in (TargetLogProb, TopK, Sample)
 )
