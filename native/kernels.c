@@ -313,22 +313,14 @@ INLINE vec load_some_f32(const void *weight, int64_t index, int count) {
     return vec_load_some((const float *)weight + index, count);
 }
 
-INLINE vec load_part(const void *weight, int64_t size, load_function *load, int64_t index,
-                     int count) {
-    char part[WIDTH * sizeof(float)] = {0};
-    if (count == WIDTH) return load(weight, index);
-    memcpy(part, (const char *)weight + index * size, (size_t)(count * size));
-    return load(part, 0);
-}
-
 INLINE vec load_some_f16(const void *weight, int64_t index, int count) {
-    return load_part(weight, 2, load_f16, index, count);
+    return vec_load_some_half((const uint16_t *)weight + index, count);
 }
 INLINE vec load_some_bf16(const void *weight, int64_t index, int count) {
-    return load_part(weight, 2, load_bf16, index, count);
+    return vec_load_some_bfloat((const uint16_t *)weight + index, count);
 }
 INLINE vec load_some_i8(const void *weight, int64_t index, int count) {
-    return load_part(weight, 1, load_i8, index, count);
+    return vec_load_some_byte((const int8_t *)weight + index, count);
 }
 
 /* The products of x with `count` rows, up to 4, which may lie anywhere. */
