@@ -43,7 +43,7 @@ test-native: install ## Run the native kernels' tests and a fuzzer under sanitiz
 	$(BIN)/python native/build.py build/native/libhsoftmax.so $(SANITIZE)
 	LD_PRELOAD=$$($${CC:-gcc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 		NATIVE_LIBRARY=build/native/libhsoftmax.so NATIVE_FUZZ_SECONDS=$${NATIVE_FUZZ_SECONDS:-300} \
-		$(BIN)/pytest -n 0 -s tests/runtime
+		$(BIN)/pytest -n 0 -s tests/runtime/test_native_*.py
 
 image: ## Build the image with Docker or buildah (VARIANT=cpu, full or cuda)
 	deploy/image/build.sh $${VARIANT:-cpu}

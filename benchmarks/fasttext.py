@@ -4,19 +4,22 @@
 
 Both use one thread and run in turns. fastText gets a text of one known word, whose hidden vector
 costs almost nothing; the graph gets that vector. The output matrix is random, scaled so that one
-label has most of the probability ("peaked") or none has ("flat"). fastText drops labels with a
+label has most of the probability ("peaked") or none has ("flat"). `x NAME` is NAME's time over
+ours, the native kernel over float32. fastText drops labels with a
 score below 1e-5 and may return fewer than k; the graph always returns exactly k.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fasttext
 import numpy as np
 
+from hsoftmax import bundle
 from hsoftmax.exporter.sources import SourceOptions, load
 
 from .measure import medians, report
@@ -25,6 +28,7 @@ from .synthetic import WrittenModel, write
 _HIDDEN = 100
 _LOGIT_SCALES = {"peaked": 1.6, "flat": 0.02}
 _BATCHES = (1, 64)
+_PRECISIONS: tuple[bundle.Precision, ...] = ("fp32", "bf16", "int8")
 
 
 def main() -> None:
@@ -47,37 +51,45 @@ def _rows(labels: int, directory: Path) -> Iterator[Mapping[str, Any]]:
         model.save_model(str(directory / "model.bin"))
         folder = directory / name
         folder.mkdir()
-        written = write(load(directory / "model.bin", "fasttext", SourceOptions()).model, folder)
+        loaded = load(directory / "model.bin", "fasttext", SourceOptions()).model
+        written = {}
+        for precision in _PRECISIONS:
+            (folder / precision).mkdir()
+            written[precision] = write(loaded, folder / precision, precision)
         for batch in _BATCHES:
             for k in (1, 10):
                 yield _row(model, written, name, batch, k)
 
 
 def _row(
-    model: fasttext.FastText._FastText, written: WrittenModel, name: str, batch: int, k: int
+    model: fasttext.FastText._FastText,
+    written: Mapping[bundle.Precision, WrittenModel],
+    name: str,
+    batch: int,
+    k: int,
 ) -> Mapping[str, Any]:
     texts = [f"w{i}" for i in range(batch)]
     hidden = np.array([model.get_sentence_vector(text) for text in texts], dtype=np.float32)
-    top_k, kernel = written.session("top_k"), written.kernel("top_k")
+    top_k = written["fp32"].session("top_k")
+    kernels = {precision: one.kernel("top_k") for precision, one in written.items()}
     feeds = {"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([0])}
-    times = medians(
-        {
-            "theirs": lambda: model.predict(texts, k=k),
-            "graph": lambda: top_k.run(None, feeds),
-            "ours": lambda: kernel(feeds) if kernel else top_k.run(None, feeds),
-        },
-        repeats=7,
-    )
+    runs: dict[str, Callable[[], object]] = {
+        "fastText": lambda: model.predict(texts, k=k),
+        "graph": lambda: top_k.run(None, feeds),
+    }
+    for precision, kernel in kernels.items():
+        if kernel is not None:
+            runs["ours" if precision == "fp32" else precision] = partial(kernel, feeds)
+    runs.setdefault("ours", runs["graph"])
+    times = medians(runs, repeats=7)
     returned = [len(labels) for labels in model.predict(texts, k=k)[0]]
     return {
         "distribution": name,
         "batch": batch,
         "k": k,
-        "fastText": times["theirs"] / batch,
+        **{f"x {name}": us / times["ours"] for name, us in times.items() if name != "ours"},
+        **{name: us / batch for name, us in times.items()},
         "labels it returned": sum(returned) / batch,
-        "graph": times["graph"] / batch,
-        "ours": times["ours"] / batch,
-        "fastText / ours": times["theirs"] / times["ours"],
     }
 
 

@@ -4,18 +4,20 @@
 
 Both use one thread and run in turns. `score` sums log p over every (word, context) pair of a
 sentence, from a table with an error of about 0.02 per step; the graph computes the same pairs
-exactly.
+exactly. `x NAME` is NAME's time over ours, the native kernel over float32.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gensim.models import Word2Vec
 
+from hsoftmax import bundle
 from hsoftmax.exporter.sources import SourceOptions, load
 
 from .measure import medians, report
@@ -23,6 +25,7 @@ from .synthetic import WrittenModel, write
 
 _HIDDEN, _WINDOW, _LENGTH = 100, 5, 20
 _SENTENCES = (1, 8, 64)
+_PRECISIONS: tuple[bundle.Precision, ...] = ("fp32", "bf16", "int8")
 
 
 def main() -> None:
@@ -34,7 +37,12 @@ def main() -> None:
         model = _train(options.words)
         model.save(f"{directory}/words.model")
         loaded = load(Path(directory) / "words.model", "gensim", SourceOptions())
-        rows = list(_rows(model, write(loaded.model, Path(directory))))
+        written = {}
+        for precision in _PRECISIONS:
+            folder = Path(directory) / precision
+            folder.mkdir()
+            written[precision] = write(loaded.model, folder, precision)
+        rows = list(_rows(model, written))
     words = len(model.wv)
     report(
         f"gensim, hs=1, {words:,} words, hidden {_HIDDEN}, one thread, µs per pair",
@@ -59,27 +67,29 @@ def _sentences(words: int, count: int) -> list[list[str]]:
     return [[f"w{word}" for word in row] for row in np.concatenate([random_words, all_words])]
 
 
-def _rows(model: Word2Vec, written: WrittenModel) -> Iterator[Mapping[str, Any]]:
-    session, kernel = written.session("target_log_prob"), written.kernel("target_log_prob")
+def _rows(
+    model: Word2Vec, written: Mapping[bundle.Precision, WrittenModel]
+) -> Iterator[Mapping[str, Any]]:
+    session = written["fp32"].session("target_log_prob")
+    kernels = {precision: one.kernel("target_log_prob") for precision, one in written.items()}
     for count in _SENTENCES:
         sentences = _sentences(len(model.wv), count)[:count]
         feeds = _pairs(model, sentences)
-        times = medians(
-            {
-                "theirs": lambda s=sentences: model.score(s, total_sentences=len(s)),
-                "graph": lambda f=feeds: session.run(None, f),
-                "ours": lambda f=feeds: kernel(f) if kernel else session.run(None, f),
-            },
-            repeats=15,
-        )
+        runs: dict[str, Callable[[], object]] = {
+            "gensim": partial(model.score, sentences, total_sentences=count),
+            "graph": partial(session.run, None, feeds),
+        }
+        for precision, kernel in kernels.items():
+            if kernel is not None:
+                runs["ours" if precision == "fp32" else precision] = partial(kernel, feeds)
+        runs.setdefault("ours", runs["graph"])
+        times = medians(runs, repeats=15)
         pairs = len(feeds["row"])
         yield {
             "sentences": count,
             "pairs": pairs,
-            "gensim": times["theirs"] / pairs,
-            "graph": times["graph"] / pairs,
-            "ours": times["ours"] / pairs,
-            "gensim / ours": times["theirs"] / times["ours"],
+            **{f"x {name}": us / times["ours"] for name, us in times.items() if name != "ours"},
+            **{name: us / pairs for name, us in times.items()},
         }
 
 

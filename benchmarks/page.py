@@ -55,16 +55,10 @@ def _plot_targets(figures: Path) -> str:
         return ""
     content = json.loads(path.read_text())
     figure, axes = plt.subplots(figsize=(7, 4))
-    for name in ("ours", "textbook", "numpy", "read"):
-        points = [(r["batch"], r[name]) for r in content["rows"] if isinstance(r[name], float)]
-        axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    for name, label in (("theano_h_softmax", "Theano 1.0.5"), ("pytorch_eager", "PyTorch eager")):
-        if (figures / f"{name}.json").is_file():
-            other = json.loads((figures / f"{name}.json").read_text())
-            costs = other.get("two-level", other)
-            axes.plot(
-                [int(n) for n in costs], list(costs.values()), marker="s", ls=":", label=label
-            )
+    for name in ("ours", "bf16", "int8", "graph", "textbook", "theano", "torch", "numpy", "read"):
+        costs = [(r["batch"], r[name]) for r in content["rows"] if isinstance(r.get(name), float)]
+        if costs:
+            axes.plot(*zip(*costs, strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel="rows in the batch", ylabel="µs a row")
     axes.legend()
     return _saved(figure, "target_log_prob", content["title"])

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,33 @@ def two_level(
     precision: bundle.Precision = "fp32",
 ) -> Iterator[WrittenModel]:
     """Write a temporary model of `clusters` blocks of about `block` rows, varied by `jitter`."""
-    rng = np.random.default_rng(seed)
-    sizes = np.rint(block * (1 + jitter * rng.uniform(-1, 1, clusters))).astype(np.int64)
-    levels = (_level(rng, np.array([clusters]), hidden), _level(rng, sizes, hidden))
-    model = HierarchicalSoftmax(levels, num_targets=levels[-1].num_rows)
+    model = _two_level_model(clusters, block, hidden, jitter, seed)
     with tempfile.TemporaryDirectory() as directory:
         yield write(model, Path(directory), precision)
+
+
+@contextmanager
+def two_level_in(
+    precisions: Sequence[bundle.Precision],
+    clusters: int,
+    block: int,
+    hidden: int,
+    *,
+    jitter: float = 0.0,
+) -> Iterator[dict[bundle.Precision, WrittenModel]]:
+    """Write the same model in several precisions. Its weights are in the files alone."""
+    model = _two_level_model(clusters, block, hidden, jitter, seed=0)
+    top, last = model.levels
+    with tempfile.TemporaryDirectory() as directory:
+        written = {}
+        for precision in precisions:
+            folder = Path(directory) / precision
+            folder.mkdir()
+            written[precision] = write(model, folder, precision)
+        shape_alone = np.broadcast_to(np.float32(0), last.weight.shape)
+        small = replace(model, levels=(top, replace(last, weight=shape_alone)))
+        del model, last
+        yield {name: replace(one, model=small) for name, one in written.items()}
 
 
 def write(
@@ -99,6 +120,15 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
+
+
+def _two_level_model(
+    clusters: int, block: int, hidden: int, jitter: float, seed: int
+) -> HierarchicalSoftmax:
+    rng = np.random.default_rng(seed)
+    sizes = np.rint(block * (1 + jitter * rng.uniform(-1, 1, clusters))).astype(np.int64)
+    levels = (_level(rng, np.array([clusters]), hidden), _level(rng, sizes, hidden))
+    return HierarchicalSoftmax(levels, num_targets=levels[-1].num_rows)
 
 
 def _level(rng: np.random.Generator, sizes: Array, hidden: int) -> Level:

@@ -1,13 +1,14 @@
 """Times Theano 1.0.5's own h_softmax; runs with a Python that has it (3.8, numpy 1.19).
 
     python3.8 -m venv theano && theano/bin/pip install numpy==1.19.5 'scipy<1.6' Theano==1.0.5
-    theano/bin/python benchmarks/theano_h_softmax.py --clusters 1000 --block 1000 --hidden 256
+    python -m benchmarks.target_log_prob --theano theano/bin/python
 
-Prints JSON: {"1": microseconds a row, ...}. It shares no code with this project.
+It shares no code with this project. See `worker`: each line is a number of rows, and the answer the
+microseconds of one call with new inputs.
 """
 
 import argparse
-import json
+import sys
 import time
 
 import numpy as np
@@ -22,35 +23,32 @@ def weights(clusters, block, hidden):
     chunk *= np.float32(4 / np.sqrt(hidden))
     inside = np.resize(chunk, (clusters, hidden, block))
     return (
-        rng.standard_normal((hidden, clusters)).astype(np.float32) / np.sqrt(hidden),
+        rng.standard_normal((hidden, clusters)).astype(np.float32) / np.float32(np.sqrt(hidden)),
         np.zeros(clusters, np.float32),
         inside,
         np.zeros((clusters, block), np.float32),
     )
 
 
-def compile_functions(shape, batch):
+def compile_functions(shape, batches):
     clusters, block, _ = shape
-    shared = [theano.shared(array.astype(np.float32)) for array in weights(*shape)]
+    shared = [theano.shared(array, borrow=True) for array in weights(*shape)]
     x, target = T.fmatrix("x"), T.lvector("target")
 
     def compile_for(size):
         probability = h_softmax(x, size, clusters * block, clusters, block, *shared, target=target)
         return theano.function([x, target], T.log(probability))
 
-    return {size: compile_for(size) for size in batch}
+    return {size: compile_for(size) for size in batches}
 
 
-def microseconds(function, rows, shape, seconds, rng):
+def microseconds(function, rows, shape, rng):
     clusters, block, hidden = shape
-    times, until = [], time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < until:
-        x = rng.standard_normal((rows, hidden)).astype(np.float32)
-        target = rng.randint(0, clusters * block, rows)
-        started = time.perf_counter()
-        function(x, target)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times)) / rows * 1e6
+    x = rng.standard_normal((rows, hidden)).astype(np.float32)
+    target = rng.randint(0, clusters * block, rows)
+    started = time.perf_counter()
+    function(x, target)
+    return (time.perf_counter() - started) * 1e6
 
 
 def main():
@@ -59,13 +57,14 @@ def main():
     parser.add_argument("--block", type=int, default=1000)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256, 1024])
-    parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
     shape = (options.clusters, options.block, options.hidden)
     functions = compile_functions(shape, options.batches)
     rng = np.random.RandomState(1)
-    figures = {n: microseconds(f, n, shape, options.seconds, rng) for n, f in functions.items()}
-    print(json.dumps(figures))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        rows = int(line)
+        print(microseconds(functions[rows], rows, shape, rng), flush=True)
 
 
 if __name__ == "__main__":

@@ -331,7 +331,12 @@ def _part_of_schema_2(parts: Mapping[str, Any]) -> str | None:
     for tensor in parts.get("tensors", ()):
         if tensor.dtype == "bfloat16":
             return f"bfloat16, as tensor {tensor.name} is"
-    return "precision bf16" if parts.get("precision") == "bf16" else None
+    precision, family = parts.get("precision"), parts.get("family")
+    if precision == "bf16":
+        return "precision bf16"
+    if precision in ("fp16", "int8") and family != "HierarchicalSoftmax":
+        return f"precision {precision} of {family}"
+    return None
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 /* Layers of an adaptive softmax: whether they are valid, and their logits.
  *
- *     logits = weight @ (projection @ hidden) + bias */
+ *     logits = scale * (weight @ (projection @ hidden)) + bias */
 #include "adaptive.h"
 
 #include <stdlib.h>
@@ -36,7 +36,7 @@ typedef struct {
 static int layer_is_valid(const hsoftmax_layer *layer, int64_t hidden_size) {
     if (layer->rows < 1 || layer->rows > MAX_SIZE || layer->width < 0 || layer->width > MAX_SIZE)
         return 0;
-    if (layer->weight_type != HSOFTMAX_F32 && layer->weight_type != HSOFTMAX_BF16) return 0;
+    if (!weight_type_is_valid(layer->weight_type, layer->scale)) return 0;
     return !layer->width ||
            (layer->weight && (layer->projection || layer->width == hidden_size));
 }
@@ -134,20 +134,23 @@ int layer_logits(const layer_query *query, const hsoftmax_layer *layer, const fl
     const int64_t stride = padded(layer->rows);
     product product = {
         .query = query, .multiply = query->kernels->row_major[layer->weight_type],
-        .matrix = layer->weight, .size = layer->weight_type == HSOFTMAX_F32 ? 4 : 2,
-        .count = layer->rows,
+        .matrix = layer->weight, .size = weight_size(layer->weight_type), .count = layer->rows,
         .width = layer->width, .x = states, .rows = rows, .y = query->memory.logits,
         .stride = stride,
     };
+    const int is_scaled = layer->weight_type == HSOFTMAX_I8 && layer->width;
     for (int64_t r = 0; r < rows; r++) {
         const size_t bytes = (size_t)layer->rows * sizeof(float);
         states[r] = x[r];
-        if (layer->bias)
+        if (layer->bias && !is_scaled)
             memcpy(product.y + r * stride, layer->bias, bytes);
         else
             memset(product.y + r * stride, 0, bytes);
     }
     if (!layer->width) return HSOFTMAX_OK;
-    const int status = layer->projection ? project(query, layer, states, rows) : HSOFTMAX_OK;
-    return status == HSOFTMAX_OK ? add_product(&product) : status;
+    int status = layer->projection ? project(query, layer, states, rows) : HSOFTMAX_OK;
+    if (status == HSOFTMAX_OK) status = add_product(&product);
+    for (int64_t r = 0; is_scaled && status == HSOFTMAX_OK && r < rows; r++)
+        query->kernels->scale(product.y + r * stride, layer->scale, layer->bias, layer->rows);
+    return status;
 }

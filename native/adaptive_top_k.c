@@ -177,11 +177,12 @@ static void release(search *search) {
 }
 
 int32_t hsoftmax_adaptive_top_k(const hsoftmax_adaptive *model, const float *hidden, int64_t batch,
-                                int64_t k, int64_t max_tails, const volatile int32_t *stop,
-                                int32_t *free_threads, float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact) {
+                                int64_t k, int64_t max_opened, const volatile int32_t *stop,
+                                int32_t *free_threads, float *log_prob, int64_t *target,
+                                int64_t *opened, uint8_t *exact) {
     search search = {.layers = {chosen_kernels(), model, stop, free_threads, {0}},
-                     .max_tails = max_tails};
-    if (!search.layers.kernels || batch < 0 || max_tails < 0) return HSOFTMAX_BAD_ARGUMENT;
+                     .max_tails = max_opened};
+    if (!search.layers.kernels || batch < 0 || max_opened < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!adaptive_is_valid(model)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > adaptive_targets(model)) return HSOFTMAX_BAD_ARGUMENT;
     if (!batch) return HSOFTMAX_OK;

@@ -298,9 +298,34 @@ static void exps(float *y, int64_t size, float largest) {
         vec_store(y + i, vec_exp(vec_sub(vec_load(y + i), vec_all(largest))));
 }
 
+static void scale_all(float *y, const float *scale, const float *bias, int64_t size) {
+    for (int64_t i = 0; i < size; i += WIDTH) {
+        const int rest = size - i < WIDTH ? (int)(size - i) : WIDTH;
+        vec b = bias ? vec_load_some(bias + i, rest) : vec_all(0.0f);
+        vec_store(y + i, vec_fma(vec_load(y + i), vec_load_some(scale + i, rest), b));
+    }
+}
+
+/* The first `count` numbers of a weight from an index on, then zeros. */
+typedef vec load_some_function(const void *weight, int64_t index, int count);
+
+INLINE vec load_some_f32(const void *weight, int64_t index, int count) {
+    return vec_load_some((const float *)weight + index, count);
+}
+
+INLINE vec load_some_f16(const void *weight, int64_t index, int count) {
+    return vec_load_some_half((const uint16_t *)weight + index, count);
+}
+INLINE vec load_some_bf16(const void *weight, int64_t index, int count) {
+    return vec_load_some_bfloat((const uint16_t *)weight + index, count);
+}
+INLINE vec load_some_i8(const void *weight, int64_t index, int count) {
+    return vec_load_some_byte((const int8_t *)weight + index, count);
+}
+
 /* The products of x with `count` rows, up to 4, which may lie anywhere. */
-INLINE void four_dots(const float *x, const float *const *rows, const int count, int64_t size,
-                      float *y) {
+INLINE void four_dots(load_function *load, load_some_function *load_some, const float *x,
+                      const void *const *rows, const int count, int64_t size, float *y) {
     vec sum[4][PARTS];
     for (int c = 0; c < count; c++)
         for (int p = 0; p < PARTS; p++) sum[c][p] = vec_all(0.0f);
@@ -309,22 +334,34 @@ INLINE void four_dots(const float *x, const float *const *rows, const int count,
         for (int p = 0; p < PARTS; p++) {
             vec v = vec_load(x + h + p * WIDTH);
             for (int c = 0; c < count; c++)
-                sum[c][p] = vec_fma(vec_load(rows[c] + h + p * WIDTH), v, sum[c][p]);
+                sum[c][p] = vec_fma(load(rows[c], h + p * WIDTH), v, sum[c][p]);
         }
     for (int p = 0; h < size; p++, h += WIDTH) {
         const int rest = size - h < WIDTH ? (int)(size - h) : WIDTH;
         vec v = vec_load_some(x + h, rest);
         for (int c = 0; c < count; c++)
-            sum[c][p] = vec_fma(vec_load_some(rows[c] + h, rest), v, sum[c][p]);
+            sum[c][p] = vec_fma(load_some(rows[c], h, rest), v, sum[c][p]);
     }
     for (int c = 0; c < count; c++) y[c] = sum_lanes(sum[c]);
 }
 
-static void dots(const float *x, const float *const *rows, int count, int64_t size, float *y) {
+INLINE void dots(load_function *load, load_some_function *load_some, const float *x,
+                 const void *const *rows, int count, int64_t size, float *y) {
     int i = 0;
-    for (; i + 4 <= count; i += 4) four_dots(x, rows + i, 4, size, y + i);
-    for (; i < count; i++) four_dots(x, rows + i, 1, size, y + i);
+    for (; i + 4 <= count; i += 4) four_dots(load, load_some, x, rows + i, 4, size, y + i);
+    for (; i < count; i++) four_dots(load, load_some, x, rows + i, 1, size, y + i);
 }
+
+#define DEFINE_DOTS(TYPE)                                                                          \
+    static void dots_##TYPE(const float *x, const void *const *rows, int count, int64_t size,      \
+                            float *y) {                                                            \
+        dots(load_##TYPE, load_some_##TYPE, x, rows, count, size, y);                              \
+    }
+
+DEFINE_DOTS(f32)
+DEFINE_DOTS(f16)
+DEFINE_DOTS(i8)
+DEFINE_DOTS(bf16)
 
 static void log_sigmoids(float *z, int64_t size) {
     for (int64_t i = 0; i < size; i += WIDTH) vec_store(z + i, vec_log_sigmoid(vec_load(z + i)));
@@ -342,7 +379,9 @@ static void log_branches(float z, float *negative, float *positive) {
 #define NAMED(SET) const kernel_set SET = {TEXT(INSTRUCTION_SET),                                  \
     {transposed_f32, transposed_f16, transposed_i8, transposed_bf16},                              \
     {row_major_f32, row_major_f16, row_major_i8, row_major_bf16},                                  \
-    log_sum_exp, exps, dots, log_sigmoids, log_branches}
+    log_sum_exp, exps, scale_all,                                                                  \
+    {dots_f32, dots_f16, dots_i8, dots_bf16},                                                      \
+    log_sigmoids, log_branches}
 #define TEXT(NAME) TEXT_OF(NAME)
 #define TEXT_OF(NAME) #NAME
 #define JOIN(A, B) JOIN_OF(A, B)

@@ -4,8 +4,19 @@
 
 #include <stdint.h>
 
+#include "hsoftmax.h"
+
 /* Room for `size` floats in whole groups of 16. */
 static inline int64_t padded(int64_t size) { return (size + 15) / 16 * 16; }
+
+/* Bytes of one number of a weight. */
+static inline int64_t weight_size(int32_t type) {
+    return type == HSOFTMAX_F32 ? 4 : type == HSOFTMAX_I8 ? 1 : 2;
+}
+
+static inline int weight_type_is_valid(int32_t type, const float *scale) {
+    return type >= HSOFTMAX_F32 && type <= HSOFTMAX_BF16 && (type != HSOFTMAX_I8 || scale);
+}
 
 #define MAX_ROWS 8 /* hidden rows that share one pass over a block */
 
@@ -25,8 +36,11 @@ typedef struct {
     double (*log_sum_exp)(float *y, int64_t size);
     /* y[i] = exp(y[i] - largest) for i < size, a multiple of 16 */
     void (*exps)(float *y, int64_t size, float largest);
-    /* y[i] = the product of x and rows[i], for i < count */
-    void (*dots)(const float *x, const float *const *rows, int count, int64_t size, float *y);
+    /* y[i] = y[i] * scale[i] + bias[i] for i < size, where bias may be null; y has room for a
+     * multiple of 16 numbers */
+    void (*scale)(float *y, const float *scale, const float *bias, int64_t size);
+    /* y[i] = the product of x and rows[i], for i < count, by weight type */
+    void (*dots[4])(const float *x, const void *const *rows, int count, int64_t size, float *y);
     /* z[i] = log sigmoid(z[i]) for i < size, a multiple of 16 */
     void (*log_sigmoids)(float *z, int64_t size);
     /* log sigmoid(-z) and log sigmoid(z) */

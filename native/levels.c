@@ -1,14 +1,12 @@
 /* Blocks of a level: where they are, whether they are valid, and their logits. */
 #include "levels.h"
 
-#include <math.h>
 #include <string.h>
 
 static int level_is_valid(const hsoftmax_level *level, int64_t blocks, int64_t hidden_size) {
     return level->weight && level->bias && level->offsets && level->blocks == blocks &&
            level->rows >= blocks && level->rows <= INT64_MAX / hidden_size / 4 &&
-           level->weight_type >= HSOFTMAX_F32 && level->weight_type <= HSOFTMAX_BF16 &&
-           (level->weight_type != HSOFTMAX_I8 || level->scale) && level->block_size >= 0 &&
+           weight_type_is_valid(level->weight_type, level->scale) && level->block_size >= 0 &&
            (!level->block_size || level->block_size * blocks == level->rows);
 }
 
@@ -53,10 +51,10 @@ int block_is_valid(const hsoftmax_level *level, int64_t block) {
 void block_columns(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,
                    int64_t from, int64_t count, const float *const *x, int rows,
                    int64_t hidden_size, int64_t stride, float *y) {
-    static const int64_t SIZES[] = {4, 2, 1, 2};
     const int type = level->weight_type;
+    const int64_t bytes = weight_size(type);
     const int64_t first = first_row(level, block), size = level->block_size;
-    const char *weight = (const char *)level->weight + first * hidden_size * SIZES[type];
+    const char *weight = (const char *)level->weight + first * hidden_size * bytes;
     const float *bias = level->bias + first + from;
     y += from;
     for (int r = 0; r < rows; r++) {
@@ -66,15 +64,14 @@ void block_columns(const kernel_set *kernels, const hsoftmax_level *level, int64
             memcpy(y + r * stride, bias, (size_t)count * sizeof(float));
     }
     if (size)
-        kernels->transposed[type](weight + from * SIZES[type], size, x, rows, hidden_size, count,
+        kernels->transposed[type](weight + from * bytes, size, x, rows, hidden_size, count,
                                   stride, y);
     else
-        kernels->row_major[type](weight + from * hidden_size * SIZES[type], x, rows, hidden_size,
+        kernels->row_major[type](weight + from * hidden_size * bytes, x, rows, hidden_size,
                                  count, stride, y);
     if (type == HSOFTMAX_I8)
         for (int r = 0; r < rows; r++)
-            for (int64_t k = 0; k < count; k++)
-                y[r * stride + k] = fmaf(y[r * stride + k], level->scale[first + from + k], bias[k]);
+            kernels->scale(y + r * stride, level->scale + first + from, bias, count);
 }
 
 void block_logits(const kernel_set *kernels, const hsoftmax_level *level, int64_t block,

@@ -58,10 +58,10 @@ static int walk(const level_query *query, const hsoftmax_levels *model, const in
     return status;
 }
 
-int32_t hsoftmax_target_log_prob(const hsoftmax_levels *model, const float *hidden, int64_t batch,
-                                 const int64_t *row, const int64_t *target, int64_t pairs,
-                                 const volatile int32_t *stop, int32_t *free_threads,
-                                 float *log_prob) {
+int32_t hsoftmax_levels_target_log_prob(const hsoftmax_levels *model, const float *hidden,
+                                        int64_t batch, const int64_t *row, const int64_t *target,
+                                        int64_t pairs, const volatile int32_t *stop,
+                                        int32_t *free_threads, float *log_prob) {
     const kernel_set *kernels = chosen_kernels();
     if (!kernels || batch < 0 || pairs < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!levels_are_valid(model)) return HSOFTMAX_BAD_MODEL;

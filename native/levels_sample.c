@@ -1,16 +1,13 @@
 /* Draws targets of a hierarchical softmax by walking down the levels.
  *
- *     position = first with cumsum(softmax(block))[position] > noise * sum(softmax(block))
- *
  * Each drawn row of a level is the block of the next one. Rows without a target below them are never
  * drawn, even if they keep probability: a draw is conditional on the others. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "dispatch.h"
+#include "draws.h"
 #include "levels_visits.h"
-
-#define CHUNK 64 /* a multiple of 16 */
 
 /* What the draws of one level need; all arrays are [batch * samples], but for alive and noise. */
 typedef struct {
@@ -24,41 +21,6 @@ typedef struct {
     int32_t no_memory;
 } level_draws;
 
-static int may_be_drawn(const float *logits, const float *alive, int64_t k) {
-    return logits[k] > -INFINITY && (!alive || alive[k] == 0);
-}
-
-/* Fills in the sums of exp(logit - largest) over the rows up to each. A logit of NaN makes them NaN. */
-static void cumulate(const kernel_set *kernels, const float *logits, const float *alive,
-                     int64_t size, double *sums) {
-    float largest = -INFINITY, p[CHUNK];
-    double sum = 0;
-    for (int64_t k = 0; k < size; k++) {
-        if (may_be_drawn(logits, alive, k) && logits[k] > largest) largest = logits[k];
-        if (isnan(logits[k])) sum = NAN;
-    }
-    for (int64_t k = 0; k < size; k += CHUNK) {
-        const int64_t count = size - k < CHUNK ? size - k : CHUNK;
-        for (int64_t i = 0; i < CHUNK; i++) p[i] = i < count ? logits[k + i] : largest;
-        kernels->exps(p, CHUNK, largest);
-        for (int64_t i = 0; i < count; i++)
-            sums[k + i] = sum += may_be_drawn(logits, alive, k + i) ? p[i] : 0;
-    }
-}
-
-/* The first position whose sum exceeds the threshold, by halving. */
-static int64_t first_above(const double *sums, int64_t size, double threshold) {
-    int64_t low = 0, high = size - 1;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (sums[middle] > threshold)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 static void draw(void *context, const visit *from, const visit *end, const float *logits,
                  double normaliser) {
     level_draws *draws = context;
@@ -71,8 +33,8 @@ static void draw(void *context, const visit *from, const visit *end, const float
     }
     cumulate(draws->kernels, logits, draws->alive ? draws->alive + first : NULL, size, sums);
     for (const visit *v = from; v < end; v++) {
-        const double noise = draws->noise[v->result * draws->noise_step];
-        const int64_t position = first_above(sums, size, noise * sums[size - 1]);
+        const float noise = draws->noise[v->result * draws->noise_step];
+        const int64_t position = draw_position(sums, size, noise);
         draws->row[v->result] = first + position;
         draws->total[v->result] += logits[position] - normaliser;
     }
@@ -80,12 +42,11 @@ static void draw(void *context, const visit *from, const visit *end, const float
 }
 
 /* Draws a row of each level in turn; rows of level 0 lie in block 0. */
-static int walk(const level_query *query, const hsoftmax_levels *model, const float *const *alive,
-                const float *noise, int64_t samples, int64_t count, visit *visits,
-                level_draws *draws) {
+static int walk(const level_query *query, const hsoftmax_levels *model, const float *noise,
+                int64_t samples, int64_t count, visit *visits, level_draws *draws) {
     for (int64_t l = 0; l < model->num_levels; l++) {
         draws->level = &model->levels[l];
-        draws->alive = alive ? alive[l] : NULL;
+        draws->alive = model->alive ? model->alive[l] : NULL;
         draws->noise = noise + l;
         for (int64_t i = 0; i < count; i++) {
             if (draws->row[i] < 0 || draws->row[i] >= draws->level->blocks)
@@ -100,30 +61,23 @@ static int walk(const level_query *query, const hsoftmax_levels *model, const fl
 }
 
 /* Fills in the outputs. Target 0 stands with a NaN that comes from logits without an order. */
-static int take_targets(const hsoftmax_levels *model, const int64_t *row_target,
-                        const level_draws *draws, int64_t count, int64_t *target, float *log_prob) {
+static int take_targets(const hsoftmax_levels *model, const level_draws *draws, int64_t count,
+                        int64_t *target, float *log_prob) {
     for (int64_t i = 0; i < count; i++) {
         const int64_t row = draws->row[i];
         log_prob[i] = (float)draws->total[i];
         target[i] = 0;
         if (isnan(log_prob[i])) continue;
         if (row < 0 || row >= model->levels[model->num_levels - 1].rows) return HSOFTMAX_BAD_MODEL;
-        target[i] = row_target ? row_target[row] : row;
+        target[i] = model->row_target ? model->row_target[row] : row;
         if (target[i] < 0 || target[i] >= model->num_targets) return HSOFTMAX_BAD_MODEL;
     }
     return HSOFTMAX_OK;
 }
 
-static int noise_is_valid(const float *noise, int64_t count) {
-    int is_valid = 1;
-    for (int64_t i = 0; i < count; i++) is_valid &= noise[i] >= 0 && noise[i] < 1;
-    return is_valid;
-}
-
-int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
-                        const float *const *alive, const float *hidden, int64_t batch,
-                        const float *noise, int64_t samples, const volatile int32_t *stop,
-                        int32_t *free_threads, int64_t *target, float *log_prob) {
+int32_t hsoftmax_levels_sample(const hsoftmax_levels *model, const float *hidden, int64_t batch,
+                               const float *noise, int64_t samples, const volatile int32_t *stop,
+                               int32_t *free_threads, int64_t *target, float *log_prob) {
     const kernel_set *kernels = chosen_kernels();
     if (!kernels || batch < 0 || samples < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!levels_are_valid(model)) return HSOFTMAX_BAD_MODEL;
@@ -139,9 +93,9 @@ int32_t hsoftmax_sample(const hsoftmax_levels *model, const int64_t *row_target,
     draws.total = calloc((size_t)count, sizeof(double));
     int status = visits && draws.row && draws.total ? HSOFTMAX_OK : HSOFTMAX_NO_MEMORY;
     if (status == HSOFTMAX_OK)
-        status = walk(&query, model, alive, noise, samples, count, visits, &draws);
+        status = walk(&query, model, noise, samples, count, visits, &draws);
     if (status == HSOFTMAX_OK)
-        status = take_targets(model, row_target, &draws, count, target, log_prob);
+        status = take_targets(model, &draws, count, target, log_prob);
     free(visits);
     free(draws.row);
     free(draws.total);

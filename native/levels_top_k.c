@@ -27,7 +27,6 @@ typedef struct {
 typedef struct {
     const kernel_set *kernels;
     const hsoftmax_levels *model;
-    const int64_t *row_target;
     const volatile int32_t *stop;
     int64_t max_blocks;
     row_search rows[MAX_ROWS];
@@ -41,7 +40,8 @@ static const hsoftmax_level *last_level(const search *search) {
 
 /* The target of a row of the last level, or -1 for padding. */
 static int64_t target_of(const search *search, int64_t row) {
-    const int64_t target = search->row_target ? search->row_target[row] : row;
+    const int64_t *targets = search->model->row_target;
+    const int64_t target = targets ? targets[row] : row;
     return target >= 0 && target < search->model->num_targets ? target : -1;
 }
 
@@ -220,12 +220,14 @@ static void release(search *search) {
     }
 }
 
-int32_t hsoftmax_top_k(const hsoftmax_levels *model, const int64_t *row_target, const float *hidden,
-                       int64_t batch, int64_t k, int64_t max_blocks, const volatile int32_t *stop,
-                       float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact) {
-    search search = {.kernels = chosen_kernels(), .model = model, .row_target = row_target,
-                     .stop = stop, .max_blocks = max_blocks};
-    if (!search.kernels || batch < 0 || max_blocks < 0) return HSOFTMAX_BAD_ARGUMENT;
+int32_t hsoftmax_levels_top_k(const hsoftmax_levels *model, const float *hidden, int64_t batch,
+                              int64_t k, int64_t max_opened, const volatile int32_t *stop,
+                              int32_t *free_threads, float *log_prob, int64_t *target,
+                              int64_t *opened, uint8_t *exact) {
+    search search = {.kernels = chosen_kernels(), .model = model, .stop = stop,
+                     .max_blocks = max_opened};
+    (void)free_threads;
+    if (!search.kernels || batch < 0 || max_opened < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!levels_are_valid(model)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > model->num_targets) return HSOFTMAX_BAD_ARGUMENT;
     if (batch && (!hidden || !log_prob || !target || !opened || !exact))

@@ -1,7 +1,7 @@
 /* Log-probabilities of targets of a binary tree: the sum of log sigmoids along each target's path.
  *
  *     log p(target | hidden) = sum over steps of log sigmoid(sign * logit(node))
- *     logit(node) = weight[node] . hidden + bias[node] */
+ *     logit(node) = scale[node] * (weight[node] . hidden) + bias[node] */
 #include <math.h>
 
 #include "dispatch.h"
@@ -14,7 +14,8 @@ int tree_is_valid(const hsoftmax_tree *tree) {
            tree->targets >= 1 && tree->depth >= 1 && tree->hidden_size >= 1 &&
            tree->nodes <= INT32_MAX && tree->targets <= INT32_MAX &&
            tree->hidden_size <= INT64_MAX / 4 / tree->nodes &&
-           tree->depth <= INT64_MAX / 4 / tree->targets && tree->epsilon >= 0;
+           tree->depth <= INT64_MAX / 4 / tree->targets && tree->epsilon >= 0 &&
+           weight_type_is_valid(tree->weight_type, tree->scale);
 }
 
 static double smoothed(const hsoftmax_tree *tree, float log_prob) {
@@ -23,11 +24,10 @@ static double smoothed(const hsoftmax_tree *tree, float log_prob) {
 
 void log_branches(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
                   int64_t node, double branch[2]) {
-    const float *weight = tree->weight + node * tree->hidden_size;
-    float logit, negative, positive;
-    kernels->dots(hidden, &weight, 1, tree->hidden_size, &logit);
-    if (tree->bias) logit += tree->bias[node];
-    kernels->log_branches(logit, &negative, &positive);
+    const void *weight = node_weight(tree, node);
+    float product, negative, positive;
+    kernels->dots[tree->weight_type](hidden, &weight, 1, tree->hidden_size, &product);
+    kernels->log_branches(node_logit(tree, node, product), &negative, &positive);
     branch[0] = smoothed(tree, negative);
     branch[1] = smoothed(tree, positive);
 }
@@ -37,19 +37,19 @@ void log_branches(const kernel_set *kernels, const hsoftmax_tree *tree, const fl
  * -1 for a node outside of the tree. */
 static int add_steps(const kernel_set *kernels, const hsoftmax_tree *tree, const float *hidden,
                      const int32_t *path, const int8_t *sign, int64_t depth, double *total) {
-    const float *weight[MAX_STEPS];
+    const void *weight[MAX_STEPS];
     int64_t node[MAX_STEPS];
     float z[MAX_STEPS];
     int steps = 0;
     for (; steps < depth && steps < MAX_STEPS && sign[steps]; steps++) {
         node[steps] = path[steps];
         if (node[steps] < 0 || node[steps] >= tree->nodes) return -1;
-        weight[steps] = tree->weight + node[steps] * tree->hidden_size;
+        weight[steps] = node_weight(tree, node[steps]);
     }
     if (!steps) return 0;
-    kernels->dots(hidden, weight, steps, tree->hidden_size, z);
+    kernels->dots[tree->weight_type](hidden, weight, steps, tree->hidden_size, z);
     for (int i = 0; i < steps; i++) {
-        if (tree->bias) z[i] += tree->bias[node[i]];
+        z[i] = node_logit(tree, node[i], z[i]);
         if (sign[i] < 0) z[i] = -z[i];
     }
     for (int i = steps; i < padded(steps); i++) z[i] = 0;
@@ -76,12 +76,14 @@ static void prefetch_path(const hsoftmax_tree *tree, int64_t target) {
     const int32_t *path = tree->path + target * tree->depth;
     const int8_t *sign = tree->sign + target * tree->depth;
     for (int64_t d = 0; d < tree->depth && d < 64 && sign[d]; d++)
-        __builtin_prefetch(tree->weight + path[d] * tree->hidden_size);
+        __builtin_prefetch(node_weight(tree, path[d]));
 }
 
 int32_t hsoftmax_tree_target_log_prob(const hsoftmax_tree *tree, const float *hidden, int64_t batch,
                                       const int64_t *row, const int64_t *target, int64_t pairs,
-                                      const volatile int32_t *stop, float *log_prob) {
+                                      const volatile int32_t *stop, int32_t *free_threads,
+                                      float *log_prob) {
+    (void)free_threads;
     const kernel_set *kernels = chosen_kernels();
     if (!kernels || batch < 0 || pairs < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!tree_is_valid(tree)) return HSOFTMAX_BAD_MODEL;

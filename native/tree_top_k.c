@@ -38,7 +38,7 @@ static int open_node(search *search, candidate node, candidate inner[2], int *co
         if (child < 0) {
             if (!add_leaf(&search->best, next)) return HSOFTMAX_NO_MEMORY;
         } else {
-            __builtin_prefetch(tree->weight + child * tree->hidden_size);
+            __builtin_prefetch(node_weight(tree, child));
             inner[(*count)++] = next;
         }
     }
@@ -119,11 +119,12 @@ static int search_row(search *search, float *log_prob, int64_t *target, int64_t 
 }
 
 int32_t hsoftmax_tree_top_k(const hsoftmax_tree *tree, const float *hidden, int64_t batch, int64_t k,
-                            int64_t max_nodes, const volatile int32_t *stop, float *log_prob,
-                            int64_t *target, int64_t *opened, uint8_t *exact) {
+                            int64_t max_opened, const volatile int32_t *stop, int32_t *free_threads,
+                            float *log_prob, int64_t *target, int64_t *opened, uint8_t *exact) {
     search search = {.kernels = chosen_kernels(), .tree = tree, .stop = stop,
-                     .max_nodes = max_nodes};
-    if (!search.kernels || batch < 0 || max_nodes < 0) return HSOFTMAX_BAD_ARGUMENT;
+                     .max_nodes = max_opened};
+    (void)free_threads;
+    if (!search.kernels || batch < 0 || max_opened < 0) return HSOFTMAX_BAD_ARGUMENT;
     if (!tree_is_valid(tree)) return HSOFTMAX_BAD_MODEL;
     if (k < 1 || k > tree->targets) return HSOFTMAX_BAD_ARGUMENT;
     if (batch && (!hidden || !log_prob || !target || !opened || !exact))

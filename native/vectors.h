@@ -12,6 +12,25 @@
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 
+/* The first `count` bytes of p, 0 to 8, as the low bytes of a number; nothing behind them is read. The
+ * two reads of a number may overlap. */
+INLINE uint64_t load_bytes(const void *p, int count) {
+    const char *end = (const char *)p + count;
+    if (count >= 4) {
+        uint32_t low, high;
+        memcpy(&low, p, 4);
+        memcpy(&high, end - 4, 4);
+        return low | (uint64_t)high << (8 * (count - 4));
+    }
+    if (count >= 2) {
+        uint16_t low, high;
+        memcpy(&low, p, 2);
+        memcpy(&high, end - 2, 2);
+        return low | (uint64_t)high << (8 * (count - 2));
+    }
+    return count == 1 ? *(const uint8_t *)p : 0;
+}
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define INSTRUCTION_SET avx512
@@ -28,6 +47,18 @@ INLINE vec vec_load_bfloat(const uint16_t *p) { /* the upper halves of floats */
 }
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+/* The first `count` numbers, 1 to WIDTH, then zeros; nothing behind them is read. */
+INLINE vec vec_load_some_half(const uint16_t *p, int count) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p));
+}
+INLINE vec vec_load_some_bfloat(const uint16_t *p, int count) {
+    __m256i some = _mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(some), 16));
+}
+INLINE vec vec_load_some_byte(const int8_t *p, int count) {
+    __m128i some = _mm_maskz_loadu_epi8((__mmask16)((1u << count) - 1), p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(some));
 }
 INLINE void vec_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
 INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
@@ -70,6 +101,22 @@ INLINE vec vec_load_bfloat(const uint16_t *p) {
 INLINE vec vec_load_byte(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+INLINE __m128i load_some_words(const uint16_t *p, int count) {
+    const uint64_t low = load_bytes(p, count < 4 ? 2 * count : 8);
+    return _mm_set_epi64x((long long)(count > 4 ? load_bytes(p + 4, 2 * count - 8) : 0),
+                          (long long)low);
+}
+INLINE vec vec_load_some_half(const uint16_t *p, int count) {
+    return _mm256_cvtph_ps(load_some_words(p, count));
+}
+INLINE vec vec_load_some_bfloat(const uint16_t *p, int count) {
+    __m256i bits = _mm256_cvtepu16_epi32(load_some_words(p, count));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+INLINE vec vec_load_some_byte(const int8_t *p, int count) {
+    __m128i bytes = _mm_cvtsi64_si128((long long)load_bytes(p, count));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
 INLINE void vec_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
 INLINE vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 INLINE vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
@@ -111,6 +158,17 @@ INLINE vec vec_load_byte(const int8_t *p) {
     int32_t four;
     memcpy(&four, p, 4);
     int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+INLINE vec vec_load_some_half(const uint16_t *p, int count) {
+    return vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(load_bytes(p, 2 * count))));
+}
+INLINE vec vec_load_some_bfloat(const uint16_t *p, int count) {
+    uint16x4_t words = vreinterpret_u16_u64(vcreate_u64(load_bytes(p, 2 * count)));
+    return vreinterpretq_f32_u32(vshll_n_u16(words, 16));
+}
+INLINE vec vec_load_some_byte(const int8_t *p, int count) {
+    int8x8_t bytes = vreinterpret_s8_u64(vcreate_u64(load_bytes(p, count)));
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 INLINE void vec_store(float *p, vec x) { vst1q_f32(p, x); }

@@ -18,9 +18,10 @@ from spox import Var
 from hsoftmax.models import HuffmanSoftmax
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.huffman_softmax import FASTTEXT_EPSILON
+from hsoftmax.models.storage.precision import scale_name
 from hsoftmax.models.tree_paths import encode_leaf
 
-from .ops import ints, real
+from .ops import as_float, ints, real
 from .weights import Weights
 
 MAX_TABLE_STEPS = 1 << 18  # larger trees have no table `steps`
@@ -70,10 +71,13 @@ def _concat_int32(parts: list[Array]) -> Array:
 def node_logits(weights: Weights, hidden: Var, node: Var) -> Var:
     """hidden [B, H], node [B, M] -> syn1[node[b, m]] . hidden[b] + bias[node[b, m]], [B, M].
 
-    It reads B * M rows of syn1.
+    It reads B * M rows of syn1, and converts those in fewer bits.
     """
-    products = op.matmul(op.gather(weights["syn1"], node), op.unsqueeze(hidden, ints(2)))
-    logits = op.squeeze(products, ints(2))
+    rows = as_float(op.gather(weights["syn1"], node))
+    logits = op.squeeze(op.matmul(rows, op.unsqueeze(hidden, ints(2))), ints(2))
+    scale = scale_name("syn1")
+    if scale in weights:
+        logits = op.mul(logits, op.gather(weights[scale], node))
     return op.add(logits, op.gather(weights["bias"], node)) if "bias" in weights else logits
 
 

@@ -16,6 +16,7 @@ from hsoftmax.models import HuffmanSoftmax
 
 from .binary_tree import MAX_TABLE_STEPS, log_branches, log_step, node_logits
 from .chunked import map_chunks
+from .converted_product import converted_product
 from .hidden_states import to_columns
 from .ops import (
     as_int,
@@ -95,7 +96,7 @@ def log_probs(model: HuffmanSoftmax, weights: Weights, hidden: Var) -> tuple[Var
     """hidden [B, H] -> log_probs [B, N]."""
     if model.num_targets == 1:
         return (full(concat(length(hidden), ints(1)), 0.0),)
-    logits = op.matmul(weights["syn1"], to_columns(hidden, model.hidden_size))
+    logits = _products(weights, to_columns(hidden, model.hidden_size))
     if model.bias is not None:
         logits = op.add(logits, weights.view("bias", model.num_nodes, 1))
     if model.path.size > MAX_TABLE_STEPS:
@@ -108,6 +109,13 @@ def log_probs(model: HuffmanSoftmax, weights: Weights, hidden: Var) -> tuple[Var
             else_branch=lambda: [_by_depth(model, weights, logits)],
         )[0],
     )
+
+
+def _products(weights: Weights, columns: Var) -> Var:
+    """columns [H, B] -> [nodes, B]: the product of every node's weight."""
+    if weights.dtype("syn1") != np.float32:
+        return converted_product(weights, "syn1", columns)
+    return op.matmul(weights["syn1"], columns)
 
 
 def _by_step_table(model: HuffmanSoftmax, weights: Weights, logits: Var) -> Var:

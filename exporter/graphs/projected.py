@@ -6,8 +6,7 @@ The weight is the left operand, which ONNX Runtime reads in place; it would pack
 into a copy when the session loads. `Gemm` transposes the hidden rows itself and has a matrix-vector
 kernel for one row; a `Transpose` before a `MatMul` has none. No other module reads these weights.
 
-A weight of bfloat16 is converted tile by tile in a Scan: ONNX Runtime would convert a whole tensor
-when the session loads, into a private copy.
+A weight in fewer bits is converted tile by tile, see `converted_product`.
 """
 
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from spox import Var
 
 from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer
 
+from .converted_product import converted_product
 from .hidden_states import to_columns
-from .ops import as_float, concat, full, ints, length, transpose
+from .ops import concat, full, ints, length, transpose
 from .weights import Weights
 
 _MAX_LOGITS_PER_CHUNK = 1 << 22  # 16 MB: small enough for memory, large enough for a fast product
 _MIN_ROWS_PER_CHUNK = 16
-_TILE_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -56,27 +55,10 @@ class ProjectedWeights:
         if self.layer.projection is not None:
             projected = transpose(op.gemm(self._tensor("projection"), hidden, transB=1))
         if self.weights.dtype(f"{self.name}.weight") != np.float32:
-            return transpose(self._add_bias(self._converted_product(projected)))
+            columns = to_columns(projected, self.layer.width)
+            products = converted_product(self.weights, f"{self.name}.weight", columns)
+            return transpose(self._add_bias(products))
         return transpose(op.gemm(self._tensor("weight"), projected, self._bias(), transB=1))
-
-    def _converted_product(self, projected: Var) -> Var:
-        """[m, width] -> [rows, m]: converts a tile of the weight and multiplies it, one by one."""
-        name, width = f"{self.name}.weight", self.layer.width
-        size = min(self.size, _TILE_ROWS)
-        tiles, rest = divmod(self.size, size)
-        columns = to_columns(projected, width)
-        # Reading the number of columns keeps them out of the body: see `distinct_blocks`.
-        shape = concat(ints(tiles * size), length(columns, axis=1))
-        stacked = op.scan(
-            [self.weights.rows(name, 0, tiles, size, width)],
-            body=lambda tile: [op.matmul(as_float(tile), columns)],
-            num_scan_inputs=1,
-        )[0]
-        products = op.reshape(stacked, shape)
-        if not rest:
-            return products
-        last = as_float(self.weights.rows(name, tiles * size, rest, width))
-        return concat(products, op.matmul(last, columns))
 
     def _add_bias(self, logits: Var) -> Var:
         bias = self._bias()

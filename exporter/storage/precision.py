@@ -5,14 +5,14 @@
     int8         scale[r] = max |weight[r]| / 127        stored[r] = round(weight[r] / scale[r])
                  zero[r] = 64 * sum of stored[r]         corrects for zero point 64 of hidden
 
-Biases stay float32: they are few, and -inf has no integer. At fp16 and bf16 a level with few rows,
-the top level of most models, stays float32 as well: it is about a hundredth of the bytes, and its
-conversion would take time in every query. At int8 such a level is faster as integers. Of an
-adaptive softmax, only bf16 converts anything: the weights of head and tails, not the projections.
+`zero` exists for levels alone, because only their graphs round hidden rows. Biases stay float32:
+they are few, and -inf has no integer. So do the projections of an adaptive softmax, whose error
+would be multiplied by the weights. A level or layer with few rows, the top level of most models,
+stays float32 as well, unless it is an int8 level: it is about a hundredth of the bytes, and its
+conversion would take time in every query. An int8 level is multiplied without one.
 """
 
 from collections.abc import Mapping
-from typing import get_args
 
 import numpy as np
 
@@ -20,13 +20,10 @@ from hsoftmax import bundle, models
 from hsoftmax.exporter.errors import ExportError
 from hsoftmax.exporter.graphs.hidden_states import ZERO_POINT
 from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.models.storage.precision import scale_name
 from hsoftmax.models.storage.tensors import level_names
 
 INT8_MAX = 127  # int8 weights use the symmetric range -127..127
-_SUPPORTED_PRECISIONS: Mapping[str, tuple[str, ...]] = {
-    "HierarchicalSoftmax": get_args(bundle.Precision),
-    "AdaptiveSoftmax": ("fp32", "bf16"),
-}
 _MAX_FLOAT16 = float(np.finfo(np.float16).max)
 _MAX_BFLOAT16 = float.fromhex("0x1.fep+127")
 _INFINITE_BFLOAT16 = 0x7F80
@@ -36,19 +33,15 @@ _MAX_ROWS_PER_CHUNK = 65_536
 
 
 def expect_supported_precision(model: models.Model, precision: bundle.Precision) -> None:
-    """Raise ExportError unless the model's family supports the precision."""
-    family = models.family(model)
-    supported = _SUPPORTED_PRECISIONS.get(family, ("fp32",))
-    if precision not in supported:
-        raise ExportError(
-            f"precision of {family}: expected {' or '.join(supported)}, got {precision}"
-        )
+    """Raise ExportError for a layer without a softmax, which is stored in fp32 alone."""
+    if isinstance(model, models.SparseBlockDot) and precision != "fp32":
+        raise ExportError(f"precision of {models.family(model)}: expected fp32, got {precision}")
 
 
 def convert_precision(
     tensors: Mapping[str, Array], precision: bundle.Precision
 ) -> dict[str, Array]:
-    """Return the tensors with each weight [rows, width] of a level or layer in this precision.
+    """Return the tensors with each weight of a level, a layer or a tree in this precision.
 
     Raises:
         ExportError: a weight beyond the range of float16 or bfloat16.
@@ -57,33 +50,36 @@ def convert_precision(
         case "fp32":
             return dict(tensors)
         case "fp16" | "bf16":
-            return {**tensors, **_to_half_weights(tensors, precision)}
+            convert = _to_float16 if precision == "fp16" else _to_bfloat16
+            return {**tensors, **{n: convert(n, w) for n, w in _large_weights(tensors).items()}}
         case "int8":
-            return {**tensors, **_to_int8_levels(tensors)}
+            return {**tensors, **_to_int8_weights(tensors)}
 
 
-def _to_half_weights(tensors: Mapping[str, Array], precision: bundle.Precision) -> dict[str, Array]:
-    convert = _to_float16 if precision == "fp16" else _to_bfloat16
-    weights = {name: array for name, array in tensors.items() if name.endswith(".weight")}
+def _weights(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the weights [rows, width] of levels, of layers, or of the nodes of a tree."""
+    return {n: array for n, array in tensors.items() if n.endswith(".weight") or n == "syn1"}
+
+
+def _large_weights(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    weights = _weights(tensors)
     rows = sum(map(len, weights.values()))
-    return {
-        name: convert(name, weight)
-        for name, weight in weights.items()
-        if len(weight) * _MIN_LEVEL_SHARE > rows
-    }
+    return {n: weight for n, weight in weights.items() if len(weight) * _MIN_LEVEL_SHARE > rows}
 
 
-def _to_int8_levels(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def _to_int8_weights(tensors: Mapping[str, Array]) -> dict[str, Array]:
     stored: dict[str, Array] = {}
-    for level in level_names(tensors):
-        rows, stored[f"{level}.scale"] = _to_int8(tensors[f"{level}.weight"])
+    levels = level_names(tensors)
+    for name, weight in (_weights(tensors) if levels else _large_weights(tensors)).items():
+        stored[name], stored[scale_name(name)] = _to_int8(weight)
+    for level in levels:
+        rows = stored[f"{level}.weight"]
         stored[f"{level}.zero"] = ZERO_POINT * rows.sum(axis=1, dtype=np.int32)
-        stored[f"{level}.weight"] = rows
     return stored
 
 
 def _to_float16(name: str, weight: Array) -> Array:
-    largest = max(float(weight.max()), -float(weight.min()))
+    largest = float(np.abs(weight).max(initial=0))
     if largest > _MAX_FLOAT16:
         raise ExportError(
             f"{name}: expected at most {_MAX_FLOAT16:.0f} for precision fp16, got {largest:.6g}"
@@ -111,7 +107,7 @@ def _to_int8(weight: Array) -> tuple[Array, Float32]:
     rows, scale = np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32)
     for start in range(0, len(weight), _MAX_ROWS_PER_CHUNK):
         chunk = slice(start, start + _MAX_ROWS_PER_CHUNK)
-        peak = np.abs(weight[chunk]).max(axis=1)
+        peak = np.abs(weight[chunk]).max(axis=1, initial=0)
         scale[chunk] = np.maximum(peak / np.float32(INT8_MAX), _MIN_SCALE)
         rows[chunk] = np.rint(weight[chunk] / scale[chunk, None])
     return rows, scale

@@ -5,7 +5,7 @@ where a softmax that leaves log space overflows. The error of float32 logits is 
 their size, and so is the tolerance; rounding errors of many steps add up as the square root of
 their number.
 
-Graphs over int8 weights round hidden rows to whole steps. The three cases use rows of whole steps,
+Graphs over int8 levels round hidden rows to whole steps. The three cases use rows of whole steps,
 so the same tolerance holds; a fourth case uses other rows. There a hidden value may be off by half
 a step, a logit of row w by |w| (the sum of its absolute values) half steps, and a local log p by
 twice the worst of its block's logits:
@@ -52,12 +52,13 @@ def softmax_cases(
 ) -> Iterator[SoftmaxCase]:
     """Yield every case for a model; `precision` is that of the stored weights."""
     hidden = rng.standard_normal((_NUM_ROWS, model.hidden_size)).astype(np.float32)
-    representable = hidden if precision != "int8" else _round_to_steps(hidden)
+    is_rounded = precision == "int8" and isinstance(model, models.HierarchicalSoftmax)
+    representable = _round_to_steps(hidden) if is_rounded else hidden
     for name, scale in _LOGIT_SCALES.items():
         yield _build_case(
             model, name, _scale_to_logit(model, representable, scale), 0.0, rng, uniforms
         )
-    if precision == "int8" and isinstance(model, models.HierarchicalSoftmax):
+    if isinstance(model, models.HierarchicalSoftmax) and precision == "int8":
         rounded = _scale_to_logit(model, hidden, _LOGIT_SCALES["ordinary"])
         yield _build_case(model, "rounded", rounded, rounding_error(model, rounded), rng, uniforms)
 

@@ -5,7 +5,8 @@
     bf16   weight bfloat16, whose bits NumPy reads as uint16: the upper half of a float32
     int8   weight int8, scale [rows] float32: row r represents scale[r] * weight[r]
 
-An int8 level also has zero [rows] int32, which only the graphs use.
+The scale of `level0.weight` is `level0.scale`, that of `syn1` is `syn1.scale`. An int8 level also
+has zero [rows] int32, which only the graphs use.
 """
 
 import numpy as np
@@ -13,6 +14,11 @@ import numpy as np
 from hsoftmax.models.arrays import Array, Float32
 
 QUANTISATION_SUFFIXES = (".scale", ".zero")  # of tensors that are in a bundle but not in the model
+
+
+def scale_name(weight: str) -> str:
+    """Return the name of the scale of an int8 weight."""
+    return f"{weight.removesuffix('.weight')}.scale"
 
 
 def dequantise(rows: Array, scale: Array | None) -> Float32:

@@ -7,19 +7,21 @@ missing (no compiler at installation, or another CPU) and for all other tasks, O
 bundle's graphs, which have the same results up to rounding. docs/decisions/0032 says why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.hierarchical_softmax import INNER_ROWS
 
-from .adaptive import AdaptiveTargetLogProb, AdaptiveTopK
+from .adaptive import adaptive_model
 from .inner_nodes import InnerNodesTargetLogProb
 from .kernel import FreeThreads, Kernel, StopFlag
-from .levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
+from .levels import levels_model
 from .library import NativeError, NativeLibrary, load_library
+from .model import NativeModel
+from .tasks import Sample, TargetLogProb, TopK
 from .text import TextArrays, TextKernel
-from .tree import TreeTargetLogProb, TreeTopK
+from .tree import tree_model
 
 __all__ = [
     "FreeThreads",
@@ -35,19 +37,20 @@ __all__ = [
 ]
 
 _KERNELS = {
-    ("AdaptiveSoftmax", "target_log_prob"),
-    ("AdaptiveSoftmax", "top_k"),
-    ("HierarchicalSoftmax", "sample"),
-    ("HierarchicalSoftmax", "target_log_prob"),
-    ("HierarchicalSoftmax", "top_k"),
-    ("HuffmanSoftmax", "target_log_prob"),
-    ("HuffmanSoftmax", "top_k"),
+    "AdaptiveSoftmax": {"target_log_prob", "top_k", "sample"},
+    "HierarchicalSoftmax": {"target_log_prob", "top_k", "sample"},
+    "HuffmanSoftmax": {"target_log_prob", "top_k"},
+}
+_TASKS: Mapping[str, Callable[..., Kernel]] = {
+    "target_log_prob": TargetLogProb,
+    "top_k": TopK,
+    "sample": Sample,
 }
 
 
 def has_kernel(family: str, task: str) -> bool:
     """Return True if a native kernel computes this task of this family."""
-    return (family, task) in _KERNELS
+    return task in _KERNELS.get(family, ())
 
 
 def open_kernel(
@@ -65,21 +68,23 @@ def open_kernel(
     Raises:
         NativeError: tensors that do not fit each other.
     """
-    match family, task:
-        case "AdaptiveSoftmax", "top_k":
-            return AdaptiveTopK(library, tensors, attributes["cutoffs"], threads)
-        case "AdaptiveSoftmax", _:
-            return AdaptiveTargetLogProb(library, tensors, attributes["cutoffs"], threads)
-        case "HuffmanSoftmax", "top_k":
-            return TreeTopK(library, tensors, attributes["compat"])
-        case "HuffmanSoftmax", _:
-            return TreeTargetLogProb(library, tensors, attributes["compat"])
-        case _, "sample":
-            return LevelsSample(
-                library, tensors, num_targets=attributes["num_targets"], threads=threads
-            )
-        case _, "top_k":
-            return LevelsTopK(library, tensors, num_targets=attributes["num_targets"])
+    if task == "target_log_prob" and INNER_ROWS in tensors:
+        return InnerNodesTargetLogProb(library, tensors, attributes["num_targets"], threads)
+    model = _describe(library, family, tensors, attributes)
+    return _TASKS[task](library, model, threads)
+
+
+def _describe(
+    library: NativeLibrary,
+    family: str,
+    tensors: Mapping[str, Array],
+    attributes: Mapping[str, Any],
+) -> NativeModel:
+    """Describe a model to the library. Raises NativeError."""
+    match family:
+        case "AdaptiveSoftmax":
+            return adaptive_model(library, tensors, attributes["cutoffs"])
+        case "HuffmanSoftmax":
+            return tree_model(library, tensors, attributes["compat"])
         case _:
-            kernel = InnerNodesTargetLogProb if INNER_ROWS in tensors else LevelsTargetLogProb
-            return kernel(library, tensors, num_targets=attributes["num_targets"], threads=threads)
+            return levels_model(library, tensors, attributes["num_targets"])

@@ -14,8 +14,9 @@ from hsoftmax.models.hierarchical_softmax import INNER_LEVELS, INNER_ROWS
 from hsoftmax.models.storage.tensors import level_names
 
 from .kernel import FreeThreads, StopFlag
-from .levels import LevelsTargetLogProb
+from .levels import levels_model
 from .library import NativeError, NativeLibrary, expect_tensor
+from .tasks import TargetLogProb
 
 _WHOLE_TREE = -1  # the level of a node of probability 1
 
@@ -27,15 +28,12 @@ class InnerNodesTargetLogProb:
         self,
         library: NativeLibrary,
         tensors: Mapping[str, Array],
-        *,
         num_targets: int,
         threads: FreeThreads | None = None,
     ) -> None:
         """Raises NativeError if the tensors do not fit each other."""
         self._num_targets = num_targets
-        self._of_targets = LevelsTargetLogProb(
-            library, tensors, num_targets=num_targets, threads=threads
-        )
+        self._of_targets = _kernel(library, tensors, num_targets, threads)
         self._level = tensors[INNER_LEVELS]
         self._row = _rows_at_levels(tensors, self._level)
         self._of_level = {
@@ -68,7 +66,7 @@ class InnerNodesTargetLogProb:
 def _fill(
     log_prob: Float32,
     is_meant: Array,
-    kernel: LevelsTargetLogProb,
+    kernel: TargetLogProb,
     feeds: Mapping[str, Array],
     target: Int64,
     stop: StopFlag | None,
@@ -81,12 +79,21 @@ def _fill(
 
 def _truncated(
     library: NativeLibrary, tensors: Mapping[str, Array], last: int, threads: FreeThreads | None
-) -> LevelsTargetLogProb:
+) -> TargetLogProb:
     """Return the kernel of the levels up to `last`, whose targets are the rows of that level."""
     names = tuple(f"{name}." for name in level_names(tensors)[: last + 1])
     kept = {name: array for name, array in tensors.items() if name.startswith(names)}
     rows = len(tensors[f"{names[-1]}bias"])
-    return LevelsTargetLogProb(library, kept, num_targets=rows, threads=threads)
+    return _kernel(library, kept, rows, threads)
+
+
+def _kernel(
+    library: NativeLibrary,
+    tensors: Mapping[str, Array],
+    num_targets: int,
+    threads: FreeThreads | None,
+) -> TargetLogProb:
+    return TargetLogProb(library, levels_model(library, tensors, num_targets), threads)
 
 
 def _rows_at_levels(tensors: Mapping[str, Array], level: Int64) -> Int64:

@@ -18,7 +18,7 @@ from hsoftmax.models.arrays import Array
 from .kernel import FreeThreads, StopFlag
 
 FOLDER = Path(__file__).parent  # of the library and its header, where `native/build.py` puts them
-_ABI = 3
+_ABI = 4
 _FAILURES = {
     1: "the run was stopped",
     2: "there was not enough memory",

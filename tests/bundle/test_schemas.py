@@ -120,6 +120,10 @@ def tokenizer(content: Json) -> None:
     content["tokenizer"] = "tokenizer.json"
 
 
+def int8_tree(content: Json) -> None:
+    content |= {"family": "HuffmanSoftmax", "precision": "int8"}
+
+
 def bf16(content: Json) -> None:
     content["precision"] = "bf16"
 
@@ -128,7 +132,7 @@ def bfloat16(content: Json) -> None:
     content["tensors"][0]["dtype"] = "bfloat16"
 
 
-PARTS = [lowerings, encoder, padded_encoder, featurizer, tokenizer, bf16, bfloat16]
+PARTS = [lowerings, encoder, padded_encoder, featurizer, tokenizer, int8_tree, bf16, bfloat16]
 
 
 def content_of(path: Path) -> Json:

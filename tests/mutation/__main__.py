@@ -21,7 +21,9 @@ GROUPS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("models",): ("tests/models",),
     ("service/engine",): ("tests/service/engine",),
     ("scoring",): (
-        "tests/scoring", "tests/hsoftmax/test_score*.py", "tests/service/streaming",
+        "tests/scoring",
+        "tests/hsoftmax/test_score*.py",
+        "tests/service/streaming",
         "tests/service/api/test_labels.py",
     ),
     ("exporter/sources",): ("tests/exporter/sources",),

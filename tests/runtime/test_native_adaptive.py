@@ -12,13 +12,14 @@ from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import adaptive_softmax as reference
 from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models.adaptive_softmax import build, build_projected
+from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag, load_library
-from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
 from hsoftmax.runtime.sessions import open_single_thread_session
 from tests.exporter.graphs.test_adaptive_softmax import MODELS as SMALL_MODELS
 from tests.exporter.graphs.test_adaptive_softmax import head_selecting_model
 from tests.models.adaptive import adaptive, adaptive_softmaxes
 from tests.models.strategies import hidden_for
+from tests.runtime.kernels import AdaptiveSample, AdaptiveTargetLogProb, AdaptiveTopK
 
 MODELS = SMALL_MODELS | {
     "layers of several tiles": {
@@ -29,7 +30,7 @@ MODELS = SMALL_MODELS | {
         "tail_bias": True, "hidden": 65,
     },
 }  # fmt: skip
-KERNELS = [AdaptiveTargetLogProb, AdaptiveTopK]
+KERNELS = [AdaptiveTargetLogProb, AdaptiveTopK, AdaptiveSample]
 
 
 def tensors_of(model, precision="fp32"):
@@ -90,12 +91,17 @@ def test_any_number_of_rows_equals_the_reference(library, batch):
     np.testing.assert_allclose(actual, expected, **tolerance_for(model, hidden))
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp16", np.float16), ("bf16", np.uint16), ("int8", np.int8)]
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_bfloat16_weights_are_read_where_they_lie(library, instruction_set, name):
+def test_weights_in_fewer_bits_are_read_where_they_lie(
+    library, instruction_set, name, precision, dtype
+):
     trained = adaptive(**MODELS[name])
-    tensors = tensors_of(trained, "bf16")
+    tensors = tensors_of(trained, precision)
     model = from_tensors("AdaptiveSoftmax", tensors, attributes(trained))
-    assert np.uint16 in [tensor.dtype for tensor in tensors.values()]
+    assert dtype in [tensor.dtype for tensor in tensors.values()]
     hidden, pairs = hidden_for(model, 20, scale=0.3), pairs_of(model, 20, 300)
     kernel = AdaptiveTargetLogProb(library, tensors, model.cutoffs)
     (together,) = kernel({"hidden": hidden, **pairs})
@@ -112,7 +118,7 @@ def test_bfloat16_weights_are_read_where_they_lie(library, instruction_set, name
     np.testing.assert_array_equal(kernel({"hidden": hidden, **pairs})[0], together)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_bundle_is_computed_natively_from_its_mapped_weights(library, tmp_path, precision):
     model = adaptive(**MODELS["layers of several tiles"])
     options = PrecisionOptions(precision)
@@ -215,15 +221,19 @@ def test_threads_share_a_kernel(library):
         np.testing.assert_array_equal(one, expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_any_number_of_threads_gives_the_same_bits(library, kernel):
+@pytest.mark.parametrize(
+    ("kernel", "precision"),
+    [*((kernel, "fp32") for kernel in KERNELS), (AdaptiveTargetLogProb, "int8")],
+)
+def test_any_number_of_threads_gives_the_same_bits(library, kernel, precision):
     """Head and tail are large enough to be split."""
     model = adaptive(9000, (12_001, 500), widths=(300, None), hidden=280)
-    tensors = tensors_of(model)
+    tensors = tensors_of(model, precision)
     alone = kernel(library, tensors, model.cutoffs)
     for batch in (1, 7, 150):
         feeds = {"hidden": hidden_for(model, batch, scale=0.02), "k": np.array([20])}
         feeds |= {"max_blocks": np.array([0]), **pairs_of(model, batch, 2 * batch)}
+        feeds["noise"] = noise(0, batch, 2, 2)
         expected = alone(feeds)
         for count in (0, 1, 2, 3, 8):
             threads = FreeThreads(count)
@@ -362,13 +372,18 @@ def test_bad_input_of_top_k_is_refused(library, k, max_blocks, hidden):
         ("tail0.projection", lambda t: t[:, :-1]),
         ("tail0.projection", lambda t: t.astype(np.float64)),
         ("tail1.bias", lambda t: t.astype(np.int64)),
+        ("tail0.scale", lambda t: t[:-1]),
+        ("head.scale", lambda t: t.astype(np.float64)),
+        ("head.scale", None),
     ],
 )
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_tensors_that_do_not_fit_are_refused(library, kernel, name, change):
     model = adaptive(5, (7, 9), widths=(3, 2), head_width=4, head_bias=True, tail_bias=True)
-    tensors = tensors_of(model)
-    tensors[name] = change(tensors[name])
+    tensors = tensors_of(model, "int8" if name.endswith("scale") else "fp32")
+    tensors |= {name: change(tensors[name])} if change else {}
+    if change is None:
+        del tensors[name]
     with pytest.raises(NativeError, match=f"{name.split('.')[0]}.*: expected"):
         kernel(library, tensors, model.cutoffs)
 
@@ -391,6 +406,7 @@ def test_a_model_without_a_shortlist_is_refused(library, kernel):
     names = ["head", "tail0", "tail1", "tail2"]
     tensors = {f"{name}.weight": np.zeros((3, 2), np.float32) for name in names}
     feeds = {name: np.array([1]) for name in ("row", "target", "k", "max_blocks")}
+    feeds["noise"] = noise(0, 2, 1, 2)
     with pytest.raises(NativeError, match="expected indices that fit"):
         kernel(library, tensors, [0, 3, 6])({"hidden": np.zeros((2, 2), np.float32), **feeds})
 
@@ -399,7 +415,7 @@ def test_a_model_without_a_shortlist_is_refused(library, kernel):
 def test_a_stop_flag_stops(library, kernel):
     model = adaptive(**MODELS["layers of several tiles"])
     feeds = {"hidden": hidden_for(model, 3), "k": np.array([2]), "max_blocks": np.array([0])}
-    feeds |= pairs_of(model, 3, 5)
+    feeds |= {"noise": noise(0, 3, 4, 2), **pairs_of(model, 3, 5)}
     run = kernel(library, tensors_of(model), model.cutoffs)
     run(feeds, StopFlag())
     stop = StopFlag()

@@ -12,9 +12,16 @@ import pytest
 
 from hsoftmax.featurizers.vocabulary import build_vocabulary, vocabulary_arrays
 from hsoftmax.runtime.native import FreeThreads, NativeError, TextArrays, TextKernel
-from hsoftmax.runtime.native.adaptive import AdaptiveTargetLogProb, AdaptiveTopK
-from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb, LevelsTopK
-from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
+from tests.runtime.kernels import (
+    AdaptiveSample,
+    AdaptiveTargetLogProb,
+    AdaptiveTopK,
+    LevelsSample,
+    LevelsTargetLogProb,
+    LevelsTopK,
+    TreeTargetLogProb,
+    TreeTopK,
+)
 
 SECONDS = float(os.environ.get("NATIVE_FUZZ_SECONDS", "2"))
 _WEIGHT_TYPES = (np.float32, np.float16, np.int8)  # and bfloat16
@@ -42,6 +49,20 @@ def bfloats(numbers):
     return (numbers.view(np.uint32) >> 16).astype(np.uint16)
 
 
+def random_weight(rng, rows, columns):
+    """A weight of any type."""
+    kind = rng.choice(4)
+    weight = np.nan_to_num(floats(rng, rows, columns)).clip(-100, 100)
+    return bfloats(weight) if kind == 3 else weight.astype(_WEIGHT_TYPES[kind])
+
+
+def random_scale(rng, name, weight, rows):
+    """The scales of an int8 weight, one of which may be missing; nothing for other types."""
+    if weight.dtype != np.int8:
+        return {}
+    return {f"{name}.scale": floats(rng, rows - int(rng.random() < 0.05))}
+
+
 def random_level(rng, index, blocks, hidden):
     """Tensors of a level whose offsets are right when the kernel is built."""
     if rng.random() < 0.5:
@@ -49,9 +70,7 @@ def random_level(rng, index, blocks, hidden):
     else:
         sizes = rng.integers(1, 20, blocks)
     rows = int(sizes.sum())
-    kind = rng.choice(4)
-    weight = np.nan_to_num(floats(rng, rows, hidden)).clip(-100, 100)
-    weight = bfloats(weight) if kind == 3 else weight.astype(_WEIGHT_TYPES[kind])
+    weight = random_weight(rng, rows, hidden)
     if (sizes == sizes[0]).all() and rng.random() < 0.7:
         shape = (blocks, int(sizes[0]), hidden)
         weight = np.ascontiguousarray(weight.reshape(shape).transpose(0, 2, 1))
@@ -61,9 +80,7 @@ def random_level(rng, index, blocks, hidden):
         f"{name}.bias": floats(rng, rows),
         f"{name}.offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
     }
-    if kind == 2:
-        tensors[f"{name}.scale"] = floats(rng, rows)
-    return tensors, rows
+    return tensors | random_scale(rng, name, weight, rows), rows
 
 
 def random_masks(rng, tensors):
@@ -73,6 +90,14 @@ def random_masks(rng, tensors):
         name.replace("bias", "alive"): rng.choice([0, -np.inf], len(bias)).astype(np.float32)
         for name, bias in biases.items()
     }
+
+
+def random_noise(rng, batch, steps):
+    """Uniform numbers of up to three samples, one of which may be out of range."""
+    numbers = rng.random((batch, rng.integers(0, 4), steps), dtype=np.float32)
+    if rng.random() < 0.1 and numbers.size:
+        numbers.ravel()[rng.integers(numbers.size)] = rng.choice([np.nan, 1.0, -0.5, np.inf])
+    return numbers
 
 
 def try_levels(library, rng):
@@ -100,13 +125,10 @@ def try_levels(library, rng):
         tensors[name][rng.integers(len(tensors[name]))] = rng.choice(_HOSTILE)
     batch, pairs = int(rng.integers(0, 30)), int(rng.integers(0, 80))
     levels = sum(name.endswith("bias") for name in tensors)
-    numbers = rng.random((batch, rng.integers(0, 4), levels), dtype=np.float32)
-    if rng.random() < 0.1 and numbers.size:
-        numbers.ravel()[rng.integers(numbers.size)] = rng.choice([np.nan, 1.0, -0.5, np.inf])
     return kernel(
         {
             "hidden": floats(rng, batch, hidden),
-            "noise": numbers,
+            "noise": random_noise(rng, batch, levels),
             "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
             "max_blocks": integers(rng, blocks + 2, 1, rng.random() < 0.1),
             "row": integers(rng, batch, pairs, rng.random() < 0.2),
@@ -118,14 +140,16 @@ def try_levels(library, rng):
 def try_tree(library, rng):
     nodes, depth = int(rng.integers(1, 40)), int(rng.integers(1, 8))
     targets, hidden = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    weight = random_weight(rng, nodes, hidden) if rng.random() < 0.7 else floats(rng, nodes, hidden)
     tensors = {
-        "syn1": floats(rng, nodes, hidden),
+        "syn1": weight,
         "path": integers(rng, nodes, targets * depth, rng.random() < 0.3)
         .astype(np.int32)
         .reshape(targets, depth),
         "sign": rng.integers(-1, 2, (targets, depth)).astype(np.int8),
         "children": rng.integers(-targets, nodes, (nodes, 2)).astype(np.int32),
     }
+    tensors |= random_scale(rng, "syn1", weight, nodes)
     if rng.random() < 0.5:
         tensors["bias"] = floats(rng, nodes)
     if rng.random() < 0.3:
@@ -183,8 +207,8 @@ def try_text(library, rng):
 def random_layer(rng, rows, hidden):
     """Tensors of a layer, by their parts; the projection may be of no width."""
     width = int(rng.integers(0, 40)) if rng.random() < 0.5 else hidden
-    weight = floats(rng, rows, width)
-    layer = {"weight": bfloats(weight) if rng.random() < 0.5 else weight}
+    weight = random_weight(rng, rows, width) if rng.random() < 0.7 else floats(rng, rows, width)
+    layer = {"weight": weight}
     if width != hidden or rng.random() < 0.3:
         layer["projection"] = floats(rng, width, hidden)
     if rng.random() < 0.5:
@@ -198,6 +222,8 @@ def try_adaptive(library, rng):
     names = ["head", *(f"tail{i}" for i in range(tails))]
     layers = {n: random_layer(rng, rows, hidden) for n, rows in zip(names, sizes, strict=True)}
     tensors = {f"{n}.{part}": t for n, layer in layers.items() for part, t in layer.items()}
+    for name, layer in layers.items():
+        tensors |= random_scale(rng, name, layer["weight"], len(layer["weight"]))
     cutoffs = np.cumsum([sizes[0] - tails, *sizes[1:-1]])[:tails]
     if rng.random() < 0.1:
         cutoffs = integers(rng, 100, tails, True)
@@ -206,11 +232,12 @@ def try_adaptive(library, rng):
         tensors[name] = tensors[name][: rng.integers(len(tensors[name]) + 1)].copy()
     targets, batch = max(1, sum(sizes) - tails), int(rng.integers(0, 80))
     pairs = int(rng.integers(0, 100))
-    kind = AdaptiveTopK if rng.random() < 0.5 else AdaptiveTargetLogProb
+    kind = [AdaptiveTopK, AdaptiveTargetLogProb, AdaptiveSample][rng.integers(3)]
     kernel = kind(library, tensors, cutoffs.tolist(), FreeThreads(int(rng.integers(0, 4))))
     return kernel(
         {
             "hidden": floats(rng, batch, hidden),
+            "noise": random_noise(rng, batch, 2),
             "k": integers(rng, targets + 2, 1, rng.random() < 0.1),
             "max_blocks": integers(rng, tails + 2, 1, rng.random() < 0.1),
             "row": integers(rng, batch, pairs, rng.random() < 0.2),

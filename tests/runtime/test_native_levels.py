@@ -9,7 +9,6 @@ from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.runtime.native import NativeError, StopFlag
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.exporter.graphs.test_hierarchical_softmax import (
     MODELS,
@@ -17,6 +16,7 @@ from tests.exporter.graphs.test_hierarchical_softmax import (
     softmax,
     with_logits_of,
 )
+from tests.runtime.kernels import LevelsTargetLogProb
 
 
 def kernel_of(library, model, precision="fp32"):

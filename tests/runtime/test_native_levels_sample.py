@@ -8,7 +8,6 @@ from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag
-from hsoftmax.runtime.native.levels import LevelsSample, LevelsTargetLogProb
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.exporter.graphs.test_hierarchical_softmax import (
     MODELS,
@@ -16,6 +15,7 @@ from tests.exporter.graphs.test_hierarchical_softmax import (
     softmax,
     with_logits_of,
 )
+from tests.runtime.kernels import LevelsSample, LevelsTargetLogProb
 
 SAMPLES = 30
 LARGEST_NOISE = 1 - 2**-24

@@ -9,9 +9,9 @@ from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.runtime.native import NativeError, StopFlag, load_library
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb, LevelsTopK
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.exporter.graphs.test_hierarchical_softmax import MODELS, hidden_for, softmax
+from tests.runtime.kernels import LevelsTargetLogProb, LevelsTopK
 
 
 def build(name):

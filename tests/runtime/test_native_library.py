@@ -33,7 +33,7 @@ def test_a_library_of_another_version_is_not_used(no_library, tmp_path):
     source.write_text("int hsoftmax_abi(void) { return 7; }")
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", no_library, source], check=True)
     assert choose_native("auto") is None
-    with pytest.raises(DeviceError, match="expected version 3 of the library, got 7"):
+    with pytest.raises(DeviceError, match="expected version 4 of the library, got 7"):
         choose_native("on")
 
 

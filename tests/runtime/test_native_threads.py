@@ -9,8 +9,8 @@ import pytest
 
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.runtime.native import FreeThreads, NativeError, StopFlag
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb
 from tests.exporter.graphs.test_hierarchical_softmax import hidden_for, softmax
+from tests.runtime.kernels import LevelsTargetLogProb
 
 # Sizes at which a run wants several threads. One large block is divided between them.
 MODELS = {

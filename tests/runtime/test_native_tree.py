@@ -5,13 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsoftmax.exporter import PrecisionOptions, export_model, parse_destination
 from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.models import attributes, from_tensors
 from hsoftmax.models import huffman_softmax as reference
 from hsoftmax.runtime.native import NativeError, StopFlag, load_library
-from hsoftmax.runtime.native.tree import TreeTargetLogProb, TreeTopK
+from hsoftmax.runtime.sessions import open_single_thread_session
 from tests.exporter.graphs.task_runner import TOLERANCE
 from tests.models.strategies import hidden_for
 from tests.models.trees import huffman_softmaxes, random_huffman
+from tests.runtime.kernels import TreeTargetLogProb, TreeTopK
 
 MODELS = {
     "one target": {"num_targets": 1},
@@ -30,16 +33,16 @@ def build(name):
     return random_huffman(**({"hidden_size": 6} | MODELS[name]))
 
 
-def tensors_of(model):
-    return {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, "fp32").items()}
+def tensors_of(model, precision="fp32"):
+    return {n: np.ascontiguousarray(t) for n, t in stored_tensors(model, precision).items()}
 
 
-def path_kernel(library, model):
-    return TreeTargetLogProb(library, tensors_of(model), model.compat)
+def path_kernel(library, model, precision="fp32"):
+    return TreeTargetLogProb(library, tensors_of(model, precision), model.compat)
 
 
-def top_k(library, model, hidden, k, max_blocks=0):
-    kernel = TreeTopK(library, tensors_of(model), model.compat)
+def top_k(library, model, hidden, k, max_blocks=0, precision="fp32"):
+    kernel = TreeTopK(library, tensors_of(model, precision), model.compat)
     return kernel({"hidden": hidden, "k": np.array([k]), "max_blocks": np.array([max_blocks])})
 
 
@@ -76,6 +79,49 @@ def test_top_k_equals_the_reference(library, name, k, scale):
     k = min(k, model.num_targets)
     hidden = hidden_for(model, 3) * np.float32(scale)
     assert_top_k(model, hidden, top_k(library, model, hidden, k), k, max(scale, 1.0))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_in_fewer_bits_are_read_where_they_lie(library, instruction_set, name, precision):
+    """The results are those of the stored weights, with equal bits in both tasks and alone."""
+    trained = build(name)
+    tensors = stored_tensors(trained, precision)
+    model = from_tensors("HuffmanSoftmax", tensors, attributes(trained))
+    hidden, k = hidden_for(model, 20), min(5, model.num_targets)
+    found = top_k(library, trained, hidden, k, precision=precision)
+    assert_top_k(model, hidden, found, k)
+    kernel = path_kernel(library, trained, precision)
+    pairs = {"row": np.repeat(np.arange(20), k), "target": found[1].ravel()}
+    (log_prob,) = kernel({"hidden": hidden, **pairs})
+    np.testing.assert_array_equal(log_prob, found[0].ravel())
+    zero = np.zeros(1, np.int64)
+    for i in range(0, 20 * k, 7):
+        one = {"hidden": hidden[[pairs["row"][i]]], "row": zero, "target": pairs["target"][[i]]}
+        assert kernel(one)[0][0] == log_prob[i]
+    library.functions.hsoftmax_use(library.instruction_set.encode())
+    np.testing.assert_array_equal(kernel({"hidden": hidden, **pairs})[0], log_prob)
+    best = top_k(library, trained, hidden, k, precision=precision)
+    for here, other in zip(found, best, strict=True):
+        np.testing.assert_array_equal(here, other)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_bundle_in_fewer_bits_has_the_results_of_its_graphs(library, tmp_path, precision):
+    model = build("biases")
+    to, options = parse_destination(tmp_path / "words"), PrecisionOptions(precision)
+    exported = export_model(model, to, precision_options=options)
+    hidden, limits = hidden_for(model, 9), {"k": np.array([4]), "max_blocks": np.array([0])}
+    pairs = {"row": np.arange(50) % 9, "target": np.arange(50)}
+    for task, inputs in {"target_log_prob": pairs, "top_k": limits}.items():
+        by_kernel, by_graph = (
+            open_single_thread_session(exported, task, native=native) for native in (True, False)
+        )
+        assert (by_kernel.kernel is None, by_graph.kernel is None) == (False, True)
+        actual, expected = (
+            session.run({"hidden": hidden, **inputs})[0] for session in (by_kernel, by_graph)
+        )
+        np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
 
 @given(huffman_softmaxes(), st.data())
@@ -218,12 +264,22 @@ def test_bad_pairs_are_refused(library, row, target):
         ("sign", lambda t: t[:-1]),
         ("bias", lambda t: t[:-1]),
         ("syn1", lambda t: t.astype(np.float64)),
+        ("syn1", lambda t: t[:, :-1]),
+        ("syn1.scale", lambda t: t[:-1]),
+        ("syn1.scale", lambda t: t.astype(np.float64)),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(library, name, change):
-    tensors = tensors_of(build("biases"))
+    tensors = tensors_of(build("biases"), "int8" if name == "syn1.scale" else "fp32")
     tensors[name] = change(tensors[name])
     with pytest.raises(NativeError, match=f"{name}: expected"):
+        TreeTopK(library, tensors, "exact")
+
+
+def test_an_int8_weight_without_scales_is_refused(library):
+    tensors = tensors_of(build("biases"), "int8")
+    del tensors["syn1.scale"]
+    with pytest.raises(NativeError, match=r"syn1\.scale: expected one for an int8 weight"):
         TreeTopK(library, tensors, "exact")
 
 

@@ -32,7 +32,9 @@ def as_stored(model, precision):
     return from_tensors("AdaptiveSoftmax", stored_tensors(model, precision), attributes(model))
 
 
-CASES = [(name, precision) for precision in ("fp32", "bf16") for name in MODELS]
+CASES = [(name, precision) for precision in ("fp32", "bf16", "int8") for name in MODELS] + [
+    ("a projected head and biases everywhere", "fp16")
+]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=map(", ".join, CASES))
@@ -117,7 +119,7 @@ def test_samples_follow_the_distribution(tmp_path, name):
     assert chi_square < degrees + 5 * np.sqrt(2 * degrees)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("rows", [1023, 1024, 1025, 3000])
 def test_a_layer_of_several_tiles_equals_the_reference(tmp_path, rows, precision):
     trained = adaptive(3, (rows, 1100), widths=(5, None), tail_bias=True)

@@ -8,7 +8,7 @@ from hsoftmax.models import hierarchical_softmax as reference
 from hsoftmax.models.levels import build_level
 from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.native import load_library
-from hsoftmax.runtime.native.levels import LevelsSample
+from tests.runtime.kernels import LevelsSample
 
 from .task_runner import TOLERANCE, TaskRunner, assert_every_target, needs_empty
 

@@ -8,7 +8,8 @@ import pytest
 
 from hsoftmax.exporter.graphs import huffman_softmax as graph
 from hsoftmax.exporter.graphs import huffman_top_k
-from hsoftmax.models import huffman_softmax
+from hsoftmax.exporter.storage.tensors import stored_tensors
+from hsoftmax.models import attributes, from_tensors, huffman_softmax
 from tests.models.strategies import hidden_for
 from tests.models.trees import random_huffman
 
@@ -24,12 +25,23 @@ MODELS = {
     "fastText's scores": {"num_targets": 90, "lean": 0.3, "compat": "fasttext"},
 }
 WAYS = ["looked up", "by depth, descending"]
+CASES = [(name, way, "fp32") for name in MODELS for way in WAYS] + [
+    ("biases", WAYS[0], "fp16"),
+    *(("biases", way, precision) for way in WAYS for precision in ("bf16", "int8")),
+    ("one target", WAYS[0], "int8"),
+    ("fastText's scores", WAYS[1], "int8"),
+]
 
 
-@pytest.fixture(scope="module", params=[(m, w) for m in MODELS for w in WAYS], ids=str)
+def as_stored(model, precision):
+    """The model that the stored weights represent."""
+    return from_tensors("HuffmanSoftmax", stored_tensors(model, precision), attributes(model))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def model_and_runner(request, tmp_path_factory):
     """Build each model twice: with the limits for small trees and with those for large trees."""
-    name, way = request.param
+    name, way, precision = request.param
     model = random_huffman(hidden_size=6, **MODELS[name])
     with pytest.MonkeyPatch.context() as patch:
         if way != "looked up":
@@ -37,7 +49,17 @@ def model_and_runner(request, tmp_path_factory):
             patch.setattr(huffman_top_k, "_MIN_SEARCH_WEIGHTS", 0)
             patch.setattr(huffman_top_k, "_MIN_TARGETS_PER_K", 0)
             patch.setattr(huffman_top_k, "_NODES_PER_TRIAL", 1)
-        return model, TaskRunner(model, tmp_path_factory.mktemp("graphs"))
+        run = TaskRunner(model, tmp_path_factory.mktemp("graphs"), precision)
+        return as_stored(model, precision), run
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_tree_of_several_tiles_equals_the_reference(tmp_path, precision):
+    trained = random_huffman(2500, 5, lean=0.3)
+    model, run = as_stored(trained, precision), TaskRunner(trained, tmp_path, precision)
+    hidden = hidden_for(model, 3, scale=0.5)
+    full = huffman_softmax.log_probs(model, hidden)
+    np.testing.assert_allclose(run("log_probs", hidden=hidden)[0], full, **TOLERANCE)
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])

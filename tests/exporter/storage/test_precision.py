@@ -16,11 +16,13 @@ from hsoftmax.exporter import (
 )
 from hsoftmax.exporter.storage.layout import transpose_equal_blocks
 from hsoftmax.exporter.storage.precision import convert_precision
+from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.models import from_theano, hierarchical_softmax
 from hsoftmax.models.storage.tensors import model_tensors
 from hsoftmax.runtime.sessions import open_session
 from tests.exporter.conftest import theano_arrays
 from tests.models.adaptive import adaptive
+from tests.models.trees import random_huffman
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "state_of_the_union"
 PRECISIONS = ["fp32", "fp16", "bf16", "int8"]
@@ -148,15 +150,14 @@ def test_a_weight_beyond_bfloat16_is_refused(value):
     assert stored["level0.weight"].ravel().tolist() == [0x7F7F, 0xFF7F]
 
 
-def test_an_unsupported_precision_is_refused_with_the_supported_ones(repository):
-    rng = np.random.default_rng(0)
-    layers = [models.adaptive_softmax.build_projected("x", rng.normal(size=(5, 4)))] * 2
-    model = models.adaptive_softmax.build(layers[0], layers[1:])
-    with pytest.raises(ExportError, match="AdaptiveSoftmax: expected fp32 or bf16, got int8"):
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_layer_without_a_softmax_is_stored_in_float32_alone(repository, precision):
+    model = models.sparse_block_dot.build(np.ones((2, 3, 4, 5)), np.ones((3, 5)))
+    with pytest.raises(ExportError, match=f"SparseBlockDot: expected fp32, got {precision}"):
         export_model(
             model,
             parse_destination(repository / "words"),
-            precision_options=PrecisionOptions("int8"),
+            precision_options=PrecisionOptions(precision),
         )
     assert not repository.exists()
 
@@ -198,28 +199,58 @@ def test_the_graphs_of_a_bundle_equal_the_model_read_back_from_it(repository, pr
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-5)
 
 
-def test_an_adaptive_softmax_is_exported_in_bfloat16(repository):
-    """The bundle is verified, its error is measured, and its weights take half of the bytes."""
-    trained = adaptive(300, (500, 1200), hidden=64, widths=(16, None), tail_bias=True)
+def weights_of(model):
+    """The weights of an adaptive softmax or a tree, by their names in a bundle."""
+    tensors = models.to_tensors(model)
+    return {n: tensor for n, tensor in tensors.items() if n.endswith(".weight") or n == "syn1"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored_as", "part"),
+    [("fp16", "float16", 2), ("bf16", "bfloat16", 2), ("int8", "int8", 4)],
+)
+@pytest.mark.parametrize("family", ["AdaptiveSoftmax", "HuffmanSoftmax"])
+def test_other_families_are_exported_in_fewer_bits(repository, family, precision, stored_as, part):
+    """The bundle is verified, its error is measured, and it has the weights within half a step."""
+    trained = {
+        "AdaptiveSoftmax": adaptive(300, (500, 1200), hidden=64, widths=(16, None), tail_bias=True),
+        "HuffmanSoftmax": random_huffman(300, 64, biases=True),
+    }[family]
     exported = export_model(
         trained,
         parse_destination(repository / "words"),
-        precision_options=PrecisionOptions("bf16"),
+        precision_options=PrecisionOptions(precision),
     )
     manifest = exported.manifest
-    assert (manifest.precision, manifest.schema_version) == ("bf16", 2)
-    halves = {t.name for t in manifest.tensors if t.dtype == "bfloat16"}
-    assert halves == {"head.weight", "tail0.weight", "tail1.weight"}
-    assert 1e-4 < manifest.accuracy[0].max_error < 0.5
-    sizes = {t.name: t.num_bytes for t in manifest.tensors}
-    assert sizes["tail1.weight"] == trained.tails[1].weight.nbytes // 2
-    tensors = bundle.load_tensors(exported)
-    again = models.from_tensors(manifest.family, tensors, manifest.attributes)
-    for stored, layer in zip(
-        (again.head, *again.tails), (trained.head, *trained.tails), strict=True
-    ):
-        assert stored.weight.dtype == np.float32
-        np.testing.assert_allclose(stored.weight, layer.weight, rtol=2**-8)
+    assert (manifest.precision, manifest.schema_version) == (precision, 2)
+    assert manifest.verification
+    assert 1e-5 < manifest.accuracy[0].max_error < 1
+    again = weights_of(
+        models.from_tensors(family, bundle.load_tensors(exported), manifest.attributes)
+    )
+    table = {t.name: t for t in manifest.tensors}
+    for name, weight in weights_of(trained).items():
+        assert (table[name].dtype, table[name].num_bytes) == (stored_as, weight.nbytes // part)
+        assert again[name].dtype == np.float32
+        steps = {"fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 1 / 127 / 2}
+        largest = np.abs(weight).max(axis=1, keepdims=True)
+        assert (np.abs(again[name] - weight) <= largest * steps[precision] * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "uint16"), ("int8", "int8")])
+def test_a_layer_of_few_rows_stays_float32(precision, dtype):
+    stored = stored_tensors(adaptive(3, (400, 9), hidden=4), precision)
+    kept = {n: tensor.dtype.name for n, tensor in stored.items() if n.endswith(".weight")}
+    assert kept == {"head.weight": "float32", "tail0.weight": dtype, "tail1.weight": dtype}
+    assert ("tail0.scale" in stored, "head.scale" in stored) == (dtype == "int8", False)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_tail_of_no_width_is_stored(precision):
+    trained = adaptive(3, (4, 5), widths=(0, 2))
+    stored = stored_tensors(trained, precision)
+    again = models.from_tensors("AdaptiveSoftmax", stored, models.attributes(trained))
+    assert again.tails[0].weight.shape == (4, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.runtime.native import NativeError, load_library
-from hsoftmax.runtime.native.levels import LevelsTargetLogProb
 from tests.exporter.graphs.test_hierarchical_softmax import softmax
+from tests.runtime.kernels import LevelsTargetLogProb
 
 from .conftest import begun, held, pairs, rows
 
