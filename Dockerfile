@@ -29,6 +29,7 @@ COPY exporter exporter
 COPY service service
 COPY hsoftmax hsoftmax
 COPY examples/state_of_the_union examples/state_of_the_union
+COPY examples/next_word examples/next_word
 RUN /opt/build/bin/hatchling build --target wheel --directory /src/dist
 RUN /opt/hsoftmax/bin/pip install --no-cache-dir --no-deps --no-index --find-links /src/dist hsoftmax
 # The software bill of materials: every package of the image, with the hashes it was locked with.

@@ -20,7 +20,7 @@ install: .venv/installed runtime/native/libhsoftmax.so ## Install the project an
 runtime/native/libhsoftmax.so: $(wildcard native/*.[ch]) native/build.py | .venv/installed
 	-$(BIN)/python native/build.py
 
-demo: install ## Export the sample weights, serve them, ask three questions
+demo: install ## Export the sample model, serve it, ask three questions in words
 	$(BIN)/hsoftmax demo
 
 test: install ## Run the tests

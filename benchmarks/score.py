@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hsoftmax import bundle, scoring
-from hsoftmax.demo.sample_model import export_sample, find_sample
+from hsoftmax import bundle, exporter, scoring
 from hsoftmax.models.arrays import Array
 from hsoftmax.runners.local import LocalGraphRunner
 from hsoftmax.scoring.graph_request import build_graph_request
@@ -30,6 +29,7 @@ from hsoftmax.scoring.row_batch import RowBatch
 
 from .measure import report
 
+_SAMPLE = Path(__file__).parent.parent / "examples" / "state_of_the_union"
 _POOL_ROWS = 65_536  # rows that the bare graph reuses
 _BATCHES = (1024, 4096, 8192, 16_384, 32_768)
 _SECONDS = 5.0
@@ -39,7 +39,12 @@ _MAX_ROWS_PER_CHUNK = 50_000
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        opened = export_sample(find_sample(), Path(folder) / "repository")
+        opened = exporter.export_file(
+            _SAMPLE / "weights.npz",
+            Path(folder) / "repository" / "sample",
+            source="theano",
+            labels=_SAMPLE / "labels.txt",
+        )
         source = _generate(Path(folder), options.rows, options.of, opened)
         os.sync()  # otherwise writing the rows to disk would disturb the measurement
         before = _bare(opened)

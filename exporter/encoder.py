@@ -49,7 +49,7 @@ class EncoderOptions:
         position: the position of a sequence whose state is `hidden`, where the output has them
         mask: the input that marks real positions; `attention_mask` if there is one
         lengths: the input that has the number of positions of each row
-        tokenizer: a `tokenizer.json` that turns text into the ids of tokens
+        tokenizer: a `tokenizer.json`, or a list of words, that turns text into the ids of tokens
     """
 
     path: Path

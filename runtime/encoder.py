@@ -16,7 +16,8 @@ from .devices import Device
 from .encoder_batches import join_states, make_batches
 from .encoder_inputs import EncoderError, read_rows
 from .sessions import Session, open_encoder_session
-from .tokenizer import TextRow, Tokenizer, TokenizerError, open_tokenizer
+from .tokenizer import Tokenizer, TokenizerError, open_tokenizer
+from .tokens import TextRow
 
 _SAMPLE_LENGTH = 8  # positions; as many as the exporter's checks have at least
 

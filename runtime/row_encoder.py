@@ -12,7 +12,8 @@ from hsoftmax.models.arrays import Float32
 
 from .encoder import LoadedEncoder, encode
 from .encoder_inputs import EncoderError
-from .tokenizer import TextRow, TokenizerError
+from .tokenizer import TokenizerError
+from .tokens import TextRow
 from .weights_guard import WeightsChanged
 
 MAX_POSITIONS = 65_536  # of one row

@@ -4,7 +4,7 @@
 # that the list of commands needs none of their modules.
 SHORT_HELP = {
     "bench": "Time every task of BUNDLE, on random rows with one random target each.",
-    "demo": "Serve a trained language model's softmax and ask it for likely next words.",
+    "demo": "Serve a trained language model and ask it, in words, for likely next words.",
     "export": "Lower trained WEIGHTS into ONNX graphs over one weights file, "
     "verified before visible.",
     "inspect": "Say what the BUNDLE directory holds.",

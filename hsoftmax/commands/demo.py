@@ -27,7 +27,7 @@ _SECONDS_TO_START = 60
 @click.option("--port", type=click.IntRange(0, 65535), help="Default 8000; a free one for --check.")
 @click.option("--repository", type=click.Path(path_type=Path), help="Where the bundle is kept.")
 def command(check: bool, port: int | None, repository: Path | None) -> int:
-    """Serve a trained language model's softmax and ask it for likely next words."""
+    """Serve a trained language model and ask it, in words, for likely next words."""
     from rich.console import Console
 
     from hsoftmax import service
@@ -54,13 +54,13 @@ def command(check: bool, port: int | None, repository: Path | None) -> int:
         with Client(f"http://{settings.host}:{settings.port}") as client:
             client.wait_until_ready(_SECONDS_TO_START)
             console.print(f"serving {client.base_url}/v1/models/{SAMPLE_NAME}\n", soft_wrap=True)
-            answers = query_sample(client, sample, made)
+            answers = query_sample(client)
             for answer in answers:
                 console.print(_shown(answer), "")
             if check:
                 _report(console, list(compare(client, sample, made, answers)))
-        if not check:
-            console.print("Still serving; stop with Ctrl-C.")
+            else:
+                console.print(_invitation(client.base_url, SAMPLE_NAME), soft_wrap=True)
 
     return _serve_and(settings, converse, stop=check)
 
@@ -90,14 +90,21 @@ def _serve_and(settings: service.Settings, converse: Callable[[], None], *, stop
 def _shown(answer: WordPrediction) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"… {answer.context} …", title_justify="left", min_width=60)
+    table = Table(title=f"{answer.text} …", title_justify="left", min_width=60)
     table.add_column("next word")
     table.add_column("probability", justify="right")
     for word, probability in zip(answer.words, answer.probabilities, strict=True):
         table.add_row(word, f"{probability:.4f}")
-    table.add_section()
-    table.add_row(f"{answer.true_word} (what was said)", f"{answer.true_probability:.4f}")
     return table
+
+
+def _invitation(url: str, model: str) -> str:
+    """The command for a question of the user's own."""
+    question = """--json '{"inputs": ["health care and social"]}'"""
+    return (
+        f"Ask it:\n\n    curl -s {url}/v1/models/{model}/top_k {question}\n\n"
+        "Still serving; stop with Ctrl-C."
+    )
 
 
 def _report(console: Console, comparisons: list[Comparison]) -> None:
@@ -110,7 +117,7 @@ def _report(console: Console, comparisons: list[Comparison]) -> None:
         )
     for comparison in comparisons[-2:]:
         console.print(f"{comparison.name}: {comparison.got:.6g}")
-    console.print(f"{len(comparisons)} answers over HTTP equal the NumPy reference.")
+    console.print(f"{len(comparisons)} answers over HTTP equal the reference.")
 
 
 def _free_port() -> int:

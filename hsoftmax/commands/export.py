@@ -156,7 +156,8 @@ def _names(
     "--tokenizer",
     type=_FILE,
     metavar="TOKENIZER.json",
-    help="Hugging Face tokenizer in front of the encoder: the bundle then takes text.",
+    help="List of words, or Hugging Face tokenizer, in front of the encoder: the bundle then takes "
+    "text.",
 )
 def command(
     weights: Path,

@@ -1,4 +1,4 @@
-"""The sample that `hsoftmax demo` serves: a language model over the presidential addresses."""
+"""The sample that `hsoftmax demo` serves: a language model of the presidential addresses."""
 
 import json
 import os
@@ -7,36 +7,46 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from hsoftmax import bundle, exporter
-from hsoftmax.models.arrays import Float32, Int64
 
-SAMPLE_NAME = "state_of_the_union"
+SAMPLE_NAME = "next_word"
 _FOLDER = Path(__file__).parents[1] / "sample_files"
 
 
 @dataclass(frozen=True)
+class HeldoutText:
+    """Words of an address that the training did not see, and the word that came next."""
+
+    context: str
+    next_word: str
+
+
+@dataclass(frozen=True)
 class Sample:
-    """The files of the trained model, and held-out positions for queries."""
+    """The files of the trained model: head, encoder, list of words; and held-out texts."""
 
     folder: Path
 
-    @cached_property
-    def heldout(self) -> tuple[Float32, Int64]:
-        """Hidden states [M, H], and the word that came next in the text, [M]."""
-        with np.load(self.folder / "heldout.npz", allow_pickle=False) as arrays:
-            return arrays["hidden"], arrays["target"]
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.npz"
+
+    @property
+    def encoder(self) -> exporter.EncoderOptions:
+        return exporter.EncoderOptions(
+            self.folder / "encoder.onnx",
+            lengths="lengths",
+            tokenizer=self.folder / "words.json",
+        )
 
     @cached_property
-    def contexts(self) -> list[str]:
-        """The words before each held-out position."""
+    def heldout(self) -> list[HeldoutText]:
         lines = (self.folder / "heldout.jsonl").read_text("utf-8").splitlines()
-        return [json.loads(line)["context"] for line in lines]
+        return [HeldoutText(row["context"], row["next"]) for row in map(json.loads, lines)]
 
     @cached_property
     def perplexity(self) -> float:
-        """The perplexity of the held-out positions, as the trainer computed it."""
+        """The perplexity of the held-out texts, as the trainer computed it."""
         return float(json.loads((self.folder / "training.json").read_text())["heldout_perplexity"])
 
 
@@ -53,11 +63,11 @@ def default_repository() -> Path:
 
 
 def export_sample(sample: Sample, repository: Path) -> bundle.Bundle:
-    """Returns the sample's bundle, and exports it if its weights or the exporter have changed."""
-    weights = sample.folder / "weights.npz"
+    """Returns the sample's bundle, and exports it if its files or the exporter have changed."""
+    files = (sample.weights, *sample.encoder.files)
     expected = bundle.Source(
         format="theano",
-        files={weights.name: bundle.sha256(weights)},
+        files={file.name: bundle.sha256(file) for file in files},
         exporter=exporter.exporter_version(),
     )
     versions = bundle.versions(repository / SAMPLE_NAME)
@@ -67,8 +77,9 @@ def export_sample(sample: Sample, repository: Path) -> bundle.Bundle:
             if opened.manifest.source == expected:
                 return opened
     return exporter.export_file(
-        weights,
+        sample.weights,
         repository / SAMPLE_NAME / str(max(versions, default=0) + 1),
         source="theano",
         labels=sample.folder / "labels.txt",
+        encoder=sample.encoder,
     )

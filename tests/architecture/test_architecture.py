@@ -68,8 +68,9 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("example", "files"),
     ),
     "runtime": (
-        ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
-        ("encoder_batches", "sessions"),
+        ("choices", "devices", "encoder_inputs", "native", "tokens", "weights_guard"),
+        ("encoder_batches", "sessions", "word_tokenizer"),
+        ("tokenizer",),
         ("encoder",),
         ("row_encoder",),
     ),

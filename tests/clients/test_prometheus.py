@@ -30,7 +30,7 @@ pytestmark = pytest.mark.clients
 
 PACKAGE = "prometheus"
 INTERVAL_S, TRAFFIC_S = 1, 12
-SAMPLE = ROOT / "hsoftmax" / "sample_files"
+SAMPLE = ROOT / "examples" / "state_of_the_union"
 # Values for the variables of the dashboard.
 VARIABLES = {"$job": ".*", "$__rate_interval": "10s"}
 

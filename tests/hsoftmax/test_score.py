@@ -10,7 +10,7 @@ import pytest
 
 from hsoftmax import models
 from hsoftmax.cli import run
-from hsoftmax.demo.sample_model import export_sample, find_sample
+from tests.first_example import PERPLEXITY, export_first_example, read_heldout
 from tests.scoring.conftest import (
     FORMATS,
     HIDDEN,
@@ -310,14 +310,9 @@ def test_a_too_long_line_fails_only_its_row(score, tmp_path, monkeypatch):
 # --- perplexity ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def sample():
-    return find_sample()
-
-
-def test_the_held_out_perplexity_equals_the_trainers(sample, tmp_path, capsys):
-    made = export_sample(sample, tmp_path / "repository")
-    hidden, target = sample.heldout
+def test_the_held_out_perplexity_equals_the_trainers(tmp_path, capsys):
+    made = export_first_example(tmp_path / "repository")
+    hidden, target = read_heldout()
     array = np.zeros(len(target), [("input", "f4", hidden.shape[1]), ("target", "i8")])
     array["input"], array["target"] = hidden, target
     np.save(tmp_path / "heldout.npy", array)
@@ -325,9 +320,9 @@ def test_the_held_out_perplexity_equals_the_trainers(sample, tmp_path, capsys):
     arguments = [str(made.path), str(tmp_path / "heldout.npy"), str(output)]
     assert run(["score", *arguments, "--task", "perplexity"]) == 0
     summary = json.loads((tmp_path / "scored.parquet.summary.json").read_text())
-    assert summary["corpus"]["perplexity"] == pytest.approx(sample.perplexity, rel=1e-6)
+    assert summary["corpus"]["perplexity"] == pytest.approx(PERPLEXITY, rel=1e-6)
     assert summary["corpus"]["words"] == len(target)
-    assert f"perplexity {sample.perplexity:.4f}" in capsys.readouterr().out
+    assert f"perplexity {PERPLEXITY:.4f}" in capsys.readouterr().out
 
 
 def test_rows_of_a_sequence_need_not_be_adjacent(score):

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.demo.sample_model import SAMPLE_NAME, find_sample
 from hsoftmax.runtime.sessions import Session
 from hsoftmax.scoring.job import workspace
 from hsoftmax.service.context import context_of
 from hsoftmax.service.engine import Engine, Priority
 from hsoftmax.service.jobs import completion, job_thread
+from tests.first_example import LABELS, WEIGHTS, read_heldout
 from tests.service.conftest import HIDDEN, serving
 
 from .conftest import (
@@ -468,21 +468,20 @@ def test_several_workers_share_the_jobs(start, tmp_path):
 
 
 def test_the_held_out_perplexity_is_that_of_the_command_line(tmp_path):
-    sample = find_sample()
-    to = tmp_path / "repository" / SAMPLE_NAME
-    source = [str(sample.folder / "weights.npz"), "--labels", str(sample.folder / "labels.txt")]
+    to = tmp_path / "repository" / "addresses"
+    source = [str(WEIGHTS), "--labels", str(LABELS)]
     subprocess.run(  # in a subprocess: in this process only services may start threads
         [sys.executable, "-m", "hsoftmax", "export", *source, "--to", str(to)],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    labels = (sample.folder / "labels.txt").read_text("utf-8").splitlines()
+    labels = LABELS.read_text("utf-8").splitlines()
     rows = [
         {"custom_id": str(i), "input": hidden.tolist(), "target": labels[target],
          "sequence": i // 100}
-        for i, (hidden, target) in enumerate(zip(*sample.heldout, strict=True))
+        for i, (hidden, target) in enumerate(zip(*read_heldout(), strict=True))
     ]  # fmt: skip
-    endpoint = f"/v1/models/{SAMPLE_NAME}/score"
+    endpoint = "/v1/models/addresses/score"
     with serving_jobs(tmp_path / "repository", tmp_path / "state", job_shard_rows=700) as jobs:
         batch = jobs.run(rows, endpoint=endpoint, task="perplexity")
     corpus = batch["summary"]["corpus"]
