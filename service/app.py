@@ -33,6 +33,7 @@ from .api import (
 )
 from .api.dispatch import Dispatcher
 from .api.methods import Methods
+from .api.oip import INFER_PATH, INFER_VERSION_PATH, OIP_ROUTERS, InferEndpoint
 from .api.openapi import document
 from .context import AppContext, build_context, context_of
 from .control import handle_message, keep_following, persist_metrics
@@ -48,7 +49,8 @@ from .settings import Settings
 from .workers.channel import WorkerChannel
 
 _ROUTERS = (
-    health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes, page_routes
+    health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
+    page_routes, *OIP_ROUTERS,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
@@ -88,13 +90,14 @@ def create_app(
         **operation_endpoints(context),
         "score": ScoreEndpoint(context),
     }
-    context.metrics.start_routes({endpoint.path for endpoint in endpoints.values()})
-    api, routes = _api(context, endpoints)
-    return Application(api, _layers(Methods(api, routes), endpoints, context))
+    infer = InferEndpoint(context)
+    context.metrics.start_routes({one.path for one in (*endpoints.values(), infer)})
+    api, routes = _api(context, endpoints, infer)
+    return Application(api, _layers(Methods(api, routes), endpoints, infer, context))
 
 
 def _api(
-    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
+    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint], infer: InferEndpoint
 ) -> tuple[FastAPI, list[BaseRoute]]:
     """Build the FastAPI object; return it with all routes, those of plain ASGI endpoints too."""
     api = FastAPI(
@@ -115,6 +118,8 @@ def _api(
     for name, endpoint in endpoints.items():
         path = operation_path(name)
         api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
+    for path in (INFER_PATH, INFER_VERSION_PATH):
+        api.router.routes.append(Route(path, infer, methods=["POST"], name=path))
     for router in _ROUTERS:
         api.include_router(router)
     routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
@@ -123,9 +128,11 @@ def _api(
     return api, routes
 
 
-def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], context: AppContext) -> ASGIApp:
+def _layers(
+    app: ASGIApp, endpoints: Mapping[str, ASGIApp], infer: ASGIApp, context: AppContext
+) -> ASGIApp:
     """Add the layers around FastAPI, the innermost first."""
-    app = Dispatcher(app, endpoints)
+    app = Dispatcher(app, endpoints, infer)
     app = CompressionMiddleware(app, context.settings.compress_above)
     if context.keys.required:
         app = AuthenticationMiddleware(app, context.keys)

@@ -15,6 +15,8 @@ from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from . import SCORE_PATH, operation_path
+from .oip.infer import INFER_PATH, INFER_VERSION_PATH
+from .oip.openapi import infer_example
 
 Json = dict[str, Any]
 
@@ -40,6 +42,8 @@ def fit_examples(document: Json, bundles: Iterable[LoadedBundle]) -> Json:
         _fit_score(document["paths"][SCORE_PATH], bundle)
         body = document["paths"][_BATCHES]["post"]["requestBody"]["content"]["application/json"]
         body["example"]["endpoint"] = SCORE_PATH.replace("{name}", bundle.name)
+    if bundle := _with_task(served, "top_k"):
+        _fit_infer(document["paths"], bundle)
     for path in (path for path in document["paths"] if "{name}" in path and served):
         _name_example(document["paths"][path], served[0].name)
     return document
@@ -71,6 +75,16 @@ def _fit_score(path: Json, bundle: LoadedBundle) -> None:
     row = {"id": 1, "input": _row(bundle.hidden_size), "target": min(5, bundle.num_targets - 1)}
     path["post"]["requestBody"]["content"][_NDJSON]["example"] = json.dumps(row) + "\n"
     _name_example(path, bundle.name)
+
+
+def _fit_infer(paths: Json, bundle: LoadedBundle) -> None:
+    for path in (INFER_PATH, INFER_VERSION_PATH):
+        content = paths[path]["post"]["requestBody"]["content"]
+        content["application/json"]["example"] = infer_example(bundle.hidden_size)
+        _name_example(paths[path], bundle.name)
+        for parameter in paths[path]["post"]["parameters"]:
+            if parameter["name"] == "version":
+                parameter["example"] = bundle.version
 
 
 def _name_example(path: Json, name: str) -> None:

@@ -20,14 +20,19 @@ from hsoftmax.service.engine import GraphCall, GraphResult
 from hsoftmax.service.errors import ServiceError, UnsupportedMediaType
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.content_types import Format, negotiate_types
-from hsoftmax.service.http.disconnect import cancel_on_disconnect
 from hsoftmax.service.http.request_context import RequestContext, request_context_of
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error, send_response
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
-from hsoftmax.service.inference.hidden_rows import record_call, with_hidden
+from hsoftmax.service.inference.graph_calls import (
+    record_call,
+    record_failure,
+    record_success,
+    run_while_connected,
+)
+from hsoftmax.service.inference.hidden_rows import with_hidden
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
@@ -69,13 +74,13 @@ class Endpoint:
         try:
             prepared = await self._read(scope, receive, request_context)
             if _is_sliced(prepared.plan):
-                return await self._stream(prepared, request_context, receive, send)
-            await send_response(
-                send,
-                prepared.response_type,
-                await self._respond(prepared, request_context, receive),
-            )
+                await self._stream(prepared, request_context, receive, send)
+                return record_success(self._context.statistics, request_context)
+            body = await self._respond(prepared, request_context, receive)
+            record_success(self._context.statistics, request_context)
+            await send_response(send, prepared.response_type, body)
         except ServiceError as error:
+            record_failure(self._context.statistics, request_context)
             await send_error(send, error, scope)
         except ClientDisconnect:
             return
@@ -170,15 +175,13 @@ class Endpoint:
         return await self._run_call(build_plan_call(plan, options), receive)
 
     async def _run_call(self, call: GraphCall, receive: Receive) -> GraphResult:
-        engine = self._context.engine
-        if engine.is_small(call):  # watching for a disconnect would cost more than the call
-            return engine.run_inline(call)
-        return await cancel_on_disconnect(receive, engine.submit(call))
+        return await run_while_connected(call, self._context.engine, receive)
 
     def _record_call(
         self, plan: Plan, outputs: GraphResult, request_context: RequestContext
     ) -> None:
-        record_call(plan, outputs, self.path, self._context.metrics, request_context)
+        context = self._context
+        record_call(plan, outputs, self.path, context.metrics, context.statistics, request_context)
 
     async def _stream(
         self,

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hsoftmax.service.errors import Forbidden, Unauthorized
-from hsoftmax.service.http.request_context import Header
+from hsoftmax.service.http.request_context import PROBE_PATHS, Header
 from hsoftmax.service.http.responses import send_error
 
 from .api_keys import ApiKeys
 
-PUBLIC_PATHS = frozenset({"/healthz/live", "/healthz/ready"})
+PUBLIC_PATHS = PROBE_PATHS - {"/metrics"}
 
 
 class AuthenticationMiddleware:

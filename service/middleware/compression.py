@@ -1,7 +1,8 @@
 """Compresses large text responses for clients that accept it.
 
-Arrays of floats hardly shrink, so they are sent uncompressed. Compression runs on threads and does
-not block the event loop, as both libraries release the GIL.
+Arrays of floats hardly shrink, so they are sent uncompressed, except for a client that names one
+encoding alone: Triton's clients do so where their caller asks for it, and others name several.
+Compression runs on threads and does not block the event loop, as both libraries release the GIL.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from hsoftmax.service.http.request_context import Headers, request_context_of
 
 _LEVEL = 1  # higher levels take several times as long, and save some percent
 _TEXT_TYPES = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
+_ASKED_TYPES = (*_TEXT_TYPES, b"application/octet-stream")
 
 VARY = (b"vary", b"accept-encoding")
 
@@ -33,13 +35,18 @@ class Compressor(Protocol):
 _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"zstd": lambda: zstandard.ZstdCompressor(level=_LEVEL).compressobj(),
     b"gzip": lambda: zlib.compressobj(_LEVEL, wbits=GZIP_WBITS),
+    b"deflate": lambda: zlib.compressobj(_LEVEL),
 }
 # Each piece of a stream is flushed, as the client may need it before it sends more.
-_FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}
+_FLUSH = {
+    b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK,
+    b"gzip": zlib.Z_SYNC_FLUSH,
+    b"deflate": zlib.Z_SYNC_FLUSH,
+}
 
 
 class CompressionMiddleware:
-    """ASGI middleware that wraps `send` if the client accepts gzip or zstd."""
+    """ASGI middleware that wraps `send` if the client accepts zstd, gzip or deflate."""
 
     def __init__(self, app: ASGIApp, min_bytes: int) -> None:
         self._app = app
@@ -49,7 +56,8 @@ class CompressionMiddleware:
         if scope["type"] == "http":
             encodings = request_context_of(scope).headers.get(b"accept-encoding", b"")
             if encodings and (encoding := accepted_encoding(encodings)) is not None:
-                send = _CompressingSend(send, encoding, self._min_bytes)
+                types = _TEXT_TYPES if b"," in encodings else _ASKED_TYPES
+                send = _CompressingSend(send, encoding, self._min_bytes, types)
         return self._app(scope, receive, send)
 
 
@@ -70,15 +78,18 @@ def accepted_encoding(accept_encoding: bytes) -> bytes | None:
 class _CompressingSend:
     """ASGI `send` of one response, which compresses the body."""
 
-    def __init__(self, send: Send, encoding: bytes, min_bytes: int) -> None:
+    def __init__(
+        self, send: Send, encoding: bytes, min_bytes: int, types: tuple[bytes, ...]
+    ) -> None:
         self._send = send
         self._encoding = encoding
+        self._types = types
         self._min_bytes = min_bytes
         self._start: Message | None = None
         self._compressor: Compressor | None = None
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_text(message["headers"]):
+        if message["type"] == "http.response.start" and self._is_compressed(message):
             self._start = message  # sent once the size of the body is known
             return
         if self._start is not None:
@@ -96,10 +107,10 @@ class _CompressingSend:
             message = {**message, "body": packed}
         await self._send(message)
 
-
-def _is_text(headers: Headers) -> bool:
-    types = [value for name, value in headers if name == b"content-type"]
-    return bool(types) and types[0].startswith(_TEXT_TYPES)
+    def _is_compressed(self, start: Message) -> bool:
+        headers: Headers = start["headers"]
+        types = [value for name, value in headers if name == b"content-type"]
+        return bool(types) and types[0].startswith(self._types)
 
 
 def _pack(compressor: Compressor, body: bytes, flush: int | None) -> bytes:

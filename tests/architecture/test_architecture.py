@@ -93,7 +93,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources", "suggestions"),
+        ("errors", "metrics", "page", "resources", "statistics", "suggestions"),
         ("codecs", "listener", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),

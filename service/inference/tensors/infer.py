@@ -13,10 +13,16 @@ import msgspec
 
 from hsoftmax.service.codecs.json import error_message
 from hsoftmax.service.engine import Engine, GraphResult
-from hsoftmax.service.errors import InvalidQuery
+from hsoftmax.service.errors import InvalidQuery, ServiceError
 from hsoftmax.service.http.request_context import RequestContext
 from hsoftmax.service.http.request_options import RequestOptions
-from hsoftmax.service.inference.hidden_rows import RunCall, record_call, with_hidden
+from hsoftmax.service.inference.graph_calls import (
+    RunCall,
+    record_call,
+    record_failure,
+    record_success,
+)
+from hsoftmax.service.inference.hidden_rows import with_hidden
 from hsoftmax.service.inference.operation import Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.scoring_calls import build_plan_call
@@ -26,6 +32,7 @@ from hsoftmax.service.metrics import Metrics
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
+from hsoftmax.service.statistics import Statistics
 
 from .declaration import TaskResult
 from .inputs import expect_known, read_rows
@@ -54,6 +61,9 @@ class InferServices(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def statistics(self) -> Statistics: ...
 
     @property
     def texts(self) -> TextQueue: ...
@@ -95,6 +105,24 @@ async def infer(
     """
     bundle = services.repository.find(request.model, request.version)
     request_context.set_model(bundle)
+    try:
+        result = await _answer(request, bundle, services, request_context, route, run_call, options)
+    except ServiceError:
+        record_failure(services.statistics, request_context)
+        raise
+    record_success(services.statistics, request_context)
+    return result
+
+
+async def _answer(
+    request: InferRequest,
+    bundle: LoadedBundle,
+    services: InferServices,
+    request_context: RequestContext,
+    route: str,
+    run_call: RunCall | None,
+    options: RequestOptions,
+) -> InferResult:
     selections = _select(request, bundle)
     for selection in selections:
         services.engine.admit(selection.task)
@@ -111,7 +139,8 @@ async def infer(
             expect_no_overflow(one.plan, result.arrays)
     for one, result in zip(work, results, strict=True):
         if one.plan.feeds:
-            record_call(one.plan, result, route, services.metrics, request_context)
+            record_call(one.plan, result, route, services.metrics, services.statistics,
+                        request_context)  # fmt: skip
     outputs = await _read_outputs(work, results, bundle, services.engine)
     return InferResult(
         bundle.name, bundle.version, request.id, _in_order(outputs, request), _chosen(work)

@@ -14,7 +14,7 @@ import numpy as np
 from hsoftmax.models.arrays import Array
 from hsoftmax.service.errors import InvalidQuery, TooLarge, Unreadable
 
-from .datatypes import BF16, BYTES, RAW_DTYPES, expect_datatype, from_bfloat16, to_bfloat16
+from .datatypes import BF16, BYTES, FP16, RAW_DTYPES, expect_datatype, from_bfloat16, to_bfloat16
 
 MAX_RANK = 8
 MAX_ELEMENTS = 2**31  # far more than a body can hold; larger shapes are refused as they are
@@ -45,7 +45,7 @@ def decode_raw(
     *,
     max_texts: int,
 ) -> Tensor:
-    """Read a tensor from its raw bytes, as a view of them where NumPy has the datatype.
+    """Read a tensor from its raw bytes, as a view of them where it can be one.
 
     Raises:
         InvalidQuery: an unknown datatype, or a shape that no tensor has.
@@ -63,6 +63,8 @@ def decode_raw(
             f"{name}: expected {expected} bytes of {datatype} {list(dims)}, got {len(content)}"
         )
     numbers = np.frombuffer(content, dtype).reshape(dims)
+    if not numbers.flags.aligned:  # behind a header of any length; kernels read whole words
+        numbers = numbers.copy()
     if datatype == "BOOL" and numbers.size and numbers.view(np.uint8).max() > 1:
         raise Unreadable(f"{name}: expected bytes 0 or 1 of BOOL, got another one")
     return Tensor(name, datatype, dims, from_bfloat16(numbers) if datatype == BF16 else numbers)
@@ -75,6 +77,13 @@ def encode_raw(tensor: Tensor) -> bytes:
     if tensor.datatype == BF16:
         return to_bfloat16(tensor.data).tobytes()
     return tensor.data.astype(RAW_DTYPES[tensor.datatype], copy=False).tobytes()
+
+
+def raw_size(tensor: Tensor) -> int:
+    """Return the number of raw bytes of a tensor."""
+    if isinstance(tensor.data, list):
+        return sum(map(len, tensor.data)) + _LENGTH.size * len(tensor.data)
+    return tensor.data.size * RAW_DTYPES[tensor.datatype].itemsize
 
 
 def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:
@@ -93,6 +102,8 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
         raise Unreadable(
             f"{name}: expected {math.prod(dims)} elements of shape {list(dims)}, got {len(values)}"
         )
+    if datatype in (FP16, BF16):
+        raise InvalidQuery(f"{name}: expected {datatype} as raw bytes, got numbers: send FP32")
     if datatype == BYTES:
         return Tensor(name, datatype, dims, list(values))
     try:
