@@ -29,6 +29,13 @@ class Settings(BaseModel):
     repository: Path = Field(description="folder of bundles: <repository>/<name>/<version>/")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for the Open Inference Protocol over gRPC, which is off without it; "
+        "0 takes a free one",
+    )
     device: DeviceChoice = Field(
         "auto", description="where graphs run; auto is cuda where there is one, else cpu"
     )

@@ -87,10 +87,14 @@ def create_request_context(scope: Scope) -> RequestContext:
 
     It takes the client's request id if that has only safe characters, else a new one.
     """
-    headers = dict(scope["headers"])
-    request_context = RequestContext(_request_id(headers.get(REQUEST_ID)), headers, perf_counter())
+    request_context = new_request_context(dict(scope["headers"]))
     scope[_KEY] = request_context
     return request_context
+
+
+def new_request_context(headers: Mapping[bytes, bytes]) -> RequestContext:
+    """Create the context of a request with these headers that arrives now."""
+    return RequestContext(_request_id(headers.get(REQUEST_ID)), headers, perf_counter())
 
 
 def request_context_of(scope: Scope) -> RequestContext:

@@ -102,7 +102,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("jobs", "middleware", "streaming"),
         ("context",),
         ("control",),
-        ("api",),
+        ("api", "grpc"),
         ("app",),
         ("server",),
         ("public",),
