@@ -1,8 +1,10 @@
 """Compresses large text responses for clients that accept it.
 
-Arrays of floats hardly shrink, so they are sent uncompressed, except for a client that names one
-encoding alone: Triton's clients do so where their caller asks for it, and others name several.
-Compression runs on threads and does not block the event loop, as both libraries release the GIL.
+Arrays of floats hardly shrink, so they are sent uncompressed. Compression runs on threads and does
+not block the event loop, as both libraries release the GIL.
+
+Triton's clients decompress the answers of `infer` alone, and know gzip and deflate. Where their
+caller asks for one of them, they name it alone; then raw tensors are compressed too.
 """
 
 import asyncio
@@ -19,7 +21,8 @@ from hsoftmax.service.http.request_context import Headers, request_context_of
 
 _LEVEL = 1  # higher levels take several times as long, and save some percent
 _TEXT_TYPES = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
-_ASKED_TYPES = (*_TEXT_TYPES, b"application/octet-stream")
+_RAW_TENSORS = b"application/octet-stream"
+_OPEN_INFERENCE, _INFER = "/v2/", "/infer"
 
 VARY = (b"vary", b"accept-encoding")
 
@@ -37,6 +40,8 @@ _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"gzip": lambda: zlib.compressobj(_LEVEL, wbits=GZIP_WBITS),
     b"deflate": lambda: zlib.compressobj(_LEVEL),
 }
+_KNOWN = tuple(_COMPRESSORS)
+_KNOWN_TO_TRITON = (b"gzip", b"deflate")
 # Each piece of a stream is flushed, as the client may need it before it sends more.
 _FLUSH = {
     b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK,
@@ -55,20 +60,31 @@ class CompressionMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             encodings = request_context_of(scope).headers.get(b"accept-encoding", b"")
-            if encodings and (encoding := accepted_encoding(encodings)) is not None:
-                types = _TEXT_TYPES if b"," in encodings else _ASKED_TYPES
-                send = _CompressingSend(send, encoding, self._min_bytes, types)
+            if encodings:
+                send = self._wrap(send, scope["path"], encodings)
         return self._app(scope, receive, send)
+
+    def _wrap(self, send: Send, path: str, encodings: bytes) -> Send:
+        """Return the `send` of a response, which compresses it if the client accepts that."""
+        known = _KNOWN
+        types: tuple[bytes, ...] = _TEXT_TYPES
+        if path.startswith(_OPEN_INFERENCE):
+            known = _KNOWN_TO_TRITON if path.endswith(_INFER) else ()
+            types = _TEXT_TYPES if b"," in encodings else (*_TEXT_TYPES, _RAW_TENSORS)
+        encoding = accepted_encoding(encodings, known)
+        if encoding is None:
+            return send
+        return _CompressingSend(send, encoding, self._min_bytes, types)
 
 
 @lru_cache(maxsize=64)
-def accepted_encoding(accept_encoding: bytes) -> bytes | None:
-    """Return the first supported encoding that the client accepts, or None."""
+def accepted_encoding(accept_encoding: bytes, known: tuple[bytes, ...] = _KNOWN) -> bytes | None:
+    """Return the first of the known encodings that the client accepts, or None."""
     offers: dict[bytes, bytes] = {}
     for part in accept_encoding.lower().split(b","):
         name, _, quality = part.replace(b" ", b"").partition(b";q=")
         offers[name] = quality
-    for encoding in _COMPRESSORS:
+    for encoding in known:
         quality = offers.get(encoding, b"0")
         if not quality or quality.strip(b"0."):
             return encoding

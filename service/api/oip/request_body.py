@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 from hsoftmax.service.codecs.json import decode, error_message
 from hsoftmax.service.errors import InvalidQuery, Unreadable
 from hsoftmax.service.inference.body_bounds import check_body_shape
-from hsoftmax.service.inference.tensors.datatypes import BYTES, FLOATS, expect_datatype
+from hsoftmax.service.inference.tensors.datatypes import BYTES, FLOATS, INTEGERS, expect_datatype
 from hsoftmax.service.inference.tensors.request import (
     InferRequest,
     ParameterValue,
@@ -194,17 +194,17 @@ def _json_tensor(one: _Input) -> Tensor:
     return from_values(name, one.datatype, shape, _encoded(name, flat, one.datatype))
 
 
-def _element_type(datatype: str) -> type:
-    """Return the type of an element in JSON."""
+def _element_type(datatype: str) -> Any:  # noqa: ANN401  a type
+    """Return the type of an element in JSON; some clients write integers with a point."""
     if datatype == BYTES:
         return str
     if datatype == "BOOL":
         return bool
-    return float if datatype in FLOATS else int
+    return float if datatype in FLOATS else int | float
 
 
 @lru_cache(maxsize=64)
-def _values_decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
+def _values_decoder(element: Any, depth: int) -> msgspec.json.Decoder[list[Any]]:  # noqa: ANN401
     nested: Any = element
     for _ in range(depth):
         nested = list[nested]
@@ -222,12 +222,23 @@ def _flatten(name: str, values: list[Any], shape: Sequence[int]) -> list[Any]:
 
 
 def _encoded(name: str, values: list[Any], datatype: str) -> list[Any]:
+    if datatype in INTEGERS:
+        return _integers(name, values)
     if datatype != BYTES:
         return values
     try:
         return [text.encode() for text in values]
     except UnicodeEncodeError:
         raise InvalidQuery(f"{name}: expected texts in UTF-8, got a lone surrogate") from None
+
+
+def _integers(name: str, values: list[Any]) -> list[Any]:
+    """Return the values as integers. Raises InvalidQuery for one with a fraction."""
+    with_point = [value for value in values if type(value) is float]
+    for value in with_point:
+        if not value.is_integer():
+            raise InvalidQuery(f"{name} data: expected integers, got {value}")
+    return [int(value) for value in values] if with_point else values
 
 
 def _requested(one: _Output) -> RequestedOutput:
