@@ -31,6 +31,7 @@ from .api import (
     operation_path,
     page_routes,
 )
+from .api.aliases import alias_routes, health_router, platform_routes
 from .api.dispatch import Dispatcher
 from .api.methods import Methods
 from .api.oip import INFER_PATH, INFER_VERSION_PATH, OIP_ROUTERS, InferEndpoint
@@ -50,7 +51,7 @@ from .workers.channel import WorkerChannel
 
 _ROUTERS = (
     health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
-    page_routes, *OIP_ROUTERS,
+    page_routes, *OIP_ROUTERS, alias_routes,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
@@ -120,9 +121,12 @@ def _api(
         api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
     for path in (INFER_PATH, INFER_VERSION_PATH):
         api.router.routes.append(Route(path, infer, methods=["POST"], name=path))
-    for router in _ROUTERS:
+    api.router.routes.extend(platform_routes(context, endpoints["top_k"], infer))
+    health_route = context.settings.health_route
+    routers = [*_ROUTERS, *([] if health_route is None else [health_router(health_route)])]
+    for router in routers:
         api.include_router(router)
-    routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
+    routes = [*api.routes, *(route for router in routers for route in router.routes)]
     add_error_handlers(api, routes)
     api.openapi = lambda: document(api, context)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
@@ -135,7 +139,7 @@ def _layers(
     app = Dispatcher(app, endpoints, infer)
     app = CompressionMiddleware(app, context.settings.compress_above)
     if context.keys.required:
-        app = AuthenticationMiddleware(app, context.keys)
+        app = AuthenticationMiddleware(app, context.keys, context.settings.health_route)
     if context.tracer is not None:
         app = TracingMiddleware(app, context.tracer)
     return RequestLogMiddleware(app, context.metrics, context.log, context.health)

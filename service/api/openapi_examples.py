@@ -22,20 +22,13 @@ Json = dict[str, Any]
 
 _BATCHES = "/v1/batches"
 _NDJSON = "application/x-ndjson"
-_TASKS = {
-    "probabilities": "target_log_prob",
-    "top_k": "top_k",
-    "clusters": "cluster_log_probs",
-    "sample": "sample",
-    "block_dot": "block_dot",
-}
 
 
 def fit_examples(document: Json, bundles: Iterable[LoadedBundle]) -> Json:
     """Return a copy of the document with examples for these bundles."""
     document, served = deepcopy(document), list(bundles)
     for operation in OPERATIONS:
-        if bundle := _with_task(served, _TASKS[operation.name]):
+        if bundle := _with_task(served, _example_task(operation)):
             for name in (operation.name, *operation.aliases):
                 _fit_operation(document["paths"][operation_path(name)], operation, bundle)
     if bundle := _with_task(served, "target_log_prob"):
@@ -47,6 +40,10 @@ def fit_examples(document: Json, bundles: Iterable[LoadedBundle]) -> Json:
     for path in (path for path in document["paths"] if "{name}" in path and served):
         _name_example(document["paths"][path], served[0].name)
     return document
+
+
+def _example_task(operation: Operation) -> str:
+    return operation.guess_task(json.dumps(operation.example).encode())
 
 
 def _fit_operation(path: Json, operation: Operation, bundle: LoadedBundle) -> None:

@@ -21,7 +21,15 @@ COMPUTE_TIME = b"x-compute-time-ms"
 CLIENT_LEFT = 499  # status in the log and the metrics if the client disconnects; never sent
 # Load balancers and monitors request these every few seconds: logged at debug, and not traced.
 PROBE_PATHS = frozenset(
-    {"/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready", "/metrics"}
+    {
+        "/health",
+        "/healthz/live",
+        "/healthz/ready",
+        "/metrics",
+        "/ping",
+        "/v2/health/live",
+        "/v2/health/ready",
+    }
 )
 
 _KEY = "hsoftmax"

@@ -12,6 +12,7 @@ from hsoftmax.service.inference.operations import OPERATIONS
 from tests.service.conftest import HIDDEN, serving
 
 ROW = [0.5] * HIDDEN
+ALIASES = ("/health", "/info", "/ping", "/version")
 _MODEL, _REPOSITORY = "/v2/models/{name}", "/v2/repository"
 OPEN_INFERENCE = {
     **{path: {"get"} for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models",
@@ -44,7 +45,7 @@ def test_the_document_has_every_route(document):
     expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
     expected |= {"/v1/batches/{id}": {"get", "delete"}, "/v1/batches/{id}/cancel": {"post"}}
-    expected |= OPEN_INFERENCE
+    expected |= OPEN_INFERENCE | {path: {"get"} for path in ALIASES}
     for change in ("reload", "unload", "score", "topk"):
         expected[f"/v1/models/{{name}}/{change}"] = {"post"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == expected
@@ -86,7 +87,7 @@ def test_the_document_says_which_key_a_route_needs(repository, keys, expected):
         for method, operation in operations.items():
             if path.endswith(("/load", "/reload", "/unload")):
                 assert operation["security"] == [{"AdminKey": []}], method
-            elif "/health" in path:
+            elif "/health" in path or path == "/ping":
                 assert operation["security"] == []
             else:
                 assert "security" not in operation
