@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The service alone: no exporter, no compiler, no shell script between the signal and the server.
 #   docker build -t hsoftmax .                                  CPU
-#   docker build -t hsoftmax:full --build-arg VARIANT=full .    and Parquet, Arrow, traces, tokenizers
+#   docker build -t hsoftmax:full --build-arg VARIANT=full .    and Parquet, Arrow, gRPC, traces, tokenizers
 #   docker build -t hsoftmax:cuda --build-arg VARIANT=cuda .
 #   docker run -p 8000:8000 --read-only --tmpfs /tmp -v ./repository:/models:ro -v hsoftmax-state:/state hsoftmax
 # A release passes a digest: --build-arg PYTHON=python:3.12-slim-bookworm@sha256:...

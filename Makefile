@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray image test-image compat mutants check format bench docs serve lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-native test-ray image test-image compat mutants check format bench docs serve proto lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -107,13 +107,17 @@ build/repository: | install
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url pyproject.toml
+proto: install ## Compile inference.proto for the service
+	$(BIN)/python -m grpc_tools.protoc -I service/grpc \
+		--descriptor_set_out=service/grpc/inference.binpb inference.proto
+
 lock: ## Pin every dependency with hashes (needs uv)
 	$(COMPILE) --extra dev -o requirements/dev.txt
 	$(COMPILE) --extra dev --extra ray -o requirements/ray.txt
 	$(COMPILE) --extra bench -o requirements/bench.txt
 	$(COMPILE) --extra service -c requirements/dev.txt -o requirements/cpu.txt
 	$(COMPILE) --extra full -c requirements/dev.txt -o requirements/full.txt
-	$(COMPILE) --extra service-cuda -c requirements/dev.txt -o requirements/cuda.txt
+	$(COMPILE) --extra service-cuda --extra grpc -c requirements/dev.txt -o requirements/cuda.txt
 	echo hatchling cyclonedx-bom | tr ' ' '\n' | $(COMPILE:pyproject.toml=-) -o requirements/build.txt
 	printf '%s\n' mkdocs-material mkdocstrings-python ruff | $(COMPILE:pyproject.toml=-) -o requirements/docs.txt
 

@@ -31,8 +31,10 @@ from .api import (
     operation_path,
     page_routes,
 )
+from .api.aliases import alias_routes, health_router, platform_routes
 from .api.dispatch import Dispatcher
 from .api.methods import Methods
+from .api.oip import INFER_PATH, INFER_VERSION_PATH, OIP_ROUTERS, InferEndpoint
 from .api.openapi import document
 from .context import AppContext, build_context, context_of
 from .control import handle_message, keep_following, persist_metrics
@@ -48,7 +50,8 @@ from .settings import Settings
 from .workers.channel import WorkerChannel
 
 _ROUTERS = (
-    health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes, page_routes
+    health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
+    page_routes, *OIP_ROUTERS, alias_routes,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
@@ -88,13 +91,14 @@ def create_app(
         **operation_endpoints(context),
         "score": ScoreEndpoint(context),
     }
-    context.metrics.start_routes({endpoint.path for endpoint in endpoints.values()})
-    api, routes = _api(context, endpoints)
-    return Application(api, _layers(Methods(api, routes), endpoints, context))
+    infer = InferEndpoint(context)
+    context.metrics.start_routes({one.path for one in (*endpoints.values(), infer)})
+    api, routes = _api(context, endpoints, infer)
+    return Application(api, _layers(Methods(api, routes), endpoints, infer, context))
 
 
 def _api(
-    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint]
+    context: AppContext, endpoints: Mapping[str, Endpoint | ScoreEndpoint], infer: InferEndpoint
 ) -> tuple[FastAPI, list[BaseRoute]]:
     """Build the FastAPI object; return it with all routes, those of plain ASGI endpoints too."""
     api = FastAPI(
@@ -115,20 +119,27 @@ def _api(
     for name, endpoint in endpoints.items():
         path = operation_path(name)
         api.router.routes.append(Route(path, endpoint, methods=["POST"], name=name))
-    for router in _ROUTERS:
+    for path in (INFER_PATH, INFER_VERSION_PATH):
+        api.router.routes.append(Route(path, infer, methods=["POST"], name=path))
+    api.router.routes.extend(platform_routes(context, endpoints["top_k"], infer))
+    health_route = context.settings.health_route
+    routers = [*_ROUTERS, *([] if health_route is None else [health_router(health_route)])]
+    for router in routers:
         api.include_router(router)
-    routes = [*api.routes, *(route for router in _ROUTERS for route in router.routes)]
+    routes = [*api.routes, *(route for router in routers for route in router.routes)]
     add_error_handlers(api, routes)
     api.openapi = lambda: document(api, context)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
 
 
-def _layers(app: ASGIApp, endpoints: Mapping[str, ASGIApp], context: AppContext) -> ASGIApp:
+def _layers(
+    app: ASGIApp, endpoints: Mapping[str, ASGIApp], infer: ASGIApp, context: AppContext
+) -> ASGIApp:
     """Add the layers around FastAPI, the innermost first."""
-    app = Dispatcher(app, endpoints)
+    app = Dispatcher(app, endpoints, infer)
     app = CompressionMiddleware(app, context.settings.compress_above)
     if context.keys.required:
-        app = AuthenticationMiddleware(app, context.keys)
+        app = AuthenticationMiddleware(app, context.keys, context.settings.health_route)
     if context.tracer is not None:
         app = TracingMiddleware(app, context.tracer)
     return RequestLogMiddleware(app, context.metrics, context.log, context.health)

@@ -21,6 +21,7 @@ from .middleware.api_keys import ApiKeys
 from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
 from .settings import Settings
+from .statistics import Statistics
 from .workers.channel import WorkerChannel
 from .workers.decisions import unloaded
 
@@ -35,6 +36,7 @@ class AppContext:
     health: Health
     keys: ApiKeys
     metrics: Metrics
+    statistics: Statistics
     log: Log
     jobs: JobManager
     body_budget: BodyBudget
@@ -84,6 +86,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         health=health,
         keys=ApiKeys(settings, log),
         metrics=metrics,
+        statistics=Statistics(),
         log=log,
         jobs=JobManager(settings, repository, engine, health, metrics, log),
         body_budget=BodyBudget(settings.max_bodies_bytes),

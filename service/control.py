@@ -22,6 +22,7 @@ from .workers.decisions import Action, not_followed
 from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 FOLLOW_INTERVAL_S = 1.0
+_STATISTICS_TIMEOUT_S = 5.0
 
 WorkerState = dict[str, Any]  # of one bundle: its digests by version, and its refused versions
 
@@ -121,6 +122,15 @@ def _differs(one: WorkerState, other: WorkerState) -> bool:
     )
 
 
+async def statistics(context: AppContext) -> list[dict[str, Any]]:
+    """Return the statistics of all workers, an entry for each worker and version."""
+    listed = context.statistics.listed()
+    if context.channel is None:
+        return listed
+    others = await context.channel.broadcast({"do": "statistics"}, _STATISTICS_TIMEOUT_S)
+    return listed + [entry for answer in others.values() for entry in answer["statistics"]]
+
+
 async def metrics_page(context: AppContext) -> bytes:
     """Return the metrics of all workers in the text format of Prometheus."""
     _refresh_gauges(context)
@@ -143,6 +153,8 @@ async def handle_message(context: AppContext, message: dict[str, Any]) -> dict[s
     match message["do"]:
         case "count":
             persist_metrics(context)
+        case "statistics":
+            return {"statistics": context.statistics.listed()}
         case "live":
             return {"alive": _is_alive(context)}
         case "follow":

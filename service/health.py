@@ -35,6 +35,17 @@ class Health:
             return False
         return True
 
+    def expect_ready_model(self, repository: Repository, name: str) -> None:
+        """Raise NotReady with the reason unless the bundle is served, or was never here."""
+        self.expect_ready(repository)
+        if name in repository.names():
+            return
+        if name in repository.unloaded:
+            raise NotReady(f"not ready: {name} was unloaded")
+        for key, reason in repository.refused.items():
+            if key.startswith(f"{name}/"):
+                raise NotReady(f"not ready: {name} was refused: {reason}")
+
     def expect_ready(self, repository: Repository) -> None:
         """Raise NotReady with the reason unless at least one bundle is served."""
         if self.draining:

@@ -1,6 +1,8 @@
-"""Opens the socket on which the service listens."""
+"""Opens the socket on which the service listens, and holds the port of gRPC."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .errors import StartError
 
@@ -12,3 +14,24 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+@contextmanager
+def hold_port(host: str, port: int) -> Iterator[int]:
+    """Hold a port on which processes of this service listen with SO_REUSEPORT; yield its number.
+
+    The system would let another service of the same user listen on the port too, and give it some
+    of the connections. So the port must be free at first, and nobody else gets it afterwards.
+
+    Raises:
+        StartError: another process listens on the port.
+    """
+    with listen(host, port) as listening:
+        family, number = listening.family, listening.getsockname()[1]
+    with socket.socket(family) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind((host, number))
+        except OSError as error:
+            raise StartError(f"cannot hold {host}:{number}: {error.strerror}") from None
+        yield number

@@ -5,15 +5,18 @@ balancers notice. Then it accepts no connections, waits up to drain_timeout for 
 exits with 0. SIGINT skips the delay. SIGHUP is ignored.
 """
 
+import asyncio
 import math
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 
@@ -22,12 +25,13 @@ from .context import context_of
 from .errors import StartError
 from .health import Health
 from .http.protocol import BoundedProtocol
-from .listener import listen
+from .listener import hold_port, listen
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
 from .workers.supervisor import Supervisor
 
+_GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")
 _KEEP_ALIVE_TIMEOUT_S = (
     75  # longer than load balancers keep idle connections, so that they close first
 )
@@ -50,7 +54,12 @@ def serve(
     if settings.workers > 1:
         resource_tracker.ensure_running()  # later it would keep the pipe of stderr open
     capture = stderr_captured(log) if log_descriptor is None else nullcontext(log_descriptor)
-    with logging_captured(log), _sighup_ignored(log), capture as descriptor:
+    with (
+        logging_captured(log),
+        _sighup_ignored(log),
+        capture as descriptor,
+        _grpc_port_held(settings) as settings,
+    ):
         if settings.workers > 1:
             _serve_with_workers(_settings_per_worker(settings), listener, log, descriptor)
         else:
@@ -104,6 +113,25 @@ def _serve_with_workers(
         Supervisor(serve_as_worker, settings, listening, log, log_descriptor).supervise()
 
 
+@contextmanager
+def _grpc_port_held(settings: Settings) -> Iterator[Settings]:
+    """Hold the port of gRPC for all workers; yield the settings with its number.
+
+    Raises:
+        StartError: the packages of gRPC are not installed, or the port cannot be used.
+    """
+    if settings.grpc_port is None:
+        yield settings
+        return
+    missing = [package for package in _GRPC_PACKAGES if find_spec(package) is None]
+    if missing:
+        raise StartError(
+            f"grpc_port: expected the package {missing[0]}, got none: pip install '.[grpc]'"
+        )
+    with hold_port(settings.host, settings.grpc_port) as port:
+        yield settings.model_copy(update={"grpc_port": port})
+
+
 def _settings_per_worker(settings: Settings) -> Settings:
     """Return the settings of a worker: its share of the threads, unless their number was set."""
     if "threads" in settings.model_fields_set:
@@ -114,7 +142,16 @@ def _settings_per_worker(settings: Settings) -> Settings:
 
 def _run(app: Application, config: uvicorn.Config, listener: socket.socket) -> None:
     context = context_of(app)
-    DrainingServer(config, context.health, context.settings.drain_delay).run(sockets=[listener])
+    settings = context.settings
+
+    def create_grpc_server() -> "GrpcServer":
+        from .grpc.server import create_grpc_server
+
+        return create_grpc_server(context)
+
+    create = None if settings.grpc_port is None else create_grpc_server
+    server = DrainingServer(config, context.health, settings.drain_delay, create)
+    server.run(sockets=[listener])
 
 
 def _config(app: Application, settings: Settings) -> uvicorn.Config:
@@ -140,14 +177,49 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
     return config
 
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn server that is not ready for a delay after SIGTERM, and then exits with 0."""
+class GrpcServer(Protocol):
+    """The gRPC server; the module that has it needs an extra."""
 
-    def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
+    async def start(self) -> None: ...
+
+    async def stop(self, seconds: float) -> None: ...
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn server that is not ready for a delay after SIGTERM, and then exits with 0.
+
+    A gRPC server starts after it in the same event loop, and stops with it.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        health: Health,
+        delay: float,
+        create_grpc_server: Callable[[], GrpcServer] | None = None,
+    ) -> None:
         super().__init__(config)
         self._health = health
         self._delay = delay
         self._stop_at = math.inf
+        self._create_grpc_server = create_grpc_server
+        self._grpc_server: GrpcServer | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start HTTP, then gRPC."""
+        await super().startup(sockets)
+        if self._create_grpc_server is not None:
+            self._grpc_server = self._create_grpc_server()
+            await self._grpc_server.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop both at once. uvicorn waits for its tasks before it ends the application."""
+        if self._grpc_server is not None:
+            seconds = self.config.timeout_graceful_shutdown or 0
+            stopping = asyncio.create_task(self._grpc_server.stop(seconds))
+            self.server_state.tasks.add(stopping)
+            stopping.add_done_callback(self.server_state.tasks.discard)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal. A second one ends the delay; a second SIGINT drops open requests too."""
@@ -183,9 +255,11 @@ def _log_address(log: Log, listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     scheme = "http" if settings.tls_certfile is None else "https"
+    grpc = {} if settings.grpc_port is None else {"grpc": f"{shown}:{settings.grpc_port}"}
     log.info(
         "serving",
         url=f"{scheme}://{shown}:{port}",
+        **grpc,
         workers=settings.workers,
         threads=settings.threads,
     )

@@ -5,6 +5,7 @@ environment is read in four lines here, so that help does not need the package p
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
+
+# The names of a setting's variable on platforms that set it themselves: those of Vertex AI.
+_PLATFORM_VARIABLES = {
+    "port": "AIP_HTTP_PORT",
+    "health_route": "AIP_HEALTH_ROUTE",
+    "predict_route": "AIP_PREDICT_ROUTE",
+}
 
 
 class Settings(BaseModel):
@@ -32,6 +41,19 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for the Open Inference Protocol over gRPC, which is off without it; "
+        "0 takes a free one",
+    )
+    health_route: Route | None = Field(
+        None, description="another path of the readiness check; it needs no key"
+    )
+    predict_route: Route | None = Field(
+        None, description="path of predictions as in KServe's protocol v1, of the only bundle"
+    )
     device: DeviceChoice = Field(
         "auto", description="where graphs run; auto is cuda where there is one, else cpu"
     )
@@ -146,5 +168,9 @@ class Settings(BaseModel):
     def _read_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Add the environment's value of each setting that is not given."""
         variables = {name: f"HSOFTMAX_{name.upper()}" for name in cls.model_fields}
-        values = {name: os.environ[v] for name, v in variables.items() if v in os.environ}
-        return values | given
+        return _values(_PLATFORM_VARIABLES) | _values(variables) | given
+
+
+def _values(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings whose variables the environment has, by name."""
+    return {name: os.environ[one] for name, one in variables.items() if one in os.environ}

@@ -21,6 +21,7 @@ from hsoftmax.service.middleware.authentication import PUBLIC_PATHS
 from hsoftmax.service.streaming.media_types import StreamMediaType
 
 from . import SCORE_PATH, operation_path
+from .oip.openapi import infer_paths, infer_schemas
 from .openapi_errors import add_errors
 from .openapi_examples import fit_examples
 
@@ -58,6 +59,8 @@ def document(app: FastAPI, context: AppContext) -> Json:
         )
         _add_operations(built)
         built["paths"][SCORE_PATH] = {"post": score_operation()}
+        built["paths"] |= infer_paths()
+        built["components"]["schemas"] |= infer_schemas()
         add_errors(built)
         _add_security(built, required=context.keys.required)
         app.openapi_schema = built

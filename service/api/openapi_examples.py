@@ -16,34 +16,35 @@ from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from . import SCORE_PATH, operation_path
+from .oip.infer import INFER_PATH, INFER_VERSION_PATH
+from .oip.openapi import infer_example
 
 Json = dict[str, Any]
 
 _BATCHES = "/v1/batches"
 _NDJSON = "application/x-ndjson"
-_TASKS = {
-    "probabilities": "target_log_prob",
-    "top_k": "top_k",
-    "clusters": "cluster_log_probs",
-    "sample": "sample",
-    "block_dot": "block_dot",
-}
 
 
 def fit_examples(document: Json, bundles: Iterable[LoadedBundle]) -> Json:
     """Return a copy of the document with examples for these bundles."""
     document, served = deepcopy(document), list(bundles)
     for operation in OPERATIONS:
-        if bundle := _with_task(served, _TASKS[operation.name]):
+        if bundle := _with_task(served, _example_task(operation)):
             for name in (operation.name, *operation.aliases):
                 _fit_operation(document["paths"][operation_path(name)], operation, bundle)
     if bundle := _with_task(served, "target_log_prob"):
         _fit_score(document["paths"][SCORE_PATH], bundle)
         body = document["paths"][_BATCHES]["post"]["requestBody"]["content"]["application/json"]
         body["example"]["endpoint"] = SCORE_PATH.replace("{name}", bundle.name)
+    if bundle := _with_task(served, "top_k"):
+        _fit_infer(document["paths"], bundle)
     for path in (path for path in document["paths"] if "{name}" in path and served):
         _name_example(document["paths"][path], served[0].name)
     return document
+
+
+def _example_task(operation: Operation) -> str:
+    return operation.guess_task(json.dumps(operation.example).encode())
 
 
 def _fit_operation(path: Json, operation: Operation, bundle: LoadedBundle) -> None:
@@ -72,6 +73,16 @@ def _fit_score(path: Json, bundle: LoadedBundle) -> None:
     row = {"id": 1, "input": _input(bundle), "target": min(5, bundle.num_targets - 1)}
     path["post"]["requestBody"]["content"][_NDJSON]["example"] = json.dumps(row) + "\n"
     _name_example(path, bundle.name)
+
+
+def _fit_infer(paths: Json, bundle: LoadedBundle) -> None:
+    for path in (INFER_PATH, INFER_VERSION_PATH):
+        content = paths[path]["post"]["requestBody"]["content"]
+        content["application/json"]["example"] = infer_example(bundle.hidden_size)
+        _name_example(paths[path], bundle.name)
+        for parameter in paths[path]["post"]["parameters"]:
+            if parameter["name"] == "version":
+                parameter["example"] = bundle.version
 
 
 def _name_example(path: Json, name: str) -> None:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,28 +17,28 @@ from hsoftmax.service.codecs.json import decode
 from hsoftmax.service.codecs.npy import read_npy
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.engine import GraphCall, GraphResult
-from hsoftmax.service.errors import InferenceFailed, ServiceError, UnsupportedMediaType
+from hsoftmax.service.errors import ServiceError, UnsupportedMediaType
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.content_types import Format, negotiate_types
-from hsoftmax.service.http.disconnect import cancel_on_disconnect
 from hsoftmax.service.http.request_context import RequestContext, request_context_of
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
 from hsoftmax.service.http.responses import send_error, send_response
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.chunked_response import stream
 from hsoftmax.service.inference.encoders import encode, matrix_encoder
-from hsoftmax.service.inference.named_inputs import (
-    cannot_run,
-    plan_in_turn,
-    read_named_inputs,
+from hsoftmax.service.inference.graph_calls import (
+    record_call,
+    record_failure,
+    record_success,
+    run_while_connected,
 )
+from hsoftmax.service.inference.hidden_rows import with_hidden
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
 from hsoftmax.service.inference.overflow import expect_no_overflow
 from hsoftmax.service.inference.prepared_request import PreparedRequest
 from hsoftmax.service.inference.query_params import build_query, expect_no_fields
 from hsoftmax.service.inference.scoring_calls import build_plan_call
-from hsoftmax.service.inference.texts import is_hidden, read_texts
-from hsoftmax.service.repository.loaded_bundle import LoadedBundle
+from hsoftmax.service.inference.texts import is_hidden
 
 _MAX_INLINE_VALUES = 20_000  # values that are encoded in less than a millisecond
 _BYTES_PER_VALUE = 20  # of one value as float32, float64 and JSON
@@ -75,13 +75,13 @@ class Endpoint:
         try:
             prepared = await self._read(scope, receive, request_context)
             if _is_sliced(prepared.plan):
-                return await self._stream(prepared, request_context, receive, send)
-            await send_response(
-                send,
-                prepared.response_type,
-                await self._respond(prepared, request_context, receive),
-            )
+                await self._stream(prepared, request_context, receive, send)
+                return record_success(self._context.statistics, request_context)
+            body = await self._respond(prepared, request_context, receive)
+            record_success(self._context.statistics, request_context)
+            await send_response(send, prepared.response_type, body)
         except ServiceError as error:
+            record_failure(self._context.statistics, request_context)
             await send_error(send, error, scope)
         except ClientDisconnect:
             return
@@ -104,40 +104,21 @@ class Endpoint:
             bundle = self._context.repository.find(bundle.name, str(query.version))
             request_context.set_model(bundle)
         if not is_hidden(query):
-            query = await self._with_hidden(query, bundle, options, request_context, receive)
+            query = await with_hidden(
+                query,
+                bundle,
+                self._settings,
+                self._context.texts,
+                options,
+                partial(self._run_call, receive=receive),
+                request_context,
+                isolated=self._operation.isolated,
+            )
         plan = self._operation.plan(query, bundle, self._settings)
         request_context.rows = plan.rows
         return PreparedRequest(
             options, response_type, plan, {"model": bundle.name, "version": bundle.version}
         )
-
-    async def _with_hidden(
-        self,
-        query: Any,  # noqa: ANN401
-        bundle: LoadedBundle,
-        options: RequestOptions,
-        request_context: RequestContext,
-        receive: Receive,
-    ) -> Any:  # noqa: ANN401
-        """Return the query with hidden states in place of texts or of inputs by name."""
-        texts = self._context.texts
-        inputs = await read_named_inputs(query, bundle, self._settings, texts.run)
-        if inputs is None:
-            return await read_texts(query, bundle, self._settings, texts)
-        isolated = self._operation.isolated
-        plan = await plan_in_turn(
-            inputs, bundle, self._settings, options, texts.run, isolated=isolated
-        )
-        outputs = []
-        for call in plan.calls:
-            try:
-                result = await self._run_call(call, receive)
-            except InferenceFailed:
-                raise cannot_run(call) from None
-            request_context.encoder_queued += result.queued
-            request_context.encoder_computed += result.computed
-            outputs.append(result.arrays)
-        return msgspec.structs.replace(query, inputs=plan.hidden(outputs))
 
     async def _respond(
         self, prepared: PreparedRequest, request_context: RequestContext, receive: Receive
@@ -197,23 +178,13 @@ class Endpoint:
         return await self._run_call(build_plan_call(plan, options), receive)
 
     async def _run_call(self, call: GraphCall, receive: Receive) -> GraphResult:
-        engine = self._context.engine
-        if engine.is_small(call):  # watching for a disconnect would cost more than the call
-            return engine.run_inline(call)
-        return await cancel_on_disconnect(receive, engine.submit(call))
+        return await run_while_connected(call, self._context.engine, receive)
 
     def _record_call(
         self, plan: Plan, outputs: GraphResult, request_context: RequestContext
     ) -> None:
-        request_context.queued, request_context.computed = outputs.queued, outputs.computed
-        request_context.computed_at = perf_counter()
-        metrics, names = self._context.metrics, plan.session.output_names
-        metrics.computed(
-            self.path, request_context.model, plan.rows, outputs.queued, outputs.computed
-        )
-        if "blocks" in names:
-            blocks = outputs.arrays[names.index("blocks")]
-            metrics.blocks_opened(request_context.model, int(blocks.sum()))
+        context = self._context
+        record_call(plan, outputs, self.path, context.metrics, context.statistics, request_context)
 
     async def _stream(
         self,

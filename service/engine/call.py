@@ -66,11 +66,17 @@ class GraphCall(msgspec.Struct, frozen=True):
 
 
 class GraphResult(msgspec.Struct, frozen=True):
-    """The outputs of a graph, and the seconds that the call waited and ran."""
+    """The outputs of a graph, and the seconds that the call waited and ran.
+
+    Attributes:
+        batches: rows and seconds of the batches in which the call came first, so that each batch
+            is in one result; None if it ran alone
+    """
 
     arrays: list[Array]
     queued: float = 0.0
     computed: float = 0.0
+    batches: list[tuple[int, float]] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +89,7 @@ class WorkItem:
         done: items that have been computed
         cancelled: the caller no longer waits: cancelled, timed out or failed
         batches: the batches that run slices of this item now
+        led: rows and seconds of the batches whose first slice was of this item
     """
 
     call: GraphCall
@@ -100,6 +107,7 @@ class WorkItem:
     cancelled: bool = False
     arrays: list[Array] = field(default_factory=list)
     batches: "set[Batch]" = field(default_factory=set)
+    led: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def cost_per_item(self) -> float:

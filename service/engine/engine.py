@@ -220,6 +220,7 @@ class Engine:
         """Set the results of the calls whose last slice was in this batch."""
         batch = result.batch
         self._metrics.batch(batch.lane, batch.rows, len(batch.slices))
+        batch.slices[0].item.led.append((batch.rows, result.seconds))
         for one in batch.slices:
             item = one.item
             if failure is not None:
@@ -230,7 +231,8 @@ class Engine:
             item.done += one.num_items
             if item.done == item.num_items and not item.future.done():
                 queued = item.started - item.submitted
-                item.future.set_result(GraphResult(item.arrays, queued, item.computed))
+                outputs = GraphResult(item.arrays, queued, item.computed, item.led)
+                item.future.set_result(outputs)
 
     def _failure(self, task: str, error: BaseException) -> ServiceError:
         """Log an exception of a graph; return the error for the client, without internals."""

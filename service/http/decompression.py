@@ -124,7 +124,15 @@ def _unzstd() -> Decompressor:
     return _MemberDecompressor("zstd", decompressor.decompressobj)
 
 
-_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {"gzip": _gunzip, "zstd": _unzstd}
+def _inflate() -> Decompressor:
+    return _MemberDecompressor("deflate", zlib.decompressobj)  # with zlib's header, as RFC 9110
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
+    "gzip": _gunzip,
+    "zstd": _unzstd,
+    "deflate": _inflate,
+}
 
 
 _MAX_RATIO = 256  # of decompressed to compressed bytes; real text has a lower ratio

@@ -20,7 +20,17 @@ COMPUTE_TIME = b"x-compute-time-ms"
 
 CLIENT_LEFT = 499  # status in the log and the metrics if the client disconnects; never sent
 # Load balancers and monitors request these every few seconds: logged at debug, and not traced.
-PROBE_PATHS = frozenset({"/healthz/live", "/healthz/ready", "/metrics"})
+PROBE_PATHS = frozenset(
+    {
+        "/health",
+        "/healthz/live",
+        "/healthz/ready",
+        "/metrics",
+        "/ping",
+        "/v2/health/live",
+        "/v2/health/ready",
+    }
+)
 
 _KEY = "hsoftmax"
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -37,6 +47,7 @@ class RequestContext(msgspec.Struct):
         headers: the headers of the request; names are lower case
         started: `perf_counter()` value when the request arrived
         model: name of the bundle; empty if none was found
+        version: version of the bundle
         digest: digest of the bundle
         rows: number of input rows
         queued: seconds that the graph call waited in the queue
@@ -51,6 +62,7 @@ class RequestContext(msgspec.Struct):
     headers: Mapping[bytes, bytes]
     started: float
     model: str = ""
+    version: str = ""
     digest: str = ""
     rows: int = 0
     queued: float = 0.0
@@ -63,7 +75,8 @@ class RequestContext(msgspec.Struct):
 
     def set_model(self, bundle: LoadedBundle) -> None:
         """Record the bundle that the request addresses."""
-        self.model, self.digest = bundle.name, bundle.manifest.digest
+        self.model, self.version = bundle.name, bundle.version
+        self.digest = bundle.manifest.digest
 
     def response_headers(self) -> Headers:
         """Return the headers of every response: id, timings, and the digest of the bundle."""
@@ -82,10 +95,14 @@ def create_request_context(scope: Scope) -> RequestContext:
 
     It takes the client's request id if that has only safe characters, else a new one.
     """
-    headers = dict(scope["headers"])
-    request_context = RequestContext(_request_id(headers.get(REQUEST_ID)), headers, perf_counter())
+    request_context = new_request_context(dict(scope["headers"]))
     scope[_KEY] = request_context
     return request_context
+
+
+def new_request_context(headers: Mapping[bytes, bytes]) -> RequestContext:
+    """Create the context of a request with these headers that arrives now."""
+    return RequestContext(_request_id(headers.get(REQUEST_ID)), headers, perf_counter())
 
 
 def request_context_of(scope: Scope) -> RequestContext:

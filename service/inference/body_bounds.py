@@ -23,6 +23,7 @@ _PART = re.compile(
 )
 _FIRST_BYTES = 2**19  # they decide about most bodies that are made to take time
 _OTHER_ELEMENTS = 64  # fields of a query beside its rows and targets
+_TENSOR_ELEMENTS = 2048  # fields of tensors beside their data
 _MAX_LISTED_WORDS = 2**17  # in the rows of a query; decoding them takes some ten milliseconds
 
 
@@ -35,13 +36,21 @@ class _Shape:
     texts: int = 0
 
 
-def check_body_shape(body: bytes, bundle: LoadedBundle, settings: Settings) -> None:
+def check_body_shape(
+    body: bytes, bundle: LoadedBundle, settings: Settings, *, as_tensors: bool = False
+) -> None:
     """Check that a query within the limits could have so many lists, numbers and texts.
+
+    A body `as_tensors` has more fields, and two numbers for each pair.
 
     Raises:
         TooLarge: it has more.
     """
     limits = _limits(bundle, settings)
+    if as_tensors:
+        limits.lists += _TENSOR_ELEMENTS
+        limits.numbers += _TENSOR_ELEMENTS + settings.max_targets
+        limits.texts += _TENSOR_ELEMENTS
     is_long = len(body) > _FIRST_BYTES
     if (is_long and _may_exceed(body, limits, _FIRST_BYTES)) or _may_exceed(
         body, limits, len(body)

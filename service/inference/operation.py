@@ -16,6 +16,8 @@ from hsoftmax.runtime.sessions import Feeds, Session
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
+from .tensors.declaration import OperationTensors
+
 ResponseFields = dict[str, object]
 
 Rows = Annotated[
@@ -84,6 +86,7 @@ class Plan(msgspec.Struct, frozen=True):
         matrix: describes the result of a slice of rows, if the response can be made in slices
         extra: another call on the same rows, whose fields join the response
         isolated: never batched with other calls, so the result is always the same to the bit
+        chosen: values that the query left to the service, such as a seed
     """
 
     session: Session
@@ -95,6 +98,7 @@ class Plan(msgspec.Struct, frozen=True):
     matrix: MatrixResult | None = None
     extra: "Plan | None" = None
     isolated: bool = False
+    chosen: Mapping[str, int] = {}
 
     @property
     def calls(self) -> "tuple[Plan, ...]":
@@ -115,6 +119,7 @@ class Operation:
         guess_task: guesses the task from an undecoded JSON body, so that an overloaded service
             rejects a request before it decodes the body
         isolated: an encoder's calls for it are never batched with those of other requests
+        tensors: its tensors in the Open Inference Protocol
     """
 
     name: str
@@ -126,3 +131,4 @@ class Operation:
     guess_task: Callable[[bytes], str]
     aliases: tuple[str, ...] = ()
     isolated: bool = False
+    tensors: OperationTensors | None = None

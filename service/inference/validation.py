@@ -4,6 +4,7 @@ A graph does not check an index: one out of range wraps round and gives a plausi
 probability. So every index is checked here.
 """
 
+import math
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,6 +23,20 @@ from hsoftmax.service.settings import Settings
 Inputs = list[list[float | str] | str] | dict[str, list[Any]]
 Target = int | str
 Targets = list[int | str | list[int | str]]
+
+
+class TargetArray(msgspec.Struct, frozen=True):
+    """Targets as one tensor.
+
+    Attributes:
+        target: integers of any type and shape, or the flat list of labels
+        shape: [rows], [rows, targets], or [pairs] where there is `row`
+        row: the row of each pair; None if a row of the tensor has the targets of a row
+    """
+
+    target: Array | list[str]
+    shape: tuple[int, ...]
+    row: Array | None = None
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -119,7 +134,9 @@ def _check_matrix(inputs: Array, bundle: LoadedBundle, settings: Settings) -> Fl
     return states
 
 
-def target_pairs(targets: Targets, rows: int, bundle: LoadedBundle, settings: Settings) -> Pairs:
+def target_pairs(
+    targets: Targets | TargetArray, rows: int, bundle: LoadedBundle, settings: Settings
+) -> Pairs:
     """The (row, target) pairs of a query.
 
     Raises:
@@ -127,6 +144,8 @@ def target_pairs(targets: Targets, rows: int, bundle: LoadedBundle, settings: Se
         TargetOutOfRange, UnknownLabel: a target that the bundle does not have.
         TooLarge: more pairs than the limit.
     """
+    if isinstance(targets, TargetArray):
+        return _pairs_of_array(targets, rows, bundle, settings)
     if len(targets) != rows:
         raise InvalidQuery(f"targets: expected {rows}, one for each row, got {len(targets)}")
     nested = [entry for entry in targets if isinstance(entry, list)]
@@ -143,6 +162,47 @@ def target_pairs(targets: Targets, rows: int, bundle: LoadedBundle, settings: Se
     if total != rows or not min(counts):
         row = np.repeat(row, counts)
     return Pairs(row, _check_targets(listed, counts, bundle), counts)
+
+
+def _pairs_of_array(
+    targets: TargetArray, rows: int, bundle: LoadedBundle, settings: Settings
+) -> Pairs:
+    shape, count = targets.shape, math.prod(targets.shape)
+    if count > settings.max_targets:
+        raise TooLarge(f"targets: expected at most {settings.max_targets}, got {count}")
+    if targets.row is not None:
+        row = _pair_rows(targets.row, shape, rows)
+    elif count == rows:  # also a target for each position of an encoder that gives all of them
+        row = _row_numbers(rows)
+    elif len(shape) == 2 and shape[0] == rows:
+        row = np.repeat(_row_numbers(rows), shape[1])
+    else:
+        raise InvalidQuery(
+            f"target: expected shape [{rows}] or [{rows}, targets], got {list(shape)}"
+        )
+    return Pairs(row, _check_target_array(targets.target, row, bundle), None)
+
+
+def _pair_rows(row: Array, shape: tuple[int, ...], rows: int) -> Int64:
+    if row.shape != shape or len(shape) != 1:
+        raise InvalidQuery(
+            f"row: expected one for each target, got {list(row.shape)} of target {list(shape)}"
+        )
+    wrong = (row < 0) | (row >= rows)
+    if wrong.any():
+        raise InvalidQuery(f"row: expected 0 to {rows - 1}, got {row[wrong][0]}")
+    return row.astype(np.int64)
+
+
+def _check_target_array(target: Array | list[str], row: Int64, bundle: LoadedBundle) -> Int64:
+    if isinstance(target, list):
+        return np.array([_target_of_label(one, bundle) for one in target], dtype=np.int64)
+    flat, last = target.ravel(), bundle.num_targets - 1
+    wrong = (flat < 0) | (flat > last)
+    if wrong.any():
+        bad = int(np.argmax(wrong))
+        raise TargetOutOfRange(f"targets row {row[bad]}: expected 0 to {last}, got {flat[bad]}")
+    return flat.astype(np.int64)
 
 
 @lru_cache(maxsize=16)

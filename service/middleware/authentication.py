@@ -8,23 +8,24 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hsoftmax.service.errors import Forbidden, Unauthorized
-from hsoftmax.service.http.request_context import Header
+from hsoftmax.service.http.request_context import PROBE_PATHS, Header
 from hsoftmax.service.http.responses import send_error
 
 from .api_keys import ApiKeys
 
-PUBLIC_PATHS = frozenset({"/healthz/live", "/healthz/ready"})
+PUBLIC_PATHS = PROBE_PATHS - {"/metrics"}
 
 
 class AuthenticationMiddleware:
     """ASGI middleware in front of every route. An app without configured keys does not have it."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, health_route: str | None = None) -> None:
         self._app = app
         self._keys = keys
+        self._public = PUBLIC_PATHS | ({health_route} if health_route else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._public:
             try:
                 expect_key(scope["headers"], self._keys)
             except Unauthorized as error:

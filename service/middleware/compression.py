@@ -2,6 +2,9 @@
 
 Arrays of floats hardly shrink, so they are sent uncompressed. Compression runs on threads and does
 not block the event loop, as both libraries release the GIL.
+
+Triton's clients decompress the answers of `infer` alone, and know gzip and deflate. Where their
+caller asks for one of them, they name it alone; then raw tensors are compressed too.
 """
 
 import asyncio
@@ -18,6 +21,8 @@ from hsoftmax.service.http.request_context import Headers, request_context_of
 
 _LEVEL = 1  # higher levels take several times as long, and save some percent
 _TEXT_TYPES = (b"application/json", b"application/x-ndjson", b"text/", b"application/javascript")
+_RAW_TENSORS = b"application/octet-stream"
+_OPEN_INFERENCE, _INFER = "/v2/", "/infer"
 
 VARY = (b"vary", b"accept-encoding")
 
@@ -33,13 +38,20 @@ class Compressor(Protocol):
 _COMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"zstd": lambda: zstandard.ZstdCompressor(level=_LEVEL).compressobj(),
     b"gzip": lambda: zlib.compressobj(_LEVEL, wbits=GZIP_WBITS),
+    b"deflate": lambda: zlib.compressobj(_LEVEL),
 }
+_KNOWN = tuple(_COMPRESSORS)
+_KNOWN_TO_TRITON = (b"gzip", b"deflate")
 # Each piece of a stream is flushed, as the client may need it before it sends more.
-_FLUSH = {b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK, b"gzip": zlib.Z_SYNC_FLUSH}
+_FLUSH = {
+    b"zstd": zstandard.COMPRESSOBJ_FLUSH_BLOCK,
+    b"gzip": zlib.Z_SYNC_FLUSH,
+    b"deflate": zlib.Z_SYNC_FLUSH,
+}
 
 
 class CompressionMiddleware:
-    """ASGI middleware that wraps `send` if the client accepts gzip or zstd."""
+    """ASGI middleware that wraps `send` if the client accepts zstd, gzip or deflate."""
 
     def __init__(self, app: ASGIApp, min_bytes: int) -> None:
         self._app = app
@@ -48,19 +60,31 @@ class CompressionMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             encodings = request_context_of(scope).headers.get(b"accept-encoding", b"")
-            if encodings and (encoding := accepted_encoding(encodings)) is not None:
-                send = _CompressingSend(send, encoding, self._min_bytes)
+            if encodings:
+                send = self._wrap(send, scope["path"], encodings)
         return self._app(scope, receive, send)
+
+    def _wrap(self, send: Send, path: str, encodings: bytes) -> Send:
+        """Return the `send` of a response, which compresses it if the client accepts that."""
+        known = _KNOWN
+        types: tuple[bytes, ...] = _TEXT_TYPES
+        if path.startswith(_OPEN_INFERENCE):
+            known = _KNOWN_TO_TRITON if path.endswith(_INFER) else ()
+            types = _TEXT_TYPES if b"," in encodings else (*_TEXT_TYPES, _RAW_TENSORS)
+        encoding = accepted_encoding(encodings, known)
+        if encoding is None:
+            return send
+        return _CompressingSend(send, encoding, self._min_bytes, types)
 
 
 @lru_cache(maxsize=64)
-def accepted_encoding(accept_encoding: bytes) -> bytes | None:
-    """Return the first supported encoding that the client accepts, or None."""
+def accepted_encoding(accept_encoding: bytes, known: tuple[bytes, ...] = _KNOWN) -> bytes | None:
+    """Return the first of the known encodings that the client accepts, or None."""
     offers: dict[bytes, bytes] = {}
     for part in accept_encoding.lower().split(b","):
         name, _, quality = part.replace(b" ", b"").partition(b";q=")
         offers[name] = quality
-    for encoding in _COMPRESSORS:
+    for encoding in known:
         quality = offers.get(encoding, b"0")
         if not quality or quality.strip(b"0."):
             return encoding
@@ -70,15 +94,18 @@ def accepted_encoding(accept_encoding: bytes) -> bytes | None:
 class _CompressingSend:
     """ASGI `send` of one response, which compresses the body."""
 
-    def __init__(self, send: Send, encoding: bytes, min_bytes: int) -> None:
+    def __init__(
+        self, send: Send, encoding: bytes, min_bytes: int, types: tuple[bytes, ...]
+    ) -> None:
         self._send = send
         self._encoding = encoding
+        self._types = types
         self._min_bytes = min_bytes
         self._start: Message | None = None
         self._compressor: Compressor | None = None
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_text(message["headers"]):
+        if message["type"] == "http.response.start" and self._is_compressed(message):
             self._start = message  # sent once the size of the body is known
             return
         if self._start is not None:
@@ -96,10 +123,10 @@ class _CompressingSend:
             message = {**message, "body": packed}
         await self._send(message)
 
-
-def _is_text(headers: Headers) -> bool:
-    types = [value for name, value in headers if name == b"content-type"]
-    return bool(types) and types[0].startswith(_TEXT_TYPES)
+    def _is_compressed(self, start: Message) -> bool:
+        headers: Headers = start["headers"]
+        types = [value for name, value in headers if name == b"content-type"]
+        return bool(types) and types[0].startswith(self._types)
 
 
 def _pack(compressor: Compressor, body: bytes, flush: int | None) -> bytes:

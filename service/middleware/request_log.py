@@ -23,14 +23,46 @@ from hsoftmax.service.metrics import Metrics
 from .rejection_log import RejectionLog
 
 
+class RequestRecorder:
+    """Logs and counts finished requests."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._rejections = RejectionLog(log)
+
+    def record(
+        self, request_context: RequestContext, method: str, route: str, *, is_probe: bool = False
+    ) -> None:
+        """Log and count a finished request; a probe is logged at debug."""
+        seconds = perf_counter() - request_context.started
+        status = request_context.status or CLIENT_LEFT
+        code = request_context.code if request_context.status else "client_left"
+        self._metrics.request(route, request_context.model, status, code, seconds)
+        is_rejected = code == Overloaded.code
+        if is_rejected:
+            self._rejections.add(route)
+        write_event = self._log.debug if is_rejected or is_probe else self._log.info
+        write_event(
+            "request",
+            request_id=request_context.request_id,
+            method=method,
+            route=route,
+            model=request_context.model,
+            status=status,
+            code=code,
+            rows=request_context.rows,
+            ms=int(seconds * 1e6) / 1e3,
+        )
+
+
 class RequestLogMiddleware:
     """ASGI middleware around all other layers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Log, health: Health) -> None:
         self._app = app
-        self._metrics = metrics
         self._log = log
-        self._rejections = RejectionLog(log)
+        self._recorder = RequestRecorder(metrics, log)
         self._health = health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +81,9 @@ class RequestLogMiddleware:
         except Exception as error:
             await self._handle_unexpected(error, request_context, scope, send_with_headers)
         finally:
-            self._record_request(request_context, scope["method"], _route(scope))
+            route = _route(scope)
+            is_probe = route in PROBE_PATHS
+            self._recorder.record(request_context, scope["method"], route, is_probe=is_probe)
 
     def _headers(self, request_context: RequestContext) -> list[tuple[bytes, bytes]]:
         headers = request_context.response_headers()
@@ -63,28 +97,6 @@ class RequestLogMiddleware:
         self._log.error("internal_error", exc_info=error, request_id=request_context.request_id)
         if not request_context.status:
             await send_error(send, UNEXPECTED, scope)
-
-    def _record_request(self, request_context: RequestContext, method: str, route: str) -> None:
-        """Log and count a finished request."""
-        seconds = perf_counter() - request_context.started
-        status = request_context.status or CLIENT_LEFT
-        code = request_context.code if request_context.status else "client_left"
-        self._metrics.request(route, request_context.model, status, code, seconds)
-        is_rejected = code == Overloaded.code
-        if is_rejected:
-            self._rejections.add(route)
-        write_event = self._log.debug if is_rejected or route in PROBE_PATHS else self._log.info
-        write_event(
-            "request",
-            request_id=request_context.request_id,
-            method=method,
-            route=route,
-            model=request_context.model,
-            status=status,
-            code=code,
-            rows=request_context.rows,
-            ms=int(seconds * 1e6) / 1e3,
-        )
 
 
 def _route(scope: Scope) -> str:

@@ -31,6 +31,9 @@ _MAX_COMPARED_NAMES = 256  # for a suggestion, a millisecond or two
 
 Versions = Mapping[int, LoadedBundle]
 
+# Words of routes such as /v2/models/stats; a bundle of that name could not be addressed.
+RESERVED_NAMES = frozenset({"repository", "stats"})
+
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
@@ -81,6 +84,11 @@ class Repository:
         """`<name>/<version>` of every version that is refused, and the reason."""
         states = self._states.items()
         return {key: state.refusal for key, state in states if state.refusal is not None}
+
+    @property
+    def unloaded(self) -> list[str]:
+        """The names of bundles that are not served until they are reloaded."""
+        return sorted(self._unloaded)
 
     def load(self) -> None:
         """Serve the current content of the folder; log and remember each refused version.
@@ -199,6 +207,11 @@ class Repository:
         return VersionState(directory, loaded)
 
     def _open(self, directory: VersionDir) -> LoadedBundle:
+        if directory.name in RESERVED_NAMES:
+            raise BundleError(
+                f"{directory.path}: expected another name than {directory.name}, which is a part "
+                "of the service's own routes: rename the bundle"
+            )
         loaded = load_bundle(
             directory.name,
             directory.version,

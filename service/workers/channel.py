@@ -122,9 +122,11 @@ class WorkerChannel:
         snapshots = {str(slot): self._read_snapshot(slot) for slot in self._others}
         return aggregate({str(self.slot): own} | snapshots)
 
-    async def broadcast(self, message: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    async def broadcast(
+        self, message: dict[str, Any], timeout: float = CHANGE_TIMEOUT_S
+    ) -> dict[int, dict[str, Any]]:
         """Send a message to all other workers; return the responses of those that answer."""
-        requests = (self.request(slot, message, CHANGE_TIMEOUT_S) for slot in self._others)
+        requests = (self.request(slot, message, timeout) for slot in self._others)
         responses = zip(self._others, await asyncio.gather(*requests), strict=True)
         return {slot: one for slot, one in responses if one is not None}
 

@@ -94,7 +94,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "service": (
-        ("errors", "metrics", "page", "resources", "suggestions"),
+        ("errors", "metrics", "page", "resources", "statistics", "suggestions"),
         ("codecs", "listener", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),
@@ -103,7 +103,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("jobs", "middleware", "streaming"),
         ("context",),
         ("control",),
-        ("api",),
+        ("api", "grpc"),
         ("app",),
         ("server",),
         ("public",),

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import struct
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -84,7 +85,7 @@ def http_parser(name: str, work: Path) -> Parser:
     build: dict[str, Callable[[Application], Parser]] = {
         "json": _json, "npy": _npy, "arrow": _arrow, "ndjson-stream": _ndjson_stream,
         "arrow-stream": _arrow_stream, "gzip": _gzip, "zstd": _zstd, "multipart": _multipart,
-        "url": _url,
+        "url": _url, "tensors": _tensors,
     }  # fmt: skip
     return build[name](_application(work))
 
@@ -139,6 +140,58 @@ def _npy_bytes(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
+
+
+_FRAME = struct.Struct("<I")  # the length of the JSON, in front of a body, for its header
+
+
+def framed(request: dict[str, Any], raw: bytes) -> bytes:
+    """A body of the Open Inference Protocol behind the value of its length header."""
+    head = json.dumps(request).encode()
+    return _FRAME.pack(len(head)) + head + raw
+
+
+def _tensors(app: Application) -> Parser:
+    def given(name: str, datatype: str, shape: list[int], raw: bytes) -> dict[str, Any]:
+        size = {"binary_data_size": len(raw)}
+        return {"name": name, "datatype": datatype, "shape": shape, "parameters": size}
+
+    rows = np.array([_ROW] * 2, "<f4").tobytes()
+    labels = b"".join(_FRAME.pack(5) + b"word%d" % i for i in (1, 2))
+    hidden = given("hidden", "FP32", [2, HIDDEN], rows)
+    seeds = [
+        framed({"inputs": [hidden], "parameters": {"k": 2, "binary_data_output": True}}, rows),
+        framed({"inputs": [hidden, given("target", "BYTES", [2], labels)], "id": "a"},
+               rows + labels),
+        framed({"inputs": [given("hidden", "BF16", [2, HIDDEN], rows[: len(rows) // 2])],
+                "outputs": [{"name": "probs", "parameters": {"classification": 2}}]},
+               rows[: len(rows) // 2]),
+        framed({"inputs": [{"name": "hidden", "datatype": "FP64", "shape": [1, HIDDEN],
+                            "data": [_ROW]}], "outputs": [{"name": "sample"}]}, b""),
+        _FRAME.pack(0) + rows,
+    ]  # fmt: skip
+
+    def run(content: bytes) -> None:
+        length = str(int.from_bytes(content[:4], "little"))
+        headers = {"inference_header_content_length": length}
+        app.post("/v2/models/words/infer", content[4:], **headers)
+        app.post("/v2/models/words/infer", content[4:])
+
+    def bombs() -> list[bytes]:
+        many = given("target", "BYTES", [2**31 - 1], b"\0" * (8 << 20))
+        return [
+            _FRAME.pack(2**32 - 1),
+            framed({"inputs": [many]}, b"\0" * (8 << 20)),
+            framed({"inputs": [given("hidden", "FP32", [2**62, 2**62], b"")]}, b""),
+            framed({"inputs": [given("hidden", "FP32", [0, 2**62], b"")]}, b""),
+            framed({"inputs": [given(f"x{i}", "FP32", [0], b"") for i in range(50_000)]}, b""),
+            framed({"inputs": [hidden], "outputs": [{"name": "probs"}] * 100_000}, rows),
+            framed({"inputs": [hidden], "parameters": {"k": 10**400}}, rows),
+            framed({"inputs": [{**hidden, "shape": [1] * 100_000}]}, rows),
+            b"\xff\xff\0\0" + b'{"inputs":' + b"[" * 1_000_000,
+        ]
+
+    return Parser(seeds, bombs, run)
 
 
 def _npy(app: Application) -> Parser:

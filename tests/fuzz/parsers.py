@@ -67,6 +67,7 @@ def _bundle(name: str) -> Callable[[Path], Parser]:
 PARSERS: Mapping[str, Callable[[Path], Parser]] = {
     **{name: _http(name) for name in (
         "json", "npy", "arrow", "ndjson-stream", "arrow-stream", "gzip", "zstd", "multipart", "url",
+        "tensors",
     )},
     **{name: _rows(name) for name in (
         "ndjson-file", "csv-file", "npy-file", "arrow-file", "parquet-file",

@@ -10,7 +10,7 @@ SEED, COUNT = "0", 25
 SLOW = {"hdf5"}  # a process an input
 GROUPS = {
     "bodies": ["json", "npy", "arrow", "ndjson-stream", "arrow-stream", "gzip", "zstd", "multipart",
-               "url"],
+               "url", "tensors"],
     "files": [name for name in PARSERS if name.endswith("-file")],
     "weights": ["npz", "safetensors", "pytorch", "pickle", "fasttext", "config", "shards"],
     "bundles": ["manifest", "onnx"],

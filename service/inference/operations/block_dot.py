@@ -18,6 +18,12 @@ from hsoftmax.service.inference.operation import (
     Plan,
     Version,
 )
+from hsoftmax.service.inference.tensors.declaration import (
+    OperationTensors,
+    OutputTensor,
+    indices_input,
+    numbers_input,
+)
 from hsoftmax.service.inference.validation import expect_values
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -83,11 +89,13 @@ def _feeds(query: BlockDotQuery, sizes: BlockSizes) -> dict[str, Array]:
 
 def _h(value: object) -> Float32:
     try:
-        # JSON has no NaN or infinity: only a number too large for float32 could become one.
         with np.errstate(over="raise"):
-            return _array("h", value, np.float32)
+            h = _array("h", value, np.float32)
     except FloatingPointError:
         raise InvalidQuery("h: expected numbers within float32, got a larger one") from None
+    if not np.isfinite(h).all():  # of a tensor: JSON has no NaN or infinity
+        raise InvalidQuery("h: expected finite numbers, got NaN or infinity")
+    return h
 
 
 def _index(name: str, value: object) -> Int64:
@@ -104,6 +112,20 @@ def _array(name: str, value: object, dtype: DTypeLike) -> Array:
         raise InvalidQuery(f"{name}: expected lists of equal length, got others") from None
 
 
+TENSORS = OperationTensors(
+    inputs=(
+        numbers_input("h", ("rows", "input_window", "input_size")),
+        indices_input("input_index", ("rows", "input_window")),
+        indices_input("output_index", ("rows", "output_window")),
+    ),
+    outputs=(
+        OutputTensor("output", "FP32", ("rows", "output_window", "output_size"), "block_dot",
+                     lambda result: result.outputs["output"],
+                     inputs=("h", "input_index", "output_index")),
+    ),
+    answers_by_default=True,
+)  # fmt: skip
+
 BLOCK_DOT = Operation(
     name="block_dot",
     summary="Outputs of a block-sparse layer",
@@ -112,4 +134,5 @@ BLOCK_DOT = Operation(
     example={"h": [[[0.1, -0.2]]], "input_index": [[0]], "output_index": [[3, 1]]},
     plan=plan,
     guess_task=lambda body: "block_dot",
+    tensors=TENSORS,
 )

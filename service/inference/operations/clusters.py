@@ -9,6 +9,12 @@ from hsoftmax.service.inference.operation import (
     Query,
 )
 from hsoftmax.service.inference.output_values import field_name, to_values
+from hsoftmax.service.inference.tensors.declaration import (
+    OperationTensors,
+    OutputTensor,
+    finite_log_probs,
+    probabilities,
+)
 from hsoftmax.service.inference.validation import hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -42,6 +48,17 @@ def plan(query: ClustersQuery, bundle: LoadedBundle, settings: Settings) -> Plan
     )
 
 
+_SHAPE = ("rows", "num_clusters")
+
+TENSORS = OperationTensors(
+    outputs=(
+        OutputTensor("cluster_log_probs", "FP32", _SHAPE, "cluster_log_probs",
+                     lambda result: finite_log_probs(result.outputs["log_probs"], result.bundle)),
+        OutputTensor("cluster_probs", "FP64", _SHAPE, "cluster_log_probs",
+                     lambda result: probabilities(result.outputs["log_probs"], result.bundle)),
+    ),
+)  # fmt: skip
+
 CLUSTERS = Operation(
     name="clusters",
     summary="Probabilities of the clusters",
@@ -50,4 +67,5 @@ CLUSTERS = Operation(
     example={"inputs": [[0.1, -0.2, 0.3]]},
     plan=plan,
     guess_task=lambda body: "cluster_log_probs",
+    tensors=TENSORS,
 )

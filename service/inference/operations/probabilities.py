@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta
 
-from hsoftmax.models.arrays import Array, Float32
+from hsoftmax.models.arrays import Array, Float32, Float64
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.cost import cluster_cost, full_cost, path_cost
 from hsoftmax.service.inference.operation import (
@@ -18,6 +18,14 @@ from hsoftmax.service.inference.operation import (
     ResponseFields,
 )
 from hsoftmax.service.inference.output_values import field_name, to_target_values, to_values
+from hsoftmax.service.inference.tensors.declaration import (
+    OperationTensors,
+    OutputTensor,
+    TaskResult,
+    finite_log_probs,
+    probabilities,
+)
+from hsoftmax.service.inference.tensors.targets import TARGET_INPUTS
 from hsoftmax.service.inference.validation import Pairs, Targets, hidden_states, target_pairs
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -126,6 +134,39 @@ def _task(body: bytes) -> str:
     return "target_log_prob" if body.rfind(b'"targets"') >= 0 else "log_probs"
 
 
+def _target_log_prob(result: TaskResult) -> Float32:
+    return finite_log_probs(_of_pairs(result), result.bundle)
+
+
+def _target_prob(result: TaskResult) -> Float64:
+    return probabilities(_of_pairs(result), result.bundle)
+
+
+def _of_pairs(result: TaskResult) -> Array:
+    """Return the log-probabilities in the shape of the input `target`."""
+    flat = result.outputs.get("log_prob", np.empty(0, np.float32))
+    return flat.reshape(result.query.targets.shape)
+
+
+_TARGET_SHAPE, _ROW_SHAPE = ("rows", "targets"), ("rows", "num_targets")
+
+TENSORS = OperationTensors(
+    inputs=TARGET_INPUTS,
+    outputs=(
+        OutputTensor("target_log_prob", "FP32", _TARGET_SHAPE, "target_log_prob",
+                     _target_log_prob, inputs=("target",)),
+        OutputTensor("target_prob", "FP64", _TARGET_SHAPE, "target_log_prob",
+                     _target_prob, inputs=("target",)),
+        OutputTensor("log_probs", "FP32", _ROW_SHAPE, "log_probs", is_default=False,
+                     read=lambda result: finite_log_probs(
+                         result.outputs["log_probs"], result.bundle)),
+        OutputTensor("probs", "FP64", _ROW_SHAPE, "log_probs", is_default=False,
+                     read=lambda result: probabilities(
+                         result.outputs["log_probs"], result.bundle)),
+    ),
+    answers_by_default=True,
+)  # fmt: skip
+
 PROBABILITIES = Operation(
     name="probabilities",
     summary="Probabilities of targets, or the full distribution",
@@ -134,4 +175,5 @@ PROBABILITIES = Operation(
     example={"inputs": [[0.1, -0.2, 0.3]], "targets": [[3, 17]]},
     plan=plan,
     guess_task=_task,
+    tensors=TENSORS,
 )

@@ -19,6 +19,13 @@ from hsoftmax.service.inference.operation import (
     ResponseFields,
 )
 from hsoftmax.service.inference.output_values import target_fields, to_target_values
+from hsoftmax.service.inference.tensors.declaration import (
+    OperationTensors,
+    OutputTensor,
+    finite_log_probs,
+    label_bytes,
+    probabilities,
+)
 from hsoftmax.service.inference.validation import expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
@@ -73,6 +80,7 @@ def plan(query: SampleQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
         values=rows * samples,
         finish=lambda outputs: {"seed": seed, **_results(outputs, bundle, query.log)},
         isolated=True,  # in another batch, other rounding might draw another target
+        chosen={"seed": seed},
     )
 
 
@@ -91,6 +99,21 @@ def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseF
     return {"results": [target_fields(t, v, bundle.labels, log) for t, v in rows]}
 
 
+_SHAPE = ("rows", "num_samples")
+
+TENSORS = OperationTensors(
+    outputs=(
+        OutputTensor("sample", "INT64", _SHAPE, "sample", lambda result: result.outputs["target"]),
+        OutputTensor("sample_log_prob", "FP32", _SHAPE, "sample",
+                     lambda result: finite_log_probs(result.outputs["log_prob"], result.bundle)),
+        OutputTensor("sample_prob", "FP64", _SHAPE, "sample",
+                     lambda result: probabilities(result.outputs["log_prob"], result.bundle)),
+        OutputTensor("sample_label", "BYTES", _SHAPE, "sample", needs_labels=True,
+                     read=lambda result: label_bytes(result.outputs["target"], result.bundle)),
+    ),
+    parameters=("num_samples", "seed"),
+)  # fmt: skip
+
 SAMPLE = Operation(
     name="sample",
     summary="Targets drawn from the distribution",
@@ -99,5 +122,6 @@ SAMPLE = Operation(
     example={"inputs": [[0.1, -0.2, 0.3]], "num_samples": 3, "seed": 0},
     plan=plan,
     guess_task=lambda body: "sample",
+    tensors=TENSORS,
     isolated=True,
 )

@@ -1,4 +1,4 @@
-"""Tests that the examples of docs/http.md are correct."""
+"""Tests that the examples of docs/http.md and docs/open-inference.md are correct."""
 
 import json
 import re
@@ -10,8 +10,11 @@ from hsoftmax.service.api.openapi import error_codes
 from hsoftmax.service.settings import Settings
 from tests.service.conftest import TOLERANCE
 
-PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
-EXAMPLES = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```", PAGE)
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "http.md").read_text()
+OPEN_INFERENCE = (DOCS / "open-inference.md").read_text()
+EXAMPLE = re.compile(r"```http\nPOST (\S+)\n([^`]*)```\n```json\n([^`]*)```")
+EXAMPLES = EXAMPLE.findall(PAGE) + EXAMPLE.findall(OPEN_INFERENCE)
 PAGES = re.findall(r"```http\nGET (\S+)\n```\n```json\n([^`]*)```", PAGE)
 STREAMS = re.findall(r"```http\nPOST (\S+)\n([^`]*)```\n```ndjson\n([^`]*)```", PAGE)
 
@@ -29,7 +32,8 @@ def same(got: object, expected: object) -> bool:
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) >= 7
+    assert len(EXAMPLE.findall(PAGE)) >= 7
+    assert len(EXAMPLE.findall(OPEN_INFERENCE)) >= 4
 
 
 @pytest.mark.parametrize(("url", "query", "response"), EXAMPLES)
@@ -65,7 +69,7 @@ def test_every_error_code_is_described():
 
 def test_every_flag_that_is_named_is_a_setting():
     operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
-    flags = re.findall(r"`--(?:no-)?([a-z-]+)[` ]", PAGE + operations)
+    flags = re.findall(r"`--(?:no-)?([a-z-]+)[` ]", PAGE + OPEN_INFERENCE + operations)
     assert {flag.replace("-", "_") for flag in flags} <= Settings.model_fields.keys()
     variables = re.findall(r"\bHSOFTMAX_([A-Z_]+)", PAGE + operations)
     assert {variable.lower() for variable in variables} <= Settings.model_fields.keys()

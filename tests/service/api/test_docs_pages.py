@@ -12,6 +12,17 @@ from hsoftmax.service.inference.operations import OPERATIONS
 from tests.service.conftest import HIDDEN, serving
 
 ROW = [0.5] * HIDDEN
+ALIASES = ("/health", "/info", "/ping", "/version")
+_MODEL, _REPOSITORY = "/v2/models/{name}", "/v2/repository"
+OPEN_INFERENCE = {
+    **{path: {"get"} for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models",
+                                  "/v2/models/stats")},
+    **{f"{_MODEL}{version}{path}": {"get"} for version in ("", "/versions/{version}")
+       for path in ("", "/ready", "/config", "/stats")},
+    **{f"{_MODEL}{version}/infer": {"post"} for version in ("", "/versions/{version}")},
+    **{f"{_REPOSITORY}/{path}": {"post"} for path in (
+        "index", "models/{name}/load", "models/{name}/unload")},
+}  # fmt: skip
 SCHEMA_1 = Path(__file__).parents[2] / "data" / "schema_1" / "repository"
 QUERIES = {
     "probabilities": [{"targets": [1]}, {"targets": [[1, 2]]}, {}, {"log": True}],
@@ -34,6 +45,7 @@ def test_the_document_has_every_route(document):
     expected |= {"/v1/files": {"get", "post"}, "/v1/files/{id}": {"get", "delete"}}
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
     expected |= {"/v1/batches/{id}": {"get", "delete"}, "/v1/batches/{id}/cancel": {"post"}}
+    expected |= OPEN_INFERENCE | {path: {"get"} for path in ALIASES}
     for change in ("reload", "unload", "score", "topk"):
         expected[f"/v1/models/{{name}}/{change}"] = {"post"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == expected
@@ -73,9 +85,9 @@ def test_the_document_says_which_key_a_route_needs(repository, keys, expected):
     assert {one["scheme"] for one in schemes.values()} == {"bearer"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path.endswith(("/reload", "/unload")):
+            if path.endswith(("/load", "/reload", "/unload")):
                 assert operation["security"] == [{"AdminKey": []}], method
-            elif path.startswith("/healthz/"):
+            elif "/health" in path or path == "/ping":
                 assert operation["security"] == []
             else:
                 assert "security" not in operation
@@ -89,6 +101,8 @@ def test_every_example_is_answered_by_a_served_bundle():
             for method, operation in operations.items():
                 names = [one for one in operation.get("parameters", []) if one["name"] == "name"]
                 url = path.replace("{name}", names[0]["example"] if names else "")
+                for one in operation.get("parameters", []):
+                    url = url.replace(f"{{{one['name']}}}", str(one.get("example")))
                 content = operation.get("requestBody", {}).get("content", {})
                 for content_type, described in content.items():
                     if "example" not in described or path == "/v1/batches":
@@ -103,7 +117,8 @@ def test_every_example_is_answered_by_a_served_bundle():
         example = document["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
         assert example["application/json"]["example"]["endpoint"] == "/v1/models/adaptive/score"
         assert client.get("/openapi.json").json() == document
-    names = {name for one in OPERATIONS for name in (one.name, *one.aliases)} | {"score"}
+    names = {name for one in OPERATIONS for name in (one.name, *one.aliases)}
+    names |= {"score", "infer"}
     assert set(answered) == names
 
 
