@@ -62,11 +62,12 @@ def test_anything_else_does_not(closed, headers, got):
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_everything_but_health_is_closed(closed):
-    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
+def test_everything_but_health_and_the_page_is_closed(closed):
+    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/page/app.js", "/docs"]
+    opened = {"/healthz/live", "/healthz/ready", "/", "/page/app.js"}
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
         response = closed.get(path.replace("{name}", "words"))
-        expected = 200 if path in ("/healthz/live", "/healthz/ready") else 401
+        expected = 200 if path in opened else 401
         assert response.status_code == expected, path
 
 
