@@ -126,7 +126,7 @@ const askTopK = newestOnly(async (query, signal) => {
     showAnswer(query, answer);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    showAnswerError(error.message);
+    if (query.model === state.model) showAnswerError(error.message);
   }
 });
 

@@ -50,7 +50,7 @@ async function compareRows({ model, version, kind, row, labels }, other, signal)
 
 function drawComparison(rows) {
   if (!rows.length) return byId("comparison").replaceChildren();
-  const head = ["target", "input", "the other", ""].map((text) => element("th", { scope: "col" }, text));
+  const head = ["target", "input", "the other", "bars"].map((text) => element("th", { scope: "col" }, text));
   const body = rows.map((row) =>
     element(
       "tr",

@@ -26,7 +26,7 @@ export function hierarchyCard(choose) {
     try {
       await findBlocks(card, query);
       await askForTree(card, query, signal);
-      draw();
+      if (query.model.digest === card.query.model.digest) draw();
     } catch (error) {
       if (error.name === "AbortError") throw error;
       showText(byId("path"), error.message);

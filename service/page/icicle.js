@@ -41,13 +41,15 @@ function drawCell(cell, width) {
   const at = box(cell, width);
   const shade = cell.probability === null ? "none" : Math.min(SHADES - 1, Math.floor(Math.sqrt(cell.probability) * SHADES));
   const attributes = { class: `cell shade-${shade}`, "data-key": cell.key };
-  if (cell.choose) Object.assign(attributes, { role: "button", tabindex: -1, "aria-label": cell.title });
+  const shown = texts(cell, at);
+  if (cell.choose) Object.assign(attributes, { role: "button", tabindex: -1 });
+  if (cell.choose && !shown.length) attributes["aria-label"] = cell.title; // else the text names it
   const group = svgElement(
     "g",
     attributes,
     svgElement("title", {}, cell.title),
     svgElement("rect", at),
-    ...texts(cell, at),
+    ...shown,
   );
   if (cell.choose) {
     group.addEventListener("click", cell.choose);

@@ -27,7 +27,7 @@ export class InputError extends Error {}
 export function parseRow(kind, text) {
   if (!text.trim()) return null;
   switch (kind) {
-    case "text": return text;
+    case "text": return text.replace(/[\r\n]+$/, ""); // a text is one line
     case "named": return parseNamed(text);
     default: return parseNumbers(text);
   }
