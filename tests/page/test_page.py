@@ -239,7 +239,7 @@ def expect_copy_runs(page, language: str, expected: dict, **environment: str) ->
 def test_a_key_is_asked_for_and_kept_nowhere(open_page, repository):
     server = Process(repository, api_keys="schlüssel,plain")
     try:
-        page = open_page(server, refused=2, permissions=["clipboard-read", "clipboard-write"])
+        page = open_page(server, refused=3, permissions=["clipboard-read", "clipboard-write"])
         page.wait_for_selector("#key-form:not([hidden])")
         assert page.locator("#main").is_hidden()
         page.fill("#key", "wrong")
