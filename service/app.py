@@ -24,6 +24,7 @@ from .api import (
     admin_routes,
     batch_routes,
     bundle_routes,
+    docs_routes,
     file_routes,
     health_routes,
     label_routes,
@@ -51,7 +52,7 @@ from .workers.channel import WorkerChannel
 
 _ROUTERS = (
     health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
-    page_routes, *OIP_ROUTERS, alias_routes,
+    docs_routes, page_routes, *OIP_ROUTERS, alias_routes,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 

@@ -2,13 +2,14 @@
 
 from .admin import admin_routes
 from .batches import batch_routes
-from .docs_pages import page_routes
+from .docs_pages import docs_routes
 from .error_handlers import add_error_handlers
 from .files import file_routes
 from .health_probes import health_routes
 from .labels import label_routes
 from .models import bundle_routes
 from .operations import Endpoint, operation_endpoints, operation_path
+from .page import page_routes
 from .score import SCORE_PATH, ScoreEndpoint
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "admin_routes",
     "batch_routes",
     "bundle_routes",
+    "docs_routes",
     "file_routes",
     "health_routes",
     "label_routes",

@@ -1,6 +1,6 @@
-"""HTML pages: the index at / and the API documentation at /docs.
+"""The API documentation at /docs.
 
-The pages load nothing from other servers. They are not in the OpenAPI document.
+The page loads nothing from other servers. It is not in the OpenAPI document.
 """
 
 from functools import cache
@@ -21,31 +21,21 @@ _ASSETS: Final = {
 _CACHED = {"cache-control": "public, max-age=86400"}
 
 
-page_routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+docs_routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
-@page_routes.get("/")
-async def show_index() -> HTMLResponse:
-    return HTMLResponse(_index())
-
-
-@page_routes.get("/docs")
+@docs_routes.get("/docs")
 async def show_docs() -> HTMLResponse:
     return _swagger()
 
 
-@page_routes.get("/docs/{asset}")
+@docs_routes.get("/docs/{asset}")
 async def show_asset(asset: str) -> Response:
     if asset not in _ASSETS:
         raise NotFound("there is no such page here: see /docs")
     # The package contains Swagger UI, so the page works without a network.
     content = files("fastapi_offline").joinpath("static", asset).read_bytes()
     return Response(content, media_type=_ASSETS[asset], headers=_CACHED)
-
-
-@cache
-def _index() -> str:
-    return files("hsoftmax.service.page").joinpath("index.html").read_text("utf-8")
 
 
 @cache

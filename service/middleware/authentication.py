@@ -1,4 +1,4 @@
-"""Requires an API key on every path except the health checks.
+"""Requires an API key on every path except the health checks and the files of the page.
 
 Unknown paths need a key too, so that a new route cannot be public by oversight.
 """
@@ -10,10 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hsoftmax.service.errors import Forbidden, Unauthorized
 from hsoftmax.service.http.request_context import PROBE_PATHS, Header
 from hsoftmax.service.http.responses import send_error
+from hsoftmax.service.page import PAGE_PATHS
 
 from .api_keys import ApiKeys
 
-PUBLIC_PATHS = PROBE_PATHS - {"/metrics"}
+HEALTH_PATHS = PROBE_PATHS - {"/metrics"}
+PUBLIC_PATHS = HEALTH_PATHS | PAGE_PATHS
 
 
 class AuthenticationMiddleware:

@@ -69,11 +69,13 @@ PUBLIC = {
     "/v2/health/ready",
     "/health",
     "/ping",
+    "/",
+    "/page/app.js",
 }
 
 
-def test_everything_but_health_is_closed(closed):
-    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/docs"]
+def test_everything_but_health_and_the_page_is_closed(closed):
+    routes = [*closed.app.api.openapi()["paths"], "/openapi.json", "/", "/page/app.js", "/docs"]
     for path in [*routes, "/nowhere", "/healthz/", "/healthz/live/x", "/x/healthz/live"]:
         response = closed.get(path.replace("{name}", "words"))
         expected = 200 if path in PUBLIC else 401

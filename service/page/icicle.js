@@ -1,0 +1,96 @@
+/** Draws an icicle: rows of cells below each other, each as wide as its share of the row above. */
+
+import { svgElement } from "./dom.js";
+
+const ROW_HEIGHT = 46;
+const CHARACTER = 7.4; // pixels of a character, on the average
+const SHADES = 6;
+
+/**
+ * Draws cells in a container, and keeps the focus on the cell that has it.
+ *
+ * A cell has `key`, `row`, `from` and `to` (0 to 1), `label`, `title`, `probability`, perhaps `lit`, and
+ * `choose`, which a click calls; a cell without it is drawn only.
+ */
+export function drawIcicle(container, cells) {
+  const width = container.clientWidth;
+  const focused = container.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const height = ROW_HEIGHT * (1 + Math.max(...cells.map((cell) => cell.row)));
+  const drawn = [...cells].sort((a, b) => Number(a.lit ?? false) - Number(b.lit ?? false) || 0);
+  const groups = new Map(drawn.map((cell) => [cell.key, drawCell(cell, width)]));
+  const svg = svgElement("svg", { width, height, role: "group", "aria-label": "hierarchy" });
+  // Cells are read in their order; the lit ones are outlined on top of the others.
+  svg.append(...cells.map((cell) => groups.get(cell.key)), ...cells.filter((cell) => cell.lit).map((cell) => outline(cell, width)));
+  container.replaceChildren(svg);
+  moveByArrows(svg);
+  if (focused !== null) groups.get(focused)?.focus();
+}
+
+function box(cell, width) {
+  const x = cell.from * width;
+  return { x, y: cell.row * ROW_HEIGHT, width: Math.max(0.5, (cell.to - cell.from) * width - 1), height: ROW_HEIGHT - 1 };
+}
+
+function outline(cell, width) {
+  const at = box(cell, width);
+  const inside = { x: at.x + 1, y: at.y + 1, width: Math.max(1, at.width - 2), height: at.height - 2 };
+  return svgElement("rect", { ...inside, class: "lit" });
+}
+
+function drawCell(cell, width) {
+  const at = box(cell, width);
+  const shade = cell.probability === null ? "none" : Math.min(SHADES - 1, Math.floor(Math.sqrt(cell.probability) * SHADES));
+  const attributes = { class: `cell shade-${shade}`, "data-key": cell.key };
+  const shown = texts(cell, at);
+  if (cell.choose) Object.assign(attributes, { role: "button", tabindex: -1 });
+  if (cell.choose && !shown.length) attributes["aria-label"] = cell.title; // else the text names it
+  const group = svgElement(
+    "g",
+    attributes,
+    svgElement("title", {}, cell.title),
+    svgElement("rect", at),
+    ...shown,
+  );
+  if (cell.choose) {
+    group.addEventListener("click", cell.choose);
+    group.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      cell.choose();
+    });
+  }
+  return group;
+}
+
+/** Returns the label and the number below it, as far as the cell has room. */
+function texts(cell, at) {
+  const room = Math.floor((at.width - 10) / CHARACTER);
+  const [x, y] = [at.x + 6, at.y];
+  const found = [];
+  const label = shortened(cell.label, room);
+  if (label) found.push(svgElement("text", { x, y: y + 19 }, label));
+  if (cell.number && cell.number.length <= room) {
+    found.push(svgElement("text", { x, y: y + 36, class: "cell-number" }, cell.number));
+  }
+  return found;
+}
+
+function shortened(text, room) {
+  const characters = [...text];
+  if (characters.length <= room) return text;
+  return room < 3 ? "" : `${characters.slice(0, room - 1).join("")}…`;
+}
+
+/** Makes the cells one stop of the tabulator key; arrows move between them. */
+function moveByArrows(svg) {
+  const stops = [...svg.querySelectorAll("[role=button]")];
+  stops[0]?.setAttribute("tabindex", 0);
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  svg.addEventListener("keydown", (event) => {
+    const step = steps[event.key];
+    const index = stops.indexOf(document.activeElement);
+    if (step === undefined || index < 0) return;
+    event.preventDefault();
+    stops[(index + step + stops.length) % stops.length].focus();
+  });
+}

@@ -1,0 +1,25 @@
+/** Writes numbers for people. */
+
+const LEAST_PLAIN = 1e-4; // smaller probabilities are written with an exponent
+
+/** Returns a probability with three digits. */
+export function probability(value) {
+  if (value === null || value === undefined) return "0";
+  if (value === 0 || value === 1) return String(value);
+  return value < LEAST_PLAIN ? value.toExponential(2) : value.toPrecision(3);
+}
+
+/** Returns a log-probability with four decimals; the service writes minus infinity as null. */
+export function logProbability(value) {
+  return value === null || value === -Infinity ? "−∞" : value.toFixed(4).replace("-", "−");
+}
+
+/** Returns milliseconds with three digits, and their unit. */
+export function milliseconds(value) {
+  return `${Number(value.toPrecision(3))} ms`;
+}
+
+export const whole = (value) => value.toLocaleString("en");
+
+/** Returns a number with its noun, which gets an s unless there is one. */
+export const count = (value, noun) => `${whole(value)} ${noun}${value === 1 ? "" : "s"}`;

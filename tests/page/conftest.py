@@ -1,0 +1,98 @@
+"""Fixtures of the page: a server with bundles of several families, and a browser on this machine.
+
+Playwright is imported by the fixtures only, as the environment of the other tests does not have it.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from hsoftmax.demo.sample_model import export_sample, find_sample
+from hsoftmax.exporter import export_file
+from tests.exporter.sources.test_fasttext import real_model
+from tests.service.conftest import exported, repository
+from tests.service.processes import Process
+
+__all__ = ["exported", "repository"]
+
+DESKTOP = {"width": 1280, "height": 860}
+PHONE = {"width": 390, "height": 844}
+
+Page = Any  # of Playwright
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def page_repository(tmp_path_factory, repository) -> Path:
+    """The small bundles, the demonstration's, and one that takes text and has no clusters."""
+    folder = tmp_path_factory.mktemp("page") / "repository"
+    shutil.copytree(repository, folder)
+    export_sample(find_sample(), folder)
+    export_file(real_model(), folder / "language" / "1", source="fasttext")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(page_repository) -> Iterator[Process]:
+    process = Process(page_repository)
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="session")
+def service(server) -> Iterator[httpx2.Client]:
+    """A client of the server, for the answers that the page must show."""
+    with httpx2.Client(base_url=server.url.geturl()) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    assert path is not None, "expected the program chromium, got none: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, server) -> Iterator[OpenPage]:
+    """Function that opens the page of a server, with settings of a browser's context.
+
+    When the test ends, no page has written a message to the console or asked another host. Refused
+    requests may be messages: `refused` is the number that the test expects.
+    """
+    contexts, messages, hosts, expected = [], [], set(), [0]
+
+    def open_page(
+        at: Process = server, *, refused: int = 0, bundle: str | None = None, **settings
+    ) -> Page:
+        context = browser.new_context(**{"viewport": DESKTOP, **settings})
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        expected[0] += refused
+        page.goto(at.url.geturl())
+        if bundle is not None:
+            page.wait_for_selector("#bars li")
+            page.select_option("#bundle", bundle)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    refusals = [one for one in messages if "the server responded with a status of 4" in one]
+    assert [one for one in messages if one not in refusals] == []
+    assert len(refusals) <= expected[0]
+    assert hosts <= {"127.0.0.1"}

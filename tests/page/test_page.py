@@ -1,0 +1,349 @@
+"""Drives the page as a person does: types, chooses, zooms, copies, gives a key."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service.conftest import BLOCK, HIDDEN, LABELS
+from tests.service.processes import Process
+
+from .waits import wait_for_government, wait_for_match, wait_for_text
+
+pytestmark = pytest.mark.page
+
+QUESTION = Path(__file__).parents[2] / "examples" / "state_of_the_union" / "question.json"
+QUOTES = 'l\'été "x" $HOME `id` %s !! \\ fin'
+MINUS = "\N{MINUS SIGN}"
+TEXT = "le navire quittera le port tôt demain matin"
+ROW = [round(0.1 * i - 0.3, 1) for i in range(HIDDEN)]
+OTHER_ROW = [round(0.4 - 0.1 * i, 1) for i in range(HIDDEN)]
+
+
+def top_k(service, bundle: str, **query) -> dict:
+    response = service.post(f"/v1/models/{bundle}/top_k", json=query)
+    assert response.status_code == 200, response.text
+    return response.json()["results"][0]
+
+
+def expect_bars(page, result: dict) -> None:
+    """Wait until the bars are those of a result."""
+    labels = result.get("labels") or [str(target) for target in result["targets"]]
+    page.wait_for_function(
+        """labels => JSON.stringify([...document.querySelectorAll("#bars .bar-label")]
+            .map(one => one.textContent)) === JSON.stringify(labels)""",
+        arg=labels,
+    )
+    numbers = [float(text) for text in page.locator("#bars .bar-number").all_inner_texts()]
+    assert numbers == pytest.approx(result["probabilities"], rel=6e-3)
+
+
+def bars_of(page) -> list[str]:
+    return page.locator("#bars .bar-label").all_inner_texts()
+
+
+def test_typed_text_becomes_bars_while_it_is_typed(open_page, service):
+    page = open_page(bundle="language")
+    page.fill("#input", "")
+    for end in range(4, len(TEXT) + 1, 13):
+        page.locator("#input").press_sequentially(TEXT[max(0, end - 13) : end])
+        expect_bars(page, top_k(service, "language", inputs=[TEXT[:end]]))
+    facts = page.inner_text("#answer-facts")
+    assert re.fullmatch(
+        r"exact · \d+ blocks? opened · [\d.]+ ms computing · [\d.]+ ms waiting · [\d.]+ ms in all"
+        r" · a full bar is [\d.e-]+",
+        facts,
+    )
+    assert page.locator("#hierarchy-card").is_hidden()  # a binary tree has no clusters
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        ", ".join(map(str, ROW)),
+        ";".join(map(str, ROW)) + "\n",
+        "\t".join(map(str, ROW)),
+        json.dumps(ROW),
+        json.dumps({"inputs": [ROW], "k": 5}),
+    ],
+)
+def test_numbers_are_pasted_in_any_form(open_page, service, pasted):
+    page = open_page(bundle="words")
+    page.fill("#input", pasted)
+    expect_bars(page, top_k(service, "words", inputs=[ROW]))
+
+
+def test_k_threshold_and_version_are_those_of_the_fields(open_page, service):
+    page = open_page(bundle="words")
+    page.fill("#input", json.dumps(ROW))
+    page.fill("#k", "3")
+    expect_bars(page, top_k(service, "words", inputs=[ROW], k=3))
+    page.fill("#threshold", "0.05")
+    result = top_k(service, "words", inputs=[ROW], k=3, threshold=0.05)
+    expect_bars(page, result)
+    page.fill("#k", "1")
+    page.get_by_text("more than 1 are above the threshold").wait_for()
+    page.fill("#threshold", "")
+    page.select_option("#version", "1")
+    wait_for_text(page, "#facts", "1 of 1, 2")
+    page.fill("#input", json.dumps(ROW))
+    expect_bars(page, top_k(service, "words", inputs=[ROW], version=1))
+
+
+def test_an_older_answer_never_replaces_a_newer_one(open_page, service):
+    page = open_page(bundle="words")
+    expect_bars(page, top_k(service, "words", inputs=[read_row(page)]))
+    held = []
+
+    def hold_the_first(route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/top_k", hold_the_first)
+    page.fill("#input", json.dumps(ROW))
+    page.wait_for_timeout(100)
+    page.fill("#input", json.dumps(OTHER_ROW))
+    newest = top_k(service, "words", inputs=[OTHER_ROW])
+    expect_bars(page, newest)
+    older = top_k(service, "words", inputs=[ROW])
+    assert older["targets"] != newest["targets"]
+    held[0].fulfill(json={"model": "words", "version": "2", "results": [older]})
+    page.wait_for_timeout(300)
+    assert bars_of(page) == newest["labels"]
+
+
+def read_row(page) -> list[float]:
+    return [float(number) for number in page.input_value("#input").split(",")]
+
+
+def test_an_error_is_the_services_sentence(open_page):
+    page = open_page(bundle="words", refused=2)
+    page.fill("#input", "1, 2, 3")
+    page.get_by_text(f"inputs row 0: expected {HIDDEN} numbers, got 3", exact=True).wait_for()
+    assert "old" in page.get_attribute("#bars", "class")
+    page.fill("#input", "1, x")
+    page.get_by_text('input: expected numbers, got "x" at position 1', exact=True).wait_for()
+    page.fill("#input", json.dumps(ROW))
+    page.wait_for_selector("#answer-error", state="hidden")
+    assert "old" not in page.get_attribute("#bars", "class")
+
+
+def test_a_cluster_opens_and_the_path_is_lit(open_page, service):
+    page = open_page(bundle="words")
+    page.fill("#input", json.dumps(ROW))
+    expect_bars(page, top_k(service, "words", inputs=[ROW]))
+    body = {"inputs": [ROW], "log": True}
+    log_probs = service.post("/v1/models/words/probabilities", json=body).json()
+    clusters = service.post("/v1/models/words/clusters", json=body).json()
+    [log_probs], [clusters] = log_probs["log_probabilities"], clusters["log_probabilities"]
+    for cluster in range(len(clusters)):
+        members = range(cluster * BLOCK, min((cluster + 1) * BLOCK, len(LABELS)))
+        page.locator(f"[data-key=cluster-{cluster}]").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector("[data-key=root][role=button]")
+        for target in members:
+            page.wait_for_selector(f"[data-key=target-{target}]", state="attached")
+        assert page.locator("[data-key^=target-]").count() == len(members)
+        target = members[-1]
+        page.locator(f"[data-key=target-{target}]").click()
+        wait_for_text(page, "#path", f"log p({LABELS[target]})")
+        assert page.locator(".lit").count() == 3
+        local = log_probs[target] - clusters[cluster]
+        numbers = re.findall(rf"{MINUS}?\d+\.\d{{4}}", page.inner_text("#path"))
+        shown = [float(number.replace(MINUS, "-")) for number in numbers[:3]]
+        expected = [clusters[cluster], local, log_probs[target]]
+        assert shown == pytest.approx(expected, abs=1.1e-4)
+        page.locator("[data-key=root]").click()
+        page.wait_for_selector("[data-key=root]:not([role=button])")
+    assert page.locator("[data-key^=cluster-]").count() == len(clusters)
+
+
+def test_the_path_is_that_of_the_likeliest_target_until_one_is_chosen(open_page, service):
+    page = open_page(bundle="words")
+    page.fill("#input", json.dumps(ROW))
+    result = top_k(service, "words", inputs=[ROW])
+    expect_bars(page, result)
+    page.get_by_text(f"log p({result['labels'][0]})").wait_for()
+    page.locator("#bars button").nth(2).click()
+    page.get_by_text(f"log p({result['labels'][2]})").wait_for()
+    assert (
+        page.locator("#bars button[aria-pressed=true]").inner_text().startswith(result["labels"][2])
+    )
+
+
+FIND = """async rows => {
+    const { findBlocks } = await import("/page/blocks.js");
+    return findBlocks(rows.targets, rows.clusters);
+}"""
+
+
+def test_blocks_are_found_only_if_they_are_clear(open_page):
+    page = open_page()
+    targets = [[0.1, 0.2, 0.05, 0.15, 0.3, 0.2], [0.3, 0.1, 0.2, 0.1, 0.1, 0.2]]
+    sums = [[row[0], sum(row[1:4]), sum(row[4:])] for row in targets]
+    assert page.evaluate(FIND, {"targets": targets, "clusters": sums}) == [0, 1, 4, 6]
+    permuted = [[row[5], *row[1:5], row[0]] for row in targets]
+    assert page.evaluate(FIND, {"targets": permuted, "clusters": sums}) is None
+    invisible = [[0.5, 0.0, 0.5], [0.25, 0.0, 0.75]]  # the second may belong to either cluster
+    ends = [[0.5, 0.5], [0.25, 0.75]]
+    assert page.evaluate(FIND, {"targets": invisible, "clusters": ends}) is None
+    padded = [[0.5, 0.25], [0.25, 0.5]]  # padding has a quarter of the last cluster
+    ends = [[0.5, 0.5], [0.25, 0.75]]
+    assert page.evaluate(FIND, {"targets": padded, "clusters": ends}) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("language", ["curl", "python"])
+@pytest.mark.parametrize(
+    ("bundle", "text", "row"),
+    [
+        ("language", QUOTES, QUOTES),
+        ("words", json.dumps(ROW), ROW),
+    ],
+    ids=["text", "numbers"],
+)
+def test_the_copied_request_runs(open_page, service, language, bundle, text, row):
+    page = open_page(bundle=bundle, permissions=["clipboard-read", "clipboard-write"])
+    page.fill("#input", text)
+    page.fill("#k", "3")
+    page.select_option("#request-language", language)
+    expected = top_k(service, bundle, inputs=[row], k=3)
+    expect_bars(page, expected)
+    expect_copy_runs(page, language, expected)
+
+
+def expect_copy_runs(page, language: str, expected: dict, **environment: str) -> None:
+    """Copy the request, run it, and compare what it prints."""
+    page.click("#copy")
+    page.get_by_text("Copied.").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    command = ["sh", "-c", copied] if language == "curl" else [sys.executable, "-c", copied]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120,
+        env=os.environ | environment,
+    )  # fmt: skip
+    if language == "curl":
+        assert json.loads(done.stdout)["results"] == [expected]
+    else:
+        printed = [line.rpartition(" ") for line in done.stdout.splitlines()]
+        assert [label for label, _, _ in printed] == expected["labels"]
+        got = [float(number) for _, _, number in printed]
+        assert got == pytest.approx(expected["probabilities"], rel=1e-6)
+
+
+def test_a_key_is_asked_for_and_kept_nowhere(open_page, repository):
+    server = Process(repository, api_keys="schlüssel,plain")
+    try:
+        page = open_page(server, refused=3, permissions=["clipboard-read", "clipboard-write"])
+        page.wait_for_selector("#key-form:not([hidden])")
+        assert page.locator("#main").is_hidden()
+        page.fill("#key", "wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("got one that is not known").wait_for()
+        page.fill("#key", "schlüssel")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#bars li")
+        assert page.locator("#key-form").is_hidden()
+        assert page.locator("#notice").is_hidden()
+        page.select_option("#bundle", "words")
+        page.fill("#input", json.dumps(ROW))
+        page.fill("#k", "2")
+        headers = {"authorization": "Bearer schlüssel".encode().decode("latin-1")}
+        status, _ = server.get("/v1/models", headers)
+        assert status == 200
+        page.wait_for_selector("#bars:not(:has(li:nth-child(3)))")
+        expected = {"labels": bars_of(page)}
+        for language in ("curl", "python"):
+            page.select_option("#request-language", language)
+            assert "schlüssel" not in page.inner_text("#request")
+            assert "HSOFTMAX_API_KEY" in page.inner_text("#request")
+        page.click("#copy")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        done = subprocess.run(
+            [sys.executable, "-c", copied], capture_output=True, text=True, check=True, timeout=120,
+            env=os.environ | {"HSOFTMAX_API_KEY": "plain"},
+        )  # fmt: skip
+        assert [line.rpartition(" ")[0] for line in done.stdout.splitlines()] == expected["labels"]
+        stored = "localStorage.length + sessionStorage.length + document.cookie.length"
+        assert page.evaluate(stored) == 0
+        page.reload()
+        page.wait_for_selector("#key-form:not([hidden])")
+    finally:
+        server.end()
+
+
+def test_two_inputs_are_compared(open_page, service):
+    page = open_page(bundle="words")
+    page.fill("#input", json.dumps(ROW))
+    page.locator("#compare-card summary").click()
+    page.fill("#other-input", json.dumps(OTHER_ROW))
+    page.wait_for_selector("#comparison table")
+    body = {"inputs": [ROW, OTHER_ROW]}
+    expected = service.post("/v1/models/words/probabilities", json=body).json()["probabilities"]
+    rows = page.locator("#comparison tbody tr")
+    assert rows.count() >= 10
+    for text in rows.all_inner_texts():
+        label, first, second = text.split()[:3]
+        target = LABELS.index(label)
+        assert float(first) == pytest.approx(expected[0][target], rel=6e-3)
+        assert float(second) == pytest.approx(expected[1][target], rel=6e-3)
+
+
+def test_draws_are_counted(open_page, service):
+    page = open_page(bundle="words")
+    page.fill("#input", json.dumps(ROW))
+    expect_bars(page, top_k(service, "words", inputs=[ROW]))
+    page.locator("#sample-card summary").click()
+    page.fill("#draws", "50")
+    page.fill("#seed", "7")
+    page.click("#sample-form button")
+    page.get_by_text("50 draws of").wait_for()
+    body = {"inputs": [ROW], "num_samples": 50, "seed": 7}
+    labels = service.post("/v1/models/words/sample", json=body).json()["results"][0]["labels"]
+    for text in page.locator("#draw-bars li").all_inner_texts():
+        label, times = text.split()
+        assert labels.count(label) == int(times)
+    assert "seed 7" in page.inner_text("#sample-facts")
+
+
+def test_the_engine_is_watched_only_while_its_card_is_open(open_page, service):
+    page = open_page(bundle="words")
+    reads = []
+    page.on("request", lambda request: reads.append(1) if "metrics" in request.url else None)
+    page.wait_for_timeout(300)
+    assert reads == []
+    page.locator("#engine-card summary").click()
+    page.locator("#engine-card").scroll_into_view_if_needed()
+    page.wait_for_selector("#charts figure")
+    for _ in range(8):
+        top_k(service, "words", inputs=[ROW])
+        page.wait_for_timeout(100)
+    wait_for_match(page, "#charts", "[1-9].* requests")
+    wait_for_match(page, "#charts", r"median [\d.]+ ms")
+    assert page.locator("#charts figure").count() == 4
+    page.locator("#engine-card summary").click()
+    page.wait_for_timeout(200)
+    count = len(reads)
+    page.wait_for_timeout(2500)
+    assert len(reads) == count
+
+
+def test_facts_are_those_of_the_service(open_page, service):
+    page = open_page(bundle="state_of_the_union")
+    model = service.get("/v1/models/state_of_the_union").json()
+    page.get_by_text(model["digest"]).wait_for()
+    shown = page.inner_text("#facts")
+    sizes = [f"{model[size]:,}" for size in ("num_targets", "num_clusters", "hidden_size")]
+    for fact in (model["family"], *sizes, model["precision"], *model["native"]):
+        assert fact in shown
+
+
+def test_the_readmes_query_can_be_pasted(open_page):
+    page = open_page(bundle="state_of_the_union")
+    page.fill("#input", QUESTION.read_text())
+    wait_for_government(page)
