@@ -12,6 +12,7 @@ the mapped file into each process. It is on for encoders, whose products are sma
 take 10 to 30% less time with it; the table of an embedding stays mapped.
 """
 
+import math
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from hsoftmax.bundle import WEIGHTS, Bundle, BundleError, Graph, Port, load_tens
 from hsoftmax.models.arrays import Array
 
 from .choices import NativeChoice
+from .device_runs import DeviceRuns
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
 from .native import (
     FreeThreads,
@@ -77,6 +79,7 @@ class Session:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
         kernel: the native kernel that computes the task in place of the graph, if there is one
+        device_runs: runs the graph on another device than the CPU; None on the CPU
         weights: checks that the mapped weights stay as they are; None if there are none
     """
 
@@ -86,6 +89,7 @@ class Session:
     on_cpu: bool = True
     kernel: Kernel | None = None
     weights: WeightsGuard | None = None
+    device_runs: DeviceRuns | None = None
 
     @property
     def runtime_name(self) -> str:
@@ -113,6 +117,8 @@ class Session:
     def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
         if self.kernel is not None:
             return self.kernel(feeds, None if options is None else options.stop)
+        if self.device_runs is not None:
+            return self.device_runs.run(self.output_names, feeds, options)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
 
@@ -225,7 +231,9 @@ def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Sessio
     providers = (CPU,) if device is None else device.providers
     path = bundle.file(encoder.file)
     runtime = _open_graph(path, options, providers, weights=encoder.weights, prepacking=True)
-    session = Session(ENCODER, graph, runtime, on_cpu=providers == (CPU,), weights=guard)
+    on_cpu = providers == (CPU,)
+    runs = None if on_cpu else DeviceRuns(runtime)
+    session = Session(ENCODER, graph, runtime, on_cpu=on_cpu, weights=guard, device_runs=runs)
     _expect_ports(session)
     return session
 
@@ -237,7 +245,9 @@ def _open_task(
     minimal = {port.name: _minimal_input(port) for port in graph.inputs}
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
-        session = Session(task, graph, runtime, on_cpu=providers == (CPU,), weights=weights)
+        on_cpu = providers == (CPU,)
+        runs = None if on_cpu else DeviceRuns(runtime, _row_elements(bundle, graph))
+        session = Session(task, graph, runtime, on_cpu=on_cpu, weights=weights, device_runs=runs)
         _expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:
@@ -250,6 +260,23 @@ def _open_task(
     except Exception as error:
         raise _graph_error(path, error) from None
     return session
+
+
+def _row_elements(bundle: Bundle, graph: Graph) -> int:
+    """Return a bound of the elements of any tensor for one row, or 0 if inputs cannot be sliced.
+
+    A dense task computes a number for each row of a level, and a level has a tensor of one number
+    for each. Outputs may have more, or such a tensor may be missing.
+    """
+    if any(port.shape[:1] != ("batch",) for port in graph.inputs):
+        return 0
+    outputs = (math.prod(_static_sizes(port)) for port in graph.outputs)
+    vectors = (t.shape[0] for t in bundle.manifest.tensors if len(t.shape) == 1)
+    return max((*outputs, *vectors), default=0)
+
+
+def _static_sizes(port: Port) -> list[int]:
+    return [size for size in port.shape if isinstance(size, int)]
 
 
 @lru_cache(maxsize=1)
@@ -282,6 +309,10 @@ def _open_graph(
     if not prepacking:  # keeps the weights mapped
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # an error is also raised, and reported there
+    if tuple(providers) != (CPU,):
+        # A buffer that is used again may be freed too early where Shape and Reshape pass it
+        # between CPU and CUDA: docs/decisions/0041.
+        options.enable_mem_reuse = False
     linked_weights = _linked_weights(path, weights)  # the options only point to it
     try:
         if linked_weights is not None:

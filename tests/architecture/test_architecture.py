@@ -68,7 +68,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("files",),
     ),
     "runtime": (
-        ("choices", "devices", "encoder_inputs", "native", "tokenizer", "weights_guard"),
+        ("choices", "device_runs", "devices", "encoder_inputs", "native", "tokenizer",
+         "weights_guard"),
         ("encoder_batches", "sessions"),
         ("encoder",),
         ("row_encoder",),
