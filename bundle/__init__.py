@@ -23,6 +23,7 @@ from .labels import (
 )
 from .manifest import (
     ALIGNMENT,
+    CUDA_LOWERING,
     LABELS,
     MANIFEST,
     WEIGHTS,
@@ -50,6 +51,7 @@ from .text_file import (
 
 __all__ = [
     "ALIGNMENT",
+    "CUDA_LOWERING",
     "LABELS",
     "MANIFEST",
     "UTF8_MARK",

@@ -20,6 +20,7 @@ from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
 from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
+from .graphs.cuda import cuda_graphs
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
 from .storage.featurizer_files import write_featurizer
@@ -63,6 +64,7 @@ def export_file(
     label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
     encoder: EncoderOptions | None = None,
+    cuda: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
@@ -73,6 +75,7 @@ def export_file(
     Args:
         labels: file of the targets' labels, in place of those of the model
         label_padding: start of the labels of targets beyond those in the file
+        cuda: add graphs for CUDA
 
     Raises:
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
@@ -96,6 +99,7 @@ def export_file(
         precision_options=precision_options,
         featurizer=source_model.featurizer,
         encoder=encoder,
+        cuda=cuda,
     )
 
 
@@ -108,6 +112,7 @@ def export_model(
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
     encoder: EncoderOptions | None = None,
+    cuda: bool = False,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind."""
     if labels is not None:
@@ -121,7 +126,13 @@ def export_model(
             write_featurizer(staging, featurizer)
         described = None if encoder is None else _write_encoder(staging, encoder, model)
         manifest = _write_content(
-            staging, model, labels, origin, precision_options.precision, encoder=described
+            staging,
+            model,
+            labels,
+            origin,
+            precision_options.precision,
+            encoder=described,
+            cuda=cuda,
         )
         checks = verify(staging, manifest)
         if featurizer is not None:
@@ -171,6 +182,7 @@ def _write_content(
     precision: bundle.Precision,
     *,
     encoder: bundle.Encoder | None,
+    cuda: bool,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -178,6 +190,8 @@ def _write_content(
         task: _write_graph(staging, task, lowered, table)
         for task, lowered in lower(model, tensors).items()
     }
+    if cuda:
+        graphs = _write_cuda_graphs(staging, model, graphs)
     has_featurizer = (staging / featurizers.DESCRIPTION).exists()
     escapes = None if labels is None else bundle.label_escapes(labels)
     if labels is not None:
@@ -222,6 +236,21 @@ def _write_graph(
     (staging / name).write_bytes(graph.SerializeToString(deterministic=True))
     onnx.checker.check_model(staging / name)
     return bundle.Graph(file=name, inputs=lowered.task.inputs, outputs=lowered.task.outputs)
+
+
+def _write_cuda_graphs(
+    staging: Path, model: models.Model, graphs: Mapping[str, bundle.Graph]
+) -> dict[str, bundle.Graph]:
+    """Write the graphs for CUDA, and return the tasks with their names."""
+    lowered = cuda_graphs(model)
+    for name, proto in lowered.files.items():
+        (staging / name).write_bytes(proto.SerializeToString(deterministic=True))
+        onnx.checker.check_model(staging / name)
+    names = {task: {bundle.CUDA_LOWERING: name} for task, name in lowered.tasks.items()}
+    return {
+        task: graph.model_copy(update={"lowerings": names.get(task, {})})
+        for task, graph in graphs.items()
+    }
 
 
 def _measure_accuracy(

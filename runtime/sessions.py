@@ -2,6 +2,7 @@
 
     open_sessions               the service: one thread pool for all sessions of the process
     open_session                verification and benchmarks: a thread pool per session
+    open_lowered                the graphs for CUDA, on the device or, for verification, on the CPU
     open_single_thread_session  batch scoring on the command line: several runs in parallel
     open_encoder_session        the encoder of a bundle, in the service and for one run at a time
 
@@ -24,10 +25,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hsoftmax.bundle import WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
+from hsoftmax import models
+from hsoftmax.bundle import CUDA_LOWERING, WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
 from hsoftmax.models.arrays import Array
 
 from .choices import NativeChoice
+from .cuda import MAX_BYTES, SUFFIX, LoweredTask, Steps, lowered_files, open_lowered_tasks
 from .device_runs import DeviceRuns
 from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
 from .native import (
@@ -79,6 +82,7 @@ class Session:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
         kernel: the native kernel that computes the task in place of the graph, if there is one
+        lowered: computes the task with the bundle's graphs for the device; None without them
         device_runs: runs the graph on another device than the CPU; None on the CPU
         weights: checks that the mapped weights stay as they are; None if there are none
     """
@@ -90,6 +94,7 @@ class Session:
     kernel: Kernel | None = None
     weights: WeightsGuard | None = None
     device_runs: DeviceRuns | None = None
+    lowered: LoweredTask | None = None
 
     @property
     def runtime_name(self) -> str:
@@ -117,6 +122,8 @@ class Session:
     def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
         if self.kernel is not None:
             return self.kernel(feeds, None if options is None else options.stop)
+        if self.lowered is not None:
+            return self.lowered(feeds, None if options is None else options.stop)
         if self.device_runs is not None:
             return self.device_runs.run(self.output_names, feeds, options)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
@@ -172,10 +179,46 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
     guard = WeightsGuard(bundle.file(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
+    lowered = open_lowered(bundle, device) if device.name == "cuda" else {}
     return {
-        task: _open_task(bundle, task, graph, device, guard)
+        task: _open_lowered_task(bundle, task, lowered[task], guard)
+        if task in lowered
+        else _open_task(bundle, task, graph, device, guard)
         for task, graph in bundle.manifest.tasks.items()
     }
+
+
+def open_lowered(
+    bundle: Bundle, device: Device | None = None, *, max_bytes: int = MAX_BYTES
+) -> dict[str, LoweredTask]:
+    """Open the tasks for which the bundle has a graph for CUDA: on the device, or on the CPU.
+
+    Raises:
+        BundleError: a graph that does not load, or weights that do not fit the device.
+    """
+    manifest = bundle.manifest
+    tasks = [task for task, graph in manifest.tasks.items() if CUDA_LOWERING in graph.lowerings]
+    if not tasks:
+        return {}
+    sessions = {
+        file.removesuffix(SUFFIX): _open_step(bundle.file(file), device)
+        for file in lowered_files(manifest)
+    }
+    is_cpu = device is None or device.providers == (CPU,)
+    steps = Steps(sessions, "cpu" if is_cpu else "cuda", max_bytes)
+    tensors = load_tensors(bundle)
+    model = models.from_tensors(manifest.family, tensors, manifest.attributes)
+    try:
+        lowered = open_lowered_tasks(model, tensors, steps)
+    except Exception as error:
+        raise _graph_error(bundle.path, error) from None
+    return {task: lowered[task] for task in tasks}
+
+
+def _open_step(path: Path, device: Device | None) -> ort.InferenceSession:
+    if device is None:
+        return open_session(path)
+    return _open_graph(path, _shared_pool_options(), device.providers)
 
 
 def open_session(graph: Path) -> ort.InferenceSession:
@@ -277,6 +320,21 @@ def _row_elements(bundle: Bundle, graph: Graph) -> int:
 
 def _static_sizes(port: Port) -> list[int]:
     return [size for size in port.shape if isinstance(size, int)]
+
+
+def _open_lowered_task(
+    bundle: Bundle, task: str, lowered: LoweredTask, weights: WeightsGuard | None
+) -> Session:
+    """Return the session of a task that the bundle's graphs for CUDA compute, after one run."""
+    graph = bundle.manifest.tasks[task]
+    file = graph.lowerings[CUDA_LOWERING]
+    runtime = lowered.steps.sessions[file.removesuffix(SUFFIX)]
+    session = Session(task, graph, runtime, on_cpu=False, weights=weights, lowered=lowered)
+    try:
+        session.run({port.name: _minimal_input(port) for port in graph.inputs})
+    except Exception as error:
+        raise _graph_error(bundle.file(file), error) from None
+    return session
 
 
 @lru_cache(maxsize=1)

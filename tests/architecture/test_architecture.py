@@ -70,6 +70,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (
         ("choices", "device_runs", "devices", "encoder_inputs", "native", "tokenizer",
          "weights_guard"),
+        ("cuda",),
         ("encoder_batches", "sessions"),
         ("encoder",),
         ("row_encoder",),

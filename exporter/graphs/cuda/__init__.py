@@ -1,0 +1,77 @@
+"""Graphs for CUDA: they have no loop, and their weights are inputs. docs/decisions/0041 says why.
+
+A task has one graph, which the host runs as often as its plan needs, in `hsoftmax.runtime.cuda`.
+Graphs do not have the inputs of the task, but those of a run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx
+import spox
+
+from hsoftmax import models
+from hsoftmax.exporter.graphs.shorten_names import shorten_names
+
+from . import blocks, top_k
+from .blocks import Vars
+
+SUFFIX = ".cuda.onnx"
+
+_Build = Callable[[], tuple[Vars, Vars]]
+
+
+@dataclass(frozen=True)
+class CudaGraphs:
+    """The graphs of a model's tasks for CUDA.
+
+    Attributes:
+        files: the graphs by file name
+        tasks: the file name of each task that has a graph of its own
+    """
+
+    files: Mapping[str, onnx.ModelProto]
+    tasks: Mapping[str, str]
+
+
+def cuda_graphs(model: models.Model) -> CudaGraphs:
+    """Build the graphs of all tasks of the model that have one for CUDA."""
+    builders, tasks = _GRAPHS_BY_FAMILY[type(model)](model)
+    return CudaGraphs(
+        {name + SUFFIX: _build(build) for name, build in builders.items()},
+        {task: name + SUFFIX for task, name in tasks.items()},
+    )
+
+
+def _hierarchical_softmax(
+    model: models.HierarchicalSoftmax,
+) -> tuple[dict[str, _Build], dict[str, str]]:
+    any_order = model.target_rows is not None
+    builders: dict[str, _Build] = {
+        "blocks": blocks.gather_blocks,
+        "target_log_prob": blocks.target_log_prob,
+        "log_probs": blocks.log_probs,
+        "sample": blocks.sample,
+        "top_k": lambda: top_k.top_k(any_order=any_order),
+    }
+    tasks = {name: name for name in builders if name != "blocks"}
+    return builders, tasks | {"cluster_log_probs": "log_probs"}
+
+
+def _none(model: models.Model) -> tuple[dict[str, _Build], dict[str, str]]:
+    return {}, {}
+
+
+_GRAPHS_BY_FAMILY: Mapping[type, Callable[..., tuple[dict[str, _Build], dict[str, str]]]] = {
+    models.HierarchicalSoftmax: _hierarchical_softmax,
+    models.AdaptiveSoftmax: _none,
+    models.HuffmanSoftmax: _none,
+    models.SparseBlockDot: _none,
+}
+
+
+def _build(build: _Build) -> onnx.ModelProto:
+    inputs, outputs = build()
+    proto = spox.build(inputs, outputs)
+    shorten_names(proto)
+    return proto
