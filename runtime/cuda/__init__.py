@@ -15,6 +15,7 @@ from hsoftmax.bundle import Manifest
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.native import StopFlag
 
+from .adaptive import put_adaptive
 from .levels import put_levels
 from .levels_top_k import LevelsTopK
 from .steps import DeviceType, Steps, StoppedRun
@@ -71,6 +72,8 @@ def _tasks(model: models.Model, tensors: Mapping[str, Array], steps: Steps) -> d
     match model:
         case models.HierarchicalSoftmax():
             return _hierarchical_softmax(model, tensors, steps)
+        case models.AdaptiveSoftmax():
+            return _adaptive_softmax(model, steps)
         case _:
             return {}
 
@@ -93,4 +96,15 @@ def _hierarchical_softmax(
         "cluster_log_probs": levels.cluster_log_probs,
         "top_k": LevelsTopK(levels, order, targets_in_block),
         "sample": levels.sample,
+    }
+
+
+def _adaptive_softmax(model: models.AdaptiveSoftmax, steps: Steps) -> dict[str, _Task]:
+    adaptive = put_adaptive(model, steps)
+    return {
+        "target_log_prob": adaptive.target_log_prob,
+        "log_probs": adaptive.log_probs,
+        "cluster_log_probs": adaptive.cluster_log_probs,
+        "top_k": adaptive.top_k,
+        "sample": adaptive.sample,
     }

@@ -20,6 +20,7 @@ class BlockLevel:
         weight: [rows, hidden_size]
         bias: [rows]
         allowed: [rows] 0, or -inf for a row that is never drawn and in no top-k; None for no such
+        first_target: the target of row 0, for top-k of a level whose rows are targets
     """
 
     steps: Steps
@@ -27,6 +28,7 @@ class BlockLevel:
     weight: DeviceArray
     bias: DeviceArray
     allowed: Float32 | None = None
+    first_target: int = 0
 
     def cost(self, value_bytes: int) -> RunCost:
         """Return the cost of runs that hold so many bytes for each logit."""

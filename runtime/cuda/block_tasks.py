@@ -8,14 +8,16 @@ from hsoftmax.models.arrays import Array, Float32, Int64
 
 from .block_level import BlockLevel
 from .line_plan import Lines, plan_all, plan_pairs
-from .steps import Feeds
+from .steps import DeviceArray, Feeds
+
+Hidden = Array | DeviceArray  # [B, hidden_size]
 
 # Bytes of all arrays of a run that hold one number for each logit.
 _PICK_BYTES, _LOG_PROBS_BYTES, _DRAW_BYTES = 16, 20, 64
 _DRAWN_PAIR_BYTES = 16  # of each pair for each row of its block
 
 
-def pick(level: BlockLevel, hidden: Array, row: Int64, block: Int64, position: Int64) -> Float32:
+def pick(level: BlockLevel, hidden: Hidden, row: Int64, block: Int64, position: Int64) -> Float32:
     """Return log p within its block of each pair's position, [P]."""
     result = np.empty(len(row), np.float32)
     for lines in plan_pairs(row, block, level.shape, level.cost(_PICK_BYTES)):
@@ -25,11 +27,11 @@ def pick(level: BlockLevel, hidden: Array, row: Int64, block: Int64, position: I
     return result
 
 
-def all_log_probs(level: BlockLevel, hidden: Array, parent: Float32) -> Float32:
+def all_log_probs(level: BlockLevel, hidden: Hidden, parent: Float32) -> Float32:
     """Add to log p of each block's parent [B, blocks] the local ones -> log p of all rows."""
     num_rows = int(level.shape.size.sum())
-    result = np.empty((len(hidden), num_rows), np.float32)
-    for lines in plan_all(np.arange(len(hidden)), level.shape, level.cost(_LOG_PROBS_BYTES)):
+    result = np.empty((len(parent), num_rows), np.float32)
+    for lines in plan_all(np.arange(len(parent)), level.shape, level.cost(_LOG_PROBS_BYTES)):
         first, calls = int(lines.row[0, 0]), lines.num_calls
         rows = slice(first, first + calls)
         of_lines = np.ascontiguousarray(parent[rows, lines.block].T)[:, :, None]
@@ -51,7 +53,7 @@ def _store(level: BlockLevel, lines: Lines, local: Float32, result: Float32) -> 
 
 
 def draw(
-    level: BlockLevel, hidden: Array, row: Int64, block: Int64, uniform: Float32
+    level: BlockLevel, hidden: Hidden, row: Int64, block: Int64, uniform: Float32
 ) -> tuple[Int64, Float32]:
     """Draw a position of its block for each pair: (position, its log p), [P] each."""
     position = np.empty(len(row), np.int64)

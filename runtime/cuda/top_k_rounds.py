@@ -78,7 +78,7 @@ class TargetOrder:
 
 def open_blocks(
     level: BlockLevel,
-    hidden: Array,
+    hidden: Array | DeviceArray,
     blocks: BlocksOfRows,
     best: Best,
     order: TargetOrder | None = None,
@@ -113,7 +113,7 @@ def _candidates(
     return {
         "place": place,
         "bound": np.where(is_open, blocks.bound[pair], np.float32(-np.inf)),
-        "first": level.shape.first[blocks.block[pair]],
+        "first": level.first_target + level.shape.first[blocks.block[pair]],
     }
 
 

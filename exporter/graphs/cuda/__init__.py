@@ -47,15 +47,25 @@ def _hierarchical_softmax(
     model: models.HierarchicalSoftmax,
 ) -> tuple[dict[str, _Build], dict[str, str]]:
     any_order = model.target_rows is not None
+    builders, tasks = _block_graphs(any_order=any_order)
+    return {"blocks": blocks.gather_blocks, **builders}, tasks
+
+
+def _adaptive_softmax(
+    model: models.AdaptiveSoftmax,
+) -> tuple[dict[str, _Build], dict[str, str]]:
+    builders, tasks = _block_graphs(any_order=False)
+    return {"project": blocks.project, **builders}, tasks
+
+
+def _block_graphs(*, any_order: bool) -> tuple[dict[str, _Build], dict[str, str]]:
     builders: dict[str, _Build] = {
-        "blocks": blocks.gather_blocks,
         "target_log_prob": blocks.target_log_prob,
         "log_probs": blocks.log_probs,
         "sample": blocks.sample,
         "top_k": lambda: top_k.top_k(any_order=any_order),
     }
-    tasks = {name: name for name in builders if name != "blocks"}
-    return builders, tasks | {"cluster_log_probs": "log_probs"}
+    return builders, {**{name: name for name in builders}, "cluster_log_probs": "log_probs"}
 
 
 def _none(model: models.Model) -> tuple[dict[str, _Build], dict[str, str]]:
@@ -64,7 +74,7 @@ def _none(model: models.Model) -> tuple[dict[str, _Build], dict[str, str]]:
 
 _GRAPHS_BY_FAMILY: Mapping[type, Callable[..., tuple[dict[str, _Build], dict[str, str]]]] = {
     models.HierarchicalSoftmax: _hierarchical_softmax,
-    models.AdaptiveSoftmax: _none,
+    models.AdaptiveSoftmax: _adaptive_softmax,
     models.HuffmanSoftmax: _none,
     models.SparseBlockDot: _none,
 }
