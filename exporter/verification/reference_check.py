@@ -41,8 +41,7 @@ def verify(path: Path, manifest: bundle.Manifest, *, seed: int = 0) -> tuple[bun
     tensors = bundle.load_tensors(bundle.Bundle(path, manifest))
     model = models.from_tensors(manifest.family, tensors, manifest.attributes)
     if isinstance(model, models.SparseBlockDot):
-        session = open_session(path / manifest.tasks["block_dot"].file)
-        return tuple(_block_dot_checks(session, model, np.random.default_rng(seed)))
+        return tuple(_block_dot_checks(path, manifest, model, seed))
     cases = _cases(model, manifest, manifest.precision, seed)
     graphs = tuple(
         check
@@ -58,7 +57,7 @@ def _lowered_checks(
     lowered = open_lowered(bundle.Bundle(path, manifest), max_bytes=_MAX_LOWERED_BYTES)
     cases = _cases(model, manifest, "fp32", seed) if lowered else []
     return tuple(
-        check.model_copy(update={"task": f"{task} on {bundle.CUDA_LOWERING}"})
+        check.model_copy(update={"task": _on_cuda(task)})
         for task, compute in lowered.items()
         for check in _checks(task, _kernel_runner(compute), cases)
     )
@@ -132,11 +131,19 @@ def _checks(task: str, run: _RunGraph, cases: list[SoftmaxCase]) -> Iterator[bun
 
 
 def _block_dot_checks(
-    session: InferenceSession, model: models.SparseBlockDot, rng: np.random.Generator
+    path: Path, manifest: bundle.Manifest, model: models.SparseBlockDot, seed: int
 ) -> Iterator[bundle.Check]:
-    for case in block_dot_cases(model, rng):
-        comparison = (session.run(None, case.feeds)[0], case.output)
-        yield _check("block_dot", case.name, comparison, case.tolerance)
+    cases = list(block_dot_cases(model, np.random.default_rng(seed)))
+    runs = {"block_dot": _graph_runner(open_session(path / manifest.tasks["block_dot"].file))}
+    lowered = open_lowered(bundle.Bundle(path, manifest), max_bytes=_MAX_LOWERED_BYTES)
+    runs |= {_on_cuda(task): _kernel_runner(compute) for task, compute in lowered.items()}
+    for task, run in runs.items():
+        for case in cases:
+            yield _check(task, case.name, (run(**case.feeds)[0], case.output), case.tolerance)
+
+
+def _on_cuda(task: str) -> str:
+    return f"{task} on {bundle.CUDA_LOWERING}"
 
 
 def _check(task: str, case: str, comparison: _ActualAndExpected, tolerance: float) -> bundle.Check:

@@ -16,10 +16,12 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.native import StopFlag
 
 from .adaptive import put_adaptive
+from .block_dot import put_block_dot
 from .levels import put_levels
 from .levels_top_k import LevelsTopK
 from .steps import DeviceType, Steps, StoppedRun
 from .top_k_rounds import TargetOrder
+from .tree import put_tree
 
 __all__ = [
     "MAX_BYTES",
@@ -74,8 +76,10 @@ def _tasks(model: models.Model, tensors: Mapping[str, Array], steps: Steps) -> d
             return _hierarchical_softmax(model, tensors, steps)
         case models.AdaptiveSoftmax():
             return _adaptive_softmax(model, steps)
-        case _:
-            return {}
+        case models.HuffmanSoftmax():
+            return _huffman_softmax(model, steps)
+        case models.SparseBlockDot():
+            return {"block_dot": put_block_dot(model, steps)}
 
 
 def _hierarchical_softmax(
@@ -107,4 +111,13 @@ def _adaptive_softmax(model: models.AdaptiveSoftmax, steps: Steps) -> dict[str, 
         "cluster_log_probs": adaptive.cluster_log_probs,
         "top_k": adaptive.top_k,
         "sample": adaptive.sample,
+    }
+
+
+def _huffman_softmax(model: models.HuffmanSoftmax, steps: Steps) -> dict[str, _Task]:
+    tree = put_tree(model, steps)
+    return {
+        "target_log_prob": tree.target_log_prob,
+        "log_probs": tree.log_probs,
+        "sample": tree.sample,
     }

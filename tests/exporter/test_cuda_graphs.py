@@ -79,6 +79,14 @@ def test_every_task_with_a_graph_for_cuda_is_checked(with_cuda):
     assert len(lowered) == len(with_cuda.manifest.tasks)
 
 
+def test_the_graph_of_a_layer_is_checked_too(tmp_path):
+    rng = np.random.default_rng(0)
+    layer = models.sparse_block_dot.build(rng.normal(size=(3, 4, 5, 2)), rng.normal(size=(4, 2)))
+    to = exporter.parse_destination(tmp_path / "layer")
+    checks = exporter.export_model(layer, to, cuda=True).manifest.verification
+    assert [check.task for check in checks] == ["block_dot"] * 3 + ["block_dot on cuda"] * 3
+
+
 def test_a_graph_for_cuda_with_wrong_numbers_fails_its_check(with_cuda, tmp_path):
     for file in with_cuda.path.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -13,7 +13,7 @@ import spox
 from hsoftmax import models
 from hsoftmax.exporter.graphs.shorten_names import shorten_names
 
-from . import blocks, top_k
+from . import block_dot, blocks, top_k, tree
 from .blocks import Vars
 
 SUFFIX = ".cuda.onnx"
@@ -68,15 +68,31 @@ def _block_graphs(*, any_order: bool) -> tuple[dict[str, _Build], dict[str, str]
     return builders, {**{name: name for name in builders}, "cluster_log_probs": "log_probs"}
 
 
-def _none(model: models.Model) -> tuple[dict[str, _Build], dict[str, str]]:
-    return {}, {}
+def _huffman_softmax(model: models.HuffmanSoftmax) -> tuple[dict[str, _Build], dict[str, str]]:
+    """Return the graphs of a tree; one of a single target has no node, and needs none."""
+    if model.num_targets == 1:
+        return {}, {}
+    builders: dict[str, _Build] = {
+        "target_log_prob": lambda: tree.target_log_prob(model),
+        "log_probs": lambda: tree.log_probs(model),
+        "sample": lambda: tree.sample(model),
+    }
+    return builders, {name: name for name in builders}
+
+
+def _sparse_block_dot(model: models.SparseBlockDot) -> tuple[dict[str, _Build], dict[str, str]]:
+    builders: dict[str, _Build] = {
+        "blocks": blocks.gather_blocks,
+        "block_dot": lambda: block_dot.block_dot(model),
+    }
+    return builders, {"block_dot": "block_dot"}
 
 
 _GRAPHS_BY_FAMILY: Mapping[type, Callable[..., tuple[dict[str, _Build], dict[str, str]]]] = {
     models.HierarchicalSoftmax: _hierarchical_softmax,
     models.AdaptiveSoftmax: _adaptive_softmax,
-    models.HuffmanSoftmax: _none,
-    models.SparseBlockDot: _none,
+    models.HuffmanSoftmax: _huffman_softmax,
+    models.SparseBlockDot: _sparse_block_dot,
 }
 
 
