@@ -32,7 +32,17 @@ from hsoftmax.models.arrays import Array
 from .choices import NativeChoice
 from .cuda import MAX_BYTES, SUFFIX, LoweredTask, Steps, lowered_files, open_lowered_tasks
 from .device_runs import DeviceRuns
-from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
+from .devices import (
+    CPU,
+    CUDA,
+    ON_CPU,
+    ON_CUDA,
+    Device,
+    DeviceChoice,
+    DeviceError,
+    DeviceLost,
+    is_device_loss,
+)
 from .native import (
     FreeThreads,
     Kernel,
@@ -101,6 +111,11 @@ class Session:
         """Return the name of the runtime that computes the task: native or onnxruntime."""
         return "onnxruntime" if self.kernel is None else "native"
 
+    @property
+    def device(self) -> str:
+        """Return the name of the device that computes the task: cpu or cuda."""
+        return "cpu" if self.on_cpu else "cuda"
+
     @cached_property
     def output_names(self) -> list[str]:
         return [port.name for port in self.graph.outputs]
@@ -110,6 +125,7 @@ class Session:
 
         Raises:
             WeightsChanged: the weights were changed in place, before the run or during it.
+            DeviceLost: the device failed.
         """
         if self.weights is None:
             return self._run(feeds, options)
@@ -122,12 +138,21 @@ class Session:
     def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
         if self.kernel is not None:
             return self.kernel(feeds, None if options is None else options.stop)
-        if self.lowered is not None:
-            return self.lowered(feeds, None if options is None else options.stop)
-        if self.device_runs is not None:
-            return self.device_runs.run(self.output_names, feeds, options)
+        if not self.on_cpu:
+            return self._run_on_device(feeds, options)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
+
+    def _run_on_device(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
+        try:
+            if self.lowered is not None:
+                return self.lowered(feeds, None if options is None else options.stop)
+            assert self.device_runs is not None, "a session of a device has one of the two"
+            return self.device_runs.run(self.output_names, feeds, options)
+        except Exception as error:
+            if is_device_loss(error):
+                raise DeviceLost(str(error)) from None
+            raise
 
 
 def choose_device(choice: DeviceChoice, threads: int, native: NativeChoice = "auto") -> Device:
@@ -211,7 +236,11 @@ def open_lowered(
     try:
         lowered = open_lowered_tasks(model, tensors, steps)
     except Exception as error:
-        raise _graph_error(bundle.path, error) from None
+        size = sum(math.prod(tensor.shape) for tensor in manifest.tensors) * 4
+        raise BundleError(
+            f"{bundle.path}: expected room for about {size:,} bytes of float32 weights on the "
+            f"device, got: {str(error).splitlines()[0]}: serve it with --device cpu"
+        ) from None
     return {task: lowered[task] for task in tasks}
 
 

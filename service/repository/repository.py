@@ -231,6 +231,7 @@ class Repository:
             family=loaded.manifest.family,
             tasks=sorted(loaded.sessions),
             device=loaded.device.name,
+            devices=loaded.devices,
         )
 
 

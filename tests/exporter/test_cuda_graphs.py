@@ -9,6 +9,7 @@ import pytest
 from hsoftmax import bundle, exporter, models
 from hsoftmax.exporter.graphs.cuda import cuda_graphs
 from hsoftmax.models import hierarchical_softmax as reference
+from hsoftmax.runtime.cuda import Steps
 from hsoftmax.runtime.devices import CPU, Device
 from hsoftmax.runtime.native import StopFlag
 from hsoftmax.runtime.sessions import RunOptions, choose_device, open_lowered, open_sessions
@@ -105,6 +106,15 @@ def test_a_graph_for_cuda_that_does_not_load_is_refused(with_cuda, tmp_path):
     (tmp_path / "blocks.cuda.onnx").write_text("no graph")
     with pytest.raises(bundle.BundleError, match=r"blocks\.cuda\.onnx: expected a graph that runs"):
         open_lowered(bundle.Bundle(tmp_path, with_cuda.manifest))
+
+
+def test_weights_that_do_not_fit_the_device_are_one_clear_refusal(with_cuda, monkeypatch):
+    def out_of_memory(steps, array):
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 1024\nat line 1")
+
+    monkeypatch.setattr(Steps, "put", out_of_memory)
+    with pytest.raises(bundle.BundleError, match=r"room for about [\d,]+ bytes .* --device cpu$"):
+        open_lowered(with_cuda)
 
 
 def test_sessions_of_cuda_use_the_graphs_and_those_of_the_cpu_do_not(with_cuda, cpu):
