@@ -24,6 +24,7 @@ from .labels import (
 )
 from .manifest import (
     ALIGNMENT,
+    CUDA_LOWERING,
     INNER_LABELS,
     LABELS,
     MANIFEST,
@@ -52,6 +53,7 @@ from .text_file import (
 
 __all__ = [
     "ALIGNMENT",
+    "CUDA_LOWERING",
     "INNER_LABELS",
     "LABELS",
     "MANIFEST",

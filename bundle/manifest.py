@@ -35,6 +35,7 @@ MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 LABELS = "labels.txt"
 INNER_LABELS = "inner_labels.txt"
+CUDA_LOWERING = "cuda"  # the device of graphs for CUDA in `lowerings`
 _MAX_NUMBERS = 2**59  # of a tensor; NumPy has no larger shape of eight-byte numbers
 LabelEscapes = Literal["backslash"]  # how `labels.txt` writes what a line cannot hold
 
@@ -99,8 +100,8 @@ class Graph(Entry):
     """One task's ONNX file and what goes in and out of it.
 
     Attributes:
-        lowerings: by device, a graph of the same ports over the same `weights.bin`; `file` runs
-            on every device
+        lowerings: by device, a graph that the runtime of that device runs for the task, as often as
+            it plans; it may share others of `files`. `file` runs on every device
     """
 
     added = frozenset({"lowerings"})

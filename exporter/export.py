@@ -22,6 +22,7 @@ from .encoder import TOKENIZER, EncoderOptions, write_encoder, write_tokenizer
 from .errors import ExportError, VerificationError
 from .files.label_file import pad_labels, read_label_file
 from .graphs import LoweredGraph, bind_weights, lower
+from .graphs.cuda import cuda_graphs
 from .sources import SourceModel, SourceOptions, detect_source, load
 from .staging import Destination, parse_destination, stage_bundle
 from .storage.featurizer_files import write_featurizer
@@ -65,6 +66,7 @@ def export_file(
     label_padding: str | None = None,
     precision_options: PrecisionOptions = PrecisionOptions(),
     encoder: EncoderOptions | None = None,
+    cuda: bool = False,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> bundle.Bundle:
     """Read trained weights and write them as the bundle `REPOSITORY/NAME[/VERSION]`.
@@ -75,6 +77,7 @@ def export_file(
     Args:
         labels: file of the targets' labels, in place of those of the model
         label_padding: start of the labels of targets beyond those in the file
+        cuda: add graphs for CUDA
 
     Raises:
         ExportError, models.ModelError, bundle.BundleError: with one sentence for the user.
@@ -100,6 +103,7 @@ def export_file(
         precision_options=precision_options,
         featurizer=source_model.featurizer,
         encoder=encoder,
+        cuda=cuda,
     )
 
 
@@ -113,6 +117,7 @@ def export_model(
     precision_options: PrecisionOptions = PrecisionOptions(),
     featurizer: Featurizer | None = None,
     encoder: EncoderOptions | None = None,
+    cuda: bool = False,
 ) -> bundle.Bundle:
     """Write, sync and verify a model as a bundle, or leave nothing behind.
 
@@ -130,7 +135,7 @@ def export_model(
         described = None if encoder is None else _write_encoder(staging, encoder, model)
         manifest = _write_content(
             staging, model, labels, inner_labels, origin, precision_options.precision,
-            encoder=described,
+            encoder=described, cuda=cuda,
         )  # fmt: skip
         checks = verify(staging, manifest)
         if featurizer is not None:
@@ -216,6 +221,7 @@ def _write_content(
     precision: bundle.Precision,
     *,
     encoder: bundle.Encoder | None,
+    cuda: bool,
 ) -> bundle.Manifest:
     tensors = stored_tensors(model, precision)
     table = write_weights(staging / bundle.WEIGHTS, tensors)
@@ -223,6 +229,8 @@ def _write_content(
         task: _write_graph(staging, task, lowered, table)
         for task, lowered in lower(model, tensors).items()
     }
+    if cuda:
+        graphs = _write_cuda_graphs(staging, model, graphs)
     has_featurizer = (staging / featurizers.DESCRIPTION).exists()
     escapes = bundle.label_escapes(labels or ()) or bundle.label_escapes(inner_labels)
     files = {bundle.LABELS: labels, bundle.INNER_LABELS: inner_labels or None}
@@ -270,6 +278,21 @@ def _write_graph(
     (staging / name).write_bytes(graph.SerializeToString(deterministic=True))
     onnx.checker.check_model(staging / name)
     return bundle.Graph(file=name, inputs=lowered.task.inputs, outputs=lowered.task.outputs)
+
+
+def _write_cuda_graphs(
+    staging: Path, model: models.Model, graphs: Mapping[str, bundle.Graph]
+) -> dict[str, bundle.Graph]:
+    """Write the graphs for CUDA, and return the tasks with their names."""
+    lowered = cuda_graphs(model)
+    for name, proto in lowered.files.items():
+        (staging / name).write_bytes(proto.SerializeToString(deterministic=True))
+        onnx.checker.check_model(staging / name)
+    names = {task: {bundle.CUDA_LOWERING: name} for task, name in lowered.tasks.items()}
+    return {
+        task: graph.model_copy(update={"lowerings": names.get(task, {})})
+        for task, graph in graphs.items()
+    }
 
 
 def _measure_accuracy(

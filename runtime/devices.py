@@ -3,6 +3,7 @@
 The module imports no library, so that settings and command-line help can name the choices.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,24 @@ DENSE_TASKS = frozenset({"log_probs", "cluster_log_probs"})
 
 class DeviceError(UserError):
     """The requested device is not available."""
+
+
+class DeviceLost(Exception):
+    """The device failed in a way from which this process cannot recover."""
+
+
+# A failure of CUDA or cuBLAS, by number. After most of them each later call fails, too.
+_CUDA_FAILURE = re.compile(r"\b(CUDA|CUBLAS) (?:failure|error) (\d+)", re.IGNORECASE)
+_OUT_OF_MEMORY = {("CUDA", "2"), ("CUBLAS", "3")}
+
+
+def is_device_loss(error: BaseException) -> bool:
+    """Return True if ONNX Runtime raised the error because the device failed.
+
+    Too little memory for one run is no loss: smaller runs still succeed.
+    """
+    found = _CUDA_FAILURE.search(str(error))
+    return found is not None and (found[1].upper(), found[2]) not in _OUT_OF_MEMORY
 
 
 @dataclass(frozen=True)

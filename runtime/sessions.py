@@ -2,6 +2,7 @@
 
     open_sessions               the service: one thread pool for all sessions of the process
     open_session                verification and benchmarks: a thread pool per session
+    open_lowered                the graphs for CUDA, on the device or, for verification, on the CPU
     open_single_thread_session  batch scoring on the command line: several runs in parallel
     open_encoder_session        the encoder of a bundle, in the service and for one run at a time
 
@@ -12,6 +13,7 @@ the mapped file into each process. It is on for encoders, whose products are sma
 take 10 to 30% less time with it; the table of an embedding stays mapped.
 """
 
+import math
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,11 +25,24 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hsoftmax.bundle import WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
+from hsoftmax import models
+from hsoftmax.bundle import CUDA_LOWERING, WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
 from hsoftmax.models.arrays import Array
 
 from .choices import NativeChoice
-from .devices import CPU, CUDA, ON_CPU, ON_CUDA, Device, DeviceChoice, DeviceError
+from .cuda import MAX_BYTES, SUFFIX, LoweredTask, Steps, lowered_files, open_lowered_tasks
+from .device_runs import DeviceRuns
+from .devices import (
+    CPU,
+    CUDA,
+    ON_CPU,
+    ON_CUDA,
+    Device,
+    DeviceChoice,
+    DeviceError,
+    DeviceLost,
+    is_device_loss,
+)
 from .native import (
     FreeThreads,
     Kernel,
@@ -77,6 +92,8 @@ class Session:
         on_cpu: True if every operator runs on the CPU. Another device answers a batch in about the
             time of one row.
         kernel: the native kernel that computes the task in place of the graph, if there is one
+        lowered: computes the task with the bundle's graphs for the device; None without them
+        device_runs: runs the graph on another device than the CPU; None on the CPU
         weights: checks that the mapped weights stay as they are; None if there are none
     """
 
@@ -86,11 +103,18 @@ class Session:
     on_cpu: bool = True
     kernel: Kernel | None = None
     weights: WeightsGuard | None = None
+    device_runs: DeviceRuns | None = None
+    lowered: LoweredTask | None = None
 
     @property
     def runtime_name(self) -> str:
         """Return the name of the runtime that computes the task: native or onnxruntime."""
         return "onnxruntime" if self.kernel is None else "native"
+
+    @property
+    def device(self) -> str:
+        """Return the name of the device that computes the task: cpu or cuda."""
+        return "cpu" if self.on_cpu else "cuda"
 
     @cached_property
     def output_names(self) -> list[str]:
@@ -101,6 +125,7 @@ class Session:
 
         Raises:
             WeightsChanged: the weights were changed in place, before the run or during it.
+            DeviceLost: the device failed.
         """
         if self.weights is None:
             return self._run(feeds, options)
@@ -113,8 +138,21 @@ class Session:
     def _run(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
         if self.kernel is not None:
             return self.kernel(feeds, None if options is None else options.stop)
+        if not self.on_cpu:
+            return self._run_on_device(feeds, options)
         outputs: list[Array] = self.runtime.run(self.output_names, feeds, options)
         return outputs
+
+    def _run_on_device(self, feeds: Feeds, options: RunOptions | None) -> list[Array]:
+        try:
+            if self.lowered is not None:
+                return self.lowered(feeds, None if options is None else options.stop)
+            assert self.device_runs is not None, "a session of a device has one of the two"
+            return self.device_runs.run(self.output_names, feeds, options)
+        except Exception as error:
+            if is_device_loss(error):
+                raise DeviceLost(str(error)) from None
+            raise
 
 
 def choose_device(choice: DeviceChoice, threads: int, native: NativeChoice = "auto") -> Device:
@@ -166,10 +204,50 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
     guard = WeightsGuard(bundle.file(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
+    lowered = open_lowered(bundle, device) if device.name == "cuda" else {}
     return {
-        task: _open_task(bundle, task, graph, device, guard)
+        task: _open_lowered_task(bundle, task, lowered[task], guard)
+        if task in lowered
+        else _open_task(bundle, task, graph, device, guard)
         for task, graph in bundle.manifest.tasks.items()
     }
+
+
+def open_lowered(
+    bundle: Bundle, device: Device | None = None, *, max_bytes: int = MAX_BYTES
+) -> dict[str, LoweredTask]:
+    """Open the tasks for which the bundle has a graph for CUDA: on the device, or on the CPU.
+
+    Raises:
+        BundleError: a graph that does not load, or weights that do not fit the device.
+    """
+    manifest = bundle.manifest
+    tasks = [task for task, graph in manifest.tasks.items() if CUDA_LOWERING in graph.lowerings]
+    if not tasks:
+        return {}
+    sessions = {
+        file.removesuffix(SUFFIX): _open_step(bundle.file(file), device)
+        for file in lowered_files(manifest)
+    }
+    is_cpu = device is None or device.providers == (CPU,)
+    steps = Steps(sessions, "cpu" if is_cpu else "cuda", max_bytes)
+    tensors = load_tensors(bundle)
+    model = models.from_tensors(manifest.family, tensors, manifest.attributes)
+    try:
+        lowered = open_lowered_tasks(model, tensors, steps)
+    except Exception as error:
+        size = sum(math.prod(tensor.shape) for tensor in manifest.tensors) * 4
+        raise BundleError(
+            f"{bundle.path}: expected room for about {size:,} bytes of float32 weights on the "
+            f"device, got: {str(error).splitlines()[0]}: serve it with --device cpu"
+        ) from None
+    return {task: lowered[task] for task in tasks}
+
+
+def _open_step(path: Path, device: Device | None) -> ort.InferenceSession:
+    if device is None:
+        return open_session(path)
+    return _open_graph(path, _shared_pool_options(), device.providers)
 
 
 def open_session(graph: Path) -> ort.InferenceSession:
@@ -225,7 +303,9 @@ def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Sessio
     providers = (CPU,) if device is None else device.providers
     path = bundle.file(encoder.file)
     runtime = _open_graph(path, options, providers, weights=encoder.weights, prepacking=True)
-    session = Session(ENCODER, graph, runtime, on_cpu=providers == (CPU,), weights=guard)
+    on_cpu = providers == (CPU,)
+    runs = None if on_cpu else DeviceRuns(runtime)
+    session = Session(ENCODER, graph, runtime, on_cpu=on_cpu, weights=guard, device_runs=runs)
     _expect_ports(session)
     return session
 
@@ -237,7 +317,9 @@ def _open_task(
     minimal = {port.name: _minimal_input(port) for port in graph.inputs}
     try:
         runtime = _open_graph(path, _shared_pool_options(), providers)
-        session = Session(task, graph, runtime, on_cpu=providers == (CPU,), weights=weights)
+        on_cpu = providers == (CPU,)
+        runs = None if on_cpu else DeviceRuns(runtime, _row_elements(bundle, graph))
+        session = Session(task, graph, runtime, on_cpu=on_cpu, weights=weights, device_runs=runs)
         _expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:
@@ -249,6 +331,38 @@ def _open_task(
         raise
     except Exception as error:
         raise _graph_error(path, error) from None
+    return session
+
+
+def _row_elements(bundle: Bundle, graph: Graph) -> int:
+    """Return a bound of the elements of any tensor for one row, or 0 if inputs cannot be sliced.
+
+    A dense task computes a number for each row of a level, and a level has a tensor of one number
+    for each. Outputs may have more, or such a tensor may be missing.
+    """
+    if any(port.shape[:1] != ("batch",) for port in graph.inputs):
+        return 0
+    outputs = (math.prod(_static_sizes(port)) for port in graph.outputs)
+    vectors = (t.shape[0] for t in bundle.manifest.tensors if len(t.shape) == 1)
+    return max((*outputs, *vectors), default=0)
+
+
+def _static_sizes(port: Port) -> list[int]:
+    return [size for size in port.shape if isinstance(size, int)]
+
+
+def _open_lowered_task(
+    bundle: Bundle, task: str, lowered: LoweredTask, weights: WeightsGuard | None
+) -> Session:
+    """Return the session of a task that the bundle's graphs for CUDA compute, after one run."""
+    graph = bundle.manifest.tasks[task]
+    file = graph.lowerings[CUDA_LOWERING]
+    runtime = lowered.steps.sessions[file.removesuffix(SUFFIX)]
+    session = Session(task, graph, runtime, on_cpu=False, weights=weights, lowered=lowered)
+    try:
+        session.run({port.name: _minimal_input(port) for port in graph.inputs})
+    except Exception as error:
+        raise _graph_error(bundle.file(file), error) from None
     return session
 
 
@@ -282,6 +396,10 @@ def _open_graph(
     if not prepacking:  # keeps the weights mapped
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # an error is also raised, and reported there
+    if tuple(providers) != (CPU,):
+        # A buffer that is used again may be freed too early where Shape and Reshape pass it
+        # between CPU and CUDA: docs/decisions/0041.
+        options.enable_mem_reuse = False
     linked_weights = _linked_weights(path, weights)  # the options only point to it
     try:
         if linked_weights is not None:

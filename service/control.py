@@ -178,7 +178,7 @@ def _refresh_gauges(context: AppContext) -> None:
         for one in context.repository
     )
     context.metrics.tasks(
-        (one.name, one.version, task, session.runtime_name)
+        (one.name, one.version, task, session.runtime_name, session.device)
         for one in context.repository
         for task, session in one.sessions.items()
     )

@@ -37,7 +37,8 @@
     ├── NotSupported                    501  not_supported
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
-    │   └── JobsUnavailable                  jobs_unavailable
+    │   ├── JobsUnavailable                  jobs_unavailable
+    │   └── DeviceFailed                     device_lost
     ├── BundleChanged                   503  bundle_changed
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
@@ -220,6 +221,10 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class DeviceFailed(NotReady, code="device_lost"):
+    """The device failed; liveness fails from then on, so that the process is restarted."""
 
 
 class BundleChanged(ServiceError, status=503, code="bundle_changed"):

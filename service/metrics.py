@@ -57,8 +57,9 @@ _GAUGES = {
         ("model", "version", "digest", "family", "device"),
     ),
     "task_info": (
-        "1 for each task of each bundle; `runtime` is native (kernels) or onnxruntime (graphs).",
-        ("model", "version", "task", "runtime"),
+        "1 for each task of each bundle; `runtime` is native (kernels) or onnxruntime (graphs), "
+        "`device` cpu or cuda.",
+        ("model", "version", "task", "runtime", "device"),
     ),
 }
 _HISTOGRAMS = {

@@ -159,6 +159,11 @@ def _names(
     help="List of words, or Hugging Face tokenizer, in front of the encoder: the bundle then takes "
     "text.",
 )
+@click.option(
+    "--cuda/--no-cuda",
+    default=False,
+    help="Add graphs for CUDA: with them, every task that has one runs on the device.",
+)
 def command(
     weights: Path,
     source: str,
@@ -174,6 +179,7 @@ def command(
     encoder_mask: str | None,
     encoder_lengths: str | None,
     tokenizer: Path | None,
+    cuda: bool,
     **options: Any,  # noqa: ANN401  the source's
 ) -> None:
     """Lower trained WEIGHTS into ONNX graphs over one weights file, verified before visible."""
@@ -199,6 +205,7 @@ def command(
         precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
         on_note=click.echo,
         encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
+        cuda=cuda,
     )
     click.echo(f"{made.path}")
     click.echo(_summary_line(made.manifest))

@@ -63,7 +63,7 @@ def _manifest_lines(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:
     if (encoder := manifest.encoder) is not None:
         position = f", position {encoder.position}" if encoder.position else ""
         yield "encoder", ", ".join(map(_input, encoder.row_inputs)) + position
-    for task in manifest.tasks:
+    for task in dict.fromkeys([*manifest.tasks, *(c.task for c in manifest.verification)]):
         checks = [check for check in manifest.verification if check.task == task]
         yield f"task {task}", ", ".join(f"{c.case} ±{c.max_error:.0e}" for c in checks)
     for measured in manifest.accuracy:

@@ -72,6 +72,7 @@ class ModelDescription(OpenAIModel):
     label_prefix: str = Field(description="text that a label may have in front in a query")
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
+    devices: dict[str, str] = Field(description="device that computes each task: cpu or cuda")
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
     native: list[str] = Field(description="tasks that native kernels compute, not the graphs")
 
@@ -133,6 +134,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         label_prefix=bundle.bundle_info.label_prefix,
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
+        devices=bundle.devices,
         providers=bundle.providers,
         native=bundle.native_tasks,
     )

@@ -10,10 +10,12 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from hsoftmax.runtime.devices import DeviceLost
 from hsoftmax.runtime.weights_guard import WeightsChanged
 from hsoftmax.service.errors import (
     BundleChanged,
     DeadlineExceeded,
+    DeviceFailed,
     InferenceFailed,
     NotReady,
     Overloaded,
@@ -65,7 +67,7 @@ class Engine:
         self._metrics = metrics
         self._timeout = timeout
         self._inline_max_cost = inline_max_cost
-        self._closed = False
+        self._closed = self._device_lost = False
         self._serializer = Serializer()
         cost_model = CostModel()
         self._scheduler = Scheduler(
@@ -98,7 +100,7 @@ class Engine:
         return small and not self._scheduler.waiting(lane)
 
     def run_inline(self, call: GraphCall) -> GraphResult:
-        """Run a call on the calling thread. Raises InferenceFailed, BundleChanged."""
+        """Run a call on the calling thread. Raises InferenceFailed, BundleChanged, DeviceFailed."""
         session = call.session
         started = perf_counter()
         try:
@@ -157,7 +159,7 @@ class Engine:
 
     def fault(self) -> str | None:
         """The reason why calls may not get done although the process is alive, or None."""
-        return self._executor.fault()
+        return "the device is lost" if self._device_lost else self._executor.fault()
 
     def close(self) -> None:
         """Fail waiting calls, stop running graphs between two nodes, and take no more calls."""
@@ -241,6 +243,10 @@ class Engine:
         if isinstance(error, WeightsChanged):
             self._log.error("bundle_changed", task=task, reason=str(error))
             return BundleChanged(str(error))
+        if isinstance(error, DeviceLost):
+            self._device_lost = True
+            self._log.error("device_lost", task=task, reason=str(error))
+            return DeviceFailed("the device is lost: the service has to be restarted")
         self._log.error("inference_failed", task=task, reason=str(error))
         return InferenceFailed("the graph could not be run on this input")
 

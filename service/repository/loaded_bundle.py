@@ -81,6 +81,11 @@ class LoadedBundle:
         return (*self.sessions.values(), *encoder)
 
     @property
+    def devices(self) -> dict[str, str]:
+        """The device that computes each task: cpu or cuda."""
+        return {task: session.device for task, session in sorted(self.sessions.items())}
+
+    @property
     def native_tasks(self) -> list[str]:
         """The tasks that native kernels compute."""
         return sorted(task for task, session in self.sessions.items() if session.kernel)

@@ -251,6 +251,7 @@ class Repository:
             family=loaded.manifest.family,
             tasks=sorted(loaded.sessions),
             device=loaded.device.name,
+            devices=loaded.devices,
         )
 
 

@@ -68,9 +68,10 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("example", "files"),
     ),
     "runtime": (
-        ("choices", "devices", "encoder_inputs", "native", "tokens", "weights_guard"),
-        ("encoder_batches", "sessions", "word_tokenizer"),
-        ("tokenizer",),
+        ("choices", "device_runs", "devices", "encoder_inputs", "native", "tokens",
+         "weights_guard"),
+        ("cuda", "word_tokenizer"),
+        ("encoder_batches", "sessions", "tokenizer"),
         ("encoder",),
         ("row_encoder",),
     ),

@@ -73,14 +73,16 @@ def test_a_first_event_is_an_increase_and_stays(repository):
 def test_each_task_names_its_runtime_from_the_first_scrape(repository, native):
     with serving(repository, native=native) as client:
         found = {
-            tuple(dict(labels)[name] for name in ("model", "version", "task", "runtime")): value
+            tuple(
+                dict(labels)[name] for name in ("model", "version", "task", "runtime", "device")
+            ): value
             for (name, labels), value in samples(client).items()
             if name == "hsoftmax_task_info"
         }
         about = client.get("/v1/models/plain").json()
     assert about["native"] == (["sample", "target_log_prob", "top_k"] if native == "on" else [])
     assert {one: n for one, n in found.items() if one[0] == "plain"} == {
-        ("plain", "7", task, "native" if task in about["native"] else "onnxruntime"): 1.0
+        ("plain", "7", task, "native" if task in about["native"] else "onnxruntime", "cpu"): 1.0
         for task in about["tasks"]
     }
     assert {one[:2] for one in found} == {("plain", "7"), ("words", "1"), ("words", "2")}

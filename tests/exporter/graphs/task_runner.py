@@ -9,9 +9,11 @@ import pytest
 
 from hsoftmax.bundle import Precision
 from hsoftmax.exporter.graphs import bind_weights, lower
+from hsoftmax.exporter.graphs.cuda import cuda_graphs
 from hsoftmax.exporter.storage.tensors import stored_tensors
 from hsoftmax.exporter.storage.weights_file import write_weights
-from hsoftmax.models import Model, Softmax, reference
+from hsoftmax.models import Model, Softmax, attributes, from_tensors, reference
+from hsoftmax.runtime.cuda import SUFFIX, Steps, open_lowered_tasks
 from hsoftmax.runtime.devices import CUDA, DENSE_TASKS, ON_CUDA
 from hsoftmax.runtime.sessions import open_session
 
@@ -42,6 +44,29 @@ class TaskRunner:
 
     def top_k(self, hidden, k: int, max_blocks: int = 0):
         return self("top_k", hidden=hidden, k=np.array([k]), max_blocks=np.array([max_blocks]))
+
+
+class CudaTaskRunner(TaskRunner):
+    """Runs the graphs for CUDA of one model on the CPU, with room for a few blocks in each run."""
+
+    def __init__(
+        self, model: Model, directory: Path, max_bytes: int = 20_000, precision: Precision = "fp32"
+    ) -> None:
+        tensors = stored_tensors(model, precision)
+        graphs = cuda_graphs(model)
+        sessions = {}
+        for file, proto in graphs.files.items():
+            path = directory / file
+            path.write_bytes(proto.SerializeToString())
+            sessions[file.removesuffix(SUFFIX)] = open_session(path)
+        stored = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        steps = Steps(sessions, "cpu", max_bytes)
+        self.model = from_tensors(type(model).__name__, tensors, attributes(model))  # as stored
+        self.tasks = open_lowered_tasks(self.model, stored, steps)
+        assert self.tasks.keys() == graphs.tasks.keys()
+
+    def __call__(self, task: str, **inputs):
+        return self.tasks[task](inputs)
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:

@@ -46,6 +46,12 @@ def model_and_runner(request, tmp_path_factory):
     )
 
 
+@pytest.fixture
+def runner(tmp_path):
+    """Return a function that opens the tasks of a model."""
+    return lambda model: TaskRunner(model, tmp_path)
+
+
 @pytest.mark.parametrize("scale", [1.0, 50.0])
 @pytest.mark.parametrize("batch", [1, 7])
 def test_full_clusters_and_every_target_equal_the_reference(model_and_runner, batch, scale):
@@ -136,9 +142,9 @@ def head_selecting_model(shortlist: int, sizes: tuple[int, ...]):
     return adaptive_softmax.build(build_projected("head", np.eye(rows)), tails)
 
 
-def test_a_tail_is_opened_only_where_it_can_matter(tmp_path):
+def test_a_tail_is_opened_only_where_it_can_matter(runner):
     model = head_selecting_model(4, (5, 6))
-    run = TaskRunner(model, tmp_path)
+    run = runner(model)
     hidden = np.array(
         [
             [9, 8, 7, 6, 0, 0],  # a frequent target
@@ -155,9 +161,9 @@ def test_a_tail_is_opened_only_where_it_can_matter(tmp_path):
     np.testing.assert_allclose(log_prob, adaptive_softmax.top_k(model, hidden, 1)[0], atol=1e-6)
 
 
-def test_a_limited_result_is_exact_where_it_says_so(tmp_path):
+def test_a_limited_result_is_exact_where_it_says_so(runner):
     model = head_selecting_model(4, (5, 6))
-    run = TaskRunner(model, tmp_path)
+    run = runner(model)
     hidden = np.array([[9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 4, 4.1]], dtype=np.float32)
     _, _, blocks, exact = run.top_k(hidden, 2, max_blocks=1)
     assert blocks.tolist() == [1, 1]  # the second best of row 0 is tied with what a tail may hold
@@ -169,8 +175,8 @@ def test_a_limited_result_is_exact_where_it_says_so(tmp_path):
         assert (blocks.tolist(), exact.all()) == ([2, 2], True)
 
 
-def test_a_row_with_a_limit_goes_on_until_it_has_k_targets(tmp_path):
-    run = TaskRunner(head_selecting_model(2, (3, 4)), tmp_path)
+def test_a_row_with_a_limit_goes_on_until_it_has_k_targets(runner):
+    run = runner(head_selecting_model(2, (3, 4)))
     hidden = np.zeros((1, 4), dtype=np.float32)
     for k, opened, proven in [(4, 1, False), (7, 2, True)]:
         log_prob, _, blocks, exact = run.top_k(hidden, k, max_blocks=1)
@@ -178,10 +184,10 @@ def test_a_row_with_a_limit_goes_on_until_it_has_k_targets(tmp_path):
         assert np.isfinite(log_prob).all()
 
 
-def test_equal_probabilities_go_to_the_lower_target(tmp_path):
+def test_equal_probabilities_go_to_the_lower_target(runner):
     model = head_selecting_model(3, (4, 4))
     hidden = np.array([[-9, -9, -9, 1, 1], [-9, -9, -9, 1, 1.5]], dtype=np.float32)
-    _, target, _, _ = TaskRunner(model, tmp_path).top_k(hidden, 8)
+    _, target, _, _ = runner(model).top_k(hidden, 8)
     assert target.tolist() == [[3, 4, 5, 6, 7, 8, 9, 10], [7, 8, 9, 10, 3, 4, 5, 6]]
 
 

@@ -54,6 +54,7 @@ def test_served_bundles_are_listed(client):
         "label_prefix": "",
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
+        "devices": dict.fromkeys(words["tasks"], "cpu"),
         "native": ["sample", "target_log_prob", "top_k"],
         "providers": ["CPUExecutionProvider"],
     }
