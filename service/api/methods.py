@@ -26,9 +26,13 @@ class Methods:
                 await self._app(scope, receive, send)
 
     async def _answer_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer like GET. It changes the scope itself, so that log and metrics see the route."""
+        """Answer like GET. It changes the scope itself, so that log and metrics see the route.
+
+        The server gets the method back with the response: it lets only HEAD have no body.
+        """
 
         async def send_without_body(message: Message) -> None:
+            scope["method"] = "HEAD"
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

@@ -139,6 +139,24 @@ def test_a_second_sigterm_ends_the_delay(start):
     assert server.process.wait(timeout=10) == 0
 
 
+def test_head_has_no_body_and_is_no_error(start):
+    """A server that still expects the body of GET calls a response without it an error."""
+    server = start()
+    connection = server.connect()
+    for path in ("/healthz/ready", "/v1/models", "/metrics", "/nowhere"):
+        connection.request("HEAD", path)
+        response = connection.getresponse()
+        assert response.status == (404 if path == "/nowhere" else 200)
+        assert int(response.getheader("content-length")) > 0
+        assert response.read() == b""
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+    records = [json.loads(line) for line in server.read_log().splitlines()]
+    assert [record for record in records if record["level"] == "error"] == []
+    heads = [record for record in records if record["event"] == "request"]
+    assert [(r["method"], r["status"]) for r in heads] == [("HEAD", 200), ("HEAD", 404)]
+
+
 def test_sighup_does_nothing_but_a_line_of_the_log(start):
     server = start()
     server.process.send_signal(signal.SIGHUP)
