@@ -164,6 +164,13 @@ def test_theanolms_layer_is_theanos_softmax_with_the_words_as_labels(tmp_path):
     assert loaded.labels == tuple(WORDS)
 
 
+def test_another_number_of_targets_than_the_classes_is_refused(tmp_path):
+    path, _ = theanolm(tmp_path / "model.h5")
+    with pytest.raises(SourceError, match=r"11, as vocabulary/classes has"):
+        load(path, "theanolm", SourceOptions(num_targets=12))
+    assert load(path, "theanolm", SourceOptions(num_targets=11)).model.num_targets == 11
+
+
 def test_bytes_of_a_word_that_are_no_utf8_become_surrogates(tmp_path):
     path, _ = theanolm(tmp_path / "model.h5")
     with h5py.File(path, "a") as file:

@@ -12,6 +12,7 @@ from hsoftmax.cli import run
 from hsoftmax.exporter import SourceError, SourceOptions, detect_source
 from hsoftmax.exporter.choices import SOURCE_NAMES
 from hsoftmax.exporter.sources import load
+from hsoftmax.exporter.sources.naming import show_names
 from hsoftmax.models import UserError
 from tests.exporter.conftest import theano_arrays
 
@@ -231,3 +232,11 @@ def test_a_name_close_to_the_formats_is_to_be_given(tmp_path, right, wrong, sour
     with pytest.raises(SourceError, match=f": say --names {right}={wrong} if that is what they"):
         load(path, source, NO_OPTIONS)
     load(path, "tree", SourceOptions(names=((right, wrong),)))
+
+
+def test_a_message_shows_a_few_names_and_counts_the_rest():
+    names = [f"array{i:03}" for i in range(100)]
+    shown = next(i for i in range(1, 100) if "more" in show_names(names[: i + 1]))
+    assert show_names(names[:shown]) == ", ".join(names[:shown])
+    assert show_names(names) == ", ".join(names[:shown]) + f" and {100 - shown} more"
+    assert show_names([]) == "none"
