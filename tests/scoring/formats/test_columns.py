@@ -27,6 +27,8 @@ def test_names_and_ranges(texts, inputs):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("a,,b", "columns: expected names or role=name, got ''"),
+        ("id=", "columns: expected names or role=name, got 'id='"),
         ("h3..h0", "columns: expected a range that ascends, got 'h3..h0'"),
         ("h0..h100000", "columns: expected at most 100000 for the input, got more"),
         (",".join(["h0..h60000"] * 2), "columns: expected at most 100000 for the input, got more"),

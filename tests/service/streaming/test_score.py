@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from hsoftmax.models.hierarchical_softmax import log_probs, target_log_prob, top_k
+from hsoftmax.scoring.stream import pipeline
 from tests.service.conftest import HIDDEN, LABELS, SERVED, TARGETS, TOLERANCE, expect_error, serving
 
 NEWEST = SERVED["words", 2]
@@ -130,6 +131,16 @@ def expect_correct(task: str, records: list[dict], rows: list[dict]) -> None:
             assert drawn.shape == (len(rows), 5)
             wanted = np.exp(np.take_along_axis(full, drawn, axis=1))
             np.testing.assert_allclose(got["probabilities"], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["top_k", "log_probs"])
+def test_large_results_are_built_in_a_thread_and_are_the_same(client, monkeypatch, task):
+    body = lines(make_rows(6))
+    inline = post(client, body, task=task)
+    monkeypatch.setattr(pipeline, "_MAX_INLINE_NUMBERS", 0)
+    in_thread = post(client, body, task=task)
+    assert in_thread.status_code == 200
+    assert in_thread.content == inline.content
 
 
 @pytest.mark.parametrize("accept", [LINES, ARROW])
