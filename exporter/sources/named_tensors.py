@@ -13,7 +13,15 @@ from pathlib import Path
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array
 
-from .naming import NameOf, array_name, expect_named, expect_prefixed, hint, state_name
+from .naming import (
+    MAX_NAME_CHARS,
+    NameOf,
+    array_name,
+    expect_named,
+    expect_prefixed,
+    hint,
+    state_name,
+)
 from .source import SourceOptions
 from .tensor_files import read_tensors
 from .weight_norm import multiplied_name, multiply_weight_norms
@@ -21,7 +29,6 @@ from .weight_norm import multiplied_name, multiply_weight_norms
 Harmless = Mapping[str, str]  # pattern of a name after the softmax's prefix -> why it is not needed
 
 _MAX_NAMES_SHOWN = 8
-_MAX_NAME_CHARS = 1000
 _TRAINING: Harmless = {  # at the top of a file, never under a prefix
     r"(optimizer(_state_dict)?|(lr_)?scheduler)(\..+)?": "the optimizer's state",
     r"epoch|global_step|iteration": "a counter of the training",
@@ -148,9 +155,9 @@ def _checked(
 
 
 def _expect_short(name: str, path: Path) -> None:
-    if len(name) > _MAX_NAME_CHARS:  # it may have as many folders as characters
+    if len(name) > MAX_NAME_CHARS:  # it may have as many folders as characters
         raise SourceError(
-            f"{path.name}: expected names of at most {_MAX_NAME_CHARS} characters, got {len(name)}"
+            f"{path.name}: expected names of at most {MAX_NAME_CHARS} characters, got {len(name)}"
         )
 
 

@@ -27,6 +27,7 @@ NameOf = Callable[[str], str | None]  # from the name in a file; None for one th
 
 _POSITIONAL = re.compile(r"arr_\d+")  # of an array that was saved without a name
 _SEPARATORS = re.compile(r".*?[./_]")
+MAX_NAME_CHARS = 1000  # a name may have as many prefixes as characters
 _MAX_NAMES_SHOWN = 8
 _MAX_PREFIXES = 100
 _MAX_COMPARED = 1000  # names of a file
@@ -86,7 +87,8 @@ def expect_prefixed(path: Path, in_file: Collection[str], options: SourceOptions
 def prefixes(names: Iterable[str], has_format: Callable[[frozenset[str]], bool]) -> list[str]:
     """Return the prefixes after which the names are those of a format."""
     names = frozenset(names)
-    candidates = sorted({prefix for name in names for prefix in _prefixes_of(name)})
+    short = [name for name in names if len(name) <= MAX_NAME_CHARS]  # others are refused
+    candidates = sorted({prefix for name in short for prefix in _prefixes_of(name)})
     return [
         prefix
         for prefix in candidates[:_MAX_PREFIXES]

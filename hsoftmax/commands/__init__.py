@@ -9,6 +9,7 @@ SHORT_HELP = {
     "verified before visible.",
     "inspect": "Say what the BUNDLE directory holds.",
     "score": "Score the rows of INPUT, a file or a folder of them, into OUTPUT.",
-    "serve": "Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION.",
+    "serve": "Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION, or from a model folder "
+    "(NAME) or one bundle.",
     "verify": "Check the BUNDLE's hashes, every task against the reference, and its text.",
 }

@@ -136,6 +136,7 @@ def test_numbers_in_names_have_few_digits(tmp_path):
     refused(path, "levels")
     dots = archive(tmp_path / "w.npz", {"W1.npy": one, f"{'.' * 60_000}.npy": one})
     assert "names of at most 1000 characters, got 60000" in refused(dots, "theano")
+    refused(dots, "auto")
     refused(archive(tmp_path / "w.npz", {f"x.tail.{'9' * 5000}.1.weight.npy": one}), "pytorch")
 
 
