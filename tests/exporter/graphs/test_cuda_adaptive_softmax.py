@@ -34,7 +34,17 @@ __all__ = [
 ]
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+DEFAULT = {
+    "two tails with projections and head bias",
+    "tails of width 0",
+}  # the others are slow tests
+CASES = [
+    pytest.param(params, id=name, marks=() if name in DEFAULT else pytest.mark.slow)
+    for name, params in MODELS.items()
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def model_and_runner(request, tmp_path_factory):
     model = adaptive(**request.param)
     return model, CudaTaskRunner(model, tmp_path_factory.mktemp("graphs"), max_bytes=400)
@@ -45,6 +55,7 @@ def runner(tmp_path):
     return lambda model: CudaTaskRunner(model, tmp_path)
 
 
+@pytest.mark.slow
 def test_draws_are_those_of_the_portable_graph(tmp_path):
     model = adaptive(**MODELS["four tails, div 2"])
     feeds = {"hidden": hidden_for(model, 4), "noise": noise(7, 4, 300, 2)}

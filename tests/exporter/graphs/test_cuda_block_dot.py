@@ -17,7 +17,10 @@ def layer(*shape: int) -> sparse_block_dot.SparseBlockDot:
 @pytest.mark.parametrize(
     "windows", [(1, 1, 1), (4, 3, 2), (70, 2, 5), (2, 9, 5), (0, 2, 2), (2, 0, 2), (2, 2, 0)]
 )
-@pytest.mark.parametrize("max_bytes", [1, 4_000, 1 << 30])
+@pytest.mark.parametrize(
+    "max_bytes",
+    [pytest.param(1, marks=pytest.mark.slow), 4_000, pytest.param(1 << 30, marks=pytest.mark.slow)],
+)
 def test_the_graph_equals_the_reference(tmp_path, shape, windows, max_bytes):
     model = layer(*shape)
     rng = np.random.default_rng(1)

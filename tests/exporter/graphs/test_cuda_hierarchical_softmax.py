@@ -73,6 +73,7 @@ def many_blocks(tmp_path_factory):
     return model, CudaTaskRunner(model, tmp_path_factory.mktemp("graphs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one level", "unequal blocks and padding, theano"])
 def test_draws_are_those_of_the_portable_graph(name, tmp_path):
     """Cumulative sums in float64 differ in their last bits, which decide one draw in 10^12."""

@@ -22,9 +22,14 @@ __all__ = [
 ]
 
 TREES = {name: params for name, params in MODELS.items() if params["num_targets"] > 1}
+DEFAULT = {"a chain", "fastText's scores", "biases"}  # the others are slow tests
+CASES = [
+    pytest.param(params, id=name, marks=() if name in DEFAULT else pytest.mark.slow)
+    for name, params in TREES.items()
+]
 
 
-@pytest.fixture(scope="module", params=TREES.values(), ids=TREES)
+@pytest.fixture(scope="module", params=CASES)
 def model_and_runner(request, tmp_path_factory):
     model = random_huffman(hidden_size=6, **request.param)
     return model, CudaTaskRunner(model, tmp_path_factory.mktemp("graphs"), max_bytes=5_000)
@@ -39,6 +44,7 @@ def test_a_sample_has_valid_targets_and_their_log_prob(model_and_runner):
     np.testing.assert_allclose(log_prob, np.take_along_axis(full, target, axis=1), **TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a chain", "fastText's scores"])
 def test_draws_are_those_of_the_portable_graph(name, tmp_path):
     model = random_huffman(hidden_size=6, **TREES[name])
