@@ -70,7 +70,7 @@ async def all_statistics(context: Context) -> ModelStatistics:
 @oip_model_routes.get("/{name}", summary="Metadata of a bundle: its tensors")
 @oip_model_routes.get("/{name}/versions/{version}", summary="Metadata of one version")
 async def metadata(
-    context: Context, request: Request, name: str, version: str | None = None
+    context: Context, request: Request, name: str, version: str = ""
 ) -> ModelMetadata:
     bundle = _find(context, request, name, version)
     return ModelMetadata(**model_metadata(bundle, context.repository.versions(name)))
@@ -78,9 +78,7 @@ async def metadata(
 
 @oip_model_routes.get("/{name}/ready", summary="Readiness of a bundle")
 @oip_model_routes.get("/{name}/versions/{version}/ready", summary="Readiness of one version")
-async def ready(
-    context: Context, request: Request, name: str, version: str | None = None
-) -> ModelReady:
+async def ready(context: Context, request: Request, name: str, version: str = "") -> ModelReady:
     context.health.expect_alive(context.engine)
     context.health.expect_ready_model(context.repository, name)
     return ModelReady(name=_find(context, request, name, version).name)
@@ -88,23 +86,23 @@ async def ready(
 
 @oip_model_routes.get("/{name}/config", summary="Configuration of a bundle, as Triton has it")
 @oip_model_routes.get("/{name}/versions/{version}/config", summary="Configuration of one version")
-async def config(context: Context, request: Request, name: str, version: str | None = None) -> Json:
+async def config(context: Context, request: Request, name: str, version: str = "") -> Json:
     return model_config(_find(context, request, name, version))
 
 
 @oip_model_routes.get("/{name}/stats", summary="Statistics of a bundle")
 @oip_model_routes.get("/{name}/versions/{version}/stats", summary="Statistics of one version")
 async def statistics(
-    context: Context, request: Request, name: str, version: str | None = None
+    context: Context, request: Request, name: str, version: str = ""
 ) -> ModelStatistics:
     bundle = _find(context, request, name, version)
     bundles = [one for one in context.repository if one.name == name]
-    return await _statistics(context, bundles if version is None else [bundle])
+    return await _statistics(context, [bundle] if version else bundles)
 
 
-def _find(context: AppContext, request: Request, name: str, version: str | None) -> LoadedBundle:
+def _find(context: AppContext, request: Request, name: str, version: str) -> LoadedBundle:
     """Return a bundle, and record it in the context of the request. Raises NotFound, NotReady."""
-    bundle = context.repository.find(name, version)
+    bundle = context.repository.find(name, version or None)
     request_context_of(request.scope).set_model(bundle)
     return bundle
 
