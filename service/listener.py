@@ -21,7 +21,7 @@ def hold_port(host: str, port: int) -> Iterator[int]:
     """Hold a port on which processes of this service listen with SO_REUSEPORT; yield its number.
 
     The system would let another service of the same user listen on the port too, and give it some
-    of the connections. So the port must be free at first, and nobody else gets it afterwards.
+    of the connections. So the port must be free at first, and no other process gets it afterwards.
 
     Raises:
         StartError: another process listens on the port.

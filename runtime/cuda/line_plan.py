@@ -75,7 +75,7 @@ class RunCost:
 
 @dataclass(frozen=True)
 class Lines:
-    """What one run opens.
+    """The blocks that one run opens, and the calls of each.
 
     Attributes:
         block: [D] the block of each line

@@ -87,7 +87,7 @@ oip_repository_routes.include_router(_admin_routes)
 
 
 async def _read(context: AppContext, request: Request) -> _Body:
-    """Read the body, whatever its content type is. Raises ServiceError."""
+    """Read a body of any content type. Raises ServiceError."""
     headers = request_context_of(request.scope).headers
     body = await read_body(headers, request.receive, context.settings, context.body_budget)
     return decode(_DECODER, body) if body.strip() else _Body()

@@ -39,7 +39,7 @@ class RequestedOutput(msgspec.Struct, frozen=True):
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """A request, whatever its transport.
+    """A request over HTTP or gRPC.
 
     Attributes:
         inputs: the tensors by name
