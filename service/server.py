@@ -25,10 +25,10 @@ from .context import context_of
 from .errors import StartError
 from .health import Health
 from .http.protocol import BoundedProtocol
-from .listener import hold_port, listen
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
+from .workers.listener import hold_port, listen
 from .workers.supervisor import Supervisor
 
 _GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")

@@ -44,7 +44,7 @@ def _call(
     if repository is not None:
         told["repository"] = repository
     settings = _settings(told)
-    from hsoftmax.service.listener import listen
+    from hsoftmax.service.workers.listener import listen
 
     with listen(settings.host, settings.port) as listener:
         return _serve(settings, listener)

@@ -96,7 +96,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "service": (
         ("errors", "metrics", "page", "resources", "statistics", "suggestions"),
-        ("codecs", "listener", "settings"),
+        ("codecs", "settings"),
         ("logging",),
         ("engine", "repository", "workers"),
         ("health", "http"),

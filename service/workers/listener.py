@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import StartError
+from hsoftmax.service.errors import StartError
 
 
 def listen(host: str, port: int) -> socket.socket:
