@@ -27,10 +27,14 @@ from hsoftmax.scoring.row_batch import (
 )
 from hsoftmax.scoring.text_rows import fill_texts
 
+from .arrow_sizes import MAX_ROW_BYTES, row_sizes
 from .arrow_types import Arrow, plain, plain_batch
 from .columns import Columns
 
-_NOT_VALID = RowError("invalid_query", "expected valid values, such as text in UTF-8, got others")
+_NOT_VALID = RowError(
+    "invalid_query",
+    f"expected valid values, such as text in UTF-8, of at most {MAX_ROW_BYTES} bytes, got others",
+)
 
 
 def parse_batch(
@@ -54,9 +58,10 @@ def parse_batch(
 
 def valid_rows(batch: Arrow) -> Int64 | None:
     """Returns the positions of the rows with valid values, None if all are: the usual case."""
-    if _is_valid(batch):
+    fits = row_sizes(batch) <= MAX_ROW_BYTES
+    if fits.all() and _is_valid(batch):
         return None
-    rows = (i for i in range(batch.num_rows) if _is_valid(batch.slice(i, 1)))
+    rows = (int(i) for i in np.flatnonzero(fits) if _is_valid(batch.slice(int(i), 1)))
     return np.fromiter(rows, dtype=np.int64)
 
 

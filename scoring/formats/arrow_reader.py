@@ -25,12 +25,13 @@ from .arrow_batch import (
     number_columns,
     parse_batch,
 )
+from .arrow_sizes import end_within, pieces_within, row_sizes
 from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, find_inputs, id_fallback_column
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
 _BUFFER_BYTES = 2**20
-_BATCH_BYTES = 16 * 2**20  # of hidden states that are decoded together
+_BATCH_BYTES = 16 * 2**20  # of rows that are decoded together
 _MAX_BATCH_ROWS = 65_536
 
 
@@ -84,7 +85,8 @@ class ArrowReader:
         for path in self.files:
             batches = _batches_from(path, 0, [self.columns.id], self._batch_rows)
             while (batch := _next_batch(path, batches)) is not None:
-                yield id_column(batch, self.columns.id)
+                for piece in pieces_within(batch, _BATCH_BYTES):
+                    yield id_column(piece, self.columns.id)
 
     def fraction(self, position: Position) -> float:
         return position.offset / max(1, self.total or 0) if len(self.files) == 1 else (
@@ -94,18 +96,20 @@ class ArrowReader:
         self._batches, self._rest, self._position = iter(()), None, None
 
     def _read_batch(self, position: Position, count: int) -> Arrow:
-        """Reads up to `count` rows as one batch. Returns None at the end of the file."""
+        """Reads up to `count` rows as one batch, fewer if their bytes are many. None at the end."""
         if position != self._position:
             names = _used_columns(self.columns, self.inputs)
             self._rest = None
             path = self.files[position.file]
             self._batches = _batches_from(path, position.offset, names, self._batch_rows)
             self._path = path
-        parts, missing = [], count
-        while missing and (batch := self._next()) is not None:
-            parts.append(batch.slice(0, missing))
-            self._rest = batch.slice(missing) if batch.num_rows > missing else None
-            missing -= parts[-1].num_rows
+        parts, missing, room = [], count, float(_BATCH_BYTES)
+        while missing and room > 0 and (batch := self._next()) is not None:
+            ends = np.cumsum(row_sizes(batch))
+            rows = min(missing, end_within(ends, 0, room))
+            parts.append(batch.slice(0, rows))
+            self._rest = batch.slice(rows) if batch.num_rows > rows else None
+            missing, room = missing - rows, room - ends[rows - 1]
         if len(parts) <= 1:
             return parts[0] if parts else None
         return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]

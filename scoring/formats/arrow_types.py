@@ -25,7 +25,7 @@ def plain_type(kind: Arrow, *, decimals: bool = False) -> Arrow:
         return pa.large_string()
     if decimals and types.is_decimal(kind):
         return pa.float64()
-    if not _is_list(kind):
+    if not is_any_list(kind):
         return kind
     value = plain_type(kind.value_type, decimals=decimals)
     if types.is_fixed_size_list(kind):
@@ -44,7 +44,7 @@ def plain(array: Arrow, *, decimals: bool = False) -> Arrow:
         return plain(array.storage, decimals=decimals)
     if types.is_dictionary(kind):
         return plain(array.dictionary, decimals=decimals).take(array.indices)
-    if not _is_list(kind):
+    if not is_any_list(kind):
         return array.cast(plain_type(kind, decimals=decimals))
     return _plain_list(array, decimals=decimals)
 
@@ -94,11 +94,14 @@ def _plain_list(array: Arrow, *, decimals: bool) -> Arrow:
         values = plain(values, decimals=decimals)
         return pa.FixedSizeListArray.from_arrays(values, size, mask=mask)
     made = pa.LargeListArray if types.is_large_list(kind) else pa.ListArray
-    offsets = pa.array(np.array(array.offsets))  # a copy: a mask needs offsets without an offset
-    return made.from_arrays(offsets, plain(array.values, decimals=decimals), mask=mask)
+    offsets = np.array(array.offsets)  # a copy: a mask needs offsets without an offset
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(array) else (0, 0)
+    values = plain(array.values.slice(first, last - first), decimals=decimals)
+    return made.from_arrays(pa.array(offsets - first), values, mask=mask)
 
 
-def _is_list(kind: Arrow) -> bool:
+def is_any_list(kind: Arrow) -> bool:
+    """Returns True for lists of all kinds, views among them."""
     types = pa.types
     return bool(
         types.is_list(kind)
@@ -111,7 +114,7 @@ def _is_list(kind: Arrow) -> bool:
 
 def _equal(kind: Arrow, other: Arrow) -> bool:
     """True if the types are equal except for the names of lists' fields."""
-    if _is_list(kind) and _is_list(other) and kind.id == other.id:
+    if is_any_list(kind) and is_any_list(other) and kind.id == other.id:
         sizes = pa.types.is_fixed_size_list(kind) and kind.list_size != other.list_size
         return not sizes and _equal(kind.value_type, other.value_type)
     return bool(kind == other)

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
 from hsoftmax.scoring.formats.arrow_batch import expect_structure, parse_batch
 from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
+from hsoftmax.scoring.formats.arrow_sizes import end_within, row_sizes
 from hsoftmax.scoring.formats.arrow_types import Arrow
 from hsoftmax.scoring.formats.columns import Columns, find_inputs
 from hsoftmax.scoring.formats.reader import target_shape_of
@@ -78,13 +80,11 @@ class ArrowStreamReader:
         return batch
 
     def _chunks(self, batch: Arrow) -> Iterator[Arrow]:
-        size = batch.get_total_buffer_size()  # `nbytes` fails for views before pyarrow 24
-        max_rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, size))
-        start = 0
+        ends, start = np.cumsum(row_sizes(batch)), 0
         while start < batch.num_rows:
-            chunk = batch.slice(start, min(self.rows, max_rows))
-            start += chunk.num_rows
-            yield chunk
+            end = min(start + self.rows, end_within(ends, start, _CHUNK_BYTES))
+            yield batch.slice(start, end - start)
+            start = end
 
     def _store_dictionary(self, message: ArrowMessage) -> None:
         """Stores a dictionary for the batches after it. Raises BrokenInput if it is too large."""

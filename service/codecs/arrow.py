@@ -20,6 +20,7 @@ from hsoftmax.service.errors import (
     UnsupportedMediaType,
 )
 
+from .arrow_column import plain_column
 from .arrow_texts import is_texts, read_texts
 
 _NOT_ARROW = "body: expected an Arrow IPC stream, which this is not"
@@ -44,7 +45,7 @@ def read_arrow(body: bytes, max_bytes: int) -> tuple[Array | list[Any], list[Any
     Raises:
         UnsupportedMediaType: pyarrow is not installed.
         Unreadable: not an Arrow stream.
-        TooLarge: compressed buffers have more than `max_bytes` in all.
+        TooLarge: compressed buffers, or the rows of a column, have more than `max_bytes` in all.
         InvalidQuery: other columns than these, or of other types.
     """
     expect_readable()
@@ -56,14 +57,9 @@ def read_arrow(body: bytes, max_bytes: int) -> tuple[Array | list[Any], list[Any
     if len(set(table.column_names)) != table.num_columns or "inputs" not in table.column_names:
         raise InvalidQuery("columns: expected inputs once, and targets at most once")
     inputs = _read_inputs(pa, table.column("inputs"), max_bytes)
-    return inputs, _read_targets(pa, table) if "targets" in table.column_names else None
-
-
-def _plain_column(column: Any) -> Any:  # noqa: ANN401  pyarrow has no types
-    """Return a column as one array of a type that rows are read from."""
-    from hsoftmax.scoring.formats.arrow_types import plain_chunks  # it imports pyarrow
-
-    return plain_chunks(column.chunks, column.type, decimals=True)
+    if "targets" not in table.column_names:
+        return inputs, None
+    return inputs, _read_targets(pa, plain_column("targets", table.column("targets"), max_bytes))
 
 
 class ArrowWriter:
@@ -159,7 +155,7 @@ def _read_inputs(pa: Any, column: Any, max_bytes: int) -> Array | list[Any]:  # 
     """Return rows of numbers as a matrix, and texts or lists of words as Python lists."""
     if is_texts(pa, column.type):
         return read_texts(pa, column, max_bytes)
-    return _read_matrix(pa, _plain_column(column))
+    return _read_matrix(pa, plain_column("inputs", column, max_bytes))
 
 
 def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
@@ -184,8 +180,8 @@ def _read_matrix(pa: Any, column: Any) -> Array:  # noqa: ANN401
     return values.reshape(rows, int(widths[0]) if rows else 0)
 
 
-def _read_targets(pa: Any, table: Any) -> list[Any]:  # noqa: ANN401
-    column, types = _whole_numbers(pa, _plain_column(table.column("targets"))), pa.types
+def _read_targets(pa: Any, column: Any) -> list[Any]:  # noqa: ANN401
+    column, types = _whole_numbers(pa, column), pa.types
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type

@@ -14,6 +14,7 @@ import pytest
 from hsoftmax.scoring import CallError, GraphRequest, Task
 from hsoftmax.scoring.errors import BrokenInput
 from hsoftmax.scoring.results import RowResults
+from hsoftmax.scoring.row_batch import RowRequirements
 from hsoftmax.scoring.stream import (
     LineSplitter,
     LineStreamReader,
@@ -240,6 +241,31 @@ def test_arrow_input_may_be_split_anywhere(stream_spec, bundle_info, dictionary)
     (output,) = outputs
     assert len(output.splitlines()) == 41
     assert json.loads(output.splitlines()[-1])["summary"]["failed"] == 0
+
+
+def test_arrow_rows_that_share_bytes_are_read_a_few_at_a_time(stream_spec, bundle_info):
+    """Each of 40 rows has the same id of 300 kB; one row names it a hundred times as a target."""
+    rows, long = make_rows(40), pa.array(["x" * 300_000, "0"])
+    names = [[0] * 100 if i == 3 else [1] for i in range(40)]
+    words = pa.DictionaryArray.from_arrays(
+        pa.array([n for row in names for n in row], pa.int32()), long
+    )
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in names])]).astype(np.int32)
+    batch = pa.record_batch({
+        "id": pa.DictionaryArray.from_arrays(pa.array([0] * 40, pa.int32()), long),
+        "input": pa.array([row["input"] for row in rows], pa.list_(pa.float32())),
+        "targets": pa.ListArray.from_arrays(pa.array(offsets), words),
+    })  # fmt: skip
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    reader = ArrowStreamReader(bundle_info)
+    reader.rows = 40
+    chunks = list(reader.feed(sink.getvalue()))
+    assert [len(one) for one in chunks] == [1] * 40
+    requirements = RowRequirements(bundle_info, "any")
+    errors = [reader.parse(one, 1, requirements).row_errors for one in chunks]
+    assert [i for i, one in enumerate(errors) if "16777216 bytes" in str(one)] == [3]
 
 
 def test_damaged_arrow_streams_are_errors_or_harmless(stream_spec, bundle_info):

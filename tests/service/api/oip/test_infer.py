@@ -217,11 +217,20 @@ def test_an_error_in_json_is_one_sentence(client, change, status, code, sentence
          "invalid_query", "expected finite numbers, got NaN"),
         (b"[" * 100_000, 413, "too_large", "lists"),
         (b'{"inputs":' + b"[" * 3000, 400, "invalid_json", "body: expected JSON"),
-        (b'{"inputs":[],"x":' + b"[" * 1500 + b"]" * 1500 + b"}", 400, "invalid_json", "JSON"),
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_request_is_one_sentence(client, body, status, code, sentence):
     expect_error(client.post(INFER, content=body), status, code, sentence)
+
+
+def test_a_deep_member_is_no_fault(client):
+    """Python 3.13 reads deeper lists than others, and then the request has no rows."""
+    body = b'{"inputs":[],"x":' + b"[" * 1500 + b"]" * 1500 + b"}"
+    response = client.post(INFER, content=body)
+    assert (response.status_code, response.json()["code"]) in {
+        (400, "invalid_json"),
+        (422, "invalid_query"),
+    }
 
 
 def framed(inputs: list, raw: bytes) -> tuple[bytes, str]:
