@@ -73,6 +73,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
     metrics.start_lanes(Lane)
     repository = Repository(
         settings.repository,
+        model_name=settings.model_name,
         device=device,
         check_hashes=settings.check_hashes,
         log=log,

@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
+ModelName = Annotated[str, Field(pattern=r"^[^\s/.][^\s/]*$")]
 
 # The names of a setting's variable on platforms that set it themselves: those of Vertex AI.
 _PLATFORM_VARIABLES = {
@@ -38,6 +39,11 @@ class Settings(BaseModel):
     repository: Path = Field(
         description="folder of bundles: <repository>/<name>/<version>/; a model folder "
         "(<version>/) or one bundle"
+    )
+    model_name: ModelName | None = Field(
+        None,
+        description="name of the model, where the repository is a model folder or one bundle; by "
+        "default that of the folder",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

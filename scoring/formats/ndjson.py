@@ -386,10 +386,11 @@ def encode(results: RowResults, schema: RecordSchema) -> bytes:
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     id_name, ids = schema.id_name, results.ids
     columns = [values(column) for column in results.columns.values()]
-    names = list(results.columns)
+    names = (id_name, *results.columns)
+    ids_of_scored = [ids[i] for i in results.scored.tolist()]
     scored = (
-        orjson.dumps({id_name: ids[i], **dict(zip(names, row, strict=True))}, option=option)
-        for i, *row in zip(results.scored.tolist(), *columns, strict=True)
+        orjson.dumps(dict(zip(names, row, strict=True)), option=option)
+        for row in zip(ids_of_scored, *columns, strict=True)
     )
     if not results.row_errors:
         return b"".join(scored)

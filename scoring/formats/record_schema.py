@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from hsoftmax.models.arrays import Array
 from hsoftmax.scoring.results import Column, RaggedColumn
 from hsoftmax.scoring.task import RecordField, ValueKind
+
+_MAX_LISTED_VALUES = 16  # of a row; from about 50 on, an array is written sooner than a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,13 @@ def values(column: Column) -> Sequence[Any]:
                      strict=True)  # fmt: skip
         flat = column.values.tolist() if column.values.dtype == object else column.values
         return [flat[start:end] if listed else flat[start] for start, end, listed in ranges]
-    if column.dtype == object or (column.ndim == 1 and column.dtype != np.float32):
+    if column.dtype == object or (column.dtype != np.float32 and _is_narrow(column)):
         plain: list[Any] = column.tolist()
         return plain
     # A float32 stays one, as JSON then gets only the digits that a float32 has.
     return list(np.ascontiguousarray(column))
+
+
+def _is_narrow(column: Array) -> bool:
+    """Returns True if lists of Python's numbers are written sooner than an array for each row."""
+    return column.ndim == 1 or column.shape[1] <= _MAX_LISTED_VALUES

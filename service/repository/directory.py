@@ -35,15 +35,16 @@ class VersionDir:
         return f"{self.name}/{self.version}"
 
 
-def scan(folder: Path) -> list[VersionDir]:
+def scan(folder: Path, model_name: str | None = None) -> list[VersionDir]:
     """Every version of every bundle, in order; without folders that vanish during the scan.
 
-    The content decides about the kind of the folder.
+    The content decides about the kind of the folder. `model_name` is the name of a model folder or
+    of one bundle, by default that of the folder; the models of a repository keep their own.
     """
     if _is_bundle(folder):
-        return [_one_bundle(folder)]
+        return [_one_bundle(folder, model_name)]
     if versions := [one for one in _version_numbers(folder) if _is_bundle(folder / str(one))]:
-        name = folder.resolve().name
+        name = model_name or folder.resolve().name
         return [stat_version(name, one, folder / str(one)) for one in sorted(versions)]
     return list(_iterate(folder))
 
@@ -61,12 +62,12 @@ def _iterate(repository: Path) -> Iterator[VersionDir]:
             yield stat_version(folder.name, version, folder / str(version))
 
 
-def _one_bundle(folder: Path) -> VersionDir:
+def _one_bundle(folder: Path, model_name: str | None) -> VersionDir:
     """The version of a folder that is a bundle; 1 if its name is no version."""
     path = folder.resolve()
     if VERSION.fullmatch(path.name):
-        return stat_version(path.parent.name, int(path.name), folder)
-    return stat_version(path.name, 1, folder)
+        return stat_version(model_name or path.parent.name, int(path.name), folder)
+    return stat_version(model_name or path.name, 1, folder)
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The bundles of a folder `<repository>/<name>/<version>/`, loaded, reloaded and unloaded.
 
-A model folder (`<version>/`) and a single bundle are served under the name of their folder.
+A model folder (`<version>/`) and a single bundle are served under the name of their folder, or
+under `model_name`.
 
 Names that start with "." and versions that are no positive integer are ignored: exports are built
 in hidden folders. A version that cannot be loaded is refused with one line in the log; the others
@@ -57,6 +58,7 @@ class Repository:
         self,
         path: Path,
         *,
+        model_name: str | None = None,
         device: Device,
         check_hashes: bool,
         log: Log,
@@ -64,6 +66,9 @@ class Repository:
     ) -> None:
         if not path.is_dir():
             raise StartError(f"repository: expected a folder, got none at {path}")
+        if model_name is not None:
+            _expect_one_model(path, model_name)
+        self._model_name = model_name
         self.device = device
         self._path = path
         self._check_hashes = check_hashes
@@ -96,7 +101,7 @@ class Repository:
         A version that has not changed since the last scan is not opened again, loaded or refused.
         """
         with self._change_lock:
-            self._apply(scan(self._path), {})
+            self._apply(scan(self._path, self._model_name), {})
             self._trim()
 
     def reload(self, name: str) -> Mapping[str, str]:
@@ -110,7 +115,7 @@ class Repository:
             self._states = {
                 key: _without_refusal(state, name) for key, state in self._states.items()
             }
-            directories = [one for one in scan(self._path) if one.name == name]
+            directories = [one for one in scan(self._path, self._model_name) if one.name == name]
             self._apply(directories, _without_bundle(self._states, name))
             self._trim()
         return {key: why for key, why in self.refused.items() if key.startswith(f"{name}/")}
@@ -252,6 +257,20 @@ class Repository:
             tasks=sorted(loaded.sessions),
             device=loaded.device.name,
             devices=loaded.devices,
+        )
+
+
+def _expect_one_model(path: Path, model_name: str) -> None:
+    """Raise StartError if the folder has models by name, which one name cannot stand for.
+
+    An empty folder may become a model.
+    """
+    names = sorted({one.name for one in scan(path, model_name)} - {model_name})
+    if names:
+        some = ", ".join(names[:3]) + (" and more" if names[3:] else "")
+        raise StartError(
+            f"model_name: expected a model folder or one bundle, got a repository of {some} at "
+            f"{path}: leave the name out"
         )
 
 

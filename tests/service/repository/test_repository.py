@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hsoftmax.runtime.devices import ON_CPU
 from hsoftmax.service import Settings, StartError, create_app
@@ -17,6 +18,7 @@ from hsoftmax.service.repository.repository import Repository
 from tests.service.conftest import HIDDEN, expect_error, serving
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
+QUERY_OF_ALL = {"inputs": QUERY["inputs"]}
 
 
 def spoil(path) -> None:
@@ -237,6 +239,28 @@ def test_a_bundle_is_named_after_its_folder_whatever_leads_to_it(copy, monkeypat
     assert [(one.name, one.version) for one in scan(Path())] == [("words", 2)]
     monkeypatch.chdir(copy / "words")
     assert [(one.name, one.version) for one in scan(Path())] == [("words", 1), ("words", 2)]
+
+
+@pytest.mark.parametrize(("folder", "versions"), [("words", ["1", "2"]), ("words/2", ["1"])])
+def test_a_model_has_the_name_that_is_given(copy, folder, versions):
+    mounted = (copy / folder).rename(copy / "models")
+    with serving(mounted, model_name="census") as client:
+        about = client.get("/v1/models/census").json()
+        assert (about["name"], about["versions"]) == ("census", versions)
+        assert client.post("/v1/models/census/top_k", json=QUERY_OF_ALL).status_code == 200
+        assert client.get("/v1/models/models").status_code == 404
+
+
+def test_one_name_does_not_stand_for_a_repository(repository):
+    sentence = "model_name: expected a model folder or one bundle, got a repository of plain, words"
+    with pytest.raises(StartError, match=sentence):
+        create_app(Settings(repository=repository, model_name="census"))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "two words"])
+def test_a_name_is_a_segment_of_a_path(repository, name):
+    with pytest.raises(ValidationError, match="model_name"):
+        Settings(repository=repository, model_name=name)
 
 
 def test_a_new_version_of_a_model_folder_is_served(copy, spare):
