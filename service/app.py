@@ -38,7 +38,7 @@ from .api.methods import Methods
 from .api.oip import INFER_PATH, INFER_VERSION_PATH, OIP_ROUTERS, InferEndpoint
 from .api.openapi import document
 from .context import AppContext, build_context, context_of
-from .control import handle_message, keep_following, persist_metrics
+from .control import handle_message, keep_following, persist_counts
 from .logging import Log, json_log
 from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
@@ -158,7 +158,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await asyncio.to_thread(context.jobs.stop)
     if context.channel is not None:
-        persist_metrics(context)
+        persist_counts(context)
         context.channel.close()
     context.engine.close()
     if context.tracer is not None:

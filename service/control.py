@@ -22,7 +22,6 @@ from .workers.decisions import Action, not_followed
 from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 FOLLOW_INTERVAL_S = 1.0
-_STATISTICS_TIMEOUT_S = 5.0
 
 WorkerState = dict[str, Any]  # of one bundle: its digests by version, and its refused versions
 
@@ -124,11 +123,9 @@ def _differs(one: WorkerState, other: WorkerState) -> bool:
 
 async def statistics(context: AppContext) -> list[dict[str, Any]]:
     """Return the statistics of all workers, an entry for each worker and version."""
-    listed = context.statistics.listed()
     if context.channel is None:
-        return listed
-    others = await context.channel.broadcast({"do": "statistics"}, _STATISTICS_TIMEOUT_S)
-    return listed + [entry for answer in others.values() for entry in answer["statistics"]]
+        return context.statistics.listed()
+    return await context.channel.collect_statistics(_persist_statistics(context))
 
 
 async def metrics_page(context: AppContext) -> bytes:
@@ -136,13 +133,19 @@ async def metrics_page(context: AppContext) -> bytes:
     _refresh_gauges(context)
     if context.channel is None:
         return context.metrics.page()
-    collected = await context.channel.collect(persist_metrics(context))
+    collected = await context.channel.collect(persist_counts(context))
     return await asyncio.to_thread(page, collected)
 
 
-def persist_metrics(context: AppContext) -> Snapshot:
-    """Store the metrics of this worker, so that its successor continues from them."""
+def _persist_statistics(context: AppContext) -> list[dict[str, Any]]:
     assert context.channel is not None
+    return context.channel.persist_statistics(context.statistics.listed())
+
+
+def persist_counts(context: AppContext) -> Snapshot:
+    """Store metrics and statistics for a successor, which continues them; return the metrics."""
+    assert context.channel is not None
+    _persist_statistics(context)
     _refresh_gauges(context)
     return context.channel.persist(snapshot(context.metrics.collected()))
 
@@ -152,9 +155,7 @@ async def handle_message(context: AppContext, message: dict[str, Any]) -> dict[s
     name = message.get("name", "")
     match message["do"]:
         case "count":
-            persist_metrics(context)
-        case "statistics":
-            return {"statistics": context.statistics.listed()}
+            persist_counts(context)
         case "live":
             return {"alive": _is_alive(context)}
         case "follow":

@@ -26,7 +26,9 @@ class Duration:
     ns: int = 0
 
     def add(self, seconds: float) -> None:
-        self.add_ns(round(max(seconds, 0.0) * 1e9))
+        self.count += 1
+        if seconds > 0:
+            self.ns += int(seconds * 1e9)
 
     def add_ns(self, ns: int, count: int = 1) -> None:
         self.count += count
@@ -101,6 +103,14 @@ def model_statistics(versions: Iterable[tuple[str, str]], listed: Iterable[Json]
         if (total := counts.get((entry["name"], entry["version"]))) is not None:
             _add(total, entry)
     return [_entry(*key, one) for key, one in sorted(counts.items(), key=_key)]
+
+
+def add_up(entries: Iterable[Json]) -> list[Json]:
+    """Return one entry for each version, with all its entries added together."""
+    counts: defaultdict[tuple[str, str], VersionCounts] = defaultdict(VersionCounts)
+    for entry in entries:
+        _add(counts[entry["name"], entry["version"]], entry)
+    return [_entry(*key, one) for key, one in counts.items()]
 
 
 def _key(item: tuple[tuple[str, str], VersionCounts]) -> tuple[str, int]:

@@ -4,10 +4,11 @@
     python -m benchmarks.http [--seconds 3] [--only target_queries,full_distributions,overload]
                               [--frameworks] [--json] [--page]
 
-`protocols`, `hostile` and `text_queries` run only if `--only` names them. The default takes a
-minute or two; `--seconds 60 --only overload` is the long run. `--frameworks` also measures
-LitServe, BentoML and MLServer, each in its own virtual environment (see `frameworks`). `--page`
-stores the figures in docs/performance/http and writes docs/performance-http.md.
+`infer_queries`, `triton`, `protocols`, `hostile` and `text_queries` run only if `--only` names
+them. The default takes a minute or two; `--seconds 60 --only overload` is the long run.
+`--frameworks` also measures LitServe, BentoML and MLServer, each in its own virtual environment
+(see `frameworks`). `--page` stores the figures in docs/performance/http and writes
+docs/performance-http.md.
 """
 
 import argparse
@@ -25,12 +26,14 @@ from . import (
     frameworks,
     full_distributions,
     hostile,
+    infer_queries,
     overload,
     page,
     parts,
     protocols,
     target_queries,
     text_queries,
+    triton,
     wrk,
 )
 from .bundles import export
@@ -68,6 +71,10 @@ def _measure(repository: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"machine": _machine(), "targets": arguments.targets}
     if "target_queries" in arguments.only:
         results["target_queries"] = target_queries.measure(repository, arguments.seconds)
+    if "infer_queries" in arguments.only:
+        results["infer_queries"] = infer_queries.measure(repository, arguments.seconds)
+    if "triton" in arguments.only:
+        results["triton"] = triton.measure(repository, arguments.seconds)
     if "parts" in arguments.only:
         results["parts"] = parts.measure(repository, arguments.seconds)
     if "full_distributions" in arguments.only:

@@ -2,8 +2,9 @@
 
 `no_op` is a FastAPI app and `bare` a plain ASGI app, both without computation. `naive` is a usual
 first version: FastAPI, pydantic and ONNX Runtime. `lean` is a minimal one: ASGI, msgspec, orjson
-and ONNX Runtime, without checks, limits, log or metrics. `lean_text` is the same for texts, with
-the service's featurizer and sessions. The bundle is $BENCHMARK_BUNDLE.
+and ONNX Runtime, without checks, limits, log or metrics. `lean_npy` and `lean_infer` are the same
+for .npy bodies and for raw tensors of the Open Inference Protocol, `lean_text` for texts, with the
+service's featurizer and sessions. The bundle is $BENCHMARK_BUNDLE.
 """
 
 import io
@@ -22,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from hsoftmax.bundle import open_bundle, read_labels
 from hsoftmax.featurizers import Featurizer, featurize, open_featurizer
-from hsoftmax.models.arrays import Float32
+from hsoftmax.models.arrays import Float32, Float64
 from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
 
 _CONSTANT = b'{"probabilities":[0.5]}'
@@ -99,6 +100,63 @@ async def lean_npy(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"application/x-npy"), (b"content-length", b"%d" % len(response))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": response})
+
+
+class LeanTensor(msgspec.Struct):
+    """Input or output of `lean_infer`, with the fields of the protocol."""
+
+    name: str
+    shape: list[int] = []
+    datatype: str = ""
+    parameters: dict[str, int | bool] = {}
+
+
+class LeanInfer(msgspec.Struct):
+    """Request of `lean_infer`, with the fields of the protocol."""
+
+    inputs: list[LeanTensor]
+    outputs: list[LeanTensor]
+
+
+_INFER_DECODER = msgspec.json.Decoder(LeanInfer)
+_RAW_TYPE = (b"content-type", b"application/octet-stream")
+
+
+async def lean_infer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a query of raw tensors, a row and a target, without any checks."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while (message := await receive()).get("more_body"):
+        body += message["body"]
+    body += message.get("body", b"")
+    head, raw = _infer(body, dict(scope["headers"])) if body else (b"{}", b"")
+    headers = [_RAW_TYPE, (b"content-length", b"%d" % (len(head) + len(raw))),
+               (b"inference-header-content-length", b"%d" % len(head))]  # fmt: skip
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": head + raw})
+
+
+def _infer(body: bytes, headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return the JSON and the raw bytes of a response."""
+    length = int(headers[b"inference-header-content-length"])
+    request = _INFER_DECODER.decode(memoryview(body)[:length])
+    size = request.inputs[0].parameters["binary_data_size"]
+    found = raw_target_probs(body[length : length + size], body[length + size :])
+    output = {"name": request.outputs[0].name, "datatype": "FP64", "shape": found.shape,
+              "parameters": {"binary_data_size": found.nbytes}}  # fmt: skip
+    response = {"model_name": "random", "model_version": "1", "outputs": [output]}
+    return orjson.dumps(response), found.tobytes()
+
+
+def raw_target_probs(hidden: bytes, target: bytes) -> Float64:
+    """Return the probabilities of raw rows and targets, one target a row."""
+    targets = np.frombuffer(target, np.int64)
+    rows = np.frombuffer(hidden, np.float32).reshape(len(targets), -1)
+    feeds = {"hidden": rows, "row": np.arange(len(rows)), "target": targets}
+    log_probs = _session("target_log_prob").run(None, feeds)[0]
+    found: Float64 = np.exp(log_probs, dtype=np.float64)
+    return found
 
 
 class LeanTextQuery(msgspec.Struct):

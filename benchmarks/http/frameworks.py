@@ -19,7 +19,7 @@ from .target_queries import json_queries
 from .wrk import Post
 
 _ENVIRONMENTS = Path("build/frameworks")
-_PROGRAMS = Path(__file__).parent / "foreign"
+PROGRAMS = Path(__file__).parent / "foreign"
 _CONNECTIONS = 16
 _PACKAGES = {"litserve": ["litserve"], "bentoml": ["bentoml"], "mlserver": ["mlserver"]}
 
@@ -45,7 +45,8 @@ def _compare_with(
     bundle: Path,
     seconds: float,
 ) -> dict[str, Any]:
-    python = _installed(name)
+    packages = [*_PACKAGES[name], "onnxruntime", "numpy", "setuptools<81"]
+    python = installed(name, packages)
     requests = json_queries(bundle.parent.parent)
     their_requests = [_request(name, body) for _, body in requests]
     with start(python, bundle) as theirs:
@@ -58,13 +59,12 @@ def _compare_with(
     return {"server": name, **theirs_load.as_json(), "ours_to_it": ratio}
 
 
-def _installed(name: str) -> Path:
-    """Install the framework; return the Python of its environment."""
+def installed(name: str, packages: list[str]) -> Path:
+    """Install the packages of a framework; return the Python of its environment."""
     home = _ENVIRONMENTS / name
     python = home / "bin" / "python"
     if not (home / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        packages = [*_PACKAGES[name], "onnxruntime", "numpy", "setuptools<81"]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         (home / "installed").touch()
     return python.absolute()
@@ -103,21 +103,21 @@ def _v2(body: bytes) -> bytes:
 
 def _litserve(python: Path, bundle: Path) -> AbstractContextManager[Server]:
     port = free_port()
-    command = [str(python), str(_PROGRAMS / "litserve_server.py"), str(port)]
+    command = [str(python), str(PROGRAMS / "litserve_server.py"), str(port)]
     return running(command, port, {"BENCHMARK_BUNDLE": str(bundle)})
 
 
 def _bentoml(python: Path, bundle: Path) -> AbstractContextManager[Server]:
     port = free_port()
     command = [str(python), "-m", "bentoml", "serve", "bentoml_server:Probabilities"]
-    arguments = ["--port", str(port), "--working-dir", str(_PROGRAMS)]
+    arguments = ["--port", str(port), "--working-dir", str(PROGRAMS)]
     environment = {"BENCHMARK_BUNDLE": str(bundle), "BENTOML_DO_NOT_TRACK": "True"}
     return running([*command, *arguments], port, environment)
 
 
 def _mlserver(python: Path, bundle: Path) -> AbstractContextManager[Server]:
     port = free_port()
-    command = [str(python.parent / "mlserver"), "start", str(_PROGRAMS / "mlserver_folder")]
+    command = [str(python.parent / "mlserver"), "start", str(PROGRAMS / "mlserver_folder")]
     environment = {
         "BENCHMARK_BUNDLE": str(bundle),
         "MLSERVER_HTTP_PORT": str(port),
@@ -125,7 +125,7 @@ def _mlserver(python: Path, bundle: Path) -> AbstractContextManager[Server]:
         "MLSERVER_METRICS_PORT": str(free_port()),
         "MLSERVER_PARALLEL_WORKERS": "0",
         "MLSERVER_DEBUG": "false",
-        "PYTHONPATH": str(_PROGRAMS),
+        "PYTHONPATH": str(PROGRAMS),
     }
     return running(command, port, environment)
 

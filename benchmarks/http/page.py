@@ -10,6 +10,8 @@ _FIGURES = Path("docs/performance/http")
 
 _TITLES = {
     "target_queries": "One row, one target",
+    "infer_queries": "One row, one target, as raw tensors of the Open Inference Protocol",
+    "triton": "Triton, with the same requests",
     "parts": "Processor time of one row and one target, without sockets",
     "full_distributions": "Full distributions of 40,000 targets",
     "frameworks": "Serving frameworks, 16 connections",

@@ -53,6 +53,15 @@ def app(name: str, bundle: Path, protocol: str = "bounded") -> Iterator[Server]:
 
 
 @contextmanager
+def grpc_app(bundle: Path, grpc_port: int) -> Iterator[Server]:
+    """Run the lean gRPC server; the port of the yielded server is that of its health check."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.http.serve_grpc", str(grpc_port), str(port)]
+    with running(command, port, {"BENCHMARK_BUNDLE": str(bundle)}) as server:
+        yield server
+
+
+@contextmanager
 def running(command: list[str], port: int, environment: Mapping[str, str]) -> Iterator[Server]:
     """Run a command that listens on the port, pinned to the server's core."""
     process = subprocess.Popen(
@@ -113,6 +122,17 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.1)
     raise RuntimeError(f"the server did not come up: {process.args!r}")
+
+
+def wait_for_answer(port: int, path: str) -> None:
+    """Wait until a GET of the path has status 200."""
+    end = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < end:
+        with suppress(OSError):
+            if ask(port, "GET", path)[0] == 200:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{path}: expected status 200 within {_START_TIMEOUT_S:g} s, got another")
 
 
 def _family(pid: int) -> list[int]:

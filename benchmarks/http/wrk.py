@@ -65,16 +65,18 @@ def post(
     seconds: float,
     accept: str = JSON,
     content_type: str = JSON,
+    **headers: str,
 ) -> Load:
     """Send requests on all connections; each sends the next one after a response."""
+    headers = {"content-type": content_type, "accept": accept, **headers}
     with tempfile.TemporaryDirectory() as directory:
         for i, (_, body) in enumerate(requests, 1):
             (Path(directory) / str(i)).write_bytes(body)
         paths = ", ".join(f'"{path}"' for path, _ in requests)
-        headers = f'["content-type"] = "{content_type}", ["accept"] = "{accept}"'
+        listed = ", ".join(f'["{name}"] = "{value}"' for name, value in headers.items())
         script = Path(directory) / "post.lua"
         script.write_text(
-            f'local folder, paths, headers = "{directory}", {{{paths}}}, {{{headers}}}\n'
+            f'local folder, paths, headers = "{directory}", {{{paths}}}, {{{listed}}}\n'
             f"{_TURNS}{_REPORT}"
         )
         command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}"]

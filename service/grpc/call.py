@@ -17,6 +17,7 @@ from hsoftmax.service.middleware.request_log import RequestRecorder
 from .message_bounds import check_fields, unreadable
 from .protocol import Message
 from .slow_messages import arrive
+from .status_codes import status_number
 from .tensor_messages import max_texts
 
 _MAX_INLINE_BYTES = 2**14  # read in less than a millisecond, and into less than a megabyte
@@ -107,8 +108,11 @@ class Call:
             raise SlowBody(f"answer: expected it to be taken within {seconds:g} s") from None
 
     def record(self, request_context: RequestContext, *, is_probe: bool = False) -> None:
-        """Log and count the call, or a request of its stream."""
+        """Log, count and trace the call, or a request of its stream."""
         self._recorder.record(request_context, _METHOD, self.path, is_probe=is_probe)
+        if self.context.tracer is not None and not is_probe:
+            name = self.path.removeprefix("/")
+            self.context.tracer.record(request_context, name, _attributes(name, request_context))
 
     def log_unexpected(self, error: Exception, request_context: RequestContext) -> ServiceError:
         """Log an error of the service itself; return the one for the client."""
@@ -133,6 +137,17 @@ class Call:
         settings, budget = self.context.settings, self.context.body_budget
         data: bytes | object = await arrive(self._rpc.read(), settings, budget, seconds)
         return data if isinstance(data, bytes) else None  # else it is grpc.aio.EOF
+
+
+def _attributes(name: str, request_context: RequestContext) -> dict[str, str | int]:
+    """Return the attributes of a span that OpenTelemetry names for gRPC."""
+    service, _, method = name.rpartition("/")
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": service,
+        "rpc.method": method,
+        "rpc.grpc.status_code": status_number(request_context.status),
+    }
 
 
 async def beside_loop(num_bytes: int, function: Callable[[], T]) -> T:

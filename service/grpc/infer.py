@@ -12,7 +12,7 @@ from hsoftmax.service.inference.tensors.request import InferResult
 from .call import Call, beside_loop
 from .protocol import Message, ModelInferRequest, ModelStreamInferResponse
 from .status_codes import detail
-from .tensor_messages import read_request, write_parameters, write_result
+from .tensor_messages import read_request, read_tensors, write_parameters, write_result
 
 _MAX_INLINE_VALUES = 20_000  # values that are written in less than a millisecond
 _BYTES_PER_VALUE = 40  # as an array, as Python's numbers and as a message
@@ -78,9 +78,9 @@ async def _answer(
     context = call.context
     bundle = context.repository.find(message.model_name, message.model_version or None)
     request_context.set_model(bundle)
-    read = partial(read_request, message, context.settings)
+    read = partial(read_tensors, message, context.settings)
     try:
-        request = await beside_loop(num_bytes, read)
+        request = read_request(message, partial(beside_loop, num_bytes, read))
     except ServiceError:
         record_failure(context.statistics, request_context)
         raise

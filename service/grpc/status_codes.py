@@ -7,6 +7,7 @@ from hsoftmax.service.errors import ServiceError
 Metadata = tuple[tuple[str, str], ...]
 
 ERROR_CODE = "x-hsoftmax-code"
+_OK = 200
 _MAX_DETAIL_CHARACTERS = 1000  # clients refuse trailers of more than 8 KiB
 
 _CODES = {
@@ -30,6 +31,15 @@ _CODES = {
 def status_code(error: ServiceError) -> grpc.StatusCode:
     """Return the status of an error; INTERNAL for those that are the service's fault."""
     return _CODES.get(error.status, grpc.StatusCode.INTERNAL)
+
+
+def status_number(status: int) -> int:
+    """Return the number of the gRPC status of an outcome, by its status of HTTP; 0 is no answer."""
+    if status == _OK:
+        return 0
+    code = _CODES.get(status, grpc.StatusCode.INTERNAL) if status else grpc.StatusCode.CANCELLED
+    number: int = code.value[0]
+    return number
 
 
 def detail(error: ServiceError) -> str:

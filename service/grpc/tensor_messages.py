@@ -4,7 +4,7 @@ A request has all tensors raw or all as typed contents, never both, and its answ
 form. FP16 and BF16 have no typed form.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from hsoftmax.service.inference.tensors.request import (
     InferResult,
     ParameterValue,
     RequestedOutput,
-    by_name,
+    distinct_names,
 )
 from hsoftmax.service.inference.tensors.tensor import Tensor, decode_raw, encode_raw, from_values
 from hsoftmax.service.settings import Settings
@@ -44,25 +44,35 @@ _FIELDS = {
 }
 
 
-def read_request(message: Message, settings: Settings) -> InferRequest:
-    """Convert a ModelInferRequest.
+def read_request(
+    message: Message, read_inputs: Callable[[], Awaitable[Mapping[str, Tensor]]]
+) -> InferRequest:
+    """Convert a ModelInferRequest but for its tensors, which `read_inputs` reads.
 
     Raises:
-        ServiceError: its tensors have no form, or two, or a form that they cannot have.
+        InvalidQuery: too many inputs, one given twice, or a parameter without a value.
     """
     if len(message.inputs) > _MAX_INPUTS:
         raise InvalidQuery(f"inputs: expected at most {_MAX_INPUTS}, got {len(message.inputs)}")
-    tensors = (
-        _raw_tensors(message, settings) if is_raw(message) else _typed_tensors(message, settings)
-    )
     return InferRequest(
         model=message.model_name,
-        inputs=by_name(tensors),
+        input_names=distinct_names([one.name for one in message.inputs]),
+        read_inputs=read_inputs,
         outputs=tuple(_requested_output(output) for output in message.outputs),
         parameters=_parameters(message.parameters, "parameters"),
         version=message.model_version or None,
         id=message.id,
     )
+
+
+def read_tensors(message: Message, settings: Settings) -> dict[str, Tensor]:
+    """Return the inputs of a ModelInferRequest by name.
+
+    Raises:
+        ServiceError: its tensors have no form, or two, or a form that they cannot have.
+    """
+    read = _raw_tensors if is_raw(message) else _typed_tensors
+    return {tensor.name: tensor for tensor in read(message, settings)}
 
 
 def max_texts(settings: Settings) -> int:

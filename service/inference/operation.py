@@ -106,9 +106,9 @@ class Plan(msgspec.Struct, frozen=True):
         return (self,) if self.extra is None else (self, *self.extra.calls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
-    """One operation on a bundle: POST /v1/models/{name}/<operation>.
+    """One operation on a bundle: POST /v1/models/{name}/<operation>. It is equal to itself alone.
 
     Attributes:
         name: the last part of the route

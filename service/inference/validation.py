@@ -198,11 +198,10 @@ def _check_target_array(target: Array | list[str], row: Int64, bundle: LoadedBun
     if isinstance(target, list):
         return np.array([_target_of_label(one, bundle) for one in target], dtype=np.int64)
     flat, last = target.ravel(), bundle.num_targets - 1
-    wrong = (flat < 0) | (flat > last)
-    if wrong.any():
-        bad = int(np.argmax(wrong))
+    if flat.size and not (flat.min() >= 0 and flat.max() <= last):
+        bad = int(np.argmax((flat < 0) | (flat > last)))
         raise TargetOutOfRange(f"targets row {row[bad]}: expected 0 to {last}, got {flat[bad]}")
-    return flat.astype(np.int64)
+    return flat.astype(np.int64, copy=False)
 
 
 @lru_cache(maxsize=16)

@@ -1,8 +1,9 @@
 """Records OpenTelemetry spans: one for each request, with children for queue and compute time.
 
-The spans are created after the response, from times that are measured in any case, so tracing does
-not delay requests. The SDK is an extra. It is imported only if the environment variables of
-OpenTelemetry configure an exporter.
+The middleware records those of HTTP, and the gRPC server those of its calls. The spans are created
+after the response, from times that are measured in any case, so tracing does not delay requests.
+The SDK is an extra. It is imported only if the environment variables of OpenTelemetry configure an
+exporter.
 """
 
 import os
@@ -18,6 +19,8 @@ from hsoftmax.service.logging import Log
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
+
+Attributes = Mapping[str, str | int]
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -63,19 +66,22 @@ class Tracer:
         """Send the remaining spans."""
         self._provider.shutdown()
 
-    def record(self, scope: Scope, started: float) -> None:
-        """Record the spans of a finished request; `started` is a `perf_counter()` value."""
+    def record(self, request_context: RequestContext, name: str, attributes: Attributes) -> None:
+        """Record the spans of a finished request.
+
+        Args:
+            name: the name of its span
+            attributes: those of its protocol
+        """
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        request_context = request_context_of(scope)
         zero = time_ns() - int(perf_counter() * 1e9)  # converts perf_counter() to Unix time
-        route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
         span = self._tracer.start_span(
-            f"{scope['method']} {route}",
-            context=self._propagator.extract(_carrier(scope)),
+            name,
+            context=self._propagator.extract(_carrier(request_context.headers)),
             kind=SpanKind.SERVER,
-            attributes=_attributes(request_context, scope["method"], route),
-            start_time=zero + int(started * 1e9),
+            attributes={**attributes, **_attributes(request_context)},
+            start_time=zero + int(request_context.started * 1e9),
         )
         if request_context.status >= 500:
             span.set_status(Status(StatusCode.ERROR, request_context.code))
@@ -106,27 +112,31 @@ class TracingMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBE_PATHS:
             return await self._app(scope, receive, send)
-        started = perf_counter()
         try:
             await self._app(scope, receive, send)
         finally:
-            self._tracer.record(scope, started)
+            self._record(scope)
+
+    def _record(self, scope: Scope) -> None:
+        request_context, method = request_context_of(scope), scope["method"]
+        route = getattr(scope.get("route") or scope.get("endpoint"), "path", "unmatched")
+        attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": request_context.status,
+        }
+        self._tracer.record(request_context, f"{method} {route}", attributes)
 
 
-def _carrier(scope: Scope) -> dict[str, str]:
+def _carrier(headers: Mapping[bytes, bytes]) -> dict[str, str]:
     propagated = (b"traceparent", b"tracestate")
     return {
-        name.decode(): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if name in propagated
+        name.decode(): headers[name].decode("latin-1") for name in propagated if name in headers
     }
 
 
-def _attributes(request_context: RequestContext, method: str, route: str) -> dict[str, str | int]:
+def _attributes(request_context: RequestContext) -> Attributes:
     attributes: dict[str, str | int] = {
-        "http.request.method": method,
-        "http.route": route,
-        "http.response.status_code": request_context.status,
         "hsoftmax.request_id": request_context.request_id,
         "hsoftmax.model": request_context.model,
         "hsoftmax.digest": request_context.digest,

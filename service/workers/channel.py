@@ -1,8 +1,8 @@
 """Messages and shared memory between the workers of one service.
 
 Each worker listens on a socket in a folder that only this user can enter; a message is one line of
-JSON. A worker's metrics are kept in a shared record, so that its successor continues from them and
-no counter ever falls. The control module and the supervisor call it.
+JSON. A worker's metrics and statistics are kept in shared records, so that its successor continues
+from them and no counter ever falls. The control module and the supervisor call it.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import msgspec
 
+from hsoftmax.service.statistics import add_up
+
 from .decisions import Action, Decisions, add_decision, read_decisions
 from .descriptor import Descriptor
 from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
@@ -26,6 +28,7 @@ _REQUEST_TIMEOUT_S = 5.0
 CHANGE_TIMEOUT_S = 600.0  # for a change, which may load a bundle
 _MAX_LINE_BYTES = 2**26
 
+Entry = dict[str, Any]  # of the statistics of one version
 RequestHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -37,12 +40,14 @@ class WorkerRecords:
         log: the stream of the log; stderr itself is captured
         decisions: the operator's decisions
         snapshots: the metrics of each worker
+        statistics: the statistics of each worker
         start_error: the message of a worker that could not start
     """
 
     log: Descriptor
     decisions: SharedRecord
     snapshots: tuple[SharedRecord, ...]
+    statistics: tuple[SharedRecord, ...]
     start_error: SharedRecord
 
     @classmethod
@@ -52,11 +57,13 @@ class WorkerRecords:
             log=Descriptor(os.dup(log_descriptor)),
             decisions=SharedRecord.create(),
             snapshots=tuple(SharedRecord.create() for _ in range(workers)),
+            statistics=tuple(SharedRecord.create() for _ in range(workers)),
             start_error=SharedRecord.create(),
         )
 
     def close(self) -> None:
-        for record in (self.log, self.decisions, *self.snapshots, self.start_error):
+        counts = (*self.snapshots, *self.statistics)
+        for record in (self.log, self.decisions, *counts, self.start_error):
             record.close()
 
 
@@ -77,6 +84,7 @@ class WorkerChannel:
         self._others = [other for other in range(len(records.snapshots)) if other != slot]
         self._server: asyncio.Server | None = None
         self._accumulated = without_gauges(self._read_snapshot(slot))
+        self._accumulated_statistics = self._read_statistics(slot)
 
     @property
     def decisions(self) -> Decisions:
@@ -113,12 +121,23 @@ class WorkerChannel:
         self._records.snapshots[self.slot].write(msgspec.json.encode(whole))
         return whole
 
+    def persist_statistics(self, entries: list[Entry]) -> list[Entry]:
+        """Store statistics for a successor; return them with those of predecessors added."""
+        whole = add_up([*self._accumulated_statistics, *entries])
+        self._records.statistics[self.slot].write(msgspec.json.encode(whole))
+        return whole
+
+    async def collect_statistics(self, own: list[Entry]) -> list[Entry]:
+        """The statistics of all workers, an entry for each worker and version."""
+        await self._persist_others()
+        return [*own, *(one for slot in self._others for one in self._read_statistics(slot))]
+
     async def collect(self, own: Snapshot) -> Snapshot:
         """The metrics of all workers together.
 
         A worker that is being replaced counts with its last stored snapshot.
         """
-        await asyncio.gather(*(self.request(slot, {"do": "count"}) for slot in self._others))
+        await self._persist_others()
         snapshots = {str(slot): self._read_snapshot(slot) for slot in self._others}
         return aggregate({str(self.slot): own} | snapshots)
 
@@ -143,6 +162,14 @@ class WorkerChannel:
                 writer.close()
                 return response
         return None
+
+    async def _persist_others(self) -> None:
+        """Make the other workers store their counts."""
+        await asyncio.gather(*(self.request(slot, {"do": "count"}) for slot in self._others))
+
+    def _read_statistics(self, slot: int) -> list[Entry]:
+        value = self._records.statistics[slot].read()
+        return msgspec.json.decode(value, type=list[Entry]) if value else []
 
     def _read_snapshot(self, slot: int) -> Snapshot:
         value = self._records.snapshots[slot].read()

@@ -74,16 +74,17 @@ class InferEndpoint:
     async def _send(self, result: InferResult, binary: BinaryOutputs, send: Send) -> None:
         values = sum(len(one.data) if isinstance(one.data, list) else one.data.size
                      for one in result.outputs)  # fmt: skip
-        content = await self._join(json_pieces(result, binary), values)
-        raw = await self._join(raw_pieces(result, binary), values)
+        content, raw = json_pieces(result, binary), raw_pieces(result, binary)
+        if values <= _MAX_INLINE_VALUES:
+            head, tail = b"".join(content), b"".join(raw)
+        else:
+            head, tail = await self._join(content, values), await self._join(raw, values)
         has_raw = any(binary.has(one.name) for one in result.outputs)
-        headers = response_headers(len(content), len(raw), has_raw=has_raw)
+        headers = response_headers(len(head), len(tail), has_raw=has_raw)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content + raw})
+        await send({"type": "http.response.body", "body": head + tail})
 
     async def _join(self, pieces: Iterator[bytes], values: int) -> bytes:
-        """Join the pieces; those of many values are made in turn, beside the event loop."""
-        if values <= _MAX_INLINE_VALUES:
-            return b"".join(pieces)
+        """Join the pieces of many values, which are made in turn, beside the event loop."""
         num_bytes = _BYTES_PER_VALUE * values
         return b"".join(await self._context.engine.run_steps(pieces, num_bytes=num_bytes))

@@ -16,11 +16,12 @@ from hsoftmax.service.codecs.json import decode, error_message
 from hsoftmax.service.errors import InvalidQuery, Unreadable
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.tensors.datatypes import BYTES, FLOATS, INTEGERS, expect_datatype
+from hsoftmax.service.inference.tensors.inputs import HIDDEN
 from hsoftmax.service.inference.tensors.request import (
     InferRequest,
     ParameterValue,
     RequestedOutput,
-    by_name,
+    distinct_names,
 )
 from hsoftmax.service.inference.tensors.tensor import (
     Tensor,
@@ -86,7 +87,7 @@ def read_infer_body(
     settings: Settings,
     version: str | None,
 ) -> tuple[InferRequest, BinaryOutputs]:
-    """Read a request, and which of its outputs are to be raw.
+    """Read a request but for the data of its inputs, and which of its outputs are to be raw.
 
     Raises:
         ServiceError: the body is not a request, or its parts do not fit together.
@@ -98,11 +99,16 @@ def read_infer_body(
     check_body_shape(content, bundle, settings, as_tensors=True)
     parsed = decode(_DECODER, content)
     max_texts = settings.max_targets + settings.max_rows
-    tensors = by_name(_tensors(parsed.inputs, memoryview(body)[len(content) :], max_texts))
+    raw = memoryview(body)[len(content) :]
+
+    async def read_inputs() -> dict[str, Tensor]:
+        return {tensor.name: tensor for tensor in _tensors(parsed.inputs, raw, max_texts)}
+
     parameters = _without_nulls(parsed.parameters)
     request = InferRequest(
         model=bundle.name,
-        inputs=tensors,
+        input_names=distinct_names([one.name for one in parsed.inputs]),
+        read_inputs=read_inputs,
         outputs=tuple(map(_requested, parsed.outputs or ())),
         parameters=parameters,
         version=version,
@@ -140,8 +146,11 @@ def _raw_request(
             f"body: expected rows of {width} FP32 numbers, {_FLOAT_BYTES * width} bytes each, "
             f"got {len(body)} bytes"
         )
-    hidden = decode_raw("hidden", "FP32", (rows, width), body, max_texts=0)
-    return InferRequest(model=bundle.name, inputs={"hidden": hidden}, version=version)
+
+    async def read_inputs() -> dict[str, Tensor]:
+        return {HIDDEN: decode_raw(HIDDEN, "FP32", (rows, width), body, max_texts=0)}
+
+    return InferRequest(bundle.name, (HIDDEN,), read_inputs, version=version)
 
 
 def _tensors(inputs: Sequence[_Input], raw: memoryview, max_texts: int) -> Iterator[Tensor]:

@@ -71,12 +71,15 @@ def _output_pieces(tensor: Tensor, *, raw: bool) -> Iterator[bytes]:
 def _encoded_values(data: Any) -> bytes:  # noqa: ANN401
     if isinstance(data, list):
         return orjson.dumps([element.decode() for element in data])
-    return encode_array(data)
+    return encode_array(data.reshape(-1))
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the flat elements in parts that take about a millisecond to write."""
     data = tensor.data if isinstance(tensor.data, list) else tensor.data.reshape(-1)
+    if len(data) <= PIECE_VALUES:
+        yield tensor
+        return
     for start in range(0, len(data), PIECE_VALUES):
         part = data[start : start + PIECE_VALUES]
         yield Tensor(tensor.name, tensor.datatype, (len(part),), part)

@@ -37,7 +37,7 @@ from hsoftmax.service.statistics import Statistics
 from .declaration import TaskResult
 from .inputs import expect_known, read_rows
 from .metadata import input_names
-from .request import InferRequest, InferResult, ParameterValue, expect_distinct, request_options
+from .request import InferRequest, InferResult, ParameterValue, request_options
 from .selection import Selection, expect_known_parameters, select_outputs
 from .tensor import Tensor
 
@@ -45,6 +45,8 @@ _MAX_INLINE_VALUES = 20_000  # values that are converted in less than a millisec
 _BYTES_PER_VALUE = 12  # of one value as float32 and float64
 _NOTHING_COMPUTED = GraphResult([])
 _DEFAULT_OPTIONS = RequestOptions()
+
+Tensors = Mapping[str, Tensor]
 
 
 class InferServices(Protocol):
@@ -128,10 +130,11 @@ async def _answer(
         services.engine.admit(selection.task)
     options = request_options(request.parameters, options)
     run_call = run_call or services.engine.run
+    tensors = await request.read_inputs()
     rows = await _read_hidden(
-        request, bundle, services, selections, options, run_call, request_context
+        tensors, bundle, services, selections, options, run_call, request_context
     )
-    work = [_plan(one, rows, request, bundle, services.settings) for one in selections]
+    work = [_plan(one, rows, tensors, request, bundle, services.settings) for one in selections]
     request_context.rows = max(one.plan.rows for one in work)
     results = [await _run(one.plan, options, run_call) for one in work]
     for one, result in zip(work, results, strict=True):
@@ -147,16 +150,15 @@ async def _answer(
     )
 
 
-def _select(request: InferRequest, bundle: LoadedBundle) -> list[Selection]:
+def _select(request: InferRequest, bundle: LoadedBundle) -> tuple[Selection, ...]:
     """Check the names in a request; return its operations. Raises InvalidQuery."""
-    expect_distinct(request.outputs)
-    expect_known(request.inputs, input_names(bundle))
+    expect_known(request.input_names, input_names(bundle))
     expect_known_parameters(request.parameters, bundle)
-    return select_outputs(request, bundle)
+    return select_outputs(request.input_names, request.outputs, bundle)
 
 
 async def _read_hidden(
-    request: InferRequest,
+    tensors: Tensors,
     bundle: LoadedBundle,
     services: InferServices,
     selections: Sequence[Selection],
@@ -168,7 +170,7 @@ async def _read_hidden(
     if not bundle.hidden_size:
         return None
     rows = await with_hidden(
-        _Rows(read_rows(request.inputs, bundle)),
+        _Rows(read_rows(tensors, bundle)),
         bundle,
         services.settings,
         services.texts,
@@ -183,20 +185,26 @@ async def _read_hidden(
 def _plan(
     selection: Selection,
     rows: Any,  # noqa: ANN401
+    tensors: Tensors,
     request: InferRequest,
     bundle: LoadedBundle,
     settings: Settings,
 ) -> _Work:
-    query = _query(selection, rows, request)
+    query = _query(selection, rows, tensors, request)
     plan = selection.operation.plan(query, bundle, settings)
     expect_values(plan.rows, -(-plan.values // max(plan.rows, 1)), settings)
     return _Work(selection, query, plan)
 
 
-def _query(selection: Selection, rows: Any, request: InferRequest) -> Any:  # noqa: ANN401
+def _query(
+    selection: Selection,
+    rows: Any,  # noqa: ANN401
+    tensors: Tensors,
+    request: InferRequest,
+) -> Any:  # noqa: ANN401
     """Build the query of an operation from the rows, its input tensors and its parameters."""
     operation = selection.operation
-    fields = {one.field: one.value(request.inputs) for one in selection.inputs if one.field}
+    fields = {one.field: one.value(tensors) for one in selection.inputs if one.field}
     if rows is not None:
         fields["inputs"] = rows
     given = {**request.parameters, **selection.parameters}

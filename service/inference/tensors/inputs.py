@@ -3,7 +3,7 @@
 The rows have the form of a query's `inputs`, so everything behind them is that of the operations.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,9 @@ def read_rows(tensors: Mapping[str, Tensor], bundle: LoadedBundle) -> Any:  # no
     return _read_encoder_inputs(tensors, bundle.encoder.description)
 
 
-def expect_known(tensors: Mapping[str, Tensor], known: Collection[str]) -> None:
-    """Raise InvalidQuery for a tensor that is no input of the bundle."""
-    for name in tensors:
+def expect_known(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise InvalidQuery for a name that is no input of the bundle."""
+    for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
             expected = ", ".join(known) or "none"

@@ -10,7 +10,7 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 from .declaration import Dim
 from .inputs import DATATYPE_OF_KIND, HIDDEN, TEXT, row_inputs
-from .selection import available_operations, available_outputs
+from .selection import available_inputs, available_outputs
 
 PLATFORM = "hsoftmax"
 SERVER_NAME = "hsoftmax"
@@ -39,7 +39,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 def input_names(bundle: LoadedBundle) -> list[str]:
     """Return the names of all tensors that a request for a bundle may have as inputs."""
-    return [one.name for one in input_tensors(bundle)]
+    return [*(one.name for one in _row_tensors(bundle)), *available_inputs(bundle)]
 
 
 def input_tensors(bundle: LoadedBundle) -> list[TensorInfo]:
@@ -143,14 +143,11 @@ def _port_shape(port: Port) -> tuple[int, ...]:
 
 def _operation_tensors(bundle: LoadedBundle) -> Iterator[TensorInfo]:
     """Yield the inputs beside the rows; one that every output needs is not optional."""
-    sizes, seen = _sizes(bundle), set()
+    sizes = _sizes(bundle)
     outputs = available_outputs(bundle).values()
-    for _, tensors in available_operations(bundle):
-        for one in tensors.inputs:
-            if one.name not in seen:
-                seen.add(one.name)
-                optional = not all(one.name in output.inputs for output in outputs)
-                yield TensorInfo(one.name, one.datatype, _shape(one.shape, sizes), optional)
+    for one in available_inputs(bundle).values():
+        optional = not all(one.name in output.inputs for output in outputs)
+        yield TensorInfo(one.name, one.datatype, _shape(one.shape, sizes), optional)
 
 
 def _sizes(bundle: LoadedBundle) -> Mapping[str, int]:

@@ -4,7 +4,7 @@
 numbers are lower ones, and the timeout is in microseconds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -42,14 +42,16 @@ class InferRequest(msgspec.Struct, frozen=True):
     """A request over HTTP or gRPC.
 
     Attributes:
-        inputs: the tensors by name
+        input_names: the names of the tensors, each once
+        read_inputs: reads and checks the tensors, by name; an overloaded service does not call it
         outputs: the outputs to return; the default ones if there are none
         version: None is the highest
         id: the client's id of the request, which the result repeats
     """
 
     model: str
-    inputs: Mapping[str, Tensor]
+    input_names: tuple[str, ...]
+    read_inputs: Callable[[], Awaitable[Mapping[str, Tensor]]]
     outputs: tuple[RequestedOutput, ...] = ()
     parameters: Mapping[str, ParameterValue] = {}
     version: str | None = None
@@ -66,14 +68,14 @@ class InferResult(msgspec.Struct, frozen=True):
     parameters: Mapping[str, ParameterValue] = {}
 
 
-def by_name(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return the input tensors by name. Raises InvalidQuery for a name that is given twice."""
-    named: dict[str, Tensor] = {}
-    for tensor in tensors:
-        if tensor.name in named:
-            raise InvalidQuery(f"inputs: expected {tensor.name[:60]!r} once, got it twice")
-        named[tensor.name] = tensor
-    return named
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the inputs. Raises InvalidQuery for one that is given twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidQuery(f"inputs: expected {name[:60]!r} once, got it twice")
+        seen.add(name)
+    return tuple(names)
 
 
 def expect_distinct(outputs: Iterable[RequestedOutput]) -> None:

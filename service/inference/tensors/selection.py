@@ -1,6 +1,7 @@
 """Finds the operations that give the outputs of a request, by what the operations declare."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -15,9 +16,9 @@ from .datatypes import BYTES
 from .declaration import InputTensor, OperationTensors, OutputTensor, TaskResult
 from .request import (
     OPTION_PARAMETERS,
-    InferRequest,
     ParameterValue,
     RequestedOutput,
+    expect_distinct,
     is_ignored,
 )
 from .tensor import Tensor, TensorData
@@ -54,7 +55,7 @@ class Selection(msgspec.Struct, frozen=True):
     tensors: OperationTensors
     task: str
     inputs: tuple[InputTensor, ...]
-    outputs: list[SelectedOutput]
+    outputs: tuple[SelectedOutput, ...]
     parameters: Mapping[str, ParameterValue]
 
 
@@ -66,6 +67,30 @@ class _Offer(NamedTuple):
     output: OutputTensor
 
 
+class _TensorsOf(NamedTuple):
+    """The parts of a bundle that decide about its tensors."""
+
+    operations: tuple[Operation, ...]
+    graphs: frozenset[str]
+    has_labels: bool
+
+
+class _Catalogue(NamedTuple):
+    """The tensors of bundles with the same tasks.
+
+    Attributes:
+        outputs: the outputs by name; of two with one name, the first
+        inputs: the inputs beside the rows, by name
+        companions: for an input that another one reads, the inputs that it may stand beside
+        parameters: the names of the parameters
+    """
+
+    outputs: Mapping[str, _Offer]
+    inputs: Mapping[str, InputTensor]
+    companions: Mapping[str, list[str]]
+    parameters: Collection[str]
+
+
 class _Wanted(NamedTuple):
     """An output to select, with the parameters that it sets."""
 
@@ -74,35 +99,21 @@ class _Wanted(NamedTuple):
     parameters: tuple[tuple[str, ParameterValue], ...] = ()
 
 
-def available_operations(bundle: LoadedBundle) -> Iterator[tuple[Operation, OperationTensors]]:
-    """Yield the operations that have an output for this bundle."""
-    for operation in operations.OPERATIONS:
-        tensors = operation.tensors
-        if tensors is not None and any(is_available(one, bundle) for one in tensors.outputs):
-            yield operation, tensors
-
-
-def is_available(output: OutputTensor, bundle: LoadedBundle) -> bool:
-    """True if a bundle has the graph, and the labels, that an output needs."""
-    return output.task in bundle.sessions and not (output.needs_labels and bundle.labels is None)
+def available_inputs(bundle: LoadedBundle) -> Mapping[str, InputTensor]:
+    """Return the inputs of a bundle beside the rows, by name."""
+    return _catalogue(bundle).inputs
 
 
 def available_outputs(bundle: LoadedBundle) -> dict[str, OutputTensor]:
-    """Return the outputs of a bundle by name; of two with one name, the first."""
-    return {name: offer.output for name, offer in _offers(bundle).items()}
-
-
-def parameter_names(bundle: LoadedBundle) -> list[str]:
-    """Return the names of the parameters that requests for a bundle may have."""
-    known = [name for _, one in available_operations(bundle) for name in one.parameters]
-    return list(dict.fromkeys([*known, *OPTION_PARAMETERS]))
+    """Return the outputs of a bundle by name."""
+    return {name: offer.output for name, offer in _catalogue(bundle).outputs.items()}
 
 
 def expect_known_parameters(parameters: Mapping[str, object], bundle: LoadedBundle) -> None:
     """Raise InvalidQuery for a parameter that no operation has, and that is not ignored."""
     if not parameters:
         return
-    known = parameter_names(bundle)
+    known = _catalogue(bundle).parameters
     for name in parameters:
         if name not in known and not is_ignored(name):
             hint = did_you_mean(name, known)
@@ -110,65 +121,100 @@ def expect_known_parameters(parameters: Mapping[str, object], bundle: LoadedBund
             raise InvalidQuery(f"parameters: expected {expected}, got {name[:60]!r}{hint}")
 
 
-def select_outputs(request: InferRequest, bundle: LoadedBundle) -> list[Selection]:
-    """Return the operations to run: those of the outputs that the request names, or the default.
+def select_outputs(
+    input_names: tuple[str, ...], requested: tuple[RequestedOutput, ...], bundle: LoadedBundle
+) -> tuple[Selection, ...]:
+    """Return the operations to run: those of the outputs that a request names, or the default.
 
     Raises:
         InvalidQuery: an output that the bundle does not have, or an input that is missing.
     """
-    offers = _offers(bundle)
-    _expect_main_inputs(offers, request)
-    if request.outputs:
-        wanted = [_find(one, offers, bundle) for one in request.outputs]
+    return _select(_tensors_of(bundle), bundle.num_targets, input_names, requested)
+
+
+@lru_cache(maxsize=256)
+def _select(
+    tensors_of: _TensorsOf,
+    num_targets: int,
+    input_names: tuple[str, ...],
+    requested: tuple[RequestedOutput, ...],
+) -> tuple[Selection, ...]:
+    """Select by names alone, as most requests of a client have the same ones."""
+    expect_distinct(requested)
+    catalogue = _build_catalogue(tensors_of)
+    offers = catalogue.outputs
+    _expect_companions(catalogue, input_names)
+    if requested:
+        wanted = [_find(one, offers, num_targets) for one in requested]
     else:
-        wanted = [_as_is(offer) for offer in _default(offers, request)]
-    groups: dict[tuple[object, ...], Selection] = {}
-    for offer, output, parameters in wanted:
-        key = (offer.operation.name, offer.output.inputs, parameters)
-        if key not in groups:
-            groups[key] = _selection(offer, parameters, request)
-        groups[key].outputs.append(output)
-    return list(groups.values())
+        wanted = [_as_is(offer) for offer in _default(offers, input_names)]
+    groups: dict[tuple[object, ...], list[_Wanted]] = {}
+    for one in wanted:
+        key = (one.offer.operation, one.offer.output.inputs, one.parameters)
+        groups.setdefault(key, []).append(one)
+    return tuple(_selection(group, input_names) for group in groups.values())
 
 
-def _offers(bundle: LoadedBundle) -> dict[str, _Offer]:
-    offers: dict[str, _Offer] = {}
-    for operation, tensors in available_operations(bundle):
-        for output in tensors.outputs:
-            if is_available(output, bundle):
-                offers.setdefault(output.name, _Offer(operation, tensors, output))
-    return offers
+def _tensors_of(bundle: LoadedBundle) -> _TensorsOf:
+    has_labels = bundle.labels is not None
+    return _TensorsOf(operations.OPERATIONS, bundle.bundle_info.graphs, has_labels)
 
 
-def _expect_main_inputs(offers: Mapping[str, _Offer], request: InferRequest) -> None:
+def _catalogue(bundle: LoadedBundle) -> _Catalogue:
+    return _build_catalogue(_tensors_of(bundle))
+
+
+@lru_cache(maxsize=64)
+def _build_catalogue(of: _TensorsOf) -> _Catalogue:
+    """Collect the tensors of the operations that have an output; requests share the result."""
+    outputs: dict[str, _Offer] = {}
+    for operation in of.operations:
+        for output in operation.tensors.outputs if operation.tensors else ():
+            if output.task in of.graphs and (of.has_labels or not output.needs_labels):
+                assert operation.tensors is not None
+                outputs.setdefault(output.name, _Offer(operation, operation.tensors, output))
+    tensors = {offer.operation: offer.tensors for offer in outputs.values()}.values()
+    inputs: dict[str, InputTensor] = {}
+    for one in (one for of in tensors for one in of.inputs):
+        inputs.setdefault(one.name, one)
+    parameters = [name for one in tensors for name in one.parameters]
+    return _Catalogue(
+        outputs=outputs,
+        inputs=inputs,
+        companions={
+            one.name: [main.name for main in of.inputs if main.field is not None]
+            for of in tensors
+            for one in of.inputs
+            if one.field is None
+        },
+        parameters=list(dict.fromkeys([*parameters, *OPTION_PARAMETERS])),
+    )
+
+
+def _expect_companions(catalogue: _Catalogue, input_names: Collection[str]) -> None:
     """Raise InvalidQuery for an input, such as `row`, without the one that it belongs to."""
-    for offer in offers.values():
-        mains = [one.name for one in offer.tensors.inputs if one.field is not None]
-        for one in offer.tensors.inputs:
-            is_alone = one.name in request.inputs and not any(n in request.inputs for n in mains)
-            if one.field is None and is_alone:
-                raise InvalidQuery(f"{one.name}: expected {mains[0]} beside it, got none")
+    for name, mains in catalogue.companions.items():
+        if name in input_names and not any(main in input_names for main in mains):
+            raise InvalidQuery(f"{name}: expected {mains[0]} beside it, got none")
 
 
-def _default(offers: Mapping[str, _Offer], request: InferRequest) -> list[_Offer]:
+def _default(offers: Mapping[str, _Offer], input_names: Collection[str]) -> list[_Offer]:
     """Return the default outputs of the first operation whose inputs the request has."""
     ready = [
         offer
         for offer in offers.values()
         if offer.tensors.answers_by_default
         and offer.output.is_default
-        and all(name in request.inputs for name in offer.output.inputs)
+        and all(name in input_names for name in offer.output.inputs)
     ]
     if not ready:
         raise InvalidQuery(f"outputs: expected some of {', '.join(offers) or 'none'}, got none")
     return [offer for offer in ready if offer.operation is ready[0].operation]
 
 
-def _find(
-    requested: RequestedOutput, offers: Mapping[str, _Offer], bundle: LoadedBundle
-) -> _Wanted:
+def _find(requested: RequestedOutput, offers: Mapping[str, _Offer], num_targets: int) -> _Wanted:
     if requested.classification:
-        return _find_classes(requested, offers, bundle)
+        return _find_classes(requested, offers, num_targets)
     if requested.name not in offers:
         hint = did_you_mean(requested.name, offers)
         raise InvalidQuery(
@@ -185,12 +231,12 @@ def _as_is(offer: _Offer) -> _Wanted:
 
 
 def _find_classes(
-    requested: RequestedOutput, offers: Mapping[str, _Offer], bundle: LoadedBundle
+    requested: RequestedOutput, offers: Mapping[str, _Offer], num_targets: int
 ) -> _Wanted:
     for offer in offers.values():
         read = offer.tensors.classes.get(requested.name)
         if read is not None:
-            count = min(requested.classification, bundle.num_targets)
+            count = min(requested.classification, num_targets)
             output = SelectedOutput(requested.name, BYTES, 2, read)
             return _Wanted(offer, output, ((offer.tensors.count_parameter, count),))
     known = [name for offer in offers.values() for name in offer.tensors.classes]
@@ -198,14 +244,18 @@ def _find_classes(
     raise InvalidQuery(f"classification: expected it of {expected}, got {requested.name[:60]!r}")
 
 
-def _selection(
-    offer: _Offer, parameters: tuple[tuple[str, ParameterValue], ...], request: InferRequest
-) -> Selection:
+def _selection(group: Sequence[_Wanted], input_names: Collection[str]) -> Selection:
+    offer, _, parameters = group[0]
     needed = offer.output.inputs
     for name in needed:
-        if name not in request.inputs:
+        if name not in input_names:
             raise InvalidQuery(f"inputs: expected {name} for {offer.output.name}, got none")
     inputs = tuple(one for one in offer.tensors.inputs if one.name in needed)
     return Selection(
-        offer.operation, offer.tensors, offer.output.task, inputs, [], dict(parameters)
+        offer.operation,
+        offer.tensors,
+        offer.output.task,
+        inputs,
+        tuple(one.output for one in group),
+        dict(parameters),
     )

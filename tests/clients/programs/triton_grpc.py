@@ -5,10 +5,8 @@ Arguments: the server's gRPC address, its URL, the admin key, and the descriptor
 
 import asyncio
 import itertools
-import json
 import queue
 import sys
-import urllib.request
 from pathlib import Path
 
 import ml_dtypes
@@ -16,27 +14,23 @@ import numpy as np
 import same_messages
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+from answers_of_v1 import (
+    HIDDEN,
+    ROWS_BY_DATATYPE,
+    TARGETS_BY_DATATYPE,
+    check_classes,
+    check_top_k,
+    target_answers,
+    v1,
+)
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 ADDRESS, URL, ADMIN = sys.argv[1], sys.argv[2], {"authorization": f"Bearer {sys.argv[3]}"}
 DESCRIPTOR = Path(sys.argv[4])
-HIDDEN = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-TARGETS = np.random.default_rng(1).integers(0, 11, (40, 9))
-LABELS = np.array([f"word{i}" if i < 10 else "étoile" for i in TARGETS.ravel()], object)
-LABELS = LABELS.reshape(TARGETS.shape)
 NAMES = ["target_log_prob", "target_prob"]
 FIELDS = {"FP32": "fp32_contents", "FP64": "fp64_contents", "INT32": "int_contents",
           "INT64": "int64_contents", "BYTES": "bytes_contents"}  # fmt: skip
-
-
-def v1(operation: str, **query) -> dict:
-    query["inputs"] = HIDDEN.tolist()
-    request = urllib.request.Request(
-        f"http://{URL}/v1/models/words/{operation}", json.dumps(query).encode()
-    )
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
 
 
 def tensor(name: str, data: np.ndarray, datatype: str) -> triton.InferInput:
@@ -47,9 +41,7 @@ def tensor(name: str, data: np.ndarray, datatype: str) -> triton.InferInput:
 
 def tensors():
     """Each datatype of the rows with each of the targets: name, array, datatype."""
-    hidden = [("FP32", HIDDEN), ("FP64", HIDDEN.astype(np.float64))]
-    targets = [("INT64", TARGETS), ("INT32", TARGETS.astype(np.int32)), ("BYTES", LABELS)]
-    for (dtype, rows), (kind, target) in itertools.product(hidden, targets):
+    for (dtype, rows), (kind, target) in itertools.product(ROWS_BY_DATATYPE, TARGETS_BY_DATATYPE):
         yield [("hidden", rows, dtype), ("target", target, kind)]
 
 
@@ -85,14 +77,8 @@ def check_answer(result, log: np.ndarray, linear: np.ndarray) -> None:
     np.testing.assert_array_equal(np.float32(result.as_numpy("target_prob")), linear)
 
 
-def expected() -> tuple[np.ndarray, np.ndarray]:
-    query = {"targets": TARGETS.tolist()}
-    log = v1("probabilities", log=True, **query)["log_probabilities"]
-    return np.float32(log), np.float32(v1("probabilities", **query)["probabilities"])
-
-
 def check_infer(client: triton.InferenceServerClient) -> None:
-    log, linear = expected()
+    log, linear = target_answers(URL)
     for case in cases():
         check_answer(client.infer(**case), log, linear)
     for request in typed_requests():
@@ -111,7 +97,7 @@ def check_infer(client: triton.InferenceServerClient) -> None:
 
 
 def check_stream(client: triton.InferenceServerClient) -> None:
-    log, linear = expected()
+    log, linear = target_answers(URL)
     answers: queue.Queue = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     forms = [{key: value for key, value in case.items() if key != "compression_algorithm"}
@@ -131,7 +117,7 @@ def check_stream(client: triton.InferenceServerClient) -> None:
 
 
 async def check_asyncio() -> None:
-    log, linear = expected()
+    log, linear = target_answers(URL)
     async with triton_aio.InferenceServerClient(ADDRESS) as client:
         assert await client.is_server_live()
         assert await client.is_server_ready()
@@ -171,20 +157,14 @@ def check_half_precision(client: triton.InferenceServerClient) -> None:
         np.testing.assert_array_equal(*(one.as_numpy("log_probs") for one in answers))
 
 
-def check_top_k(client: triton.InferenceServerClient) -> None:
-    results = v1("top_k", k=3)["results"]
+def check_likeliest(client: triton.InferenceServerClient) -> None:
+    results = v1(URL, "top_k", k=3)["results"]
     rows = [tensor("hidden", HIDDEN, "FP32")]
     got = client.infer("words", rows, parameters={"k": 3}, priority=2, timeout=5_000_000)
-    assert got.as_numpy("top_k_target").tolist() == [one["targets"] for one in results]
-    labels = [[label.decode() for label in row] for row in got.as_numpy("top_k_label")]
-    assert labels == [one["labels"] for one in results]
+    check_top_k(got, results)
     classes = [triton.InferRequestedOutput("probs", class_count=2)]
     answer = client.infer("words", rows, outputs=classes).as_numpy("probs")
-    for row, one in zip(answer, results, strict=True):
-        for text, target, label in zip(row, one["targets"], one["labels"], strict=False):
-            value, index, name = text.decode().split(":")
-            assert (int(index), name) == (target, label)
-            assert 0 < float(value) < 1
+    check_classes(answer, results)
 
 
 def check_errors(client: triton.InferenceServerClient) -> None:
@@ -245,7 +225,7 @@ with triton.InferenceServerClient(ADDRESS) as sync_client:
     check_infer(sync_client)
     check_stream(sync_client)
     check_half_precision(sync_client)
-    check_top_k(sync_client)
+    check_likeliest(sync_client)
     check_errors(sync_client)
 asyncio.run(check_asyncio())
 print(f"{same} fields, {len(list(cases())) + len(list(typed_requests()))} forms")

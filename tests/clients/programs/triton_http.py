@@ -2,31 +2,26 @@
 
 import asyncio
 import itertools
-import json
 import sys
-import urllib.request
 
 import ml_dtypes
 import numpy as np
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from answers_of_v1 import (
+    HIDDEN,
+    ROWS_BY_DATATYPE,
+    TARGETS,
+    TARGETS_BY_DATATYPE,
+    check_classes,
+    check_top_k,
+    target_answers,
+    v1,
+)
 from tritonclient.utils import InferenceServerException
 
 URL, ADMIN = sys.argv[1], {"Authorization": f"Bearer {sys.argv[2]}"}
-HIDDEN = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-TARGETS = np.random.default_rng(1).integers(0, 11, (40, 9))
-LABELS = np.array([f"word{i}" if i < 10 else "étoile" for i in TARGETS.ravel()])
-LABELS = LABELS.reshape(TARGETS.shape)
 ENCODINGS = (None, "gzip", "deflate")
-
-
-def v1(operation: str, **query) -> dict:
-    query["inputs"] = HIDDEN.tolist()
-    request = urllib.request.Request(
-        f"http://{URL}/v1/models/words/{operation}", json.dumps(query).encode()
-    )
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
 
 
 def tensor(name: str, data: np.ndarray, datatype: str, binary: bool) -> triton.InferInput:
@@ -41,10 +36,9 @@ def outputs(names: list[str], binary: bool) -> list[triton.InferRequestedOutput]
 
 def cases():
     """Each input form, output form and compression, with the keywords of `infer`."""
-    hidden = [("FP32", HIDDEN), ("FP64", HIDDEN.astype(np.float64))]
-    targets = [("INT64", TARGETS), ("INT32", TARGETS.astype(np.int32)),
-               ("BYTES", LABELS.astype(object))]  # fmt: skip
-    forms = itertools.product(hidden, targets, (True, False), (True, False), ENCODINGS, ENCODINGS)
+    forms = itertools.product(
+        ROWS_BY_DATATYPE, TARGETS_BY_DATATYPE, (True, False), (True, False), ENCODINGS, ENCODINGS
+    )
     for (dtype, rows), (kind, target), raw_in, raw_out, packed_in, packed_out in forms:
         inputs = [tensor("hidden", rows, dtype, raw_in), tensor("target", target, kind, raw_in)]
         yield {
@@ -63,14 +57,8 @@ def check_answer(result, log: np.ndarray, linear: np.ndarray) -> None:
     np.testing.assert_array_equal(np.float32(result.as_numpy("target_prob")), linear)
 
 
-def expected() -> tuple[np.ndarray, np.ndarray]:
-    query = {"targets": TARGETS.tolist()}
-    log = v1("probabilities", log=True, **query)["log_probabilities"]
-    return np.float32(log), np.float32(v1("probabilities", **query)["probabilities"])
-
-
 def check_infer(client: triton.InferenceServerClient) -> None:
-    log, linear = expected()
+    log, linear = target_answers(URL)
     for case in cases():
         check_answer(client.infer(**case), log, linear)
     waiting = [client.async_infer(**case) for case in itertools.islice(cases(), 6)]
@@ -79,7 +67,7 @@ def check_infer(client: triton.InferenceServerClient) -> None:
 
 
 async def check_asyncio() -> None:
-    log, linear = expected()
+    log, linear = target_answers(URL)
     async with triton_aio.InferenceServerClient(URL) as client:
         assert await client.is_server_live()
         assert await client.is_server_ready()
@@ -107,20 +95,14 @@ def check_half_precision(client: triton.InferenceServerClient) -> None:
         np.testing.assert_array_equal(got.as_numpy("log_probs"), wanted.as_numpy("log_probs"))
 
 
-def check_top_k(client: triton.InferenceServerClient) -> None:
-    results = v1("top_k", k=3)["results"]
+def check_likeliest(client: triton.InferenceServerClient) -> None:
+    results = v1(URL, "top_k", k=3)["results"]
     rows = [tensor("hidden", HIDDEN, "FP32", True)]
     got = client.infer("words", rows, parameters={"k": 3}, priority=2, timeout=5_000_000)
-    assert got.as_numpy("top_k_target").tolist() == [one["targets"] for one in results]
-    labels = [[label.decode() for label in row] for row in got.as_numpy("top_k_label")]
-    assert labels == [one["labels"] for one in results]
+    check_top_k(got, results)
     classes = triton.InferRequestedOutput("probs", class_count=2)
-    for row, one in zip(client.infer("words", rows, outputs=[classes]).as_numpy("probs"), results,
-                        strict=True):  # fmt: skip
-        for text, target, label in zip(row, one["targets"], one["labels"], strict=False):
-            value, index, name = text.decode().split(":")
-            assert (int(index), name) == (target, label)
-            assert 0 < float(value) < 1
+    answer = client.infer("words", rows, outputs=[classes]).as_numpy("probs")
+    check_classes(answer, results)
 
 
 def check_errors(client: triton.InferenceServerClient) -> None:
@@ -170,7 +152,7 @@ with triton.InferenceServerClient(URL) as sync_client:
     check_management(sync_client)
     check_infer(sync_client)
     check_half_precision(sync_client)
-    check_top_k(sync_client)
+    check_likeliest(sync_client)
     check_errors(sync_client)
 asyncio.run(check_asyncio())
 print(f"{len(list(cases()))} forms")

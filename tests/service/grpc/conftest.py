@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
 from hsoftmax.service import Settings, create_app
@@ -19,6 +19,8 @@ from hsoftmax.service.grpc.method import Method
 from hsoftmax.service.grpc.protocol import SERVICE, message_type
 from hsoftmax.service.grpc.server import GrpcServer
 from hsoftmax.service.logging import json_log
+from hsoftmax.service.middleware.tracing import Tracer
+from tests.service.raw_tensors import array_of, datatype_and_shape, raw_bytes
 
 TIMEOUT_S = 20
 
@@ -26,9 +28,16 @@ TIMEOUT_S = 20
 class Service:
     """A gRPC server that runs until `close`; its calls come from the thread of the test."""
 
-    def __init__(self, repository: Path, methods: Iterable[Method] = (), **settings) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        methods: Iterable[Method] = (),
+        tracer: Tracer | None = None,
+        **settings,
+    ) -> None:
         app_settings = Settings(repository=repository, threads=1, grpc_port=0, **settings)
-        self.context: AppContext = context_of(create_app(app_settings, log=json_log("error")))
+        context = context_of(create_app(app_settings, log=json_log("error")))
+        self.context: AppContext = replace(context, tracer=tracer)
         self.context.load()
         self._methods = list(methods)
         self._loop = asyncio.new_event_loop()
@@ -117,9 +126,9 @@ def raw_request(model: str = "words", *outputs: str, version: str = "", **inputs
     """Build a request with raw tensors, from arrays and from lists of texts."""
     request = _request(model, outputs, version)
     for name, value in inputs.items():
-        datatype, shape = _kind(value)
+        datatype, shape = datatype_and_shape(value)
         request.inputs.add(name=name, datatype=datatype, shape=shape)
-        request.raw_input_contents.append(_raw(value))
+        request.raw_input_contents.append(raw_bytes(value))
     return request
 
 
@@ -127,7 +136,7 @@ def typed_request(model: str = "words", *outputs: str, version: str = "", **inpu
     """Build a request with typed contents, from arrays and from lists of texts."""
     request = _request(model, outputs, version)
     for name, value in inputs.items():
-        datatype, shape = _kind(value)
+        datatype, shape = datatype_and_shape(value)
         tensor = request.inputs.add(name=name, datatype=datatype, shape=shape)
         texts = isinstance(value, list)
         elements = [text.encode() for text in value] if texts else value.ravel().tolist()
@@ -149,7 +158,6 @@ FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-_DTYPES = {"f": "FP", "i": "INT", "u": "UINT"}
 
 
 def _request(model: str, outputs: Iterable[str], version: str) -> Any:
@@ -159,45 +167,15 @@ def _request(model: str, outputs: Iterable[str], version: str) -> Any:
     return request
 
 
-def _kind(value: Any) -> tuple[str, list[int]]:
-    if isinstance(value, list):
-        return "BYTES", [len(value)]
-    if value.dtype == bool:
-        return "BOOL", list(value.shape)
-    return f"{_DTYPES[value.dtype.kind]}{8 * value.itemsize}", list(value.shape)
-
-
-def _raw(value: Any) -> bytes:
-    if isinstance(value, list):
-        return b"".join(len(t.encode()).to_bytes(4, "little") + t.encode() for t in value)
-    return value.tobytes()
-
-
 def arrays(response: Any) -> dict[str, Any]:
-    """Return the outputs of a response by name, each as an array or a list of texts."""
+    """Return the outputs of a response by name, each as an array."""
     raw = list(response.raw_output_contents)
     found = {}
     for place, output in enumerate(response.outputs):
-        shape = tuple(output.shape)
-        if output.datatype == "BYTES":
-            texts = _split(raw[place]) if raw else list(output.contents.bytes_contents)
-            found[output.name] = np.array([t.decode() for t in texts]).reshape(shape)
-        elif raw:
-            found[output.name] = np.frombuffer(raw[place], DTYPES[output.datatype]).reshape(shape)
-        else:
-            elements = getattr(output.contents, FIELDS[output.datatype])
-            found[output.name] = np.array(elements, DTYPES[output.datatype]).reshape(shape)
+        typed = list(getattr(output.contents, FIELDS[output.datatype]))
+        content = raw[place] if raw else typed
+        found[output.name] = array_of(output.datatype, output.shape, content)
     return found
-
-
-DTYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "BOOL": "?"}
-
-
-def _split(raw: bytes) -> Iterator[bytes]:
-    while raw:
-        length = int.from_bytes(raw[:4], "little")
-        yield raw[4 : 4 + length]
-        raw = raw[4 + length :]
 
 
 def until(is_true: Callable[[], bool]) -> None:

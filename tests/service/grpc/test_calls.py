@@ -9,6 +9,8 @@ import grpc
 import pytest
 
 from hsoftmax.service.engine import GraphCall
+from hsoftmax.service.engine.call import Lane
+from hsoftmax.service.engine.scheduler import Scheduler
 from hsoftmax.service.errors import Overloaded
 from hsoftmax.service.grpc import slow_messages
 from hsoftmax.service.grpc.call import Call
@@ -316,3 +318,13 @@ def test_the_log_has_a_line_for_each_call(service, hidden, monkeypatch):
     assert (first["status"], first["code"]) == (200, "ok")
     assert (second["status"], second["code"]) == (404, "unknown_bundle")
     assert first["route"] == f"/{SERVICE}/ModelInfer"
+
+
+def test_an_overloaded_service_refuses_before_it_reads_tensors(repository, hidden, monkeypatch):
+    monkeypatch.setattr(Scheduler, "is_full", lambda self, lane: lane is Lane.FULL)
+    with serving_grpc(repository) as service:
+        for output, status in (("log_probs", "RESOURCE_EXHAUSTED"), ("exact", "INVALID_ARGUMENT")):
+            request = raw_request("words", output, hidden=hidden)
+            request.raw_input_contents[0] = b"no tensor"
+            with expect_status(grpc.StatusCode[status]):
+                service.call("ModelInfer", request)

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service.server import _settings_per_worker
+from hsoftmax.service.statistics import RequestSeconds, Statistics
 from hsoftmax.service.workers.channel import WorkerChannel, WorkerRecords, request_liveness
 from hsoftmax.service.workers.decisions import not_followed, unloaded
 from hsoftmax.service.workers.metrics_aggregation import (
@@ -102,6 +103,9 @@ def test_workers_serve_together_are_replaced_and_counted_as_one(pair):
     for _ in range(20):
         assert ask(pair) == 200
     assert answered(numbers(pair)) == 80
+    for _ in range(4):  # whichever worker is asked
+        (entry,) = pair.get("/v2/models/words/versions/2/stats")[1]["model_stats"]
+        assert (entry["inference_count"], entry["execution_count"]) == (80, 80)
 
 
 def test_unload_and_reload_reach_all_workers_and_their_successors(pair):
@@ -235,10 +239,18 @@ def test_counts_of_workers_are_added_by_their_meaning():
     ]
 
 
+def served(rows: int) -> list[dict]:
+    """The statistics of one request of so many rows."""
+    statistics = Statistics()
+    statistics.succeeded("words", "2", rows, RequestSeconds(1.0, 0.0, 1.0, 0.0))
+    return statistics.listed()
+
+
 def test_a_successor_continues_the_counts_and_the_decisions(tmp_path):
     records = WorkerRecords.create(2)
     first = WorkerChannel(tmp_path, records, 0)
     first.persist(counted(3, 1, 100))
+    first.persist_statistics(served(5))
     first.decide("words", "unload")
     second = WorkerChannel(tmp_path, records, 0)
     assert unloaded(second.followed) == {"words"}
@@ -246,6 +258,9 @@ def test_a_successor_continues_the_counts_and_the_decisions(tmp_path):
     text = page(kept).decode()
     assert 'hsoftmax_requests_total{model="words"} 5.0' in text
     assert "process_resident_memory_bytes 50.0" in text
+    second.persist_statistics(served(2))
+    (entry,) = WorkerChannel(tmp_path, records, 0).persist_statistics(served(4))
+    assert (entry["inference_count"], entry["inference_stats"]["success"]["count"]) == (11, 3)
     second.decide("words", "reload")
     assert unloaded(WorkerChannel(tmp_path, records, 1).followed) == frozenset()
     assert not_followed(first.decisions, first.followed).keys() == {"words"}

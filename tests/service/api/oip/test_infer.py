@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from hsoftmax.service.api.oip.request_body import HEADER_LENGTH
+from hsoftmax.service.engine.call import Lane
+from hsoftmax.service.engine.scheduler import Scheduler
 from tests.service.conftest import HIDDEN, expect_error, serving
 
 from .requests import HEADER, INFER, binary_body, json_input, read_answer
@@ -299,3 +301,15 @@ def test_a_zero_size_output_is_empty(client, hidden):
     assert read_answer(post(client, inputs=[
         json_input("hidden", hidden), json_input("target", inputs["target"]),
     ]))["target_prob"].shape == (3, 0)  # fmt: skip
+
+
+def test_an_overloaded_service_refuses_before_it_reads_the_data(repository, monkeypatch):
+    monkeypatch.setattr(Scheduler, "is_full", lambda self, lane: lane is Lane.FULL)
+    wrong = {**json_input("hidden", ROW), "data": ["no number"]}
+    with serving(repository) as client:
+        for output, *expected in (
+            ("log_probs", 429, "overloaded"),
+            ("exact", 422, "invalid_query"),
+        ):
+            body = json.dumps({"inputs": [wrong], "outputs": [{"name": output}]})
+            expect_error(client.post(INFER, content=body), *expected)

@@ -44,7 +44,12 @@ def ask(context) -> Callable[..., InferResult]:
     def ask(inputs: dict, *outputs: str | RequestedOutput, model="words", **parameters):
         named = {name: tensor(name, data) for name, data in inputs.items()}
         wanted = [RequestedOutput(one) if isinstance(one, str) else one for one in outputs]
-        request = InferRequest(model, named, tuple(wanted), parameters, id="7")
+
+        async def read_inputs() -> dict:
+            return named
+
+        names = tuple(named)
+        request = InferRequest(model, names, read_inputs, tuple(wanted), parameters, id="7")
         request_context = RequestContext("id", {}, 0.0)
         return asyncio.run(infer(request, context, request_context, route="/test"))
 
