@@ -1,4 +1,4 @@
-"""`hsoftmax inspect`: what a bundle is, and what computes its tasks on this machine."""
+"""`hsoftmax inspect`: what a bundle is, what computes its tasks on this machine, its hierarchy."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from hsoftmax.options import check_hashes
 if TYPE_CHECKING:
     from hsoftmax import bundle
 
+_MAX_LINE_CHARS = 1000  # of the drawing, which is never wrapped
+
 
 @click.command("inspect")
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 @check_hashes
 def command(path: Path, as_json: bool, check_hashes: bool) -> None:
-    """Say what the BUNDLE directory holds.
+    """Say what the BUNDLE directory holds, and draw its hierarchy.
 
-    The last two lines say which tasks native kernels compute on this machine, and which ONNX
-    Runtime does.
+    Two lines say which tasks native kernels compute on this machine, and which ONNX Runtime does.
+    The drawing has the first clusters and the last one, with their first targets.
     """
     from hsoftmax.bundle import open_bundle
     from hsoftmax.latest_version import latest_version
 
-    manifest = open_bundle(latest_version(path), check_hashes=check_hashes).manifest
+    opened = open_bundle(latest_version(path), check_hashes=check_hashes)
     if as_json:
-        click.echo(manifest.to_json(), nl=False)
+        click.echo(opened.manifest.to_json(), nl=False)
     else:
-        _print_table(manifest)
+        _print_table(opened.manifest)
+        _print_hierarchy(opened)
 
 
 def _print_table(manifest: bundle.Manifest) -> None:
@@ -44,6 +47,19 @@ def _print_table(manifest: bundle.Manifest) -> None:
     for name, value in (*_manifest_lines(manifest), *_runtimes(manifest)):
         table.add_row(name, value)
     Console(soft_wrap=True).print(table)
+
+
+def _print_hierarchy(opened: bundle.Bundle) -> None:
+    from rich.console import Console
+
+    from hsoftmax.hierarchy import draw_hierarchy
+
+    if (tree := draw_hierarchy(opened)) is not None:
+        console = Console(width=_MAX_LINE_CHARS, color_system=None)
+        with console.capture() as captured:
+            console.print(tree)
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        click.echo("\n".join(["", *lines]))
 
 
 def _manifest_lines(manifest: bundle.Manifest) -> Iterator[tuple[str, str]]:

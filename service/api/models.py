@@ -41,6 +41,31 @@ class EncoderDescription(BaseModel):
     )
 
 
+class Check(BaseModel):
+    """One task that the export compared with a float64 reference over the stored weights."""
+
+    task: str
+    case: str = Field(description="kind of the rows, such as ordinary, large, extreme")
+    values: int = Field(description="numbers that were compared")
+    max_error: float = Field(description="largest difference from the reference")
+    tolerance: float = Field(description="largest difference that the export accepts")
+    passed: bool
+
+
+class Accuracy(BaseModel):
+    """Answers that the export compared with the trained weights in float64."""
+
+    rows_from: Literal["drawn", "calibration"] = Field(
+        description="drawn: random rows; calibration: rows of the file that the export was given"
+    )
+    rows: int
+    max_error: float = Field(description="largest difference of a log-probability")
+    mean_error: float = Field(description="mean difference of a log-probability")
+    kl: float = Field(description="mean KL divergence of a row, in nats")
+    top1_agreement: float = Field(description="share of rows with the same likeliest target")
+    top10_agreement: float = Field(description="share of the ten likeliest targets that are equal")
+
+
 class ModelDescription(OpenAIModel):
     """Description of one version of a bundle."""
 
@@ -53,6 +78,11 @@ class ModelDescription(OpenAIModel):
     num_targets: int | None
     num_clusters: int | None
     precision: str
+    accuracy: list[Accuracy] = Field(
+        description="measured error against the trained weights; empty for a layer without softmax"
+    )
+    verification: list[Check] = Field(description="checks of the export, all of which passed")
+    size_bytes: int = Field(description="bytes of all files of the bundle")
     padding: str | None = Field(description="treatment of slots beyond num_targets")
     refused: dict[str, str] = Field(
         description="reasons by version of versions that are not served as they are now"
@@ -125,6 +155,9 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         num_targets=manifest.num_targets,
         num_clusters=manifest.num_clusters,
         precision=manifest.precision,
+        accuracy=[Accuracy(**dict(measured)) for measured in manifest.accuracy],
+        verification=[Check(**dict(check)) for check in manifest.verification],
+        size_bytes=sum(file.size for file in manifest.files.values()),
         padding=manifest.padding,
         labels=bundle.labels is not None,
         inner_nodes=len(bundle.inner_labels),

@@ -12,6 +12,7 @@ import { exampleText, kindHelp, kindName, kindsOf, parseRow, toInputs } from "./
 import { newestOnly } from "./newest.js";
 import { count, milliseconds, probability } from "./numbers.js";
 import { sampleCard } from "./sample.js";
+import { tritonProgram } from "./triton.js";
 
 const MAX_BARS = 200;
 const RETRY_MS = 2000; // until a service without bundles is asked again
@@ -204,8 +205,9 @@ function showHierarchy() {
 }
 
 function showRequest({ model, body }) {
-  const request = { base: new URL(".", location.href).href, model: model.name, body, needsKey: hasKey() };
-  const write = { curl: curlCommand, python: pythonProgram }[byId("request-language").value];
+  const base = new URL(".", location.href).href;
+  const request = { base, model: model.name, body, needsKey: hasKey(), encoder: model.encoder, hasLabels: model.labels };
+  const write = { curl: curlCommand, python: pythonProgram, triton: tritonProgram }[byId("request-language").value];
   byId("request").textContent = write(request);
   byId("copied").textContent = "";
 }

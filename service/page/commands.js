@@ -1,6 +1,6 @@
 /** The request on the page as a command for a shell, and as a program in Python. */
 
-const KEY = "HSOFTMAX_API_KEY"; // the key itself is never written into a command
+export const KEY = "HSOFTMAX_API_KEY"; // the key itself is never written into a command
 
 /** Returns a command for curl. */
 export function curlCommand({ base, model, body, needsKey }) {
@@ -38,7 +38,7 @@ function shellQuoted(text) {
 }
 
 /** Returns a JSON value in Python's syntax; JSON's strings and numbers are Python's, too. */
-function pythonLiteral(value) {
+export function pythonLiteral(value) {
   if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";

@@ -23,3 +23,12 @@ export const whole = (value) => value.toLocaleString("en");
 
 /** Returns a number with its noun, which gets an s unless there is one. */
 export const count = (value, noun) => `${whole(value)} ${noun}${value === 1 ? "" : "s"}`;
+
+/** Returns a difference of log-probabilities with two digits. */
+export const logError = (value) => (value === 0 ? "0" : value < 1e-3 ? value.toExponential(1) : value.toPrecision(2));
+
+/** Returns a share as a percentage; it is 100 % only if the share is whole. */
+export function share(value) {
+  if (value >= 1 || value === 0) return `${100 * value} %`;
+  return `${Math.min(99.9, Number((100 * value).toPrecision(2)))} %`;
+}

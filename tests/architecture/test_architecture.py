@@ -110,7 +110,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("public",),
     ),
     "hsoftmax": (
-        ("benchmark", "inputs", "latest_version", "missing_packages", "options", "progress",
+        ("benchmark", "hierarchy", "inputs", "latest_version", "missing_packages", "options", "progress",
          "ray_serve", "results", "score_request", "stream_rows"),
         ("client", "validation"),
         ("demo", "local_model", "runners"),

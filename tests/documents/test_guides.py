@@ -119,6 +119,15 @@ def test_the_commands_of_docker_fit_the_dockerfile():
     assert volumes.keys() == {"/models", "/state"}
 
 
+def test_the_variants_of_the_image_that_the_guide_names_exist():
+    text = (GUIDES / "operate.md").read_text("utf-8")
+    variants = re.findall(r"`(?:--build-arg )?VARIANT=(\w+)`", text)
+    assert {"cuda", "full"} <= set(variants)
+    assert set(re.findall(r"--build-arg (\w+)=", text)) == {"VARIANT"}
+    for variant in variants:
+        assert (ROOT / "requirements" / f"{variant}.txt").is_file(), variant
+
+
 def test_the_commands_of_kubernetes_fit_the_manifest():
     create, apply = sh_blocks(GUIDES / "operate.md")[1].splitlines()
     manifest = (ROOT / apply.split()[-1]).read_text("utf-8")

@@ -18,6 +18,8 @@ from tests.exporter.sources.test_fasttext import real_model
 from tests.service.conftest import exported, repository
 from tests.service.processes import Process
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "state_of_the_union"
+
 __all__ = ["exported", "repository"]
 
 DESKTOP = {"width": 1280, "height": 860}
@@ -29,10 +31,14 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def page_repository(tmp_path_factory, repository) -> Path:
-    """The small bundles, the demonstration's, and one that takes text and has no clusters."""
+    """The small bundles, two of examples (one is the demonstration's), and one without clusters."""
     folder = tmp_path_factory.mktemp("page") / "repository"
     shutil.copytree(repository, folder)
     export_sample(find_sample(), folder)
+    export_file(
+        EXAMPLE / "weights.npz", folder / "state_of_the_union" / "1",
+        source="theano", labels=EXAMPLE / "labels.txt",
+    )  # fmt: skip
     export_file(real_model(), folder / "language" / "1", source="fasttext")
     return folder
 

@@ -48,7 +48,7 @@ def show_question(page) -> None:
     page.get_by_text("log p(government)").wait_for()
 
 
-@pytest.mark.parametrize("bundle", ["state_of_the_union", "language"])
+@pytest.mark.parametrize("bundle", ["state_of_the_union", "next_word", "language"])
 def test_a_key_stroke_is_answered_soon(open_page, bundle):
     """It prints the times; they are of this machine, so only a gross fault fails."""
     page = open_page(bundle=bundle)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.environments import python_environment
 from tests.service.conftest import BLOCK, HIDDEN, LABELS
 from tests.service.processes import Process
 
@@ -87,6 +88,8 @@ def test_k_threshold_and_version_are_those_of_the_fields(open_page, service):
     expect_bars(page, result)
     page.fill("#k", "1")
     page.get_by_text("more than 1 are above the threshold").wait_for()
+    page.select_option("#request-language", "triton")
+    assert "'threshold': 0.05" in page.inner_text("#request").replace('"', "'")
     page.fill("#threshold", "")
     page.select_option("#version", "1")
     wait_for_text(page, "#facts", "1 of 1, 2")
@@ -198,7 +201,7 @@ def test_blocks_are_found_only_if_they_are_clear(open_page):
     assert page.evaluate(FIND, {"targets": padded, "clusters": ends}) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("language", ["curl", "python"])
+@pytest.mark.parametrize("language", ["curl", "python", "triton"])
 @pytest.mark.parametrize(
     ("bundle", "text", "row"),
     [
@@ -222,7 +225,8 @@ def expect_copy_runs(page, language: str, expected: dict, **environment: str) ->
     page.click("#copy")
     page.get_by_text("Copied.").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
-    command = ["sh", "-c", copied] if language == "curl" else [sys.executable, "-c", copied]
+    command = {"curl": "sh", "python": sys.executable}.get(language)
+    command = [command or python_environment("triton") / "python", "-c", copied]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=120,
         env=os.environ | environment,
@@ -258,17 +262,15 @@ def test_a_key_is_asked_for_and_kept_nowhere(open_page, repository):
         assert status == 200
         page.wait_for_selector("#bars:not(:has(li:nth-child(3)))")
         expected = {"labels": bars_of(page)}
-        for language in ("curl", "python"):
+        expected["probabilities"] = page.locator("#bars button").evaluate_all(
+            "bars => bars.map(bar => Number(bar.title.match(/probability (.*)/)[1]))"
+        )
+        for language in ("curl", "python", "triton"):
             page.select_option("#request-language", language)
             assert "schlüssel" not in page.inner_text("#request")
             assert "HSOFTMAX_API_KEY" in page.inner_text("#request")
-        page.click("#copy")
-        copied = page.evaluate("navigator.clipboard.readText()")
-        done = subprocess.run(
-            [sys.executable, "-c", copied], capture_output=True, text=True, check=True, timeout=120,
-            env=os.environ | {"HSOFTMAX_API_KEY": "plain"},
-        )  # fmt: skip
-        assert [line.rpartition(" ")[0] for line in done.stdout.splitlines()] == expected["labels"]
+            if language != "curl":
+                expect_copy_runs(page, language, expected, HSOFTMAX_API_KEY="plain")
         stored = "localStorage.length + sessionStorage.length + document.cookie.length"
         assert page.evaluate(stored) == 0
         page.reload()
@@ -341,6 +343,15 @@ def test_facts_are_those_of_the_service(open_page, service):
     sizes = [f"{model[size]:,}" for size in ("num_targets", "num_clusters", "hidden_size")]
     for fact in (model["family"], *sizes, model["precision"], *model["native"]):
         assert fact in shown
+    [measured] = model["accuracy"]
+    largest = re.search(
+        r"at most ([\d.e-]+), ([\d.e-]+) on average, over ([\d,]+) random rows", shown
+    )
+    assert float(largest[1]) == pytest.approx(measured["max_error"], rel=0.06)
+    assert float(largest[2]) == pytest.approx(measured["mean_error"], rel=0.06)
+    assert largest[3] == f"{measured['rows']:,}"
+    assert f"{len(model['verification'])} passed" in shown
+    assert f"{model['size_bytes']:,} bytes" in shown
 
 
 def test_the_readmes_query_can_be_pasted(open_page):

@@ -59,10 +59,23 @@ def test_served_bundles_are_listed(client):
         "devices": dict.fromkeys(words["tasks"], "cpu"),
         "native": ["sample", "target_log_prob", "top_k"],
         "providers": ["CPUExecutionProvider"],
+        **{name: words[name] for name in ("accuracy", "verification", "size_bytes")},
     }
     assert 0 <= time.time() - words["created"] < 86_400
     assert models[0]["labels"] is False
     assert client.get("/v1/models/words?version=1").json()["version"] == "1"
+
+
+def test_a_model_has_the_size_and_the_measured_error_of_its_bundle(client, repository):
+    words = client.get("/v1/models/words").json()
+    folder = repository / "words" / "2"
+    manifest = json.loads((folder / "bundle.json").read_bytes())
+    parts = [folder / name for name in manifest["files"]]
+    assert words["size_bytes"] == sum(path.stat().st_size for path in parts) > 0
+    assert words["accuracy"] == manifest["accuracy"]
+    assert words["verification"] == manifest["verification"]
+    assert 0 < words["accuracy"][0]["mean_error"] <= words["accuracy"][0]["max_error"] < 1e-5
+    assert all(check["passed"] for check in words["verification"])
 
 
 def test_served_bundles_are_listed_as_in_openais_api(client):
