@@ -1,0 +1,35 @@
+"""Opens the session of a bundle's encoder."""
+
+from hsoftmax.bundle import Bundle, BundleError, Graph
+from hsoftmax.runtime.device_runs import DeviceRuns
+from hsoftmax.runtime.devices import CPU, Device
+from hsoftmax.runtime.weights_guard import WeightsGuard
+
+from .graph_file import open_graph
+from .session import Session, expect_ports
+from .thread_pool import shared_pool_options, use_single_thread
+
+ENCODER = "encoder"  # the task of an encoder's session
+
+
+def open_encoder_session(bundle: Bundle, device: Device | None = None) -> Session:
+    """Open the session of the bundle's encoder: on the device, or on the CPU, one thread a run.
+
+    Raises:
+        BundleError: the bundle has no encoder, or its graph does not load or fit the manifest.
+    """
+    encoder = bundle.manifest.encoder
+    if encoder is None:
+        raise BundleError(f"{bundle.path}: expected an encoder, got none")
+    graph = Graph(file=encoder.file, inputs=encoder.inputs, outputs=encoder.outputs)
+    guard = None if encoder.weights is None else WeightsGuard(bundle.file(encoder.weights))
+    options = shared_pool_options()
+    use_single_thread(options)
+    providers = (CPU,) if device is None else device.providers
+    path = bundle.file(encoder.file)
+    runtime = open_graph(path, options, providers, weights=encoder.weights, prepacking=True)
+    on_cpu = providers == (CPU,)
+    runs = None if on_cpu else DeviceRuns(runtime)
+    session = Session(ENCODER, graph, runtime, on_cpu=on_cpu, weights=guard, device_runs=runs)
+    expect_ports(session)
+    return session
