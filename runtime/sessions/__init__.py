@@ -1,6 +1,7 @@
 """Opens ONNX Runtime sessions, with the options that each caller needs.
 
     choose_device               the device of the process, and its pool of threads
+    with_fallback               the CPU in place of a device whose memory does not suffice
     open_sessions               the service: one thread pool for all sessions of the process
     open_session                verification and benchmarks: a thread pool per session
     open_lowered                the graphs for CUDA, on the device or, for verification, on the CPU
@@ -10,9 +11,9 @@
 `open_sessions` and `open_single_thread_session` add the native kernel of a task that has one.
 """
 
-from .device_choice import choose_device, choose_native
+from .device_choice import choose_device, choose_native, with_fallback
 from .encoder import ENCODER, open_encoder_session
-from .graph_file import open_session
+from .graph_file import OutOfDeviceMemory, open_session
 from .lowered import open_lowered
 from .session import Feeds, InputOrOutput, RunOptions, Session
 from .tasks import open_sessions, open_single_thread_session
@@ -21,6 +22,7 @@ __all__ = [
     "ENCODER",
     "Feeds",
     "InputOrOutput",
+    "OutOfDeviceMemory",
     "RunOptions",
     "Session",
     "choose_device",
@@ -30,4 +32,5 @@ __all__ = [
     "open_session",
     "open_sessions",
     "open_single_thread_session",
+    "with_fallback",
 ]

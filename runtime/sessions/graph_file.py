@@ -15,8 +15,10 @@ import onnxruntime as ort
 
 from hsoftmax.bundle import WEIGHTS, BundleError
 from hsoftmax.models.arrays import Array
-from hsoftmax.runtime.devices import CPU
+from hsoftmax.runtime.device_memory import DeviceMemory, DeviceMemoryError
+from hsoftmax.runtime.devices import CPU, Device, is_out_of_memory
 
+from .arena import use_shared_arena
 from .thread_pool import has_thread_pool, shared_pool_options
 
 # y = Identity(x), float: the smallest graph that tests a device.
@@ -25,6 +27,10 @@ _IDENTITY_GRAPH = b64decode(
 )
 _FROM_MEMORY = "add_external_initializers_from_files_in_memory"  # 1.32 has it, 1.23 does not
 _TASKS_WITHOUT_ARENA = {"target_log_prob"}  # they need less memory without it
+
+
+class OutOfDeviceMemory(BundleError):
+    """The bundle needs more memory than the device has, or than it may use."""
 
 
 def open_session(graph: Path) -> ort.InferenceSession:
@@ -77,9 +83,40 @@ def open_graph(
         raise graph_error(path, error) from None
 
 
+def open_graph_on(
+    device: Device,
+    path: Path,
+    options: ort.SessionOptions,
+    *,
+    weights: str | None = WEIGHTS,
+    prepacking: bool = False,
+) -> ort.InferenceSession:
+    """Open a graph on a device that is not the CPU, within its bound of memory.
+
+    Raises:
+        OutOfDeviceMemory: its weights do not fit the device.
+        BundleError: a graph that does not load.
+    """
+    if device.memory is not None:
+        use_shared_arena(options)
+    return open_graph(path, options, device.providers, weights=weights, prepacking=prepacking)
+
+
+def reserve_weights(path: Path, memory: DeviceMemory, num_bytes: int, owner: object) -> None:
+    """Reserve memory of the device for weights. Raises OutOfDeviceMemory."""
+    try:
+        memory.reserve(num_bytes, owner)
+    except DeviceMemoryError as error:
+        raise OutOfDeviceMemory(f"{path}: {error}") from None
+
+
 def graph_error(path: Path, error: Exception) -> BundleError:
     """Return the error of a graph that does not load or run."""
     reason = str(error).splitlines()[0]
+    if is_out_of_memory(error):
+        return OutOfDeviceMemory(
+            f"{path}: expected room on the device, got: {reason}: serve it with --device cpu"
+        )
     return BundleError(f"{path}: expected a graph that runs, got: {reason}")
 
 

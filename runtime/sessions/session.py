@@ -10,7 +10,12 @@ from hsoftmax.bundle import BundleError, Graph
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.cuda import LoweredTask
 from hsoftmax.runtime.device_runs import DeviceRuns
-from hsoftmax.runtime.devices import DeviceLost, is_device_loss
+from hsoftmax.runtime.devices import (
+    DeviceLost,
+    DeviceOutOfMemory,
+    is_device_loss,
+    is_out_of_memory,
+)
 from hsoftmax.runtime.native import Kernel, StopFlag
 from hsoftmax.runtime.weights_guard import WeightsGuard
 
@@ -77,6 +82,7 @@ class Session:
         Raises:
             WeightsChanged: the weights were changed in place, before the run or during it.
             DeviceLost: the device failed.
+            DeviceOutOfMemory: the device has too little memory for this run.
         """
         if self.weights is None:
             return self._run(feeds, options)
@@ -103,6 +109,8 @@ class Session:
         except Exception as error:
             if is_device_loss(error):
                 raise DeviceLost(str(error)) from None
+            if is_out_of_memory(error):
+                raise DeviceOutOfMemory(str(error)) from None
             raise
 
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from hsoftmax.bundle import CUDA_LOWERING, WEIGHTS, Bundle, BundleError, Graph, Port, load_tensors
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.cuda import SUFFIX, LoweredTask
-from hsoftmax.runtime.device_runs import DeviceRuns
+from hsoftmax.runtime.device_runs import MAX_ELEMENTS, DeviceRuns, max_elements_within
 from hsoftmax.runtime.devices import CPU, Device
 from hsoftmax.runtime.native import (
     FreeThreads,
@@ -22,7 +22,7 @@ from hsoftmax.runtime.native import (
 )
 from hsoftmax.runtime.weights_guard import WeightsGuard
 
-from .graph_file import graph_error, open_graph
+from .graph_file import graph_error, open_graph, open_graph_on, reserve_weights
 from .lowered import open_lowered
 from .session import Feeds, Session, expect_ports
 from .thread_pool import shared_pool_options, use_single_thread
@@ -32,6 +32,7 @@ def open_sessions(bundle: Bundle, device: Device) -> dict[str, Session]:
     """Open a session for each task of the bundle and run it once.
 
     Raises:
+        OutOfDeviceMemory: weights or the first run do not fit the device.
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
     guard = WeightsGuard(bundle.file(WEIGHTS)) if WEIGHTS in bundle.manifest.files else None
@@ -61,13 +62,14 @@ def open_single_thread_session(bundle: Bundle, task: str, *, native: bool) -> Se
 def _open_task(
     bundle: Bundle, task: str, graph: Graph, device: Device, weights: WeightsGuard | None
 ) -> Session:
-    path, providers = bundle.file(graph.file), device.providers_of(task)
+    path = bundle.file(graph.file)
     minimal = {port.name: _minimal_input(port) for port in graph.inputs}
     try:
-        runtime = open_graph(path, shared_pool_options(), providers)
-        on_cpu = providers == (CPU,)
-        runs = None if on_cpu else DeviceRuns(runtime, _row_elements(bundle, graph))
-        session = Session(task, graph, runtime, on_cpu=on_cpu, weights=weights, device_runs=runs)
+        if device.providers_of(task) == (CPU,):
+            runtime = open_graph(path, shared_pool_options(), [CPU])
+            session = Session(task, graph, runtime, weights=weights)
+        else:
+            session = _open_dense_task(bundle, task, graph, device, weights)
         expect_ports(session)
         session.run(minimal)
         if device.instruction_set and session.on_cpu:
@@ -80,6 +82,33 @@ def _open_task(
     except Exception as error:
         raise graph_error(path, error) from None
     return session
+
+
+def _open_dense_task(
+    bundle: Bundle, task: str, graph: Graph, device: Device, weights: WeightsGuard | None
+) -> Session:
+    """Open the portable graph of a dense task on a device that is not the CPU."""
+    path = bundle.file(graph.file)
+    runtime = open_graph_on(device, path, shared_pool_options())
+    max_elements = MAX_ELEMENTS
+    if device.memory is not None:
+        reserve_weights(bundle.path, device.memory, _weight_bytes(bundle, task), runtime)
+        max_elements = max_elements_within(device.memory.run_bytes)
+    runs = DeviceRuns(runtime, _row_elements(bundle, graph), max_elements, device.lock)
+    return Session(task, graph, runtime, on_cpu=False, weights=weights, device_runs=runs)
+
+
+def _weight_bytes(bundle: Bundle, task: str) -> int:
+    """Return about how many bytes of weights a portable graph of a dense task has.
+
+    The graph of clusters has those of the first level alone, the other one has all.
+    """
+    manifest = bundle.manifest
+    total = sum(tensor.num_bytes for tensor in manifest.tensors)
+    if task != "cluster_log_probs":
+        return total
+    row_bytes = ((manifest.hidden_size or 0) + 1) * 4
+    return min(total, (manifest.num_clusters or 0) * row_bytes)
 
 
 def _row_elements(bundle: Bundle, graph: Graph) -> int:

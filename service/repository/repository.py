@@ -253,6 +253,14 @@ class Repository:
             device=loaded.device.name,
             devices=loaded.devices,
         )
+        if loaded.device.name != self.device.name:
+            self._log.warning(
+                "device_fallback",
+                model=loaded.name,
+                version=loaded.version,
+                device=loaded.device.name,
+                reason=loaded.device.fallback_reason,
+            )
 
 
 def _is_intact(state: VersionState) -> bool:

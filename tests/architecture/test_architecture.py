@@ -68,9 +68,9 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("example", "files"),
     ),
     "runtime": (
-        ("choices", "device_runs", "devices", "encoder_inputs", "native", "tokens",
+        ("choices", "device_memory", "device_runs", "encoder_inputs", "native", "tokens",
          "weights_guard"),
-        ("cuda", "word_tokenizer"),
+        ("cuda", "devices", "word_tokenizer"),
         ("encoder_batches", "sessions", "tokenizer"),
         ("encoder",),
         ("row_encoder",),
