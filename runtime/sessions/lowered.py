@@ -43,7 +43,7 @@ def open_lowered(
         return {}
     sessions = {
         file.removesuffix(SUFFIX): _open_step(bundle.file(file), device)
-        for file in lowered_files(manifest)
+        for file in lowered_files(manifest.files)
     }
     steps = _steps(sessions, device, max_bytes)
     tensors = load_tensors(bundle)
