@@ -51,6 +51,13 @@ class StoredBundle:
     def weight_bytes(self) -> int:
         return 4 * sum(array.size for array in self.tensors.values())
 
+    @property
+    def rounds_hidden(self) -> bool:
+        """True if portable graphs round hidden rows, which the reference does not."""
+        manifest = self.manifest
+        is_int8 = manifest["precision"] == "int8"
+        return bool(is_int8 and manifest["family"] == "HierarchicalSoftmax")
+
     def portable_graph(self, task: str) -> Path:
         return self.path / str(self.manifest["tasks"][task]["file"])
 

@@ -57,7 +57,7 @@ def _shapes() -> dict[str, models.Model]:
     in_any_order = np.random.default_rng(1).permutation(40 * 30)[:1100]
     layer = (_RNG.normal(size=(6, 9, 8, 12)), _RNG.normal(size=(9, 12)))
     return {
-        "large blocks": softmax([12], [2500] * 12, hidden=32),
+        "large blocks": softmax([6], [2500] * 6, hidden=32),
         "theano padding": softmax([20], [30] * 20, num_targets=571, padding="theano"),
         "targets in any order": softmax(
             [40], [30] * 40, hidden=24, num_targets=1100, target_rows=in_any_order

@@ -69,7 +69,7 @@ def _tasks(bundle: StoredBundle, device: CheckedDevice) -> Iterator[_Task]:
         lowered = open_lowered_tasks(bundle.model, bundle.tensors, steps)
         for task in bundle.lowered_tasks:
             yield _Task(task, how, lowered[task])
-    for task in bundle.tasks:
+    for task in [] if bundle.rounds_hidden else bundle.tasks:
         on_device = task in DENSE_TASKS
         if on_device or task not in bundle.lowered_tasks:
             session = device.open(bundle.portable_graph(task), on_device=on_device)
