@@ -1,5 +1,6 @@
 """Tests of the check for a machine with a GPU: a trial of it, on the CPU, without our packages."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,20 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         "runpy.run_module('gpu_check', run_name='__main__', alter_sys=True)\n"
     )
     command = [sys.executable, "-P", "-c", program, *options]
+    libraries = os.environ.get("LD_LIBRARY_PATH", "")  # of `make test-cuda`
+    env = {
+        "LD_LIBRARY_PATH": str(Path(libraries).absolute()),
+        "LD_PRELOAD": _pretend_runtime(libraries),
+    }
     return subprocess.run(
-        command, cwd=folder, env={}, capture_output=True, text=True, check=False, timeout=600
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600
     )
+
+
+def _pretend_runtime(libraries: str) -> str:
+    """Return the pretend CUDA runtime, which stands before NVIDIA's own package; or nothing."""
+    path = Path(libraries).absolute() / "libcudart.so.13"
+    return str(path) if libraries and path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +95,13 @@ def test_the_whole_archive_is_small_and_right_on_the_cpu(tmp_path):
     subprocess.run(["tar", "xzf", file, "-C", tmp_path], check=True)
     done = run(tmp_path / "gpu-check", "--device=cpu", "--numbers-only")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.pretend_cuda
+def test_on_a_pretend_device_it_ends_and_each_wrong_number_is_a_row(folder):
+    """Kernels compute nothing there; what may not happen is that one wrong answer ends the rest."""
+    done = run(folder, "--device=cuda", *_SMALL)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1].endswith(" wrong, 0 left out")
+    assert done.stdout.count(" WRONG ") + done.stdout.count(" right ") == 5 * 2 + 2
