@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-cuda test-native test-ray image test-image test-page compat mutants check format bench docs serve proto lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu gpu-check test-cuda test-native test-ray image test-image test-page compat mutants check format bench docs serve proto lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ test-torch: install ## Run the tests that need PyTorch, which is installed
 
 test-gpu: ## Run every check that needs CUDA, in an environment of its own
 	PYTHON=$(PYTHON) tests/gpu.sh
+
+gpu-check: install ## Make build/gpu-check.tar.gz, which checks and times the graphs on a machine with a GPU alone
+	$(BIN)/python -m tests.gpu_check.archive build/gpu-check.tar.gz
 
 test-cuda: ## Check without a GPU where each node of the graphs for CUDA runs, in an environment of its own
 	PYTHON=$(PYTHON) tests/pretend_cuda/run.sh

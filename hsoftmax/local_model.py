@@ -26,11 +26,11 @@ from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.seeded_noise import noise
 from hsoftmax.results import LabelPage, ModelInfo, Samples, TopK, from_log, known_targets
 from hsoftmax.runtime.choices import NativeChoice
-from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.runtime.devices import Device, DeviceChoice
 from hsoftmax.runtime.encoder import LoadedEncoder, encode_texts, open_encoder
 from hsoftmax.runtime.encoder import encode as encode_rows
 from hsoftmax.runtime.row_encoder import RowEncoder
-from hsoftmax.runtime.sessions import Session, choose_device, open_sessions
+from hsoftmax.runtime.sessions import Session, choose_device, open_sessions, with_fallback
 from hsoftmax.scoring import MAX_SEED, BundleInfo, GraphRequest, Task, graph_inputs, score_rows
 from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
@@ -81,9 +81,11 @@ def load(
     """
     opened = bundle.open_bundle(latest_version(Path(path)), check_hashes=check_hashes)
     info = BundleInfo.of(opened)
-    device_used = choose_device(device, threads, native)
-    sessions = open_sessions(opened, device_used)
-    encoder = open_encoder(opened, device_used)
+
+    def open_on(device: Device) -> tuple[dict[str, Session], LoadedEncoder | None]:
+        return open_sessions(opened, device), open_encoder(opened, device)
+
+    sessions, encoder = with_fallback(choose_device(device, threads, native), open_on)
     return LocalModel(opened.manifest, opened.path, info, sessions, encoder)
 
 

@@ -15,6 +15,12 @@ import numpy as np
 from hsoftmax.models.arrays import Array
 
 MAX_ELEMENTS = 2**31 - 1  # of a tensor on the device
+_ELEMENT_BYTES = 32  # of each element of the largest tensor, in all float32 arrays of a run
+
+
+def max_elements_within(num_bytes: int) -> int:
+    """Return the elements of the largest tensor of runs that may use so many bytes."""
+    return max(1, min(MAX_ELEMENTS, num_bytes // _ELEMENT_BYTES))
 
 
 class GraphRuntime(Protocol):
@@ -32,6 +38,7 @@ class DeviceRuns:
         row_elements: elements of the largest tensor for one row of the inputs, which all have one
             row per row of the batch; 0 if inputs are not to be sliced
         max_elements: limit of the elements of a tensor
+        lock: that of the device, as its sessions share memory
     """
 
     runtime: GraphRuntime

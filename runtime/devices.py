@@ -4,12 +4,16 @@ The module imports no library, so that settings and command-line help can name t
 """
 
 import re
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hsoftmax.models.errors import UserError
 
+from .device_memory import DeviceMemory
+
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+FallbackCause = Literal["cuda_unavailable", "out_of_memory"]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -27,9 +31,18 @@ class DeviceLost(Exception):
     """The device failed in a way from which this process cannot recover."""
 
 
+class DeviceOutOfMemory(Exception):
+    """The device has too little memory for one run. Smaller runs still succeed."""
+
+
 # A failure of CUDA or cuBLAS, by number. After most of them each later call fails, too.
 _CUDA_FAILURE = re.compile(r"\b(CUDA|CUBLAS) (?:failure|error) (\d+)", re.IGNORECASE)
 _OUT_OF_MEMORY = {("CUDA", "2"), ("CUBLAS", "3")}
+# Sentences of ONNX Runtime's arena: the device has no more memory, or the arena's limit is reached.
+_ALLOCATION_FAILURE = re.compile(
+    r"Failed to allocate memory for requested buffer|"
+    r"Available memory of \d+ is smaller than requested bytes"
+)
 
 
 def is_device_loss(error: BaseException) -> bool:
@@ -41,6 +54,14 @@ def is_device_loss(error: BaseException) -> bool:
     return found is not None and (found[1].upper(), found[2]) not in _OUT_OF_MEMORY
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if ONNX Runtime raised the error because memory does not suffice."""
+    found = _CUDA_FAILURE.search(str(error))
+    if found is not None:
+        return (found[1].upper(), found[2]) in _OUT_OF_MEMORY
+    return _ALLOCATION_FAILURE.search(str(error)) is not None
+
+
 @dataclass(frozen=True)
 class Device:
     """A device, and the ONNX Runtime execution providers that use it.
@@ -50,12 +71,22 @@ class Device:
         instruction_set: of the native kernels, which compute the tasks on the CPU that they
             support; empty if they are not used
         threads: that all runs of native kernels use at once at most
+        memory: bound of the device's memory; None without one
+        lock: held by the session that runs on the device; one at a time does
+        fallback: the CPU, for bundles that do not fit the device; None if it was not allowed
+        fallback_cause, fallback_reason: why this is the CPU in place of a device, for clients and
+            for the log; None and empty if it is not
     """
 
     name: Literal["cpu", "cuda"]
     providers: tuple[Any, ...]
     instruction_set: str = ""
     threads: int = 1
+    memory: DeviceMemory | None = field(default=None, compare=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    fallback: "Device | None" = field(default=None, compare=False)
+    fallback_cause: FallbackCause | None = None
+    fallback_reason: str = ""
 
     @property
     def description(self) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 from hsoftmax.bundle import Bundle, BundleError, Encoder, Port
 from hsoftmax.models.arrays import Float32
 
-from .devices import Device
+from .devices import Device, is_out_of_memory
 from .encoder_batches import join_states, make_batches
 from .encoder_inputs import EncoderError, read_rows
-from .sessions import Session, open_encoder_session
+from .sessions import OutOfDeviceMemory, Session, open_encoder_session
 from .tokenizer import Tokenizer, TokenizerError, open_tokenizer
 from .tokens import TextRow
 
@@ -37,6 +37,7 @@ def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder 
     Without a device it runs on the CPU, each run in one thread.
 
     Raises:
+        OutOfDeviceMemory: its weights or its first run do not fit the device.
         BundleError: a graph that does not load, does not fit the manifest, or does not run.
     """
     description = bundle.manifest.encoder
@@ -49,7 +50,8 @@ def open_encoder(bundle: Bundle, device: Device | None = None) -> LoadedEncoder 
     except Exception as error:
         reason = str(error).splitlines()[0]
         path = bundle.file(description.file)
-        raise BundleError(f"{path}: expected an encoder that runs, got: {reason}") from None
+        kind = OutOfDeviceMemory if is_out_of_memory(error) else BundleError
+        raise kind(f"{path}: expected an encoder that runs, got: {reason}") from None
     return encoder
 
 

@@ -69,6 +69,8 @@ class AppContext:
 def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -> AppContext:
     """Build all components from the settings. Raises StartError."""
     device = _device(settings)
+    if device.fallback_reason:
+        log.warning("device_fallback", device=device.name, reason=device.fallback_reason)
     metrics, health = Metrics(), Health()
     metrics.start_lanes(Lane)
     repository = Repository(
@@ -100,7 +102,9 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
 
 def _device(settings: Settings) -> Device:
     try:
-        return choose_device(settings.device, settings.threads, settings.native)
+        return choose_device(
+            settings.device, settings.threads, settings.native, settings.gpu_memory
+        )
     except DeviceError as error:
         raise StartError(str(error)) from None
 

@@ -40,6 +40,7 @@
     │   ├── JobsUnavailable                  jobs_unavailable
     │   └── DeviceFailed                     device_lost
     ├── BundleChanged                   503  bundle_changed
+    ├── DeviceFull                      503  device_out_of_memory
     ├── DeadlineExceeded                504  deadline_exceeded
     └── StorageFull                     507  storage_full
     StartError                       the service cannot start; one line for its operator
@@ -229,6 +230,12 @@ class DeviceFailed(NotReady, code="device_lost"):
 
 class BundleChanged(ServiceError, status=503, code="bundle_changed"):
     """The files of the bundle were changed in place; it is loaded again or refused soon."""
+
+    retry_after = 1
+
+
+class DeviceFull(ServiceError, status=503, code="device_out_of_memory"):
+    """The device has too little memory for this run; others still succeed."""
 
     retry_after = 1
 

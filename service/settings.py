@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, model_validator
 
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
@@ -18,6 +18,7 @@ from .resources import available_cores
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
+GpuMemory = Annotated[ByteSize, Field(ge=64 * 2**20)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
@@ -62,6 +63,11 @@ class Settings(BaseModel):
     )
     device: DeviceChoice = Field(
         "auto", description="where graphs run; auto is cuda where there is one, else cpu"
+    )
+    gpu_memory: GpuMemory | None = Field(
+        None,
+        description="most bytes of GPU memory for the weights and runs of each worker, as a number "
+        "or with a unit, such as 8GiB; all that is there without it",
     )
     native: NativeChoice = Field(
         "auto", description="native kernels: where they are installed, always, or never"

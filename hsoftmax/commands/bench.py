@@ -46,15 +46,17 @@ def command(
     from hsoftmax.benchmark import measure
     from hsoftmax.bundle import open_bundle
     from hsoftmax.latest_version import latest_version
-    from hsoftmax.runtime.sessions import choose_device, open_sessions
+    from hsoftmax.runtime.sessions import choose_device, open_sessions, with_fallback
     from hsoftmax.service.settings import Settings
 
     opened = open_bundle(latest_version(path), check_hashes=check_hashes)
     settings = Settings.model_validate(
         {"repository": path, "device": device} | ({"threads": threads} if threads else {})
     )
-    chosen = choose_device(settings.device, settings.threads, native)
-    sessions = open_sessions(opened, chosen)
+    chosen, sessions = with_fallback(
+        choose_device(settings.device, settings.threads, native),
+        lambda device: (device, open_sessions(opened, device)),
+    )
     found = list(measure(opened.manifest, sessions, batches=batches, seconds=seconds))
     machine = f"{_processor()}, {settings.threads} threads, {chosen.description}"
     if as_json:

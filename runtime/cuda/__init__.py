@@ -3,23 +3,24 @@
 `open_lowered_tasks` copies the weights to the device once, as float32, and returns a function for
 each task that the bundle has a graph for. It takes the inputs of the task and returns its outputs,
 as the portable graph does.
+
+The package needs NumPy and ONNX Runtime alone, so that `make gpu-check` can carry it to a machine
+without the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hsoftmax import models
-from hsoftmax.bundle import Manifest
 from hsoftmax.models.arrays import Array
-from hsoftmax.runtime.native import StopFlag
 
 from .adaptive import put_adaptive
 from .block_dot import put_block_dot
 from .levels import put_levels
 from .levels_top_k import LevelsTopK
-from .steps import DeviceType, Steps, StoppedRun
+from .steps import DeviceType, Steps, StopFlag, StoppedRun
 from .top_k_rounds import TargetOrder
 from .tree import put_tree
 
@@ -54,9 +55,9 @@ class LoweredTask:
             return self.compute(feeds)
 
 
-def lowered_files(manifest: Manifest) -> list[str]:
-    """Return the bundle's graphs for CUDA: those of tasks, and those that they share."""
-    return sorted(name for name in manifest.files if name.endswith(SUFFIX))
+def lowered_files(names: Iterable[str]) -> list[str]:
+    """Return a bundle's graphs for CUDA: those of tasks, and those that they share."""
+    return sorted(name for name in names if name.endswith(SUFFIX))
 
 
 def open_lowered_tasks(

@@ -9,15 +9,22 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
 
 from hsoftmax.models.arrays import Array
-from hsoftmax.runtime.native import StopFlag
 
 DeviceType = Literal["cpu", "cuda"]
+
+
+class StopFlag(Protocol):
+    """Tells a run whether to stop."""
+
+    @property
+    def is_set(self) -> bool:
+        """Return True if the run is to stop."""
 
 
 class StoppedRun(Exception):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from hsoftmax.bundle import Encoder
 from hsoftmax.featurizers import example_input
+from hsoftmax.runtime.devices import FallbackCause
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
@@ -103,6 +104,10 @@ class ModelDescription(OpenAIModel):
     tasks: list[str] = Field(description="tasks that the bundle has graphs for")
     device: str = Field(description="device of the graphs: cpu or cuda")
     devices: dict[str, str] = Field(description="device that computes each task: cpu or cuda")
+    device_fallback: FallbackCause | None = Field(
+        description="why `auto` chose the CPU although this ONNX Runtime supports CUDA; the log "
+        "has the reason"
+    )
     providers: list[str] = Field(description="execution providers of ONNX Runtime")
     native: list[str] = Field(description="tasks that native kernels compute, not the graphs")
 
@@ -168,6 +173,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         tasks=sorted(bundle.sessions),
         device=bundle.device.name,
         devices=bundle.devices,
+        device_fallback=bundle.device.fallback_cause,
         providers=bundle.providers,
         native=bundle.native_tasks,
     )

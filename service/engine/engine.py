@@ -10,12 +10,13 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from hsoftmax.runtime.devices import DeviceLost
+from hsoftmax.runtime.devices import DeviceLost, DeviceOutOfMemory
 from hsoftmax.runtime.weights_guard import WeightsChanged
 from hsoftmax.service.errors import (
     BundleChanged,
     DeadlineExceeded,
     DeviceFailed,
+    DeviceFull,
     InferenceFailed,
     NotReady,
     Overloaded,
@@ -89,6 +90,8 @@ class Engine:
             Overloaded: the lane has no room.
             DeadlineExceeded: the call's timeout has passed.
             InferenceFailed: the graph failed; the log has the reason.
+            DeviceFailed, DeviceFull: the device failed, or it has too little memory.
+            BundleChanged: the weights were changed in place.
             NotReady: the service is stopping.
         """
         return self.run_inline(call) if self.is_small(call) else await self.submit(call)
@@ -100,7 +103,7 @@ class Engine:
         return small and not self._scheduler.waiting(lane)
 
     def run_inline(self, call: GraphCall) -> GraphResult:
-        """Run a call on the calling thread. Raises InferenceFailed, BundleChanged, DeviceFailed."""
+        """Run a call on the calling thread. Raises as `run` does."""
         session = call.session
         started = perf_counter()
         try:
@@ -247,6 +250,12 @@ class Engine:
             self._device_lost = True
             self._log.error("device_lost", task=task, reason=str(error))
             return DeviceFailed("the device is lost: the service has to be restarted")
+        if isinstance(error, DeviceOutOfMemory):
+            self._log.error("device_out_of_memory", task=task, reason=str(error))
+            return DeviceFull(
+                "the device has too little memory for this request now: try again, or with fewer "
+                "rows"
+            )
         self._log.error("inference_failed", task=task, reason=str(error))
         return InferenceFailed("the graph could not be run on this input")
 

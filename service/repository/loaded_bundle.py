@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from hsoftmax import bundle
@@ -14,7 +14,7 @@ from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
 from hsoftmax.runtime.row_encoder import RowEncoder
-from hsoftmax.runtime.sessions import Session, open_sessions
+from hsoftmax.runtime.sessions import Session, open_sessions, with_fallback
 from hsoftmax.scoring import BundleInfo
 from hsoftmax.service.errors import UnknownTask
 
@@ -148,30 +148,39 @@ def load_bundle(
 ) -> LoadedBundle:
     """Load a version, check it and warm it up, so that its first request is as fast as its second.
 
+    A bundle that does not fit the device is opened on its fallback, if it has one.
+
     Raises:
-        BundleError: a file, a hash, a label or a graph is wrong.
+        BundleError: a file, a hash, a label or a graph is wrong, or memory does not suffice.
     """
     opened = bundle.open_bundle(path, check_hashes=False)
     with _checking_hashes(opened) if check_hashes else nullcontext():
         labels = bundle.read_labels(opened)
-        sessions, created = open_sessions(opened, device), (path / bundle.MANIFEST).stat().st_mtime
+        used, sessions, encoder = with_fallback(device, partial(_open_on, opened))
+        created = (path / bundle.MANIFEST).stat().st_mtime
         featurizer = open_featurizer(opened)
         loaded = LoadedBundle(
             name,
             str(version),
             opened,
-            device,
+            used,
             sessions,
             labels,
             int(created),
             featurizer,
-            open_encoder(opened, device),
+            encoder,
             bundle.read_inner_labels(opened, labels or ()),
         )
         _ = loaded.bundle_info.target_of_label  # else the first request with a label waits for it
         if featurizer is not None:
             featurize(featurizer, [""])  # and the first one with a text for its kernel
     return loaded
+
+
+def _open_on(
+    opened: Bundle, device: Device
+) -> tuple[Device, dict[str, Session], LoadedEncoder | None]:
+    return device, open_sessions(opened, device), open_encoder(opened, device)
 
 
 @contextmanager

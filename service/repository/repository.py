@@ -258,6 +258,14 @@ class Repository:
             device=loaded.device.name,
             devices=loaded.devices,
         )
+        if loaded.device.name != self.device.name:
+            self._log.warning(
+                "device_fallback",
+                model=loaded.name,
+                version=loaded.version,
+                device=loaded.device.name,
+                reason=loaded.device.fallback_reason,
+            )
 
 
 def _expect_one_model(path: Path, model_name: str) -> None:

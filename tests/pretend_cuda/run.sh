@@ -20,4 +20,4 @@ if [ -z "${PYTEST_PYTHON:-}" ] && [ ! -e $venv/installed ]; then
 	touch $venv/installed
 fi
 "$python" -m tests.pretend_cuda build/pretend-cuda/runtime
-LD_LIBRARY_PATH=build/pretend-cuda/runtime "$python" -m pytest -n 0 -m pretend_cuda tests/pretend_cuda
+LD_LIBRARY_PATH=build/pretend-cuda/runtime "$python" -m pytest -n 0 -m pretend_cuda tests/pretend_cuda tests/gpu_check

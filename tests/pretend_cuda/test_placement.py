@@ -5,6 +5,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,16 @@ from hsoftmax.models import Model, sparse_block_dot
 from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.cuda import SUFFIX, Steps, open_lowered_tasks
 from hsoftmax.runtime.cuda.steps import DeviceArray, Feeds
-from hsoftmax.runtime.devices import CUDA, ON_CUDA
-from hsoftmax.runtime.sessions import choose_device, open_lowered, open_session
+from hsoftmax.runtime.device_memory import DeviceMemory
+from hsoftmax.runtime.devices import CUDA, ON_CUDA, DeviceOutOfMemory
+from hsoftmax.runtime.sessions import (
+    OutOfDeviceMemory,
+    choose_device,
+    open_lowered,
+    open_session,
+    open_sessions,
+    with_fallback,
+)
 from tests.exporter.graphs.test_hierarchical_softmax import hidden_for, softmax
 from tests.models.adaptive import adaptive
 from tests.models.trees import random_huffman
@@ -147,3 +156,25 @@ def test_a_bundle_opens_on_the_device_with_its_weights_there_once(tmp_path):
     assert {task.steps.device for task in lowered.values()} == {"cuda"}
     hidden = np.ones((3, 6), np.float32)
     assert lowered["log_probs"]({"hidden": hidden})[0].shape == (3, 25)
+
+
+def test_a_run_beyond_the_part_for_runs_is_refused_and_the_next_one_succeeds(tmp_path):
+    device = choose_device("cuda", 1, gpu_memory=4 << 20)
+    to = exporter.parse_destination(tmp_path / "words")
+    made = exporter.export_model(MODELS["unequal blocks"], to, cuda=True)
+    served = open_sessions(bundle.open_bundle(made.path), device)
+    hidden = np.ones((200_000, 6), np.float32)
+    with pytest.raises(DeviceOutOfMemory, match="smaller than requested"):
+        served["cluster_log_probs"].run({"hidden": hidden})
+    assert served["cluster_log_probs"].run({"hidden": hidden[:3]})[0].shape == (3, 5)
+
+
+def test_weights_beyond_the_part_for_weights_are_refused_or_go_to_the_cpu(tmp_path):
+    to = exporter.parse_destination(tmp_path / "words")
+    made = exporter.export_model(MODELS["unequal blocks"], to, cuda=True)
+    opened = bundle.open_bundle(made.path)
+    full = replace(choose_device("auto", 1), memory=DeviceMemory(64))
+    with pytest.raises(OutOfDeviceMemory, match="--gpu-memory 64 leaves"):
+        open_sessions(opened, full)
+    sessions = with_fallback(full, lambda device: open_sessions(opened, device))
+    assert {session.device for session in sessions.values()} == {"cpu"}

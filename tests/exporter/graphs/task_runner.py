@@ -47,7 +47,10 @@ class TaskRunner:
 
 
 class CudaTaskRunner(TaskRunner):
-    """Runs the graphs for CUDA of one model on the CPU, with room for a few blocks in each run."""
+    """Runs the graphs for CUDA of one model, with room for a few blocks in each run.
+
+    They run on the CPU, and with HSOFTMAX_DEVICE=cuda (`make test-gpu`) on CUDA.
+    """
 
     def __init__(
         self, model: Model, directory: Path, max_bytes: int = 20_000, precision: Precision = "fp32"
@@ -58,9 +61,9 @@ class CudaTaskRunner(TaskRunner):
         for file, proto in graphs.files.items():
             path = directory / file
             path.write_bytes(proto.SerializeToString())
-            sessions[file.removesuffix(SUFFIX)] = open_session(path)
+            sessions[file.removesuffix(SUFFIX)] = _open_lowered(path)
         stored = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        steps = Steps(sessions, "cpu", max_bytes)
+        steps = Steps(sessions, "cuda" if _uses_cuda() else "cpu", max_bytes)
         self.model = from_tensors(type(model).__name__, tensors, attributes(model))  # as stored
         self.tasks = open_lowered_tasks(self.model, stored, steps)
         assert self.tasks.keys() == graphs.tasks.keys()
@@ -71,10 +74,24 @@ class CudaTaskRunner(TaskRunner):
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
     """Open a session; with HSOFTMAX_DEVICE=cuda (`make test-gpu`) dense tasks run on CUDA."""
-    if os.environ.get("HSOFTMAX_DEVICE") != "cuda" or path.stem not in DENSE_TASKS:
-        return open_session(path)
+    return _open_on_cuda(path) if _uses_cuda() and path.stem in DENSE_TASKS else open_session(path)
+
+
+def _open_lowered(path: Path) -> onnxruntime.InferenceSession:
+    """Open a graph for CUDA."""
+    return _open_on_cuda(path) if _uses_cuda() else open_session(path)
+
+
+def _uses_cuda() -> bool:
+    return os.environ.get("HSOFTMAX_DEVICE") == "cuda"
+
+
+def _open_on_cuda(path: Path) -> onnxruntime.InferenceSession:
+    """Open a session with the options of the service."""
     onnxruntime.preload_dlls()
-    session = onnxruntime.InferenceSession(path, providers=list(ON_CUDA.providers_of(path.stem)))
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_reuse = False
+    session = onnxruntime.InferenceSession(path, options, providers=list(ON_CUDA.providers))
     assert session.get_providers()[0] == CUDA
     return session
 

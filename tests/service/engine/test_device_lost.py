@@ -8,7 +8,7 @@ import pytest
 from hsoftmax.runtime.device_runs import DeviceRuns
 from hsoftmax.runtime.devices import is_device_loss
 from hsoftmax.runtime.sessions import Session
-from hsoftmax.service.errors import DeviceFailed, InferenceFailed, NotAlive
+from hsoftmax.service.errors import DeviceFailed, DeviceFull, InferenceFailed, NotAlive
 from hsoftmax.service.health import Health
 
 from .conftest import held, rows
@@ -24,6 +24,8 @@ OUT_OF_MEMORY = (
     "[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer of size 171798",
     "CUDA failure 2: out of memory ; GPU=0 ; hostname=host ; expr=cudaMalloc((void**)&p, size);",
     "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&handle);",
+    "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 "
+    "Available memory of 0 is smaller than requested bytes of 8000000",
 )
 
 
@@ -60,10 +62,12 @@ def test_requests_get_503_and_liveness_fails_when_the_device_is_lost(start, mess
 
 
 @pytest.mark.parametrize("message", OUT_OF_MEMORY)
-def test_too_little_memory_for_one_run_is_no_loss(start, message):
+def test_too_little_memory_for_one_run_is_no_loss_but_503_for_that_run(start, message):
     engine = start()
     failed = asyncio.run(outcomes(engine, on_device(message), 2))
-    assert [type(error) for error in failed] == [InferenceFailed] * 2
+    assert [type(error) for error in failed] == [DeviceFull] * 2
+    assert {(error.status, error.code) for error in failed} == {(503, "device_out_of_memory")}
+    assert all("CUDA" not in str(error) and "alloc" not in str(error) for error in failed)
     Health().expect_alive(engine)
 
 
