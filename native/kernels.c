@@ -34,7 +34,9 @@ INLINE vec load_i8(const void *weight, int64_t index) {
 }
 
 /* Adds the products of `depth` hidden units to all columns. The last columns are copied first if
- * the weight ends with them; else the numbers behind them go to columns that are not used. */
+ * the weight ends with them; else the numbers behind them go to columns that are not used. The next
+ * group is fetched where several rows leave time for it, and where weights of one or two bytes make
+ * a unit too short for the processor to foresee the next one. */
 INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_function *load,
                       const float *const *x, const int rows, int64_t first, const int depth,
                       const int is_last, int64_t columns, int64_t stride, float *y) {
@@ -48,7 +50,7 @@ INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_func
         vec w[GROUP];
         for (int g = 0; g < depth; g++) {
             w[g] = load(weight + g * pitch * size, k);
-            if (rows > 1) __builtin_prefetch(weight + ((g + depth) * pitch + k) * size);
+            if (rows > 1 || size < 4) __builtin_prefetch(weight + ((g + depth) * pitch + k) * size);
         }
         for (int r = 0; r < rows; r++) {
             vec sum = vec_mul(vec_all(factor[r][0]), w[0]);
