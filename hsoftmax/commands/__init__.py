@@ -7,7 +7,7 @@ SHORT_HELP = {
     "demo": "Serve a trained language model and ask it, in words, for likely next words.",
     "export": "Lower trained WEIGHTS into ONNX graphs over one weights file, "
     "verified before visible.",
-    "inspect": "Say what the BUNDLE directory holds.",
+    "inspect": "Say what the BUNDLE directory holds, and draw its hierarchy.",
     "score": "Score the rows of INPUT, a file or a folder of them, into OUTPUT.",
     "serve": "Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION, or from a model folder "
     "(NAME) or one bundle.",

@@ -173,10 +173,10 @@ from hsoftmax.service.repository import repository
 
 scan = repository.scan
 
-def scan_or_hang(path):
+def scan_or_hang(path, *arguments):
     if (path / "hangs").exists():
         time.sleep(3600)
-    return scan(path)
+    return scan(path, *arguments)
 
 repository.scan = scan_or_hang
 service.serve(service.Settings())
@@ -235,10 +235,10 @@ from hsoftmax.service.repository import repository
 
 scan = repository.scan
 
-def scan_and_write(path):
+def scan_and_write(*arguments):
     repository.scan = scan
     ctypes.CDLL(None).dprintf(2, b"from C\\n")
-    return scan(path)
+    return scan(*arguments)
 
 repository.scan = scan_and_write
 service.serve(service.Settings())

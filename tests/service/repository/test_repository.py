@@ -57,6 +57,7 @@ def test_served_bundles_are_listed(client):
         "tasks": ["cluster_log_probs", "log_probs", "sample", "target_log_prob", "top_k"],
         "device": "cpu",
         "devices": dict.fromkeys(words["tasks"], "cpu"),
+        "device_fallback": None,
         "native": ["sample", "target_log_prob", "top_k"],
         "providers": ["CPUExecutionProvider"],
         **{name: words[name] for name in ("accuracy", "verification", "size_bytes")},
