@@ -35,8 +35,8 @@ INLINE vec load_i8(const void *weight, int64_t index) {
 
 /* Adds the products of `depth` hidden units to all columns. The last columns are copied first if
  * the weight ends with them; else the numbers behind them go to columns that are not used. The next
- * group is fetched where several rows leave time for it, and where weights of one or two bytes make
- * a unit too short for the processor to foresee the next one. */
+ * group is loaded into the cache ahead if there are several rows, or if a weight has one or two
+ * bytes: a unit is then so short that the processor by itself loads the next one too late. */
 INLINE void add_group(const char *weight, int64_t size, int64_t pitch, load_function *load,
                       const float *const *x, const int rows, int64_t first, const int depth,
                       const int is_last, int64_t columns, int64_t stride, float *y) {

@@ -71,6 +71,15 @@ class LeanQuery(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(LeanQuery)
 
 
+async def _read_body(receive: Receive) -> bytes:
+    """Return the whole body of a request."""
+    body = b""
+    while (message := await receive()).get("more_body"):
+        body += message["body"]
+    whole: bytes = body + message.get("body", b"")
+    return whole
+
+
 async def lean(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a JSON query without any checks."""
     if scope["type"] != "http":
@@ -126,10 +135,7 @@ async def lean_infer(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a query of raw tensors, a row and a target, without any checks."""
     if scope["type"] != "http":
         return
-    body = b""
-    while (message := await receive()).get("more_body"):
-        body += message["body"]
-    body += message.get("body", b"")
+    body = await _read_body(receive)
     head, raw = _infer(body, dict(scope["headers"])) if body else (b"{}", b"")
     headers = [_RAW_TYPE, (b"content-length", b"%d" % (len(head) + len(raw))),
                (b"inference-header-content-length", b"%d" % len(head))]  # fmt: skip
@@ -173,10 +179,7 @@ async def lean_text(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer the likeliest targets of texts, without any checks."""
     if scope["type"] != "http":
         return
-    body = b""
-    while (message := await receive()).get("more_body"):
-        body += message["body"]
-    body += message.get("body", b"")
+    body = await _read_body(receive)
     response = orjson.dumps(_top_k(_TEXT_DECODER.decode(body)) if body else {}, option=_NUMPY)
     length = (b"content-length", b"%d" % len(response))
     await send({"type": "http.response.start", "status": 200, "headers": [_HEADERS[0], length]})

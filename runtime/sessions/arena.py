@@ -30,6 +30,6 @@ def create_shared_arena(num_bytes: int) -> None:
 
 
 def use_shared_arena(options: ort.SessionOptions) -> None:
-    """Let a session draw the memory of its runs from the arena, and that of weights beside it."""
+    """Set the options so that runs use the arena, and weights take their memory beside it."""
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")

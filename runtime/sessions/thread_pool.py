@@ -32,7 +32,7 @@ def shared_pool_options() -> ort.SessionOptions:
 
 
 def use_single_thread(options: ort.SessionOptions) -> None:
-    """Let every run use one thread, where the process has no pool."""
+    """Set the options so that a run uses one thread, unless the process has a pool."""
     options.use_per_session_threads = not has_thread_pool()
     if options.use_per_session_threads:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
