@@ -122,6 +122,16 @@ def _parse_valid(
     )
 
 
+def copied_sizes(batch: Arrow, columns: Columns, inputs: Sequence[str]) -> Float64:
+    """Returns the bytes that `parse_batch` copies for each row of a valid batch.
+
+    The texts of a dictionary are read where they are, each once, so a row has none of them.
+    """
+    if _repeated_texts(batch, columns, inputs) is not None:
+        batch = batch.drop_columns(list(inputs))
+    return row_sizes(batch)
+
+
 def number_columns(columns: Columns, inputs: Sequence[str]) -> frozenset[str]:
     """Returns the names of the columns whose decimals are numbers."""
     return frozenset({*inputs, columns.target, columns.targets})

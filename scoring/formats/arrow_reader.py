@@ -18,6 +18,7 @@ from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .arrow_batch import (
     becomes_text,
+    copied_sizes,
     expect_structure,
     id_column,
     is_list,
@@ -25,7 +26,7 @@ from .arrow_batch import (
     number_columns,
     parse_batch,
 )
-from .arrow_sizes import end_within, pieces_within, row_sizes
+from .arrow_sizes import end_within, pieces_within
 from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, find_inputs, id_fallback_column
 from .reader import Position, RawBatch, skip_rows, target_shape_of
@@ -105,7 +106,7 @@ class ArrowReader:
             self._path = path
         parts, missing, room = [], count, float(_BATCH_BYTES)
         while missing and room > 0 and (batch := self._next()) is not None:
-            ends = np.cumsum(row_sizes(batch))
+            ends = np.cumsum(copied_sizes(batch, self.columns, self.inputs))
             rows = min(missing, end_within(ends, 0, room))
             parts.append(batch.slice(0, rows))
             self._rest = batch.slice(rows) if batch.num_rows > rows else None

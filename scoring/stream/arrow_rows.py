@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import BrokenInput, CallError
-from hsoftmax.scoring.formats.arrow_batch import expect_structure, parse_batch
+from hsoftmax.scoring.formats.arrow_batch import copied_sizes, expect_structure, parse_batch
 from hsoftmax.scoring.formats.arrow_reader import expect_types, has_integral_ids
-from hsoftmax.scoring.formats.arrow_sizes import end_within, row_sizes
+from hsoftmax.scoring.formats.arrow_sizes import end_within
 from hsoftmax.scoring.formats.arrow_types import Arrow
 from hsoftmax.scoring.formats.columns import Columns, find_inputs
 from hsoftmax.scoring.formats.reader import target_shape_of
@@ -80,7 +80,8 @@ class ArrowStreamReader:
         return batch
 
     def _chunks(self, batch: Arrow) -> Iterator[Arrow]:
-        ends, start = np.cumsum(row_sizes(batch)), 0
+        inputs = self._expect_schema().inputs
+        ends, start = np.cumsum(copied_sizes(batch, _COLUMNS, inputs)), 0
         while start < batch.num_rows:
             end = min(start + self.rows, end_within(ends, start, _CHUNK_BYTES))
             yield batch.slice(start, end - start)
