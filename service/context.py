@@ -15,6 +15,7 @@ from .health import Health
 from .http.body_budget import BodyBudget
 from .inference.texts import TextQueue
 from .jobs import JobManager
+from .jobs.state_dir import find_state_dir
 from .logging import Log
 from .metrics import Metrics
 from .middleware.api_keys import ApiKeys
@@ -77,6 +78,8 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         check_hashes=settings.check_hashes,
         log=log,
         unloaded=frozenset() if channel is None else unloaded(channel.followed),
+        state=find_state_dir(settings).rollouts,
+        accepted=None if channel is None else channel.rollouts,
     )
     engine = _engine(settings, log, metrics)
     return AppContext(

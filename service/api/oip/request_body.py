@@ -84,7 +84,6 @@ def read_infer_body(
     header_length: bytes | None,
     bundle: LoadedBundle,
     settings: Settings,
-    version: str | None,
 ) -> tuple[InferRequest, BinaryOutputs]:
     """Read a request, and which of its outputs are to be raw.
 
@@ -93,7 +92,7 @@ def read_infer_body(
     """
     length = _json_length(header_length, len(body))
     if length == 0:
-        return _raw_request(body, bundle, settings, version), BinaryOutputs(by_default=True)
+        return _raw_request(body, bundle), BinaryOutputs(by_default=True)
     content = body if length is None or length == len(body) else body[:length]
     check_body_shape(content, bundle, settings, as_tensors=True)
     parsed = decode(_DECODER, content)
@@ -105,7 +104,7 @@ def read_infer_body(
         inputs=tensors,
         outputs=tuple(map(_requested, parsed.outputs or ())),
         parameters=parameters,
-        version=version,
+        version=bundle.version,
         id=parsed.id or "",
     )
     return request, _binary_outputs(parsed.outputs or (), parameters)
@@ -124,9 +123,7 @@ def _json_length(header: bytes | None, body_length: int) -> int | None:
     return length
 
 
-def _raw_request(
-    body: bytes, bundle: LoadedBundle, settings: Settings, version: str | None
-) -> InferRequest:
+def _raw_request(body: bytes, bundle: LoadedBundle) -> InferRequest:
     """Return the request of a body that is the hidden states alone, in float32."""
     width = bundle.hidden_size
     if not width:
@@ -141,7 +138,7 @@ def _raw_request(
             f"got {len(body)} bytes"
         )
     hidden = decode_raw("hidden", "FP32", (rows, width), body, max_texts=0)
-    return InferRequest(model=bundle.name, inputs={"hidden": hidden}, version=version)
+    return InferRequest(model=bundle.name, inputs={"hidden": hidden}, version=bundle.version)
 
 
 def _tensors(inputs: Sequence[_Input], raw: memoryview, max_texts: int) -> Iterator[Tensor]:

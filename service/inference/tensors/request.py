@@ -44,7 +44,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     Attributes:
         inputs: the tensors by name
         outputs: the outputs to return; the default ones if there are none
-        version: None is the highest
+        version: a number or an alias; None is the one that the rollout chooses
         id: the client's id of the request, which the result repeats
     """
 
