@@ -47,6 +47,7 @@ def test_served_bundles_are_listed(client):
         "precision": "fp32",
         "padding": "mask",
         "labels": True,
+        "aliases": {},
         "inputs": ["hidden"],
         "encoder": None,
         "inner_nodes": 0,
