@@ -26,6 +26,8 @@ from .statistics import Statistics
 from .workers.channel import WorkerChannel
 from .workers.decisions import unloaded
 
+_EXPECTED = "a folder with <name>/<version>/bundle.json, a model folder or one bundle"
+
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
@@ -57,8 +59,10 @@ class AppContext:
             return
         bundles = self.repository.names()
         write_event = self.log.info if bundles else self.log.warning
+        hint = {} if bundles or self.repository.refused else {"expected": _EXPECTED}
         write_event(
             "loaded",
+            **hint,
             bundles=bundles,
             refused=dict(self.repository.refused),
             device=self.repository.device.name,
