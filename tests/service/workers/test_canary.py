@@ -65,7 +65,7 @@ def set_rollout(server: Process, rollout: dict) -> None:
 
 @pytest.mark.parametrize(
     ("keys", "times", "points"),
-    [(501, 2, 4), pytest.param(2501, 5, 2, marks=pytest.mark.slow)],
+    [(301, 1, 4), pytest.param(2501, 5, 2, marks=pytest.mark.slow)],
 )
 def test_a_canary_gets_its_part_and_one_call_rolls_it_back(
     start, copy, tmp_path, keys, times, points
@@ -109,6 +109,7 @@ def test_a_replaced_worker_follows_the_rollout_even_if_its_file_is_bad_now(start
     eventually(all_follow, 5)
 
 
+@pytest.mark.slow
 def test_workers_follow_an_operators_rollout_without_watching(start, copy, tmp_path):
     server = pair_of(start, copy, watch=False, state=tmp_path / "state")
     set_rollout(server, {"pin": 1})
