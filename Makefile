@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu gpu-check test-cuda test-native test-ray image test-image test-page compat mutants check format bench docs serve proto lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu gpu-check test-cuda test-native test-ray image test-image test-kubernetes test-page compat mutants check format bench docs serve proto lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,12 @@ IMAGES ?= cpu full
 test-image: install ## Build the images IMAGES="cpu full" and run them (without Docker: apt-get install buildah debootstrap runc)
 	for variant in $(IMAGES); do deploy/image/build.sh $$variant || exit 1; done
 	IMAGES="$(IMAGES)" $(BIN)/pytest -n 0 -m image -s
+
+CRDS ?=
+test-kubernetes: install ## Render the manifests with kubectl and check them against schemas (CRDS=folder of custom resource definitions)
+	test -e build/kubernetes/site/kubernetes_validate || $(BIN)/pip install --quiet --disable-pip-version-check \
+		--target build/kubernetes/site 'kubernetes-validate>=1.37'
+	PYTHONPATH=build/kubernetes/site CRDS="$(CRDS)" $(BIN)/pytest -n 0 -m kubernetes -rs
 
 test-soak: install ## Run the service for minutes under load (SOAK_SECONDS=300)
 	$(BIN)/pytest -n 0 -m soak

@@ -31,6 +31,7 @@ from .api import (
     operation_endpoints,
     operation_path,
     page_routes,
+    rollout_routes,
 )
 from .api.aliases import alias_routes, health_router, platform_routes
 from .api.dispatch import Dispatcher
@@ -45,14 +46,14 @@ from .middleware.compression import CompressionMiddleware
 from .middleware.request_log import RequestLogMiddleware
 from .middleware.tracing import TracingMiddleware
 from .repository.daemon_thread import in_daemon_thread
-from .repository.polling import poll
+from .repository.polling import poll, poll_rollouts
 from .resources import freeze_gc
 from .settings import Settings
 from .workers.channel import WorkerChannel
 
 _ROUTERS = (
     health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
-    docs_routes, page_routes, *OIP_ROUTERS, alias_routes,
+    docs_routes, page_routes, *OIP_ROUTERS, alias_routes, rollout_routes,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 
@@ -151,7 +152,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context = context_of(app)
     if context.channel is not None:
         await context.channel.listen(partial(handle_message, context))
-    background = [asyncio.create_task(_load_and_poll(context))]
+    polling = poll_rollouts(context.repository, context.log, watch=context.settings.watch)
+    background = [asyncio.create_task(_load_and_poll(context)), asyncio.create_task(polling)]
     if context.channel is not None:
         background.append(asyncio.create_task(keep_following(context)))
     context.jobs.start(asyncio.get_running_loop())

@@ -15,6 +15,7 @@ from .health import Health
 from .http.body_budget import BodyBudget
 from .inference.texts import TextQueue
 from .jobs import JobManager
+from .jobs.state_dir import find_state_dir
 from .logging import Log
 from .metrics import Metrics
 from .middleware.api_keys import ApiKeys
@@ -24,6 +25,8 @@ from .settings import Settings
 from .statistics import Statistics
 from .workers.channel import WorkerChannel
 from .workers.decisions import unloaded
+
+_EXPECTED = "a folder with <name>/<version>/bundle.json, a model folder or one bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,10 @@ class AppContext:
             return
         bundles = self.repository.names()
         write_event = self.log.info if bundles else self.log.warning
+        hint = {} if bundles or self.repository.refused else {"expected": _EXPECTED}
         write_event(
             "loaded",
+            **hint,
             bundles=bundles,
             refused=dict(self.repository.refused),
             device=self.repository.device.name,
@@ -80,6 +85,8 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         check_hashes=settings.check_hashes,
         log=log,
         unloaded=frozenset() if channel is None else unloaded(channel.followed),
+        state=find_state_dir(settings).rollouts,
+        accepted=None if channel is None else channel.rollouts,
     )
     engine = _engine(settings, log, metrics)
     return AppContext(

@@ -1,4 +1,4 @@
-"""Reloads and unloads bundles in all workers, and collects their metrics.
+"""Reloads and unloads bundles and sets rollouts in all workers, and collects their metrics.
 
 The routes for operators call it, and `WorkerChannel` passes on the messages of other workers.
 
@@ -16,12 +16,15 @@ from typing import Any
 from .context import AppContext
 from .errors import NotAlive
 from .repository.daemon_thread import in_daemon_thread
+from .repository.rollout import Rollout
+from .repository.rollouts import ActiveRollout
 from .resources import resident_bytes
 from .workers.channel import CHANGE_TIMEOUT_S, WorkerChannel
 from .workers.decisions import Action, not_followed
 from .workers.metrics_aggregation import Snapshot, page, snapshot
 
 FOLLOW_INTERVAL_S = 1.0
+_ROLLOUT_TIMEOUT_S = 5.0
 
 WorkerState = dict[str, Any]  # of one bundle: its digests by version, and its refused versions
 
@@ -41,6 +44,26 @@ async def unload(context: AppContext, name: str) -> None:
         return
     context.repository.find(name)
     await _decide(context, context.channel, name, "unload")
+
+
+async def set_rollout(context: AppContext, name: str, rollout: Rollout) -> ActiveRollout:
+    """Store a rollout and let all workers follow it. Raises ServiceError."""
+    active = await in_daemon_thread(context.repository.set_rollout, name, rollout)
+    await _tell_rollouts(context)
+    return active
+
+
+async def roll_back(context: AppContext, name: str, version: str | None) -> ActiveRollout:
+    """Send all requests to one version, in all workers. Raises ServiceError."""
+    active = await in_daemon_thread(context.repository.roll_back, name, version)
+    await _tell_rollouts(context)
+    return active
+
+
+async def _tell_rollouts(context: AppContext) -> None:
+    """Make the other workers read the rollouts now; one that does not answer does within 1 s."""
+    if context.channel is not None:
+        await context.channel.broadcast({"do": "rollouts"}, _ROLLOUT_TIMEOUT_S)
 
 
 async def follow(context: AppContext) -> None:
@@ -108,10 +131,9 @@ async def _request(
 
 def _state(context: AppContext, name: str) -> WorkerState:
     served = {one.version: one.manifest.digest for one in context.repository if one.name == name}
-    refused = context.repository.refused.items()
     return {
         "served": served,
-        "refused": {key: why for key, why in refused if key.startswith(f"{name}/")},
+        "refused": dict(context.repository.refusals(name)),
     }
 
 
@@ -161,6 +183,8 @@ async def handle_message(context: AppContext, message: dict[str, Any]) -> dict[s
         case "follow":
             await follow(context)
             return _state(context, name)
+        case "rollouts":
+            await in_daemon_thread(context.repository.follow_rollouts)
         case "retry":
             await in_daemon_thread(context.repository.reload, name)
             return _state(context, name)
@@ -173,7 +197,7 @@ def _refresh_gauges(context: AppContext) -> None:
     """Set the gauges to their current values."""
     context.metrics.ready(context.health.is_ready(context.repository))
     context.metrics.waiting(context.engine.waiting())
-    context.metrics.start_models(context.repository.names())
+    context.metrics.start_models((one.name, one.version) for one in context.repository)
     context.metrics.bundles(
         (one.name, one.version, one.manifest.digest, one.manifest.family, one.device.name)
         for one in context.repository

@@ -16,6 +16,7 @@
     ├── NotAcceptable                   406  not_acceptable
     ├── SlowBody                        408  slow_body
     ├── BundleRefused                   409  bundle_refused
+    ├── RolloutInRepository             409  rollout_in_repository
     ├── FileInUse                       409  file_in_use
     ├── KeyReused                       409  idempotency_key_reused
     ├── BatchActive                     409  batch_active
@@ -28,7 +29,8 @@
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
     │   ├── LogitsOverflow                   logits_overflow
-    │   └── DuplicateId                      duplicate_id
+    │   ├── DuplicateId                      duplicate_id
+    │   └── InvalidRollout                   invalid_rollout
     ├── Overloaded                      429  overloaded
     │   └── TooManyJobs                      too_many_jobs
     ├── HeadTooLarge                    431  head_too_large
@@ -130,6 +132,10 @@ class BundleRefused(ServiceError, status=409, code="bundle_refused"):
     """A reload found a version that cannot be loaded; the old one stays served."""
 
 
+class RolloutInRepository(ServiceError, status=409, code="rollout_in_repository"):
+    """A file in the repository decides about the versions, for all replicas."""
+
+
 class FileInUse(ServiceError, status=409, code="file_in_use"):
     """A job still needs to read the file."""
 
@@ -188,6 +194,10 @@ class LogitsOverflow(InvalidQuery, code="logits_overflow"):
 
 class DuplicateId(InvalidQuery, code="duplicate_id"):
     """A row has the same id as an earlier row."""
+
+
+class InvalidRollout(InvalidQuery, code="invalid_rollout"):
+    """The rollout does not add up, or names a version that is not served."""
 
 
 class Overloaded(ServiceError, status=429, code="overloaded"):

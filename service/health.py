@@ -42,9 +42,8 @@ class Health:
             return
         if name in repository.unloaded:
             raise NotReady(f"not ready: {name} was unloaded")
-        for key, reason in repository.refused.items():
-            if key.startswith(f"{name}/"):
-                raise NotReady(f"not ready: {name} was refused: {reason}")
+        for reason in repository.refusals(name).values():
+            raise NotReady(f"not ready: {name} was refused: {reason}")
 
     def expect_ready(self, repository: Repository) -> None:
         """Raise NotReady with the reason unless at least one bundle is served."""
@@ -59,6 +58,7 @@ class Health:
 
 
 def _why_no_bundle(repository: Repository) -> str:
-    if not repository.refused:
+    refused = [*repository.refused.values(), *repository.refused_rollouts.values()]
+    if not refused:
         return "the repository has no bundle: expected <name>/<version>/bundle.json"
-    return "every bundle was refused: " + "; ".join(repository.refused.values())
+    return "every bundle was refused: " + "; ".join(refused)

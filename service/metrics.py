@@ -33,7 +33,7 @@ _LANE = ("lane",)
 _COUNTERS = {
     "requests": (
         "Requests answered, by error code ('ok' where there was none).",
-        ("route", "model", "status", "code"),
+        ("route", "model", "version", "status", "code"),
     ),
     "rows": ("Rows of inputs.", _ROUTE),
     "streamed_rows": ("Rows of streams, by outcome: scored or failed.", ("model", "outcome")),
@@ -63,7 +63,7 @@ _GAUGES = {
     ),
 }
 _HISTOGRAMS = {
-    "request_seconds": ("Whole time in the service.", _ROUTE, _SECONDS),
+    "request_seconds": ("Whole time in the service.", (*_ROUTE, "version"), _SECONDS),
     "queue_seconds": ("Time waiting for a thread.", _ROUTE, _SECONDS),
     "compute_seconds": ("Time in the graph.", _ROUTE, _SECONDS),
     "batch_rows": ("Rows of the requests in a batch.", _LANE, _ROWS),
@@ -121,7 +121,7 @@ class Metrics:
             name: {} for name in _HISTOGRAMS
         }
         self._routes: tuple[str, ...] = ()
-        self._pending_requests: list[tuple[str, str, int, str, float]] = []
+        self._pending_requests: list[tuple[str, str, str, int, str, float]] = []
         self._pending_runs: list[tuple[str, str, int, float, float]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -137,19 +137,21 @@ class Metrics:
         """Set the routes that answer queries of a model, for `start_models`."""
         self._routes = tuple(routes)
 
-    def start_models(self, models: Iterable[str]) -> None:
-        """Start the counters of every model at 0, unless they have counted already."""
-        for model in models:
+    def start_models(self, versions: Iterable[tuple[str, str]]) -> None:
+        """Start the counters of every model and version at 0, unless they counted already."""
+        for model, version in versions:
             for name, rest in _BY_MODEL.items():
                 for labels in rest:
                     self.counters[name][model, *labels] += 0
             for route in self._routes:
-                self.counters["requests"][route, model, 200, "ok"] += 0
+                self.counters["requests"][route, model, version, 200, "ok"] += 0
                 self.counters["rows"][route, model] += 0
 
-    def request(self, route: str, model: str, status: int, code: str, seconds: float) -> None:
+    def request(
+        self, route: str, model: str, version: str, status: int, code: str, seconds: float
+    ) -> None:
         """Record one answered request."""
-        self._pending_requests.append((route, model, status, code, seconds))
+        self._pending_requests.append((route, model, version, status, code, seconds))
         if len(self._pending_requests) >= _MAX_PENDING:
             self._flush()
 
@@ -238,9 +240,9 @@ class Metrics:
     def _flush(self) -> None:
         """Add the pending records to the counts."""
         requests, self._pending_requests = self._pending_requests, []
-        for route, model, status, code, seconds in requests:
-            self.counters["requests"][route, model, status, code] += 1
-            self._histogram("request_seconds", (route, model)).add(seconds)
+        for route, model, version, status, code, seconds in requests:
+            self.counters["requests"][route, model, version, status, code] += 1
+            self._histogram("request_seconds", (route, model, version)).add(seconds)
         graph_runs, self._pending_runs = self._pending_runs, []
         for route, model, rows, queue, compute in graph_runs:
             self.counters["rows"][route, model] += rows

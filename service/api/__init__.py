@@ -10,6 +10,7 @@ from .labels import label_routes
 from .models import bundle_routes
 from .operations import Endpoint, operation_endpoints, operation_path
 from .page import page_routes
+from .rollouts import rollout_routes
 from .score import SCORE_PATH, ScoreEndpoint
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "operation_endpoints",
     "operation_path",
     "page_routes",
+    "rollout_routes",
 ]

@@ -116,7 +116,7 @@ class PredictEndpoint:
         try:
             body = await read_body(headers, receive, settings, self._context.body_budget)
             name = self._name(scope)
-            bundle = self._context.repository.find(name)
+            bundle = self._context.repository.find(name, key=request_context.sticky_key)
             check_body_shape(body, bundle, settings, as_tensors=True)
             parsed = decode(_DECODER, body)
             request_context.headers = {k: v for k, v in headers.items() if k not in _BODY_HEADERS}

@@ -71,6 +71,7 @@ async def create(context: Context, request: Request) -> BatchObject:
         _create_batch, query, _key(request, query), context
     )
     request_context.model, request_context.digest = batch.model, batch.digest
+    request_context.version = batch.version
     context.jobs.wake()
     return batch
 

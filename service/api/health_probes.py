@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from hsoftmax.service.control import metrics_page
+from hsoftmax.service.repository.rollouts import ROLLOUT
 
 from .dependencies import Context
 
@@ -23,7 +24,7 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
     models: list[str]
     refused: dict[str, str] = Field(
-        description="reasons by <name>/<version> of versions that are not served"
+        description="reasons by <name>/<version> of versions that are not served, and of rollouts"
     )
 
 
@@ -39,7 +40,9 @@ async def live(context: Context) -> Live:
 @health_routes.get("/healthz/ready", summary="Readiness check; status 503 gives the reason")
 async def ready(context: Context) -> Ready:
     context.health.expect_ready(context.repository)
-    return Ready(models=context.repository.names(), refused=dict(context.repository.refused))
+    repository = context.repository
+    rollouts = {f"{name}/{ROLLOUT}": why for name, why in repository.refused_rollouts.items()}
+    return Ready(models=repository.names(), refused={**repository.refused, **rollouts})
 
 
 @health_routes.get(

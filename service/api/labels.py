@@ -18,6 +18,7 @@ from hsoftmax.scoring.numbers import parse_integer
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TargetOutOfRange, UnknownLabel
 from hsoftmax.service.http.request_context import request_context_of
+from hsoftmax.service.inference.operation import VERSION_DESCRIPTION
 from hsoftmax.service.inference.validation import unknown_label
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.suggestions import did_you_mean
@@ -40,7 +41,7 @@ class LabelsQuery(BaseModel):
         [], description="targets whose labels are wanted, with commas between them"
     )
     label: list[str] = Field([], description="a label whose target is wanted; may be repeated")
-    version: str | None = Field(None, description="the highest by default")
+    version: str | None = Field(None, description=VERSION_DESCRIPTION)
 
 
 class LabelList(BaseModel):
@@ -69,8 +70,9 @@ async def list_labels(
     context: Context, request: Request, name: str, query: Annotated[LabelsQuery, Query()]
 ) -> LabelList:
     _expect_known_parameters(request)
-    bundle = context.repository.find(name, query.version)
-    request_context_of(request.scope).set_model(bundle)
+    request_context = request_context_of(request.scope)
+    bundle = context.repository.find(name, query.version, request_context.sticky_key)
+    request_context.set_model(bundle)
     if bundle.labels is None:
         raise UnknownLabel(f"labels: expected a bundle with labels, {bundle.name} has none")
     _expect_one_question(query)

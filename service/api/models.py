@@ -9,6 +9,7 @@ from hsoftmax.bundle import Encoder
 from hsoftmax.featurizers import example_input
 from hsoftmax.runtime.devices import FallbackCause
 from hsoftmax.service.http.request_context import request_context_of
+from hsoftmax.service.inference.operation import VERSION_DESCRIPTION
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 
@@ -72,7 +73,9 @@ class ModelDescription(OpenAIModel):
 
     name: str
     version: str = Field(description="the version described")
-    versions: list[str] = Field(description="all served versions; the last is the default")
+    versions: list[str] = Field(
+        description="all served versions; the last is the default without a rollout"
+    )
     digest: str = Field(description="SHA-256 that identifies the bundle")
     family: str
     hidden_size: int | None
@@ -88,6 +91,7 @@ class ModelDescription(OpenAIModel):
     refused: dict[str, str] = Field(
         description="reasons by version of versions that are not served as they are now"
     )
+    aliases: dict[str, str] = Field(description="the version of each alias")
     labels: bool = Field(description="true if targets have labels")
     inner_nodes: int = Field(
         description="inner nodes of a tree that a query may name by label in place of a target"
@@ -137,7 +141,7 @@ async def describe_bundle(
     context: Context,
     request: Request,
     name: str,
-    version: Annotated[str | None, Query(description="the highest by default")] = None,
+    version: Annotated[str | None, Query(description=VERSION_DESCRIPTION)] = None,
 ) -> ModelDescription:
     bundle = context.repository.find(name, version)
     request_context_of(request.scope).set_model(bundle)
@@ -154,6 +158,7 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         version=bundle.version,
         versions=repository.versions(bundle.name),
         refused=_refused(bundle.name, repository),
+        aliases=repository.aliases(bundle.name),
         digest=manifest.digest,
         family=manifest.family,
         hidden_size=manifest.hidden_size,

@@ -15,6 +15,7 @@ from hsoftmax.scoring.choices import DEFAULT_K
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import error_codes
 from hsoftmax.service.http.content_types import Format
+from hsoftmax.service.inference.operation import VERSION_DESCRIPTION
 from hsoftmax.service.inference.operations import OPERATIONS, Operation
 from hsoftmax.service.jobs.submission import BatchQuery
 from hsoftmax.service.middleware.authentication import PUBLIC_PATHS
@@ -138,7 +139,7 @@ _PARAMETERS: dict[str, tuple[str, Json]] = {
             {"type": "string", "enum": ["error", "exclude"], "default": "error"}),
     "log_base": ("of `perplexity`: the unit of log-probabilities; e by default",
                  {"type": "number", "exclusiveMinimum": 0}),
-    "version": ("a version that is served; the highest by default", {"type": "string"}),
+    "version": (VERSION_DESCRIPTION, {"type": "string"}),
 }  # fmt: skip
 _EXAMPLE = '{"id": 1, "input": [0.1, -0.2, 0.3], "target": 5}\n'
 

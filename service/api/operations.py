@@ -94,7 +94,8 @@ class Endpoint:
         body = await read_body(
             request_context.headers, receive, self._settings, self._context.body_budget
         )
-        bundle = self._context.repository.find(scope["path_params"]["name"])
+        name, key = scope["path_params"]["name"], request_context.sticky_key
+        bundle = self._context.repository.find(name, key=key)
         request_context.set_model(bundle)
         if request_type is Format.JSON:  # other formats show the task only once decoded
             self._context.engine.admit(self._operation.guess_task(body))

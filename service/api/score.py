@@ -115,7 +115,7 @@ class ScoreEndpoint:
             expect_arrow()
         name = scope["path_params"]["name"]
         # An unknown name is reported before a bad query.
-        bundle = self._context.repository.find(name)
+        bundle = self._context.repository.find(name, key=request_context.sticky_key)
         request_context.set_model(bundle)
         query = parse_query(scope["query_string"])
         task = build_task(parse_task_name(query.task), query)

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import msgspec
+
 from hsoftmax.service.errors import Overloaded, ServiceError
 from hsoftmax.service.http.request_context import RequestContext, new_request_context
 from hsoftmax.service.http.request_options import RequestOptions, parse_request_options
@@ -76,7 +78,8 @@ async def _answer(
     call: Call, message: Message, num_bytes: int, request_context: RequestContext
 ) -> Message:
     context = call.context
-    bundle = context.repository.find(message.model_name, message.model_version or None)
+    version, key = message.model_version or None, request_context.sticky_key
+    bundle = context.repository.find(message.model_name, version, key)
     request_context.set_model(bundle)
     read = partial(read_tensors, message, context.settings)
     try:
@@ -84,6 +87,7 @@ async def _answer(
     except ServiceError:
         record_failure(context.statistics, request_context)
         raise
+    request = msgspec.structs.replace(request, version=bundle.version)
     result = await infer(request, context, request_context, route=call.path, options=_options(call))
     write = partial(write_result, result, message)
     if (values := _num_values(result)) <= _MAX_INLINE_VALUES:

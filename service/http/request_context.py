@@ -15,6 +15,8 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 REQUEST_ID = b"x-request-id"
 DIGEST = b"x-hsoftmax-digest"
+VERSION = b"x-hsoftmax-version"
+STICKY_KEY = b"x-hsoftmax-sticky-key"
 QUEUE_TIME = b"x-queue-time-ms"
 COMPUTE_TIME = b"x-compute-time-ms"
 
@@ -78,8 +80,16 @@ class RequestContext(msgspec.Struct):
         self.model, self.version = bundle.name, bundle.version
         self.digest = bundle.manifest.digest
 
+    @property
+    def sticky_key(self) -> bytes:
+        """The client's key, which chooses its version: of the header, its API key, or the id."""
+        if key := self.headers.get(STICKY_KEY):
+            return key
+        _, _, api_key = self.headers.get(b"authorization", b"").partition(b" ")
+        return api_key.strip() or self.request_id.encode()
+
     def response_headers(self) -> Headers:
-        """Return the headers of every response: id, timings, and the digest of the bundle."""
+        """Return the headers of every response: id, timings, digest and version of the bundle."""
         headers = [
             (REQUEST_ID, self.request_id.encode()),
             (QUEUE_TIME, _milliseconds(self.queued + self.encoder_queued)),
@@ -87,6 +97,8 @@ class RequestContext(msgspec.Struct):
         ]
         if self.digest:
             headers.append((DIGEST, self.digest.encode()))
+        if self.version:
+            headers.append((VERSION, self.version.encode()))
         return headers
 
 

@@ -36,9 +36,10 @@ NamedRows = Annotated[
         extra_json_schema={"minProperties": 1},
     ),
 ]
-Version = Annotated[
-    int | str | None, Meta(description="a version that is served; the highest by default")
-]
+VERSION_DESCRIPTION = (
+    "a version or an alias; by default the one that the rollout chooses, or the highest"
+)
+Version = Annotated[int | str | None, Meta(description=VERSION_DESCRIPTION)]
 LogFlag = Annotated[bool, Meta(description="return log-probabilities instead of probabilities")]
 
 

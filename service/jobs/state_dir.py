@@ -6,6 +6,7 @@ lock                 locked by the one process that executes jobs
 uploads/             uploads in progress
 files/<id><.ext>     uploaded files
 jobs/<id>/           a job's duplicate ids, shards and outputs
+rollouts/<name>.json the rollout of a model that has none in the repository
 """
 
 import hashlib
@@ -41,6 +42,10 @@ class StateDir:
     @property
     def jobs(self) -> Path:
         return self.folder / "jobs"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.folder / "rollouts"
 
     def job_dir(self, id: str) -> Path:
         return self.jobs / id

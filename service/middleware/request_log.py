@@ -38,7 +38,8 @@ class RequestRecorder:
         seconds = perf_counter() - request_context.started
         status = request_context.status or CLIENT_LEFT
         code = request_context.code if request_context.status else "client_left"
-        self._metrics.request(route, request_context.model, status, code, seconds)
+        model, version = request_context.model, request_context.version
+        self._metrics.request(route, model, version, status, code, seconds)
         is_rejected = code == Overloaded.code
         if is_rejected:
             self._rejections.add(route)
@@ -48,7 +49,8 @@ class RequestRecorder:
             request_id=request_context.request_id,
             method=method,
             route=route,
-            model=request_context.model,
+            model=model,
+            version=version,
             status=status,
             code=code,
             rows=request_context.rows,

@@ -8,6 +8,8 @@ in hidden folders. A version that cannot be loaded is refused with one line in t
 are served. If it replaces a served version, the old one stays served, unless its weights were
 changed in place.
 
+A rollout says which version of a bundle answers requests that name none.
+
 Readers use one mapping, which is replaced as a whole, so they never see half of a change. A version
 that is no longer in the mapping is freed when the last request that uses it ends.
 """
@@ -20,13 +22,21 @@ from pathlib import Path
 
 from hsoftmax.bundle import BundleError
 from hsoftmax.runtime.devices import Device
-from hsoftmax.service.errors import NotReady, StartError, UnknownBundle, UnknownVersion
+from hsoftmax.service.errors import (
+    NotReady,
+    RolloutInRepository,
+    StartError,
+    UnknownBundle,
+    UnknownVersion,
+)
 from hsoftmax.service.logging import Log
 from hsoftmax.service.resources import trim_heap
 from hsoftmax.service.suggestions import did_you_mean
 
 from .directory import VERSION, VersionDir, scan, stat_version
 from .loaded_bundle import LoadedBundle, load_bundle
+from .rollout import STABLE, ResolvedRollout, Rollout, choose, resolve, rolled_back
+from .rollouts import ROLLOUT, AcceptedRollouts, ActiveRollout, LocalRollouts, Rollouts
 
 _MAX_COMPARED_NAMES = 256  # for a suggestion, a millisecond or two
 
@@ -51,6 +61,23 @@ class VersionState:
     refusal: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The versions of a bundle that are served, and the rollout that chooses among them."""
+
+    versions: Versions
+    rollout: ResolvedRollout
+
+    def default(self, name: str, key: bytes | None) -> int:
+        """Return the version for a client's key; without one, for most requests."""
+        shares = self.rollout.shares
+        return choose(shares, name, key) if shares else max(self.versions)
+
+    def number(self, version: str) -> int | None:
+        """Return the version that a number or an alias stands for, or None."""
+        return int(version) if VERSION.fullmatch(version) else self.rollout.aliases.get(version)
+
+
 class Repository:
     """The bundles that are served. One thread at a time changes it; any thread may read."""
 
@@ -63,6 +90,8 @@ class Repository:
         check_hashes: bool,
         log: Log,
         unloaded: frozenset[str] = frozenset(),
+        state: Path | None = None,
+        accepted: AcceptedRollouts | None = None,
     ) -> None:
         if not path.is_dir():
             raise StartError(f"repository: expected a folder, got none at {path}")
@@ -76,7 +105,10 @@ class Repository:
         self._change_lock = threading.Lock()
         self._states: Mapping[str, VersionState] = {}
         self._unloaded = unloaded
-        self._loaded: Mapping[str, Versions] | None = None
+        self._loaded: Mapping[str, ServedModel] | None = None
+        self._rollout_lock = threading.Lock()  # never held while a bundle is loaded
+        self._rollouts = Rollouts(state, LocalRollouts() if accepted is None else accepted, log)
+        self._active: Mapping[str, ActiveRollout] = {}
         self._retired: list[weakref.ref[LoadedBundle]] = []
 
     @property
@@ -89,6 +121,18 @@ class Repository:
         """`<name>/<version>` of every version that is refused, and the reason."""
         states = self._states.items()
         return {key: state.refusal for key, state in states if state.refusal is not None}
+
+    @property
+    def refused_rollouts(self) -> Mapping[str, str]:
+        """The reason of each bundle whose rollout is refused, by name."""
+        active = self._active.items()
+        return {name: one.refusal for name, one in active if one.refusal is not None}
+
+    def refusals(self, name: str) -> Mapping[str, str]:
+        """The refused versions of one bundle, as in `refused`, and its rollout."""
+        versions = {key: why for key, why in self.refused.items() if key.startswith(f"{name}/")}
+        rollout = self.refused_rollouts.get(name)
+        return versions if rollout is None else {**versions, f"{name}/{ROLLOUT}": rollout}
 
     @property
     def unloaded(self) -> list[str]:
@@ -108,7 +152,7 @@ class Repository:
         """Serve the current content of one bundle, even if it was unloaded or refused before.
 
         Returns:
-            Its versions that are refused now, as in `refused`.
+            What of it is refused now, as in `refusals`.
         """
         with self._change_lock:
             self._unloaded -= {name}
@@ -118,7 +162,7 @@ class Repository:
             directories = [one for one in scan(self._path, self._model_name) if one.name == name]
             self._apply(directories, _without_bundle(self._states, name))
             self._trim()
-        return {key: why for key, why in self.refused.items() if key.startswith(f"{name}/")}
+        return self.refusals(name)
 
     def unload(self, name: str) -> None:
         """Stop serving a bundle until `reload`. Raises UnknownBundle if it is not served."""
@@ -132,28 +176,85 @@ class Repository:
         with self._change_lock:
             self._withdraw(name)
 
-    def find(self, name: str, version: str | None = None) -> LoadedBundle:
-        """The requested version of a bundle, by default the highest.
+    def find(self, name: str, version: str | None = None, key: bytes | None = None) -> LoadedBundle:
+        """The requested version of a bundle, a number or an alias.
+
+        By default the one that the rollout has for the client with this key, or for most requests;
+        without a rollout the highest.
 
         Raises:
             NotReady: nothing is loaded yet.
             UnknownBundle, UnknownVersion: it is not served.
         """
-        versions = self._all().get(name)
-        if versions is None:
+        model = self._all().get(name)
+        if model is None:
             raise self._unknown(name)
         if version is None:
-            return versions[max(versions)]
-        found = versions.get(int(version)) if VERSION.fullmatch(version) else None
+            return model.versions[model.default(name, key)]
+        number = model.number(version)
+        found = None if number is None else model.versions.get(number)
         if found is None:
-            raise UnknownVersion(
-                f"{name}: expected version {' or '.join(map(str, versions))}, got {_quote(version)}"
-            )
+            known = " or ".join(map(str, (*model.versions, *model.rollout.aliases)))
+            raise UnknownVersion(f"{name}: expected version {known}, got {_quote(version)}")
         return found
 
     def versions(self, name: str) -> list[str]:
         """The served versions of a bundle, lowest first."""
-        return [str(version) for version in self._all().get(name, {})]
+        model = self._all().get(name)
+        return [] if model is None else [str(version) for version in model.versions]
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """The served version of each alias of a bundle."""
+        model = self._all().get(name)
+        aliases = {} if model is None else model.rollout.aliases
+        return {alias: str(version) for alias, version in aliases.items()}
+
+    def rollout(self, name: str) -> ActiveRollout:
+        """The rollout of a bundle that is in the repository. Raises NotReady, UnknownBundle."""
+        self._all()
+        if name not in self._active:
+            raise self._unknown(name)
+        return self._active[name]
+
+    def follow_rollouts(self, *, watch: bool = True) -> None:
+        """Read the rollouts again; without `watch` only those of the state folder."""
+        with self._rollout_lock:
+            if self._loaded is not None:
+                self._publish(self._states, watch=watch)
+
+    def set_rollout(self, name: str, rollout: Rollout) -> ActiveRollout:
+        """Store a rollout in the state folder and follow it.
+
+        Raises:
+            UnknownBundle, InvalidRollout: it cannot be followed.
+            RolloutInRepository: the repository has one, which decides.
+            NotReady: it cannot be stored.
+        """
+        with self._rollout_lock:
+            return self._set_rollout(name, rollout)
+
+    def roll_back(self, name: str, version: str | None = None) -> ActiveRollout:
+        """Send all requests to one version, by default `stable`. Raises as `set_rollout`."""
+        with self._rollout_lock:
+            if self._loaded is not None:
+                self._publish(self._states, watch=False)
+            current = self.rollout(name).rollout
+            return self._set_rollout(name, rolled_back(current, version or STABLE))
+
+    def _set_rollout(self, name: str, rollout: Rollout) -> ActiveRollout:
+        self._all()
+        versions = _by_name(self._states.values()).get(name)
+        if versions is None:
+            raise self._unknown(name)
+        if self._rollouts.in_repository(self._folder(versions)):
+            raise RolloutInRepository(
+                f"rollout: expected none in the repository, got {name}/{ROLLOUT}, which decides "
+                "for all replicas: change that file"
+            )
+        resolve(rollout, versions)
+        self._rollouts.write(name, rollout)
+        self._publish(self._states)
+        return self._active[name]
 
     def names(self) -> list[str]:
         """The names of the served bundles; empty while nothing is loaded."""
@@ -161,8 +262,8 @@ class Repository:
 
     def __iter__(self) -> Iterator[LoadedBundle]:
         """Every served version of every bundle."""
-        for versions in (self._loaded or {}).values():
-            yield from versions.values()
+        for model in (self._loaded or {}).values():
+            yield from model.versions.values()
 
     def _withdraw(self, name: str) -> None:
         self._unloaded |= {name}
@@ -171,7 +272,7 @@ class Repository:
         self._apply([], _without_bundle(self._states, name))
         self._trim()
 
-    def _all(self) -> Mapping[str, Versions]:
+    def _all(self) -> Mapping[str, ServedModel]:
         if self._loaded is None:
             raise NotReady("not ready: bundles are being loaded")
         return self._loaded
@@ -192,8 +293,27 @@ class Repository:
         served = [one for one in directories if one.name not in self._unloaded]
         states = {**unchanged, **{one.key: self._load_or_reuse(one) for one in served}}
         self._retire(states)
-        self._states = states
-        self._loaded = _by_name(states.values())
+        with self._rollout_lock:
+            self._publish(states)
+
+    def _publish(self, states: Mapping[str, VersionState], *, watch: bool = True) -> None:
+        """Serve these states as the rollouts say. The caller holds the lock of rollouts."""
+        found = _by_name(states.values())
+        active = {
+            name: self._rollouts.follow(name, versions, self._folder(versions), watch=watch)
+            for name, versions in found.items()
+        }
+        self._states, self._active = states, active
+        self._loaded = {
+            name: ServedModel(found[name], one.resolved)
+            for name, one in active.items()
+            if one.resolved is not None
+        }
+
+    def _folder(self, versions: Versions) -> Path | None:
+        """Return the folder of a bundle's versions; None if one version alone is served."""
+        path = next(iter(versions.values())).bundle.path
+        return None if path == self._path else path.parent
 
     def _load_or_reuse(self, directory: VersionDir) -> VersionState:
         """The state of a folder: the old one if no file has changed, else after loading it."""

@@ -23,6 +23,7 @@ from .decisions import Action, Decisions, add_decision, read_decisions
 from .descriptor import Descriptor
 from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
 from .shared_record import SharedRecord
+from .shared_rollouts import SharedRollouts
 
 _REQUEST_TIMEOUT_S = 5.0
 CHANGE_TIMEOUT_S = 600.0  # for a change, which may load a bundle
@@ -39,6 +40,7 @@ class WorkerRecords:
     Attributes:
         log: the stream of the log; stderr itself is captured
         decisions: the operator's decisions
+        rollouts: the rollouts that were accepted last
         snapshots: the metrics of each worker
         statistics: the statistics of each worker
         start_error: the message of a worker that could not start
@@ -46,6 +48,7 @@ class WorkerRecords:
 
     log: Descriptor
     decisions: SharedRecord
+    rollouts: SharedRecord
     snapshots: tuple[SharedRecord, ...]
     statistics: tuple[SharedRecord, ...]
     start_error: SharedRecord
@@ -56,14 +59,15 @@ class WorkerRecords:
         return cls(
             log=Descriptor(os.dup(log_descriptor)),
             decisions=SharedRecord.create(),
+            rollouts=SharedRecord.create(),
             snapshots=tuple(SharedRecord.create() for _ in range(workers)),
             statistics=tuple(SharedRecord.create() for _ in range(workers)),
             start_error=SharedRecord.create(),
         )
 
     def close(self) -> None:
-        counts = (*self.snapshots, *self.statistics)
-        for record in (self.log, self.decisions, *counts, self.start_error):
+        shared = (self.decisions, self.rollouts, *self.snapshots, *self.statistics)
+        for record in (self.log, *shared, self.start_error):
             record.close()
 
 
@@ -71,12 +75,14 @@ class WorkerChannel:
     """One worker's channel to the other workers.
 
     Attributes:
+        rollouts: the rollouts that were accepted last, of all workers
         followed: the decisions that this worker has carried out
         following: held while it carries out others
     """
 
     def __init__(self, folder: Path, records: WorkerRecords, slot: int) -> None:
         self.slot = slot
+        self.rollouts = SharedRollouts(records.rollouts)
         self.followed = read_decisions(records.decisions)
         self.following = asyncio.Lock()
         self._folder = folder

@@ -130,9 +130,12 @@ def test_the_variants_of_the_image_that_the_guide_names_exist():
 
 def test_the_commands_of_kubernetes_fit_the_manifest():
     create, apply = sh_blocks(GUIDES / "operate.md")[1].splitlines()
-    manifest = (ROOT / apply.split()[-1]).read_text("utf-8")
+    overlay = ROOT / apply.split()[-1]
+    assert (overlay / "kustomization.yaml").exists()
+    files = sorted(overlay.parents[1].rglob("*.yaml"))
+    manifest = "".join(file.read_text("utf-8") for file in files)
     assert f"secretName: {create.split()[4]}" in manifest
-    for key in re.findall(r"--from-literal=(\w+)=", create):
+    for key in re.findall(r"--from-\w+=(\w+)=", create):
         assert f"key: {key}" in manifest
     for claim in re.findall(r"volume claim `([\w-]+)`", (GUIDES / "operate.md").read_text()):
         assert f"claimName: {claim}," in manifest

@@ -1,4 +1,4 @@
-"""Tests that the manifest uses existing settings and paths, and gives the service time to drain."""
+"""The base of the manifests uses existing settings and paths, and gives time to drain."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,11 @@ import yaml
 from hsoftmax.service import Settings
 from hsoftmax.service.middleware.authentication import HEALTH_PATHS
 
-PATH = Path(__file__).parents[2] / "deploy" / "kubernetes" / "hsoftmax.yaml"
-DEPLOYMENT, *OTHERS = yaml.safe_load_all(PATH.read_text())
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+DEPLOYMENT, BUDGET = (
+    yaml.safe_load((FOLDER / "base" / f"{name}.yaml").read_text())
+    for name in ("deployment", "disruption-budget")
+)
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 TOLD = {one["name"]: one.get("value") for one in CONTAINER["env"]}
@@ -36,12 +39,18 @@ def test_it_may_do_nothing_that_it_need_not():
     assert not allowed["allowPrivilegeEscalation"]
     assert allowed["capabilities"] == {"drop": ["ALL"]}
     assert POD["securityContext"]["runAsNonRoot"]
-    dockerfile = (PATH.parents[2] / "Dockerfile").read_text()
+    dockerfile = (FOLDER.parents[1] / "Dockerfile").read_text()
     uid = re.search(r"^USER (\d+):", dockerfile, re.MULTILINE)
     assert int(uid[1]) == POD["securityContext"]["runAsUser"]
 
 
-def test_the_service_finds_its_pods():
+def test_the_budget_finds_its_pods():
     labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
-    assert OTHERS[0]["spec"]["selector"] == labels
-    assert OTHERS[1]["spec"]["selector"]["matchLabels"] == labels
+    assert BUDGET["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_streams_have_room_for_what_they_spool():
+    volumes = {one["name"]: one for one in POD["volumes"]}
+    size = int(volumes["tmp"]["emptyDir"]["sizeLimit"].removesuffix("Mi")) * 2**20
+    spooled = int(TOLD["HSOFTMAX_MAX_STREAMS"]) * int(TOLD["HSOFTMAX_STREAM_SPOOL_BYTES"])
+    assert size >= 1.1 * spooled * int(TOLD.get("HSOFTMAX_WORKERS", 1))

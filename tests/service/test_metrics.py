@@ -46,7 +46,10 @@ BY_ROUTE = [
     for model in ("words", "plain")
     for one in (
         key("rows", route=route, model=model),
-        key("requests", route=route, model=model, status="200", code="ok"),
+        *(
+            key("requests", route=route, model=model, version=version, status="200", code="ok")
+            for version in {"words": "12", "plain": "7"}[model]
+        ),
     )
 ]
 

@@ -63,10 +63,10 @@ class InferEndpoint:
         body = await read_body(headers, receive, settings, context.body_budget)
         params = scope["path_params"]
         version = params.get("version")
-        bundle = context.repository.find(params["name"], version)
+        bundle = context.repository.find(params["name"], version, request_context.sticky_key)
         request_context.set_model(bundle)
         try:
-            return read_infer_body(body, headers.get(HEADER_LENGTH), bundle, settings, version)
+            return read_infer_body(body, headers.get(HEADER_LENGTH), bundle, settings)
         except ServiceError:
             record_failure(context.statistics, request_context)
             raise

@@ -28,7 +28,7 @@ class ModelMetadata(BaseModel):
     """The tensors of one version of a bundle."""
 
     name: str
-    versions: list[str] = Field(description="all served versions; the last is the default")
+    versions: list[str] = Field(description="all served versions, lowest first")
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]

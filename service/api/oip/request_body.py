@@ -85,7 +85,6 @@ def read_infer_body(
     header_length: bytes | None,
     bundle: LoadedBundle,
     settings: Settings,
-    version: str | None,
 ) -> tuple[InferRequest, BinaryOutputs]:
     """Read a request but for the data of its inputs, and which of its outputs are to be raw.
 
@@ -94,7 +93,7 @@ def read_infer_body(
     """
     length = _json_length(header_length, len(body))
     if length == 0:
-        return _raw_request(body, bundle, settings, version), BinaryOutputs(by_default=True)
+        return _raw_request(body, bundle), BinaryOutputs(by_default=True)
     content = body if length is None or length == len(body) else body[:length]
     check_body_shape(content, bundle, settings, as_tensors=True)
     parsed = decode(_DECODER, content)
@@ -111,7 +110,7 @@ def read_infer_body(
         read_inputs=read_inputs,
         outputs=tuple(map(_requested, parsed.outputs or ())),
         parameters=parameters,
-        version=version,
+        version=bundle.version,
         id=parsed.id or "",
     )
     return request, _binary_outputs(parsed.outputs or (), parameters)
@@ -130,9 +129,7 @@ def _json_length(header: bytes | None, body_length: int) -> int | None:
     return length
 
 
-def _raw_request(
-    body: bytes, bundle: LoadedBundle, settings: Settings, version: str | None
-) -> InferRequest:
+def _raw_request(body: bytes, bundle: LoadedBundle) -> InferRequest:
     """Return the request of a body that is the hidden states alone, in float32."""
     width = bundle.hidden_size
     if not width:
@@ -150,7 +147,7 @@ def _raw_request(
     async def read_inputs() -> dict[str, Tensor]:
         return {HIDDEN: decode_raw(HIDDEN, "FP32", (rows, width), body, max_texts=0)}
 
-    return InferRequest(bundle.name, (HIDDEN,), read_inputs, version=version)
+    return InferRequest(bundle.name, (HIDDEN,), read_inputs, version=bundle.version)
 
 
 def _tensors(inputs: Sequence[_Input], raw: memoryview, max_texts: int) -> Iterator[Tensor]:

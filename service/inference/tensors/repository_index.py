@@ -19,6 +19,10 @@ def repository_index(repository: Repository, *, ready_only: bool) -> list[dict[s
             name, _, version = key.rpartition("/")
             entries.append(_entry(name, version, UNAVAILABLE, reason))
         entries += [_entry(name, "", UNAVAILABLE, "unloaded") for name in repository.unloaded]
+        served = repository.names()
+        for name, reason in repository.refused_rollouts.items():
+            if name not in served:
+                entries.append(_entry(name, "", UNAVAILABLE, reason))
     return sorted(entries, key=lambda entry: (entry["name"], entry["version"]))
 
 

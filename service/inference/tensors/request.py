@@ -45,7 +45,7 @@ class InferRequest(msgspec.Struct, frozen=True):
         input_names: the names of the tensors, each once
         read_inputs: reads and checks the tensors, by name; an overloaded service does not call it
         outputs: the outputs to return; the default ones if there are none
-        version: None is the highest
+        version: a number or an alias; None is the one that the rollout chooses
         id: the client's id of the request, which the result repeats
     """
 

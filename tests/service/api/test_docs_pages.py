@@ -46,8 +46,9 @@ def test_the_document_has_every_route(document):
     expected |= {"/v1/files/{id}/content": {"get"}, "/v1/batches": {"get", "post"}}
     expected |= {"/v1/batches/{id}": {"get", "delete"}, "/v1/batches/{id}/cancel": {"post"}}
     expected |= OPEN_INFERENCE | {path: {"get"} for path in ALIASES}
-    for change in ("reload", "unload", "score", "topk"):
+    for change in ("reload", "unload", "rollback", "score", "topk"):
         expected[f"/v1/models/{{name}}/{change}"] = {"post"}
+    expected["/v1/models/{name}/rollout"] = {"get", "put"}
     assert {path: set(methods) for path, methods in document["paths"].items()} == expected
 
 
@@ -85,7 +86,7 @@ def test_the_document_says_which_key_a_route_needs(repository, keys, expected):
     assert {one["scheme"] for one in schemes.values()} == {"bearer"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if path.endswith(("/load", "/reload", "/unload")):
+            if path.endswith(("/load", "/reload", "/unload", "/rollback")) or method == "put":
                 assert operation["security"] == [{"AdminKey": []}], method
             elif "/health" in path or path == "/ping":
                 assert operation["security"] == []
@@ -180,12 +181,12 @@ def test_metrics_count_requests_rows_and_blocks(client):
     def grew(name: str) -> float:
         return after[name] - before.get(name, 0)
 
-    requests = 'hsoftmax_requests_total{code="%s",model="%s",route="%s",status="%s"}'
+    requests = 'hsoftmax_requests_total{code="%s",model="%s",route="%s",status="%s",version="%s"}'
     top_k = "/v1/models/{name}/top_k"
-    assert grew(requests % ("ok", "words", top_k, 200)) == 1
-    assert grew(requests % ("invalid_query", "words", top_k, 422)) == 1
-    assert grew(requests % ("unknown_bundle", "", top_k, 404)) == 1
-    assert grew(requests % ("not_found", "", "unmatched", 404)) == 1
+    assert grew(requests % ("ok", "words", top_k, 200, 2)) == 1
+    assert grew(requests % ("invalid_query", "words", top_k, 422, 2)) == 1
+    assert grew(requests % ("unknown_bundle", "", top_k, 404, "")) == 1
+    assert grew(requests % ("not_found", "", "unmatched", 404, "")) == 1
     assert grew(f"hsoftmax_rows_total{{{route}}}") == 2
     assert grew(f"hsoftmax_compute_seconds_count{{{route}}}") == 1
     assert grew(f"hsoftmax_queue_seconds_count{{{route}}}") == 1

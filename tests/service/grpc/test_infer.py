@@ -239,7 +239,7 @@ def test_each_request_of_a_stream_is_counted(service, hidden):
 
     def count() -> tuple[float, ...]:
         list(service.context.metrics.collect())  # adds what is pending
-        return counted[route, "plain", 200, "ok"], counted[route, "", 200, "ok"]
+        return counted[route, "plain", "7", 200, "ok"], counted[route, "", "", 200, "ok"]
 
     before = count()
     stream = service.stream(route, ModelStreamInferResponse)

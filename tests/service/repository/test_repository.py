@@ -49,6 +49,7 @@ def test_served_bundles_are_listed(client):
         "precision": "fp32",
         "padding": "mask",
         "labels": True,
+        "aliases": {},
         "inputs": ["hidden"],
         "encoder": None,
         "inner_nodes": 0,
@@ -129,6 +130,7 @@ def test_a_log_that_has_no_bundle_to_name_is_a_warning(copy, tmp_path):
     (tmp_path / "empty").mkdir()
     told = loaded(tmp_path / "empty")
     assert (told["level"], told["bundles"], told["refused"]) == ("warning", [], {})
+    assert "one bundle" in told["expected"]
 
 
 def test_nothing_is_answered_before_the_bundles_are_loaded(repository):

@@ -215,7 +215,7 @@ def test_the_log_and_the_metrics_have_the_route(client):
     client.post(INFER, content=json.dumps({"inputs": [json_input("hidden", ROW)]}))
     page = client.get("/metrics").text
     route = 'model="words",route="/v2/models/{name}/infer"'
-    assert f'hsoftmax_requests_total{{code="ok",{route},status="200"}}' in page
+    assert f'hsoftmax_requests_total{{code="ok",{route},status="200",version="2"}}' in page
     assert f"hsoftmax_rows_total{{{route}}}" in page
 
 
