@@ -52,6 +52,7 @@ class RequestRecorder:
             status=status,
             code=code,
             rows=request_context.rows,
+            **({} if request_context.key is None else {"key": request_context.key.name}),
             ms=int(seconds * 1e6) / 1e3,
         )
 
