@@ -6,6 +6,5 @@ from hsoftmax.service.http.request_context import request_context_of
 
 
 def owner_of(request: Request) -> str | None:
-    """Return the name of the request's key, or None if the service has no keys with names."""
-    name: str | None = getattr(request_context_of(request.scope), "key_name", None)
-    return name
+    """Return the name of the request's key, or None if the service has no keys."""
+    return request_context_of(request.scope).key_name

@@ -19,6 +19,11 @@ from tests.service.small_disk import fill, small_disk
 from .conftest import JobsClient, eventually, make_rows, ndjson, serving_jobs
 
 
+@pytest.fixture(scope="module", autouse=True)
+def database_kind() -> None:
+    """These tests are about the file of SQLite alone."""
+
+
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", 3 * 2**20) as folder:

@@ -20,6 +20,11 @@ FOREVER = 1e9  # retention in seconds: the jobs and files of the test data are o
 ADDED = ["ALTER TABLE batches ADD COLUMN tenant TEXT", "CREATE INDEX by_tenant ON batches (tenant)"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def database_kind() -> None:
+    """These tests are about the file of SQLite alone."""
+
+
 @pytest.fixture
 def state(exported, tmp_path) -> Path:
     """Copy of a state folder of schema 1.
