@@ -26,7 +26,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._bin = _programs()
-        self.port = _free_port()
+        self.port = free_port()
         self._identity = _identity()
         if self._identity:
             os.chown(folder, pwd.getpwnam(self._identity["user"]).pw_uid, -1)
@@ -107,7 +107,7 @@ def _identity() -> dict:
     return {"user": user.pw_name, "group": user.pw_gid, "extra_groups": []}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
