@@ -8,14 +8,17 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from hsoftmax.service import Settings
+from hsoftmax.service.jobs.open_state import StateStore
 from tests.service.processes import Process
 
 from .cluster import Cluster, free_port
@@ -244,3 +247,38 @@ def test_killed_replicas_finish_all_jobs_to_the_same_bytes(repository, tmp_path,
 def ended(replicas: Replicas, id: str) -> dict | None:
     batch = json.loads(replicas.call("GET", f"/v1/batches/{id}"))
     return batch if batch["status"] in ("completed", "failed", "expired", "cancelled") else None
+
+
+def test_a_replica_that_hangs_loses_its_job_and_does_no_harm(repository, tmp_path, replicas):
+    """It wakes up when another replica has claimed the job, which waits for the job's files."""
+    form = (
+        '--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        '--x\r\nContent-Disposition: form-data; name="file"; filename="a.ndjson"\r\n\r\n'
+        f"{ndjson(make_rows(8000))}\r\n--x--\r\n"
+    )
+    file = json.loads(replicas.call("POST", "/v1/files", form, "multipart/form-data; boundary=x"))
+    query = {"input_file_id": file["id"], "endpoint": SCORE}
+    id = json.loads(replicas.call("POST", "/v1/batches", json.dumps(query)))["id"]
+    shards = tmp_path / "state" / "jobs" / id / "output.ndjson.parts"
+    eventually(lambda: len(list(shards.glob("shard-????????"))) > 3)
+    settings = Settings(repository=repository, **holding_settings(replicas))
+    with closing(StateStore(settings).open()) as database:
+        ((holder,),) = database.rows("SELECT lease_holder FROM batches")
+    pid = int(holder.split("-")[-2])
+    hung, other = sorted(replicas.replicas, key=lambda one: one.process.pid != pid)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        other.until("job_still_held")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    hung.until("job_taken_over")
+    batch = eventually(lambda: ended(replicas, id), 60)
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 8000)
+    with serving_jobs(repository, tmp_path / "reference", job_shard_rows=SHARD) as jobs:
+        wanted = jobs.run(make_rows(8000))
+        got = replicas.call("GET", f"/v1/files/{batch['output_file_id']}/content")
+        assert got == jobs.content(wanted["output_file_id"])
+
+
+def holding_settings(replicas: Replicas) -> dict:
+    return {name: replicas.settings[name] for name in ("state", "state_files")}
