@@ -39,6 +39,8 @@ class RequestRecorder:
         status = request_context.status or CLIENT_LEFT
         code = request_context.code if request_context.status else "client_left"
         self._metrics.request(route, request_context.model, status, code, seconds)
+        if (key_name := request_context.key_name) is not None:
+            self._metrics.key_request(key_name, status)
         is_rejected = code == Overloaded.code
         if is_rejected:
             self._rejections.add(route)
@@ -52,7 +54,7 @@ class RequestRecorder:
             status=status,
             code=code,
             rows=request_context.rows,
-            **({} if request_context.key is None else {"key": request_context.key.name}),
+            **({} if key_name is None else {"key": key_name}),
             ms=int(seconds * 1e6) / 1e3,
         )
 
