@@ -48,6 +48,8 @@ class RequestContext(msgspec.Struct):
         headers: the headers of the request; names are lower case
         started: `perf_counter()` value when the request arrived
         key: the API key of the request; None if the service has no keys
+        admin_model: name of the bundle that an admin call is to change, as the client wrote it;
+            None if the request is no admin call
         model: name of the bundle; empty if none was found
         version: version of the bundle
         digest: digest of the bundle
@@ -64,6 +66,7 @@ class RequestContext(msgspec.Struct):
     headers: Mapping[bytes, bytes]
     started: float
     key: ApiKey | None = None
+    admin_model: str | None = None
     model: str = ""
     version: str = ""
     digest: str = ""

@@ -1,11 +1,16 @@
 """Tests of named keys over gRPC: the same scopes and models as over HTTP."""
 
+import io
+import json
+
 import grpc
 import pytest
 
 from hsoftmax.service.grpc.protocol import SERVICE, ModelStreamInferResponse
+from hsoftmax.service.logging import json_log
+from hsoftmax.service.middleware.request_log import RequestRecorder
 
-from .conftest import expect_status, raw_request, serving_grpc
+from .conftest import expect_status, raw_request, serving_grpc, until
 
 KEYS = """
 {"name": "reader", "key": "r", "models": ["words"]}
@@ -72,3 +77,21 @@ def test_each_request_of_a_stream_needs_the_model(closed, hidden):
     answers = list(stream(iter(requests), metadata=bearer("r")))
     assert "expected one for the model 'plain'" in answers[0].error_message
     assert not answers[1].error_message
+
+
+def test_each_admin_call_has_an_audit_line(closed, monkeypatch):
+    stream = io.BytesIO()
+    recorder = RequestRecorder(closed.context.metrics, json_log("info", stream))
+    monkeypatch.setattr(closed.server._handler, "_recorder", recorder)
+    closed.call("RepositoryModelLoad", metadata=bearer("d"), model_name="words")
+    with expect_status(grpc.StatusCode.PERMISSION_DENIED):
+        closed.call("RepositoryModelUnload", metadata=bearer("r"), model_name="words")
+    closed.call("RepositoryIndex", metadata=bearer("r"))
+    until(lambda: stream.getvalue().count(b'"request"') == 3)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    audit = [one for one in lines if one["event"] == "audit"]
+    assert [(one["key"], one["model"], one["outcome"]) for one in audit] == [
+        ("deployer", "words", "ok"),
+        ("reader", "", "forbidden"),  # its message was not read
+    ]
+    assert audit[0]["route"] == f"/{SERVICE}/RepositoryModelLoad"
