@@ -25,7 +25,12 @@ from hsoftmax.service.jobs.batch_store import (
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.deletion import delete_batch
 from hsoftmax.service.jobs.schemas import BatchDeleted, BatchList, BatchObject
-from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
+from hsoftmax.service.jobs.submission import (
+    BatchQuery,
+    SubmissionContext,
+    build_job,
+    requested_model,
+)
 
 from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
@@ -68,6 +73,7 @@ async def create(context: Context, request: Request) -> BatchObject:
     if len(body) > _MAX_BODY_BYTES:  # decoding millions of columns would stop the event loop
         raise TooLarge(f"body: expected at most {_MAX_BODY_BYTES} bytes, got {len(body)}")
     query = decode(_DECODER, body)
+    request_context.expect_model(requested_model(query))
     batch = await context.jobs.run_with_database(
         _create_batch, query, _key(request, query), context, owner_of(request)
     )

@@ -88,6 +88,8 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             Forbidden: the key lacks the scope of the method.
             Overloaded: there are too many calls.
         """
+        if method.scope == "admin":  # its message, which names the model, is not read yet
+            request_context.admin_model = ""
         if not method.is_public:
             authenticate(request_context, self._context.keys, method.scope)
         if not method.is_probe and self._calls > self._max_calls:

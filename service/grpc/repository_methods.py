@@ -22,6 +22,8 @@ _UNLOAD_PARAMETERS = frozenset({"unload_dependents"})
 async def index(call: Call, request: Message) -> Message:
     """Answer every version, and why one is not served."""
     models = repository_index(call.context.repository, ready_only=request.ready)
+    allows = call.request_context.allows_model
+    models = [one for one in models if allows(one["name"])]
     return ParseDict({"models": models}, _RepositoryIndexResponse())
 
 

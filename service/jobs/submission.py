@@ -208,6 +208,11 @@ def _with_record_schema(
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
 
 
+def requested_model(query: BatchQuery) -> str:
+    """Return the name of the bundle that a query names. Raises InvalidQuery."""
+    return _parse_endpoint(query)[0]
+
+
 def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:
     """Return the bundle's name, and the task with its parameters."""
     match = _ENDPOINT.fullmatch(query.endpoint)

@@ -23,7 +23,8 @@ PUBLIC_PATHS = HEALTH_PATHS | PAGE_PATHS
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN_PATH = re.compile(
-    r"/v1/models/[^/]+/(reload|unload|aliases|split)(/.*)?|/v2/repository/models/[^/]+/(un)?load"
+    r"/v1/models/([^/]+)/(?:reload|unload|aliases|split)(?:/.*)?"
+    r"|/v2/repository/models/([^/]+)/(?:un)?load"
 )
 
 
@@ -38,8 +39,11 @@ class AuthenticationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._public:
             wanted = required_scope(scope["method"], scope["path"])
+            request_context = request_context_of(scope)
+            if wanted == "admin":
+                request_context.admin_model = _admin_model(scope["path"])
             try:
-                authenticate(request_context_of(scope), self._keys, wanted)
+                authenticate(request_context, self._keys, wanted)
             except (Unauthorized, Forbidden) as error:
                 return await send_error(send, error, scope)
         await self._app(scope, receive, send)
@@ -52,6 +56,11 @@ def required_scope(method: str, path: str) -> KeyScope:
     if method not in _READING_METHODS and _ADMIN_PATH.fullmatch(path):
         return "admin"
     return "read"
+
+
+def _admin_model(path: str) -> str:
+    match = _ADMIN_PATH.fullmatch(path)
+    return "" if match is None else match[1] or match[2]
 
 
 def authenticate(request_context: RequestContext, keys: ApiKeys, wanted: KeyScope) -> None:
@@ -86,6 +95,7 @@ def authenticate_admin(request_context: RequestContext, keys: ApiKeys, model: st
         Unauthorized: the request has no key.
         Forbidden: there is no admin key, or the key lacks the scope `admin` or the model.
     """
+    request_context.admin_model = model or ""
     if not keys.has_admin:
         raise Forbidden("key: this service has no admin key, so that nobody may do this")
     secret = bearer_key(request_context.headers)

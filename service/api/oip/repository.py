@@ -45,7 +45,8 @@ _admin_routes = APIRouter(tags=["open inference", "admin"])
 async def index(context: Context, request: Request) -> list[IndexEntry]:
     body = await _read(context, request)
     entries = repository_index(context.repository, ready_only=bool(body.ready))
-    return [IndexEntry(**entry) for entry in entries]
+    allows = request_context_of(request.scope).allows_model
+    return [IndexEntry(**entry) for entry in entries if allows(entry["name"])]
 
 
 @_admin_routes.post(
