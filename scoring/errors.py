@@ -2,6 +2,7 @@
 
 ScoringError        the work failed; the message is one line
 ├── CallError       the call was wrong: it cannot be carried out as it stands
+│   └── WorkspaceBusy   another process runs the job
 ├── NewerSchema     a newer version of hsoftmax wrote the database
 ├── InputChanged    the input changed while it was read
 ├── BrokenInput     a stream cannot be read any further
@@ -35,6 +36,10 @@ class CallError(ScoringError):
     """A call with wrong arguments."""
 
     exit_code: ClassVar[int] = 2
+
+
+class WorkspaceBusy(CallError):
+    """A job that another process runs at this moment."""
 
 
 class NewerSchema(ScoringError):

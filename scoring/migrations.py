@@ -1,4 +1,4 @@
-"""Opens an SQLite database, and brings one of an older schema up to date.
+"""Opens an SQLite database, and brings a database of an older schema up to date.
 
 The checkpoints of a scoring job and the service's database of jobs use it. A table of one row,
 `schema_version`, holds the number, as a table is the same in every SQL database. A database from
@@ -7,9 +7,10 @@ before there were numbers has no such table: it gets migration 1, which changes 
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from .errors import NewerSchema
 
@@ -22,10 +23,30 @@ _TIMEOUT_S = 30.0  # for another process to end its transaction
 _RETRY_INTERVAL_S = 0.01
 
 
-def open_database(path: Path, migrations: Migrations, name: str) -> sqlite3.Connection:
+class SqlRows(Protocol):
+    """The result of a statement."""
+
+    def fetchone(self) -> Any: ...  # noqa: ANN401  a row or None
+
+
+class SqlConnection(Protocol):
+    """A connection to a database of any kind, inside a transaction."""
+
+    def execute(self, statement: str, /) -> SqlRows: ...
+
+
+# Opens a transaction that no other process changes the schema beside.
+Transaction = Callable[[], AbstractContextManager[SqlConnection]]
+
+
+def open_database(
+    path: Path, migrations: Migrations, name: str, *, exclusive: bool = False
+) -> sqlite3.Connection:
     """A connection in autocommit mode, write-ahead and synced at every commit.
 
     Any thread may use it, one at a time. `name` stands for the database in error messages.
+    `exclusive` keeps all other connections out until this one is closed. SQLite then shares no
+    memory with other processes, so that the file may lie on a disk that several machines mount.
 
     Raises:
         sqlite3.Error: the file is no database, or cannot be written.
@@ -33,9 +54,11 @@ def open_database(path: Path, migrations: Migrations, name: str) -> sqlite3.Conn
     """
     db = sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
+        if exclusive:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
         _write_ahead(db)
         db.execute("PRAGMA synchronous = FULL")
-        migrate(db, migrations, name)
+        migrate(lambda: _transaction(db), migrations, name)
     except BaseException:
         db.close()
         raise
@@ -59,22 +82,22 @@ def _write_ahead(db: sqlite3.Connection) -> None:
         time.sleep(_RETRY_INTERVAL_S)
 
 
-def migrate(db: sqlite3.Connection, migrations: Migrations, name: str) -> None:
+def migrate(transaction: Transaction, migrations: Migrations, name: str) -> None:
     """Apply the migrations that the database `name` lacks, each in one transaction.
 
-    The connection is in autocommit mode. Several processes may do this at once: each transaction
-    holds the write lock while it reads the version, so that every migration is applied once.
+    Several processes may do this at once: each transaction holds a lock while it reads the
+    version, so that every migration is applied once.
 
     Raises:
         NewerSchema: the database has more migrations than these.
     """
     complete = False
     while not complete:
-        with _transaction(db):
+        with transaction() as db:
             complete = _apply_next(db, migrations, name)
 
 
-def _apply_next(db: sqlite3.Connection, migrations: Migrations, name: str) -> bool:
+def _apply_next(db: SqlConnection, migrations: Migrations, name: str) -> bool:
     """Apply one migration; true if none was left to apply."""
     version = _version(db)
     if version > len(migrations):
@@ -86,11 +109,11 @@ def _apply_next(db: sqlite3.Connection, migrations: Migrations, name: str) -> bo
         return True
     for statement in migrations[version]:
         db.execute(statement)
-    db.execute("UPDATE schema_version SET version = ?", [version + 1])
+    db.execute(f"UPDATE schema_version SET version = {version + 1}")
     return False
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _version(db: SqlConnection) -> int:
     """The database's version, 0 where it has none yet."""
     db.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     found = db.execute("SELECT version FROM schema_version").fetchone()
@@ -101,10 +124,10 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield db
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:  # SQLite itself rolls back after some errors

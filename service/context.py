@@ -9,6 +9,7 @@ from starlette.datastructures import State
 from hsoftmax.runtime.devices import Device, DeviceError
 from hsoftmax.runtime.sessions import choose_device
 
+from .access.api_keys import ApiKeys
 from .engine import INLINE_MAX_COST, Engine, Lane, QueueLimits
 from .errors import StartError
 from .health import Health
@@ -18,7 +19,6 @@ from .jobs import JobManager
 from .jobs.state_dir import find_state_dir
 from .logging import Log
 from .metrics import Metrics
-from .middleware.api_keys import ApiKeys
 from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
 from .settings import Settings

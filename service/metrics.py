@@ -35,6 +35,7 @@ _COUNTERS = {
         "Requests answered, by error code ('ok' where there was none).",
         ("route", "model", "version", "status", "code"),
     ),
+    "key_requests": ("Requests with a valid API key, by its name.", ("key", "status")),
     "rows": ("Rows of inputs.", _ROUTE),
     "streamed_rows": ("Rows of streams, by outcome: scored or failed.", ("model", "outcome")),
     "blocks_opened": ("Blocks that top-k opened.", ("model",)),
@@ -76,6 +77,9 @@ _BY_MODEL: dict[str, list[tuple[str, ...]]] = {
     "job_rows": [("scored",), ("failed",)],
     "blocks_opened": [()],
 }
+
+_MAX_KEY_NAMES = 1000  # later names of API keys count as one, as a key file may change for ever
+_OTHER_KEYS = "other"
 
 _MAX_PENDING = 64  # records that are added to the counts together
 
@@ -123,6 +127,7 @@ class Metrics:
         self._routes: tuple[str, ...] = ()
         self._pending_requests: list[tuple[str, str, str, int, str, float]] = []
         self._pending_runs: list[tuple[str, str, int, float, float]] = []
+        self._key_names: set[str] = set()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -154,6 +159,10 @@ class Metrics:
         self._pending_requests.append((route, model, version, status, code, seconds))
         if len(self._pending_requests) >= _MAX_PENDING:
             self._flush()
+
+    def key_request(self, key: str, status: int) -> None:
+        """Record one answered request of an API key."""
+        self.counters["key_requests"][self._key_label(key), status] += 1
 
     def computed(self, route: str, model: str, rows: int, queue: float, compute: float) -> None:
         """Record one run of a graph."""
@@ -248,6 +257,12 @@ class Metrics:
             self.counters["rows"][route, model] += rows
             self._histogram("queue_seconds", (route, model)).add(queue)
             self._histogram("compute_seconds", (route, model)).add(compute)
+
+    def _key_label(self, key: str) -> str:
+        if key not in self._key_names and len(self._key_names) >= _MAX_KEY_NAMES:
+            return _OTHER_KEYS
+        self._key_names.add(key)
+        return key
 
     def _histogram(self, name: str, labels: LabelValues) -> Histogram:
         found = self.histograms[name].get(labels)

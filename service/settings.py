@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
@@ -21,6 +29,16 @@ Count = Annotated[int, Field(ge=1)]
 GpuMemory = Annotated[ByteSize, Field(ge=64 * 2**20)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _path_or_url(value: Any) -> Any:  # noqa: ANN401  whatever a flag or a variable has
+    """Return a URL as a secret, as it may have a password, and other text as a path."""
+    if isinstance(value, str):
+        return SecretStr(value) if "://" in value else Path(value)
+    return value
+
+
+PathOrUrl = Annotated[Path | SecretStr | None, BeforeValidator(_path_or_url)]
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
 ModelName = Annotated[str, Field(pattern=r"^[^\s/.][^\s/]*$")]
 
@@ -146,10 +164,16 @@ class Settings(BaseModel):
         256 * 2**20, description="most bytes of waiting requests and their answers in one lane"
     )
     batching: bool = Field(True, description="compute waiting requests together in batches")
-    state: Path | None = Field(
+    state: PathOrUrl = Field(
         None,
-        description="folder for uploaded files and jobs; by default one for this repository under "
+        description="folder for uploaded files and jobs, or postgresql://user@host/database for "
+        "the jobs of several replicas; by default a folder for this repository under "
         "XDG_STATE_HOME or ~/.local/state",
+    )
+    state_files: Path | None = Field(
+        None,
+        description="folder for uploaded files and outputs that all replicas see, if `state` is a "
+        "database",
     )
     input_root: Path | None = Field(
         None, description="folder of files that jobs may read in place, by `input_path`"
@@ -162,6 +186,11 @@ class Settings(BaseModel):
     job_retention: SomeSeconds = Field(
         30 * 86_400.0,
         description="seconds after which ended jobs and files are deleted",
+    )
+    job_lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        15.0,
+        description="seconds without a sign of life after which another replica continues a job, "
+        "if `state` is a database",
     )
     job_shard_rows: Count | None = Field(
         None,

@@ -33,7 +33,7 @@ def _value(field: FieldInfo) -> dict[str, Any]:
             "shell_complete": lambda ctx, param, start: [w for w in words if w.startswith(start)],
         }
     is_path = Path in (field.annotation, *get_args(field.annotation))
-    return {"type": click.Path(path_type=Path)} if is_path else {}
+    return {"type": click.Path()} if is_path else {}  # Settings makes it a Path
 
 
 def _call(

@@ -48,7 +48,7 @@ class Shard:
 
 
 class CheckpointStore:
-    """The checkpoint of one job. One thread at a time may use it.
+    """The checkpoint of one job. One thread at a time may use it, and no other process.
 
     Raises:
         sqlite3.Error: the file is no database, or cannot be written.
@@ -56,7 +56,7 @@ class CheckpointStore:
     """
 
     def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
-        self._db = open_database(path, migrations, str(path))
+        self._db = open_database(path, migrations, str(path), exclusive=True)
 
     def close(self) -> None:
         self._db.close()

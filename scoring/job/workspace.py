@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsoftmax.scoring.errors import CallError
+from hsoftmax.scoring.errors import WorkspaceBusy
 
 from .checkpoint import CheckpointStore, Shard
 
@@ -72,7 +72,7 @@ def lock_workspace(output: Path) -> Iterator[Workspace]:
     """Locks the output's workspace until the block ends, and creates it if there is none.
 
     Raises:
-        CallError: another process holds it.
+        WorkspaceBusy: another process holds it.
     """
     path = workspace_path(output)
     path.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def lock_workspace(output: Path) -> Iterator[Workspace]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CallError(f"{output}: expected no other run at it, got one") from None
+            raise WorkspaceBusy(f"{output}: expected no other run at it, got one") from None
         yield Workspace(path)
 
 

@@ -30,7 +30,7 @@ admin_routes = APIRouter(prefix="/v1/models", tags=["admin"])
     responses={401: {}, 403: {}, 404: {}, 409: {}},
 )
 async def reload(context: Context, request: Request, name: str) -> ModelDescription:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     if refused := await control.reload(context, name):
         raise BundleRefused("reload: " + "; ".join(refused.values()))
     bundle = context.repository.find(name)
@@ -44,6 +44,6 @@ async def reload(context: Context, request: Request, name: str) -> ModelDescript
     responses={401: {}, 403: {}, 404: {}},
 )
 async def unload(context: Context, request: Request, name: str) -> Unloaded:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     await control.unload(context, name)
     return Unloaded(name=name)

@@ -25,10 +25,16 @@ from hsoftmax.service.jobs.batch_store import (
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.deletion import delete_batch
 from hsoftmax.service.jobs.schemas import BatchDeleted, BatchList, BatchObject
-from hsoftmax.service.jobs.submission import BatchQuery, SubmissionContext, build_job
+from hsoftmax.service.jobs.submission import (
+    BatchQuery,
+    SubmissionContext,
+    build_job,
+    requested_model,
+)
 
 from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
+from .owner import owner_of
 
 _DECODER = msgspec.json.Decoder(BatchQuery)
 _MAX_KEY_LENGTH = 255
@@ -67,8 +73,9 @@ async def create(context: Context, request: Request) -> BatchObject:
     if len(body) > _MAX_BODY_BYTES:  # decoding millions of columns would stop the event loop
         raise TooLarge(f"body: expected at most {_MAX_BODY_BYTES} bytes, got {len(body)}")
     query = decode(_DECODER, body)
+    request_context.expect_model(requested_model(query))
     batch = await context.jobs.run_with_database(
-        _create_batch, query, _key(request, query), context
+        _create_batch, query, _key(request, query), context, owner_of(request)
     )
     request_context.model, request_context.digest = batch.model, batch.digest
     request_context.version = batch.version
@@ -79,15 +86,17 @@ async def create(context: Context, request: Request) -> BatchObject:
 @batch_routes.get("", summary="List jobs, the newest first", responses={422: {}, 503: {}, 507: {}})
 async def batches(
     context: Context,
+    request: Request,
     limit: Annotated[ParameterInteger, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="list the jobs after this id")] = None,
 ) -> BatchList:
-    return BatchList.of(*await context.jobs.run_with_database(list_batches, limit, after))
+    found = await context.jobs.run_with_database(list_batches, limit, after, owner_of(request))
+    return BatchList.of(*found)
 
 
 @batch_routes.get("/{id}", summary="Describe a job", responses=_LOOKUP_ERRORS)
-async def batch(context: Context, id: str) -> BatchObject:
-    return await context.jobs.run_with_database(find_batch, id)
+async def batch(context: Context, request: Request, id: str) -> BatchObject:
+    return await context.jobs.run_with_database(find_batch, id, owner_of(request))
 
 
 @batch_routes.post(
@@ -95,8 +104,10 @@ async def batch(context: Context, id: str) -> BatchObject:
     summary="Cancel a job; finished output is kept",
     responses={**_LOOKUP_ERRORS, 409: {}},
 )
-async def cancel_batch(context: Context, id: str) -> BatchObject:
-    cancelled = await context.jobs.run_with_database(cancel, id, int(time.time()))
+async def cancel_batch(context: Context, request: Request, id: str) -> BatchObject:
+    cancelled = await context.jobs.run_with_database(
+        cancel, id, int(time.time()), owner_of(request)
+    )
     context.jobs.wake()
     return cancelled
 
@@ -106,18 +117,24 @@ async def cancel_batch(context: Context, id: str) -> BatchObject:
     summary="Delete an ended job with its output files",
     responses={**_LOOKUP_ERRORS, 409: {}},
 )
-async def delete(context: Context, id: str) -> BatchDeleted:
-    await context.jobs.run_with_database(delete_batch, context.jobs.state_dir, id)
+async def delete(context: Context, request: Request, id: str) -> BatchDeleted:
+    await context.jobs.run_with_database(
+        delete_batch, context.jobs.state_dir, id, owner_of(request)
+    )
     return BatchDeleted(id=id)
 
 
 def _create_batch(
-    database: Database, query: BatchQuery, key: IdempotencyKey | None, context: AppContext
+    database: Database,
+    query: BatchQuery,
+    key: IdempotencyKey | None,
+    context: AppContext,
+    owner: str | None,
 ) -> BatchObject:
-    if key is not None and (before := find_batch_by_key(database, key)) is not None:
+    if key is not None and (before := find_batch_by_key(database, key, owner)) is not None:
         return before
     submission = SubmissionContext(
-        context.jobs.state_dir, database, context.repository, context.settings
+        context.jobs.state_dir, database, context.repository, context.settings, owner
     )
     return add_batch(database, build_job(query, submission), key, context.settings.max_jobs)
 

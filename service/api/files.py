@@ -1,5 +1,6 @@
 """Routes of /v1/files: the input and output files of jobs, addressed by id."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -24,6 +25,7 @@ from hsoftmax.service.jobs.upload_parser import MAX_FORM_OVERHEAD_BYTES, receive
 from .dependencies import Context, ParameterInteger
 from .disconnect_route import DisconnectRoute
 from .file_response import RangeFileResponse
+from .owner import owner_of
 
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -74,7 +76,7 @@ file_routes = APIRouter(prefix="/v1/files", tags=["jobs"], route_class=Disconnec
 async def upload(context: Context, request: Request) -> FileObject:
     _expect_uncompressed(request)
     await _expect_room(context, _content_length(request))
-    file = await _receive(context, request)
+    file = replace(await _receive(context, request), owner=owner_of(request))
     try:
         await context.jobs.run_with_database(add_upload, file, context.settings.max_files_bytes)
     except BaseException:
@@ -86,20 +88,21 @@ async def upload(context: Context, request: Request) -> FileObject:
 @file_routes.get("", summary="List files", responses={422: {}, 503: {}, 507: {}})
 async def files(
     context: Context,
+    request: Request,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
     limit: Annotated[ParameterInteger, Query(ge=1, le=10_000)] = 10_000,
     after: Annotated[str | None, Query(description="list the files after this id")] = None,
     order: Annotated[Literal["asc", "desc"], Query(description="by age")] = "desc",
 ) -> FileList:
     found, more = await context.jobs.run_with_database(
-        list_files, purpose, limit, after, order == "desc"
+        list_files, purpose, limit, after, order == "desc", owner_of(request)
     )
     return FileList.of([file.to_object(context.settings.job_retention) for file in found], more)
 
 
 @file_routes.get("/{id}", summary="Describe a file", responses=_ERRORS)
-async def file(context: Context, id: str) -> FileObject:
-    found = await context.jobs.run_with_database(find_file, id)
+async def file(context: Context, request: Request, id: str) -> FileObject:
+    found = await context.jobs.run_with_database(find_file, id, owner_of(request))
     return found.to_object(context.settings.job_retention)
 
 
@@ -113,15 +116,15 @@ async def file(context: Context, id: str) -> FileObject:
         **_ERRORS,
     },
 )
-async def content(context: Context, id: str) -> Response:
-    found = await context.jobs.run_with_database(find_file, id)
+async def content(context: Context, request: Request, id: str) -> Response:
+    found = await context.jobs.run_with_database(find_file, id, owner_of(request))
     path = path_of(context.jobs.state_dir, found)
     return RangeFileResponse(path, media_type=_TYPES[path.suffix], filename=found.filename)
 
 
 @file_routes.delete("/{id}", summary="Delete a file", responses={**_ERRORS, 409: {}})
-async def delete(context: Context, id: str) -> FileDeleted:
-    await context.jobs.run_with_database(delete_file, context.jobs.state_dir, id)
+async def delete(context: Context, request: Request, id: str) -> FileDeleted:
+    await context.jobs.run_with_database(delete_file, context.jobs.state_dir, id, owner_of(request))
     return FileDeleted(id=id)
 
 

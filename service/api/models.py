@@ -128,8 +128,9 @@ bundle_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
 
 
 @bundle_routes.get("", summary="List served bundles")
-async def list_bundles(context: Context) -> BundleList:
-    bundles = [context.repository.find(name) for name in context.repository.names()]
+async def list_bundles(context: Context, request: Request) -> BundleList:
+    allows = request_context_of(request.scope).allows_model
+    bundles = [context.repository.find(name) for name in context.repository.names() if allows(name)]
     return BundleList(
         models=[describe(one, context.repository) for one in bundles],
         data=[OpenAIModel(id=one.name, created=one.created) for one in bundles],

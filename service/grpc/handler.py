@@ -14,7 +14,7 @@ import grpc
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import MethodNotAllowed, Overloaded, ServiceError
 from hsoftmax.service.http.request_context import RequestContext, new_request_context
-from hsoftmax.service.middleware.authentication import expect_key
+from hsoftmax.service.middleware.authentication import authenticate
 from hsoftmax.service.middleware.request_log import RequestRecorder
 
 from .call import Call
@@ -81,9 +81,17 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         return None
 
     def _admit(self, method: Method, request_context: RequestContext) -> None:
-        """Raise Unauthorized without a valid key, and Overloaded if there are too many calls."""
+        """Check key and number of calls.
+
+        Raises:
+            Unauthorized: the call has no valid key.
+            Forbidden: the key lacks the scope of the method.
+            Overloaded: there are too many calls.
+        """
+        if method.scope == "admin":  # its message, which names the model, is not read yet
+            request_context.admin_model = ""
         if not method.is_public:
-            expect_key(request_context.headers.items(), self._context.keys)
+            authenticate(request_context, self._context.keys, method.scope)
         if not method.is_probe and self._calls > self._max_calls:
             limit = f"expected at most {self._max_calls} at the same time, got more"
             raise Overloaded(f"calls: {limit}", _RETRY_AFTER_S)

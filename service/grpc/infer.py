@@ -52,6 +52,7 @@ class StreamInfer:
 async def _stream_answer(call: Call, data: bytes) -> Message:
     """Answer one request of a stream; log and count it."""
     request_context = new_request_context(call.request_context.headers)
+    request_context.key = call.request_context.key
     request_id = ""
     try:
         message = await call.parse(data, ModelInferRequest)

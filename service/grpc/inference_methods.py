@@ -1,5 +1,7 @@
 """The methods of `inference.GRPCInferenceService`, by what `inference.proto` names."""
 
+from hsoftmax.service.access.api_key import KeyScope
+
 from .infer import StreamInfer, model_infer
 from .method import Answer, Method, unary
 from .model_methods import model_config, model_metadata, model_ready, model_statistics
@@ -15,9 +17,8 @@ _UNARY = {
     "ModelConfig": model_config,
     "ModelStatistics": model_statistics,
     "RepositoryIndex": index,
-    "RepositoryModelLoad": load,
-    "RepositoryModelUnload": unload,
 }
+_ADMIN = {"RepositoryModelLoad": load, "RepositoryModelUnload": unload}
 
 
 def inference_methods() -> list[Method]:
@@ -26,11 +27,14 @@ def inference_methods() -> list[Method]:
     return [
         *(_unary(name, paths[name], run, is_probe=True) for name, run in _PROBES.items()),
         *(_unary(name, paths[name], run) for name, run in _UNARY.items()),
+        *(_unary(name, paths[name], run, scope="admin") for name, run in _ADMIN.items()),
         Method(paths["ModelInfer"], model_infer),
         Method(paths["ModelStreamInfer"], StreamInfer().__call__, records_requests=True),
     ]
 
 
-def _unary(name: str, path: str, answer: Answer, *, is_probe: bool = False) -> Method:
+def _unary(
+    name: str, path: str, answer: Answer, *, is_probe: bool = False, scope: KeyScope = "read"
+) -> Method:
     request_type = message_type(f"{name}Request")
-    return unary(path, request_type, answer, is_public=is_probe, is_probe=is_probe)
+    return unary(path, request_type, answer, is_public=is_probe, scope=scope, is_probe=is_probe)

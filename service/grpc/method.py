@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hsoftmax.service.access.api_key import KeyScope
+
 from .call import Call
 from .protocol import Message
 
@@ -16,6 +18,7 @@ class Method:
     Attributes:
         run: reads the messages of a call and sends the responses
         is_public: needs no API key
+        scope: the scope that a key needs
         is_probe: monitors call it every few seconds, so it is logged at debug and never refused
         records_requests: logs and counts each request of its streams, and not a whole stream
     """
@@ -23,6 +26,7 @@ class Method:
     path: str
     run: Callable[[Call], Awaitable[None]]
     is_public: bool = False
+    scope: KeyScope = "read"
     is_probe: bool = False
     records_requests: bool = False
 
@@ -33,6 +37,7 @@ def unary(
     answer: Answer,
     *,
     is_public: bool = False,
+    scope: KeyScope = "read",
     is_probe: bool = False,
 ) -> Method:
     """Build a method that answers one message with one."""
@@ -40,4 +45,4 @@ def unary(
     async def run(call: Call) -> None:
         await call.send(await answer(call, await call.receive(request_type)))
 
-    return Method(path, run, is_public=is_public, is_probe=is_probe)
+    return Method(path, run, is_public=is_public, scope=scope, is_probe=is_probe)

@@ -45,7 +45,8 @@ async def model_config(call: Call, request: Message) -> Message:
 
 async def model_statistics(call: Call, request: Message) -> Message:
     """Answer the counts of a version, of all versions of a model, or of all models."""
-    bundles = list(call.context.repository)
+    allows = call.request_context.allows_model
+    bundles = [one for one in call.context.repository if allows(one.name)]
     if request.name:
         found = _find(call, request)
         same = [one for one in bundles if one.name == found.name]

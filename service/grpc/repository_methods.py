@@ -7,7 +7,7 @@ from google.protobuf.json_format import ParseDict
 from hsoftmax.service import control
 from hsoftmax.service.errors import BundleRefused, InvalidQuery
 from hsoftmax.service.inference.tensors.repository_index import repository_index
-from hsoftmax.service.middleware.authentication import expect_admin
+from hsoftmax.service.middleware.authentication import authenticate_admin
 
 from .call import Call
 from .protocol import Message, message_type
@@ -22,6 +22,8 @@ _UNLOAD_PARAMETERS = frozenset({"unload_dependents"})
 async def index(call: Call, request: Message) -> Message:
     """Answer every version, and why one is not served."""
     models = repository_index(call.context.repository, ready_only=request.ready)
+    allows = call.request_context.allows_model
+    models = [one for one in models if allows(one["name"])]
     return ParseDict({"models": models}, _RepositoryIndexResponse())
 
 
@@ -56,6 +58,6 @@ def _model_of_admin(call: Call, request: Message) -> str:
 
     Triton's clients send the name as the second field, and KServe's as the first.
     """
-    expect_admin({"headers": call.request_context.headers.items()}, call.context.keys)
     name: str = request.model_name or request.repository_name
+    authenticate_admin(call.request_context, call.context.keys, name)
     return name

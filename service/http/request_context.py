@@ -11,6 +11,7 @@ from time import perf_counter
 import msgspec
 from starlette.types import Scope
 
+from hsoftmax.service.access.api_key import ApiKey
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 REQUEST_ID = b"x-request-id"
@@ -48,6 +49,9 @@ class RequestContext(msgspec.Struct):
         request_id: the client's id, or a new one
         headers: the headers of the request; names are lower case
         started: `perf_counter()` value when the request arrived
+        key: the API key of the request; None if the service has no keys
+        admin_model: name of the bundle that an admin call is to change, as the client wrote it;
+            None if the request is no admin call
         model: name of the bundle; empty if none was found
         version: version of the bundle
         digest: digest of the bundle
@@ -63,6 +67,8 @@ class RequestContext(msgspec.Struct):
     request_id: str
     headers: Mapping[bytes, bytes]
     started: float
+    key: ApiKey | None = None
+    admin_model: str | None = None
     model: str = ""
     version: str = ""
     digest: str = ""
@@ -75,8 +81,23 @@ class RequestContext(msgspec.Struct):
     status: int = 0
     code: str = "ok"
 
+    @property
+    def key_name(self) -> str | None:
+        """Return the name of the request's API key; None if the service has no keys."""
+        return None if self.key is None else self.key.name
+
+    def allows_model(self, name: str) -> bool:
+        """Return True if the request may see the bundle of this name."""
+        return self.key is None or self.key.allows_model(name)
+
+    def expect_model(self, name: str) -> None:
+        """Raise Forbidden if the key of the request does not open the bundle of this name."""
+        if self.key is not None:
+            self.key.expect_model(name)
+
     def set_model(self, bundle: LoadedBundle) -> None:
-        """Record the bundle that the request addresses."""
+        """Record the bundle that the request addresses. Raises Forbidden if its key excludes it."""
+        self.expect_model(bundle.name)
         self.model, self.version = bundle.name, bundle.version
         self.digest = bundle.manifest.digest
 

@@ -1,7 +1,8 @@
 """Stores batches as rows of the database. The routes, the job thread and its steps call it.
 
 Every change is one transaction, because several processes change batches. Changes that end a job
-work on a full disk, too; only a new job and the progress of a job need room. The states:
+work on a full disk, too; only a new job and the progress of a job need room. A process changes a
+job that it executes only while it holds the job's lease. The states:
 
 validating ─> in_progress ─> finalizing ─> completed
      └──────────────┴─> cancelling ─> cancelled         any of these ─> failed, expired
@@ -15,7 +16,9 @@ from typing import Any, Literal
 from hsoftmax.service.errors import BatchEnded, InvalidQuery, KeyReused, TooManyJobs, UnknownBatch
 
 from .database import ACTIVE, Connection, Database
+from .errors import Interrupted
 from .file_store import StoredFile, expect_file, insert_file
+from .ownership import VISIBLE
 from .schemas import ENDED, BatchError, BatchObject
 from .stored_spec import StoredJobSpec, decode_spec
 
@@ -39,12 +42,16 @@ class StoredJob:
     Attributes:
         completion: final status, set as soon as it is decided
         attempts: number of starts since the last finished shard, this start included
+        owner: name of the API key that created it
+        holder: process that executes it
     """
 
     batch: BatchObject
     spec: StoredJobSpec
     completion: Completion | None = None
     attempts: int = 1
+    owner: str | None = None
+    holder: str | None = None
 
     @property
     def id(self) -> str:
@@ -71,62 +78,74 @@ def add_batch(
         StorageFull: the disk has no room for it.
     """
     batch, spec = job.batch, job.spec
-    with database.transaction() as db:
-        if key is not None and (before := _find_by_key(db, key)) is not None:
+    with database.transaction(alone=True) as db:
+        if key is not None and (before := _find_by_key(db, key, job.owner)) is not None:
             return before
         _expect_room(db, max_jobs)
         if batch.input_file_id is not None:
             expect_file(db, batch.input_file_id)
         db.execute(
-            "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [batch.id, batch.status, batch.expires_at, batch.input_file_id,
-             key and key.value, key and key.body_hash, spec.encode(), batch.model_dump_json()],
+            "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object, owner)"
+            " VALUES (:id, :status, :deadline, :file, :key, :body, :spec, :object, :owner)",
+            {"id": batch.id, "status": batch.status, "deadline": batch.expires_at,
+             "file": batch.input_file_id, "key": key and _stored_key(key, job.owner),
+             "body": key and key.body_hash, "spec": spec.encode(),
+             "object": batch.model_dump_json(), "owner": job.owner},
         )  # fmt: skip
     return batch
 
 
-def find_batch_by_key(database: Database, key: IdempotencyKey) -> BatchObject | None:
-    """Return the batch that was created with this key, or None. Raises KeyReused."""
+def find_batch_by_key(
+    database: Database, key: IdempotencyKey, owner: str | None
+) -> BatchObject | None:
+    """Return the batch that its owner created with this key, or None. Raises KeyReused."""
     with database.transaction() as db:
-        return _find_by_key(db, key)
+        return _find_by_key(db, key, owner)
 
 
-def find_batch(database: Database, id: str) -> BatchObject:
+def find_batch(database: Database, id: str, owner: str | None = None) -> BatchObject:
     """Return the batch with this id. Raises UnknownBatch."""
-    rows = database.rows("SELECT object FROM batches WHERE id = ?", id)
+    rows = database.rows(
+        f"SELECT object FROM batches WHERE id = :id AND {VISIBLE}", id=id, owner=owner
+    )
     if not rows:
         raise unknown_batch(id)
     return _batch(rows[0][0])
 
 
 def list_batches(
-    database: Database, limit: int, after: str | None
+    database: Database, limit: int, after: str | None, owner: str | None = None
 ) -> tuple[list[BatchObject], bool]:
     """Return (batches, has_more): at most `limit` batches older than `after`, newest first."""
     start = None
     if after is not None:
-        start_rows = database.rows("SELECT number FROM batches WHERE id = ?", after)
+        start_rows = database.rows(
+            f"SELECT number FROM batches WHERE id = :id AND {VISIBLE}", id=after, owner=owner
+        )
         if not start_rows:
             raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
         start = start_rows[0][0]
+    older = "" if start is None else " AND number < :start"
     rows = database.rows(
-        "SELECT object FROM batches WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT ?",
-        start,
-        start,
-        limit + 1,
+        f"SELECT object FROM batches WHERE {VISIBLE}{older} ORDER BY number DESC LIMIT :limit",
+        owner=owner,
+        limit=limit + 1,
+        **({} if start is None else {"start": start}),
     )
     return [_batch(row[0]) for row in rows[:limit]], len(rows) > limit
 
 
-def cancel(database: Database, id: str, now: int) -> BatchObject:
+def cancel(database: Database, id: str, now: int, owner: str | None = None) -> BatchObject:
     """Cancel a waiting job at once, or ask a running job to stop. Raises UnknownBatch, BatchEnded.
 
     A job that is cancelled already is returned as it is.
     """
 
     def change(db: Connection) -> BatchObject:
-        row = db.execute("SELECT object, begun FROM batches WHERE id = ?", [id]).fetchone()
+        row = db.execute(
+            f"SELECT object, begun FROM batches WHERE id = :id AND {VISIBLE} FOR UPDATE",
+            {"id": id, "owner": owner},
+        ).fetchone()
         if row is None:
             raise unknown_batch(id)
         batch, attempts = _batch(row[0]), row[1]
@@ -147,81 +166,164 @@ def cancel(database: Database, id: str, now: int) -> BatchObject:
 
 def expire_waiting(database: Database, now: int) -> None:
     """Set the status `expired` on jobs that have not started before their deadline."""
-    condition = f"{ACTIVE} AND NOT begun AND deadline <= ?"
-    if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now):
+    condition = f"{ACTIVE} AND begun = 0 AND deadline <= :now"
+    if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now=now):
         return
 
     def expire(db: Connection) -> None:
-        for (row,) in db.execute(f"SELECT object FROM batches WHERE {condition}", [now]).fetchall():
+        query = f"SELECT object FROM batches WHERE {condition} FOR UPDATE SKIP LOCKED"
+        for (row,) in db.execute(query, {"now": now}).fetchall():
             expired = {"status": "expired", "expired_at": now}
             _store(db, _batch(row).model_copy(update=expired), now)
 
     database.change_with_reserve(expire)
 
 
-def claim_next_job(database: Database) -> StoredJob | None:
-    """Return the oldest job that has not ended and count one more start of it. None if none is."""
-    query = (
-        "SELECT object, spec, ending, begun + 1 FROM batches "
-        f"WHERE {ACTIVE} ORDER BY number LIMIT 1"
-    )
-    if not database.rows(query):
+def claim_next_job(database: Database, holder: str, lease: float) -> StoredJob | None:
+    """Return the oldest job that no process executes, now executed by `holder`. None if none is.
+
+    One more start of the job is counted. A process passes over jobs that another one claims at
+    this moment. `lease` is in seconds.
+    """
+    query = _claim_query(database, ACTIVE)
+    if not database.rows(query.replace(" FOR UPDATE SKIP LOCKED", ""), holder=holder):
         return None
 
     def claim(db: Connection) -> StoredJob | None:
-        row = db.execute(query).fetchone()
+        row = db.execute(query, {"holder": holder}).fetchone()
         if row is None:
             return None
-        batch, spec, decision, attempts = row
-        job = StoredJob(_batch(batch), decode_spec(spec), _decode_completion(decision), attempts)
-        db.execute("UPDATE batches SET begun = ? WHERE id = ?", [job.attempts, job.id])
+        job = _stored_job(row, holder)
+        db.execute(
+            f"UPDATE batches SET begun = :begun, {_lease_of(database)} WHERE id = :id",
+            {"begun": job.attempts, "holder": holder, "lease": lease, "id": job.id},
+        )
         return job
 
     return database.change_with_reserve(claim)
 
 
-def record_progress(database: Database, id: str, finished: int) -> None:
+def claim_pending_outputs(database: Database, holder: str, lease: float) -> list[StoredJob]:
+    """Return the jobs that have ended without their output files, now executed by `holder`."""
+    query = _claim_query(database, "owed <> 0").replace(" LIMIT 1", "")
+    if not database.rows(query.replace(" FOR UPDATE SKIP LOCKED", ""), holder=holder):
+        return []
+
+    def claim(db: Connection) -> list[StoredJob]:
+        rows = db.execute(query, {"holder": holder}).fetchall()
+        jobs = [_stored_job(row, holder) for row in rows]
+        for job in jobs:
+            db.execute(
+                f"UPDATE batches SET {_lease_of(database)} WHERE id = :id",
+                {"holder": holder, "lease": lease, "id": job.id},
+            )
+        return jobs
+
+    return database.change_with_reserve(claim)
+
+
+def _claim_query(database: Database, condition: str) -> str:
+    """Return the query for jobs that meet the condition and that no other process executes.
+
+    A file of SQLite has one process that executes jobs, so that every lease in it has ended.
+    """
+    free = ":holder = :holder"
+    if database.shared:
+        free = (
+            "(lease_until IS NULL OR lease_holder = CAST(:holder AS TEXT)"
+            f" OR lease_until <= {database.now})"
+        )
+    return (
+        "SELECT object, spec, ending, begun + 1, owner FROM batches"
+        f" WHERE {condition} AND {free} ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED"
+    )
+
+
+def _lease_of(database: Database) -> str:
+    return (
+        f"lease_holder = :holder, lease_until = {database.now} + CAST(:lease AS DOUBLE PRECISION)"
+    )
+
+
+def renew_lease(database: Database, job: StoredJob, lease: float) -> bool:
+    """Hold the job for `lease` more seconds. False if another process has taken it, or it ended."""
+    with database.transaction() as db:
+        renewed = db.execute(
+            f"UPDATE batches SET {_lease_of(database)}"
+            " WHERE id = :id AND lease_holder = CAST(:holder AS TEXT)",
+            {"holder": job.holder, "lease": lease, "id": job.id},
+        )
+        return renewed.rowcount == 1
+
+
+def record_progress(database: Database, job: StoredJob, finished: int) -> None:
     """Reset the number of starts to one if more rows are finished than at any start before."""
     with database.transaction() as db:
+        _read_held(db, job)
         db.execute(
-            "UPDATE batches SET begun = 1, finished = ? WHERE id = ? AND finished < ?",
-            [finished, id, finished],
+            "UPDATE batches SET begun = 1, finished = :finished"
+            " WHERE id = :id AND finished < :finished",
+            {"finished": finished, "id": job.id},
         )
 
 
-def release_job(database: Database, id: str) -> None:
-    """Undo the count of the current start: this process stopped the job on purpose."""
-    release = "UPDATE batches SET begun = max(1, begun - 1) WHERE id = ?"
-    database.change_with_reserve(lambda db: db.execute(release, [id]))
+def release_job(database: Database, job: StoredJob, pause: float = 0.0) -> None:
+    """Undo the count of the current start, and let another process take the job after a pause."""
+
+    def release(db: Connection) -> None:
+        db.execute(
+            "UPDATE batches SET begun = CASE WHEN begun > 1 THEN begun - 1 ELSE 1 END,"
+            f" lease_holder = NULL, lease_until = {database.now} + CAST(:pause AS DOUBLE PRECISION)"
+            " WHERE id = :id AND lease_holder = :holder",
+            {"id": job.id, "holder": job.holder, "pause": pause},
+        )
+
+    database.change_with_reserve(release)
 
 
 def is_cancelled(database: Database, id: str) -> bool:
     """True if a client asked to cancel the job."""
-    return database.rows("SELECT status FROM batches WHERE id = ?", id) == [("cancelling",)]
+    return database.rows("SELECT status FROM batches WHERE id = :id", id=id) == [("cancelling",)]
 
 
-def update_batch(database: Database, id: str, update: BatchUpdate) -> BatchObject:
-    """Apply `update` to a batch that has not ended, and return the changed batch."""
+def update_batch(database: Database, job: StoredJob, update: BatchUpdate) -> BatchObject:
+    """Apply `update` to a batch that has not ended, and return the changed batch.
+
+    Raises:
+        Interrupted: another process has taken the job.
+    """
     with database.transaction() as db:
-        changed = update(_read(db, id))
+        changed = update(_read_held(db, job))
         _store(db, changed, None)
         return changed
 
 
-def record_decision(database: Database, id: str, completion: Completion) -> None:
+def expect_held(database: Database, job: StoredJob) -> None:
+    """Raise Interrupted if another process has taken the job."""
+    with database.transaction() as db:
+        _read_held(db, job)
+
+
+def record_decision(database: Database, job: StoredJob, completion: Completion) -> None:
     """Store the final status of the job, before any of the steps that end it.
 
     A process that takes the job over then ends it in the same way.
     """
     failure = completion.failure and completion.failure.model_dump()
     decision = json.dumps({"outcome": completion.outcome, "failure": failure})
-    record = "UPDATE batches SET ending = ? WHERE id = ?"
-    database.change_with_reserve(lambda db: db.execute(record, [decision, id]))
+
+    def record(db: Connection) -> None:
+        _read_held(db, job)
+        db.execute(
+            "UPDATE batches SET ending = :ending WHERE id = :id", {"ending": decision, "id": job.id}
+        )
+
+    database.change_with_reserve(record)
 
 
 def finish(
     database: Database,
-    id: str,
+    job: StoredJob,
     update: BatchUpdate,
     files: list[StoredFile],
     *,
@@ -230,27 +332,27 @@ def finish(
 ) -> BatchObject:
     """Apply `update`, the final change of a batch, and insert its files, in one transaction.
 
-    `outputs_pending` marks a batch whose output files could not be written yet.
+    `outputs_pending` marks a batch whose output files could not be written yet. No process
+    executes the job after that.
 
     Raises:
         UnknownBatch: the batch was deleted meanwhile.
+        Interrupted: another process has taken the job.
     """
 
     def change(db: Connection) -> BatchObject:
-        changed = update(_read(db, id))
+        changed = update(_read_held(db, job))
         for file in files:
             insert_file(db, file)
         _store(db, changed, now)
-        db.execute("UPDATE batches SET owed = ? WHERE id = ?", [int(outputs_pending), id])
+        db.execute(
+            "UPDATE batches SET owed = :owed, lease_holder = NULL, lease_until = NULL"
+            " WHERE id = :id",
+            {"owed": int(outputs_pending), "id": job.id},
+        )
         return changed
 
     return database.change_with_reserve(change)
-
-
-def pending_outputs(database: Database) -> list[StoredJob]:
-    """Return the jobs that have ended but whose output files could not be written."""
-    rows = database.rows("SELECT object, spec FROM batches WHERE owed")
-    return [StoredJob(_batch(batch), decode_spec(spec)) for batch, spec in rows]
 
 
 def count_by_status(database: Database) -> dict[str, int]:
@@ -263,29 +365,58 @@ def _expect_room(db: Connection, max_jobs: int) -> None:
         raise TooManyJobs(f"jobs: expected at most {max_jobs} that wait or run", _RETRY_AFTER_S)
 
 
-def _read(db: Connection, id: str) -> BatchObject:
-    """Read a batch. Raises UnknownBatch, which no job meets before it has ended."""
-    row = db.execute("SELECT object FROM batches WHERE id = ?", [id]).fetchone()
+def _read_held(db: Connection, job: StoredJob) -> BatchObject:
+    """Read and lock a batch that this process executes.
+
+    Raises:
+        UnknownBatch: it was deleted, which no job meets before it has ended.
+        Interrupted: another process has taken the job, or has ended it.
+    """
+    row = db.execute(
+        "SELECT object, lease_holder FROM batches WHERE id = :id FOR UPDATE", {"id": job.id}
+    ).fetchone()
     if row is None:
-        raise unknown_batch(id)
+        raise unknown_batch(job.id)
+    if row[1] != job.holder:
+        raise Interrupted("lost")
     return _batch(row[0])
 
 
 def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
     ended_at = now if batch.status in ENDED else None
     db.execute(
-        "UPDATE batches SET status = ?, ended_at = ?, object = ? WHERE id = ?",
-        [batch.status, ended_at, batch.model_dump_json(), batch.id],
+        "UPDATE batches SET status = :status, ended_at = :ended_at, object = :object"
+        " WHERE id = :id",
+        {
+            "status": batch.status,
+            "ended_at": ended_at,
+            "object": batch.model_dump_json(),
+            "id": batch.id,
+        },
     )
 
 
-def _find_by_key(db: Connection, key: IdempotencyKey) -> BatchObject | None:
-    row = db.execute("SELECT object, body FROM batches WHERE key = ?", [key.value]).fetchone()
+def _find_by_key(db: Connection, key: IdempotencyKey, owner: str | None) -> BatchObject | None:
+    row = db.execute(
+        "SELECT object, body FROM batches WHERE key = :key OR (key = :plain_key AND owner IS NULL)",
+        {"key": _stored_key(key, owner), "plain_key": key.value},
+    ).fetchone()
     if row is None:
         return None
     if row[1] != key.body_hash:
         raise KeyReused("idempotency-key: expected the body that it came with before, got another")
     return _batch(row[0])
+
+
+def _stored_key(key: IdempotencyKey, owner: str | None) -> str:
+    """Return the key as the table has it: owners may choose equal keys. A value has no newline."""
+    return key.value if owner is None else f"{owner}\n{key.value}"
+
+
+def _stored_job(row: Any, holder: str) -> StoredJob:  # noqa: ANN401  row of `_claim_query`
+    batch, spec, decision, attempts, owner = row
+    completion = _decode_completion(decision)
+    return StoredJob(_batch(batch), decode_spec(spec), completion, attempts, owner, holder)
 
 
 def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  column value

@@ -24,6 +24,8 @@ class CancellationCheck:
         """Raise Interrupted if the job must stop."""
         if self._context.stopping():
             raise Interrupted("stopping")
+        if self._context.lost():
+            raise Interrupted("lost")
         if time.monotonic() >= self._next_poll and self._poll_lock.acquire(blocking=False):
             try:
                 self._next_poll = time.monotonic() + _POLL_INTERVAL_S

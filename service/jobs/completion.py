@@ -20,9 +20,18 @@ from hsoftmax.scoring import (
     sequences_path,
     total_failure,
 )
+from hsoftmax.scoring.errors import WorkspaceBusy
 from hsoftmax.service.errors import UnknownBatch
 
-from .batch_store import BatchUpdate, Completion, StoredJob, finish, record_decision
+from .batch_store import (
+    BatchUpdate,
+    Completion,
+    StoredJob,
+    expect_held,
+    finish,
+    record_decision,
+)
+from .errors import Interrupted
 from .file_store import StoredFile
 from .job_context import JobContext
 from .schemas import BatchError, BatchErrors, BatchObject, RequestCounts
@@ -54,12 +63,15 @@ def finish_early(job: StoredJob, context: JobContext, completion: Completion) ->
     Temporary files are removed even before, because the end of a job on a full disk needs their
     room.
     """
+    expect_held(context.database, job)
     remove_temp_files(context.state_dir.output(job.id, job.spec.output))
     if job.completion is None:
-        record_decision(context.database, job.id, completion)
+        record_decision(context.database, job, completion)
     summary, outputs_pending = None, False
     try:
         summary = _finalize_outputs(job, context.state_dir)
+    except WorkspaceBusy:
+        raise
     except (ScoringError, OSError) as error:
         context.log.error("job_output_delayed", batch=job.id, reason=str(error))
         remove_temp_files(context.state_dir.output(job.id, job.spec.output))
@@ -77,10 +89,12 @@ def publish_pending_outputs(job: StoredJob, context: JobContext) -> None:
     """Try again to publish the output files of a job that has ended."""
     try:
         summary = _finalize_outputs(job, context.state_dir)
+    except WorkspaceBusy:
+        return
     except (ScoringError, OSError):
         remove_temp_files(context.state_dir.output(job.id, job.spec.output))
         return
-    with suppress(UnknownBatch):  # a client has deleted it meanwhile
+    with suppress(UnknownBatch, Interrupted):  # a client has deleted it, or it was taken over
         _publish(job, context, _counts_update(summary), summary, outputs_pending=False)
 
 
@@ -111,7 +125,7 @@ def _publish(
     file_ids = {field: file.id for field, file in files.items()}
     finish(
         context.database,
-        job.id,
+        job,
         lambda batch: update(batch).model_copy(update=file_ids),
         list(files.values()),
         now=now,
@@ -170,6 +184,7 @@ def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, St
             state_dir,
             now,
             expires_at,
+            job.owner,
         )
         for field, (path, name) in paths.items()
         if path.exists()
@@ -177,10 +192,16 @@ def _output_files(job: StoredJob, state_dir: StateDir, now: int) -> dict[str, St
 
 
 def _stored_file(
-    id: str, path: Path, name: str, state_dir: StateDir, now: int, expires_at: int | None
+    id: str,
+    path: Path,
+    name: str,
+    state_dir: StateDir,
+    now: int,
+    expires_at: int | None,
+    owner: str | None,
 ) -> StoredFile:
-    relative = str(path.relative_to(state_dir.folder))
-    return StoredFile(id, "batch_output", name, path.stat().st_size, now, relative, expires_at)
+    relative, size = str(path.relative_to(state_dir.folder)), path.stat().st_size
+    return StoredFile(id, "batch_output", name, size, now, relative, expires_at, owner)
 
 
 def _remove_work_files(job: StoredJob, state_dir: StateDir) -> None:

@@ -1,134 +1,72 @@
-"""SQLite database of files and batches, shared by all processes of the service.
+"""The database of files and batches as its stores see it, in SQLite or in PostgreSQL.
 
-It keeps a write-ahead log and syncs every commit to the disk. The first process that opens a
-database of an older schema migrates it. The stores of files and batches call it.
-
-On a full disk `transaction` raises StorageFull. `change_with_reserve` is for changes that free room
-or record the end of a job: it repeats them in the room of the `reserve` file.
+The statements are the same for both. They have named parameters, `:name`, and lock the rows that
+they change with FOR UPDATE, which SQLite does not need: its transactions lock the whole database.
 """
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
-from hsoftmax.scoring.migrations import Migrations, open_database
-from hsoftmax.service.errors import StorageFull
-
-from .reserve import Reserve, is_disk_full, no_room
 from .schemas import ENDED
 
-MIGRATIONS: Migrations = [
-    [
-        "CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT,"
-        " id TEXT UNIQUE, purpose TEXT, filename TEXT, bytes INTEGER, created_at INTEGER,"
-        " path TEXT)",
-        "CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY AUTOINCREMENT,"
-        " id TEXT UNIQUE, status TEXT, begun INTEGER DEFAULT 0, finished INTEGER DEFAULT 0,"
-        " owed INTEGER DEFAULT 0, deadline INTEGER, ended_at INTEGER, input_file TEXT,"
-        " key TEXT UNIQUE, body TEXT, spec BLOB, ending BLOB, object BLOB)",
-        "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
-    ],
-    ["ALTER TABLE files ADD COLUMN expires_at INTEGER"],
-]
 ACTIVE = f"status NOT IN {ENDED}"  # the text of a tuple of strings is the same in SQL
 
-Connection = sqlite3.Connection
 T = TypeVar("T")
 
 
-class Database:
-    """One connection, which several threads use in turn. The owner closes it once.
+class Result(Protocol):
+    """Rows of a query, or the number of rows that a change met."""
 
-    Raises:
-        StorageFull: the disk has no room for it.
-        sqlite3.Error: the file is not a database, or is not writable.
-        NewerSchema: a newer version of hsoftmax wrote it.
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...  # noqa: ANN401  a row or None
+    def fetchall(self) -> Any: ...  # noqa: ANN401  rows
+
+
+class Connection(Protocol):
+    """A connection inside a transaction."""
+
+    def execute(self, statement: str, values: Mapping[str, Any] = ..., /) -> Result: ...
+
+
+class Database(Protocol):
+    """A database that is open. The owner closes it once.
+
+    Attributes:
+        shared: several replicas execute the jobs in it, so that each job needs a lease
+        now: SQL for the database's own time in Unix seconds, by which all replicas measure leases
     """
 
-    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
-        self._lock = threading.Lock()
-        self._folder = path.parent
-        self._reserve = Reserve(path.with_name("reserve"))
-        self._db = self._open(path, migrations)
-        self.fill_reserve()
+    @property
+    def shared(self) -> bool: ...
 
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
+    @property
+    def now(self) -> str: ...
+
+    def close(self) -> None: ...
 
     def fill_reserve(self) -> None:
-        """Take the room of the reserve again, if the disk has it."""
-        self._reserve.fill()
+        """Take the room that changes on a full disk need, if the database has a disk here."""
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Run the block as one transaction, rolled back on any exception. One writer at a time.
+    def transaction(self, *, alone: bool = False) -> AbstractContextManager[Connection]:
+        """Run the block as one transaction, rolled back on any exception.
+
+        `alone` is for changes that depend on more rows than they lock, such as a limit on all
+        files: no other transaction that is `alone` runs meanwhile, in any replica.
 
         Raises:
             StorageFull: the disk has no room for the change.
+            JobsUnavailable: the database does not answer.
         """
-        with self._lock, self._full_is_storage_full():
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite itself rolls back after some errors
-                    self._db.execute("ROLLBACK")
-                raise
 
-    def change_with_reserve(self, change: Callable[[Connection], T]) -> T:
-        """Run `change` as one transaction; on a full disk, again in room that the state has.
-
-        This is the room of SQLite's log, once its content is in the database, then that of the
-        reserve.
+    def change_with_reserve(self, change: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """Run a change that frees room, or ends a job, as one transaction; on a full disk too.
 
         Raises:
-            StorageFull: other writers have taken all of it.
+            StorageFull: there is no room, not even for such a change.
+            JobsUnavailable: the database does not answer.
         """
-        while True:
-            with suppress(StorageFull):
-                return self._change(change)
-            self._restart_log()
-            try:
-                return self._change(change)
-            except StorageFull:
-                if not self._reserve.release():
-                    raise
-            self._restart_log()  # the database grows first, so that its log need not grow again
 
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return all rows of a query."""
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
-
-    def _change(self, change: Callable[[Connection], T]) -> T:
-        with self.transaction() as db:
-            return change(db)
-
-    def _restart_log(self) -> None:
-        """Move SQLite's log into the database, so that the next transaction writes over it."""
-        with suppress(sqlite3.Error), self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(RESTART)")
-
-    def _open(self, path: Path, migrations: Migrations) -> Connection:
-        """Open the database, on a full disk in the room of the reserve."""
-        while True:
-            try:
-                with self._full_is_storage_full():
-                    return open_database(path, migrations, path.name)
-            except StorageFull:
-                if not self._reserve.release():
-                    raise
-
-    @contextmanager
-    def _full_is_storage_full(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if not is_disk_full(error, self._folder):
-                raise
-            raise no_room() from error
+    def rows(self, query: str, /, **values: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a query. Raises JobsUnavailable."""

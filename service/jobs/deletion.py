@@ -12,34 +12,41 @@ from hsoftmax.service.errors import BatchActive, FileInUse, StorageFull
 from .batch_store import unknown_batch
 from .database import ACTIVE, Connection, Database
 from .file_store import unknown_file, unlink
+from .ownership import VISIBLE
 from .schemas import ENDED
 from .state_dir import StateDir
 
 
-def delete_file(database: Database, state_dir: StateDir, id: str) -> None:
+def delete_file(database: Database, state_dir: StateDir, id: str, owner: str | None = None) -> None:
     """Delete a file and its row. Raises UnknownFile, or FileInUse if an active job reads it."""
 
     def delete(db: Connection) -> str:
-        path = _path_of_unused(db, id)
-        db.execute("DELETE FROM files WHERE id = ?", [id])
+        path = _path_of_unused(db, id, owner)
+        db.execute("DELETE FROM files WHERE id = :id", {"id": id})
         return path
 
     try:
-        path = database.change_with_reserve(delete)
+        path = database.change_with_reserve(delete, alone=True)
     except StorageFull:
-        with database.transaction() as db:  # no job can begin to read it meanwhile
-            unlink(state_dir, _path_of_unused(db, id))
-        path = database.change_with_reserve(delete)
+        with database.transaction(alone=True) as db:  # no job can begin to read it meanwhile
+            unlink(state_dir, _path_of_unused(db, id, owner))
+        path = database.change_with_reserve(delete, alone=True)
     unlink(state_dir, path)
 
 
-def delete_batch(database: Database, state_dir: StateDir, id: str) -> None:
+def delete_batch(
+    database: Database, state_dir: StateDir, id: str, owner: str | None = None
+) -> None:
     """Delete an ended job with its output files. Raises UnknownBatch, BatchActive."""
 
     def delete(db: Connection) -> None:
-        _expect_ended(db, id)
-        db.execute("DELETE FROM files WHERE path GLOB ?", [f"{state_dir.relative_job_dir(id)}/*"])
-        db.execute("DELETE FROM batches WHERE id = ?", [id])
+        _expect_ended(db, id, owner)
+        folder = f"{state_dir.relative_job_dir(id)}/"
+        db.execute(
+            "DELETE FROM files WHERE substr(path, 1, :length) = :folder",
+            {"length": len(folder), "folder": folder},
+        )
+        db.execute("DELETE FROM batches WHERE id = :id", {"id": id})
 
     try:
         database.change_with_reserve(delete)
@@ -49,21 +56,26 @@ def delete_batch(database: Database, state_dir: StateDir, id: str) -> None:
     shutil.rmtree(state_dir.job_dir(id), ignore_errors=True)
 
 
-def _path_of_unused(db: Connection, id: str) -> str:
+def _path_of_unused(db: Connection, id: str, owner: str | None) -> str:
     """Return the path of a file that no active job reads. Raises UnknownFile, FileInUse."""
-    row = db.execute("SELECT path FROM files WHERE id = ?", [id]).fetchone()
+    row = db.execute(
+        f"SELECT path FROM files WHERE id = :id AND {VISIBLE}", {"id": id, "owner": owner}
+    ).fetchone()
     if row is None:
         raise unknown_file(id)
     reader = db.execute(
-        f"SELECT id FROM batches WHERE input_file = ? AND {ACTIVE}", [id]
+        f"SELECT id FROM batches WHERE input_file = :id AND {ACTIVE}", {"id": id}
     ).fetchone()
     if reader is not None:
         raise FileInUse(f"file {id}: expected no job that reads it, got {reader[0]}")
     return str(row[0])
 
 
-def _expect_ended(db: Connection, id: str) -> None:
-    row = db.execute("SELECT status FROM batches WHERE id = ?", [id]).fetchone()
+def _expect_ended(db: Connection, id: str, owner: str | None) -> None:
+    row = db.execute(
+        f"SELECT status FROM batches WHERE id = :id AND {VISIBLE} FOR UPDATE",
+        {"id": id, "owner": owner},
+    ).fetchone()
     if row is None:
         raise unknown_batch(id)
     if row[0] not in ENDED:

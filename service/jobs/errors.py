@@ -10,14 +10,15 @@ from hsoftmax.service.errors import StorageFull
 
 from .reserve import NO_ROOM
 
-Reason = Literal["stopping", "cancelled", "expired"]
+Reason = Literal["stopping", "cancelled", "expired", "lost"]
 
 # SQLite reports a disk without room for the index of its log as the second.
 _SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 class Interrupted(Exception):
-    """The job must stop: this process is stopping, a client cancelled it, or it has expired."""
+    """The job must stop: this process is stopping, a client cancelled it, it has expired, or
+    another process has taken it."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)

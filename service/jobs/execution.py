@@ -25,16 +25,18 @@ from hsoftmax.scoring import (
     run_job,
     run_job_by,
 )
-from hsoftmax.service.errors import NotFound, ServiceError
+from hsoftmax.scoring.errors import WorkspaceBusy
+from hsoftmax.service.errors import JobsUnavailable, NotFound, ServiceError
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .batch_store import Completion, StoredJob, release_job, update_batch
+from .batch_store import Completion, StoredJob, expect_held, release_job, update_batch
 from .blocking_graph_runner import BlockingGraphRunner
 from .cancellation import CancellationCheck
 from .completion import complete_job, finish_early
 from .errors import Interrupted, JobFailure, failure_of
 from .input_files import client_message, input_files
 from .job_context import JobContext
+from .lease import holding
 from .progress import ProgressReporter
 from .request_lines import LineContext, part_scorer
 from .schemas import BatchError, BatchObject
@@ -43,13 +45,25 @@ from .stored_spec import bundle_info_of, job_spec_of, open_source
 _NUM_THREADS = 2  # one parses or writes a block while the other waits for the engine
 _MAX_CORRUPT_SHARD_ATTEMPTS = 3  # runs, each of which may find one corrupt shard
 _MAX_ATTEMPTS = 10  # starts of a job without one more finished shard
+_BUSY_PAUSE_S = 2.0  # until a job is tried again whose files another process still locks
 
 
 def execute_job(job: StoredJob, context: JobContext) -> None:
     """Execute the rest of the job, end it, and log its status. Called by the job thread.
 
-    The job stays as it is if this process is stopping.
+    The job stays as it is if this process is stopping, or if another process has taken the job.
     """
+    try:
+        with holding(context.database, job, context.settings.job_lease) as lease:
+            _execute_held(job, context if lease is None else replace(context, lost=lease.is_lost))
+    except Interrupted:  # the other process ends the job
+        context.log.warning("job_taken_over", batch=job.id)
+    except WorkspaceBusy:  # the process that lost the job has not noticed it yet
+        context.log.warning("job_still_held", batch=job.id)
+        release_job(context.database, job, _BUSY_PAUSE_S)
+
+
+def _execute_held(job: StoredJob, context: JobContext) -> None:
     completion = job.completion or _too_many_attempts(job) or _execute(job, context)
     if completion is not None:
         finish_early(job, context, completion)
@@ -75,15 +89,18 @@ def _execute(job: StoredJob, context: JobContext) -> Completion | None:
     try:
         summary = _score(job, context)
     except Interrupted as interruption:
+        if interruption.reason == "lost":
+            raise
         if interruption.reason != "stopping":
             return Completion(interruption.reason)
-        release_job(context.database, job.id)
+        release_job(context.database, job)
         return None
-    except sqlite3.Error:
+    except (sqlite3.Error, JobsUnavailable, WorkspaceBusy):
         raise  # the end cannot be stored: the job thread tries again
     except Exception as raised:
         if context.stopping():  # the error is a consequence of the shutdown
             return None
+        expect_held(context.database, job)  # or of another process at the same files
         failure = failure_of(raised)
         if failure is None:
             context.log.error("job_failed", exc_info=raised, batch=job.id)
@@ -102,7 +119,7 @@ def _score(job: StoredJob, context: JobContext) -> dict[str, Any]:
     files = _unchanged_inputs(job, context)
     try:
         return _score_rows(job, context, loaded, files, check)
-    except (Interrupted, JobFailure):
+    except (Interrupted, JobFailure, WorkspaceBusy):
         raise
     except Exception as error:
         if (failure := failure_of(error)) is None:
@@ -212,4 +229,4 @@ def _mark_started(job: StoredJob, context: JobContext, duplicate_ids: DuplicateI
             changed |= {"status": "in_progress", "in_progress_at": int(time.time())}
         return batch.model_copy(update=changed)
 
-    update_batch(context.database, job.id, started)
+    update_batch(context.database, job, started)

@@ -4,16 +4,17 @@ A row is added after its file is on the disk. A process that ends between the tw
 without a row, which `retention.sweep` removes. `deletion` deletes both.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hsoftmax.service.errors import InvalidQuery, StorageFull, UnknownFile
 
 from .database import Connection, Database
+from .ownership import VISIBLE
 from .schemas import FileObject, Purpose
 from .state_dir import StateDir
 
-_COLUMNS = "id, purpose, filename, bytes, created_at, path, expires_at"
+_COLUMNS = "id, purpose, filename, bytes, created_at, path, expires_at, owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,9 @@ class StoredFile:
     """Row of a file.
 
     Attributes:
-        path: relative to the state folder
+        path: relative to the folder of files
         expires_at: Unix seconds at which the client wants it removed; None if the service decides
+        owner: name of the API key that uploaded it, or that created its job
     """
 
     id: str
@@ -32,6 +34,7 @@ class StoredFile:
     created_at: int
     path: str
     expires_at: int | None = None
+    owner: str | None = None
 
     def to_object(self, retention: float) -> FileObject:
         """Return the file as clients see it. `retention`, in seconds, is the longest of times."""
@@ -48,22 +51,22 @@ class StoredFile:
 
 def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
     """Insert the row of an upload. Raises StorageFull if all files exceed `max_bytes` with it."""
-    with database.transaction() as db:
+    with database.transaction(alone=True) as db:
         _expect_room(_used_bytes(db) + file.bytes, max_bytes)
         insert_file(db, file)
 
 
 def insert_file(db: Connection, file: StoredFile) -> None:
     db.execute(
-        f"INSERT INTO files ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [file.id, file.purpose, file.filename, file.bytes, file.created_at, file.path,
-         file.expires_at],
-    )  # fmt: skip
+        f"INSERT INTO files ({_COLUMNS}) VALUES"
+        " (:id, :purpose, :filename, :bytes, :created_at, :path, :expires_at, :owner)",
+        asdict(file),
+    )
 
 
 def expect_file(db: Connection, id: str) -> None:
     """Raise UnknownFile unless the file has a row."""
-    if not db.execute("SELECT 1 FROM files WHERE id = ?", [id]).fetchone():
+    if not db.execute("SELECT 1 FROM files WHERE id = :id", {"id": id}).fetchone():
         raise unknown_file(id)
 
 
@@ -73,28 +76,36 @@ def expect_room(database: Database, extra_bytes: int, max_bytes: int) -> None:
         _expect_room(_used_bytes(db) + extra_bytes, max_bytes)
 
 
-def find_file(database: Database, id: str) -> StoredFile:
+def find_file(database: Database, id: str, owner: str | None = None) -> StoredFile:
     """Return the file with this id. Raises UnknownFile."""
-    rows = database.rows(f"SELECT {_COLUMNS} FROM files WHERE id = ?", id)
+    rows = database.rows(
+        f"SELECT {_COLUMNS} FROM files WHERE id = :id AND {VISIBLE}", id=id, owner=owner
+    )
     if not rows:
         raise unknown_file(id)
     return StoredFile(*rows[0])
 
 
 def list_files(
-    database: Database, purpose: str | None, limit: int, after: str | None, newest_first: bool
+    database: Database,
+    purpose: str | None,
+    limit: int,
+    after: str | None,
+    newest_first: bool,
+    owner: str | None = None,
 ) -> tuple[list[StoredFile], bool]:
     """Return (files, has_more): at most `limit` files that follow the file `after`."""
-    start = _row_number(database, after) if after is not None else None
+    start = _row_number(database, after, owner) if after is not None else None
     sign, order = ("<", "DESC") if newest_first else (">", "ASC")
     rows = database.rows(
-        f"SELECT {_COLUMNS} FROM files WHERE (? IS NULL OR purpose = ?)"
-        f" AND (? IS NULL OR number {sign} ?) ORDER BY number {order} LIMIT ?",
-        purpose,
-        purpose,
-        start,
-        start,
-        limit + 1,
+        f"SELECT {_COLUMNS} FROM files WHERE {VISIBLE}"
+        " AND (CAST(:purpose AS TEXT) IS NULL OR purpose = CAST(:purpose AS TEXT))"
+        f" AND (CAST(:start AS BIGINT) IS NULL OR number {sign} CAST(:start AS BIGINT))"
+        f" ORDER BY number {order} LIMIT :limit",
+        owner=owner,
+        purpose=purpose,
+        start=start,
+        limit=limit + 1,
     )
     return [StoredFile(*row) for row in rows[:limit]], len(rows) > limit
 
@@ -115,8 +126,10 @@ def unknown_file(id: str) -> UnknownFile:
     return UnknownFile(f"file {id[:60]!r}: expected one that is here, got none of that id")
 
 
-def _row_number(database: Database, id: str) -> int:
-    rows = database.rows("SELECT number FROM files WHERE id = ?", id)
+def _row_number(database: Database, id: str, owner: str | None) -> int:
+    rows = database.rows(
+        f"SELECT number FROM files WHERE id = :id AND {VISIBLE}", id=id, owner=owner
+    )
     if not rows:
         raise InvalidQuery(f"after: expected the id of a file, got {id[:60]!r}")
     return int(rows[0][0])

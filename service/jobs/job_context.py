@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hsoftmax.service.engine import Engine
+from hsoftmax.service.errors import JobsUnavailable
 from hsoftmax.service.logging import Log
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
@@ -22,6 +23,8 @@ class JobContext:
         stopping: returns True when this process is about to end
         count_rows: adds to the row metrics; takes the bundle's name, scored rows and failed rows
         refresh_counts: counts the jobs by status for the metrics
+        reason_of: returns the cause of an error of the database for the log, without credentials
+        lost: returns True when another process may have taken the job
     """
 
     state_dir: StateDir
@@ -34,3 +37,5 @@ class JobContext:
     stopping: Callable[[], bool]
     count_rows: Callable[[str, int, int], None]
     refresh_counts: Callable[[], None]
+    reason_of: Callable[[JobsUnavailable], str]
+    lost: Callable[[], bool] = lambda: False

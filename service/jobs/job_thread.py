@@ -1,17 +1,21 @@
-"""Thread that executes jobs one after another, in one process for each state folder.
+"""Thread that executes jobs one after another. `JobManager` starts one in every process.
 
-`JobManager` starts one in every process. Only the process that holds the file lock executes jobs.
-The operating system releases the lock when that process ends, however it ends, and another process
-then resumes the jobs.
+With a state folder, only the process that holds its file lock executes jobs. The operating system
+releases the lock when that process ends, however it ends, and another process then resumes the
+jobs. With a shared database every process executes one job at a time, under the job's lease.
 """
 
 import fcntl
 import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
 
-from .batch_store import claim_next_job, expire_waiting, pending_outputs
+from hsoftmax.service.errors import JobsUnavailable
+
+from .batch_store import claim_next_job, claim_pending_outputs, expire_waiting
 from .completion import publish_pending_outputs
 from .execution import execute_job
 from .job_context import JobContext
@@ -31,6 +35,8 @@ class JobThread:
         self.stopped = False
         self._lock_descriptor: int | None = None
         self._next_sweep = 0.0
+        self._holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._available = True
         self._thread = threading.Thread(target=self._loop, daemon=True, name="jobs")
         self._thread.start()
 
@@ -57,19 +63,35 @@ class JobThread:
         context = None
         try:
             context = self._build_context()
+            self._log_available(context)
             if context is None or self.stopped or context.stopping():
                 self._release_lock()
             elif self._acquire_lock(context):
                 return self._run_next(context)
+        except JobsUnavailable as error:
+            self._log_unavailable(context, error)
+            return _RETRY_INTERVAL_S
         except Exception as error:  # the next step may succeed
             if context is not None and not context.stopping():
                 context.log.error("jobs_failed", exc_info=error)
             return _RETRY_INTERVAL_S
         return _POLL_INTERVAL_S
 
+    def _log_unavailable(self, context: JobContext | None, error: JobsUnavailable) -> None:
+        """Log the first of several failures. Without a context the manager has logged it."""
+        if self._available and context is not None:
+            context.log.warning("jobs_unavailable", reason=context.reason_of(error))
+        self._available = False
+
+    def _log_available(self, context: JobContext | None) -> None:
+        if context is not None and not self._available:
+            context.log.info("jobs_available")
+            self._available = True
+
     def _run_next(self, context: JobContext) -> float:
         self._maintain(context)
-        if (job := claim_next_job(context.database)) is None:
+        lease = context.settings.job_lease
+        if (job := claim_next_job(context.database, self._holder, lease)) is None:
             return _POLL_INTERVAL_S
         execute_job(job, context)
         return 0.0
@@ -80,12 +102,18 @@ class JobThread:
         if time.monotonic() < self._next_sweep:
             return
         self._next_sweep = time.monotonic() + min(_SWEEP_INTERVAL_S, context.settings.job_retention)
-        for job in pending_outputs(context.database):
+        lease = context.settings.job_lease
+        for job in claim_pending_outputs(context.database, self._holder, lease):
             publish_pending_outputs(job, context)
         sweep(context.database, context.state_dir, context.settings.job_retention)
 
     def _acquire_lock(self, context: JobContext) -> bool:
-        """Return True if this process holds the lock; it then holds it until `_release_lock`."""
+        """Return True if this process may execute jobs.
+
+        It then holds the state folder's lock until `_release_lock`, unless the database is shared.
+        """
+        if context.database.shared:
+            return True
         if self._lock_descriptor is not None:
             return True
         descriptor = os.open(context.state_dir.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

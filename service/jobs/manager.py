@@ -1,11 +1,13 @@
 """Job subsystem of one app: state folder, database and job thread. Routes and the app call it.
 
-The state folder is created on first use.
+The state folder is created on first use. A database that several replicas share is opened at the
+start, as they may have left jobs in it.
 """
 
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -22,9 +24,11 @@ from .batch_store import count_by_status
 from .database import Database
 from .job_context import JobContext
 from .job_thread import JobThread
+from .open_state import StateStore
 from .reserve import NO_ROOM, no_room
-from .state_dir import StateDir, find_state_dir, is_writable
+from .state_dir import StateDir, is_writable
 
+_OPEN_INTERVAL_S = 1.0  # between two tries to reach a database that did not answer
 _STOP_TIMEOUT_S = 10.0  # for the graph run in progress
 
 P = ParamSpec("P")
@@ -32,7 +36,11 @@ T = TypeVar("T")
 
 
 class JobManager:
-    """Owns the database and the job thread. The app starts and stops it."""
+    """Owns the database and the job thread. The app starts and stops it.
+
+    Raises:
+        StartError: the settings of the state do not fit together, or a library is missing.
+    """
 
     def __init__(
         self,
@@ -43,7 +51,8 @@ class JobManager:
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self.state_dir: StateDir = find_state_dir(settings)
+        self._store = StateStore(settings)
+        self.state_dir: StateDir = self._store.state_dir
         self._settings = settings
         self._repository = repository
         self._engine = engine
@@ -56,6 +65,8 @@ class JobManager:
         self._thread: JobThread | None = None
         self._by_status: Mapping[str, int] = {}
         self._warned = False
+        self._retry_at = 0.0
+        self._reason = ""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the job thread, which resumes unfinished jobs. The engine runs on `loop`."""
@@ -78,13 +89,20 @@ class JobManager:
 
         Raises:
             StorageFull: its disk has no room for it.
-            JobsUnavailable: it cannot be created for another reason.
+            JobsUnavailable: it cannot be created or reached.
         """
         with self._lock:
             if self._database is None:
+                if time.monotonic() < self._retry_at:
+                    raise JobsUnavailable(self._reason)
                 try:
-                    self.state_dir.make()
-                    self._database = Database(self.state_dir.database)
+                    self._database = self._store.open()
+                except JobsUnavailable as error:
+                    self._warn(self._store.reason_of(error))
+                    # Requests do not queue up behind connections that time out.
+                    self._retry_at = time.monotonic() + _OPEN_INTERVAL_S
+                    self._reason = str(error)
+                    raise
                 except NewerSchema as error:
                     self._warn(str(error))
                     raise JobsUnavailable(str(error)) from None
@@ -95,6 +113,7 @@ class JobManager:
                     raise JobsUnavailable(
                         "jobs: expected a state folder that can be written, got none: see --state"
                     ) from None
+                self._warned = False
             return self._database
 
     async def run_with_database(
@@ -120,7 +139,7 @@ class JobManager:
         """Return the job thread's dependencies, or None before the first job or bundle."""
         if self._loop is None or not self._repository.is_loaded:
             return None
-        if self._database is None and not self.state_dir.database.exists():
+        if self._database is None and not self._store.exists():
             return None
         self._refresh_counts()
         return JobContext(
@@ -134,6 +153,7 @@ class JobManager:
             stopping=self._stopping,
             count_rows=self._count_rows,
             refresh_counts=self._refresh_counts,
+            reason_of=self._store.reason_of,
         )
 
     def _stopping(self) -> bool:

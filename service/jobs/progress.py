@@ -39,11 +39,11 @@ class ProgressReporter:
             update = {"status": "finalizing", "finalizing_at": int(time.time())}
             return batch.model_copy(update=update)
 
-        update_batch(self._context.database, self._job.id, finalizing)
+        update_batch(self._context.database, self._job, finalizing)
 
     def _count_rows(self, rows: int, failed: int) -> None:
         if self._last is None:  # rows that earlier starts of the job finished
-            record_progress(self._context.database, self._job.id, rows)
+            record_progress(self._context.database, self._job, rows)
         else:
             rows_before, failed_before = self._last
             scored = rows - failed - (rows_before - failed_before)
@@ -55,5 +55,5 @@ class ProgressReporter:
         percent = round(100 * rows / max(1, self._total), 1)
         update = {"request_counts": counts, "progress": percent}
         update_batch(
-            self._context.database, self._job.id, lambda batch: batch.model_copy(update=update)
+            self._context.database, self._job, lambda batch: batch.model_copy(update=update)
         )

@@ -24,8 +24,9 @@ def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
     for expired in _delete_expired_rows(database, int(now - retention), int(now)):
         (state_dir.folder / expired).unlink(missing_ok=True)
     _remove_unknown_jobs(database, state_dir)
+    found = (*_entries(state_dir.files), *_entries(state_dir.uploads))
     known = {path for (path,) in database.rows("SELECT path FROM files")}
-    for path in (*_entries(state_dir.files), *_entries(state_dir.uploads)):
+    for path in found:
         if str(path.relative_to(state_dir.folder)) not in known and _age(path) > _UPLOAD_GRACE_S:
             path.unlink(missing_ok=True)
 
@@ -33,30 +34,34 @@ def sweep(database: Database, state_dir: StateDir, retention: float) -> None:
 def _delete_expired_rows(database: Database, cutoff: int, now: int) -> list[str]:
     """Delete the rows older than the cutoff, and files that expired. Return the files' paths."""
     used = f"SELECT input_file FROM batches WHERE {ACTIVE} AND input_file IS NOT NULL"
-    old = f"(created_at <= ? OR expires_at <= ?) AND id NOT IN ({used})"
+    old = f"(created_at <= :cutoff OR expires_at <= :now) AND id NOT IN ({used})"
     if not database.rows(
-        f"SELECT 1 FROM files WHERE {old} UNION ALL SELECT 1 FROM batches WHERE ended_at <= ?",
-        cutoff,
-        now,
-        cutoff,
+        f"SELECT 1 FROM files WHERE {old}"
+        " UNION ALL SELECT 1 FROM batches WHERE ended_at <= :cutoff",
+        cutoff=cutoff,
+        now=now,
     ):
         return []
 
     def delete(db: Connection) -> list[str]:
-        ages = [cutoff, now]
-        paths = [path for (path,) in db.execute(f"SELECT path FROM files WHERE {old}", ages)]
+        ages = {"cutoff": cutoff, "now": now}
+        rows = db.execute(f"SELECT path FROM files WHERE {old}", ages).fetchall()
         db.execute(f"DELETE FROM files WHERE {old}", ages)
-        db.execute("DELETE FROM batches WHERE ended_at <= ?", [cutoff])
-        return paths
+        db.execute("DELETE FROM batches WHERE ended_at <= :cutoff", {"cutoff": cutoff})
+        return [path for (path,) in rows]
 
-    return database.change_with_reserve(delete)
+    return database.change_with_reserve(delete, alone=True)
 
 
 def _remove_unknown_jobs(database: Database, state_dir: StateDir) -> None:
-    """Remove the folders of deleted jobs, unless a file in them still has a row."""
+    """Remove the folders of deleted jobs, unless a file in them still has a row.
+
+    The folders are listed before the rows are read: another replica may create a job meanwhile.
+    """
+    folders = _entries(state_dir.jobs)
     known = {id for (id,) in database.rows("SELECT id FROM batches")}
     files = {Path(path).parts[1] for (path,) in database.rows("SELECT path FROM files")}
-    for folder in _entries(state_dir.jobs):
+    for folder in folders:
         if folder.name not in known | files:
             shutil.rmtree(folder, ignore_errors=True)
 

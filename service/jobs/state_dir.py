@@ -14,6 +14,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from hsoftmax.service.errors import StartError
 from hsoftmax.service.settings import Settings
 
 
@@ -70,13 +73,29 @@ class StateDir:
 
 
 def find_state_dir(settings: Settings) -> StateDir:
-    """Return the folder of the settings, or the repository's folder under XDG_STATE_HOME."""
+    """Return the folder of the settings, or the repository's folder under XDG_STATE_HOME.
+
+    Raises:
+        StartError: the settings name a database, but no folder of files.
+    """
+    if isinstance(settings.state, SecretStr):
+        return StateDir(expect_files(settings.state_files))
     if settings.state is not None:
         return StateDir(settings.state)
     configured = Path(os.environ.get("XDG_STATE_HOME", ""))
     base = configured if configured.is_absolute() else Path("~/.local/state").expanduser()
     name = hashlib.sha256(str(settings.repository.resolve()).encode()).hexdigest()[:16]
     return StateDir(base / "hsoftmax" / name)
+
+
+def expect_files(folder: Path | None) -> Path:
+    """Return the folder of files beside a database. Raises StartError if there is none."""
+    if folder is None:
+        raise StartError(
+            "state_files: expected a folder that all replicas see, as --state is a database, "
+            "got none"
+        )
+    return folder
 
 
 def is_writable(state_dir: StateDir) -> bool:

@@ -85,12 +85,13 @@ class BatchQuery(TaskQuery, frozen=True):
 
 @dataclass(frozen=True)
 class SubmissionContext:
-    """The services and settings against which a query is checked."""
+    """The services and settings against which a query is checked, and the job's owner."""
 
     state_dir: StateDir
     database: Database
     repository: Repository
     settings: Settings
+    owner: str | None = None
 
 
 def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
@@ -120,7 +121,7 @@ def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
         expires_at=now + window,
         metadata=metadata,
     )
-    return StoredJob(batch, spec)
+    return StoredJob(batch, spec, owner=context.owner)
 
 
 def _stored_spec(
@@ -144,7 +145,7 @@ def _stored_spec(
         output_expires_after=_output_expiry(query),
     )
     if query.input_file_id is not None:
-        file = find_file(context.database, query.input_file_id)
+        file = find_file(context.database, query.input_file_id, context.owner)
         spec = replace(spec, file=file.path, filename=file.filename)
     files = input_files(spec, context.state_dir, context.settings.input_root)
     spec = replace(spec, output=_output_extension(query, files), fingerprint=fingerprint(files))
@@ -205,6 +206,11 @@ def _with_record_schema(
         ) from None
     except OSError as error:
         raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
+
+
+def requested_model(query: BatchQuery) -> str:
+    """Return the name of the bundle that a query names. Raises InvalidQuery."""
+    return _parse_endpoint(query)[0]
 
 
 def _parse_endpoint(query: BatchQuery) -> tuple[str, Task]:

@@ -22,6 +22,8 @@ from hsoftmax.service.metrics import Metrics
 
 from .rejection_log import RejectionLog
 
+_MAX_MODEL_CHARS = 100  # of a name in an audit line, as a client may write any name
+
 
 class RequestRecorder:
     """Logs and counts finished requests."""
@@ -40,6 +42,10 @@ class RequestRecorder:
         code = request_context.code if request_context.status else "client_left"
         model, version = request_context.model, request_context.version
         self._metrics.request(route, model, version, status, code, seconds)
+        if (key_name := request_context.key_name) is not None:
+            self._metrics.key_request(key_name, status)
+        if request_context.admin_model is not None:
+            self._audit(request_context, method, route, status, code)
         is_rejected = code == Overloaded.code
         if is_rejected:
             self._rejections.add(route)
@@ -54,7 +60,23 @@ class RequestRecorder:
             status=status,
             code=code,
             rows=request_context.rows,
+            **({} if key_name is None else {"key": key_name}),
             ms=int(seconds * 1e6) / 1e3,
+        )
+
+    def _audit(
+        self, request_context: RequestContext, method: str, route: str, status: int, code: str
+    ) -> None:
+        """Log one line of an admin call, also of one whose key was refused."""
+        self._log.info(
+            "audit",
+            request_id=request_context.request_id,
+            key=request_context.key_name,
+            method=method,
+            route=route,
+            model=(request_context.admin_model or "")[:_MAX_MODEL_CHARS],
+            status=status,
+            outcome=code,
         )
 
 

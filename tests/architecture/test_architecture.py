@@ -98,7 +98,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "metrics", "page", "resources", "statistics", "suggestions"),
         ("codecs", "settings"),
         ("logging",),
-        ("engine", "repository", "workers"),
+        ("access", "engine", "repository", "workers"),
         ("health", "http"),
         ("inference",),
         ("jobs", "middleware", "streaming"),

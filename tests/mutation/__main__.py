@@ -27,9 +27,7 @@ GROUPS: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "tests/service/api/test_labels.py",
     ),
     ("exporter/sources",): ("tests/exporter/sources",),
-    ("service/middleware/api_keys.py", "service/middleware/authentication.py"): (
-        "tests/service/middleware",
-    ),
+    ("service/access", "service/middleware/authentication.py"): ("tests/service/middleware",),
     ("service/repository/directory.py", "bundle/text_file.py", "bundle/labels.py"): (
         "tests/bundle",
         "tests/service/repository",

@@ -13,7 +13,7 @@ import pytest
 from hsoftmax.scoring.errors import NewerSchema
 from hsoftmax.scoring.job.checkpoint import MIGRATIONS as OF_CHECKPOINTS
 from hsoftmax.scoring.migrations import Migrations, open_database
-from hsoftmax.service.jobs.database import MIGRATIONS as OF_JOBS
+from hsoftmax.service.jobs.migrations import SQLITE as OF_JOBS
 from tests.data import SCHEMA_1, copy_of
 
 ADDED = ["ALTER TABLE shards ADD COLUMN added TEXT DEFAULT 'new'"]
@@ -111,12 +111,12 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from hsoftmax.scoring.migrations import open_database
-from hsoftmax.service.jobs.database import MIGRATIONS
+from hsoftmax.service.jobs.migrations import SQLITE
 added = [f"ALTER TABLE batches ADD COLUMN added{i} TEXT" for i in range(20)]
 print("ready", flush=True)
 sys.stdin.readline()
 for path in sys.argv[1:]:
-    open_database(Path(path), [*MIGRATIONS, added], "jobs").close()
+    open_database(Path(path), [*SQLITE, added], "jobs").close()
 """
 
 

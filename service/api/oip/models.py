@@ -58,13 +58,15 @@ oip_model_routes = APIRouter(prefix="/v2/models", tags=["open inference"])
 
 
 @oip_model_routes.get("", summary="Names of the served bundles")
-async def model_names(context: Context) -> ModelNames:
-    return ModelNames(models=context.repository.names())
+async def model_names(context: Context, request: Request) -> ModelNames:
+    allows = request_context_of(request.scope).allows_model
+    return ModelNames(models=[name for name in context.repository.names() if allows(name)])
 
 
 @oip_model_routes.get("/stats", summary="Statistics of all bundles")
-async def all_statistics(context: Context) -> ModelStatistics:
-    return await _statistics(context, list(context.repository))
+async def all_statistics(context: Context, request: Request) -> ModelStatistics:
+    allows = request_context_of(request.scope).allows_model
+    return await _statistics(context, [one for one in context.repository if allows(one.name)])
 
 
 @oip_model_routes.get("/{name}", summary="Metadata of a bundle: its tensors")

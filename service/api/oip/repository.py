@@ -45,7 +45,8 @@ _admin_routes = APIRouter(tags=["open inference", "admin"])
 async def index(context: Context, request: Request) -> list[IndexEntry]:
     body = await _read(context, request)
     entries = repository_index(context.repository, ready_only=bool(body.ready))
-    return [IndexEntry(**entry) for entry in entries]
+    allows = request_context_of(request.scope).allows_model
+    return [IndexEntry(**entry) for entry in entries if allows(entry["name"])]
 
 
 @_admin_routes.post(
@@ -55,7 +56,7 @@ async def index(context: Context, request: Request) -> list[IndexEntry]:
     responses={401: {}, 403: {}, 404: {}, 409: {}},
 )
 async def load(context: Context, request: Request, name: str) -> Response:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     body = await _read(context, request)
     if body.parameters:
         got = next(iter(body.parameters))
@@ -75,7 +76,7 @@ async def load(context: Context, request: Request, name: str) -> Response:
     responses={401: {}, 403: {}, 404: {}},
 )
 async def unload(context: Context, request: Request, name: str) -> Response:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     body = await _read(context, request)
     for parameter in (body.parameters or {}).keys() - _UNLOAD_PARAMETERS:
         raise InvalidQuery(f"parameters: expected unload_dependents, got {parameter[:60]!r}")

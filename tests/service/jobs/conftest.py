@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +13,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from hsoftmax.service import Settings
 from hsoftmax.service.jobs.blocking_graph_runner import BlockingGraphRunner
+from hsoftmax.service.jobs.database import Database
+from hsoftmax.service.jobs.open_state import StateStore
 from tests.service.conftest import HIDDEN, TARGETS, serving
+
+from . import cluster
 
 ENDED = ("completed", "failed", "cancelled", "expired")
 SCORE = "/v1/models/words/score"
@@ -88,8 +92,7 @@ def parts_dir(jobs: JobsClient, id: str) -> Path:
 
 def count_shards(jobs: JobsClient, id: str) -> int:
     """Count the shards on the disk. Rows that have passed the valve may not be in one yet."""
-    with closing(sqlite3.connect(parts_dir(jobs, id) / "ledger.sqlite")) as checkpoint:
-        return checkpoint.execute("SELECT count(*) FROM shards").fetchone()[0]
+    return len(list(parts_dir(jobs, id).glob("shard-????????")))
 
 
 def ndjson(rows: list[Json]) -> str:
@@ -105,9 +108,44 @@ def make_rows(count: int, id: str = "custom_id") -> list[Json]:
     ]  # fmt: skip
 
 
+@pytest.fixture(
+    scope="module",
+    autouse=True,
+    params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)],
+)
+def database_kind(request) -> Iterator[None]:
+    """Every test of jobs runs with each kind of database."""
+    if request.param == "sqlite":
+        yield
+        return
+    with cluster.running() as running:
+        CLUSTERS.append(running)
+        yield
+        CLUSTERS.pop()
+
+
+CLUSTERS: list[cluster.Cluster] = []  # the server of the tests that run with PostgreSQL, or none
+
+
+def state_settings(state: Path) -> dict[str, Any]:
+    """Return the settings of a state in this folder, or with a database of its own."""
+    if not CLUSTERS:
+        return {"state": state}
+    return {"state": CLUSTERS[-1].url(state), "state_files": state}
+
+
+@contextmanager
+def opened_database(state: Path) -> Iterator[Database]:
+    """Open the database of the state beside the service."""
+    settings = Settings(repository=state, **state_settings(state))
+    with closing(StateStore(settings).open()) as database:
+        yield database
+
+
 @contextmanager
 def serving_jobs(repository: Path, state: Path, **settings: Any) -> Iterator[JobsClient]:
-    with serving(repository, state=state, **{"job_shard_rows": 10, **settings}) as http:
+    settings = {"job_shard_rows": 10, **state_settings(state), **settings}
+    with serving(repository, **settings) as http:
         yield JobsClient(http, state)
 
 

@@ -3,19 +3,17 @@
 import errno
 import gzip
 import os
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hsoftmax.service.errors import InvalidQuery
-from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.retention import sweep
 from hsoftmax.service.jobs.state_dir import StateDir
 from hsoftmax.service.jobs.upload_parser import safe_name
 from tests.service.conftest import expect_error, serving
 
-from .conftest import JobsClient, make_rows, ndjson, serving_jobs
+from .conftest import JobsClient, make_rows, ndjson, opened_database, serving_jobs, state_settings
 from .test_batches import encode_rows
 
 ROWS = ndjson(make_rows(3))
@@ -144,10 +142,10 @@ def test_a_file_is_removed_when_it_expires(repository, tmp_path):
         kept = jobs.upload(ROWS)
         used = jobs.start(make_rows(3))
         jobs.until(used["id"])
-        with closing(Database(tmp_path / "jobs.sqlite")) as database:
+        with opened_database(tmp_path) as database:
             ids = [file["id"], kept["id"]]
             with database.transaction() as db:
-                db.execute("UPDATE files SET expires_at = ? WHERE id = ?", [1, file["id"]])
+                db.execute("UPDATE files SET expires_at = 1 WHERE id = :id", {"id": file["id"]})
             sweep(database, StateDir(tmp_path), 1e6)
         answers = [jobs.http.get(f"/v1/files/{id}").status_code for id in ids]
         assert answers == [404, 200]
@@ -307,7 +305,7 @@ def test_without_a_state_folder_there_are_no_jobs_and_all_else_is_served(
     repository, tmp_path, capfd
 ):
     (tmp_path / "file").write_text("")
-    with serving(repository, state=tmp_path / "file" / "state") as http:
+    with serving(repository, **state_settings(tmp_path / "file" / "state")) as http:
         client = JobsClient(http, tmp_path)
         for _ in range(2):
             assert client.upload(ROWS, expect=503)["error"]["code"] == "jobs_unavailable"

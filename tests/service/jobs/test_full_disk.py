@@ -10,12 +10,18 @@ import pytest
 
 from hsoftmax.service.errors import StorageFull
 from hsoftmax.service.jobs import job_thread
-from hsoftmax.service.jobs.database import Database
+from hsoftmax.service.jobs.database import Connection
 from hsoftmax.service.jobs.reserve import Reserve
+from hsoftmax.service.jobs.sqlite_database import SqliteDatabase
 from tests.service.conftest import error_of
 from tests.service.small_disk import fill, small_disk
 
 from .conftest import JobsClient, eventually, make_rows, ndjson, serving_jobs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database_kind() -> None:
+    """These tests are about the file of SQLite alone."""
 
 
 @pytest.fixture
@@ -156,9 +162,9 @@ class FullConnection(sqlite3.Connection):
 
 
 @pytest.fixture
-def full(tmp_path) -> Iterator[Database]:
+def full(tmp_path) -> Iterator[SqliteDatabase]:
     """Database whose connection stands for a full disk, on any disk and for any user."""
-    database = Database(tmp_path / "jobs.sqlite")
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
     database._db.close()
     database._db = sqlite3.connect(
         tmp_path / "jobs.sqlite", factory=FullConnection, isolation_level=None,
@@ -169,7 +175,7 @@ def full(tmp_path) -> Iterator[Database]:
     database.close()
 
 
-def insert(db: sqlite3.Connection) -> int:
+def insert(db: Connection) -> int:
     return db.execute("INSERT INTO files (id) VALUES ('a')").rowcount
 
 
@@ -191,7 +197,7 @@ def test_a_change_that_frees_room_uses_the_reserve_part_by_part(full, tmp_path):
 
 
 def test_other_errors_of_the_database_do_not_touch_the_reserve(tmp_path):
-    database = Database(tmp_path / "jobs.sqlite")
+    database = SqliteDatabase(tmp_path / "jobs.sqlite")
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         database.change_with_reserve(lambda db: db.execute("DELETE FROM missing"))
     assert (tmp_path / "reserve").stat().st_size == 2**19

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,10 @@ from .conftest import (
     eventually,
     make_rows,
     ndjson,
+    opened_database,
     parts_dir,
     serving_jobs,
+    state_settings,
 )
 
 URL = "/v1/models/words/probabilities"
@@ -111,8 +113,8 @@ def test_a_job_continues_after_a_restart(repository, tmp_path, valve, reference)
     with serving_jobs(repository, tmp_path) as jobs:
         created = jobs.start(rows)
         eventually(lambda: valve.passed >= 8 and count_shards(jobs, created["id"]))
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
-        assert db.execute("SELECT status FROM batches").fetchone() == ("in_progress",)
+    with opened_database(tmp_path) as database:
+        assert database.rows("SELECT status FROM batches") == [("in_progress",)]
     before = valve.passed
     valve.open()
     with serving_jobs(repository, tmp_path) as jobs:
@@ -330,8 +332,8 @@ def test_a_recorded_decision_is_final(service, monkeypatch, valve):
 def test_a_job_fails_after_ten_starts_without_progress(repository, tmp_path, valve):
     """Ten starts are set in the database, as if the process had been killed after each of them."""
     created = interrupted(repository, tmp_path, valve)
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db, db:
-        assert db.execute("SELECT begun FROM batches").fetchone() == (1,)
+    with opened_database(tmp_path) as database, database.transaction() as db:
+        assert db.execute("SELECT begun FROM batches").fetchone()[0] == 1
         db.execute("UPDATE batches SET begun = 10, finished = 90")
     valve.open()
     with serving_jobs(repository, tmp_path) as jobs:
@@ -342,12 +344,12 @@ def test_a_job_fails_after_ten_starts_without_progress(repository, tmp_path, val
 
 def test_a_job_with_progress_does_not_fail(repository, tmp_path, valve):
     created = interrupted(repository, tmp_path, valve)
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db, db:
+    with opened_database(tmp_path) as database, database.transaction() as db:
         db.execute("UPDATE batches SET begun = 9")
     valve.passing = valve.passed + 2
     with serving_jobs(repository, tmp_path) as jobs:
-        with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
-            eventually(lambda: db.execute("SELECT begun FROM batches").fetchone() == (1,))
+        with opened_database(tmp_path) as database:
+            eventually(lambda: database.rows("SELECT begun FROM batches") == [(1,)])
         valve.open()
         assert jobs.until(created["id"])["status"] == "completed"
 
@@ -418,11 +420,11 @@ def test_an_input_that_a_job_needs_does_not_expire(repository, tmp_path, monkeyp
 
 
 def test_one_process_at_a_time_executes_jobs(repository, tmp_path, valve):
-    """Two apps use one state folder. The second takes over when the first stops."""
+    """Two apps use one state. The second takes over when the first stops."""
     rows = make_rows(50)
     with serving_jobs(repository, tmp_path) as first:
         first.run(make_rows(2))
-        with serving(repository, state=tmp_path, job_shard_rows=10) as http:
+        with serving(repository, **state_settings(tmp_path), job_shard_rows=10) as http:
             second = JobsClient(http, tmp_path)
             valve.passed, valve.passing = 0, 2
             created = second.start(rows)
@@ -435,7 +437,7 @@ def test_one_process_at_a_time_executes_jobs(repository, tmp_path, valve):
 
 
 def test_several_workers_share_the_jobs(start, tmp_path):
-    server = start(state=tmp_path, workers=2, job_shard_rows=20, threads=1)
+    server = start(**state_settings(tmp_path), workers=2, job_shard_rows=20, threads=1)
     server.until("loaded")  # the second worker, too
     body = (
         b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'

@@ -13,7 +13,7 @@ import pytest
 
 from tests.service.processes import Process
 
-from .conftest import SCORE, make_rows, ndjson, serving_jobs
+from .conftest import SCORE, make_rows, ndjson, opened_database, serving_jobs, state_settings
 
 COUNT, SHARD = 1500, 20
 
@@ -43,7 +43,9 @@ class KilledServers:
     """Servers that run one after another on one state folder, each until it is killed."""
 
     def __init__(self, repository: Path, state: Path, seed: int) -> None:
-        self.settings = {"state": state, "job_shard_rows": SHARD, "watch": False}
+        self.settings = {
+            **state_settings(state), "job_shard_rows": SHARD, "watch": False, "job_lease": 1
+        }  # fmt: skip
         self.repository = repository
         self.rng = random.Random(seed)
         self.jobs: list[str] = []
@@ -145,7 +147,7 @@ def test_a_stopping_server_leaves_its_job_to_the_next(repository, tmp_path, refe
             time.sleep(0.01)
         server.process.terminate()
         time.sleep(0.5)
-        with hold_lock(tmp_path):  # long before the drain delay ends
+        with released(tmp_path):  # long before the drain delay ends
             assert servers._status(server) == "in_progress"
     finally:
         server.end()
@@ -153,7 +155,13 @@ def test_a_stopping_server_leaves_its_job_to_the_next(repository, tmp_path, refe
 
 
 @contextmanager
-def hold_lock(state: Path) -> Iterator[None]:
+def released(state: Path) -> Iterator[None]:
+    """Check that no process executes a job; with a state folder, none can begin meanwhile."""
+    with opened_database(state) as database:
+        if database.shared:
+            assert database.rows("SELECT lease_holder FROM batches") == [(None,)]
+            yield
+            return
     with (state / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hsoftmax.service.jobs.batch_store import list_batches
-from hsoftmax.service.jobs.database import MIGRATIONS, Database
+from hsoftmax.service.jobs.migrations import SQLITE
+from hsoftmax.service.jobs.sqlite_database import SqliteDatabase
 from tests.data import SCHEMA_1, copy_of, read_json
 
 from .conftest import JobsClient, serving_jobs
@@ -17,6 +18,11 @@ IDS = read_json("state.json")
 SCORE = "/v1/models/hierarchical/score"
 FOREVER = 1e9  # retention in seconds: the jobs and files of the test data are old
 ADDED = ["ALTER TABLE batches ADD COLUMN tenant TEXT", "CREATE INDEX by_tenant ON batches (tenant)"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database_kind() -> None:
+    """These tests are about the file of SQLite alone."""
 
 
 @pytest.fixture
@@ -80,21 +86,21 @@ def test_an_unfinished_job_is_resumed_with_its_shards(state):
 
 def test_a_later_schema_keeps_the_jobs_and_its_columns(state):
     path = state / "jobs.sqlite"
-    database = Database(path, [*MIGRATIONS, ADDED])
+    database = SqliteDatabase(path, [*SQLITE, ADDED])
     try:
         listed, more = list_batches(database, 10, None)
         assert ([batch.id for batch in listed], more) == ([IDS["half_done"], IDS["ended"]], False)
         assert (
             database.rows("SELECT version, tenant FROM batches, schema_version")
-            == [(len(MIGRATIONS) + 1, None)] * 2
+            == [(len(SQLITE) + 1, None)] * 2
         )
     finally:
         database.close()
 
 
 def test_a_state_of_a_newer_schema_is_one_clear_error(state):
-    Database(state / "jobs.sqlite", [*MIGRATIONS, ADDED]).close()
-    known = len(MIGRATIONS)
+    SqliteDatabase(state / "jobs.sqlite", [*SQLITE, ADDED]).close()
+    known = len(SQLITE)
     sentence = (
         f"jobs.sqlite: expected schema version <= {known}, got {known + 1}: "
         "a newer hsoftmax wrote this"

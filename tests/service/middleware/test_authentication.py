@@ -11,9 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from hsoftmax.service import Settings, StartError, create_app, serve
+from hsoftmax.service.access.key_entries import parse_plain
+from hsoftmax.service.access.key_file import KeyFile
 from hsoftmax.service.context import context_of
 from hsoftmax.service.logging import json_log
-from hsoftmax.service.middleware.api_keys import KeyFile, parse
 from tests.service.conftest import HIDDEN, expect_error, serving
 
 QUERY = {"inputs": [[0.5] * HIDDEN], "targets": [1]}
@@ -100,11 +101,11 @@ def test_an_admin_key_alone_closes_only_admin_routes(repository):
 
 def test_an_api_key_is_no_admin_key(closed):
     response = closed.post("/v1/models/words/unload", headers=bearer("first"))
-    expect_error(response, 403, "forbidden", "expected the admin key, got another one")
+    expect_error(response, 403, "forbidden", "expected the scope admin, got read, batch")
 
 
 def test_keys_from_a_file_are_rotated_without_a_restart(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("hsoftmax.service.access.key_file._CHECK_INTERVAL_S", 0.0)
     path = tmp_path / "keys"
     path.write_text(f"# ours\n\nold\n{HASHED}\n")
     with serving(repository, api_keys_file=path) as client:
@@ -144,7 +145,7 @@ def test_a_byte_order_mark_disables_no_key(repository, tmp_path, first, end):
 def test_a_key_file_that_is_no_text_is_refused_with_the_reason(
     repository, tmp_path, monkeypatch, content, sentence
 ):
-    monkeypatch.setattr("hsoftmax.service.middleware.api_keys._CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("hsoftmax.service.access.key_file._CHECK_INTERVAL_S", 0.0)
     path, log = tmp_path / "keys", io.BytesIO()
     path.write_bytes(content)
     with pytest.raises(StartError, match=re.escape(f"api_keys_file: {sentence}")):
@@ -152,7 +153,7 @@ def test_a_key_file_that_is_no_text_is_refused_with_the_reason(
     path.write_bytes(b"old\n")
     keys = KeyFile(path, json_log("info", log))
     path.write_bytes(content)
-    assert keys.hashes() == parse(["old"])  # the old keys stay valid
+    assert keys.keys() == parse_plain(["old"])  # the old keys stay valid
     assert f"api_keys_file: {sentence}" in json.loads(log.getvalue())["reason"]
 
 
@@ -161,7 +162,7 @@ def test_a_file_is_not_looked_at_more_than_once_a_second(tmp_path):
     path.write_text("old")
     keys = KeyFile(path, json_log("error"))
     path.write_text("another")
-    assert keys.hashes() == parse(["old"])
+    assert keys.keys() == parse_plain(["old"])
 
 
 @pytest.mark.parametrize(
