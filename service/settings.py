@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.stores.url import StoreUrl, is_url, parse_url
 
 from .resources import available_cores
 
@@ -20,6 +21,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Repository = Annotated[
+    Path | StoreUrl, BeforeValidator(lambda text: _parse_repository(text))
+]  # a local folder, or the address of a store
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
 
 # The names of a setting's variable on platforms that set it themselves: those of Vertex AI.
@@ -35,9 +39,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    repository: Path = Field(
+    repository: Repository = Field(
         description="folder of bundles: <repository>/<name>/<version>/; a model folder "
-        "(<version>/) or one bundle"
+        "(<version>/) or one bundle; or the address of a store: s3://, gs://, az://, https://"
+    )
+    store_cache: Path | None = Field(
+        None,
+        description="folder for what is downloaded from a store; by default in the folder of "
+        "--state, or under XDG_CACHE_HOME or ~/.cache",
+    )
+    store_cache_size: Count = Field(
+        64 * 2**30,
+        description="most bytes of the store cache; the newest version of each bundle is in it in "
+        "any case",
+    )
+    store_interval: SomeSeconds = Field(
+        10.0, description="seconds between two looks into the store for new versions"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -169,6 +186,11 @@ class Settings(BaseModel):
         """Add the environment's value of each setting that is not given."""
         variables = {name: f"HSOFTMAX_{name.upper()}" for name in cls.model_fields}
         return _values(_PLATFORM_VARIABLES) | _values(variables) | given
+
+
+def _parse_repository(text: object) -> object:
+    """Turn the text of an address into a StoreUrl; leave anything else as it is."""
+    return parse_url(text) if isinstance(text, str) and is_url(text) else text
 
 
 def _values(variables: Mapping[str, str]) -> dict[str, Any]:
