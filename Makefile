@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-stores test-gpu test-cuda test-native test-ray image test-image test-page compat mutants check format bench docs serve proto lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-gpu test-cuda test-native test-ray image test-image test-page compat mutants check format bench docs serve proto lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,9 +35,6 @@ test-ray: install ## Run the tests that start Ray clusters
 
 test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-headless curl nginx-light haproxy prometheus nodejs npm)
 	$(BIN)/pytest -n 0 -m clients
-
-test-stores: install ## Mirror models from servers of S3 and Azure, and through faults (apt-get install nodejs npm)
-	$(BIN)/pytest -n 0 -m stores
 
 test-page: install ## Drive the page with a browser (apt-get install chromium npm); screenshots go to build/page
 	test -e build/page/site/playwright || $(BIN)/pip install --quiet --disable-pip-version-check \
