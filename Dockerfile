@@ -25,6 +25,7 @@ COPY bundle bundle
 COPY runtime runtime
 COPY featurizers featurizers
 COPY scoring scoring
+COPY stores stores
 COPY exporter exporter
 COPY service service
 COPY hsoftmax hsoftmax

@@ -9,6 +9,7 @@ from .directory import (
     load_tensors,
     map_tensors,
     open_bundle,
+    read_manifest,
     sha256,
     versions,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "read_label_file",
     "read_labels",
     "read_lines",
+    "read_manifest",
     "sha256",
     "stored_labels",
     "versions",

@@ -56,6 +56,18 @@ def open_bundle(path: Path, *, check_hashes: bool = True) -> Bundle:
 
 
 def _open(path: Path) -> Bundle:
+    bundle = Bundle(path, read_manifest(path))
+    for name, file in bundle.manifest.files.items():
+        _expect_file(bundle.file(name), file)
+    return bundle
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check the manifest of a bundle whose other files may not be there yet.
+
+    Raises:
+        BundleError: not a bundle, or a manifest that does not fit.
+    """
     content = _read_manifest(path)
     try:
         text = decode_text(content, str(path / MANIFEST))
@@ -72,10 +84,7 @@ def _open(path: Path) -> Bundle:
         raise BundleError(f"{path / MANIFEST}: expected a manifest, got: {reason}") from None
     if not manifest.digest:
         raise BundleError(f"{path / MANIFEST}: digest: expected a SHA-256, got none")
-    bundle = Bundle(path, manifest)
-    for name, file in manifest.files.items():
-        _expect_file(bundle.file(name), file)
-    return bundle
+    return manifest
 
 
 def _read_manifest(path: Path) -> bytes:

@@ -24,6 +24,7 @@ PACKAGES = {
     "hdf5": ("h5py",),
     "pytorch": ("torch",),
     "tokenizers": ("tokenizers",),
+    "stores": ("obstore",),
 }
 
 

@@ -168,11 +168,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in background:
         task.cancel()
     await asyncio.wait(background)
+    if context.mirror is not None:
+        context.mirror.close()
 
 
 async def _load_and_poll(context: AppContext) -> None:
     """Load the repository, then poll it for changes if the settings say so."""
+    if context.mirror is not None:
+        await context.mirror.prepare(context.health, refresh=not context.settings.watch)
     await in_daemon_thread(context.load)
     freeze_gc()
-    if context.settings.watch:
-        await poll(context.repository, context.log, context.health.recover)
+    if not context.settings.watch:
+        return
+    polling = poll(context.repository, context.log, context.health.recover)
+    if context.mirror is None:
+        await polling
+    else:
+        await asyncio.gather(polling, context.mirror.keep())

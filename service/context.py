@@ -1,6 +1,7 @@
 """AppContext: the components that all routes share. The app stores it in its state."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from .logging import Log
 from .metrics import Metrics
 from .middleware.tracing import Tracer, build_tracer
 from .repository.repository import Repository
+from .repository.store_mirror import StoreMirror, open_mirror
 from .settings import Settings
 from .statistics import Statistics
 from .workers.channel import WorkerChannel
@@ -47,6 +49,7 @@ class AppContext:
     encoder_rows: TextQueue  # rows of streams, which run their encoder as they are parsed
     channel: WorkerChannel | None = None
     tracer: Tracer | None = None
+    mirror: StoreMirror | None = None
 
     def load(self) -> None:
         """Load the repository and log the result. A failure does not stop the process."""
@@ -78,8 +81,11 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         log.warning("device_fallback", device=device.name, reason=device.fallback_reason)
     metrics, health = Metrics(), Health()
     metrics.start_lanes(Lane)
+    mirror = open_mirror(settings, log, metrics)
+    path = settings.repository if mirror is None else mirror.cache.repository
+    assert isinstance(path, Path)
     repository = Repository(
-        settings.repository,
+        path,
         model_name=settings.model_name,
         device=device,
         check_hashes=settings.check_hashes,
@@ -104,6 +110,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         encoder_rows=TextQueue(),
         channel=channel,
         tracer=build_tracer(log),
+        mirror=mirror,
     )
 
 

@@ -44,11 +44,15 @@ _COUNTERS = {
     "rejected": ("Requests rejected as too much was waiting.", _LANE),
     "cancelled": ("Requests whose client left while they waited or ran.", _LANE),
     "expired": ("Requests that had no answer within their time.", _LANE),
+    "store_failures": ("Times that the model store could not be read.", ()),
+    "store_downloaded_bytes": ("Bytes of bundles that came from the model store.", ()),
 }
 _GAUGES = {
     "jobs": ("Jobs that are known, by status.", ("status",)),
     "ready": ("1 when ready, else 0.", ()),
     "queue_depth": ("Requests waiting.", _LANE),
+    "store_up": ("1 if the model store was read at the last attempt, else 0.", ()),
+    "store_refused_versions": ("Versions of the model store that cannot be downloaded.", ()),
     "resident_memory_bytes": (
         "Memory in use; `file` is mapped weights and libraries, which processes share.",
         ("kind",),
@@ -213,6 +217,13 @@ class Metrics:
         """Record rows that a job has finished."""
         self.counters["job_rows"][model, "scored"] += scored
         self.counters["job_rows"][model, "failed"] += failed
+
+    def store(self, *, up: bool, refused: int, downloaded_bytes: int) -> None:
+        """Record an attempt to read the model store, and the bytes that it has downloaded."""
+        self.gauges["store_up"][()] = float(up)
+        self.gauges["store_refused_versions"][()] = float(refused)
+        self.counters["store_failures"][()] += not up
+        self.counters["store_downloaded_bytes"][()] += downloaded_bytes
 
     def memory(self, by_kind: Mapping[str, int]) -> None:
         """Set the resident memory of each kind."""

@@ -21,6 +21,7 @@ from pydantic import (
 
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.stores.url import StoreUrl, is_url, parse_url
 
 from .resources import available_cores
 
@@ -39,6 +40,9 @@ def _path_or_url(value: Any) -> Any:  # noqa: ANN401  whatever a flag or a varia
 
 
 PathOrUrl = Annotated[Path | SecretStr | None, BeforeValidator(_path_or_url)]
+Repository = Annotated[
+    Path | StoreUrl, BeforeValidator(lambda text: _parse_repository(text))
+]  # a local folder, or the address of a store
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
 ModelName = Annotated[str, Field(pattern=r"^[^\s/.][^\s/]*$")]
 
@@ -55,9 +59,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    repository: Path = Field(
+    repository: Repository = Field(
         description="folder of bundles: <repository>/<name>/<version>/; a model folder "
-        "(<version>/) or one bundle"
+        "(<version>/) or one bundle; or the address of a store: s3://, gs://, az://, https://"
+    )
+    store_cache: Path | None = Field(
+        None,
+        description="folder for what is downloaded from a store; by default in the folder of "
+        "--state, or under XDG_CACHE_HOME or ~/.cache",
+    )
+    store_cache_size: Count = Field(
+        64 * 2**30,
+        description="most bytes of the store cache; the newest version of each bundle is in it in "
+        "any case",
+    )
+    store_interval: SomeSeconds = Field(
+        10.0, description="seconds between two looks into the store for new versions"
     )
     model_name: ModelName | None = Field(
         None,
@@ -210,6 +227,11 @@ class Settings(BaseModel):
         """Add the environment's value of each setting that is not given."""
         variables = {name: f"HSOFTMAX_{name.upper()}" for name in cls.model_fields}
         return _values(_PLATFORM_VARIABLES) | _values(variables) | given
+
+
+def _parse_repository(text: object) -> object:
+    """Turn the text of an address into a StoreUrl; leave anything else as it is."""
+    return parse_url(text) if isinstance(text, str) and is_url(text) else text
 
 
 def _values(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _value(field: FieldInfo) -> dict[str, Any]:
 
 
 def _call(
-    repository: Path | None,
+    repository: str | None,
     **given: Any,  # noqa: ANN401  Settings checks them
 ) -> int | None:
     told = {name: value for name, value in given.items() if value is not None}
@@ -76,6 +76,8 @@ def _settings(told: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if name == "repository" and "ctx" in first:  # the sentence of a wrong address is whole
+            raise click.UsageError(f"{name}: {first['ctx']['error']}") from None
         # For a missing setting pydantic's input is all other settings, and keys are among them.
         got = "none" if first["type"] == "missing" else repr(first["input"])
         raise click.UsageError(f"{name}: {first['msg']}, got {got}") from None
@@ -85,9 +87,9 @@ command = click.Command(
     "serve",
     callback=_call,
     help="Answer over HTTP from the bundles in REPOSITORY/NAME/VERSION, or from a model folder "
-    "(NAME) or one bundle.",
+    "(NAME) or one bundle. REPOSITORY may be in a store (s3://, gs://, az://, https://).",
     params=[
-        click.Argument(["repository"], type=click.Path(path_type=Path), required=False),
+        click.Argument(["repository"], type=click.Path(), required=False),
         *(
             _option(name, field)
             for name, field in Settings.model_fields.items()

@@ -84,7 +84,9 @@ def find_state_dir(settings: Settings) -> StateDir:
         return StateDir(settings.state)
     configured = Path(os.environ.get("XDG_STATE_HOME", ""))
     base = configured if configured.is_absolute() else Path("~/.local/state").expanduser()
-    name = hashlib.sha256(str(settings.repository.resolve()).encode()).hexdigest()[:16]
+    where = settings.repository
+    identity = where.resolve() if isinstance(where, Path) else where
+    name = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
     return StateDir(base / "hsoftmax" / name)
 
 

@@ -12,8 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 _SUMMED = frozenset({"hsoftmax_queue_depth"})
-_MINIMUM = frozenset({"hsoftmax_ready"})
-_MAXIMUM = frozenset({"hsoftmax_bundle_info", "hsoftmax_jobs", "hsoftmax_task_info"})
+_MINIMUM = frozenset({"hsoftmax_ready", "hsoftmax_store_up"})
+_MAXIMUM = frozenset(
+    {"hsoftmax_bundle_info", "hsoftmax_jobs", "hsoftmax_store_refused_versions",
+     "hsoftmax_task_info"}
+)  # fmt: skip
 _WORKER = "worker"
 _ACCUMULATING = ("counter", "histogram")
 

@@ -9,7 +9,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGES = (
-    "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "service", "hsoftmax",
+    "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "stores", "service",
+    "hsoftmax",
 )  # fmt: skip
 INSTALLED = "hsoftmax"  # the installed import name; all packages are inside it
 

@@ -28,9 +28,10 @@ DIRECTION = {
     "runtime": {"models", "bundle"},
     "scoring": {"models", "bundle", "featurizers"},
     "exporter": {"models", "bundle", "featurizers", "runtime"},
-    "service": {"models", "bundle", "featurizers", "runtime", "scoring"},
+    "stores": {"models", "bundle"},
+    "service": {"models", "bundle", "featurizers", "runtime", "scoring", "stores"},
     "hsoftmax": {
-        "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "service",
+        "models", "bundle", "featurizers", "runtime", "scoring", "exporter", "stores", "service",
     },
 }  # fmt: skip
 # For each package, the libraries that it must not import.
@@ -44,7 +45,8 @@ FOREIGN = {
     "runtime": {"onnx", "spox", "torch", "fastapi"},
     "scoring": {"onnx", "onnxruntime", "spox", "torch", "fastapi"},
     "exporter": {"fastapi", "uvicorn"},
-    "service": {"spox", "onnx", "torch"},
+    "stores": {"onnx", "onnxruntime", "spox", "torch", "fastapi", "pydantic"},
+    "service": {"spox", "onnx", "torch", "obstore"},
     "hsoftmax": set(),
 }  # fmt: skip
 # For each package its rooms (a folder or a file), the lowest floor first. A room may import rooms
@@ -93,6 +95,14 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("encoder",),
         ("export",),
         ("public",),
+    ),
+    "stores": (
+        ("errors",),
+        ("url",),
+        ("objects",),
+        ("cache", "versions"),
+        ("download",),
+        ("mirror",),
     ),
     "service": (
         ("errors", "metrics", "page", "resources", "statistics", "suggestions"),
