@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,22 @@ from hsoftmax.exporter import export_model, parse_destination
 from hsoftmax.models import from_theano
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> bundle.Bundle:
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     shapes = [(3, 4), (4,), (4, 3, 5), (4, 5)]
     model = from_theano(*(rng.normal(size=shape) for shape in shapes), num_targets=18)
     labels = [f"label {i}" for i in range(18)]
-    return export_model(model, parse_destination(tmp_path / "repository" / "words"), labels=labels)
+    repository = tmp_path_factory.mktemp("exported") / "repository"
+    export_model(model, parse_destination(repository / "words"), labels=labels)
+    return repository
+
+
+@pytest.fixture
+def exported(exported_once: Path, tmp_path: Path) -> bundle.Bundle:
+    """Return a copy of the exported bundle, which a test may change."""
+    copy = shutil.copytree(exported_once, tmp_path / "repository")
+    return bundle.open_bundle(copy / "words" / "1")
 
 
 def rewrite(exported: bundle.Bundle, change) -> None:

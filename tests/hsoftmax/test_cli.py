@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from hsoftmax.runtime.native.tasks import TargetLogProb
 from tests import encoder_models
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
-    path = tmp_path / "weights.npz"
+    path = tmp_path_factory.mktemp("weights") / "weights.npz"
     np.savez(
         path,
         W1=rng.normal(size=(6, 5)),
@@ -28,13 +29,19 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def made(weights: Path, tmp_path: Path) -> Path:
-    repository = tmp_path / "repository"
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("exported") / "repository"
     to = repository / "words"
     arguments = ["export", str(weights), "--from", "theano", "--to", str(to), "--num-targets", "18"]
     assert run(arguments) == 0
-    return to / "1"
+    return repository
+
+
+@pytest.fixture
+def made(exported: Path, tmp_path: Path) -> Path:
+    """Return a copy of the exported bundle, which a test may change."""
+    return shutil.copytree(exported, tmp_path / "repository") / "words" / "1"
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -53,6 +53,7 @@ def test_every_mutant_of_a_module_is_another_program(path):
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_a_mutant_is_taken_back_and_runs_end_with_their_processes(tmp_path):
     (tmp_path / "module.py").write_text("x = 1\n")
     (tmp_path / "test_it.py").write_text(

@@ -76,15 +76,18 @@ def slot_probabilities(arrays: dict, hidden: np.ndarray, num_targets: int, paddi
     return softmax(clusters)[..., None] * softmax(inside)
 
 
-@pytest.fixture(params=[(n, p) for n in RECIPES for p in ("mask", "theano")], ids=str)
-def exported_recipe(request, tmp_path, repository):
+@pytest.fixture(
+    scope="module", params=[(n, p) for n in RECIPES for p in ("mask", "theano")], ids=str
+)
+def exported_recipe(request, tmp_path_factory):
     """Return (number of targets, p of all slots, function that runs a task) of an export."""
     num_targets, padding = request.param
     arrays, hidden = recipe(num_targets)
-    path = tmp_path / "weights.npz"
+    folder = tmp_path_factory.mktemp("recipe")
+    path = folder / "weights.npz"
     np.savez(path, **arrays, n_outputs=num_targets)
     options = SourceOptions(padding=padding)
-    exported = export_file(path, repository / "words", source="theano", options=options)
+    exported = export_file(path, folder / "words", source="theano", options=options)
 
     def run(task, **feeds):
         return open_session(exported.path / f"{task}.onnx").run(None, {"hidden": hidden, **feeds})
