@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import reason_of
+from hsoftmax.models.decoder_errors import reason_of
 
 from .manifest import MANIFEST, WEIGHTS, File, Manifest, Tensor
 from .regular_file import NotRegularFile, open_regular
