@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from hsoftmax.service.grpc.protocol import ModelInferRequest
+from hsoftmax.service.grpc.messages import ModelInferRequest
 
 from . import grpc_load, servers
 from .bundles import HIDDEN, some_targets
