@@ -179,7 +179,7 @@ class File(Entry):
 
 
 class Source(Entry):
-    """Where the weights came from."""
+    """The files of the weights, their format, and the exporter that read them."""
 
     format: str
     files: dict[str, Sha256]

@@ -39,7 +39,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Requests:
-    """The same queries for HTTP and for gRPC.
+    """Queries with equal content for HTTP and for gRPC.
 
     Attributes:
         head: the JSON of every body
