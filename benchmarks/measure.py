@@ -37,7 +37,7 @@ def medians_with_inputs(
 def medians_of_turns(
     runs: Mapping[str, Callable[[Input], float]], draw_input: Callable[[], Input], *, repeats: int
 ) -> dict[str, float]:
-    """The same for runs that return their own microseconds."""
+    """Return the median microseconds of each run, which a run itself measures and returns."""
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):

@@ -29,7 +29,7 @@ class WrittenModel:
     model: HierarchicalSoftmax
     directory: Path
     tensors: Mapping[str, Array]
-    table: Mapping[str, bundle.Tensor]
+    table: Mapping[str, bundle.StoredTensor]
 
     def block(self, number: int) -> Array:
         """Return a block of the last level as it is stored, mapped."""

@@ -40,7 +40,7 @@ from .manifest import (
     Manifest,
     Port,
     Source,
-    Tensor,
+    StoredTensor,
     TensorDtype,
 )
 from .regular_file import NotRegularFile, expect_regular, open_regular
@@ -74,7 +74,7 @@ __all__ = [
     "Port",
     "Precision",
     "Source",
-    "Tensor",
+    "StoredTensor",
     "TensorDtype",
     "TextFileError",
     "check_hashes",

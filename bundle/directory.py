@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from hsoftmax import models
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import reason_of
+from hsoftmax.models.decoder_errors import reason_of
 
-from .manifest import MANIFEST, WEIGHTS, File, Manifest, Tensor
+from .manifest import MANIFEST, WEIGHTS, File, Manifest, StoredTensor
 from .regular_file import NotRegularFile, open_regular
 from .text_file import TextFileError, decode_text
 
@@ -134,7 +134,7 @@ def load_tensors(bundle: Bundle) -> dict[str, Array]:
     return map_tensors(bundle.file(WEIGHTS), bundle.manifest.tensors)
 
 
-def map_tensors(path: Path, table: Sequence[Tensor]) -> dict[str, Array]:
+def map_tensors(path: Path, table: Sequence[StoredTensor]) -> dict[str, Array]:
     """Return the tensors of a table by name, as read-only views of the file.
 
     Raises:

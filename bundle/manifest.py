@@ -70,7 +70,7 @@ class Entry(BaseModel):
         return {name: part for name, part in fields.items() if part or name not in self.added}
 
 
-class Tensor(Entry):
+class StoredTensor(Entry):
     """One array in `weights.bin`: little-endian, C order, at an aligned offset."""
 
     name: str
@@ -179,7 +179,7 @@ class File(Entry):
 
 
 class Source(Entry):
-    """Where the weights came from."""
+    """The files of the weights, their format, and the exporter that read them."""
 
     format: str
     files: dict[str, Sha256]
@@ -235,7 +235,7 @@ class Manifest(Entry):
     precision: Precision
     attributes: dict[str, Any]
     tasks: dict[str, Graph]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[StoredTensor, ...]
     labels: FileName | None
     files: dict[FileName, File]
     source: Source

@@ -271,7 +271,7 @@ def _write_encoder(staging: Path, options: EncoderOptions, model: models.Model) 
 
 
 def _write_graph(
-    staging: Path, task: str, lowered: LoweredGraph, table: Sequence[bundle.Tensor]
+    staging: Path, task: str, lowered: LoweredGraph, table: Sequence[bundle.StoredTensor]
 ) -> bundle.Graph:
     name = f"{task}.onnx"
     graph = bind_weights(lowered.proto, lowered.views, {tensor.name: tensor for tensor in table})

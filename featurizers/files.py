@@ -37,7 +37,7 @@ class _Description(BaseModel):
 
     version: Literal[1] = 1
     hidden_size: Count
-    tensors: tuple[bundle.Tensor, ...] = ()
+    tensors: tuple[bundle.StoredTensor, ...] = ()
 
 
 class FastTextDescription(_Description):
@@ -87,7 +87,7 @@ class FeaturizerError(bundle.BundleError):
 
 
 def describe(
-    featurizer: Featurizer, tensors: tuple[bundle.Tensor, ...]
+    featurizer: Featurizer, tensors: tuple[bundle.StoredTensor, ...]
 ) -> FastTextDescription | GensimDescription:
     """Return the description of a featurizer, whose tensors were written as `tensors` says."""
     if isinstance(featurizer, GensimFeaturizer):

@@ -60,7 +60,7 @@ def _draw_levels(opened: bundle.Bundle) -> Tree:
 
 @dataclass(frozen=True)
 class _Levels:
-    """Where the children of each row are, and the target of each row of the last level.
+    """The range of the children of each row, and the target of each row of the last level.
 
     Attributes:
         row_targets: -1 for a row without a target

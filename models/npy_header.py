@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from .decoding import reason_of
+from .decoder_errors import reason_of
 from .errors import UserError
 
 MAX_NPY_HEADER_BYTES = 10_012  # NumPy itself reads no longer text after magic string and length

@@ -16,7 +16,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -30,6 +30,9 @@ from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
 from .workers.listener import hold_port, listen
 from .workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .grpc.server import GrpcServer  # the module needs an extra
 
 _GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")
 _KEEP_ALIVE_TIMEOUT_S = (
@@ -181,14 +184,6 @@ def _config(app: Application, settings: Settings) -> uvicorn.Config:
     return config
 
 
-class GrpcServer(Protocol):
-    """The gRPC server; the module that has it needs an extra."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self, seconds: float) -> None: ...
-
-
 class DrainingServer(uvicorn.Server):
     """uvicorn server that is not ready for a delay after SIGTERM, and then exits with 0.
 
@@ -200,7 +195,7 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         health: Health,
         delay: float,
-        create_grpc_server: Callable[[], GrpcServer] | None = None,
+        create_grpc_server: "Callable[[], GrpcServer] | None" = None,
     ) -> None:
         super().__init__(config)
         self._health = health

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from hsoftmax.service.grpc.protocol import ModelInferRequest
+from hsoftmax.service.grpc.messages import ModelInferRequest
 
 from . import grpc_load, servers
 from .bundles import HIDDEN, some_targets
@@ -39,7 +39,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Requests:
-    """The same queries for HTTP and for gRPC.
+    """Queries with equal content for HTTP and for gRPC.
 
     Attributes:
         head: the JSON of every body

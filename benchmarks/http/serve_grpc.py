@@ -12,7 +12,7 @@ import sys
 import grpc
 import uvicorn
 
-from hsoftmax.service.grpc.protocol import ModelInferRequest, ModelInferResponse
+from hsoftmax.service.grpc.messages import ModelInferRequest, ModelInferResponse
 
 from .apps import bare, raw_target_probs
 

@@ -13,7 +13,7 @@ CHUNK = 2048
 
 
 class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
-    """The same module, answering the loss of each target instead of their mean."""
+    """The module of PyTorch, but with the loss of each target in place of their mean."""
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return -super().forward(hidden, targets).output
@@ -41,7 +41,7 @@ class LanguageModel(nn.Module):
 
 @torch.no_grad()
 def float64_log_prob(softmax: AdaptiveSoftmax, hidden: Tensor, targets: Tensor) -> Tensor:
-    """What the softmax says in double precision; it is left in single precision."""
+    """Return log p of the targets in double precision; the softmax stays in single precision."""
     found = -softmax.double()(hidden.double(), targets)
     softmax.float()
     return found

@@ -1,4 +1,4 @@
-"""Which words share a cluster: those that keep the same company.
+"""Groups words into clusters: words with similar neighbours are in one cluster.
 
 Each word is a vector: the positive pointwise mutual information of the word with its left and
 right neighbours, cut to a few dimensions by an SVD. Balanced two-means halves the words again and

@@ -36,7 +36,7 @@ class Corpus:
     test: np.ndarray
 
     def renumbered(self, order: np.ndarray) -> "Corpus":
-        """The same text, with target order[i] now called i."""
+        """Return the text with new numbers: target order[i] becomes target i."""
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         words = [self.words[t] for t in order]

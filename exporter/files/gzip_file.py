@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .input_file import expect_justified, max_expanded_bytes, open_input
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 from hsoftmax.models.npy_header import MAX_NPY_HEADER_BYTES, NpyError, NpyHeader, read_npy_header
 
 from .input_file import expect_justified, open_input

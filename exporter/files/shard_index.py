@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hsoftmax.bundle import TextFileError, decode_text
 from hsoftmax.exporter.errors import SourceError
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .input_file import open_input
 

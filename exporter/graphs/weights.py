@@ -86,7 +86,9 @@ def _argument_name(view: TensorView) -> str:
 
 
 def bind_weights(
-    proto: onnx.ModelProto, views: Mapping[str, TensorView], table: Mapping[str, bundle.Tensor]
+    proto: onnx.ModelProto,
+    views: Mapping[str, TensorView],
+    table: Mapping[str, bundle.StoredTensor],
 ) -> onnx.ModelProto:
     """Replace the weight inputs of a built graph by external initializers in `weights.bin`."""
     bound = onnx.ModelProto()
@@ -102,7 +104,7 @@ def bind_weights(
 
 
 def _external_tensor(
-    name: str, view: TensorView, table: Mapping[str, bundle.Tensor]
+    name: str, view: TensorView, table: Mapping[str, bundle.StoredTensor]
 ) -> onnx.TensorProto:
     entry = table[view.tensor]
     proto = onnx.TensorProto(
@@ -124,7 +126,7 @@ def _external_tensor(
     return proto
 
 
-def _onnx_type(entry: bundle.Tensor) -> int:
+def _onnx_type(entry: bundle.StoredTensor) -> int:
     if entry.dtype == "bfloat16":
         return onnx.TensorProto.BFLOAT16
     return onnx.helper.np_dtype_to_tensor_dtype(entry.stored_dtype)

@@ -16,7 +16,7 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import open_input
 from hsoftmax.exporter.files.npy_files import read_npz
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .detection import file_kind
 

@@ -18,7 +18,7 @@ import numpy as np
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import expect_justified
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .detection import checkpoint_pickles
 from .pickle_reader import expect_plain_checkpoint

@@ -21,7 +21,7 @@ from typing import Any
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files import gzip_file
 from hsoftmax.exporter.files.input_file import map_input, open_input
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 Content = mmap.mmap | BytesIO  # unlike an open file, they bound what one instruction reads

@@ -18,7 +18,7 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.hdf5_probe import Hdf5Error, expect_readable
 from hsoftmax.exporter.files.input_file import max_expanded_bytes
 from hsoftmax.models.arrays import Array, Int64, to_int64
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .detection import file_kind, with_article
 from .named_tensors import Harmless, expect_harmless

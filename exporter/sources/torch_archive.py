@@ -19,7 +19,7 @@ import numpy as np
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import expect_justified, open_input
 from hsoftmax.models.arrays import Array
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .pickle_reader import PickledCall, PickledGlobal, read_checkpoint_pickle
 from .pickled_arrays import describe

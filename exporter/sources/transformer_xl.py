@@ -24,7 +24,7 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import open_input
 from hsoftmax.models import AdaptiveSoftmax, ProjectedLayer, adaptive_softmax
 from hsoftmax.models.arrays import Array, expect_shape
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 
 from .adaptive import checked_source_model, join_cutoffs
 from .named_tensors import Harmless, NamedTensors, named_tensors

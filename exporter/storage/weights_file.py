@@ -11,9 +11,9 @@ from hsoftmax.models.arrays import Array
 _MAX_CHUNK_BYTES = 64 * 2**20
 
 
-def write_weights(path: Path, tensors: Mapping[str, Array]) -> tuple[bundle.Tensor, ...]:
+def write_weights(path: Path, tensors: Mapping[str, Array]) -> tuple[bundle.StoredTensor, ...]:
     """Write the tensors and return their table."""
-    table: list[bundle.Tensor] = []
+    table: list[bundle.StoredTensor] = []
     with path.open("wb") as file:
         for name, tensor in tensors.items():
             file.write(bytes(-file.tell() % bundle.ALIGNMENT))
@@ -30,9 +30,9 @@ def _chunks(tensor: Array) -> Iterator[Array]:
         yield tensor[start : start + rows_per_chunk]
 
 
-def _table_entry(name: str, tensor: Array, offset: int) -> bundle.Tensor:
+def _table_entry(name: str, tensor: Array, offset: int) -> bundle.StoredTensor:
     """Describe a tensor; one of uint16 holds the bits of bfloat16, which NumPy does not have."""
     dtype = "bfloat16" if tensor.dtype == np.uint16 else tensor.dtype.name
-    return bundle.Tensor.model_validate(
+    return bundle.StoredTensor.model_validate(
         {"name": name, "dtype": dtype, "shape": tensor.shape, "offset": offset}
     )

@@ -20,7 +20,7 @@ from .adaptive import put_adaptive
 from .block_dot import put_block_dot
 from .levels import put_levels
 from .levels_top_k import LevelsTopK
-from .steps import DeviceType, Steps, StopFlag, StoppedRun
+from .steps import DeviceType, Steps, StoppedRun, StopRequest
 from .top_k_rounds import TargetOrder
 from .tree import put_tree
 
@@ -48,7 +48,7 @@ class LoweredTask:
     steps: Steps
     compute: _Task
 
-    def __call__(self, feeds: Mapping[str, Array], stop: StopFlag | None = None) -> list[Array]:
+    def __call__(self, feeds: Mapping[str, Array], stop: StopRequest | None = None) -> list[Array]:
         """Compute the task. Raises StoppedRun soon after `stop` is set."""
         with self.steps.lock:
             self.steps.stop = stop

@@ -19,8 +19,11 @@ from hsoftmax.models.arrays import Array
 DeviceType = Literal["cpu", "cuda"]
 
 
-class StopFlag(Protocol):
-    """Tells a run whether to stop."""
+class StopRequest(Protocol):
+    """Tells a run whether to stop, as `StopFlag` of the native kernels does.
+
+    This package cannot import that class, because it must run without the library cffi.
+    """
 
     @property
     def is_set(self) -> bool:
@@ -74,7 +77,7 @@ class Steps:
     sessions: Mapping[str, ort.InferenceSession]
     device: DeviceType
     max_bytes: int
-    stop: StopFlag | None = None
+    stop: StopRequest | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, array: Array) -> DeviceArray:

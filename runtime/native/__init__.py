@@ -14,12 +14,12 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.models.hierarchical_softmax import INNER_ROWS
 
 from .adaptive import adaptive_model
-from .inner_nodes import InnerNodesTargetLogProb
+from .inner_nodes import InnerNodesKernel
 from .kernel import FreeThreads, Kernel, StopFlag
 from .levels import levels_model
 from .library import NativeError, NativeLibrary, load_library
 from .model import NativeModel
-from .tasks import Sample, TargetLogProb, TopK
+from .task_kernels import SampleKernel, TargetLogProbKernel, TopKKernel
 from .text import TextArrays, TextKernel
 from .tree import tree_model
 
@@ -42,9 +42,9 @@ _KERNELS = {
     "HuffmanSoftmax": {"target_log_prob", "top_k"},
 }
 _TASKS: Mapping[str, Callable[..., Kernel]] = {
-    "target_log_prob": TargetLogProb,
-    "top_k": TopK,
-    "sample": Sample,
+    "target_log_prob": TargetLogProbKernel,
+    "top_k": TopKKernel,
+    "sample": SampleKernel,
 }
 
 
@@ -69,7 +69,7 @@ def open_kernel(
         NativeError: tensors that do not fit each other.
     """
     if task == "target_log_prob" and INNER_ROWS in tensors:
-        return InnerNodesTargetLogProb(library, tensors, attributes["num_targets"], threads)
+        return InnerNodesKernel(library, tensors, attributes["num_targets"], threads)
     model = _describe(library, family, tensors, attributes)
     return _TASKS[task](library, model, threads)
 

@@ -16,12 +16,12 @@ from hsoftmax.models.storage.tensors import level_names
 from .kernel import FreeThreads, StopFlag
 from .levels import levels_model
 from .library import NativeError, NativeLibrary, expect_tensor
-from .tasks import TargetLogProb
+from .task_kernels import TargetLogProbKernel
 
 _WHOLE_TREE = -1  # the level of a node of probability 1
 
 
-class InnerNodesTargetLogProb:
+class InnerNodesKernel:
     """The task target_log_prob on the tensors of a bundle, whose inner nodes follow the targets."""
 
     def __init__(
@@ -66,7 +66,7 @@ class InnerNodesTargetLogProb:
 def _fill(
     log_prob: Float32,
     is_meant: Array,
-    kernel: TargetLogProb,
+    kernel: TargetLogProbKernel,
     feeds: Mapping[str, Array],
     target: Int64,
     stop: StopFlag | None,
@@ -79,7 +79,7 @@ def _fill(
 
 def _truncated(
     library: NativeLibrary, tensors: Mapping[str, Array], last: int, threads: FreeThreads | None
-) -> TargetLogProb:
+) -> TargetLogProbKernel:
     """Return the kernel of the levels up to `last`, whose targets are the rows of that level."""
     names = tuple(f"{name}." for name in level_names(tensors)[: last + 1])
     kept = {name: array for name, array in tensors.items() if name.startswith(names)}
@@ -92,8 +92,8 @@ def _kernel(
     tensors: Mapping[str, Array],
     num_targets: int,
     threads: FreeThreads | None,
-) -> TargetLogProb:
-    return TargetLogProb(library, levels_model(library, tensors, num_targets), threads)
+) -> TargetLogProbKernel:
+    return TargetLogProbKernel(library, levels_model(library, tensors, num_targets), threads)
 
 
 def _rows_at_levels(tensors: Mapping[str, Array], level: Int64) -> Int64:

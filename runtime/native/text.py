@@ -72,7 +72,7 @@ class TextKernel:
 
 @dataclass(frozen=True)
 class _Ranges:
-    """Where the kept buckets of each range of 2**shift buckets start, so that few are compared."""
+    """The first kept bucket of each range of 2**shift buckets, so that few are compared."""
 
     start: Int32
     shift: int

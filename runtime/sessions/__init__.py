@@ -12,11 +12,11 @@
 """
 
 from .device_choice import choose_device, choose_native, with_fallback
-from .encoder import ENCODER, open_encoder_session
+from .encoder_session import ENCODER, open_encoder_session
 from .graph_file import OutOfDeviceMemory, open_session
 from .lowered import open_lowered
 from .session import Feeds, InputOrOutput, RunOptions, Session
-from .tasks import open_sessions, open_single_thread_session
+from .task_sessions import open_sessions, open_single_thread_session
 
 __all__ = [
     "ENCODER",

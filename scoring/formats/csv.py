@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from hsoftmax.bundle import UTF8_MARK, other_encoding
-from hsoftmax.models.decoding import reason_of
+from hsoftmax.models.decoder_errors import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
 from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers

@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import orjson
 
-from hsoftmax.models.decoding import reason_of
+from hsoftmax.models.decoder_errors import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.results import RowResults

@@ -15,7 +15,7 @@ UNNAMED, ADMIN = "default", "admin"  # the names of keys that have no name of th
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What a valid key is allowed.
+    """A valid key: its name, and the requests and models that it allows.
 
     Attributes:
         name: stands for the key in log lines, metrics and jobs; several secrets may share it

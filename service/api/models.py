@@ -43,7 +43,7 @@ class EncoderDescription(BaseModel):
     )
 
 
-class Check(BaseModel):
+class CheckDescription(BaseModel):
     """One task that the export compared with a float64 reference over the stored weights."""
 
     task: str
@@ -54,7 +54,7 @@ class Check(BaseModel):
     passed: bool
 
 
-class Accuracy(BaseModel):
+class AccuracyDescription(BaseModel):
     """Answers that the export compared with the trained weights in float64."""
 
     rows_from: Literal["drawn", "calibration"] = Field(
@@ -82,10 +82,12 @@ class ModelDescription(OpenAIModel):
     num_targets: int | None
     num_clusters: int | None
     precision: str
-    accuracy: list[Accuracy] = Field(
+    accuracy: list[AccuracyDescription] = Field(
         description="measured error against the trained weights; empty for a layer without softmax"
     )
-    verification: list[Check] = Field(description="checks of the export, all of which passed")
+    verification: list[CheckDescription] = Field(
+        description="checks of the export, all of which passed"
+    )
     size_bytes: int = Field(description="bytes of all files of the bundle")
     padding: str | None = Field(description="treatment of slots beyond num_targets")
     refused: dict[str, str] = Field(
@@ -166,8 +168,8 @@ def describe(bundle: LoadedBundle, repository: Repository) -> ModelDescription:
         num_targets=manifest.num_targets,
         num_clusters=manifest.num_clusters,
         precision=manifest.precision,
-        accuracy=[Accuracy(**dict(measured)) for measured in manifest.accuracy],
-        verification=[Check(**dict(check)) for check in manifest.verification],
+        accuracy=[AccuracyDescription(**dict(measured)) for measured in manifest.accuracy],
+        verification=[CheckDescription(**dict(check)) for check in manifest.verification],
         size_bytes=sum(file.size for file in manifest.files.values()),
         padding=manifest.padding,
         labels=bundle.labels is not None,

@@ -17,7 +17,7 @@ from hsoftmax.service.http.request_context import RequestContext, new_request_co
 from hsoftmax.service.middleware.authentication import authenticate
 from hsoftmax.service.middleware.request_log import RequestRecorder
 
-from .call import Call
+from .grpc_call import GrpcCall
 from .method import Method
 from .status_codes import detail, error_metadata, status_code
 
@@ -53,7 +53,7 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _serve(self, method: Method, messages: object, rpc: Rpc) -> None:
         request_context = new_request_context(_headers(rpc))
         recorder, stopping = self._recorder, self.stopping
-        call = Call(self._context, method.path, rpc, request_context, recorder, stopping)
+        call = GrpcCall(self._context, method.path, rpc, request_context, recorder, stopping)
         self._calls += 1
         try:
             error = await self._run(method, call)
@@ -69,7 +69,7 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             if not method.records_requests or request_context.status != _OK:
                 call.record(request_context, is_probe=method.is_probe)
 
-    async def _run(self, method: Method, call: Call) -> ServiceError | None:
+    async def _run(self, method: Method, call: GrpcCall) -> ServiceError | None:
         """Run a method; return its error, if there is one."""
         try:
             self._admit(method, call.request_context)
@@ -97,7 +97,7 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise Overloaded(f"calls: {limit}", _RETRY_AFTER_S)
 
 
-async def _unknown(call: Call) -> None:
+async def _unknown(call: GrpcCall) -> None:
     raise MethodNotAllowed("method: expected one of this service, which reflection lists")
 
 

@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import NotFound
 
-from .call import Call
+from .grpc_call import GrpcCall
+from .messages import HEALTH_SERVICE, SERVICE, Message
 from .method import Method, unary
-from .protocol import HEALTH_SERVICE, SERVICE, Message
 
 _WATCH_INTERVAL_S = 1.0
 _Request = health_pb2.HealthCheckRequest
@@ -30,13 +30,13 @@ def health_methods() -> list[Method]:
     ]
 
 
-async def _check(call: Call, request: Message) -> Message:
+async def _check(call: GrpcCall, request: Message) -> Message:
     if (status := _status(call.context, request.service)) is None:
         raise NotFound(f"service: expected {SERVICE} or an empty name, got another one")
     return _Response(status=status)
 
 
-async def _watch(call: Call) -> None:
+async def _watch(call: GrpcCall) -> None:
     """Send the status, and send it again whenever it changes, until the server stops."""
     request = await call.receive(_Request)
     sent = None

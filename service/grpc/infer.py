@@ -11,8 +11,8 @@ from hsoftmax.service.inference.graph_calls import record_failure
 from hsoftmax.service.inference.tensors.infer import infer
 from hsoftmax.service.inference.tensors.request import InferResult
 
-from .call import Call, beside_loop
-from .protocol import Message, ModelInferRequest, ModelStreamInferResponse
+from .grpc_call import GrpcCall, beside_loop
+from .messages import Message, ModelInferRequest, ModelStreamInferResponse
 from .status_codes import detail
 from .tensor_messages import read_request, read_tensors, write_parameters, write_result
 
@@ -23,7 +23,7 @@ _RETRY_AFTER_S = 5  # the duration of a stream is unknown
 _LAST = {"triton_final_response": True}
 
 
-async def model_infer(call: Call) -> None:
+async def model_infer(call: GrpcCall) -> None:
     """Answer one request."""
     data = await call.receive_bytes()
     message = await call.parse(data, ModelInferRequest)
@@ -36,7 +36,7 @@ class StreamInfer:
     def __init__(self) -> None:
         self._streams = 0
 
-    async def __call__(self, call: Call) -> None:
+    async def __call__(self, call: GrpcCall) -> None:
         """Answer the requests of one stream. An error is an answer, and the stream goes on."""
         limit = call.context.settings.max_streams
         if self._streams >= limit:
@@ -49,7 +49,7 @@ class StreamInfer:
             self._streams -= 1
 
 
-async def _stream_answer(call: Call, data: bytes) -> Message:
+async def _stream_answer(call: GrpcCall, data: bytes) -> Message:
     """Answer one request of a stream; log and count it."""
     request_context = new_request_context(call.request_context.headers)
     request_context.key = call.request_context.key
@@ -76,7 +76,7 @@ def _error(error: ServiceError, request_id: str, request_context: RequestContext
 
 
 async def _answer(
-    call: Call, message: Message, num_bytes: int, request_context: RequestContext
+    call: GrpcCall, message: Message, num_bytes: int, request_context: RequestContext
 ) -> Message:
     context = call.context
     version, key = message.model_version or None, request_context.sticky_key
@@ -96,7 +96,7 @@ async def _answer(
     return await context.engine.run_in_idle(write, num_bytes=_BYTES_PER_VALUE * values)
 
 
-def _options(call: Call) -> RequestOptions:
+def _options(call: GrpcCall) -> RequestOptions:
     """Return timeout and priority: the metadata's, within the client's deadline."""
     options = parse_request_options(call.request_context.headers)
     left = call.seconds_left

@@ -3,9 +3,9 @@
 from hsoftmax.service.access.api_key import KeyScope
 
 from .infer import StreamInfer, model_infer
+from .messages import message_type, method_names
 from .method import Answer, Method, unary
 from .model_methods import model_config, model_metadata, model_ready, model_statistics
-from .protocol import message_type, method_names
 from .repository_methods import index, load, unload
 from .server_methods import server_live, server_metadata, server_ready
 

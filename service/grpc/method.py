@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from hsoftmax.service.access.api_key import KeyScope
 
-from .call import Call
-from .protocol import Message
+from .grpc_call import GrpcCall
+from .messages import Message
 
-Answer = Callable[[Call, Message], Awaitable[Message]]
+Answer = Callable[[GrpcCall, Message], Awaitable[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Method:
     """
 
     path: str
-    run: Callable[[Call], Awaitable[None]]
+    run: Callable[[GrpcCall], Awaitable[None]]
     is_public: bool = False
     scope: KeyScope = "read"
     is_probe: bool = False
@@ -42,7 +42,7 @@ def unary(
 ) -> Method:
     """Build a method that answers one message with one."""
 
-    async def run(call: Call) -> None:
+    async def run(call: GrpcCall) -> None:
         await call.send(await answer(call, await call.receive(request_type)))
 
     return Method(path, run, is_public=is_public, scope=scope, is_probe=is_probe)

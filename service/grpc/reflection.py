@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
-from .call import Call
+from .grpc_call import GrpcCall
+from .messages import HEALTH_SERVICE, POOL, REFLECTION_SERVICE, SERVICE, Message
 from .method import Method
-from .protocol import HEALTH_SERVICE, POOL, REFLECTION_SERVICE, SERVICE, Message
 
 _SERVICES = (SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE)
 
@@ -16,7 +16,7 @@ def reflection_methods() -> list[Method]:
     """Return the method of the reflection service."""
     servicer = aio.ReflectionServicer(_SERVICES, pool=POOL)
 
-    async def run(call: Call) -> None:
+    async def run(call: GrpcCall) -> None:
         responses: AsyncIterator[Message] = servicer.ServerReflectionInfo(_requests(call), None)
         async for response in responses:
             await call.send(response)
@@ -24,6 +24,6 @@ def reflection_methods() -> list[Method]:
     return [Method(f"/{REFLECTION_SERVICE}/ServerReflectionInfo", run)]
 
 
-async def _requests(call: Call) -> AsyncIterator[Message]:
+async def _requests(call: GrpcCall) -> AsyncIterator[Message]:
     async for data in call.stream():
         yield await call.parse(data, reflection_pb2.ServerReflectionRequest)

@@ -9,8 +9,8 @@ from hsoftmax.service.errors import BundleRefused, InvalidQuery
 from hsoftmax.service.inference.tensors.repository_index import repository_index
 from hsoftmax.service.middleware.authentication import authenticate_admin
 
-from .call import Call
-from .protocol import Message, message_type
+from .grpc_call import GrpcCall
+from .messages import Message, message_type
 
 _RepositoryIndexResponse = message_type("RepositoryIndexResponse")
 _LoadResponse = message_type("RepositoryModelLoadResponse")
@@ -19,7 +19,7 @@ _UnloadResponse = message_type("RepositoryModelUnloadResponse")
 _UNLOAD_PARAMETERS = frozenset({"unload_dependents"})
 
 
-async def index(call: Call, request: Message) -> Message:
+async def index(call: GrpcCall, request: Message) -> Message:
     """Answer every version, and why one is not served."""
     models = repository_index(call.context.repository, ready_only=request.ready)
     allows = call.request_context.allows_model
@@ -27,7 +27,7 @@ async def index(call: Call, request: Message) -> Message:
     return ParseDict({"models": models}, _RepositoryIndexResponse())
 
 
-async def load(call: Call, request: Message) -> Message:
+async def load(call: GrpcCall, request: Message) -> Message:
     """Load or reload a model."""
     name = _model_of_admin(call, request)
     for parameter in request.parameters:
@@ -40,7 +40,7 @@ async def load(call: Call, request: Message) -> Message:
     return _LoadResponse(model_name=name, isLoaded=True)
 
 
-async def unload(call: Call, request: Message) -> Message:
+async def unload(call: GrpcCall, request: Message) -> Message:
     """Unload a model until it is loaded again."""
     name = _model_of_admin(call, request)
     for parameter in _others(request.parameters):
@@ -53,7 +53,7 @@ def _others(parameters: Iterable[str]) -> list[str]:
     return [name for name in parameters if name not in _UNLOAD_PARAMETERS]
 
 
-def _model_of_admin(call: Call, request: Message) -> str:
+def _model_of_admin(call: GrpcCall, request: Message) -> str:
     """Return the name of the model. Raises Unauthorized or Forbidden without the admin key.
 
     Triton's clients send the name as the second field, and KServe's as the first.

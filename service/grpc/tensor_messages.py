@@ -21,7 +21,7 @@ from hsoftmax.service.inference.tensors.request import (
 from hsoftmax.service.inference.tensors.tensor import Tensor, decode_raw, encode_raw, from_values
 from hsoftmax.service.settings import Settings
 
-from .protocol import Message, ModelInferResponse
+from .messages import Message, ModelInferResponse
 
 _MAX_INPUTS = 64
 _RAW_OUTPUT = "binary_data_output"  # asks for raw tensors, as over HTTP

@@ -50,7 +50,7 @@ def _small_to_values(log_probs: list[float], log: bool, max_log_prob: float) -> 
 
 
 def to_target_values(log_probs: Array, log: bool, max_log_prob: float) -> Array:
-    """As `to_values`, but no number depends on the others.
+    """Convert as `to_values` does, but with no number that depends on the others.
 
     Every exp is taken in float64 by NumPy, whose float32 exp and whose `math.exp` differ in the
     last digit. A probability that float32 holds is rounded to it.

@@ -27,7 +27,7 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 @dataclass(frozen=True)
 class StoredJobSpec:
-    """Everything that a job needs to run, stored as JSON in the database.
+    """The specification of a job: all that it needs to run, stored as JSON in the database.
 
     Attributes:
         digest: digest of the bundle that scores all rows, also if its version changes

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from hsoftmax.models.decoding import decoding
+from hsoftmax.models.decoder_errors import decoding
 from hsoftmax.scoring import EXTENSIONS
 from hsoftmax.service.errors import (
     InvalidQuery,

@@ -71,7 +71,7 @@ class StoreMirror:
             await asyncio.sleep(self._interval_s)
 
     def close(self) -> None:
-        """Let another process download."""
+        """Release the lock, so that another process can download."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -54,7 +54,7 @@ FOREIGN = {
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (
         ("choices", "errors"),
-        ("arrays", "decoding"),
+        ("arrays", "decoder_errors"),
         ("levels", "npy_header", "probability", "projected", "ranking", "seeded_noise", "storage",
          "tree_paths", "validation"),
         ("adaptive_softmax", "hierarchical_softmax", "huffman_softmax", "sparse_block_dot"),

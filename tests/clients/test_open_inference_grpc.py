@@ -2,7 +2,7 @@
 
 import pytest
 
-from hsoftmax.service.grpc.protocol import DESCRIPTOR_FILE
+from hsoftmax.service.grpc.messages import DESCRIPTOR_FILE
 from tests.service.grpc.test_server import address_of
 from tests.service.processes import Process, Start
 

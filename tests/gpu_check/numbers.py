@@ -26,7 +26,7 @@ _Case = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Repeats:
-    """How often each task is asked, and how many threads ask at a time."""
+    """Number of runs of each task, and of threads that run it at a time."""
 
     count: int = 20
     threads: int = 8

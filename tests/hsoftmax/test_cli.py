@@ -11,7 +11,7 @@ import pytest
 from hsoftmax import bundle
 from hsoftmax.cli import run
 from hsoftmax.runtime.native import load_library
-from hsoftmax.runtime.native.tasks import TargetLogProb
+from hsoftmax.runtime.native.task_kernels import TargetLogProbKernel
 from tests import encoder_models
 
 
@@ -123,12 +123,12 @@ def test_verify_checks_the_native_kernels_too(made, capsys):
 
 
 def test_verify_fails_on_a_wrong_native_kernel(made, monkeypatch, capsys):
-    original = TargetLogProb.__call__
+    original = TargetLogProbKernel.__call__
 
     def wrong(self, feeds, stop=None):
         return [original(self, feeds, stop)[0] + np.float32(0.001)]
 
-    monkeypatch.setattr(TargetLogProb, "__call__", wrong)
+    monkeypatch.setattr(TargetLogProbKernel, "__call__", wrong)
     capsys.readouterr()
     assert run(["verify", str(made)]) == 1
     said = capsys.readouterr()

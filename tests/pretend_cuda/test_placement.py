@@ -139,7 +139,7 @@ def test_blocks_are_copied_together_too(tmp_path):
 
 
 def test_the_check_finds_a_portable_graph_that_runs_in_part_on_the_cpu(tmp_path):
-    """The same count of today's graph of full distributions has kernels of both providers."""
+    """Kernels of the portable graph of full distributions are counted on both providers."""
     to = exporter.parse_destination(tmp_path / "words")
     made = exporter.export_model(MODELS["equal blocks, theano"], to)
     graph = made.file(made.manifest.tasks["log_probs"].file)

@@ -4,26 +4,28 @@ from functools import partial
 
 from hsoftmax.runtime.native.adaptive import adaptive_model
 from hsoftmax.runtime.native.levels import levels_model
-from hsoftmax.runtime.native.tasks import Sample, TargetLogProb, TopK
+from hsoftmax.runtime.native.task_kernels import SampleKernel, TargetLogProbKernel, TopKKernel
 from hsoftmax.runtime.native.tree import tree_model
 
 
-def _adaptive(task, library, tensors, cutoffs, threads=None):
-    return task(library, adaptive_model(library, tensors, cutoffs), threads)
+def _adaptive(kernel, library, tensors, cutoffs, threads=None):
+    return kernel(library, adaptive_model(library, tensors, cutoffs), threads)
 
 
-def _levels(task, library, tensors, *, num_targets, threads=None):
-    return task(library, levels_model(library, tensors, num_targets), threads)
+def _levels(kernel, library, tensors, *, num_targets, threads=None):
+    return kernel(library, levels_model(library, tensors, num_targets), threads)
 
 
-def _tree(task, library, tensors, compat):
-    return task(library, tree_model(library, tensors, compat))
+def _tree(kernel, library, tensors, compat):
+    return kernel(library, tree_model(library, tensors, compat))
 
 
 AdaptiveTargetLogProb, AdaptiveTopK, AdaptiveSample = (
-    partial(_adaptive, task) for task in (TargetLogProb, TopK, Sample)
+    partial(_adaptive, kernel) for kernel in (TargetLogProbKernel, TopKKernel, SampleKernel)
 )
 LevelsTargetLogProb, LevelsTopK, LevelsSample = (
-    partial(_levels, task) for task in (TargetLogProb, TopK, Sample)
+    partial(_levels, kernel) for kernel in (TargetLogProbKernel, TopKKernel, SampleKernel)
 )
-TreeTargetLogProb, TreeTopK = (partial(_tree, task) for task in (TargetLogProb, TopK))
+TreeTargetLogProb, TreeTopK = (
+    partial(_tree, kernel) for kernel in (TargetLogProbKernel, TopKKernel)
+)

@@ -136,7 +136,7 @@ def test_the_first_run_out_of_memory_is_a_refusal_too(tmp_path, monkeypatch):
 
 @pytest.fixture
 def arena(monkeypatch):
-    """Let CUDA be found here; return the bytes of the arena, which a test may make fail."""
+    """Fake an ONNX Runtime with CUDA; return the bytes of each arena, and a list of failures."""
     made, failures = [], []
 
     def create(num_bytes):

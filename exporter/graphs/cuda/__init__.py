@@ -13,7 +13,7 @@ import spox
 from hsoftmax import models
 from hsoftmax.exporter.graphs.shorten_names import shorten_names
 
-from . import block_dot, blocks, top_k, tree
+from . import binary_tree, block_dot, blocks, top_k
 from .blocks import Vars
 
 SUFFIX = ".cuda.onnx"
@@ -73,9 +73,9 @@ def _huffman_softmax(model: models.HuffmanSoftmax) -> tuple[dict[str, _Build], d
     if model.num_targets == 1:
         return {}, {}
     builders: dict[str, _Build] = {
-        "target_log_prob": lambda: tree.target_log_prob(model),
-        "log_probs": lambda: tree.log_probs(model),
-        "sample": lambda: tree.sample(model),
+        "target_log_prob": lambda: binary_tree.target_log_prob(model),
+        "log_probs": lambda: binary_tree.log_probs(model),
+        "sample": lambda: binary_tree.sample(model),
     }
     return builders, {name: name for name in builders}
 

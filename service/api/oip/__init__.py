@@ -3,7 +3,7 @@
 from .infer import INFER_PATH, INFER_VERSION_PATH, InferEndpoint
 from .models import oip_model_routes
 from .repository import oip_repository_routes
-from .server import oip_server_routes
+from .server_routes import oip_server_routes
 
 OIP_ROUTERS = (oip_server_routes, oip_model_routes, oip_repository_routes)
 

@@ -66,11 +66,11 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 
 class BinaryOutputs(msgspec.Struct, frozen=True):
-    """Which outputs the answer has as raw bytes.
+    """The outputs that the response has as raw bytes.
 
     Attributes:
-        by_output: what the request says about single outputs
-        by_default: for all others
+        by_output: True or False for each output that the request names
+        by_default: the value of all other outputs
     """
 
     by_output: Mapping[str, bool] = {}
@@ -86,7 +86,7 @@ def read_infer_body(
     bundle: LoadedBundle,
     settings: Settings,
 ) -> tuple[InferRequest, BinaryOutputs]:
-    """Read a request but for the data of its inputs, and which of its outputs are to be raw.
+    """Read a request but for the data of its inputs, and the outputs that are to be raw.
 
     Raises:
         ServiceError: the body is not a request, or its parts do not fit together.

@@ -1,4 +1,4 @@
-"""Where the rows of a file of requests are: in the line, or in its `body`."""
+"""Tests of where the rows of a file of requests are: in the line, or in its `body`."""
 
 import json
 

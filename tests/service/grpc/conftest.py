@@ -15,8 +15,8 @@ import pytest
 from hsoftmax.service import Settings, create_app
 from hsoftmax.service.context import AppContext, context_of
 from hsoftmax.service.grpc.inference_methods import inference_methods
+from hsoftmax.service.grpc.messages import SERVICE, message_type
 from hsoftmax.service.grpc.method import Method
-from hsoftmax.service.grpc.protocol import SERVICE, message_type
 from hsoftmax.service.grpc.server import GrpcServer
 from hsoftmax.service.logging import json_log
 from hsoftmax.service.middleware.tracing import Tracer

@@ -13,16 +13,16 @@ from hsoftmax.service.engine.call import Lane
 from hsoftmax.service.engine.scheduler import Scheduler
 from hsoftmax.service.errors import Overloaded
 from hsoftmax.service.grpc import slow_messages
-from hsoftmax.service.grpc.call import Call
+from hsoftmax.service.grpc.grpc_call import GrpcCall
 from hsoftmax.service.grpc.infer import _options
-from hsoftmax.service.grpc.method import Method
-from hsoftmax.service.grpc.protocol import (
+from hsoftmax.service.grpc.messages import (
     HEALTH_SERVICE,
     SERVICE,
     ModelInferRequest,
     ModelInferResponse,
     message_type,
 )
+from hsoftmax.service.grpc.method import Method
 from hsoftmax.service.http.request_context import new_request_context
 from hsoftmax.service.logging import json_log
 from hsoftmax.service.middleware.request_log import RequestRecorder
@@ -50,19 +50,19 @@ def small(repository):
         yield service
 
 
-async def echo(call: Call) -> None:
+async def echo(call: GrpcCall) -> None:
     message = await call.parse(await call.receive_bytes(), ModelInferRequest)
     await call.send(ModelInferResponse(id=message.id))
 
 
-async def broken(call: Call) -> None:
+async def broken(call: GrpcCall) -> None:
     raise RuntimeError("a secret of the service")
 
 
 waits: list[str] = []
 
 
-async def wait(call: Call) -> None:
+async def wait(call: GrpcCall) -> None:
     waits.append("waiting")
     try:
         await asyncio.sleep(60)
@@ -232,13 +232,13 @@ def test_a_fault_of_the_service_shows_nothing_of_it(small):
 
 
 def test_an_answer_that_is_not_taken_ends_its_call(repository):
-    async def send_much(call: Call) -> None:
+    async def send_much(call: GrpcCall) -> None:
         while True:
             await call.send(ModelInferResponse(raw_output_contents=[bytes(2**20)]))
 
     ended: list[str] = []
 
-    async def much(call: Call) -> None:
+    async def much(call: GrpcCall) -> None:
         try:
             await send_much(call)
         finally:
@@ -269,7 +269,7 @@ class FakeContext:
 )  # fmt: skip
 def test_the_timeout_of_a_graph_is_that_of_the_deadline_or_of_the_metadata(left, header, expected):
     headers = {} if header is None else {b"x-hsoftmax-timeout-ms": header}
-    call = Call(None, "/test", FakeContext(left), new_request_context(headers), None, None)
+    call = GrpcCall(None, "/test", FakeContext(left), new_request_context(headers), None, None)
     assert _options(call).timeout == expected
 
 

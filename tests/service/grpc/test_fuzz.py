@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from hsoftmax.service.grpc.protocol import SERVICE, ModelInferResponse, ModelStreamInferResponse
+from hsoftmax.service.grpc.messages import SERVICE, ModelInferResponse, ModelStreamInferResponse
 from tests.service.conftest import HIDDEN
 
 from .conftest import raw_request, typed_request

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from hsoftmax.service.grpc.protocol import SERVICE, ModelInferResponse, ModelStreamInferResponse
+from hsoftmax.service.grpc.messages import SERVICE, ModelInferResponse, ModelStreamInferResponse
 from hsoftmax.service.inference.tensors.datatypes import from_bfloat16, to_bfloat16
 
 from .conftest import arrays, expect_status, raw_request, typed_request

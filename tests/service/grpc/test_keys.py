@@ -6,7 +6,7 @@ import json
 import grpc
 import pytest
 
-from hsoftmax.service.grpc.protocol import SERVICE, ModelStreamInferResponse
+from hsoftmax.service.grpc.messages import SERVICE, ModelStreamInferResponse
 from hsoftmax.service.logging import json_log
 from hsoftmax.service.middleware.request_log import RequestRecorder
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from hsoftmax.service.grpc.protocol import message_type
+from hsoftmax.service.grpc.messages import message_type
 from hsoftmax.service.inference.tensors import metadata
 from hsoftmax.service.inference.tensors.metadata import EXTENSIONS
 

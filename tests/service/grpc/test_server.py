@@ -14,7 +14,7 @@ import pytest
 
 from hsoftmax.service import Settings, StartError, serve
 from hsoftmax.service import server as http_server
-from hsoftmax.service.grpc.protocol import SERVICE, ModelInferResponse, message_type
+from hsoftmax.service.grpc.messages import SERVICE, ModelInferResponse, message_type
 from hsoftmax.service.workers.listener import hold_port, listen
 from tests.service.conftest import HIDDEN
 

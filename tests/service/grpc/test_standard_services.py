@@ -8,7 +8,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from hsoftmax.service.grpc.protocol import SERVICE
+from hsoftmax.service.grpc.messages import SERVICE
 
 from .conftest import expect_status, serving_grpc
 

@@ -3,7 +3,7 @@
 import grpc
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from hsoftmax.service.grpc.protocol import SERVICE, ModelInferRequest, ModelStreamInferResponse
+from hsoftmax.service.grpc.messages import SERVICE, ModelInferRequest, ModelStreamInferResponse
 from hsoftmax.service.middleware.tracing import Tracer
 
 from .conftest import expect_status, raw_request, serving_grpc

@@ -143,7 +143,7 @@ class Replicas:
         return Process(self._repository, REPLICA, port=port, **self.settings)
 
     def stop_in(self, phase: str) -> None:
-        """Let the next replica that gets into the phase stop there."""
+        """Stop the next replica that gets into the phase."""
         (self._phases / phase).touch()
 
     def kill_in(self, phase: str, rng: random.Random) -> int:

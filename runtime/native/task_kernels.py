@@ -19,7 +19,7 @@ from .model import NativeModel
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskKernel:
     """One task of one model. Several threads may call it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Task:
         expect_ok(status)
 
 
-class TargetLogProb(Task):
+class TargetLogProbKernel(TaskKernel):
     """The task target_log_prob."""
 
     name = "target_log_prob"
@@ -68,7 +68,7 @@ class TargetLogProb(Task):
         return [log_prob]
 
 
-class TopK(Task):
+class TopKKernel(TaskKernel):
     """The task top_k."""
 
     name = "top_k"
@@ -97,7 +97,7 @@ class TopK(Task):
         return outputs
 
 
-class Sample(Task):
+class SampleKernel(TaskKernel):
     """The task sample."""
 
     name = "sample"

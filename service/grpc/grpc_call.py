@@ -15,7 +15,7 @@ from hsoftmax.service.http.responses import UNEXPECTED
 from hsoftmax.service.middleware.request_log import RequestRecorder
 
 from .message_bounds import check_fields, unreadable
-from .protocol import Message
+from .messages import Message
 from .slow_messages import arrive
 from .status_codes import status_number
 from .tensor_messages import max_texts
@@ -28,7 +28,7 @@ _METHOD = "GRPC"  # in the log, in place of the method of HTTP
 T = TypeVar("T")
 
 
-class Call:
+class GrpcCall:
     """A call from its start to its status; a method reads its messages and answers them.
 
     Attributes:

@@ -4,7 +4,7 @@ from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 from hsoftmax.service.grpc.inference_methods import inference_methods
-from hsoftmax.service.grpc.protocol import DESCRIPTOR_FILE, method_names
+from hsoftmax.service.grpc.messages import DESCRIPTOR_FILE, method_names
 
 
 def test_the_descriptor_is_compiled_from_the_proto_file(tmp_path):
