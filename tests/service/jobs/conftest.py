@@ -95,6 +95,20 @@ def count_shards(jobs: JobsClient, id: str) -> int:
     return len(list(parts_dir(jobs, id).glob("shard-????????")))
 
 
+def until_held(jobs: JobsClient, id: str, valve: "Valve") -> None:
+    """Wait until the valve holds runs of the job, and at least one shard is on the disk.
+
+    If there is no shard after two seconds, another run passes: threads arrive in any order, so the
+    run that the first shard needs may be held.
+    """
+    eventually(lambda: valve.passed > valve.passing)
+    deadline = time.monotonic() + 60
+    while not count_shards(jobs, id):
+        assert (now := time.monotonic()) < deadline
+        valve.passing += now + 58 >= deadline
+        time.sleep(0.1)
+
+
 def ndjson(rows: list[Json]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 

@@ -37,6 +37,7 @@ from .conftest import (
     parts_dir,
     serving_jobs,
     state_settings,
+    until_held,
 )
 
 URL = "/v1/models/words/probabilities"
@@ -73,7 +74,7 @@ class RootedService:
         """Start a job, stop the service in the middle of it, and return the batch."""
         with self.serving() as jobs:
             created = jobs.create(input_path=self.rows.name)
-            eventually(lambda: valve.passed > valve.passing and count_shards(jobs, created["id"]))
+            until_held(jobs, created["id"], valve)
         return created
 
 
@@ -90,7 +91,7 @@ def interrupted(repository: Path, state: Path, valve: Valve) -> Json:
     valve.passing = 5
     with serving_jobs(repository, state) as jobs:
         created = jobs.start(make_rows(100))
-        eventually(lambda: valve.passed > valve.passing and count_shards(jobs, created["id"]))
+        until_held(jobs, created["id"], valve)
     return created
 
 
@@ -112,7 +113,7 @@ def test_a_job_continues_after_a_restart(repository, tmp_path, valve, reference)
     valve.passed, valve.passing = 0, 6
     with serving_jobs(repository, tmp_path) as jobs:
         created = jobs.start(rows)
-        eventually(lambda: valve.passed >= 8 and count_shards(jobs, created["id"]))
+        until_held(jobs, created["id"], valve)
     with opened_database(tmp_path) as database:
         assert database.rows("SELECT status FROM batches") == [("in_progress",)]
     before = valve.passed
@@ -205,7 +206,7 @@ def test_a_removed_bundle_fails_the_job_and_keeps_its_finished_rows(copy, tmp_pa
     valve.passing = 4
     with serving_jobs(copy, tmp_path / "state") as jobs:
         created = jobs.start(make_rows(120))
-        eventually(lambda: valve.passed > 4 and count_shards(jobs, created["id"]))
+        until_held(jobs, created["id"], valve)
     shutil.rmtree(copy / "words" / "2")
     valve.open()
     with serving_jobs(copy, tmp_path / "state") as jobs:
@@ -222,7 +223,7 @@ def test_weights_that_change_in_place_fail_the_job(copy, tmp_path, valve):
     valve.passing = 4
     with serving_jobs(copy, tmp_path / "state", watch=False) as jobs:
         created = jobs.start(make_rows(120))
-        eventually(lambda: valve.passed > 4 and count_shards(jobs, created["id"]))
+        until_held(jobs, created["id"], valve)
         os.truncate(copy / "words" / "2" / "weights.bin", 0)
         valve.open()
         batch = jobs.until(created["id"])
