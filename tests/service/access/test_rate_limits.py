@@ -1,5 +1,6 @@
 """Tests of rate limits with a clock of their own: of the service, of keys, of workers together."""
 
+import asyncio
 import itertools
 import json
 import multiprocessing
@@ -13,6 +14,7 @@ from hsoftmax.service.access.api_key import UNNAMED_KEY, ApiKey
 from hsoftmax.service.access.rate_limits import LocalBuckets, RateLimits
 from hsoftmax.service.context import context_of
 from hsoftmax.service.errors import RateLimited
+from hsoftmax.service.streaming import async_graph_runner
 from hsoftmax.service.workers.shared_buckets import SharedBuckets
 from hsoftmax.service.workers.shared_record import SharedRecord
 from tests.service.conftest import HIDDEN, expect_error, serving
@@ -92,6 +94,24 @@ def test_rows_are_paid_later_and_a_refusal_takes_from_no_limit():
     assert [admits(service, UNNAMED_KEY) for _ in range(2)] == [True, False]
     with pytest.raises(RateLimited, match="3 requests a second of the whole service, got more"):
         service.quota(None).take_request()
+
+
+def test_calls_of_a_stream_wait_for_rows(monkeypatch):
+    clock = Clock()
+    quota = limits(clock).quota(SEARCH)  # 4 rows a second
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    async def run() -> None:
+        admission = asyncio.Lock()
+        for _ in range(5):
+            await async_graph_runner._take_rows_in_time(quota, 8, admission)
+
+    monkeypatch.setattr(async_graph_runner.asyncio, "sleep", sleep)
+    asyncio.run(run())
+    # 40 rows were taken; 4 were there at first, and the last call leaves a debt of at most 7.
+    assert clock.now - 1000.0 == pytest.approx((40 - 4 - 7) / 4)
 
 
 def test_headers_have_the_form_of_the_draft():
