@@ -51,7 +51,7 @@ def store_errors(place: object) -> Iterator[None]:
     except FileNotFoundError:
         raise ObjectMissing(f"{place}: expected it in the store, got none") from None
     except (library.PermissionDeniedError, library.UnauthenticatedError) as error:
-        raise _credentials_error(place, error) from None
+        raise _refusal(place, str(error)) from None
     except library.AlreadyExistsError:
         raise StoreError(f"{place}: expected none yet, got one") from None
     except library.PreconditionError:
@@ -62,8 +62,9 @@ def store_errors(place: object) -> Iterator[None]:
         raise _from_text(place, str(error)) from None
 
 
-def _credentials_error(place: object, error: Exception) -> StoreError:
-    code = _CODE.search(str(error))
+def _refusal(place: object, text: str) -> StoreError:
+    """Return the error for a refusal, of whose text the code alone is shown."""
+    code = _CODE.search(text)
     if code and code[1] in _WRONG_CREDENTIALS:
         return StoreError(f"{place}: expected valid credentials, got {code[1]}")
     got = f" ({code[1]})" if code else ""
@@ -74,7 +75,7 @@ def _from_text(place: object, text: str) -> StoreError:
     """Return the error for a text of the library, of which a code and a status alone are shown."""
     code, status = _CODE.search(text), _STATUS.search(text)
     if code and code[1] in _WRONG_CREDENTIALS:
-        return StoreError(f"{place}: expected valid credentials, got {code[1]}")
+        return _refusal(place, text)
     if any(words in text.partition("\n")[0] for words in _NO_CREDENTIALS):
         return StoreError(
             f"{place}: expected credentials in the environment, such as AWS_ACCESS_KEY_ID, "
@@ -84,6 +85,8 @@ def _from_text(place: object, text: str) -> StoreError:
         return ObjectMissing(f"{place}: expected a folder, got none")
     if "BadScheme" in text:
         return StoreError(f"{place}: expected an https:// endpoint, got http://")
+    if status and status[1] in ("401", "403"):
+        return _refusal(place, text)
     if status and status[1] == "404":
         return ObjectMissing(f"{place}: expected it in the store, got none")
     if status:

@@ -101,7 +101,9 @@ class Mirror:
         keys = {one.key for one in chosen}
         done.skipped = [one.key for one in listing.versions if one.key not in keys]
         extras = dict(listing.extras)
-        for name in sorted({key.partition("/")[0] for key in (*keys, *extras)}):
+        names = {key.partition("/")[0] for key in (*keys, *extras)}
+        busy = {one.name for one in chosen if self._mirrored.get(one.key) != one}
+        for name in sorted(names, key=lambda name: (name in busy, name)):  # small files come first
             self._update_model(
                 [one for one in chosen if one.name == name],
                 {key: one for key, one in extras.items() if key.startswith(f"{name}/")},

@@ -1,6 +1,7 @@
 """Fixtures: a real server of S3 or Azure with a bucket, and versions of a model to upload."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -108,3 +109,10 @@ def metric(service: Process, name: str) -> float:
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name)))
+
+
+def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -24,6 +24,7 @@ class FaultProxy:
         self._server_port = server_port
         self._about = b""
         self._fault: Fault | None = None
+        self._before = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -31,8 +32,9 @@ class FaultProxy:
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         self.port = int(self._server.sockets[0].getsockname()[1])
 
-    def spoil(self, about: str, fault: Fault) -> None:
-        self.hits, self._about, self._fault = 0, about.encode(), fault
+    def spoil(self, about: str, fault: Fault, *, before: bool = False) -> None:
+        """Spoil the answers; with `before` the server does not get the requests that write."""
+        self.hits, self._about, self._fault, self._before = 0, about.encode(), fault, before
 
     def heal(self) -> None:
         self._fault = None
@@ -63,8 +65,13 @@ class FaultProxy:
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readexactly(_length(head))
         fault = self._fault
-        answer_head, answer_body = await self._ask(head, body)
-        if fault is None or self._about not in head.split(b" ", 2)[1]:
+        method, target = head.split(b" ", 2)[:2]
+        reads = method in (b"GET", b"HEAD")
+        spoils = fault is not None and self._about in target and not (self._before and reads)
+        answer_head = answer_body = b""
+        if not (spoils and self._before):
+            answer_head, answer_body = await self._ask(head, body)
+        if fault is None or not spoils:
             writer.write(answer_head + answer_body)
             await writer.drain()
             return

@@ -1,10 +1,11 @@
 """A service whose repository is in a real server of S3 or of Azure."""
 
-import time
-
 import pytest
 
-from .conftest import ask_steadily, metric, serve, served, upload
+from hsoftmax.stores.objects import ObjectStore
+from hsoftmax.stores.url import parse_url
+
+from .conftest import ask_steadily, metric, serve, served, until, upload
 
 pytestmark = pytest.mark.stores
 
@@ -72,8 +73,24 @@ def test_the_variables_of_the_emulator_reach_azurite(start, bundles, tmp_path, m
     assert served(serve(start, azure.url, tmp_path / "cache")) == ["1"]
 
 
-def until(is_so, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def test_a_rollout_that_changes_in_the_store_is_followed(server, bundles, start, tmp_path):
+    models = ObjectStore(parse_url(server.url))
+    for version in (1, 2):
+        upload(bundles(version), f"{server.url}/words/{version}")
+    models.write("words/rollout.json", b'{"pin": 1}')
+    service = serve(start, server.url, tmp_path / "cache")
+    client = ask_steadily(service, range(1, 4))
+    try:
+        upload(bundles(3), f"{server.url}/words/3")
+        until(lambda: served(service) == ["1", "2", "3"])
+        until(lambda: client.answers["1"] > 20)
+        models.write("words/rollout.json", b'{"pin": 9}')
+        assert "pin: expected version" in service.until("rollout_refused")["reason"]
+        assert set(client.answers) == {"1"}
+        models.write("words/rollout.json", b'{"pin": 2}')
+        until(lambda: client.answers["2"] > 20)
+        models.delete(["words/rollout.json"])
+        until(lambda: client.answers["3"] > 20)
+    finally:
+        client.stop()
+    assert client.failures == []
