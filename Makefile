@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-postgres test-gpu gpu-check test-cuda test-native test-ray image test-image test-kubernetes test-page compat mutants check format bench docs serve proto lock clean
+.PHONY: help install demo test test-slow test-soak fuzz test-torch test-clients test-postgres test-stores test-gpu gpu-check test-cuda test-native test-ray image test-image test-kubernetes test-page compat mutants check format bench docs serve proto lock clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,12 @@ test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-h
 
 test-postgres: install ## Run the tests of jobs with PostgreSQL (apt-get install postgresql haproxy)
 	$(BIN)/pytest -n 0 -m postgres
+
+test-stores: install ## Run the tests with servers of S3 and Azure: moto and azurite (apt-get install nodejs npm)
+	test -e build/stores-venv/bin/moto_server || ($(PYTHON) -m venv --clear build/stores-venv && \
+		build/stores-venv/bin/pip install --quiet --disable-pip-version-check 'moto[s3,server]>=5.1')
+	-test -e build/stores/node_modules/azurite || npm install --prefix build/stores --no-save --silent 'azurite@>=3.35'
+	$(BIN)/pytest -n 0 -m stores
 
 test-page: install ## Drive the page with a browser (apt-get install chromium npm); screenshots go to build/page
 	test -e build/page/site/playwright || $(BIN)/pip install --quiet --disable-pip-version-check \

@@ -39,6 +39,7 @@ class BundleInfo:
         encoder: turns inputs by name, and perhaps text, into an input; None if there is none
         label_prefix: text that a label may have in front, as in the files of the trained model
         inner_labels: of inner nodes, whose numbers follow those of the targets
+        server_reads_text: True if the server that runs the graphs turns text into an input
     """
 
     name: str
@@ -53,6 +54,7 @@ class BundleInfo:
     encoder: EncodesRows | None = field(default=None, compare=False, repr=False)
     label_prefix: str = ""
     inner_labels: tuple[str, ...] = ()
+    server_reads_text: bool = False
 
     @classmethod
     def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
@@ -78,7 +80,7 @@ class BundleInfo:
     @property
     def takes_text(self) -> bool:
         has_tokenizer = self.encoder is not None and self.encoder.takes_text
-        return self.featurizer is not None or has_tokenizer
+        return self.featurizer is not None or has_tokenizer or self.server_reads_text
 
     @property
     def input_kinds(self) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ ScoringError        the work failed; the message is one line
 ├── InputChanged    the input changed while it was read
 ├── BrokenInput     a stream cannot be read any further
 ├── CorruptShard    a shard on the disk differs from what was written; it will be made again
+├── RowsRefused     a server refused rows of a request; the other rows run again without them
 └── RowError        one row is wrong; an error record takes the row's place
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from hsoftmax.models import UserError
@@ -68,3 +70,11 @@ class RowError(ScoringError):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class RowsRefused(ScoringError):
+    """Rows of a graph request that a server refused; their errors by index into its rows."""
+
+    def __init__(self, row_errors: Mapping[int, RowError]) -> None:
+        super().__init__(f"rows: expected some that the server takes, got {len(row_errors)} others")
+        self.row_errors = row_errors

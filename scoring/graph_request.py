@@ -1,15 +1,16 @@
 """Turns a batch of rows into one run of a graph.
 
 A `GraphRunner` runs it: ONNX Runtime sessions of this process, the service's engine, or a remote
-server.
+server, which may read the texts among the rows.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hsoftmax.bundle import Graph
+from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.seeded_noise import noise
 
@@ -25,6 +26,7 @@ class GraphRequest:
     Attributes:
         positions: positions in the batch of the rows that are in `hidden`
         row, target: the pairs of `target_log_prob`, with `row` an index into `hidden`
+        texts: texts by index into `hidden` that a server reads in place of those rows
     """
 
     graph: str
@@ -34,6 +36,7 @@ class GraphRequest:
     row: Int64
     target: Int64
     seed: int
+    texts: Mapping[int, TextInput] = field(default_factory=dict)
 
 
 GraphRunner = Callable[[GraphRequest], list[Array]]
@@ -63,6 +66,32 @@ def build_graph_request(
         row=np.repeat(np.arange(len(kept)), rows.counts[kept]),
         target=rows.target,
         seed=_batch_seed(task.seed, first_row),
+        texts=_texts_of(rows, kept),
+    )
+
+
+def _texts_of(rows: RowBatch, positions: Int64) -> dict[int, TextInput]:
+    """Returns the texts of the rows at these positions, by their index among them."""
+    if not rows.texts:
+        return {}
+    return {i: rows.texts[p] for i, p in enumerate(positions.tolist()) if p in rows.texts}
+
+
+def halves(request: GraphRequest) -> tuple[GraphRequest, GraphRequest]:
+    """Returns the requests of the first and of the second half of the rows."""
+    middle = len(request.hidden) // 2
+    return _part(request, 0, middle), _part(request, middle, len(request.hidden))
+
+
+def _part(request: GraphRequest, start: int, stop: int) -> GraphRequest:
+    pairs = (start <= request.row) & (request.row < stop)
+    return replace(
+        request,
+        positions=request.positions[start:stop],
+        hidden=request.hidden[start:stop],
+        row=request.row[pairs] - start,
+        target=request.target[pairs],
+        texts={i - start: text for i, text in request.texts.items() if start <= i < stop},
     )
 
 

@@ -2,7 +2,15 @@
 
 from .bundle_info import BundleInfo
 from .choices import MAX_SEED, TASK_NAMES, OovPolicy, TaskName
-from .errors import CallError, CorruptShard, ErrorCode, InputChanged, RowError, ScoringError
+from .errors import (
+    CallError,
+    CorruptShard,
+    ErrorCode,
+    InputChanged,
+    RowError,
+    RowsRefused,
+    ScoringError,
+)
 from .failures import Failures, total_failure
 from .formats import (
     EXTENSIONS,
@@ -19,7 +27,7 @@ from .formats import (
     output_extension,
     parse_columns,
 )
-from .graph_request import GraphRequest, GraphRunner, graph_inputs
+from .graph_request import GraphRequest, GraphRunner, graph_inputs, halves
 from .job.checkpoint import Shard
 from .job.committer import WrittenShard
 from .job.duplicate_ids import (
@@ -80,6 +88,7 @@ __all__ = [
     "RowReader",
     "RowRequirements",
     "RowResults",
+    "RowsRefused",
     "ScoredPart",
     "ScoringError",
     "Shard",
@@ -105,6 +114,7 @@ __all__ = [
     "find_inputs",
     "fingerprint",
     "graph_inputs",
+    "halves",
     "make_shard",
     "open_inputs",
     "output_extension",

@@ -10,10 +10,10 @@ from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.probability import to_probability
 
 from .bundle_info import BundleInfo
-from .errors import RowError
+from .errors import RowError, RowsRefused
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
 from .overflow import overflow_sentence, overflowed_rows
-from .row_batch import BoolArray, RowBatch, RowId
+from .row_batch import BoolArray, RowBatch, RowId, fail_rows
 from .task import TargetShape, Task, k_of, with_default_k, with_searched_k
 from .threshold import count_above
 
@@ -76,12 +76,24 @@ def score_rows(
     first_row: int,
     run_graph: GraphRunner,
 ) -> RowResults:
-    """Scores a batch of rows; `first_row` is the number of its first row in the input."""
+    """Scores a batch of rows; `first_row` is the number of its first row in the input.
+
+    Rows that the runner refuses fail, and the others run again.
+    """
     task = with_default_k(task, bundle_info)
     search = with_searched_k(task, bundle_info)
-    request = build_graph_request(rows, search, target_shape, first_row)
-    outputs = [] if request is None else run_graph(request)
-    return build_results(rows, task, bundle_info, request, outputs)
+    while True:
+        request = build_graph_request(rows, search, target_shape, first_row)
+        try:
+            outputs = [] if request is None else run_graph(request)
+        except RowsRefused as refused:
+            assert request is not None
+            failed = {int(request.positions[i]): e for i, e in refused.row_errors.items()}
+            if not failed.keys() - rows.row_errors.keys():
+                raise  # it refuses rows that are not scored, so it would refuse them again
+            rows = fail_rows(rows, failed)
+        else:
+            return build_results(rows, task, bundle_info, request, outputs)
 
 
 def build_results(

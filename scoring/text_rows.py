@@ -6,7 +6,7 @@ A wrong one is an error of its own row. Every reader of rows that may be text ca
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from hsoftmax.featurizers import TextInput, featurize
+from hsoftmax.featurizers import Featurizer, TextInput, featurize
 from hsoftmax.models.arrays import Float32
 
 from .bundle_info import BundleInfo, EncodesRows, NamedRow
@@ -23,17 +23,30 @@ def fill_texts(
     texts: Mapping[int, TextInput],
     row_errors: dict[int, RowError],
     bundle_info: BundleInfo,
-) -> None:
-    """Write the hidden states of texts, given by position, into their rows, or add their errors."""
-    if not texts:
-        return
+) -> Mapping[int, TextInput]:
+    """Write the hidden states of texts, given by position, into their rows, or add their errors.
+
+    Returns the texts that are left to the server that runs the graphs.
+    """
+    if bundle_info.server_reads_text or not texts:
+        return texts
     if bundle_info.encoder is not None and bundle_info.takes_text:
-        return _fill(hidden, texts, row_errors, bundle_info.encoder)
-    if bundle_info.featurizer is None:
+        _fill(hidden, texts, row_errors, bundle_info.encoder)
+    elif bundle_info.featurizer is not None:
+        _featurize(hidden, texts, row_errors, bundle_info.featurizer)
+    else:
         row_errors |= dict.fromkeys(texts, _takes_no_text(bundle_info))
-        return
+    return {}
+
+
+def _featurize(
+    hidden: Float32,
+    texts: Mapping[int, TextInput],
+    row_errors: dict[int, RowError],
+    featurizer: Featurizer,
+) -> None:
     positions = list(texts)
-    results = featurize(bundle_info.featurizer, list(texts.values()))
+    results = featurize(featurizer, list(texts.values()))
     hidden[positions] = results.hidden
     for i, error in results.errors.items():
         row_errors[positions[i]] = RowError("invalid_query", f"input: {error}")

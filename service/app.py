@@ -2,8 +2,8 @@
 
 A request passes these ASGI layers before it reaches FastAPI:
 
-    RequestLog -> Tracing -> Authentication -> Compression -> Dispatcher -> endpoint
-                                                                         -> FastAPI
+    RequestLog -> Tracing -> Authentication -> RateLimit -> Compression -> Dispatcher -> endpoint
+                                                                                      -> FastAPI
 """
 
 import asyncio
@@ -43,6 +43,7 @@ from .control import handle_message, keep_following, persist_counts
 from .logging import Log, json_log
 from .middleware.authentication import AuthenticationMiddleware
 from .middleware.compression import CompressionMiddleware
+from .middleware.rate_limiting import RateLimitMiddleware
 from .middleware.request_log import RequestLogMiddleware
 from .middleware.tracing import TracingMiddleware
 from .repository.daemon_thread import in_daemon_thread
@@ -140,6 +141,8 @@ def _layers(
     """Add the layers around FastAPI, the innermost first."""
     app = Dispatcher(app, endpoints, infer)
     app = CompressionMiddleware(app, context.settings.compress_above)
+    if context.keys.required or context.rate_limits.limits_all:
+        app = RateLimitMiddleware(app, context.rate_limits, context.settings.health_route)
     if context.keys.required:
         app = AuthenticationMiddleware(app, context.keys, context.settings.health_route)
     if context.tracer is not None:

@@ -11,6 +11,7 @@ from hsoftmax.runtime.devices import Device, DeviceError
 from hsoftmax.runtime.sessions import choose_device
 
 from .access.api_keys import ApiKeys
+from .access.rate_limits import LocalBuckets, RateLimits
 from .engine import INLINE_MAX_COST, Engine, Lane, QueueLimits
 from .errors import StartError
 from .health import Health
@@ -40,6 +41,7 @@ class AppContext:
     engine: Engine
     health: Health
     keys: ApiKeys
+    rate_limits: RateLimits
     metrics: Metrics
     statistics: Statistics
     log: Log
@@ -101,6 +103,7 @@ def build_context(settings: Settings, log: Log, channel: WorkerChannel | None) -
         engine=engine,
         health=health,
         keys=ApiKeys(settings, log),
+        rate_limits=RateLimits(settings, LocalBuckets() if channel is None else channel.buckets),
         metrics=metrics,
         statistics=Statistics(),
         log=log,

@@ -32,6 +32,7 @@
     │   ├── DuplicateId                      duplicate_id
     │   └── InvalidRollout                   invalid_rollout
     ├── Overloaded                      429  overloaded
+    │   ├── RateLimited                      rate_limited
     │   └── TooManyJobs                      too_many_jobs
     ├── HeadTooLarge                    431  head_too_large
     ├── Internal                        500  internal
@@ -206,6 +207,10 @@ class Overloaded(ServiceError, status=429, code="overloaded"):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RateLimited(Overloaded, code="rate_limited"):
+    """A rate limit of the service or of the API key is reached."""
 
 
 class TooManyJobs(Overloaded, code="too_many_jobs"):

@@ -29,6 +29,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Field(ge=1)]
 GpuMemory = Annotated[ByteSize, Field(ge=64 * 2**20)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -163,8 +164,14 @@ class Settings(BaseModel):
     api_keys_file: Path | None = Field(
         None, description="file of API keys, one a line; it is read again when it changes"
     )
+    max_requests_per_second: Rate | None = Field(
+        None, description="most requests a second of the whole service; no limit without it"
+    )
+    max_rows_per_second: Rate | None = Field(
+        None, description="most rows of queries and streams a second of the whole service"
+    )
     admin_key: SecretStr | None = Field(
-        None, description="key for reload and unload, which are disabled without it"
+        None, description="key for reload, unload and rollouts, which are disabled without it"
     )
     tls_certfile: Path | None = Field(
         None, description="certificate chain in PEM; with it the service accepts TLS only"

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,13 +104,15 @@ class Cache:
     def remove_extra(self, key: str) -> None:
         (self.repository / key).unlink(missing_ok=True)
 
-    def evict(self, max_bytes: int) -> list[str]:
+    def evict(self, max_bytes: int, keep: Collection[str] = ()) -> list[str]:
         """Delete content that no version has, the oldest first, until the rest fits.
+
+        `keep` are digests that a version is about to have.
 
         Returns:
             The digests that were deleted. Content in use is never deleted.
         """
-        used = set(self.linked().values())
+        used = {*self.linked().values(), *keep}
         folders = [one for one in (self.folder / "bundles").iterdir() if one.is_dir()]
         total = sum(map(_size, folders))
         free = [one for one in folders if one.name not in used]

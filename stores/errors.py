@@ -64,6 +64,8 @@ def store_errors(place: object) -> Iterator[None]:
 
 def _credentials_error(place: object, error: Exception) -> StoreError:
     code = _CODE.search(str(error))
+    if code and code[1] in _WRONG_CREDENTIALS:
+        return StoreError(f"{place}: expected valid credentials, got {code[1]}")
     got = f" ({code[1]})" if code else ""
     return StoreError(f"{place}: expected credentials that may do this, got a refusal{got}")
 

@@ -5,14 +5,15 @@ there before stays. It is tried again when it changes, and otherwise ever more s
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from .cache import Cache
 from .download import expect_room, fetch_files, fetch_manifest
 from .errors import StoreError, StoreUnavailable
 from .objects import ObjectStore, StoredObject
-from .versions import Listing, StoredVersion, list_versions
+from .versions import StoredVersion, list_versions
 
 _FIRST_PAUSE_S = 5.0
 _MAX_PAUSE_S = 300.0
@@ -21,14 +22,14 @@ _MAX_EXTRA_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A version that cannot be mirrored now.
+    """A version, or a small file beside the versions, that cannot be mirrored now.
 
     Attributes:
-        tried: the version as it was in the store
+        tried: the version or file as it was in the store
         again_at: monotonic time of the next attempt
     """
 
-    tried: StoredVersion
+    tried: StoredVersion | StoredObject
     reason: str
     pause: float
     again_at: float
@@ -41,7 +42,7 @@ class Pass:
 
     Attributes:
         added, removed: `<name>/<version>`
-        refused: the reason of each version that is new among the failures
+        refused: the reason of each version or small file that is new among the failures
         skipped: versions that the cache has no room for
     """
 
@@ -56,7 +57,7 @@ class Mirror:
     """Keeps a cache equal to a store. One thread at a time calls it.
 
     Attributes:
-        failures: by `<name>/<version>`, those of the last pass
+        failures: by `<name>/<version>` or `<name>/<file>`, those of the last pass
         downloaded: bytes since the start
     """
 
@@ -73,6 +74,7 @@ class Mirror:
         self._clock = clock
         self._mirrored: dict[str, StoredVersion] = {}
         self._extras: dict[str, StoredObject] = {}
+        self._pending: set[str] = set()  # digests that the pass is about to make visible
         self.failures: dict[str, Failure] = {}
         self.downloaded = 0
 
@@ -98,74 +100,114 @@ class Mirror:
         chosen = choose(listing.versions, self._max_bytes)
         keys = {one.key for one in chosen}
         done.skipped = [one.key for one in listing.versions if one.key not in keys]
-        for version in chosen:
-            self._update(version, done)
-        for key in self._cache.linked().keys() - keys:
-            self._cache.unlink(key)
-            self._mirrored.pop(key, None)
-            done.removed.append(key)
-        self.failures = {key: one for key, one in self.failures.items() if key in keys}
-        self._update_extras(listing)
+        extras = dict(listing.extras)
+        for name in sorted({key.partition("/")[0] for key in (*keys, *extras)}):
+            self._update_model(
+                [one for one in chosen if one.name == name],
+                {key: one for key, one in extras.items() if key.startswith(f"{name}/")},
+                done,
+            )
+        self._remove(keys, extras.keys(), done)
+        known = keys | extras.keys()
+        self.failures = {key: one for key, one in self.failures.items() if key in known}
         if self.is_complete:
             self._cache.mark_synced()
         return done
 
-    def _update(self, version: StoredVersion, done: Pass) -> None:
-        if self._mirrored.get(version.key) == version:
-            return
-        failed = self.failures.get(version.key)
-        if failed and failed.tried == version and self._clock() < failed.again_at:
-            return
-        try:
-            self._fetch(version, done)
-        except (StoreError, OSError) as error:
-            self._fail(version, failed, error, done)
-            return
-        self._mirrored[version.key] = version
-        self.failures.pop(version.key, None)
+    def _update_model(
+        self, versions: list[StoredVersion], extras: dict[str, StoredObject], done: Pass
+    ) -> None:
+        """Download the content of new versions, then the small files, then make versions visible.
 
-    def _fetch(self, version: StoredVersion, done: Pass) -> None:
-        """Download the content unless the cache has it, then make it that of the version."""
+        So a rollout that keeps a new version out is there before that version is.
+        """
+        self._pending.clear()
+        fetched = {}
+        for version in versions:
+            if self._mirrored.get(version.key) != version:
+                digest = self._try(version.key, version, done, partial(self._fetch, version, done))
+                if digest is not None:
+                    fetched[version] = digest
+        for key, extra in extras.items():
+            if self._extras.get(key) != extra:
+                self._try(key, extra, done, partial(self._fetch_extra, key, extra))
+        if any(self._extras.get(key) != extra for key, extra in extras.items()):
+            return
+        for version, digest in fetched.items():
+            self._link(version, digest, done)
+
+    def _try(
+        self,
+        key: str,
+        tried: StoredVersion | StoredObject,
+        done: Pass,
+        fetch: Callable[[], str],
+    ) -> str | None:
+        """Return the result of a download, or None if it fails or its next attempt is later."""
+        failed = self.failures.get(key)
+        if failed and failed.tried == tried and self._clock() < failed.again_at:
+            return None
+        try:
+            result = fetch()
+        except (StoreError, OSError) as error:
+            self._fail(key, tried, error, done)
+            return None
+        self.failures.pop(key, None)
+        return result
+
+    def _fetch(self, version: StoredVersion, done: Pass) -> str:
+        """Download the content of a version unless the cache has it, and return its digest."""
         incoming = self._cache.staging("manifest")
         manifest = fetch_manifest(self._store, version, incoming)
         if not self._cache.content(manifest.digest).is_dir():
             needed = sum(file.size for file in manifest.files.values())
-            done.evicted += self._cache.evict(self._max_bytes - needed)
+            done.evicted += self._cache.evict(self._max_bytes - needed, self._pending)
             expect_room(self._cache.folder, needed)
             staging = self._cache.staging(manifest.digest)
             staging.mkdir(exist_ok=True)
             (incoming / "bundle.json").replace(staging / "bundle.json")
             fetch_files(self._store, version, manifest, staging, self._count)
             staging.rename(self._cache.content(manifest.digest))
-        if self._cache.linked().get(version.key) != manifest.digest:
-            self._cache.link(version.key, manifest.digest)
+        self._pending.add(manifest.digest)
+        return manifest.digest
+
+    def _fetch_extra(self, key: str, extra: StoredObject) -> str:
+        """Mirror a small file beside the versions, such as the rollout; return its mark."""
+        self._cache.write_extra(key, self._store.read(extra.path, _MAX_EXTRA_BYTES))
+        self._extras[key] = extra
+        return extra.tag
+
+    def _link(self, version: StoredVersion, digest: str, done: Pass) -> None:
+        if self._cache.linked().get(version.key) != digest:
+            self._cache.link(version.key, digest)
             done.added.append(version.key)
+        self._mirrored[version.key] = version
+
+    def _remove(self, keys: Collection[str], extras: Collection[str], done: Pass) -> None:
+        """Remove versions and small files that the store has no more."""
+        for key in set(self._cache.extras()) - set(extras):
+            self._cache.remove_extra(key)
+            self._extras.pop(key, None)
+        for key in self._cache.linked().keys() - set(keys):
+            self._cache.unlink(key)
+            self._mirrored.pop(key, None)
+            done.removed.append(key)
 
     def _fail(
-        self, version: StoredVersion, failed: Failure | None, error: Exception, done: Pass
+        self, key: str, tried: StoredVersion | StoredObject, error: Exception, done: Pass
     ) -> None:
+        failed = self.failures.get(key)
         if isinstance(error, StoreError):
             reason = str(error)
         else:
             reason = f"store cache: it cannot be written: {getattr(error, 'strerror', 'failed')}"
-        again = failed is not None and failed.tried == version
+        again = failed is not None and failed.tried == tried
         pause = min(_MAX_PAUSE_S, 2 * failed.pause) if failed and again else _FIRST_PAUSE_S
         passing = isinstance(error, StoreUnavailable)
         until = self._clock() + pause
-        self.failures[version.key] = Failure(version, reason, pause, until, passing)
+        self.failures[key] = Failure(tried, reason, pause, until, passing)
         if failed is None or not again or failed.reason != reason:
-            done.refused[version.key] = reason
-
-    def _update_extras(self, listing: Listing) -> None:
-        """Mirror the small files beside the versions, such as those about all of them."""
-        wanted = dict(listing.extras)
-        for key, one in wanted.items():
-            if self._extras.get(key) != one:
-                self._cache.write_extra(key, self._store.read(one.path, _MAX_EXTRA_BYTES))
-                self._extras[key] = one
-        for key in set(self._cache.extras()) - wanted.keys():
-            self._cache.remove_extra(key)
-            self._extras.pop(key, None)
+            done.refused[key] = reason
 
     def _count(self, num_bytes: int) -> None:
         self.downloaded += num_bytes

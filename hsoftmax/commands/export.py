@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -12,6 +15,8 @@ import click
 from hsoftmax.exporter.choices import AUTO, SOURCE_NAMES, ClusterOrder, EncoderPosition
 from hsoftmax.models.choices import Compat, Padding, Precision
 from hsoftmax.options import choice
+from hsoftmax.stores.errors import UrlError
+from hsoftmax.stores.url import StoreUrl, is_url, parse_url
 
 if TYPE_CHECKING:
     from hsoftmax import bundle
@@ -22,14 +27,19 @@ _BUNDLE_PATH = "REPOSITORY/NAME[/VERSION]"
 
 
 class _BundlePath(click.Path):
-    """`REPOSITORY/NAME[/VERSION]`, of which the repository may be `.` but may not be left out."""
+    """`REPOSITORY/NAME[/VERSION]`, of which the repository may be `.` but may not be left out.
+
+    The repository may be in a store.
+    """
 
     def convert(
         self,
         value: str | PathLike[str],
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> Path:
+    ) -> Any:  # noqa: ANN401  a Path or a StoreUrl
+        if is_url(str(value)):
+            return self._url(str(value))
         folder, _, last = str(value).rstrip("/").rpartition("/")
         if not folder or (last.isdigit() and "/" not in folder and folder != "."):
             self.fail(
@@ -37,6 +47,18 @@ class _BundlePath(click.Path):
                 f"such as repository/{value} or ./{value}"
             )
         return Path(value)
+
+    def _url(self, value: str) -> StoreUrl:
+        """Parse `s3://BUCKET/PATH/NAME[/VERSION]`."""
+        try:
+            url = parse_url(value)
+        except UrlError as error:
+            self.fail(str(error))
+        if url.scheme in ("http", "https"):
+            self.fail(f"expected s3://, gs:// or az:// to write to, got {url.scheme}://")
+        if not url.path or url.path.isdigit():
+            self.fail(f"expected {url.scheme}://BUCKET/PATH/NAME[/VERSION], got {url}")
+        return url
 
 
 def _cutoffs(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -77,7 +99,8 @@ def _names(
     type=_BundlePath(),
     required=True,
     metavar=_BUNDLE_PATH,
-    help="Where the bundle goes; without a version it is the first.",
+    help="Where the bundle goes; without a version it is the first. REPOSITORY may be in a store: "
+    "s3://, gs:// or az://.",
 )
 @click.option("--num-targets", type=click.IntRange(min=1), help="Targets, where the file lacks it.")
 @click.option(
@@ -167,7 +190,7 @@ def _names(
 def command(
     weights: Path,
     source: str,
-    to: Path,
+    to: Path | StoreUrl,
     labels: Path | None,
     pad_labels: str | None,
     precision: Precision,
@@ -195,24 +218,45 @@ def command(
         detected = exporter.detect_source(weights, source_options)
         source = detected.source
         click.echo(f"{weights.name}: {detected.description} (--from {source})")
-    made = exporter.export_file(
-        weights,
-        to,
-        source=source,
-        options=source_options,
-        labels=labels,
-        label_padding=pad_labels,
-        precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
-        on_note=click.echo,
-        encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
-        cuda=cuda,
-    )
-    click.echo(f"{made.path}")
+    with _folder_for(to) as (folder, url):
+        made = exporter.export_file(
+            weights,
+            folder,
+            source=source,
+            options=source_options,
+            labels=labels,
+            label_padding=pad_labels,
+            precision_options=exporter.PrecisionOptions(precision, calibration, max_error),
+            on_note=click.echo,
+            encoder=None if encoder is None else exporter.EncoderOptions(encoder, *facts),
+            cuda=cuda,
+        )
+    click.echo(f"{url or made.path}")
     click.echo(_summary_line(made.manifest))
     if made.manifest.featurizer is not None or made.manifest.tokenizer is not None:
         click.echo('takes text too: hsoftmax serve answers {"inputs": ["..."]}')
     if made.manifest.encoder is not None:
         click.echo(f"takes {_encoder_line(made.manifest.encoder)}")
+
+
+@contextmanager
+def _folder_for(to: Path | StoreUrl) -> Iterator[tuple[Path, StoreUrl | None]]:
+    """Yield the path to export to, and the address that the bundle then has in a store.
+
+    A bundle for a store is made in a temporary folder, and uploaded once it is verified.
+    """
+    if isinstance(to, Path):
+        yield to, None
+        return
+    from hsoftmax.stores.upload import expect_new, upload_bundle
+
+    has_version = to.name.isascii() and to.name.isdigit()
+    url = to.parent.join(str(int(to.name))) if has_version else to.join("1")
+    expect_new(url, has_version=has_version)
+    with TemporaryDirectory(prefix="hsoftmax-") as temporary:
+        folder = Path(temporary) / url.parent.name / url.name
+        yield folder, url
+        upload_bundle(folder, url)
 
 
 def _encoder_line(encoder: bundle.Encoder) -> str:

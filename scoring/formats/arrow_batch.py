@@ -3,12 +3,13 @@
 It works on whole columns, and goes row by row only where it must: for labels, lists and errors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import Float32, Float64, Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
@@ -95,14 +96,16 @@ def _parse_valid(
 ) -> RowBatch:
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
+    texts: Mapping[int, TextInput] = {}
     repeated = _repeated_texts(batch, columns, inputs)
     if repeated is not None:
         batch = batch.drop_columns(list(inputs))
     batch = plain_batch(batch, number_columns(columns, inputs))
     if repeated is not None:
-        hidden = _hidden_of_repeated(repeated, requirements.bundle_info, row_errors)
+        hidden, texts = _hidden_of_repeated(repeated, requirements.bundle_info, row_errors)
     elif len(inputs) == 1 and is_text_type(batch.column(inputs[0]).type):
-        hidden = _hidden_of_texts(batch.column(inputs[0]), requirements.bundle_info, row_errors)
+        column = batch.column(inputs[0])
+        hidden, texts = _hidden_of_texts(column, requirements.bundle_info, row_errors)
     elif len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
@@ -119,6 +122,7 @@ def _parse_valid(
         sequences=id_column(batch, columns.sequence),
         oov=oov,
         row_errors=row_errors,
+        texts={i: text for i, text in texts.items() if i not in row_errors},
     )
 
 
@@ -164,34 +168,40 @@ def _repeated_texts(batch: Arrow, columns: Columns, inputs: Sequence[str]) -> Ar
 
 def _hidden_of_repeated(
     column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
-) -> Float32:
-    """Returns [rows, width]: each text of the dictionary that a row has is read once."""
+) -> tuple[Float32, Mapping[int, TextInput]]:
+    """Returns [rows, width], and the texts that are left to a server.
+
+    Each text of the dictionary that a row has is read once.
+    """
     numbers = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     distinct, place = np.unique(numbers, return_inverse=True)
     values = column.dictionary.take(pa.array(np.maximum(distinct, 0)))
     if len(distinct) and distinct[0] < 0:  # a null, which is no text
         values = pa.concat_arrays([pa.nulls(1, values.type), values.slice(1)])
     errors: dict[int, RowError] = {}
-    hidden = _hidden_of_texts(values, bundle_info, errors)
+    hidden, texts = _hidden_of_texts(values, bundle_info, errors)
     for i, number in enumerate(place.tolist()):
         if number in errors:
             row_errors[i] = errors[number]
-    return hidden[place]
+    left = {i: texts[number] for i, number in enumerate(place.tolist()) if number in texts}
+    return hidden[place], left
 
 
 def _hidden_of_texts(
     column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
-) -> Float32:
-    """Returns [rows, width]; nulls, lists with a null and wrong texts get an error."""
-    texts = {}
+) -> tuple[Float32, Mapping[int, TextInput]]:
+    """Returns [rows, width], and the texts that are left to a server.
+
+    Nulls, lists with a null and wrong texts get an error.
+    """
+    texts: dict[int, TextInput] = {}
     for i, value in enumerate(column.to_pylist()):
         if value is None or (isinstance(value, list) and None in value):
             row_errors[i] = RowError("invalid_query", "input: expected a value, got none")
         else:
             texts[i] = value
     hidden = np.zeros((len(column), bundle_info.hidden_size), dtype=np.float32)
-    fill_texts(hidden, texts, row_errors, bundle_info)
-    return hidden
+    return hidden, fill_texts(hidden, texts, row_errors, bundle_info)
 
 
 def _hidden_of_lists(column: Arrow, width: int, row_errors: dict[int, RowError]) -> Float32:

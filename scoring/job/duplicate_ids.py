@@ -5,8 +5,8 @@
 Memory is bounded for any number of rows. Rows without an id are never duplicates.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.formats import RowReader
-from hsoftmax.scoring.row_batch import RowBatch, RowId
+from hsoftmax.scoring.row_batch import RowBatch, RowId, fail_rows
 
 from .workspace import rename_durably, sync
 
@@ -71,21 +71,6 @@ def read_duplicate_ids(path: Path) -> DuplicateIds:
 def mark_duplicates(rows: RowBatch, first_row: int, duplicates: Int64) -> RowBatch:
     """Returns the rows with an error in each that repeats an id; `first_row` is their number."""
     return fail_rows(rows, duplicate_errors(rows.ids, first_row, duplicates))
-
-
-def fail_rows(rows: RowBatch, row_errors: Mapping[int, RowError]) -> RowBatch:
-    """Returns the rows with these errors too, by position; a row keeps its first error."""
-    if not row_errors:
-        return rows
-    kept = np.ones(len(rows), dtype=np.bool_)
-    kept[list(row_errors)] = False
-    return replace(
-        rows,
-        target=rows.target[np.repeat(kept, rows.counts)],
-        counts=np.where(kept, rows.counts, 0),
-        oov=rows.oov - row_errors.keys(),
-        row_errors={**row_errors, **rows.row_errors},
-    )
 
 
 def _as_npy(array: Int64) -> bytes:

@@ -24,12 +24,12 @@ from hsoftmax.scoring.formats.ndjson import error_lines
 from hsoftmax.scoring.graph_request import GraphRunner
 from hsoftmax.scoring.perplexity import Tally, tally_sequences
 from hsoftmax.scoring.results import RowResults, score_rows, without_errors
-from hsoftmax.scoring.row_batch import RowBatch, RowId
+from hsoftmax.scoring.row_batch import RowBatch, RowId, fail_rows
 
 from .assembly import Assembler
 from .checkpoint import CheckpointStore, Shard
 from .committer import Committer, WrittenShard
-from .duplicate_ids import fail_rows, mark_duplicates
+from .duplicate_ids import mark_duplicates
 from .finalize import commit_output, finished_summary, is_assembled, publish
 from .job_run import JobRun, open_run
 from .ordered_map import ordered_map

@@ -22,8 +22,8 @@ class ApiKey:
         scopes: `read` opens queries and descriptions, `batch` files and jobs, `admin` changes of
             what is served
         models: names of bundles, or patterns such as `news-*`
-        requests_per_second: requests that are admitted; None takes the setting
-        rows_per_second: rows of inputs that are admitted; None takes the setting
+        requests_per_second: most requests a second; None is no limit of its own
+        rows_per_second: most rows of queries and streams a second; None is no limit of its own
     """
 
     name: str

@@ -97,6 +97,7 @@ class Endpoint:
         name, key = scope["path_params"]["name"], request_context.sticky_key
         bundle = self._context.repository.find(name, key=key)
         request_context.set_model(bundle)
+        request_context.expect_rows()
         if request_type is Format.JSON:  # other formats show the task only once decoded
             self._context.engine.admit(self._operation.guess_task(body))
             check_body_shape(body, bundle, self._settings)
@@ -116,7 +117,7 @@ class Endpoint:
                 isolated=self._operation.isolated,
             )
         plan = self._operation.plan(query, bundle, self._settings)
-        request_context.rows = plan.rows
+        request_context.set_rows(plan.rows)
         return PreparedRequest(
             options, response_type, plan, {"model": bundle.name, "version": bundle.version}
         )

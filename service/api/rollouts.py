@@ -1,6 +1,6 @@
 """Routes of a model's rollout: GET and PUT /v1/models/{name}/rollout, and POST …/rollback.
 
-The rollout says which version answers requests that name none. Changes need the admin key.
+The rollout says which version answers requests that name none. Changes need the scope `admin`.
 """
 
 from typing import Any, Literal
@@ -84,6 +84,7 @@ _admin_routes = APIRouter(tags=["admin"])
 
 @rollout_routes.get("/{name}/rollout", summary="Show which versions answer", responses={404: {}})
 async def show_rollout(context: Context, request: Request, name: str) -> RolloutDescription:
+    request_context_of(request.scope).expect_model(name)
     return _describe(context, name, context.repository.rollout(name))
 
 
@@ -94,7 +95,7 @@ async def show_rollout(context: Context, request: Request, name: str) -> Rollout
     responses=_CHANGE_ERRORS,
 )
 async def set_rollout(context: Context, request: Request, name: str) -> RolloutDescription:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     rollout = parse_rollout(await _read(context, request))
     return _describe(context, name, await control.set_rollout(context, name, rollout))
 
@@ -106,7 +107,7 @@ async def set_rollout(context: Context, request: Request, name: str) -> RolloutD
     responses=_CHANGE_ERRORS,
 )
 async def roll_back(context: Context, request: Request, name: str) -> RolloutDescription:
-    expect_admin(request.scope, context.keys)
+    expect_admin(request.scope, context.keys, name)
     body = await _read(context, request)
     asked = decode(_DECODER, body) if body.strip() else _Rollback()
     version = None if asked.version is None else str(asked.version)

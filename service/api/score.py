@@ -117,6 +117,7 @@ class ScoreEndpoint:
         # An unknown name is reported before a bad query.
         bundle = self._context.repository.find(name, key=request_context.sticky_key)
         request_context.set_model(bundle)
+        request_context.expect_rows()
         query = parse_query(scope["query_string"])
         task = build_task(parse_task_name(query.task), query)
         if query.version is not None:
@@ -159,7 +160,12 @@ class ScoreEndpoint:
             reader=stream_reader,
             writer=_build_stream_writer(request, stream_reader),
             run_graph=build_graph_runner(
-                self._context.engine, bundle, request.options, activity, record_call
+                self._context.engine,
+                bundle,
+                request.options,
+                activity,
+                record_call,
+                request_context.quota,
             ),
             run_in_idle=self._context.engine.run_in_idle,
             run_parse=(

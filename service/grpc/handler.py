@@ -15,6 +15,7 @@ from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import MethodNotAllowed, Overloaded, ServiceError
 from hsoftmax.service.http.request_context import RequestContext, new_request_context
 from hsoftmax.service.middleware.authentication import authenticate
+from hsoftmax.service.middleware.rate_limiting import take_request
 from hsoftmax.service.middleware.request_log import RequestRecorder
 
 from .grpc_call import GrpcCall
@@ -81,12 +82,13 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         return None
 
     def _admit(self, method: Method, request_context: RequestContext) -> None:
-        """Check key and number of calls.
+        """Check key, number of calls and rate limits.
 
         Raises:
             Unauthorized: the call has no valid key.
             Forbidden: the key lacks the scope of the method.
             Overloaded: there are too many calls.
+            RateLimited: a rate limit is reached. Each request of a stream counts, not the stream.
         """
         if method.scope == "admin":  # its message, which names the model, is not read yet
             request_context.admin_model = ""
@@ -95,6 +97,9 @@ class MethodHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         if not method.is_probe and self._calls > self._max_calls:
             limit = f"expected at most {self._max_calls} at the same time, got more"
             raise Overloaded(f"calls: {limit}", _RETRY_AFTER_S)
+        unlimited = method.is_public or method.is_probe or method.scope == "admin"
+        if not (unlimited or method.records_requests):
+            take_request(request_context, self._context.rate_limits)
 
 
 async def _unknown(call: GrpcCall) -> None:

@@ -10,6 +10,7 @@ from hsoftmax.service.http.request_options import RequestOptions, parse_request_
 from hsoftmax.service.inference.graph_calls import record_failure
 from hsoftmax.service.inference.tensors.infer import infer
 from hsoftmax.service.inference.tensors.request import InferResult
+from hsoftmax.service.middleware.rate_limiting import take_request
 
 from .grpc_call import GrpcCall, beside_loop
 from .messages import Message, ModelInferRequest, ModelStreamInferResponse
@@ -57,6 +58,7 @@ async def _stream_answer(call: GrpcCall, data: bytes) -> Message:
     try:
         message = await call.parse(data, ModelInferRequest)
         request_id = message.id
+        take_request(request_context, call.context.rate_limits)
         response = await _answer(call, message, len(data), request_context)
     except ServiceError as error:
         return _error(error, request_id, request_context)

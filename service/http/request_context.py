@@ -12,6 +12,7 @@ import msgspec
 from starlette.types import Scope
 
 from hsoftmax.service.access.api_key import ApiKey
+from hsoftmax.service.access.rate_limits import Quota
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
 REQUEST_ID = b"x-request-id"
@@ -50,6 +51,7 @@ class RequestContext(msgspec.Struct):
         headers: the headers of the request; names are lower case
         started: `perf_counter()` value when the request arrived
         key: the API key of the request; None if the service has no keys
+        quota: the rate limits of the request; None if nothing limits it
         admin_model: name of the bundle that an admin call is to change, as the client wrote it;
             None if the request is no admin call
         model: name of the bundle; empty if none was found
@@ -68,6 +70,7 @@ class RequestContext(msgspec.Struct):
     headers: Mapping[bytes, bytes]
     started: float
     key: ApiKey | None = None
+    quota: Quota | None = None
     admin_model: str | None = None
     model: str = ""
     version: str = ""
@@ -101,6 +104,17 @@ class RequestContext(msgspec.Struct):
         self.model, self.version = bundle.name, bundle.version
         self.digest = bundle.manifest.digest
 
+    def expect_rows(self) -> None:
+        """Raise RateLimited if no more rows may be asked now."""
+        if self.quota is not None:
+            self.quota.expect_rows()
+
+    def set_rows(self, rows: int) -> None:
+        """Record the number of input rows, and take them from the quota."""
+        self.rows = rows
+        if self.quota is not None:
+            self.quota.take_rows(rows)
+
     @property
     def sticky_key(self) -> bytes:
         """The client's key, which chooses its version: of the header, its API key, or the id."""
@@ -110,7 +124,7 @@ class RequestContext(msgspec.Struct):
         return api_key.strip() or self.request_id.encode()
 
     def response_headers(self) -> Headers:
-        """Return the headers of every response: id, timings, digest and version of the bundle."""
+        """Return the headers of every response: id, timings, bundle and rate limits."""
         headers = [
             (REQUEST_ID, self.request_id.encode()),
             (QUEUE_TIME, _milliseconds(self.queued + self.encoder_queued)),
@@ -120,6 +134,8 @@ class RequestContext(msgspec.Struct):
             headers.append((DIGEST, self.digest.encode()))
         if self.version:
             headers.append((VERSION, self.version.encode()))
+        if self.quota is not None:
+            headers += self.quota.headers()
         return headers
 
 

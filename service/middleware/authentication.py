@@ -23,7 +23,7 @@ PUBLIC_PATHS = HEALTH_PATHS | PAGE_PATHS
 
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN_PATH = re.compile(
-    r"/v1/models/([^/]+)/(?:reload|unload|aliases|split)(?:/.*)?"
+    r"/v1/models/([^/]+)/(?:reload|unload|rollout|rollback)"
     r"|/v2/repository/models/([^/]+)/(?:un)?load"
 )
 

@@ -1,4 +1,4 @@
-"""Logs requests that were rejected for want of room, one line a second for each route.
+"""Logs requests that were rejected with 429, one line a second for each route.
 
 Under overload there are a thousand a second: a line for each would hide the other lines, and cost
 about a tenth of a rejection.

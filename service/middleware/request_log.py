@@ -8,7 +8,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hsoftmax.service.errors import Overloaded
+from hsoftmax.service.errors import Overloaded, RateLimited
 from hsoftmax.service.health import Health
 from hsoftmax.service.http.request_context import (
     CLIENT_LEFT,
@@ -22,6 +22,7 @@ from hsoftmax.service.metrics import Metrics
 
 from .rejection_log import RejectionLog
 
+_REJECTED = frozenset({Overloaded.code, RateLimited.code})
 _MAX_MODEL_CHARS = 100  # of a name in an audit line, as a client may write any name
 
 
@@ -46,7 +47,7 @@ class RequestRecorder:
             self._metrics.key_request(key_name, status)
         if request_context.admin_model is not None:
             self._audit(request_context, method, route, status, code)
-        is_rejected = code == Overloaded.code
+        is_rejected = code in _REJECTED
         if is_rejected:
             self._rejections.add(route)
         write_event = self._log.debug if is_rejected or is_probe else self._log.info

@@ -14,6 +14,7 @@ const MAX_TARGETS = 1_000_000; // beyond it, the distributions are too long for 
 const MAX_VALUES = 4_000_000; // of all distributions, if there are more than MIN_INPUTS
 const SCALE = 0.5; // of the inputs: the smaller they are, the fewer targets are too unlikely to see
 const TOLERANCE = 5e-6; // of a cluster's probability: float32 sums of the service
+const MAX_TRIES = 3; // with new inputs: of large bundles, one try in ten has inputs that leave a bound open
 const MAX_ENDS = 64; // possible ends of one cluster; with more the division is not clear
 
 /**
@@ -23,12 +24,16 @@ const MAX_ENDS = 64; // possible ends of one cluster; with more the division is 
 export async function askBlocks(path, model, version) {
   const has = (task) => model.tasks.includes(task);
   if (!has("log_probs") || !has("cluster_log_probs") || model.num_targets > MAX_TARGETS) return null;
-  const inputs = randomInputs(model);
-  const [targets, clusters] = await Promise.all([
-    askMatrix(`${path}/probabilities`, { inputs, ...version }),
-    askMatrix(`${path}/clusters`, { inputs, ...version }),
-  ]);
-  return findBlocks(targets, clusters);
+  for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+    const inputs = randomInputs(model);
+    const [targets, clusters] = await Promise.all([
+      askMatrix(`${path}/probabilities`, { inputs, ...version }),
+      askMatrix(`${path}/clusters`, { inputs, ...version }),
+    ]);
+    const blocks = findBlocks(targets, clusters);
+    if (blocks !== null) return blocks;
+  }
+  return null;
 }
 
 function randomInputs({ num_targets, hidden_size }) {

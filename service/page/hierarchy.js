@@ -3,12 +3,14 @@
 import { ask, modelPath } from "./api.js";
 import { askBlocks, clusterOf } from "./blocks.js";
 import { byId, showText } from "./dom.js";
-import { drawIcicle } from "./icicle.js";
+import { drawIcicle, shortened } from "./icicle.js";
+import { askClusterNames } from "./names.js";
 import { newestOnly } from "./newest.js";
 import { logProbability, probability } from "./numbers.js";
 import { cellsOf } from "./tree.js";
 
 const MAX_MEMBERS = 4096; // targets of a cluster that are asked about; of a larger one only the likeliest
+const MAX_NAME = 40; // characters of a cluster's name in the sentence of a path
 const MAX_LABELS = 100; // labels that are asked for at once
 
 const HELP = "Width and colour are probability. Choose a cluster to see its targets, and a target to see its path.";
@@ -20,7 +22,7 @@ const NO_BLOCKS = "Width and colour are probability. Which targets a cluster has
  * `choose` is called with a target.
  */
 export function hierarchyCard(choose) {
-  const card = { blocks: null, blocksOf: null, zoomed: null, query: null, answer: null };
+  const card = { blocks: null, names: new Map(), blocksOf: null, zoomed: null, query: null, answer: null };
   const draw = () => card.answer && drawTree(card, { zoom, choose });
   const refresh = newestOnly(async (query, signal) => {
     try {
@@ -51,6 +53,7 @@ export function hierarchyCard(choose) {
 async function findBlocks(card, { model, version }) {
   if (card.blocksOf === model.digest) return;
   card.blocks = await askBlocks(modelPath(model.name), model, version);
+  card.names = await askClusterNames(modelPath(model.name), model, version);
   card.blocksOf = model.digest;
   byId("hierarchy-help").textContent = card.blocks ? HELP : NO_BLOCKS;
 }
@@ -100,13 +103,14 @@ function drawTree(card, actions) {
     zoomed: card.zoomed,
     chosen: query.chosen,
     labelOf: (target) => query.labels.get(target) ?? String(target),
+    nameOf: (cluster) => card.names.get(cluster) ?? `cluster ${cluster}`,
   };
   drawIcicle(byId("icicle"), cellsOf(tree, byId("icicle").clientWidth, actions));
-  showText(byId("path"), card.blocks && query.chosen !== null ? pathText(card, tree.labelOf) : "");
+  showText(byId("path"), card.blocks && query.chosen !== null ? pathText(card, tree) : "");
 }
 
 /** Returns the local log-probabilities of the chosen target's path, and their sum. */
-function pathText(card, labelOf) {
+function pathText(card, { labelOf, nameOf }) {
   const { query, logProbs, clusters } = card.answer;
   const cluster = clusterOf(card.blocks, query.chosen);
   const [first, end] = [card.blocks[cluster], card.blocks[cluster + 1]];
@@ -116,8 +120,9 @@ function pathText(card, labelOf) {
   }
   const local = localLogProb(card.answer, first, end, clusters[cluster]);
   const sum = clusters[cluster] + local;
+  const above = shortened(nameOf(cluster), MAX_NAME);
   return (
-    `log p(${name}) = log p(cluster ${cluster}) + log p(${name} | cluster ${cluster}) = ` +
+    `log p(${name}) = log p(${above}) + log p(${name} | ${above}) = ` +
     `${logProbability(clusters[cluster])} + (${logProbability(local)}) = ${logProbability(sum)}; p = ${probability(Math.exp(sum))}`
   );
 }

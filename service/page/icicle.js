@@ -75,7 +75,8 @@ function texts(cell, at) {
   return found;
 }
 
-function shortened(text, room) {
+/** Returns the text, cut to so many characters; the empty text if there is no room for three. */
+export function shortened(text, room) {
   const characters = [...text];
   if (characters.length <= room) return text;
   return room < 3 ? "" : `${characters.slice(0, room - 1).join("")}…`;

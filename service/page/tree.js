@@ -9,8 +9,8 @@ const LEAST_PIXELS = 4; // cells that would be narrower share one cell
  * Returns the cells.
  *
  * `tree` has `clusters` (a probability each), `targets` (a map from target to probability), `bounds` (see
- * blocks.js, or null), `zoomed` and `chosen` (a cluster and a target, or null) and `labelOf`; `width` is
- * in pixels. `actions` has `zoom(cluster or null)` and `choose(target)`.
+ * blocks.js, or null), `zoomed` and `chosen` (a cluster and a target, or null), `labelOf(target)` and
+ * `nameOf(cluster)`; `width` is in pixels. `actions` has `zoom(cluster or null)` and `choose(target)`.
  */
 export function cellsOf(tree, width, actions) {
   const path = tree.bounds && tree.chosen !== null ? clusterOf(tree.bounds, tree.chosen) : null;
@@ -83,7 +83,7 @@ function divide(items, { row, from, to, total, width, prefix }) {
 
 function clusterCell(tree, { cluster, mass }, actions) {
   const size = tree.bounds ? tree.bounds[cluster + 1] - tree.bounds[cluster] : null;
-  const name = size === 1 ? tree.labelOf(tree.bounds[cluster]) : `cluster ${cluster}`;
+  const name = size === 1 ? tree.labelOf(tree.bounds[cluster]) : tree.nameOf(cluster);
   const many = size === null ? "" : `, ${whole(size)} ${size === 1 ? "target" : "targets"}`;
   return {
     key: `cluster-${cluster}`, label: name, number: probability(mass), probability: mass,

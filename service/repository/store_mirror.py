@@ -108,8 +108,11 @@ class StoreMirror:
             self._log.info("store_recovered")
         self._failure = None
         for key, reason in done.refused.items():
-            name, _, version = key.partition("/")
-            self._log.error("store_version_refused", model=name, version=version, reason=reason)
+            name, _, last = key.partition("/")
+            if last.isdigit():
+                self._log.error("store_version_refused", model=name, version=last, reason=reason)
+            else:
+                self._log.error("store_file_refused", model=name, file=last, reason=reason)
         if done.skipped != self._skipped:
             self._log.warning("store_cache_full", skipped=done.skipped)
         self._skipped = done.skipped

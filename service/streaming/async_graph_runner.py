@@ -8,6 +8,7 @@ from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.sessions import Feeds, Session
 from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
 from hsoftmax.scoring.stream import AsyncGraphRunner
+from hsoftmax.service.access.rate_limits import Quota
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult
 from hsoftmax.service.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from hsoftmax.service.http.request_options import RequestOptions
@@ -19,6 +20,7 @@ from .activity import Activity
 # Before a call that found its lane full is submitted again; doubled after each attempt.
 _MIN_RETRY_INTERVAL_S = 0.02
 _MAX_RETRY_INTERVAL_S = 0.25
+_MAX_QUOTA_INTERVAL_S = 1.0  # other requests may take rows meanwhile
 
 GraphResultCallback = Callable[[GraphResult, GraphRequest], None]
 
@@ -29,10 +31,12 @@ def build_graph_runner(
     options: RequestOptions,
     activity: Activity,
     on_result: GraphResultCallback,
+    quota: Quota | None = None,
 ) -> AsyncGraphRunner:
     """Build the graph runner of one stream.
 
-    It submits every call with `options`, and passes each result to `on_result`.
+    It submits every call with `options`, and passes each result to `on_result`. Where
+    the limits on rows of the `quota` are reached, calls wait.
     """
     admission = asyncio.Lock()  # a full lane admits waiting calls in order
 
@@ -41,6 +45,8 @@ def build_graph_runner(
         call = build_graph_call(request, loaded, inputs, options)
         activity.pending_calls += 1
         try:
+            if quota is not None:
+                await _take_rows_in_time(quota, len(request.hidden), admission)
             if engine.is_small(call):
                 outputs = engine.run_inline(call)
             else:
@@ -54,6 +60,14 @@ def build_graph_runner(
         return outputs.arrays
 
     return run
+
+
+async def _take_rows_in_time(quota: Quota, rows: int, admission: asyncio.Lock) -> None:
+    """Wait until the limits on rows have room, then take the rows."""
+    async with admission:
+        while (seconds := quota.seconds_until_row()) > 0:
+            await asyncio.sleep(min(seconds, _MAX_QUOTA_INTERVAL_S))
+        quota.take_rows(rows)
 
 
 async def _submit_when_admitted(

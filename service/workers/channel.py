@@ -22,6 +22,7 @@ from hsoftmax.service.statistics import add_up
 from .decisions import Action, Decisions, add_decision, read_decisions
 from .descriptor import Descriptor
 from .metrics_aggregation import Snapshot, aggregate, only_gauges, without_gauges
+from .shared_buckets import SharedBuckets
 from .shared_record import SharedRecord
 from .shared_rollouts import SharedRollouts
 
@@ -41,6 +42,7 @@ class WorkerRecords:
         log: the stream of the log; stderr itself is captured
         decisions: the operator's decisions
         rollouts: the rollouts that were accepted last
+        buckets: the buckets of rate limits
         snapshots: the metrics of each worker
         statistics: the statistics of each worker
         start_error: the message of a worker that could not start
@@ -49,6 +51,7 @@ class WorkerRecords:
     log: Descriptor
     decisions: SharedRecord
     rollouts: SharedRecord
+    buckets: SharedRecord
     snapshots: tuple[SharedRecord, ...]
     statistics: tuple[SharedRecord, ...]
     start_error: SharedRecord
@@ -60,13 +63,14 @@ class WorkerRecords:
             log=Descriptor(os.dup(log_descriptor)),
             decisions=SharedRecord.create(),
             rollouts=SharedRecord.create(),
+            buckets=SharedRecord.create(),
             snapshots=tuple(SharedRecord.create() for _ in range(workers)),
             statistics=tuple(SharedRecord.create() for _ in range(workers)),
             start_error=SharedRecord.create(),
         )
 
     def close(self) -> None:
-        shared = (self.decisions, self.rollouts, *self.snapshots, *self.statistics)
+        shared = (self.decisions, self.rollouts, self.buckets, *self.snapshots, *self.statistics)
         for record in (self.log, *shared, self.start_error):
             record.close()
 
@@ -76,6 +80,7 @@ class WorkerChannel:
 
     Attributes:
         rollouts: the rollouts that were accepted last, of all workers
+        buckets: the buckets of rate limits, of all workers
         followed: the decisions that this worker has carried out
         following: held while it carries out others
     """
@@ -83,6 +88,7 @@ class WorkerChannel:
     def __init__(self, folder: Path, records: WorkerRecords, slot: int) -> None:
         self.slot = slot
         self.rollouts = SharedRollouts(records.rollouts)
+        self.buckets = SharedBuckets(records.buckets)
         self.followed = read_decisions(records.decisions)
         self.following = asyncio.Lock()
         self._folder = folder

@@ -1,6 +1,5 @@
 """The files that a reader of each guide already has: trained models, text, labels, questions."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -35,7 +34,6 @@ _TOPICS = {
     ),
 }  # fmt: skip
 _REPEATS = 20
-_EASY = 196  # a held-out position at which the model is sure
 
 
 def fasttext_files(folder: Path) -> None:
@@ -48,9 +46,8 @@ def fasttext_files(folder: Path) -> None:
 
 
 def gensim_files(folder: Path) -> None:
-    """Sentences, a model with negative sampling, and a file of vectors alone."""
+    """A model with negative sampling, and a file of vectors alone."""
     sentences = [text for texts in _TOPICS.values() for text in texts] * _REPEATS
-    (folder / "sentences.txt").write_text("\n".join(sentences))
     words = [sentence.split() for sentence in sentences]
     model = Word2Vec(words, hs=0, negative=5, vector_size=4, min_count=1, epochs=1, workers=1)
     model.save(str(folder / "negative.model"))
@@ -86,9 +83,6 @@ def pytorch_files(folder: Path) -> None:
     """The trained example, small models of Transformer-XL and fairseq, and files to refuse."""
     example = _EXAMPLES / "adaptive_addresses"
     shutil.copytree(example, folder / "examples" / example.name)
-    with np.load(example / "heldout.npz") as heldout:
-        question = {"inputs": heldout["hidden"][_EASY : _EASY + 1].tolist(), "k": 3}
-    (folder / "question.json").write_text(json.dumps(question))
     words = load_file(example / "model.safetensors")
     small = _softmax("pytorch_one_tail")
     both = small | {f"ema.{name}": array for name, array in small.items()}

@@ -173,6 +173,9 @@ def test_verify_fails_on_one_altered_byte(made, capsys):
          "such as repository/words or ./words"),
         (["export", "{weights}", "--to", "words/2/"], 2, "such as repository/words/2"),
         (["export", "{weights}", "--from", "huffman", "--to", "x/y"], 1, "say --from theano"),
+        (["export", "{weights}", "--to", "s4://bucket/words"], 2, "did you mean s3://?"),
+        (["export", "{weights}", "--to", "s3://bucket"], 2, "expected s3://BUCKET/PATH/NAME"),
+        (["export", "{weights}", "--to", "https://host/words"], 2, "got https://"),
         (["inspect", "/nowhere"], 1, "expected a bundle, got no bundle.json: give REPOSITORY/NAME"),
         (["verify", "/nowhere"], 1, "expected a bundle, got no bundle.json: give REPOSITORY/NAME"),
         (["verify", "{made}/../.."], 1, "give one of the bundles in it, such as "),
@@ -194,6 +197,16 @@ def test_the_repository_of_a_bundle_may_be_the_current_folder(weights, tmp_path,
     to = to.format(folder=tmp_path)
     assert run(["export", str(weights), "--from", "theano", "--to", to]) == 0
     assert (tmp_path / "words" / "1" / "bundle.json").is_file()
+
+
+def test_a_bundle_is_exported_to_a_store_once(weights, tmp_path, capsys):
+    url = f"file://{tmp_path}/models/words"
+    assert run(["export", str(weights), "--from", "theano", "--to", f"{url}/3"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{url}/3"
+    assert run(["verify", str(tmp_path / "models" / "words" / "3")]) == 0
+    for to in (url, f"{url}/3"):
+        assert run(["export", str(weights), "--from", "theano", "--to", to]) == 2
+        assert f"such as {url}/4, got one that exists" in one_error_line(capsys)
 
 
 def test_every_command_has_help(capsys):

@@ -15,6 +15,8 @@ import pytest
 from hsoftmax.demo.sample_model import export_sample, find_sample
 from hsoftmax.exporter import export_file
 from tests.exporter.sources.test_fasttext import real_model
+from tests.exporter.sources.test_tree import NODES
+from tests.exporter.sources.test_tree import write as write_tree
 from tests.service.conftest import exported, repository
 from tests.service.processes import Process
 
@@ -40,6 +42,11 @@ def page_repository(tmp_path_factory, repository) -> Path:
         source="theano", labels=EXAMPLE / "labels.txt",
     )  # fmt: skip
     export_file(real_model(), folder / "language" / "1", source="fasttext")
+    (tmp_path_factory.getbasetemp() / "names.txt").write_text("\n".join(NODES))
+    export_file(
+        write_tree(tmp_path_factory.getbasetemp()), folder / "animals" / "1",
+        source="tree", labels=tmp_path_factory.getbasetemp() / "names.txt",
+    )  # fmt: skip
     return folder
 
 

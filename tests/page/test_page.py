@@ -180,6 +180,16 @@ def test_the_path_is_that_of_the_likeliest_target_until_one_is_chosen(open_page,
     )
 
 
+def test_clusters_of_a_tree_have_the_labels_of_its_inner_nodes(open_page):
+    page = open_page(bundle="animals")
+    page.fill("#input", json.dumps([0.0] * 8))  # neither cluster is too unlikely to be drawn
+    wait_for_match(page, "#icicle", "animal")
+    for cluster, name in enumerate(["animal", "plant"]):
+        title = page.locator(f"[data-key=cluster-{cluster}] title").text_content()
+        assert title.startswith(f"{name}: ")
+    assert "not known" in page.inner_text("#hierarchy-help")  # not side by side
+
+
 FIND = """async rows => {
     const { findBlocks } = await import("/page/blocks.js");
     return findBlocks(rows.targets, rows.clusters);

@@ -126,6 +126,7 @@ async def _answer(
     options: RequestOptions,
 ) -> InferResult:
     selections = _select(request, bundle)
+    request_context.expect_rows()
     for selection in selections:
         services.engine.admit(selection.task)
     options = request_options(request.parameters, options)
@@ -135,7 +136,7 @@ async def _answer(
         tensors, bundle, services, selections, options, run_call, request_context
     )
     work = [_plan(one, rows, tensors, request, bundle, services.settings) for one in selections]
-    request_context.rows = max(one.plan.rows for one in work)
+    request_context.set_rows(max(one.plan.rows for one in work))
     results = [await _run(one.plan, options, run_call) for one in work]
     for one, result in zip(work, results, strict=True):
         if one.plan.feeds:

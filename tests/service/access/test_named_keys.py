@@ -65,6 +65,10 @@ REFUSED = [
      MODEL.format("reader", "plain", "wor*")),
     ("r", "POST", "/v2/models/plain/infer", TENSORS, MODEL.format("reader", "plain", "wor*")),
     ("r", "GET", "/v2/models/plain/stats", None, MODEL.format("reader", "plain", "wor*")),
+    ("r", "GET", "/v1/models/plain/rollout", None, MODEL.format("reader", "plain", "wor*")),
+    ("r", "PUT", "/v1/models/words/rollout", {}, SCOPE.format("reader", "admin", "read")),
+    ("d", "PUT", "/v1/models/plain/rollout", {}, MODEL.format("deployer", "plain", "words")),
+    ("d", "POST", "/v1/models/plain/rollback", None, MODEL.format("deployer", "plain", "words")),
     ("b", "POST", "/v1/batches", JOB, MODEL.format("batcher", "plain", "words")),
     ("d", "POST", "/v1/models/plain/unload", None, MODEL.format("deployer", "plain", "words")),
 ]  # fmt: skip
@@ -84,6 +88,8 @@ def test_a_refusal_names_what_the_key_lacks(closed, key, method, path, body, sen
         ("r", "POST", "/v2/models/words/infer", TENSORS),
         ("b", "GET", "/v1/batches", None),
         ("d", "POST", "/v1/models/words/reload", None),
+        ("r", "GET", "/v1/models/words/rollout", None),
+        ("d", "PUT", "/v1/models/words/rollout", {}),
         ("unnamed", "GET", "/v1/files", None),
         ("unnamed", "POST", "/v1/models/plain/probabilities", QUERY),
     ],
@@ -113,7 +119,7 @@ def test_every_admin_route_needs_the_scope_admin(client):
                 found += 1
                 path = re.sub(r"\{[^}]+\}", "x", path)
                 assert required_scope(method.upper(), path) == "admin", path
-    assert found >= 4
+    assert found >= 6
 
 
 def test_log_and_metrics_have_the_name_and_never_the_key(repository, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hsoftmax.service.api.models import Accuracy, Check, ModelDescription
 from hsoftmax.service.api.openapi import error_codes
 from hsoftmax.service.settings import Settings
 from tests.service.conftest import TOLERANCE
@@ -65,6 +66,12 @@ def test_a_stream_gives_the_printed_response(client, url, rows, records):
 def test_every_error_code_is_described():
     described = set(re.findall(r"`([a-z_]+)`", PAGE.split("## Errors")[1].split("## Headers")[0]))
     assert set(error_codes()) <= described
+
+
+def test_every_field_of_a_model_is_described():
+    described = PAGE.split("## Models")[1].split("## Labels")[0]
+    fields = [*ModelDescription.model_fields, *Accuracy.model_fields, *Check.model_fields]
+    assert set(fields) <= set(re.findall(r"`([a-z0-9_]+)`", described))
 
 
 def test_every_flag_that_is_named_is_a_setting():

@@ -95,3 +95,20 @@ def test_each_admin_call_has_an_audit_line(closed, monkeypatch):
         ("reader", "", "forbidden"),  # its message was not read
     ]
     assert audit[0]["route"] == f"/{SERVICE}/RepositoryModelLoad"
+
+
+def test_calls_and_requests_of_a_stream_are_limited(repository, tmp_path, hidden):
+    path = tmp_path / "keys"
+    path.write_text('{"name": "slow", "key": "s", "requests_per_second": 0.01}')
+    with serving_grpc(repository, api_keys_file=path) as service:
+        requests = [raw_request("words", "log_probs", hidden=hidden) for _ in range(2)]
+        stream = service.stream(f"/{SERVICE}/ModelStreamInfer", ModelStreamInferResponse)
+        answers = list(stream(iter(requests), metadata=bearer("s")))
+        assert not answers[0].error_message
+        assert "at most 0.01 requests a second of the key 'slow'" in answers[1].error_message
+        with expect_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "rate limit: expected") as refused:
+            service.call("ModelMetadata", metadata=bearer("s"), name="words")
+        assert service.call("ServerLive").live
+    assert refused.trailers["x-hsoftmax-code"] == "rate_limited"
+    assert refused.trailers["ratelimit"].startswith('"key-requests";r=0;t=')
+    assert 90 <= int(refused.trailers["retry-after"]) <= 100

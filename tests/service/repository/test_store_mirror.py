@@ -199,3 +199,31 @@ def test_a_store_may_be_a_model_folder_or_one_bundle(copy, tmp_path, below):
     with Service(copy / below, tmp_path / "cache") as service:
         service.until(service.ready)
         assert service.served() == (["words/1", "words/2"] if below == "words" else ["words/2"])
+
+
+def test_a_rollout_in_the_store_is_followed(copy, spare, tmp_path):
+    rollout = copy / "words" / "rollout.json"
+    rollout.write_text('{"pin": "stable", "aliases": {"stable": 1}}')
+    with Service(copy, tmp_path / "cache") as service:
+        service.until(service.ready)
+
+        def answering() -> str:
+            query = {"inputs": [[0.5] * HIDDEN]}
+            response = service.client.post("/v1/models/words/probabilities", json=query)
+            assert response.status_code == 200, response.text
+            return response.json()["version"]
+
+        assert answering() == "1"
+        shutil.copytree(spare, copy / "words" / "3")
+        service.until(lambda: "words/3" in service.served())
+        assert answering() == "1"
+        rollout.write_text('{"pin": 4}')
+        service.until(lambda: bool(service.events("rollout_refused")))
+        assert answering() == "1"
+        rollout.write_text('{"pin": 3}')
+        service.until(lambda: answering() == "3")
+        rollout.write_text('{"pin": 2}')  # of the same size
+        service.until(lambda: answering() == "2")
+        rollout.unlink()
+        service.until(lambda: answering() == "3")
+        assert len(service.events("rollout_refused")) == 1
