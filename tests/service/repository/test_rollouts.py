@@ -158,6 +158,15 @@ def test_operators_set_roll_out_and_roll_back(copy, tmp_path):
         assert client.post(ROLLBACK, json={"version": 1}, headers=ADMIN).json()["pin"] == "1"
 
 
+def test_services_with_one_state_folder_follow_each_other(copy, tmp_path):
+    settings = {"state": tmp_path / "state", "admin_key": "root"}
+    with serving(copy, **settings) as client, serving(copy, **settings) as other:
+        client.put(ROLLOUT, json={"pin": 1}, headers=ADMIN)
+        eventually(lambda: ask(other) == "1")
+        other.put(ROLLOUT, json={"pin": 2}, headers=ADMIN)
+        eventually(lambda: ask(client) == "2")
+
+
 def test_the_file_of_the_repository_decides_before_an_operator(copy, tmp_path):
     settings = {"state": tmp_path / "state", "admin_key": "root"}
     with serving(copy, **settings) as client:
