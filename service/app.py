@@ -28,6 +28,7 @@ from .api import (
     file_routes,
     health_routes,
     label_routes,
+    metrics_routes,
     operation_endpoints,
     operation_path,
     page_routes,
@@ -65,11 +66,16 @@ class Application:
     Attributes:
         api: FastAPI with every route, for its router and its OpenAPI document
         layers: the ASGI layers around the endpoints and `api`
+
+    A port of its own, such as that of metrics, has another app (`by_port`).
     """
 
-    def __init__(self, api: FastAPI, layers: ASGIApp) -> None:
+    def __init__(
+        self, api: FastAPI, layers: ASGIApp, by_port: Mapping[int, ASGIApp] | None = None
+    ) -> None:
         self.api = api
         self.layers = layers
+        self._by_port = by_port or {}
 
     @property
     def state(self) -> State:
@@ -78,6 +84,8 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.layers if scope["type"] == "http" else self.api
+        if self._by_port and scope["type"] == "http":
+            app = self._by_port.get(scope["server"][1], app)
         await app(scope, receive, send)
 
 
@@ -97,7 +105,10 @@ def create_app(
     infer = InferEndpoint(context)
     context.metrics.start_routes({one.path for one in (*endpoints.values(), infer)})
     api, routes = _api(context, endpoints, infer)
-    return Application(api, _layers(Methods(api, routes), endpoints, infer, context))
+    layers = _layers(Methods(api, routes), endpoints, infer, context)
+    if settings.metrics_port is None:
+        return Application(api, layers)
+    return Application(api, layers, {settings.metrics_port: _metrics_app(context)})
 
 
 def _api(
@@ -125,14 +136,28 @@ def _api(
     for path in (INFER_PATH, INFER_VERSION_PATH):
         api.router.routes.append(Route(path, infer, methods=["POST"], name=path))
     api.router.routes.extend(platform_routes(context, endpoints["top_k"], infer))
-    health_route = context.settings.health_route
-    routers = [*_ROUTERS, *([] if health_route is None else [health_router(health_route)])]
+    settings = context.settings
+    routers = [*_ROUTERS]
+    if settings.metrics_port is None:
+        routers.append(metrics_routes)
+    if settings.health_route is not None:
+        routers.append(health_router(settings.health_route))
     for router in routers:
         api.include_router(router)
     routes = [*api.routes, *(route for router in routers for route in router.routes)]
     add_error_handlers(api, routes)
     api.openapi = lambda: document(api, context)  # type: ignore[method-assign]  # as FastAPI documents it
     return api, routes
+
+
+def _metrics_app(context: AppContext) -> ASGIApp:
+    """Build the app of the metrics port: /metrics without a key, and nothing else."""
+    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    api.state.context = context
+    api.include_router(metrics_routes)
+    routes = [*api.routes, *metrics_routes.routes]
+    add_error_handlers(api, routes)
+    return RequestLogMiddleware(Methods(api, routes), context.metrics, context.log, context.health)
 
 
 def _layers(

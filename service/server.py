@@ -24,17 +24,19 @@ from .app import Application, create_app
 from .context import context_of
 from .errors import StartError
 from .health import Health
+from .http.certificate import CertificateFiles
 from .http.protocol import BoundedProtocol
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
-from .workers.listener import hold_port, listen
+from .workers.listener import hold_port, listen, listen_with_others
 from .workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from .grpc.server import GrpcServer  # the module needs an extra
 
 _GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")
+_TICKS_PER_CHECK = 10  # of the certificate: a second
 _KEEP_ALIVE_TIMEOUT_S = (
     75  # longer than load balancers keep idle connections, so that they close first
 )
@@ -65,6 +67,7 @@ def serve(
         _sighup_ignored(log),
         capture as descriptor,
         _grpc_port_held(settings) as settings,
+        _metrics_port_held(settings) as settings,
     ):
         if settings.workers > 1:
             _serve_with_workers(_settings_per_worker(settings), listener, log, descriptor)
@@ -138,6 +141,23 @@ def _grpc_port_held(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update={"grpc_port": port})
 
 
+@contextmanager
+def _metrics_port_held(settings: Settings) -> Iterator[Settings]:
+    """Hold the port of metrics for all workers; yield the settings with its number and address.
+
+    Raises:
+        StartError: the port cannot be used.
+    """
+    if settings.metrics_port is None:
+        yield settings
+        return
+    if settings.metrics_port and settings.metrics_port in (settings.port, settings.grpc_port):
+        raise StartError("metrics_port: expected a port of its own, got that of the service")
+    host = settings.metrics_host or settings.host
+    with hold_port(host, settings.metrics_port) as port:
+        yield settings.model_copy(update={"metrics_port": port, "metrics_host": host})
+
+
 def _settings_per_worker(settings: Settings) -> Settings:
     """Return the settings of a worker: its share of the threads, unless their number was set."""
     if "threads" in settings.model_fields_set:
@@ -156,9 +176,21 @@ def _run(app: Application, config: uvicorn.Config, listener: socket.socket) -> N
         return create_grpc_server(context)
 
     create = None if settings.grpc_port is None else create_grpc_server
-    server = DrainingServer(config, context.health, settings.drain_delay, create)
-    same = [listener.dup() for _ in range(_ACCEPTS_PER_ROUND - 1)]
-    server.run(sockets=[listener, *same])
+    certificate = _certificate_files(settings, context.log)
+    server = DrainingServer(config, context.health, settings.drain_delay, create, certificate)
+    listeners = [listener, *(listener.dup() for _ in range(_ACCEPTS_PER_ROUND - 1))]
+    if settings.metrics_port is None:
+        server.run(sockets=listeners)
+        return
+    host = settings.metrics_host or settings.host
+    with listen_with_others(host, settings.metrics_port) as metrics_listener:
+        server.run(sockets=[*listeners, metrics_listener])
+
+
+def _certificate_files(settings: Settings, log: Log) -> CertificateFiles | None:
+    if settings.tls_certfile is None:
+        return None
+    return CertificateFiles(settings.tls_certfile, settings.tls_keyfile, log.bind(server="http"))
 
 
 def _config(app: Application, settings: Settings) -> uvicorn.Config:
@@ -196,6 +228,7 @@ class DrainingServer(uvicorn.Server):
         health: Health,
         delay: float,
         create_grpc_server: "Callable[[], GrpcServer] | None" = None,
+        certificate: CertificateFiles | None = None,
     ) -> None:
         super().__init__(config)
         self._health = health
@@ -203,6 +236,7 @@ class DrainingServer(uvicorn.Server):
         self._stop_at = math.inf
         self._create_grpc_server = create_grpc_server
         self._grpc_server: GrpcServer | None = None
+        self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start HTTP, then gRPC."""
@@ -230,10 +264,18 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Check the end of the delay. uvicorn calls it ten times a second."""
+        """Check the end of the delay, and the certificate. uvicorn calls it ten times a second."""
+        if counter % _TICKS_PER_CHECK == 0:
+            self._follow_certificate()
         if monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _follow_certificate(self) -> None:
+        """Use a renewed certificate for the connections that come."""
+        if self._certificate is not None and self._certificate.have_changed():
+            assert self.config.ssl is not None
+            self._certificate.load_into(self.config.ssl)
 
 
 @contextmanager
@@ -255,10 +297,16 @@ def _log_address(log: Log, listener: socket.socket, settings: Settings) -> None:
     shown = f"[{host}]" if ":" in host else host
     scheme = "http" if settings.tls_certfile is None else "https"
     grpc = {} if settings.grpc_port is None else {"grpc": f"{shown}:{settings.grpc_port}"}
+    metrics = (
+        {}
+        if settings.metrics_port is None
+        else {"metrics": f"{scheme}://{settings.metrics_host}:{settings.metrics_port}/metrics"}
+    )
     log.info(
         "serving",
         url=f"{scheme}://{shown}:{port}",
         **grpc,
+        **metrics,
         workers=settings.workers,
         threads=settings.threads,
     )

@@ -91,6 +91,16 @@ class Settings(BaseModel):
         description="port for the Open Inference Protocol over gRPC, which is off without it; "
         "0 takes a free one",
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of its own for /metrics, which needs no key and is then not on the other "
+        "port; 0 takes a free one",
+    )
+    metrics_host: str | None = Field(
+        None, description="address of the metrics port, if it is not that of the service"
+    )
     health_route: Route | None = Field(
         None, description="another path of the readiness check; it needs no key"
     )

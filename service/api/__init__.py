@@ -5,7 +5,7 @@ from .batches import batch_routes
 from .docs_pages import docs_routes
 from .error_handlers import add_error_handlers
 from .files import file_routes
-from .health_probes import health_routes
+from .health_probes import health_routes, metrics_routes
 from .labels import label_routes
 from .models import bundle_routes
 from .operations import Endpoint, operation_endpoints, operation_path
@@ -25,6 +25,7 @@ __all__ = [
     "file_routes",
     "health_routes",
     "label_routes",
+    "metrics_routes",
     "operation_endpoints",
     "operation_path",
     "page_routes",

@@ -29,6 +29,7 @@ class Ready(BaseModel):
 
 
 health_routes = APIRouter(tags=["health"])
+metrics_routes = APIRouter(tags=["health"])
 
 
 @health_routes.get("/healthz/live", summary="Liveness check")
@@ -45,7 +46,7 @@ async def ready(context: Context) -> Ready:
     return Ready(models=repository.names(), refused={**repository.refused, **rollouts})
 
 
-@health_routes.get(
+@metrics_routes.get(
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,

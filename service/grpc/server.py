@@ -1,12 +1,14 @@
 """The gRPC server: starts and stops beside the HTTP server, in the same event loop."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from threading import Lock
 
 import grpc
 
 from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import StartError
+from hsoftmax.service.http.certificate import CertificateFiles
+from hsoftmax.service.logging import Log
 from hsoftmax.service.settings import Settings
 
 from .handler import MethodHandler
@@ -28,7 +30,7 @@ class GrpcServer:
         settings = context.settings
         self._handler = MethodHandler([*methods, *standard_methods()], context)
         self._server = grpc.aio.server(handlers=[self._handler], options=_options(settings))
-        self.port = _open_port(self._server, settings)
+        self.port = _open_port(self._server, settings, context.log)
 
     async def start(self) -> None:
         """Accept calls from now on."""
@@ -59,7 +61,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _open_port(server: "grpc.aio.Server", settings: Settings) -> int:
+def _open_port(server: "grpc.aio.Server", settings: Settings, log: Log) -> int:
     """Bind the port, with the certificate of HTTP if there is one. Raises StartError."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{settings.grpc_port}"
@@ -67,25 +69,33 @@ def _open_port(server: "grpc.aio.Server", settings: Settings) -> int:
         if settings.tls_certfile is None:
             port: int = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port(address, _credentials(settings))
+            port = server.add_secure_port(address, _credentials(settings, log))
     except RuntimeError:
         raise StartError(f"cannot listen on {address} for gRPC") from None
     return port
 
 
-def _credentials(settings: Settings) -> "grpc.ServerCredentials":
-    """Read the certificate and its key; without a file of its own, it is in the certificate's."""
+def _credentials(settings: Settings, log: Log) -> "grpc.ServerCredentials":
+    """Return credentials that look at the files of the certificate at each new connection."""
     assert settings.tls_certfile is not None
-    certificate = _read(settings.tls_certfile)
-    key = certificate if settings.tls_keyfile is None else _read(settings.tls_keyfile)
-    return grpc.ssl_server_credentials([(key, certificate)])
-
-
-def _read(path: Path) -> bytes:
+    lock = Lock()  # connections come on threads of gRPC
     try:
-        return path.read_bytes()
+        files = CertificateFiles(
+            settings.tls_certfile, settings.tls_keyfile, log.bind(server="grpc")
+        )
+        first = _configuration(files)
     except OSError as error:
-        raise StartError(f"tls: cannot read {path}: {error.strerror}") from None
+        raise StartError(f"tls: cannot read {error.filename}: {error.strerror}") from None
+
+    def fetch() -> "grpc.ServerCertificateConfiguration | None":
+        with lock:
+            return _configuration(files) if files.have_changed() else None
+
+    return grpc.dynamic_ssl_server_credentials(first, fetch)
+
+
+def _configuration(files: CertificateFiles) -> "grpc.ServerCertificateConfiguration":
+    return grpc.ssl_server_certificate_configuration([files.read()])
 
 
 def create_grpc_server(context: AppContext) -> GrpcServer:

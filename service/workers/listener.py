@@ -1,4 +1,4 @@
-"""Opens the socket on which the service listens, and holds the port of gRPC."""
+"""Opens the sockets on which the service listens, and holds the ports that processes share."""
 
 import socket
 from collections.abc import Iterator
@@ -12,6 +12,15 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def listen_with_others(host: str, port: int) -> socket.socket:
+    """Return a listening socket on a held port, which other processes of the service share."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128, reuse_port=True)
     except OSError as error:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -111,11 +112,15 @@ def test_workers_share_the_port(start):
     assert process.process.wait(20) == 0
 
 
-def test_tls_is_that_of_http(repository, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+def make_certificate(certificate: Path, key: Path) -> None:
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
     files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
     subprocess.run([*make, *files], check=True, capture_output=True)
+
+
+def test_tls_is_that_of_http_and_a_renewed_certificate_needs_no_restart(repository, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
     with serving_grpc(repository, tls_certfile=certificate, tls_keyfile=key) as service:
         address = f"localhost:{service.server.port}"
         credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
@@ -124,6 +129,13 @@ def test_tls_is_that_of_http(repository, tmp_path):
         with channel_to(address) as channel, pytest.raises(grpc.RpcError) as refused:
             ready(channel)
         assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        certificate.write_text("broken")
+        with grpc.secure_channel(address, credentials) as channel:
+            assert ready(channel)  # the old one is still in use
+        make_certificate(certificate, key)
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(address, credentials) as channel:
+            assert ready(channel)
 
 
 def test_a_held_port_is_for_this_service_alone():

@@ -5,7 +5,10 @@ import io
 import json
 import os
 import re
+import ssl
 import subprocess
+import time
+from functools import partial
 
 import pytest
 from starlette.testclient import TestClient
@@ -205,13 +208,37 @@ def test_other_origins_are_not_let_in(client):
         assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_tls(start, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+def make_certificate(certificate, key):
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
     subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+
+
+def test_a_renewed_certificate_needs_no_restart(start, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
     server = start(tls_certfile=certificate, tls_keyfile=key)
     assert server.url.scheme == "https"
     assert server.get("/healthz/live") == (200, {"status": "live"})
+    shown = partial(ssl.get_server_certificate, (server.url.hostname, server.url.port))
+    first = certificate.read_text()
+    assert shown() == first
+    renewed = tmp_path / "renewed.pem", tmp_path / "renewed_key.pem"
+    make_certificate(*renewed)
+    old = server.connect()
+    old.request("GET", "/healthz/live")
+    old.getresponse().read()
+    renewed[0].replace(certificate)  # its key is not there yet
+    assert server.until("certificate_unreadable")["reason"] == "KEY_VALUES_MISMATCH"
+    assert shown() == first
+    renewed[1].replace(key)
+    server.until("certificate_read")
+    deadline = time.monotonic() + 5  # the line is written just before the certificate is in use
+    while shown() == first:
+        assert time.monotonic() < deadline
+    assert shown() == certificate.read_text()
+    old.request("GET", "/healthz/live")  # an open connection goes on
+    assert old.getresponse().status == 200
+    assert server.read_log().count("certificate_unreadable") == 1
 
 
 @pytest.mark.parametrize(

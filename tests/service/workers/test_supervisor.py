@@ -56,7 +56,10 @@ def ask(server: Process) -> int:
 def numbers(server: Process) -> dict[tuple[str, tuple], float]:
     connection = server.connect()
     connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
+    return numbers_in(connection.getresponse().read().decode())
+
+
+def numbers_in(text: str) -> dict[tuple[str, tuple], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
