@@ -1,7 +1,7 @@
 """Bounded queue of bytes: a first part in memory, the rest in a temporary file.
 
 The response sender keeps records in it for a client that sends its whole body before it reads; see
-docs/decisions/0021-answers-wait-on-disk.md.
+docs/decisions/0021-stream-records-are-buffered-on-disk.md.
 """
 
 import asyncio
