@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.service.api.models import Accuracy, Check, ModelDescription
+from hsoftmax.service.api.models import AccuracyDescription, CheckDescription, ModelDescription
 from hsoftmax.service.api.openapi import error_codes
 from hsoftmax.service.settings import Settings
 from tests.service.conftest import TOLERANCE
@@ -70,7 +70,11 @@ def test_every_error_code_is_described():
 
 def test_every_field_of_a_model_is_described():
     described = PAGE.split("## Models")[1].split("## Labels")[0]
-    fields = [*ModelDescription.model_fields, *Accuracy.model_fields, *Check.model_fields]
+    fields = [
+        *ModelDescription.model_fields,
+        *AccuracyDescription.model_fields,
+        *CheckDescription.model_fields,
+    ]
     assert set(fields) <= set(re.findall(r"`([a-z0-9_]+)`", described))
 
 
