@@ -182,6 +182,7 @@ def test_a_request_is_one_line_of_the_log(repository):
         "method": "POST",
         "route": "/v1/models/{name}/probabilities",
         "model": "words",
+        "version": "2",
         "status": 200,
         "code": "ok",
         "rows": 1,
