@@ -33,6 +33,8 @@ INTERVAL_S, TRAFFIC_S = 1, 12
 SAMPLE = ROOT / "examples" / "state_of_the_union"
 # Values for the variables of the dashboard.
 VARIABLES = {"$job": ".*", "$__rate_interval": "10s"}
+# The server of these tests has neither: their metrics have no series without them.
+OF_KEYS_AND_STORES = re.compile(r"hsoftmax_(key_requests|store)_")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_promtool_accepts_every_query_as_a_rule(tmp_path):
 def test_every_query_has_a_result(busy, tmp_path):
     with prometheus(busy, tmp_path) as ask, traffic(busy):
         time.sleep(TRAFFIC_S)
-        results = {one: ask(one) for one in queries()}
+        results = {one: ask(one) for one in queries() if not OF_KEYS_AND_STORES.search(one)}
     nothing = [one for one, values in results.items() if not values]
     assert not nothing
     not_finite = [one for one, values in results.items() if not any(map(math.isfinite, values))]
