@@ -29,7 +29,7 @@ from .http.protocol import BoundedProtocol
 from .logging import Log, logging_captured, stderr_captured, stderr_log
 from .settings import Settings
 from .workers.channel import WorkerChannel, WorkerRecords
-from .workers.listener import hold_port, listen, listen_with_others
+from .workers.listener import hold_port, listen
 from .workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _run(app: Application, config: uvicorn.Config, listener: socket.socket) -> N
         server.run(sockets=listeners)
         return
     host = settings.metrics_host or settings.host
-    with listen_with_others(host, settings.metrics_port) as metrics_listener:
+    with listen(host, settings.metrics_port, shared=True) as metrics_listener:
         server.run(sockets=[*listeners, metrics_listener])
 
 

@@ -7,20 +7,15 @@ from contextlib import contextmanager
 from hsoftmax.service.errors import StartError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises StartError if the address cannot be used."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a listening socket; with `shared` on a held port, for several processes.
+
+    Raises:
+        StartError: the address cannot be used.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def listen_with_others(host: str, port: int) -> socket.socket:
-    """Return a listening socket on a held port, which other processes of the service share."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=128, reuse_port=True)
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
     except OSError as error:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
