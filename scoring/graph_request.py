@@ -26,6 +26,7 @@ class GraphRequest:
     Attributes:
         positions: positions in the batch of the rows that are in `hidden`
         row, target: the pairs of `target_log_prob`, with `row` an index into `hidden`
+        seed, first_row: `sample`: the seed of the batch, and the number of the first row in it
         texts: texts by index into `hidden` that a server reads in place of those rows
     """
 
@@ -37,6 +38,7 @@ class GraphRequest:
     target: Int64
     seed: int
     texts: Mapping[int, TextInput] = field(default_factory=dict)
+    first_row: int = 0
 
 
 GraphRunner = Callable[[GraphRequest], list[Array]]
@@ -92,6 +94,7 @@ def _part(request: GraphRequest, start: int, stop: int) -> GraphRequest:
         row=request.row[pairs] - start,
         target=request.target[pairs],
         texts={i - start: text for i, text in request.texts.items() if start <= i < stop},
+        first_row=request.first_row + start,
     )
 
 
@@ -106,7 +109,8 @@ def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
             return {"hidden": hidden, "k": np.array([task.k]), "max_blocks": limit}
         case "sample":
             shape = (len(hidden), task.num_samples, graph.noise_per_sample)
-            return {"hidden": hidden, "noise": noise(request.seed, *shape)}
+            skip = request.first_row * task.num_samples * graph.noise_per_sample
+            return {"hidden": hidden, "noise": noise(request.seed, *shape, skip=skip)}
         case _:
             return {"hidden": hidden}
 

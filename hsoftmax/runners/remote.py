@@ -86,8 +86,7 @@ class RemoteGraphRunner:
         try:
             return self._send(request)
         except ClientError as error:
-            # The draws of a sample depend on the places of all rows.
-            if error.status == _TOO_LARGE and request.graph != "sample" and len(request.hidden) > 1:
+            if error.status == _TOO_LARGE and len(request.hidden) > 1:
                 return self._run_halves(request)
             refused = _refused_rows(error, request)
             if not refused:
@@ -122,8 +121,7 @@ class RemoteGraphRunner:
                 limits = {"k": k, "max_blocks": request.task.max_blocks}
                 return _top_k_outputs(self._post("top_k", {**inputs, **limits})["results"], k)
             case _:
-                draws = {"num_samples": request.task.num_samples, "seed": request.seed}
-                rows = self._post("sample", {**inputs, **draws})["results"]
+                rows = self._post("sample", {**inputs, **_draws(request)})["results"]
                 return [
                     np.array([row["targets"] for row in rows]),
                     np.array([_log_probs(row["log_probabilities"]) for row in rows]),
@@ -223,6 +221,12 @@ def _merged(of_texts: list[Array], of_numbers: list[Array], request: GraphReques
     for texts, numbers in zip(of_texts, of_numbers, strict=True):
         numbers[is_text] = texts[is_text]
     return of_numbers
+
+
+def _draws(request: GraphRequest) -> dict[str, int]:
+    """Returns the fields of a query of `sample`; older servers know no `first_row`."""
+    draws = {"num_samples": request.task.num_samples, "seed": request.seed}
+    return {**draws, "first_row": request.first_row} if request.first_row else draws
 
 
 def _model_path(name: str) -> str:

@@ -104,10 +104,12 @@ def test_all_wrong_texts_of_a_batch_are_found_at_once(repository, url, tmp_path,
     assert [path.rsplit("/", 1)[1] for path in paths[-3:]] == ["top_k", "score", "top_k"]
 
 
-def test_a_request_too_large_is_sent_in_halves(repository, url, tmp_path):
+@pytest.mark.parametrize("task", ["top_k", "sample"])
+def test_a_request_too_large_is_sent_in_halves(repository, url, tmp_path, task):
     path = tmp_path / "in.txt"
     path.write_text("".join(f"{word} " * 300 + "\n" for word in range(200)))  # more rows and bytes
-    local, remote = score_both(repository, url, path, "--task", "top_k", "--batch", "200")
+    options = ["--task", task, "--batch", "200", "--num-samples", "5"]
+    local, remote = score_both(repository, url, path, *options)
     assert remote == local
     assert local.count(b"\n") == 200
 
