@@ -14,10 +14,10 @@ from hsoftmax.service.context import AppContext
 from hsoftmax.service.errors import InvalidQuery, TooLarge
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import request_context_of
+from hsoftmax.service.jobs.batch_cancellation import cancel
 from hsoftmax.service.jobs.batch_store import (
     IdempotencyKey,
     add_batch,
-    cancel,
     find_batch,
     find_batch_by_key,
     list_batches,

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsoftmax.service.errors import BatchEnded, InvalidQuery, KeyReused, TooManyJobs, UnknownBatch
+from hsoftmax.service.errors import InvalidQuery, KeyReused, TooManyJobs, UnknownBatch
 
 from .database import ACTIVE, Connection, Database
 from .errors import Interrupted
 from .file_store import StoredFile, expect_file, insert_file
 from .ownership import VISIBLE
 from .schemas import ENDED, BatchError, BatchObject
-from .stored_spec import StoredJobSpec, decode_spec
+from .stored_spec import StoredJobSpec
 
 _RETRY_AFTER_S = 60  # jobs take long
 
@@ -110,7 +110,7 @@ def find_batch(database: Database, id: str, owner: str | None = None) -> BatchOb
     )
     if not rows:
         raise unknown_batch(id)
-    return _batch(rows[0][0])
+    return batch_of(rows[0][0])
 
 
 def list_batches(
@@ -132,128 +132,7 @@ def list_batches(
         limit=limit + 1,
         **({} if start is None else {"start": start}),
     )
-    return [_batch(row[0]) for row in rows[:limit]], len(rows) > limit
-
-
-def cancel(database: Database, id: str, now: int, owner: str | None = None) -> BatchObject:
-    """Cancel a waiting job at once, or ask a running job to stop. Raises UnknownBatch, BatchEnded.
-
-    A job that is cancelled already is returned as it is.
-    """
-
-    def change(db: Connection) -> BatchObject:
-        row = db.execute(
-            f"SELECT object, begun FROM batches WHERE id = :id AND {VISIBLE} FOR UPDATE",
-            {"id": id, "owner": owner},
-        ).fetchone()
-        if row is None:
-            raise unknown_batch(id)
-        batch, attempts = _batch(row[0]), row[1]
-        if batch.status in ("cancelling", "cancelled"):
-            return batch
-        if batch.status in ENDED:
-            raise BatchEnded(f"batch {id}: expected one that waits or runs, got one {batch.status}")
-        if attempts:
-            changed = batch.model_copy(update={"status": "cancelling", "cancelling_at": now})
-        else:
-            times = {"cancelling_at": now, "cancelled_at": now}
-            changed = batch.model_copy(update={"status": "cancelled", **times})
-        _store(db, changed, now)
-        return changed
-
-    return database.change_with_reserve(change)
-
-
-def expire_waiting(database: Database, now: int) -> None:
-    """Set the status `expired` on jobs that have not started before their deadline."""
-    condition = f"{ACTIVE} AND begun = 0 AND deadline <= :now"
-    if not database.rows(f"SELECT 1 FROM batches WHERE {condition}", now=now):
-        return
-
-    def expire(db: Connection) -> None:
-        query = f"SELECT object FROM batches WHERE {condition} FOR UPDATE SKIP LOCKED"
-        for (row,) in db.execute(query, {"now": now}).fetchall():
-            expired = {"status": "expired", "expired_at": now}
-            _store(db, _batch(row).model_copy(update=expired), now)
-
-    database.change_with_reserve(expire)
-
-
-def claim_next_job(database: Database, holder: str, lease: float) -> StoredJob | None:
-    """Return the oldest job that no process executes, now executed by `holder`. None if none is.
-
-    One more start of the job is counted. A process passes over jobs that another one claims at
-    this moment. `lease` is in seconds.
-    """
-    query = _claim_query(database, ACTIVE)
-    if not database.rows(query.replace(" FOR UPDATE SKIP LOCKED", ""), holder=holder):
-        return None
-
-    def claim(db: Connection) -> StoredJob | None:
-        row = db.execute(query, {"holder": holder}).fetchone()
-        if row is None:
-            return None
-        job = _stored_job(row, holder)
-        db.execute(
-            f"UPDATE batches SET begun = :begun, {_lease_of(database)} WHERE id = :id",
-            {"begun": job.attempts, "holder": holder, "lease": lease, "id": job.id},
-        )
-        return job
-
-    return database.change_with_reserve(claim)
-
-
-def claim_pending_outputs(database: Database, holder: str, lease: float) -> list[StoredJob]:
-    """Return the jobs that have ended without their output files, now executed by `holder`."""
-    query = _claim_query(database, "owed <> 0").replace(" LIMIT 1", "")
-    if not database.rows(query.replace(" FOR UPDATE SKIP LOCKED", ""), holder=holder):
-        return []
-
-    def claim(db: Connection) -> list[StoredJob]:
-        rows = db.execute(query, {"holder": holder}).fetchall()
-        jobs = [_stored_job(row, holder) for row in rows]
-        for job in jobs:
-            db.execute(
-                f"UPDATE batches SET {_lease_of(database)} WHERE id = :id",
-                {"holder": holder, "lease": lease, "id": job.id},
-            )
-        return jobs
-
-    return database.change_with_reserve(claim)
-
-
-def _claim_query(database: Database, condition: str) -> str:
-    """Return the query for jobs that meet the condition and that no other process executes.
-
-    A file of SQLite has one process that executes jobs, so that every lease in it has ended.
-    """
-    free = ":holder = :holder"
-    if database.shared:
-        free = (
-            "(lease_until IS NULL OR lease_holder = CAST(:holder AS TEXT)"
-            f" OR lease_until <= {database.now})"
-        )
-    return (
-        "SELECT object, spec, ending, begun + 1, owner FROM batches"
-        f" WHERE {condition} AND {free} ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED"
-    )
-
-
-def _lease_of(database: Database) -> str:
-    return (
-        f"lease_holder = :holder, lease_until = {database.now} + CAST(:lease AS DOUBLE PRECISION)"
-    )
-
-
-def renew_lease(database: Database, job: StoredJob, lease: float) -> bool:
-    """Hold the job for `lease` more seconds. False if another process has taken it, or it ended."""
-    with database.transaction() as db:
-        renewed = db.execute(
-            f"UPDATE batches SET {_lease_of(database)}"
-            " WHERE id = :id AND lease_holder = CAST(:holder AS TEXT)",
-            {"holder": job.holder, "lease": lease, "id": job.id},
-        )
-        return renewed.rowcount == 1
+    return [batch_of(row[0]) for row in rows[:limit]], len(rows) > limit
 
 
 def record_progress(database: Database, job: StoredJob, finished: int) -> None:
@@ -267,25 +146,6 @@ def record_progress(database: Database, job: StoredJob, finished: int) -> None:
         )
 
 
-def release_job(database: Database, job: StoredJob, pause: float = 0.0) -> None:
-    """Undo the count of the current start, and let another process take the job after a pause."""
-
-    def release(db: Connection) -> None:
-        db.execute(
-            "UPDATE batches SET begun = CASE WHEN begun > 1 THEN begun - 1 ELSE 1 END,"
-            f" lease_holder = NULL, lease_until = {database.now} + CAST(:pause AS DOUBLE PRECISION)"
-            " WHERE id = :id AND lease_holder = :holder",
-            {"id": job.id, "holder": job.holder, "pause": pause},
-        )
-
-    database.change_with_reserve(release)
-
-
-def is_cancelled(database: Database, id: str) -> bool:
-    """True if a client asked to cancel the job."""
-    return database.rows("SELECT status FROM batches WHERE id = :id", id=id) == [("cancelling",)]
-
-
 def update_batch(database: Database, job: StoredJob, update: BatchUpdate) -> BatchObject:
     """Apply `update` to a batch that has not ended, and return the changed batch.
 
@@ -294,7 +154,7 @@ def update_batch(database: Database, job: StoredJob, update: BatchUpdate) -> Bat
     """
     with database.transaction() as db:
         changed = update(_read_held(db, job))
-        _store(db, changed, None)
+        store_batch(db, changed, None)
         return changed
 
 
@@ -344,7 +204,7 @@ def finish(
         changed = update(_read_held(db, job))
         for file in files:
             insert_file(db, file)
-        _store(db, changed, now)
+        store_batch(db, changed, now)
         db.execute(
             "UPDATE batches SET owed = :owed, lease_holder = NULL, lease_until = NULL"
             " WHERE id = :id",
@@ -379,10 +239,11 @@ def _read_held(db: Connection, job: StoredJob) -> BatchObject:
         raise unknown_batch(job.id)
     if row[1] != job.holder:
         raise Interrupted("lost")
-    return _batch(row[0])
+    return batch_of(row[0])
 
 
-def _store(db: Connection, batch: BatchObject, now: int | None) -> None:
+def store_batch(db: Connection, batch: BatchObject, now: int | None) -> None:
+    """Store a changed batch; `now` is when it ended, if it has."""
     ended_at = now if batch.status in ENDED else None
     db.execute(
         "UPDATE batches SET status = :status, ended_at = :ended_at, object = :object"
@@ -405,7 +266,7 @@ def _find_by_key(db: Connection, key: IdempotencyKey, owner: str | None) -> Batc
         return None
     if row[1] != key.body_hash:
         raise KeyReused("idempotency-key: expected the body that it came with before, got another")
-    return _batch(row[0])
+    return batch_of(row[0])
 
 
 def _stored_key(key: IdempotencyKey, owner: str | None) -> str:
@@ -413,22 +274,9 @@ def _stored_key(key: IdempotencyKey, owner: str | None) -> str:
     return key.value if owner is None else f"{owner}\n{key.value}"
 
 
-def _stored_job(row: Any, holder: str) -> StoredJob:  # noqa: ANN401  row of `_claim_query`
-    batch, spec, decision, attempts, owner = row
-    completion = _decode_completion(decision)
-    return StoredJob(_batch(batch), decode_spec(spec), completion, attempts, owner, holder)
-
-
-def _batch(stored: Any) -> BatchObject:  # noqa: ANN401  column value
+def batch_of(stored: Any) -> BatchObject:  # noqa: ANN401  column value
+    """Return the batch of a column `object`."""
     return BatchObject.model_validate_json(stored)
-
-
-def _decode_completion(stored: Any) -> Completion | None:  # noqa: ANN401  column value
-    if stored is None:
-        return None
-    decision = json.loads(stored)
-    failure = decision["failure"] and BatchError.model_validate(decision["failure"])
-    return Completion(decision["outcome"], failure)
 
 
 def unknown_batch(id: str) -> UnknownBatch:

@@ -3,7 +3,8 @@
 import threading
 import time
 
-from .batch_store import StoredJob, expire_waiting, is_cancelled
+from .batch_cancellation import expire_waiting, is_cancelled
+from .batch_store import StoredJob
 from .errors import Interrupted
 from .job_context import JobContext
 

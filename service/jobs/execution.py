@@ -29,9 +29,10 @@ from hsoftmax.scoring.errors import WorkspaceBusy
 from hsoftmax.service.errors import JobsUnavailable, NotFound, ServiceError
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
-from .batch_store import Completion, StoredJob, expect_held, release_job, update_batch
+from .batch_store import Completion, StoredJob, expect_held, update_batch
 from .blocking_graph_runner import BlockingGraphRunner
 from .cancellation import CancellationCheck
+from .claims import release_job
 from .completion import complete_job, finish_early
 from .errors import Interrupted, JobFailure, failure_of
 from .input_files import client_message, input_files

@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 from hsoftmax.service.errors import JobsUnavailable
 
-from .batch_store import claim_next_job, claim_pending_outputs, expire_waiting
+from .batch_cancellation import expire_waiting
+from .claims import claim_next_job, claim_pending_outputs
 from .completion import publish_pending_outputs
 from .execution import execute_job
 from .job_context import JobContext

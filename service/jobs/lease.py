@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from hsoftmax.service.errors import JobsUnavailable
 
-from .batch_store import StoredJob, renew_lease
+from .batch_store import StoredJob
+from .claims import renew_lease
 from .database import Database
 
 _RENEWALS = 4  # in the time of one lease
