@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .results import RowResults
-from .row_batch import RowBatch, RowId
+from .row_batch import RowBatch
+from .row_requirements import RowId
 
 
 @dataclass(frozen=True, slots=True)

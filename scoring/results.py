@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, BoolArray, Float32, Int64
 from hsoftmax.models.probability import to_probability
 
 from .bundle_info import BundleInfo
 from .errors import RowError, RowsRefused
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
 from .overflow import overflow_sentence, overflowed_rows
-from .row_batch import BoolArray, RowBatch, RowId, fail_rows
+from .row_batch import RowBatch, fail_rows
+from .row_requirements import RowId
 from .task import TargetShape, Task, k_of, with_default_k, with_searched_k
 from .threshold import count_above
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.row_batch import RowBatch
+from hsoftmax.scoring.row_requirements import RowId, RowRequirements
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .arrow_batch import (

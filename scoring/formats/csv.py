@@ -20,15 +20,8 @@ from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
 from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import (
-    ParsedRow,
-    RowBatch,
-    RowId,
-    RowRequirements,
-    TargetOrLabel,
-    build_row_batch,
-    failed_row,
-)
+from hsoftmax.scoring.row_batch import ParsedRow, RowBatch, build_row_batch, failed_row
+from hsoftmax.scoring.row_requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson

@@ -6,7 +6,8 @@ from typing import Any
 
 from hsoftmax.scoring.perplexity import Tally, tally_sequences
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import RowBatch, RowId
+from hsoftmax.scoring.row_batch import RowBatch
+from hsoftmax.scoring.row_requirements import RowId
 from hsoftmax.scoring.task import Task
 
 _MAX_SEQUENCES = 10_000

@@ -81,6 +81,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "errors", "numbers", "overflow", "threshold"),
         ("bundle_info", "label_search", "migrations"),
         ("label_suggestions", "task", "text_rows"),
+        ("row_requirements",),
+        ("row_targets",),
         ("row_batch",),
         ("graph_request",),
         ("results",),

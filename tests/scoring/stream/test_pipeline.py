@@ -14,7 +14,7 @@ import pytest
 from hsoftmax.scoring import CallError, GraphRequest, Task
 from hsoftmax.scoring.errors import BrokenInput
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import RowRequirements
+from hsoftmax.scoring.row_requirements import RowRequirements
 from hsoftmax.scoring.stream import (
     LineSplitter,
     LineStreamReader,
