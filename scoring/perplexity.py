@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .requirements import RowId
 from .results import RowResults
 from .row_batch import RowBatch
-from .row_requirements import RowId
 
 
 @dataclass(frozen=True, slots=True)

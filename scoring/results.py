@@ -13,8 +13,8 @@ from .bundle_info import BundleInfo
 from .errors import RowError, RowsRefused
 from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
 from .overflow import overflow_sentence, overflowed_rows
+from .requirements import RowId
 from .row_batch import RowBatch, fail_rows
-from .row_requirements import RowId
 from .task import TargetShape, Task, k_of, with_default_k, with_searched_k
 from .threshold import count_above
 

@@ -15,7 +15,7 @@ from hsoftmax.models.arrays import BoolArray, Float32, Int64
 
 from .bundle_info import BundleInfo, NamedRow
 from .errors import RowError
-from .row_requirements import RowId, RowRequirements, TargetOrLabel
+from .requirements import RowId, RowRequirements, TargetOrLabel
 from .row_targets import resolve_targets
 from .text_rows import fill_named, fill_texts, is_text
 

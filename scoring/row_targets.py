@@ -9,7 +9,7 @@ from hsoftmax.models.arrays import Array, BoolArray, Float64, Int64
 from .bundle_info import BundleInfo
 from .errors import RowError
 from .label_suggestions import spelling_hint
-from .row_requirements import RowRequirements, TargetOrLabel
+from .requirements import RowRequirements, TargetOrLabel
 
 
 def resolve_targets(

@@ -13,6 +13,7 @@ from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import BoolArray, Float32, Float64, Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.row_batch import (
     IntegerIds,
     RowBatch,
@@ -20,7 +21,6 @@ from hsoftmax.scoring.row_batch import (
     insert_failed_rows,
     wrong_width,
 )
-from hsoftmax.scoring.row_requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.row_targets import resolve_target_column, resolve_targets
 from hsoftmax.scoring.text_rows import fill_texts
 

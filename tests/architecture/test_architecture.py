@@ -81,7 +81,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("choices", "errors", "numbers", "overflow", "threshold"),
         ("bundle_info", "label_search", "migrations"),
         ("label_suggestions", "task", "text_rows"),
-        ("row_requirements",),
+        ("requirements",),
         ("row_targets",),
         ("row_batch",),
         ("graph_request",),
