@@ -101,7 +101,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("url",),
         ("objects",),
         ("cache", "versions"),
-        ("download", "upload"),
+        ("download", "new_object", "upload"),
         ("mirror",),
     ),
     "service": (
