@@ -6,7 +6,7 @@ sweep removes it after the end of the job, as it expires at once and an active j
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -76,15 +76,23 @@ def _download(source: InputObject, to: Path, check: Callable[[], None]) -> None:
     url = parse_url(source.url)
     store = ObjectStore(url.parent)
     _expect_unchanged(store.head(url.name), source)
-    size = 0
+    try:
+        size = _write(store.pieces(url.name, source.size), to, check)
+    except StoreError:
+        _expect_unchanged(store.head(url.name), source)
+        raise
+    _expect_unchanged(store.head(url.name), source)
+    if size != source.size:
+        raise StoreUnavailable(f"{url}: expected {source.size} bytes, got {size}")
+
+
+def _write(pieces: Iterable[bytes], to: Path, check: Callable[[], None]) -> int:
+    """Write the pieces to a file and return the number of their bytes."""
     with to.open("wb") as file:
-        for piece in store.pieces(url.name, source.size):
+        for piece in pieces:
             check()
             file.write(piece)
-            size += len(piece)
-    if size != source.size:
-        raise _changed()
-    _expect_unchanged(store.head(url.name), source)
+        return file.tell()
 
 
 def _with_file(
