@@ -23,7 +23,7 @@ def with_retries(
     Raises:
         StoreUnavailable: the store did not answer for five minutes.
     """
-    began = time.monotonic()
+    failed_at: float | None = None
     pause = 1.0
     while True:
         check()
@@ -31,7 +31,9 @@ def with_retries(
             return transfer()
         except StoreUnavailable as error:
             log.warning("job_store_failed", batch=job_id, reason=str(error))
-            if time.monotonic() + pause - began > _MAX_OUTAGE_S:
+            now = time.monotonic()
+            failed_at = failed_at or now
+            if now + pause - failed_at > _MAX_OUTAGE_S:
                 raise
         _wait(pause, check)
         pause = min(2 * pause, _MAX_PAUSE_S)

@@ -181,7 +181,10 @@ def _spec_of_object(
 def _output_url(query: BatchQuery, settings: Settings) -> str | None:
     if query.output_url is None:
         return None
-    return str(parse_job_url("output_url", query.output_url, settings.job_urls))
+    url = str(parse_job_url("output_url", query.output_url, settings.job_urls))
+    if url == query.input_url:
+        raise InvalidQuery(f"output_url: expected another address than input_url, got {url}")
+    return url
 
 
 def requested_model(query: BatchQuery) -> str:

@@ -1,5 +1,6 @@
 """Jobs that read and write objects of a store, here one of folders with the library's own rules."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import LocalStore
 
-from hsoftmax.service.errors import Forbidden, InvalidQuery
+from hsoftmax.cli import run
+from hsoftmax.service import Settings, create_app
+from hsoftmax.service.errors import Forbidden, InvalidQuery, StartError
 from hsoftmax.service.jobs import store_retries
 from hsoftmax.service.jobs.job_urls import parse_job_url
 from hsoftmax.stores import objects
@@ -39,6 +42,19 @@ def test_only_plain_addresses_below_an_entry_are_taken(prefix, path, end):
             parse_job_url(param, text, ALLOWED)
         assert str(caught.value).startswith(f"{param}: expected ")
         assert "SECRET" not in str(caught.value)
+
+
+def test_a_wrong_setting_is_one_line_at_the_start(tmp_path, monkeypatch, capsys):
+    for urls, sentence in [("s3://k:SECRET@bucket", "environment"), ("file:///srv", "got file://")]:
+        assert run(["serve", str(tmp_path), "--job-urls", urls]) == 2
+        error = capsys.readouterr().err
+        assert "job_urls: " in error
+        assert sentence in error
+        assert "SECRET" not in error
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "hsoftmax.stores.objects")
+    with pytest.raises(StartError, match=r"package obstore, got none: pip install 'hsoftmax\[stor"):
+        create_app(Settings(repository=tmp_path, job_urls="s3://bucket"))
 
 
 class Bucket:
@@ -97,6 +113,7 @@ def test_addresses_that_cannot_be_are_refused_at_once(jobs, urls, bucket):
         ({"input_url": "s3://bucket/in/rows.xlsx"}, 422, "invalid_query", "a name ending in"),
         ({"input_url": "s3://bucket/in/none.csv"}, 404, "unknown_file", "got none"),
         ({"input_url": large}, 413, "too_large", "at most 20000 bytes, got 20001"),
+        ({"input_url": good, "output_url": good}, 422, "invalid_query", "than input_url, got s3"),
         ({"input_url": good, "input_file_id": file}, 422, "invalid_query", "and input_url"),
         ({"input_file_id": file, "output_url": "https://bucket/o"}, 422, "invalid_query", "https:"),
         ({"input_file_id": file, "output_url": "s3://bucket/outer/a"}, 403, "forbidden", "got s3://"),

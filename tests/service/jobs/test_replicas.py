@@ -85,7 +85,7 @@ def reference(repository: Path, state: Path) -> list[tuple[bytes, bytes, bytes]]
 class Replicas:
     """Two replicas and haproxy. Requests go to haproxy, again if they meet a killed replica."""
 
-    def __init__(self, repository: Path, folder: Path, cluster: Cluster) -> None:
+    def __init__(self, repository: Path | str, folder: Path, cluster: Cluster) -> None:
         self._phases = folder / "phases"
         self._phases.mkdir()
         self._repository = repository
