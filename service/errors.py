@@ -41,6 +41,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   ├── JobsUnavailable                  jobs_unavailable
+    │   ├── StoreDown                        store_unavailable
     │   └── DeviceFailed                     device_lost
     ├── BundleChanged                   503  bundle_changed
     ├── DeviceFull                      503  device_out_of_memory
@@ -110,7 +111,7 @@ class UnknownTask(NotFound, code="unknown_task"):
 
 
 class UnknownFile(NotFound, code="unknown_file"):
-    """No such file was uploaded or written by a job, or it was deleted."""
+    """No such file was uploaded or written by a job, or is in a store, or it was deleted."""
 
 
 class UnknownBatch(NotFound, code="unknown_batch"):
@@ -237,6 +238,10 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class StoreDown(NotReady, code="store_unavailable"):
+    """The store that a job is to read does not answer now."""
 
 
 class DeviceFailed(NotReady, code="device_lost"):

@@ -103,7 +103,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("url",),
         ("objects",),
         ("cache", "versions"),
-        ("download", "upload"),
+        ("download", "new_object", "upload"),
         ("mirror",),
     ),
     "service": (
