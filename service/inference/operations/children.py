@@ -170,7 +170,7 @@ CHILDREN = Operation(
     response=ChildrenAnswer,
     example={"inputs": [[0.1, -0.2, 0.3]], "node": None, "limit": 100},
     plan=plan,
-    guess_task=lambda body: "children",
+    guess_task=lambda body: "target_log_prob",  # which every softmax has, in the same lane
     prepare=lambda bundle: bundle.hierarchy,
     has_matrix=False,
 )

@@ -165,3 +165,6 @@ def test_the_answer_is_json_alone(tree_client):
     paths = tree_client.get("/openapi.json").json()["paths"]
     response = paths["/v1/models/{name}/children"]["post"]["responses"]["200"]
     assert list(response["content"]) == ["application/json"]
+    query = paths["/v1/models/{name}/children"]["post"]["requestBody"]["content"]
+    example = query["application/json"]["example"]
+    assert tree_client.post("/v1/models/plain/children", json=example).status_code == 200
