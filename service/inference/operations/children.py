@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.runtime.hierarchy import Children
@@ -66,9 +66,9 @@ class HierarchyNode(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A node of the hierarchy, or a target."""
 
     node: Annotated[
-        int | None,
+        int | UnsetType | None,
         Meta(description="to be asked for as `node`; null is the whole tree; absent for a target"),
-    ]
+    ] = UNSET
     target: Annotated[int | None, Meta(description="absent for a node")] = None
     label: str | None = None
     chain: Annotated[
