@@ -28,6 +28,7 @@
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
+    │   ├── UnknownNode                      unknown_node
     │   ├── LogitsOverflow                   logits_overflow
     │   ├── DuplicateId                      duplicate_id
     │   └── InvalidRollout                   invalid_rollout
@@ -188,6 +189,10 @@ class TargetOutOfRange(InvalidQuery, code="target_out_of_range"):
 
 class UnknownLabel(InvalidQuery, code="unknown_label"):
     """The bundle does not have the label."""
+
+
+class UnknownNode(InvalidQuery, code="unknown_node"):
+    """The hierarchy of the bundle has no node of that number."""
 
 
 class LogitsOverflow(InvalidQuery, code="logits_overflow"):

@@ -74,7 +74,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
          "weights_guard"),
         ("cuda", "devices", "word_tokenizer"),
         ("encoder_batches", "sessions", "tokenizer"),
-        ("encoder",),
+        ("encoder", "hierarchy"),
         ("row_encoder",),
     ),
     "scoring": (
