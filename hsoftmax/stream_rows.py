@@ -1,5 +1,6 @@
 """The rows that `score` of a model reads, over HTTP and in process, and the tasks that it knows."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -15,7 +16,7 @@ Record = dict[str, Any]
 ROWS_AT_ONCE = 512
 
 # Of other tasks a record depends on the number of its row, or there are records of many rows.
-_TASKS = ("target_log_prob", "probabilities", "top_k", "log_probs")
+_TASKS = ("target_log_prob", "probabilities", "top_k", "log_probs", "hidden")
 
 
 def expect_task(task: str) -> None:
@@ -35,4 +36,11 @@ def expect_parameters(parameters: Iterable[str]) -> None:
 
 def row_lines(rows: Sequence[Row]) -> list[bytes]:
     """Returns each row as a line of JSON; NumPy arrays become lists."""
-    return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
+    return [_line(row) for row in rows]
+
+
+def _line(row: Row) -> bytes:
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, or many lists in each other
+        return json.dumps(row, ensure_ascii=False).encode()

@@ -34,6 +34,11 @@ class RowEncoder:
         """True if there is a tokenizer."""
         return self.encoder.tokenizer is not None
 
+    @property
+    def takes_named(self) -> bool:
+        """True: every encoder takes its inputs by name."""
+        return True
+
     def __call__(self, rows: Sequence[TextRow | NamedRow]) -> list[Float32 | str]:
         """Return for each row its state, [hidden_size], or the sentence of its error."""
         return [self._state(row) for row in rows]

@@ -12,7 +12,7 @@ from hsoftmax.featurizers import Featurizer, TextInput, input_kinds, open_featur
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.probability import max_log_prob
 
-from .errors import CallError
+from .errors import CallError, RowError
 
 NamedRow = Mapping[str, object]  # one row of each of an encoder's inputs
 
@@ -22,10 +22,14 @@ class EncodesRows(Protocol):
 
     @property
     def takes_text(self) -> bool:
-        """True if a row may be a text or a list of words; inputs by name it takes always."""
+        """True if a row may be a text or a list of words."""
 
-    def __call__(self, rows: Sequence[TextInput | NamedRow]) -> Sequence[Float32 | str]:
-        """Return for each row its state, or the sentence of its error."""
+    @property
+    def takes_named(self) -> bool:
+        """True if a row may be the inputs of an encoder by name."""
+
+    def __call__(self, rows: Sequence[TextInput | NamedRow]) -> Sequence[Float32 | str | RowError]:
+        """Return for each row its state, or its error, or the sentence of an `invalid_query`."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class BundleInfo:
         max_log_prob: 0, or infinity for scores that may exceed one
         native: the graphs that native kernels compute, whose last digits differ
         featurizer: turns text into an input; None if the bundle has none
-        encoder: turns inputs by name, and perhaps text, into an input; None if there is none
+        encoder: turns inputs by name or text into an input, here or on a server; None if there is
+            none
         label_prefix: text that a label may have in front, as in the files of the trained model
         inner_labels: of inner nodes, whose numbers follow those of the targets
-        server_reads_text: True if the server that runs the graphs turns text into an input
     """
 
     name: str
@@ -54,7 +58,6 @@ class BundleInfo:
     encoder: EncodesRows | None = field(default=None, compare=False, repr=False)
     label_prefix: str = ""
     inner_labels: tuple[str, ...] = ()
-    server_reads_text: bool = False
 
     @classmethod
     def of(cls, opened: bundle.Bundle, native: frozenset[str] = frozenset()) -> Self:
@@ -79,8 +82,12 @@ class BundleInfo:
 
     @property
     def takes_text(self) -> bool:
-        has_tokenizer = self.encoder is not None and self.encoder.takes_text
-        return self.featurizer is not None or has_tokenizer or self.server_reads_text
+        encodes_text = self.encoder is not None and self.encoder.takes_text
+        return self.featurizer is not None or encodes_text
+
+    @property
+    def takes_named(self) -> bool:
+        return self.encoder is not None and self.encoder.takes_named
 
     @property
     def input_kinds(self) -> tuple[str, ...]:

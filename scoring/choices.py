@@ -6,7 +6,9 @@ loads NumPy.
 
 from typing import Literal, get_args
 
-TaskName = Literal["target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity"]
+TaskName = Literal[
+    "target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity", "hidden"
+]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 OovPolicy = Literal["error", "exclude"]
 

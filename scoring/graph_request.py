@@ -1,16 +1,15 @@
 """Turns a batch of rows into one run of a graph.
 
 A `GraphRunner` runs it: ONNX Runtime sessions of this process, the service's engine, or a remote
-server, which may read the texts among the rows.
+server.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hsoftmax.bundle import Graph
-from hsoftmax.featurizers import TextInput
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.models.seeded_noise import noise
 
@@ -26,7 +25,7 @@ class GraphRequest:
     Attributes:
         positions: positions in the batch of the rows that are in `hidden`
         row, target: the pairs of `target_log_prob`, with `row` an index into `hidden`
-        texts: texts by index into `hidden` that a server reads in place of those rows
+        seed, first_row: `sample`: the seed of the batch, and the number of the first row in it
     """
 
     graph: str
@@ -36,7 +35,7 @@ class GraphRequest:
     row: Int64
     target: Int64
     seed: int
-    texts: Mapping[int, TextInput] = field(default_factory=dict)
+    first_row: int = 0
 
 
 GraphRunner = Callable[[GraphRequest], list[Array]]
@@ -66,15 +65,12 @@ def build_graph_request(
         row=np.repeat(np.arange(len(kept)), rows.counts[kept]),
         target=rows.target,
         seed=_batch_seed(task.seed, first_row),
-        texts=_texts_of(rows, kept),
     )
 
 
-def _texts_of(rows: RowBatch, positions: Int64) -> dict[int, TextInput]:
-    """Returns the texts of the rows at these positions, by their index among them."""
-    if not rows.texts:
-        return {}
-    return {i: rows.texts[p] for i, p in enumerate(positions.tolist()) if p in rows.texts}
+def needs_graph(request: GraphRequest) -> bool:
+    """Returns False for the task `hidden`, which gives the rows' hidden states as they are."""
+    return request.graph != "hidden"
 
 
 def halves(request: GraphRequest) -> tuple[GraphRequest, GraphRequest]:
@@ -91,7 +87,7 @@ def _part(request: GraphRequest, start: int, stop: int) -> GraphRequest:
         hidden=request.hidden[start:stop],
         row=request.row[pairs] - start,
         target=request.target[pairs],
-        texts={i - start: text for i, text in request.texts.items() if start <= i < stop},
+        first_row=request.first_row + start,
     )
 
 
@@ -106,7 +102,8 @@ def graph_inputs(request: GraphRequest, graph: Graph) -> dict[str, Array]:
             return {"hidden": hidden, "k": np.array([task.k]), "max_blocks": limit}
         case "sample":
             shape = (len(hidden), task.num_samples, graph.noise_per_sample)
-            return {"hidden": hidden, "noise": noise(request.seed, *shape)}
+            skip = request.first_row * task.num_samples * graph.noise_per_sample
+            return {"hidden": hidden, "noise": noise(request.seed, *shape, skip=skip)}
         case _:
             return {"hidden": hidden}
 
@@ -121,6 +118,7 @@ _OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "log_probs": ("log_prob",),
     "top_k": ("log_prob", "target", "blocks", "exact"),
     "sample": ("target", "log_prob"),
+    "hidden": ("hidden",),
 }
 
 

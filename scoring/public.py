@@ -27,7 +27,7 @@ from .formats import (
     output_extension,
     parse_columns,
 )
-from .graph_request import GraphRequest, GraphRunner, graph_inputs, halves
+from .graph_request import GraphRequest, GraphRunner, graph_inputs, halves, needs_graph
 from .job.checkpoint import Shard
 from .job.committer import WrittenShard
 from .job.duplicate_ids import (
@@ -117,6 +117,7 @@ __all__ = [
     "graph_inputs",
     "halves",
     "make_shard",
+    "needs_graph",
     "open_inputs",
     "output_extension",
     "parse_columns",

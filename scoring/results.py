@@ -11,7 +11,13 @@ from hsoftmax.models.probability import to_probability
 
 from .bundle_info import BundleInfo
 from .errors import RowError, RowsRefused
-from .graph_request import GraphRequest, GraphRunner, build_graph_request, outputs_by_name
+from .graph_request import (
+    GraphRequest,
+    GraphRunner,
+    build_graph_request,
+    needs_graph,
+    outputs_by_name,
+)
 from .overflow import overflow_sentence, overflowed_rows
 from .requirements import RowId
 from .row_batch import RowBatch, fail_rows
@@ -86,7 +92,7 @@ def score_rows(
     while True:
         request = build_graph_request(rows, search, target_shape, first_row)
         try:
-            outputs = [] if request is None else run_graph(request)
+            outputs = _outputs(request, run_graph)
         except RowsRefused as refused:
             assert request is not None
             failed = {int(request.positions[i]): e for i, e in refused.row_errors.items()}
@@ -95,6 +101,12 @@ def score_rows(
             rows = fail_rows(rows, failed)
         else:
             return build_results(rows, task, bundle_info, request, outputs)
+
+
+def _outputs(request: GraphRequest | None, run_graph: GraphRunner) -> list[Array]:
+    if request is None:
+        return []
+    return run_graph(request) if needs_graph(request) else [request.hidden]
 
 
 def build_results(
@@ -107,7 +119,7 @@ def build_results(
     """Builds the results of a batch from the outputs of `request`, or of no request."""
     named_outputs = {} if request is None else outputs_by_name(outputs, request)
     row_errors = dict(rows.row_errors)
-    if request is not None:
+    if request is not None and needs_graph(request):
         row_errors |= _overflow_errors(request, named_outputs)
     scored = np.arange(len(rows))
     if row_errors:
@@ -151,6 +163,8 @@ def _columns(
     assert request is not None
     kept = np.searchsorted(request.positions, scored)
     of_scored = {n: a if len(kept) == len(a) else a[kept] for n, a in outputs.items()}
+    if task.name == "hidden":
+        return dict(of_scored)
     log_prob = np.minimum(of_scored["log_prob"], bundle_info.max_log_prob)
     match task.name:
         case "log_probs":

@@ -5,7 +5,7 @@ after parsing therefore works by position, and one row's error cannot affect ano
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast, overload
 
 import numpy as np
@@ -61,7 +61,6 @@ class RowBatch:
         sequences: the sequence of each row, by which perplexity groups them
         oov: positions of rows whose label is not in the bundle, if the task excludes those
         row_errors: errors by position in the batch
-        texts: texts by position that a server reads; their rows in `hidden` are zeros
     """
 
     lines: Sequence[int]
@@ -73,7 +72,6 @@ class RowBatch:
     sequences: Sequence[RowId]
     oov: frozenset[int]
     row_errors: Mapping[int, RowError]
-    texts: Mapping[int, TextInput] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -114,7 +112,6 @@ def insert_failed_rows(
         sequences=sequences,
         oov=frozenset(int(positions[i]) for i in rows.oov),
         row_errors={**moved, **failed},
-        texts={int(positions[i]): text for i, text in rows.texts.items()},
     )
 
 
@@ -131,7 +128,6 @@ def fail_rows(rows: RowBatch, row_errors: Mapping[int, RowError]) -> RowBatch:
         counts=np.where(kept, rows.counts, 0),
         oov=rows.oov - row_errors.keys(),
         row_errors={**row_errors, **rows.row_errors},
-        texts={i: text for i, text in rows.texts.items() if i not in row_errors},
     )
 
 
@@ -145,7 +141,7 @@ def build_row_batch(
 ) -> RowBatch:
     """Checks the parsed rows of a text format and builds their batch."""
     row_errors = {i: row.row_error for i, row in enumerate(rows) if row.row_error is not None}
-    hidden, texts = _read_inputs(rows, row_errors, requirements.bundle_info)
+    hidden = _read_inputs(rows, row_errors, requirements.bundle_info)
     entries = [None if i in row_errors else row.targets for i, row in enumerate(rows)]
     listed = np.fromiter((row.listed for row in rows), dtype=np.bool_, count=len(rows))
     target, counts, oov = resolve_targets(entries, listed, row_errors, requirements)
@@ -159,14 +155,13 @@ def build_row_batch(
         sequences=[row.sequence for row in rows],
         oov=oov,
         row_errors=row_errors,
-        texts={i: text for i, text in texts.items() if i not in row_errors},
     )
 
 
 def _read_inputs(
     rows: Sequence[ParsedRow], row_errors: dict[int, RowError], bundle_info: BundleInfo
-) -> tuple[Float32, Mapping[int, TextInput]]:
-    """Returns [rows, hidden_size] and the texts left to a server; a wrong row gets an error."""
+) -> Float32:
+    """Returns [rows, hidden_size]; a wrong row gets an error."""
     width = bundle_info.hidden_size
     well_formed: dict[int, Sequence[float]] = {}
     texts: dict[int, TextInput] = {}
@@ -189,7 +184,8 @@ def _read_inputs(
             hidden[list(well_formed)] = numbers.astype(np.float32)
     expect_finite(hidden, row_errors, value_of=lambda i, position: well_formed[i][position])
     fill_named(hidden, named, row_errors, bundle_info)
-    return hidden, fill_texts(hidden, texts, row_errors, bundle_info)
+    fill_texts(hidden, texts, row_errors, bundle_info)
+    return hidden
 
 
 def wrong_width(expected: int, got: int) -> RowError:

@@ -95,7 +95,7 @@ def reads_target(task: Task) -> bool:
 
 
 def graph_for_task(task: Task, target_shape: TargetShape) -> str:
-    """Returns the name of the bundle's graph that the task runs."""
+    """Returns the name of the bundle's graph that the task runs; `hidden` runs none."""
     match task.name:
         case "target_log_prob" | "perplexity":
             return "target_log_prob"
@@ -128,6 +128,8 @@ def record_fields(
             return (*targets, *search, *cut)
         case "sample":
             return targets
+        case "hidden":
+            return (RecordField("hidden", "float32", True),)
         case "perplexity":
             return (
                 RecordField("sequence", "string"),
@@ -145,6 +147,8 @@ def values_per_row(task: Task, target_shape: TargetShape, bundle_info: BundleInf
             return 2 * searched_k(task, bundle_info)
         case "sample":
             return 4 * task.num_samples
+        case "hidden":
+            return bundle_info.hidden_size
         case _:
             return 1
 
@@ -152,7 +156,7 @@ def values_per_row(task: Task, target_shape: TargetShape, bundle_info: BundleInf
 def check_task(task: Task, target_shape: TargetShape, bundle_info: BundleInfo) -> None:
     """Raises CallError unless the bundle supports the task with these parameters."""
     graph = graph_for_task(task, target_shape)
-    if graph not in bundle_info.graphs:
+    if task.name != "hidden" and graph not in bundle_info.graphs:
         raise CallError(
             f"task {task.name}: expected a bundle with {graph}, got {bundle_info.name} with "
             f"{', '.join(sorted(bundle_info.graphs)) or 'none'}"

@@ -23,20 +23,16 @@ def fill_texts(
     texts: Mapping[int, TextInput],
     row_errors: dict[int, RowError],
     bundle_info: BundleInfo,
-) -> Mapping[int, TextInput]:
-    """Write the hidden states of texts, given by position, into their rows, or add their errors.
-
-    Returns the texts that are left to the server that runs the graphs.
-    """
-    if bundle_info.server_reads_text or not texts:
-        return texts
+) -> None:
+    """Write the hidden states of texts, given by position, into their rows, or add their errors."""
+    if not texts:
+        return
     if bundle_info.encoder is not None and bundle_info.takes_text:
         _fill(hidden, texts, row_errors, bundle_info.encoder)
     elif bundle_info.featurizer is not None:
         _featurize(hidden, texts, row_errors, bundle_info.featurizer)
     else:
         row_errors |= dict.fromkeys(texts, _takes_no_text(bundle_info))
-    return {}
 
 
 def _featurize(
@@ -71,7 +67,9 @@ def _fill(
     encoder: EncodesRows,
 ) -> None:
     for i, result in zip(rows, encoder(list(rows.values())), strict=True):
-        if isinstance(result, str):
+        if isinstance(result, RowError):
+            row_errors[i] = result
+        elif isinstance(result, str):
             row_errors[i] = RowError("invalid_query", result)
         else:
             hidden[i] = result

@@ -2,7 +2,7 @@
 
 from .app import create_app
 from .errors import StartError
-from .server import serve
+from .server.serve import serve
 from .settings import Settings
 
 __all__ = ["Settings", "StartError", "create_app", "serve"]

@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hsoftmax import exporter, models
+from hsoftmax import exporter, load, models
 from hsoftmax.cli import run
 from hsoftmax.models.arrays import Array
 from hsoftmax.runtime.sessions import Feeds, RunOptions, Session
 from hsoftmax.service import Settings, context, create_app
 from hsoftmax.service.logging import json_log
 
+from .models.adaptive import adaptive
+from .models.trees import random_huffman
+from .service.conftest import random_model
 from .service.jobs.test_killing import download, upload
 from .service.processes import Process
 from .service.workers.test_supervisor import numbers
@@ -332,3 +335,22 @@ def test_the_command_line(repository, alone, tmp_path, threads, batch):
         assert run(["score", *arguments, "--task", task, "--native", "on", *options]) == 0
         records.append([json.loads(line) for line in output.read_bytes().splitlines()])
     Answers.of(*records).expect_bits_of(alone)
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [random_model(1), random_huffman(11, 8), adaptive(4, (5, 6), hidden=8)],
+    ids=["hierarchical", "huffman", "adaptive"],
+)
+def test_the_numbers_of_other_rows_change_no_bit_of_a_distribution(softmax, tmp_path):
+    """Its last digits depend on the number of rows in the batch, and on nothing else of them."""
+    exported = exporter.export_model(softmax, exporter.parse_destination(tmp_path / "words"))
+    model = load(exported.path)
+    rng = np.random.default_rng(1)
+    for count in (2, 3, 5, 9, 20, 40):
+        row, others = rng.normal(size=8), rng.normal(size=(count - 1, 8))
+        bits = set()
+        for some in (others, np.sign(others) * 3e38, others * 1e-40, others * 0):
+            *_, last = model.score([{"input": one} for one in (*some, row)], "log_probs")
+            bits.add(tuple(last["log_probs"]))
+        assert len(bits) == 1

@@ -14,7 +14,8 @@ answers alone; the shortest of all gives every word the same probability. Two id
   frequent, but only after "san", so it is not likely after a context that was never seen.
 * D differs for counts of 1, of 2 and of 3 or more. The text itself says how large: D for a count of
   c is c - (c + 1) Y n[c + 1] / n[c], with Y = n[1] / (n[1] + 2 n[2]) and n[c] the number of n-grams
-  that occur c times.
+  that occur c times. A text too small for that, in which an n[c] is 0 or a D is not between 0 and
+  c, gets D of 1/2, 1 and 3/2.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_ORDER = 6
+SMALL_TEXT_DISCOUNTS = (0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Order:
 
 def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The place of each wanted key in the ascending keys, -1 where it is absent."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[places] == wanted, places, -1)
 
@@ -57,8 +61,15 @@ def keys_of(stream: np.ndarray, shorter: np.ndarray, n_words: int) -> np.ndarray
 def discounts(counts: np.ndarray) -> np.ndarray:
     """[4] what a count of 0, 1, 2 and of 3 or more loses."""
     n = np.bincount(np.minimum(counts, 5), minlength=6)[:5].astype(float)
+    return np.array([0.0, *(estimated(n) if n[1:4].all() else SMALL_TEXT_DISCOUNTS)])
+
+
+def estimated(n: np.ndarray) -> tuple[float, ...]:
+    """The discounts of 1, 2 and 3 or more that n[c], the n-grams of each count c, give."""
     y = n[1] / (n[1] + 2 * n[2])
-    return np.array([0.0, *(c - (c + 1) * y * n[c + 1] / n[c] for c in (1, 2, 3))])
+    found = tuple(c - (c + 1) * y * n[c + 1] / n[c] for c in (1, 2, 3))
+    in_range = all(0 < d <= c for c, d in enumerate(found, 1))
+    return found if in_range else SMALL_TEXT_DISCOUNTS
 
 
 def order_of(keys: np.ndarray, counts: np.ndarray, n_contexts: int, n_words: int) -> Order:
@@ -66,9 +77,10 @@ def order_of(keys: np.ndarray, counts: np.ndarray, n_contexts: int, n_words: int
     context = keys // n_words
     lost = discounts(counts)[np.minimum(counts, 3)]
     total = np.bincount(context, counts, n_contexts)
-    gamma = np.bincount(context, lost, n_contexts) / np.maximum(total, 1)
+    divisor = np.maximum(total, 1)  # only the start of the text may have a context without a count
+    gamma = np.bincount(context, lost, n_contexts) / divisor
     gamma[total == 0] = 1
-    return Order(keys, (counts - lost) / total[context], np.append(gamma, 1.0))
+    return Order(keys, (counts - lost) / divisor[context], np.append(gamma, 1.0))
 
 
 def train(stream: np.ndarray, n_words: int, order: int) -> list[Order]:
@@ -99,7 +111,7 @@ def log_probs(orders: list[Order], stream: np.ndarray, n_words: int) -> np.ndarr
     for order in orders:
         key = np.where(context >= 0, context * n_words + stream, -1)
         found = find(order.keys, key)
-        kept = np.where(found >= 0, order.kept[found], 0)
+        kept = np.append(order.kept, 0.0)[found]  # the last is for unseen n-grams
         probs = kept + order.gamma[context] * probs
         context = np.concatenate([[-1], found[:-1]])
     return np.log(probs[1:])

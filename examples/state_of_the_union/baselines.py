@@ -42,6 +42,10 @@ def interpolated(
 
 
 def perplexity(log_probs: np.ndarray) -> float:
+    if not len(log_probs):
+        raise ValueError(
+            "perplexity: expected log p of some words, got none: the text is too short"
+        )
     return float(np.exp(-log_probs.mean()))
 
 

@@ -1,6 +1,7 @@
 """The error of a request, with the sentence and the code of the service."""
 
 import json
+from typing import ClassVar
 
 from hsoftmax.models import UserError
 
@@ -20,6 +21,12 @@ class ClientError(UserError):
         self.sentence = sentence
         self.code = code
         self.status = status
+
+
+class InvalidApiKey(ClientError):
+    """An API key that no HTTP header can carry."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def refusal(url: str, status: int, content: bytes) -> ClientError:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import httpx2
 
 from .call import Request
-from .errors import ClientError
+from .errors import ClientError, InvalidApiKey
 
 NoAnswer = httpx2.RequestError
 TimedOut = httpx2.TimeoutException  # a kind of NoAnswer: a second try would take as long
@@ -97,4 +97,19 @@ def failure(base_url: str, error: httpx2.RequestError) -> ClientError:
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
-    return {"authorization": f"Bearer {api_key}"} if api_key else {}
+    if not api_key:
+        return {}
+    _expect_ascii(api_key)
+    return {"authorization": f"Bearer {api_key}"}
+
+
+def _expect_ascii(api_key: str) -> None:
+    """Raises InvalidApiKey without the key itself, as errors are printed and logged."""
+    for place, character in enumerate(api_key, 1):
+        if not (character.isascii() and character.isprintable()):
+            got = "a control character" if character.isascii() else "one beyond ASCII"
+            raise InvalidApiKey(
+                f"api_key: expected printable ASCII characters, as HTTP headers have, got {got} at "
+                f"place {place} of {len(api_key)}: give the key as the service lists it, or have "
+                "one of ASCII characters made"
+            )

@@ -26,8 +26,9 @@ def score_calls(
     task: str,
     rows_at_once: int,
     parameters: Mapping[str, object],
+    digest: str = "",
 ) -> Iterator[Call[list[Record]]]:
-    """Yields the calls that score the rows, in order.
+    """Yields the calls that score the rows, in order; `digest` is of the bundle that must answer.
 
     Raises:
         QueryError: the task is one whose records need all rows in one stream, or a parameter is
@@ -39,16 +40,18 @@ def score_calls(
     params += [(name, str(value)) for name, value in parameters.items() if value is not None]
     source, first_row = iter(rows), 0
     while some := list(islice(source, rows_at_once)):
-        yield Call(_request(model, some, params), partial(_read, first_row=first_row))
+        request = _request(model, some, params, digest)
+        yield Call(request, partial(_read, first_row=first_row))
         first_row += len(some)
 
 
 def _request(
-    model: ModelAddress, rows: Sequence[Row], params: Sequence[tuple[str, str]]
+    model: ModelAddress, rows: Sequence[Row], params: Sequence[tuple[str, str]], digest: str
 ) -> Request:
     content = b"".join(line + b"\n" for line in row_lines(rows))
     headers = {"content-type": NDJSON, "accept": NDJSON}
-    return Request("POST", f"{model.path}/score", (*params, *model.params), headers, content)
+    path = f"{model.path}/score"
+    return Request("POST", path, (*params, *model.params), headers, content, digest)
 
 
 def _read(response: Response, *, first_row: int) -> list[Record]:

@@ -32,11 +32,14 @@ class Client:
 
     Args:
         base_url: URL of the service, such as http://127.0.0.1:8000
-        api_key: sent with each request, if the service requires one
+        api_key: sent with each request, if the service requires one; printable ASCII characters
         timeout_s: seconds to connect, and for each wait for bytes of the answer
         max_tries: tries of a request while the service says that it is busy (429 or 503); each
             waits as long as the service's `Retry-After` says
         transport: sends the requests in place of the network
+
+    Raises:
+        ClientError: the API key has a character that no HTTP header can carry.
     """
 
     def __init__(

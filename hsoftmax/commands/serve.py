@@ -58,7 +58,7 @@ def _serve(settings: Settings, listener: socket) -> int:
     from hsoftmax.service.workers.restart import restart_after_crash
 
     def run(log_descriptor: int) -> None:
-        from hsoftmax.service.server import serve
+        from hsoftmax.service.server.serve import serve
 
         serve(settings, listener, log_descriptor)
 

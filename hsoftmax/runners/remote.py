@@ -3,14 +3,14 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
 
 from hsoftmax.client import Client, ClientError
-from hsoftmax.featurizers import TextInput
+from hsoftmax.client.calls import ModelAddress
 from hsoftmax.models.arrays import Array, Float32, Int64
 from hsoftmax.scoring import (
     BundleInfo,
@@ -23,12 +23,14 @@ from hsoftmax.scoring import (
 from hsoftmax.scoring.label_search import MAX_PAGE_LABELS
 from hsoftmax.scoring.task import k_of
 
+from .remote_row_encoder import RemoteRowEncoder
+
 _TIMEOUT_S = 120.0
 _MAX_TRIES = 20
 _TOO_LARGE = 413
 _ROW_CODES = {"invalid_query", "logits_overflow"}
 # The place of a row in the sentence of an error.
-_ROW = re.compile(r"inputs(?P<name>\.\S+)? row (?P<row>[0-9]+): (?P<rest>.*)", re.DOTALL)
+_ROW = re.compile(r"inputs row (?P<row>[0-9]+): (?P<rest>.*)", re.DOTALL)
 _GRAPHS = {"target_log_prob", "log_probs", "top_k", "sample"}
 
 
@@ -45,68 +47,32 @@ class RemoteGraphRunner:
 
     def __call__(self, request: GraphRequest) -> list[Array]:
         """Runs a graph. Raises RowsRefused for wrong rows, ClientError for other refusals."""
-        if not request.texts:
-            return self._run(request)
-        of_texts = self._run_texts(request)
-        if len(request.texts) == len(request.hidden):
-            return of_texts
-        of_numbers = self._run(replace(request, texts={}))
-        return _merged(of_texts, of_numbers, request)
+        try:
+            return self._send(request)
+        except ClientError as error:
+            if error.status == _TOO_LARGE and len(request.hidden) > 1:
+                return self._run_halves(request)
+            refused = _refused_rows(error)
+            if not refused:
+                raise
+            raise RowsRefused(refused) from None
 
     def close(self) -> None:
         """Closes the connections."""
         self.client.close()
 
-    def _run_texts(self, request: GraphRequest) -> list[Array]:
-        """Runs the rows of text. The other rows get a text too, so that all keep their places."""
-        first = min(request.texts)
-        texts = {i: request.texts.get(i, request.texts[first]) for i in range(len(request.hidden))}
-        try:
-            return self._run(replace(request, texts=texts))
-        except RowsRefused as refused:
-            errors = {i if i in request.texts else first: e for i, e in refused.row_errors.items()}
-            raise RowsRefused({**errors, **self._wrong_texts(request.texts)}) from None
-
-    def _wrong_texts(self, texts: Mapping[int, TextInput]) -> dict[int, RowError]:
-        """Returns the errors of all wrong texts, which a stream has in the places of their rows.
-
-        The refusal of a query names its first wrong row only.
-        """
-        model = self.client.model(self.bundle_info.name, self.version)
-        rows = ({"input": text, "target": 0} for text in texts.values())
-        records = model.score(rows, rows_at_once=len(texts))
-        return {
-            i: RowError(cast(ErrorCode, record["code"]), str(record["error"]))
-            for i, record in zip(texts, records, strict=True)
-            if "error" in record
-        }
-
-    def _run(self, request: GraphRequest) -> list[Array]:
-        """Runs rows that are all texts or all numbers; in halves where they are too large."""
-        try:
-            return self._send(request)
-        except ClientError as error:
-            # The draws of a sample depend on the places of all rows.
-            if error.status == _TOO_LARGE and request.graph != "sample" and len(request.hidden) > 1:
-                return self._run_halves(request)
-            refused = _refused_rows(error, request)
-            if not refused:
-                raise
-            raise RowsRefused(refused) from None
-
     def _run_halves(self, request: GraphRequest) -> list[Array]:
         first, second = halves(request)
-        outputs = self._run(first)
+        outputs = self(first)
         try:
-            more = self._run(second)
+            more = self(second)
         except RowsRefused as refused:
             errors = {len(first.hidden) + i: e for i, e in refused.row_errors.items()}
             raise RowsRefused(errors) from None
         return [np.concatenate(parts) for parts in zip(outputs, more, strict=True)]
 
     def _send(self, request: GraphRequest) -> list[Array]:
-        rows = [text for _, text in sorted(request.texts.items())] or request.hidden
-        inputs = {"inputs": rows, "version": self.version, "log": True}
+        inputs = {"inputs": request.hidden, "version": self.version, "log": True}
         match request.graph:
             case "target_log_prob":
                 counts = np.bincount(request.row, minlength=len(request.hidden))
@@ -122,8 +88,7 @@ class RemoteGraphRunner:
                 limits = {"k": k, "max_blocks": request.task.max_blocks}
                 return _top_k_outputs(self._post("top_k", {**inputs, **limits})["results"], k)
             case _:
-                draws = {"num_samples": request.task.num_samples, "seed": request.seed}
-                rows = self._post("sample", {**inputs, **draws})["results"]
+                rows = self._post("sample", {**inputs, **_draws(request)})["results"]
                 return [
                     np.array([row["targets"] for row in rows]),
                     np.array([_log_probs(row["log_probabilities"]) for row in rows]),
@@ -168,15 +133,19 @@ def connect(base: str, bundle: str, key: str | None) -> RemoteGraphRunner:
         inner_labels=_read_inner_labels(client, name, model["version"], num_targets)
         if model.get("inner_nodes")
         else (),
-        server_reads_text=_reads_text(model),
+        encoder=_row_encoder(client, name, model),
     )
     return RemoteGraphRunner(client, bundle_info, model["version"])
 
 
-def _reads_text(model: Mapping[str, Any]) -> bool:
-    """Returns True if the server makes one input of a text; some encoders make one a position."""
-    kinds, encoder = model.get("inputs", ()), model.get("encoder")  # older servers have neither
-    return "text" in kinds and (encoder is None or encoder["position"] != "each")
+def _row_encoder(client: Client, name: str, model: Mapping[str, Any]) -> RemoteRowEncoder | None:
+    """Returns the encoder of rows that are no numbers; None if the server's bundle takes none."""
+    kinds = model.get("inputs", ())  # older servers have none
+    takes_text, takes_named = "text" in kinds, "named" in kinds
+    if not (takes_text or takes_named):
+        return None
+    address = ModelAddress(name, model["version"])
+    return RemoteRowEncoder(client, address, model["digest"], takes_text, takes_named)
 
 
 def _read_labels(
@@ -203,26 +172,18 @@ def _read_inner_labels(
     return tuple(labels)
 
 
-def _refused_rows(error: ClientError, request: GraphRequest) -> dict[int, RowError]:
+def _refused_rows(error: ClientError) -> dict[int, RowError]:
     """Returns the error of the row that the service refused, by index; empty if it is no row's."""
     row = _ROW.match(error.sentence) if error.code in _ROW_CODES else None
-    if row is not None:
-        sentence = f"input{row['name'] or ''}: {row['rest']}"
-        return {int(row["row"]): RowError(cast(ErrorCode, error.code), sentence)}
-    if error.status == _TOO_LARGE and request.texts and len(request.hidden) == 1:
-        return {0: RowError("too_large", error.sentence)}
-    return {}
+    if row is None:
+        return {}
+    return {int(row["row"]): RowError(cast(ErrorCode, error.code), f"input: {row['rest']}")}
 
 
-def _merged(of_texts: list[Array], of_numbers: list[Array], request: GraphRequest) -> list[Array]:
-    """Returns the outputs of the rows of text, and those of the other rows, in their places."""
-    is_text = np.zeros(len(request.hidden), dtype=np.bool_)
-    is_text[list(request.texts)] = True
-    if request.graph == "target_log_prob":
-        is_text = is_text[request.row]
-    for texts, numbers in zip(of_texts, of_numbers, strict=True):
-        numbers[is_text] = texts[is_text]
-    return of_numbers
+def _draws(request: GraphRequest) -> dict[str, int]:
+    """Returns the fields of a query of `sample`; older servers know no `first_row`."""
+    draws = {"num_samples": request.task.num_samples, "seed": request.seed}
+    return {**draws, "first_row": request.first_row} if request.first_row else draws
 
 
 def _model_path(name: str) -> str:

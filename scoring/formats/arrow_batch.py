@@ -3,7 +3,7 @@
 It works on whole columns, and goes row by row only where it must: for labels, lists and errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -92,16 +92,15 @@ def _parse_valid(
 ) -> RowBatch:
     count, width = batch.num_rows, requirements.bundle_info.hidden_size
     row_errors: dict[int, RowError] = {}
-    texts: Mapping[int, TextInput] = {}
     repeated = _repeated_texts(batch, columns, inputs)
     if repeated is not None:
         batch = batch.drop_columns(list(inputs))
     batch = plain_batch(batch, number_columns(columns, inputs))
     if repeated is not None:
-        hidden, texts = _hidden_of_repeated(repeated, requirements.bundle_info, row_errors)
+        hidden = _hidden_of_repeated(repeated, requirements.bundle_info, row_errors)
     elif len(inputs) == 1 and is_text_type(batch.column(inputs[0]).type):
         column = batch.column(inputs[0])
-        hidden, texts = _hidden_of_texts(column, requirements.bundle_info, row_errors)
+        hidden = _hidden_of_texts(column, requirements.bundle_info, row_errors)
     elif len(inputs) == 1 and is_list(batch.column(inputs[0]).type):
         hidden = _hidden_of_lists(batch.column(inputs[0]), width, row_errors)
     else:
@@ -118,7 +117,6 @@ def _parse_valid(
         sequences=id_column(batch, columns.sequence),
         oov=oov,
         row_errors=row_errors,
-        texts={i: text for i, text in texts.items() if i not in row_errors},
     )
 
 
@@ -164,32 +162,26 @@ def _repeated_texts(batch: Arrow, columns: Columns, inputs: Sequence[str]) -> Ar
 
 def _hidden_of_repeated(
     column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
-) -> tuple[Float32, Mapping[int, TextInput]]:
-    """Returns [rows, width], and the texts that are left to a server.
-
-    Each text of the dictionary that a row has is read once.
-    """
+) -> Float32:
+    """Returns [rows, width]. Each text of the dictionary that a row has is read once."""
     numbers = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     distinct, place = np.unique(numbers, return_inverse=True)
     values = column.dictionary.take(pa.array(np.maximum(distinct, 0)))
     if len(distinct) and distinct[0] < 0:  # a null, which is no text
         values = pa.concat_arrays([pa.nulls(1, values.type), values.slice(1)])
     errors: dict[int, RowError] = {}
-    hidden, texts = _hidden_of_texts(values, bundle_info, errors)
+    hidden = _hidden_of_texts(values, bundle_info, errors)
     for i, number in enumerate(place.tolist()):
         if number in errors:
             row_errors[i] = errors[number]
-    left = {i: texts[number] for i, number in enumerate(place.tolist()) if number in texts}
-    return hidden[place], left
+    of_rows: Float32 = hidden[place]
+    return of_rows
 
 
 def _hidden_of_texts(
     column: Arrow, bundle_info: BundleInfo, row_errors: dict[int, RowError]
-) -> tuple[Float32, Mapping[int, TextInput]]:
-    """Returns [rows, width], and the texts that are left to a server.
-
-    Nulls, lists with a null and wrong texts get an error.
-    """
+) -> Float32:
+    """Returns [rows, width]; nulls, lists with a null and wrong texts get an error."""
     texts: dict[int, TextInput] = {}
     for i, value in enumerate(column.to_pylist()):
         if value is None or (isinstance(value, list) and None in value):
@@ -197,7 +189,8 @@ def _hidden_of_texts(
         else:
             texts[i] = value
     hidden = np.zeros((len(column), bundle_info.hidden_size), dtype=np.float32)
-    return hidden, fill_texts(hidden, texts, row_errors, bundle_info)
+    fill_texts(hidden, texts, row_errors, bundle_info)
+    return hidden
 
 
 def _hidden_of_lists(column: Arrow, width: int, row_errors: dict[int, RowError]) -> Float32:

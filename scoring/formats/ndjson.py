@@ -66,7 +66,7 @@ class NdjsonReader(LineBasedReader):
 def open_reader(files: Sequence[Path], columns: Columns, bundle_info: BundleInfo) -> NdjsonReader:
     """Opens files of JSON lines."""
     lines = LineReader(files, headers=0)
-    decoder = RowDecoder(columns, bundle_info.takes_text, bundle_info.encoder is not None)
+    decoder = RowDecoder(columns, bundle_info.takes_text, bundle_info.takes_named)
     first = lines.read(lines.begin(), _MAX_PROBED_ROWS)
     target_shape = decoder.target_shape([] if first is None else first.content)
     return NdjsonReader(tuple(files), lines, decoder, target_shape or "one")

@@ -53,7 +53,7 @@ def open_run(output: OutputSpec, open_checkpoint: OpenCheckpoint) -> Iterator[Jo
                 yield JobRun(output, workspace, checkpoint)
         except sqlite3.Error as error:
             raise ScoringError(
-                f"{workspace.checkpoint_path}: expected a ledger, got: {error}"
+                f"{workspace.checkpoint_path}: expected a checkpoint database, got: {error}"
             ) from None
 
 

@@ -96,20 +96,29 @@ def _hash(entry: str) -> bytes:
 
 
 def _parse_named(entry: str, place: str) -> tuple[bytes, ApiKey]:
+    one = _decode_named(entry, place)
+    secret = _named_secret(one, place)
+    if one.name in (UNNAMED, ADMIN):
+        raise StartError(f"{place}: name: expected another than {UNNAMED} and {ADMIN}")
+    return secret, ApiKey(
+        one.name, frozenset(one.scopes), one.models, one.requests_per_second, one.rows_per_second
+    )
+
+
+def _decode_named(entry: str, place: str) -> _NamedKey:
     try:
-        one = _DECODER.decode(entry)
+        return _DECODER.decode(entry)
     except msgspec.ValidationError as error:
         raise StartError(f"{place}: {error_message(str(error), _NamedKey)}") from None
     except msgspec.DecodeError:  # its message may have a part of the key
         raise StartError(f"{place}: expected a JSON object in one line") from None
+
+
+def _named_secret(one: _NamedKey, place: str) -> bytes:
+    """Return the hash of the key, which the entry has as it is or as its SHA-256."""
     if (one.key is None) == (one.sha256 is None):
         got = "none" if one.key is None else "both"
         raise StartError(f"{place}: expected key or sha256, got {got}")
     if one.key is not None and not one.key.strip():
         raise StartError(f"{place}: key: expected a text, got a blank one")
-    if one.name in (UNNAMED, ADMIN):
-        raise StartError(f"{place}: name: expected another than {UNNAMED} and {ADMIN}")
-    key = ApiKey(
-        one.name, frozenset(one.scopes), one.models, one.requests_per_second, one.rows_per_second
-    )
-    return sha256(one.key.strip()) if one.key else bytes.fromhex(one.sha256 or ""), key
+    return sha256(one.key.strip()) if one.key else bytes.fromhex(one.sha256 or "")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hsoftmax.models.arrays import Array, Float32
 from hsoftmax.models.seeded_noise import noise
 from hsoftmax.runtime.sessions import Feeds, Session
-from hsoftmax.scoring import GraphRequest, RowError, graph_inputs
+from hsoftmax.scoring import GraphRequest, RowError, graph_inputs, needs_graph
 from hsoftmax.scoring.stream import AsyncGraphRunner
 from hsoftmax.service.access.rate_limits import Quota
 from hsoftmax.service.engine import Engine, GraphCall, GraphResult
@@ -41,6 +41,8 @@ def build_graph_runner(
     admission = asyncio.Lock()  # a full lane admits waiting calls in order
 
     async def run(request: GraphRequest, first_row: int) -> list[Array]:
+        if not needs_graph(request):
+            return await hidden_of(request)
         inputs = _feeds(request, first_row, loaded.session(request.graph))
         call = build_graph_call(request, loaded, inputs, options)
         activity.pending_calls += 1
@@ -58,6 +60,11 @@ def build_graph_runner(
             activity.touch()
         on_result(outputs, request)
         return outputs.arrays
+
+    async def hidden_of(request: GraphRequest) -> list[Array]:
+        if quota is not None:
+            await _take_rows_in_time(quota, len(request.hidden), admission)
+        return [request.hidden]
 
     return run
 

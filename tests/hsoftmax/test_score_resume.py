@@ -336,7 +336,7 @@ def test_a_broken_checkpoint_is_a_one_line_error(made, rows, stopped, capsys):
     for path in stopped.with_name("out.ndjson.parts").glob("ledger.sqlite*"):
         path.write_bytes(b"no ledger " * 1000)
     assert run(call(made, rows, stopped, *SMALL, "--resume")) == 1
-    assert "expected a ledger, got" in one_line(capsys)
+    assert "expected a checkpoint database, got" in one_line(capsys)
     assert run(call(made, rows, stopped, *SMALL)) == 0
 
 

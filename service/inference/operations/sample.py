@@ -30,9 +30,11 @@ from hsoftmax.service.inference.validation import expect_values, hidden_states
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
+_MAX_FIRST_ROW = 2**53 - 1  # the largest integer that JSON clients write exactly
+
 
 class SampleQuery(Query, frozen=True, kw_only=True):
-    """The number of draws, and the seed."""
+    """The number of draws, the seed, and the number of the first row."""
 
     num_samples: Annotated[
         int, Meta(description="targets to draw for each row", extra_json_schema={"minimum": 1})
@@ -44,6 +46,14 @@ class SampleQuery(Query, frozen=True, kw_only=True):
             extra_json_schema={"minimum": 0, "maximum": MAX_SEED},
         ),
     ] = None
+    first_row: Annotated[
+        int,
+        Meta(
+            description="number of the first row: with 100, the rows draw as the rows from 100 on "
+            "of a larger query with the same seed",
+            extra_json_schema={"minimum": 0, "maximum": _MAX_FIRST_ROW},
+        ),
+    ] = 0
 
 
 class Drawn(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -72,9 +82,10 @@ def plan(query: SampleQuery, bundle: LoadedBundle, settings: Settings) -> Plan:
     per_sample = session.graph.noise_per_sample
     expect_values(rows, samples * per_sample, settings)
     seed = _seed(query.seed)
+    skip = _first_row(query.first_row) * samples * per_sample
     return Plan(
         session=session,
-        feeds={"hidden": states, "noise": noise(seed, rows, samples, per_sample)},
+        feeds={"hidden": states, "noise": noise(seed, rows, samples, per_sample, skip)},
         rows=rows,
         cost=path_cost(bundle, rows * samples),
         values=rows * samples,
@@ -90,6 +101,12 @@ def _seed(seed: int | None) -> int:
     if not 0 <= seed <= MAX_SEED:
         raise InvalidQuery(f"seed: expected 0 to {MAX_SEED}, got {seed}")
     return seed
+
+
+def _first_row(first_row: int) -> int:
+    if not 0 <= first_row <= _MAX_FIRST_ROW:
+        raise InvalidQuery(f"first_row: expected 0 to {_MAX_FIRST_ROW}, got {first_row}")
+    return first_row
 
 
 def _results(outputs: list[Array], bundle: LoadedBundle, log: bool) -> ResponseFields:

@@ -128,6 +128,18 @@ def test_the_key_is_sent():
     assert [r.headers.get("authorization") for r in service.requests] == ["Bearer secret", None]
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("key", "got"),
+    [("secré", "one beyond ASCII at place 5 of 5"), ("se\ncret", "a control character at place 3")],
+)
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_shown(kind, key, got):
+    with pytest.raises(ClientError, match=got) as refused:
+        kind(api_key=key)
+    assert "api_key: expected printable ASCII" in str(refused.value)
+    assert key[:2] not in str(refused.value).replace("service", "")
+
+
 def test_matrices_travel_as_npy_both_ways():
     stream = io.BytesIO()
     np.save(stream, np.log(np.full((2, 3), 0.25, dtype=np.float32)))

@@ -97,7 +97,7 @@ def actors_on(node) -> list[int]:
 
 
 def shards_of(output: Path) -> int:
-    """Count the shards in place; the ledger itself is open for the job alone."""
+    """Count the shards in place; the checkpoint database itself is open for the job alone."""
     return len(list(output.with_name(output.name + ".parts").glob("shard-????????")))
 
 

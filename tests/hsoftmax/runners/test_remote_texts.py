@@ -1,4 +1,7 @@
-"""`hsoftmax score --url` of texts: the same bytes as from the bundle itself, errors included."""
+"""`hsoftmax score --url` of texts and of inputs by name: the bytes of the bundle itself.
+
+Errors are included.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +13,16 @@ import pytest
 
 from hsoftmax.cli import run
 from hsoftmax.client import Client
-from hsoftmax.exporter import SourceOptions, export_file
+from hsoftmax.exporter import (
+    EncoderOptions,
+    SourceOptions,
+    export_file,
+    export_model,
+    parse_destination,
+)
+from tests import encoder_models
 from tests.exporter.sources.fasttext_files import FastTextFile
+from tests.service.conftest import HIDDEN, random_model
 from tests.service.processes import Process
 
 LABELS = {"__label__fr": 5, "__label__en": 4, "__label__de": 2}
@@ -31,13 +42,24 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """The bundles `lid`, which reads text, and `plain`, which does not."""
+    """The bundles `lid` and `words`, which read text, and `plain`, which does not."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "lid.bin").write_bytes(FastTextFile(labels=LABELS).content())
     for name, text in (("lid", True), ("plain", False)):
         options = SourceOptions(text=text)
         export_file(folder / "lid.bin", folder / name / "1", source="fasttext", options=options)
+    export_words(folder)
     return folder
+
+
+def export_words(folder: Path) -> None:
+    """Exports a bundle with an encoder, which takes ids and texts."""
+    encoder = encoder_models.save(encoder_models.mean(), folder / "mean.onnx")
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(json.dumps({"kind": "words", "words": ["we", "the", "people"]}))
+    options = EncoderOptions(encoder, mask="mask", tokenizer=tokenizer)
+    to = parse_destination(folder / "words")
+    export_model(random_model(3), to, encoder=options)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +85,21 @@ def write(folder: Path, of: str) -> Path:
     return path
 
 
-def score_both(repository: Path, url: str, path: Path, *options: str) -> tuple[bytes, bytes]:
+def score_both(
+    repository: Path,
+    url: str,
+    path: Path,
+    *options: str,
+    bundle: str = "lid",
+    output: str = "out.ndjson",
+) -> tuple[bytes, bytes]:
     """Returns the output of the bundle itself, and that through the server."""
     outputs = []
-    for bundle, *more in ([str(repository / "lid")], ["lid", "--url", url]):
-        output = path.with_name("out.ndjson")
-        assert run(["score", bundle, str(path), str(output), *options, *more]) == 0
-        outputs.append(output.read_bytes())
-        output.unlink()
+    to = path.with_name(output)
+    for name, *more in ([str(repository / bundle)], [bundle, "--url", url]):
+        assert run(["score", name, str(path), str(to), *options, *more]) == 0
+        outputs.append(to.read_bytes())
+        to.unlink()
     return outputs[0], outputs[1]
 
 
@@ -101,24 +130,69 @@ def test_all_wrong_texts_of_a_batch_are_found_at_once(repository, url, tmp_path,
     assert remote == local
     assert local.count(b"expected one line") == 50
     paths = [call.request.path for call in sent]
-    assert [path.rsplit("/", 1)[1] for path in paths[-3:]] == ["top_k", "score", "top_k"]
+    assert [path.rsplit("/", 1)[1].partition("?")[0] for path in paths[-2:]] == [
+        "score",
+        "top_k",
+    ]
 
 
-def test_a_request_too_large_is_sent_in_halves(repository, url, tmp_path):
+@pytest.mark.parametrize("task", ["top_k", "sample"])
+def test_a_request_too_large_is_sent_in_halves(repository, url, tmp_path, task):
     path = tmp_path / "in.txt"
     path.write_text("".join(f"{word} " * 300 + "\n" for word in range(200)))  # more rows and bytes
-    local, remote = score_both(repository, url, path, "--task", "top_k", "--batch", "200")
+    options = ["--task", task, "--batch", "200", "--num-samples", "5"]
+    local, remote = score_both(repository, url, path, *options)
     assert remote == local
     assert local.count(b"\n") == 200
 
 
-def test_one_text_too_large_for_the_server_fails_alone(url, tmp_path):
-    path, output = tmp_path / "in.txt", tmp_path / "out.ndjson"
+def test_one_text_larger_than_a_body_of_the_server_is_scored(repository, url, tmp_path):
+    path = tmp_path / "in.txt"
     path.write_text("\n".join(["hello", "x" * (MAX_BODY + 1), "world"]))
-    assert run(["score", "lid", str(path), str(output), "--task", "top_k", "--url", url]) == 0
-    records = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [record.get("code") for record in records] == [None, "too_large", None]
-    assert f"expected at most {MAX_BODY} bytes" in records[1]["error"]
+    local, remote = score_both(repository, url, path, "--task", "top_k")
+    assert remote == local
+    assert b"error" not in local
+
+
+TASKS = ["target_log_prob", "log_probs", "sample", "hidden"]
+MANY = [{"input": {"ids": [i % 50, (3 * i) % 50, 7]}, "target": i % 3} for i in range(40)]
+NAMED_ROWS = [
+    {"id": "a", "input": {"ids": [3, 1, 4]}, "target": 1},
+    {"id": "b", "input": {"ids": [50]}, "target": 1},
+    {"id": "c", "input": {"other": [1]}, "target": 1},
+    {"id": "d", "input": {"ids": []}, "target": 1},
+    {"id": "e", "input": {"ids": [10**30]}, "target": 1},
+    {"id": "f", "input": "we the people", "target": 0},
+    {"id": "g", "input": "we 😀", "target": 0},
+    {"id": "h", "input": ["we", "the"], "target": 2},
+    {"id": "i", "input": [0.25] * HIDDEN, "target": 2},
+    {"id": "j", "input": [0.25], "target": 2},
+    {"id": "k", "input": {"ids": [[1], [2]]}, "target": 1},
+    {"id": "l", "input": {}, "target": 1},
+    {"id": "m", "target": 1},
+    {"id": "n", "input": {"ids": [1] * 30}, "target": 10**6},
+    {"id": "o", "input": {"ids": [1, 2.0, -1]}, "target": 0},
+    *MANY,
+]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_inputs_by_name_have_the_bytes_of_the_bundle_itself(repository, url, tmp_path, task):
+    path = tmp_path / "in.ndjson"
+    path.write_text("\n".join(map(json.dumps, NAMED_ROWS)))
+    options = ["--task", task, "--batch", "32"]
+    local, remote = score_both(repository, url, path, *options, bundle="words")
+    assert remote == local
+    failed = {r["id"] for r in map(json.loads, local.splitlines()) if "error" in r}
+    wrong_target = {"n"} if task == "target_log_prob" else set()
+    assert failed == {*"bcdegjklmo", *wrong_target}
+
+
+@pytest.mark.parametrize(("of", "to"), [("csv", "parquet"), ("txt", "npy")])
+def test_hidden_states_of_texts_are_written_in_every_format(repository, url, tmp_path, of, to):
+    path = write(tmp_path, of)
+    local, remote = score_both(repository, url, path, "--task", "hidden", output=f"out.{to}")
+    assert remote == local
 
 
 def test_a_bundle_without_text_says_so_in_one_line(url, tmp_path, capsys):

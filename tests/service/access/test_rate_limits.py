@@ -204,3 +204,7 @@ def test_rows_are_limited_on_every_route_that_computes_rows(limited, clock):
     rows = "\n".join(json.dumps({"id": i, "input": [0.5] * HIDDEN}) for i in range(3))
     assert limited.post(stream, content=rows, headers=bearer).status_code == 200
     expect_error(limited.post(stream, content=rows, headers=bearer), 429, "rate_limited", "rows")
+    clock.now += 1
+    stream, rows = stream.replace("log_probs", "hidden"), rows + "\n" + rows.splitlines()[0]
+    assert limited.post(stream, content=rows, headers=bearer).status_code == 200
+    expect_error(limited.post(stream, content=rows, headers=bearer), 429, "rate_limited", "rows")

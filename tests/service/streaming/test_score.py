@@ -17,7 +17,9 @@ from tests.service.conftest import HIDDEN, LABELS, SERVED, TARGETS, TOLERANCE, e
 
 NEWEST = SERVED["words", 2]
 LINES, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
-TASKS = ("target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity")
+TASKS = (
+    "target_log_prob", "probabilities", "top_k", "log_probs", "sample", "perplexity", "hidden",
+)  # fmt: skip
 
 
 def make_rows(count: int, seed: int = 0) -> list[dict]:
@@ -126,6 +128,8 @@ def expect_correct(task: str, records: list[dict], rows: list[dict]) -> None:
             assert got["labels"] == [[LABELS[t] for t in some] for some in wanted]
             np.testing.assert_allclose(got["probabilities"], np.exp(log_prob), rtol=1e-4)
             assert all(got["exact"])
+        case "hidden":
+            np.testing.assert_array_equal(np.array(got["hidden"], dtype=np.float32), hidden)
         case _:
             drawn = np.array(got["targets"])
             assert drawn.shape == (len(rows), 5)
@@ -607,7 +611,7 @@ def test_labels_may_be_dictionaries_or_views(client, encoded):
 
 
 @pytest.mark.parametrize("media_type", [LINES, ARROW])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS[:-1])  # `hidden` has no logits
 def test_logits_that_overflow_are_the_error_of_their_row(client, media_type, task):
     rows = make_rows(40)
     rows[17]["input"] = [3e38] * 4 + [0.0] * (HIDDEN - 4)

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.parser import text_string_to_metric_families
 
 from hsoftmax.service import Settings, StartError, serve
-from hsoftmax.service.server import _settings_per_worker
+from hsoftmax.service.server.serve import _settings_per_worker
 from hsoftmax.service.statistics import RequestSeconds, Statistics
 from hsoftmax.service.workers.channel import WorkerChannel, WorkerRecords, request_liveness
 from hsoftmax.service.workers.decisions import not_followed, unloaded

@@ -1,9 +1,10 @@
 """POST /v1/models/{name}/sample."""
 
 import numpy as np
+import pytest
 
 from hsoftmax.models.hierarchical_softmax import log_probs
-from tests.service.conftest import LABELS, SERVED, TOLERANCE
+from tests.service.conftest import LABELS, SERVED, TOLERANCE, expect_error
 
 NEWEST = SERVED["words", 2]
 
@@ -37,6 +38,27 @@ def test_a_row_draws_the_same_with_other_rows_behind_it(ask, hidden):
     batch = ask("sample", inputs=hidden.tolist(), num_samples=4, seed=8)["results"]
     alone = ask("sample", inputs=hidden[:1].tolist(), num_samples=4, seed=8)["results"]
     assert alone[0]["targets"] == batch[0]["targets"]
+
+
+def test_parts_with_the_numbers_of_their_first_rows_draw_as_the_whole(ask, hidden):
+    query = {"num_samples": 5, "seed": 8}
+    whole = ask("sample", inputs=hidden.tolist(), **query)["results"]
+    parts = [
+        result["targets"]
+        for first in range(0, len(hidden), 3)
+        for result in ask(
+            "sample", inputs=hidden[first : first + 3].tolist(), first_row=first, **query
+        )["results"]
+    ]
+    assert parts == [result["targets"] for result in whole]
+    assert parts[1:] != [result["targets"] for result in whole][:-1]
+
+
+@pytest.mark.parametrize("first_row", [-1, 2**53])
+def test_a_first_row_out_of_range_is_refused(client, hidden, first_row):
+    body = {"inputs": hidden[:1].tolist(), "first_row": first_row}
+    response = client.post("/v1/models/words/sample", json=body)
+    expect_error(response, 422, "invalid_query", f"first_row: expected 0 to {2**53 - 1}, got")
 
 
 def test_one_target_is_drawn_by_default(ask, hidden):

@@ -1,0 +1,1 @@
+"""Runs the app in one process or several, over HTTP and gRPC, until a signal stops it."""
