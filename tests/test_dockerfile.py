@@ -93,6 +93,16 @@ def test_compose_runs_it_without_rights_and_gives_it_time_to_drain():
         assert (ROOT / "deploy" / "compose" / source).exists(), source
 
 
+def test_prometheus_of_compose_reads_the_metrics_port_which_is_not_published():
+    compose = yaml.safe_load((ROOT / "deploy" / "compose" / "compose.yaml").read_text())
+    service = compose["services"]["hsoftmax"]
+    port = service["environment"]["HSOFTMAX_METRICS_PORT"]
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"hsoftmax:{port}"]}]
+    assert [one.rpartition(":")[2] for one in service["ports"]] == of("EXPOSE") == ["8000"]
+
+
 def test_it_reports_to_nobody():
     assert any("ORT_DISABLE_TELEMETRY=1" in argument.split() for argument in of("ENV"))
 

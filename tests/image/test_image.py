@@ -77,10 +77,19 @@ def port() -> int:
 
 
 @pytest.fixture
-def container(image, models, port, tmp_path) -> Iterator[Container]:
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def container(image, models, port, metrics_port, tmp_path) -> Iterator[Container]:
     state = tmp_path / "state"
     state.mkdir()
-    variables = {"HSOFTMAX_PORT": str(port), "HSOFTMAX_DRAIN_DELAY": "2"}
+    variables = {
+        "HSOFTMAX_PORT": str(port),
+        "HSOFTMAX_METRICS_PORT": str(metrics_port),
+        "HSOFTMAX_DRAIN_DELAY": "2",
+    }
     started = Container(image, state, models, variables)
     try:
         started.until("loaded")
@@ -129,7 +138,9 @@ def test_it_lists_its_packages_and_is_not_large(container, variant):
     assert megabytes <= MAX_MEGABYTES[variant]
 
 
-def test_it_answers_without_rights_on_a_read_only_root(container, http_client, models, tmp_path):
+def test_it_answers_without_rights_on_a_read_only_root(
+    container, http_client, models, metrics_port
+):
     assert container.run("id", "-u") == "10001"
     with pytest.raises(Exception, match=r"returned non-zero exit status"):
         container.run("touch", "/opt/hsoftmax/file")
@@ -140,7 +151,8 @@ def test_it_answers_without_rights_on_a_read_only_root(container, http_client, m
     np.testing.assert_allclose(
         response.json()["probabilities"], expected(models, hidden, [3]), rtol=1e-6
     )
-    families = text_string_to_metric_families(http_client.get("/metrics").text)
+    page = httpx2.get(f"http://127.0.0.1:{metrics_port}/metrics").text
+    families = text_string_to_metric_families(page)
     samples = [sample for family in families for sample in family.samples]
     requests = [s.value for s in samples if s.name == "hsoftmax_requests_total"]
     assert sum(requests) >= 1
