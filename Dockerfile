@@ -12,10 +12,12 @@ ARG VARIANT=cpu
 WORKDIR /src
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
-RUN python -m venv /opt/hsoftmax && python -m venv /opt/build
+# Only the environment of the build has pip: the service installs nothing.
+RUN python -m venv --without-pip /opt/hsoftmax && python -m venv /opt/build
 # Dependencies before code: this layer changes only when they do.
 COPY requirements/build.txt requirements/${VARIANT}.txt requirements/
-RUN /opt/hsoftmax/bin/pip install --no-cache-dir --require-hashes -r requirements/${VARIANT}.txt
+RUN /opt/build/bin/pip --python /opt/hsoftmax/bin/python install --no-cache-dir --require-hashes \
+    -r requirements/${VARIANT}.txt
 RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY hatch_build.py ./
@@ -32,7 +34,8 @@ COPY hsoftmax hsoftmax
 COPY examples/state_of_the_union examples/state_of_the_union
 COPY examples/next_word examples/next_word
 RUN /opt/build/bin/hatchling build --target wheel --directory /src/dist
-RUN /opt/hsoftmax/bin/pip install --no-cache-dir --no-deps --no-index --find-links /src/dist hsoftmax
+RUN /opt/build/bin/pip --python /opt/hsoftmax/bin/python install --no-cache-dir --no-deps --no-index \
+    --find-links /src/dist hsoftmax
 # The software bill of materials: every package of the image, with the hashes it was locked with.
 RUN /opt/build/bin/cyclonedx-py requirements requirements/${VARIANT}.txt --pyproject pyproject.toml \
     --mc-type application --output-reproducible --output-file /opt/hsoftmax/sbom.cdx.json

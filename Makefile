@@ -39,7 +39,7 @@ test-clients: install ## Run clients of others (apt-get install openjdk-17-jdk-h
 test-postgres: install ## Run the tests of jobs with PostgreSQL (apt-get install postgresql haproxy)
 	$(BIN)/pytest -n 0 -m postgres
 
-test-stores: install ## Run the tests with servers of S3 and Azure: moto and azurite (apt-get install nodejs npm)
+test-stores: install ## Run the tests with servers of S3 and Azure: moto and azurite (apt-get install nodejs npm postgresql haproxy)
 	test -e build/stores-venv/bin/moto_server || ($(PYTHON) -m venv --clear build/stores-venv && \
 		build/stores-venv/bin/pip install --quiet --disable-pip-version-check 'moto[s3,server]>=5.1')
 	-test -e build/stores/node_modules/azurite || npm install --prefix build/stores --no-save --silent 'azurite@>=3.35'

@@ -4,7 +4,7 @@ The drawing has the first nodes and the last one of each part, with their number
 first labels. It reads the structure of the hierarchy, never its weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,8 @@ _MAX_DEPTH = 4
 _FIRST_LABELS = 3
 _MAX_LABEL_CHARS = 30
 _BINARY_DEPTH = 2
+_CHAIN = " > "  # between the labels of nodes that are each the only child of the one before
+_WHOLE_TREE = -1  # the level of the node that is the whole tree
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,17 @@ class _Names:
     """Labels of targets and inner nodes; a target without a label is its number."""
 
     labels: Sequence[str] | None
-    inner: Mapping[tuple[int, int], str]  # by level, and the first row of the last level below
+    inner: Mapping[tuple[int, int], Sequence[str]]  # by level, and the first last row below
+
+    def of_place(self, level: int, first: int) -> Sequence[str]:
+        """Return the labels of the inner nodes at a place, each the only child of the one before.
+
+        The place is a row of a level, given by the first row of the last level below it.
+        """
+        return [_shortened(label) for label in self.inner.get((level, first), ())]
 
     def of_target(self, target: int) -> str:
-        text = str(target) if self.labels is None else self.labels[target]
-        return text if len(text) <= _MAX_LABEL_CHARS else f"{text[: _MAX_LABEL_CHARS - 1]}…"
+        return _shortened(str(target) if self.labels is None else self.labels[target])
 
     def of_targets(self, targets: Sequence[int]) -> str:
         first = [self.of_target(int(target)) for target in targets[:_FIRST_LABELS]]
@@ -53,7 +61,8 @@ def _draw_levels(opened: bundle.Bundle) -> Tree:
     levels = _Levels(tuple(offsets), _row_targets(tensors, offsets[-1][-1], opened.manifest))
     names = _read_names(opened, tensors)
     sizes = ", ".join(f"{len(tensors[f'level{i}.bias']):,}" for i in range(depth))
-    tree = _root(opened.manifest, f"{_count(depth, 'level')} of {sizes} rows")
+    whole = _CHAIN.join(names.of_place(_WHOLE_TREE, 0))
+    tree = _root(opened.manifest, f"{_count(depth, 'level')} of {sizes} rows", whole)
     _add_rows(tree, levels, names, 0, range(int(offsets[0][0]), int(offsets[0][1])))
     return tree
 
@@ -68,6 +77,10 @@ class _Levels:
 
     offsets: tuple[Array, ...]
     row_targets: Array
+
+    def number(self, level: int, row: int) -> int:
+        """Return the number of a row among the rows of all levels, as the service has it."""
+        return row + sum(int(offsets[-1]) for offsets in self.offsets[:level])
 
     def children(self, level: int, row: int) -> range:
         first, end = self.offsets[level + 1][row : row + 2]
@@ -103,29 +116,39 @@ def _row_targets(tensors: Mapping[str, Array], rows: int, manifest: bundle.Manif
     return targets
 
 
-def _add_rows(tree: Tree, levels: _Levels, names: _Names, level: int, rows: Sequence[int]) -> None:
+def _add_rows(
+    tree: Tree,
+    levels: _Levels,
+    names: _Names,
+    level: int,
+    rows: Sequence[int],
+    *,
+    depth: int = 1,
+) -> None:
     noun = "clusters" if level == 0 and len(levels.offsets) > 1 else "nodes"
     if level + 1 == len(levels.offsets):
         noun = "targets"
 
     def add(row: int, is_open: bool) -> None:
         branch = tree.add(_line(_row_text(levels, names, level, row)))
-        if is_open and level + 1 < _MAX_DEPTH and not levels.is_leaf(level, row):
-            below = levels.children(level, row)
-            if level + 2 < len(levels.offsets):
-                _add_rows(branch, levels, names, level + 1, below)
+        if is_open and depth < _MAX_DEPTH and not levels.is_leaf(level, row):
+            below = level + 1, levels.children(level, row)
+            while len(below[1]) == 1:  # a row alone in its block is no node of its own
+                below = below[0] + 1, levels.children(below[0], below[1][0])
+            if below[0] + 1 < len(levels.offsets):
+                _add_rows(branch, levels, names, *below, depth=depth + 1)
 
     _add_some(tree, rows, noun, add)
 
 
 def _row_text(levels: _Levels, names: _Names, level: int, row: int) -> str:
     targets = levels.targets(level, row)
+    labels = names.of_place(level, levels.leaves(level, row)[0])
     if levels.is_leaf(level, row):
-        return names.of_target(int(targets[0])) if len(targets) else "no target"
+        target = names.of_target(int(targets[0])) if len(targets) else "no target"
+        return _CHAIN.join([*labels, target])
     kind = "cluster" if level == 0 else "node"
-    name = f"{kind} {row}"
-    if (label := names.inner.get((level, levels.leaves(level, row)[0]))) is not None:
-        name += f" {label}"
+    name = " ".join([f"{kind} {levels.number(level, row)}", *filter(None, [_CHAIN.join(labels)])])
     few = names.of_targets(targets.tolist())
     return f"{name}: {_count(len(targets), 'target')}" + (f" ({few})" if few else "")
 
@@ -175,8 +198,9 @@ _DRAWINGS: Mapping[str, Callable[[bundle.Bundle], Tree]] = {
 }
 
 
-def _root(manifest: bundle.Manifest, structure: str) -> Tree:
-    return Tree(_line(f"hierarchy: {_count(manifest.num_targets or 0, 'target')}, {structure}"))
+def _root(manifest: bundle.Manifest, structure: str, name: str = "") -> Tree:
+    title = f"hierarchy of {name}" if name else "hierarchy"
+    return Tree(_line(f"{title}: {_count(manifest.num_targets or 0, 'target')}, {structure}"))
 
 
 def _add_some(tree: Tree, rows: Sequence[int], noun: str, add: Callable[[int, bool], None]) -> None:
@@ -193,16 +217,23 @@ def _add_some(tree: Tree, rows: Sequence[int], noun: str, add: Callable[[int, bo
 def _read_names(opened: bundle.Bundle, tensors: Mapping[str, Array]) -> _Names:
     labels = bundle.read_labels(opened)
     inner = bundle.read_inner_labels(opened, labels or ())
-    return _Names(labels, dict(_inner_names(inner, tensors)))
+    return _Names(labels, _inner_names(inner, tensors))
 
 
 def _inner_names(
     inner: Sequence[str], tensors: Mapping[str, Array]
-) -> Iterator[tuple[tuple[int, int], str]]:
+) -> dict[tuple[int, int], list[str]]:
+    """Return the labels of each place, which has several where nodes are only children."""
+    found: dict[tuple[int, int], list[str]] = {}
     if inner:
         places = zip(tensors[INNER_LEVELS], tensors[INNER_ROWS], strict=True)
         for (level, row), label in zip(places, inner, strict=True):
-            yield (int(level), int(row)), label
+            found.setdefault((int(level), int(row)), []).append(label)
+    return found
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _MAX_LABEL_CHARS else f"{label[: _MAX_LABEL_CHARS - 1]}…"
 
 
 def _count(number: int, noun: str) -> str:

@@ -36,7 +36,7 @@ from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.ndjson import RowDecoder, encode
 from hsoftmax.scoring.formats.record_schema import RecordSchema
 from hsoftmax.scoring.label_search import LabelSearch, page_of, search_steps
-from hsoftmax.scoring.row_batch import row_requirements
+from hsoftmax.scoring.requirements import row_requirements
 from hsoftmax.scoring.task import (
     TargetShape,
     check_task,

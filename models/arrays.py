@@ -12,6 +12,7 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 def expect_shape(name: str, array: Array, shape: Sequence[int]) -> None:

@@ -59,8 +59,8 @@ class Taxonomy:
 
     @cached_property
     def inner(self) -> Int64:
-        """The nodes that are no leaves."""
-        return np.flatnonzero(self.num_children)
+        """The nodes that are no leaves, each after its parent."""
+        return np.concatenate([nodes[self.num_children[nodes] > 0] for nodes in self.by_depth])
 
     @cached_property
     def first_child(self) -> Int64:

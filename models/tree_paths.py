@@ -11,12 +11,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, expect_ndim, expect_shape, to_int64
+from .arrays import Array, BoolArray, expect_ndim, expect_shape, to_int64
 from .errors import WeightsError
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
-Bool = NDArray[np.bool_]
 
 Target = TypeVar("Target", int, Array)
 
@@ -85,7 +84,7 @@ def _expect_values(path: Array, sign: Array, num_nodes: int) -> None:
     _refuse_where("path: expected padding of 0 or -1", path, (sign == 0) & ~np.isin(path, [0, -1]))
 
 
-def _refuse_where(expectation: str, array: Array, wrong: Bool) -> None:
+def _refuse_where(expectation: str, array: Array, wrong: BoolArray) -> None:
     if wrong.any():
         target, step = (int(i) for i in np.argwhere(wrong)[0])
         raise WeightsError(

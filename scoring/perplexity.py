@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .requirements import RowId
 from .results import RowResults
-from .row_batch import RowBatch, RowId
+from .row_batch import RowBatch
 
 
 @dataclass(frozen=True, slots=True)

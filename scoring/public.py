@@ -55,8 +55,9 @@ from .job.shards import ShardRange, ShardStart, shard_ranges
 from .job.spec import JobSpec, build_job_spec, fingerprint
 from .job.workspace import Workspace, remove_temp_files, workspace_path
 from .perplexity import Tally, tally_sequences
+from .requirements import RowId, RowRequirements, row_requirements
 from .results import RowResults, score_rows
-from .row_batch import RowBatch, RowId, RowRequirements, row_requirements
+from .row_batch import RowBatch
 from .task import TargetShape, Task
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float32, Int64
+from hsoftmax.models.arrays import Array, BoolArray, Float32, Int64
 from hsoftmax.models.probability import to_probability
 
 from .bundle_info import BundleInfo
@@ -19,7 +19,8 @@ from .graph_request import (
     outputs_by_name,
 )
 from .overflow import overflow_sentence, overflowed_rows
-from .row_batch import BoolArray, RowBatch, RowId, fail_rows
+from .requirements import RowId
+from .row_batch import RowBatch, fail_rows
 from .task import TargetShape, Task, k_of, with_default_k, with_searched_k
 from .threshold import count_above
 

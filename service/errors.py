@@ -28,6 +28,7 @@
     ├── InvalidQuery                    422  invalid_query
     │   ├── TargetOutOfRange                 target_out_of_range
     │   ├── UnknownLabel                     unknown_label
+    │   ├── UnknownNode                      unknown_node
     │   ├── LogitsOverflow                   logits_overflow
     │   ├── DuplicateId                      duplicate_id
     │   └── InvalidRollout                   invalid_rollout
@@ -41,6 +42,7 @@
     ├── NotReady                        503  not_ready
     │   ├── NotAlive                         not_alive
     │   ├── JobsUnavailable                  jobs_unavailable
+    │   ├── StoreDown                        store_unavailable
     │   └── DeviceFailed                     device_lost
     ├── BundleChanged                   503  bundle_changed
     ├── DeviceFull                      503  device_out_of_memory
@@ -110,7 +112,7 @@ class UnknownTask(NotFound, code="unknown_task"):
 
 
 class UnknownFile(NotFound, code="unknown_file"):
-    """No such file was uploaded or written by a job, or it was deleted."""
+    """No such file was uploaded or written by a job, or is in a store, or it was deleted."""
 
 
 class UnknownBatch(NotFound, code="unknown_batch"):
@@ -189,6 +191,10 @@ class UnknownLabel(InvalidQuery, code="unknown_label"):
     """The bundle does not have the label."""
 
 
+class UnknownNode(InvalidQuery, code="unknown_node"):
+    """The hierarchy of the bundle has no node of that number."""
+
+
 class LogitsOverflow(InvalidQuery, code="logits_overflow"):
     """The numbers of a row are finite, but so large that its logits are not."""
 
@@ -237,6 +243,10 @@ class NotAlive(NotReady, code="not_alive"):
 
 class JobsUnavailable(NotReady, code="jobs_unavailable"):
     """The state directory for files and jobs cannot be used."""
+
+
+class StoreDown(NotReady, code="store_unavailable"):
+    """The store that a job is to read does not answer now."""
 
 
 class DeviceFailed(NotReady, code="device_lost"):

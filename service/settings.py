@@ -21,6 +21,7 @@ from pydantic import (
 
 from hsoftmax.runtime.choices import NativeChoice
 from hsoftmax.runtime.devices import DeviceChoice
+from hsoftmax.stores.errors import UrlError
 from hsoftmax.stores.url import StoreUrl, is_url, parse_url
 
 from .resources import available_cores
@@ -44,8 +45,11 @@ PathOrUrl = Annotated[Path | SecretStr | None, BeforeValidator(_path_or_url)]
 Repository = Annotated[
     Path | StoreUrl, BeforeValidator(lambda text: _parse_repository(text))
 ]  # a local folder, or the address of a store
+JobUrls = Annotated[tuple[StoreUrl, ...], BeforeValidator(lambda text: _parse_job_urls(text))]
 Route = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~:@-]+)+$")]
 ModelName = Annotated[str, Field(pattern=r"^[^\s/.][^\s/]*$")]
+
+JOB_SCHEMES = ("s3", "gs", "az", "https")  # of addresses of jobs; https:// is read only
 
 # The names of a setting's variable on platforms that set it themselves: those of Vertex AI.
 _PLATFORM_VARIABLES = {
@@ -212,6 +216,11 @@ class Settings(BaseModel):
     input_root: Path | None = Field(
         None, description="folder of files that jobs may read in place, by `input_path`"
     )
+    job_urls: JobUrls = Field(
+        default_factory=tuple,
+        description="addresses in stores, comma separated, within which jobs may read `input_url` "
+        "and write `output_url`, such as s3://bucket/jobs; none without it",
+    )
     max_file_bytes: Count = Field(2**30, description="largest uploaded file in bytes")
     max_files_bytes: Count = Field(
         16 * 2**30, description="most bytes of uploaded files and outputs of jobs together"
@@ -249,6 +258,21 @@ class Settings(BaseModel):
 def _parse_repository(text: object) -> object:
     """Turn the text of an address into a StoreUrl; leave anything else as it is."""
     return parse_url(text) if isinstance(text, str) and is_url(text) else text
+
+
+def _parse_job_urls(text: object) -> object:
+    """Parse addresses with commas between them. Raises UrlError."""
+    if not isinstance(text, str):
+        return text
+    return tuple(_parse_job_url(one.strip()) for one in text.split(",") if one.strip())
+
+
+def _parse_job_url(text: str) -> StoreUrl:
+    url = parse_url(text)
+    if url.scheme not in JOB_SCHEMES or "%" in text:
+        wanted = ", ".join(f"{scheme}://" for scheme in JOB_SCHEMES)
+        raise UrlError(f"expected addresses with {wanted} and without %, got {url}")
+    return url
 
 
 def _values(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 StoreError (models.UserError)
 ├── StoreUnavailable     the store does not answer now; the same call may succeed later
 ├── ObjectMissing        there is no such object or bucket
+├── ObjectExists         there is an object already, where a new one is to be
 └── UrlError             the address itself is wrong
 """
 
@@ -35,6 +36,10 @@ class ObjectMissing(StoreError):
     """There is no such object or bucket."""
 
 
+class ObjectExists(StoreError):
+    """There is an object already, where a new one is to be."""
+
+
 class UrlError(StoreError):
     """The address cannot be that of a store."""
 
@@ -53,7 +58,7 @@ def store_errors(place: object) -> Iterator[None]:
     except (library.PermissionDeniedError, library.UnauthenticatedError) as error:
         raise _refusal(place, str(error)) from None
     except library.AlreadyExistsError:
-        raise StoreError(f"{place}: expected none yet, got one") from None
+        raise ObjectExists(f"{place}: expected none yet, got one") from None
     except library.PreconditionError:
         raise StoreUnavailable(f"{place}: expected an object at rest, got a change") from None
     except (library.BaseError, ValueError, OSError) as error:

@@ -4,10 +4,12 @@ A file is read in pieces, several at a time, each with its own timeout and retri
 that hangs or drips ends a download and never blocks it for good.
 """
 
+import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -53,17 +55,23 @@ class StoredObject:
 
 
 class ObjectStore:
-    """The objects below one address; if it is not patient, a store that hangs fails in seconds."""
+    """The objects below one address; if it is not patient, a store that hangs fails in seconds.
 
-    def __init__(self, url: StoreUrl, *, is_patient: bool = True) -> None:
+    `timeout` is that of one request, if it is not that of a piece.
+    """
+
+    def __init__(
+        self, url: StoreUrl, *, is_patient: bool = True, timeout: timedelta | None = None
+    ) -> None:
         self.url = url
         self._is_patient = is_patient
+        self._timeout = timeout or (_PIECE_TIMEOUT if is_patient else _SHORT_TIMEOUT)
 
     @cached_property
     def _store(self) -> Store:
         """The library's store, opened at the first use: a mounted folder may not be there yet."""
         with store_errors(self.url):
-            return _open(self.url, self._is_patient)
+            return _open(self.url, self._is_patient, self._timeout)
 
     def list_objects(self) -> list[StoredObject]:
         """Every object below the address. Raises StoreError."""
@@ -88,8 +96,7 @@ class ObjectStore:
     def pieces(self, path: str, size: int) -> Iterator[bytes]:
         """The content in order, a few pieces ahead of the reader. Raises StoreError."""
         if size <= _PIECE_BYTES:
-            with store_errors(self.url.join(path)):
-                yield bytes(obstore.get(self._store, path).bytes())
+            yield self._whole(path, size)
             return
         with ThreadPoolExecutor(_PIECES_AT_A_TIME) as pool:
             running: deque[Future[bytes]] = deque()
@@ -105,19 +112,28 @@ class ObjectStore:
         """Write an object, which appears whole or not at all; `new`: refuse to replace one.
 
         Raises:
-            StoreError: the store does not take it, or `new` and there is one.
+            ObjectExists: `new`, and there is one.
+            StoreError: the store does not take it.
         """
         with store_errors(self.url.join(path)):
-            if new:
-                data = content.read_bytes() if isinstance(content, Path) else content
-                obstore.put(self._store, path, data, mode="create", use_multipart=False)
-            else:
+            if not new:
                 obstore.put(self._store, path, content)
+                return
+            with _mapped(content) as data:  # the library refuses parts of an object that is new
+                obstore.put(self._store, path, data, mode="create", use_multipart=False)
 
     def delete(self, paths: list[str]) -> None:
         """Remove objects."""
         with store_errors(self.url):
             obstore.delete(self._store, paths)
+
+    def _whole(self, path: str, size: int) -> bytes:
+        """The content of a small object, which is not read if it has become larger."""
+        with store_errors(self.url.join(path)):
+            result = obstore.get(self._store, path)
+            if (got := result.meta["size"]) > size:
+                raise StoreError(f"{self.url.join(path)}: expected {size} bytes, got {got}")
+            return bytes(result.bytes())
 
     def _piece(self, path: str, start: int, end: int) -> bytes:
         with store_errors(self.url.join(path)):
@@ -133,10 +149,20 @@ def exists(store: ObjectStore, path: str) -> bool:
     return True
 
 
-def _open(url: StoreUrl, is_patient: bool) -> Store:
+@contextmanager
+def _mapped(content: bytes | Path) -> Iterator[bytes | memoryview]:
+    """The content; that of a file is mapped, so that a large one does not fill the memory."""
+    if isinstance(content, bytes) or not content.stat().st_size:
+        yield content if isinstance(content, bytes) else b""
+        return
+    with content.open("rb") as file:
+        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _open(url: StoreUrl, is_patient: bool, timeout: timedelta) -> Store:
     options: Any = {
         "connect_timeout": timedelta(seconds=5),
-        "timeout": _PIECE_TIMEOUT if is_patient else _SHORT_TIMEOUT,
+        "timeout": timeout,
         "allow_http": url.scheme == "http" or _allows_http(url.scheme),
     }
     common: dict[str, Any] = {

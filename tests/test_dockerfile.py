@@ -71,7 +71,7 @@ def test_all_that_it_copies_exists_and_passes_the_ignore_file():
 
 def test_it_installs_nothing_that_is_not_locked():
     for command in of("RUN"):
-        if "pip install" in command:
+        if "/pip " in command:
             assert "--require-hashes" in command or "--no-index" in command
 
 
@@ -91,6 +91,16 @@ def test_compose_runs_it_without_rights_and_gives_it_time_to_drain():
     mounted = [v for one in compose["services"].values() for v in one["volumes"]]
     for source in (v.split(":")[0] for v in mounted if v.startswith("../")):
         assert (ROOT / "deploy" / "compose" / source).exists(), source
+
+
+def test_prometheus_of_compose_reads_the_metrics_port_which_is_not_published():
+    compose = yaml.safe_load((ROOT / "deploy" / "compose" / "compose.yaml").read_text())
+    service = compose["services"]["hsoftmax"]
+    port = service["environment"]["HSOFTMAX_METRICS_PORT"]
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"hsoftmax:{port}"]}]
+    assert [one.rpartition(":")[2] for one in service["ports"]] == of("EXPOSE") == ["8000"]
 
 
 def test_it_reports_to_nobody():

@@ -17,7 +17,8 @@ from hsoftmax.exporter.files.input_file import expect_justified, map_input, open
 from hsoftmax.exporter.files.npy_files import npz_names
 from hsoftmax.exporter.files.shard_index import is_shard_index, read_shard_index
 
-from .pickle_reader import instructions, is_pickle_without_protocol
+from .pickle_machine import instructions
+from .pickle_reader import is_pickle_without_protocol
 from .pickled_tensors import pickled_names
 from .torch_archive import archive_names
 

@@ -25,7 +25,8 @@ from hsoftmax.models.arrays import Array
 from .gensim_files import extra_file_path
 from .gensim_text import GensimText, read_text
 from .named_tensors import Harmless, expect_harmless
-from .pickle_reader import PickledCall, first_global, is_plain_key, read_pickle
+from .pickle_machine import PickledCall, is_plain_key
+from .pickle_reader import first_global, read_pickle
 from .pickled_arrays import describe, is_array, numbers, objects
 from .source import SourceModel, SourceOptions, expect_num_targets
 from .words import word_labels, word_text

@@ -20,7 +20,7 @@ from hsoftmax.models import UserError
 from hsoftmax.models.arrays import Array, Float32, to_float32
 
 from .gensim_files import extra_file_path
-from .pickle_reader import PickledCall
+from .pickle_machine import PickledCall
 from .pickled_arrays import is_array, numbers, objects
 from .words import word_labels
 

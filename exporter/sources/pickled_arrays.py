@@ -10,7 +10,7 @@ import numpy as np
 from hsoftmax.exporter.errors import SourceError
 from hsoftmax.models.arrays import Array
 
-from .pickle_reader import ByteString, PickledCall, PickledGlobal
+from .pickle_machine import ByteString, PickledCall, PickledGlobal
 
 _NUMBER_TYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _MAX_AXES = 32

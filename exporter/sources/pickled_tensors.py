@@ -19,7 +19,8 @@ from hsoftmax.exporter.errors import SourceError
 from hsoftmax.exporter.files.input_file import expect_justified
 from hsoftmax.models.arrays import Array
 
-from .pickle_reader import PickledCall, PickledGlobal, read_pickles
+from .pickle_machine import PickledCall, PickledGlobal
+from .pickle_reader import read_pickles
 from .pickled_arrays import bytes_of, is_array, numbers, scalar
 
 MAX_DEPTH = 6  # nested containers

@@ -21,7 +21,8 @@ from hsoftmax.exporter.files.input_file import expect_justified, open_input
 from hsoftmax.models.arrays import Array
 from hsoftmax.models.decoder_errors import decoding
 
-from .pickle_reader import PickledCall, PickledGlobal, read_checkpoint_pickle
+from .pickle_machine import PickledCall, PickledGlobal
+from .pickle_reader import read_checkpoint_pickle
 from .pickled_arrays import describe
 from .pickled_tensors import MAX_DEPTH, expect_few_names, flatten, is_container
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hsoftmax.exporter.errors import SourceError
 
-from .pickle_reader import PickledCall
+from .pickle_machine import PickledCall
 from .pickled_arrays import bytes_of, describe, scalar
 
 # A pickle may name one object many times, so a small file could claim endless labels: an object

@@ -58,14 +58,12 @@ def upload(path: Path) -> Call[str]:
 
 
 def create(
-    file_id: str, model: str, task: str, version: str | None, fields: Mapping[str, object]
+    file_id: str | None, model: str, task: str, version: str | None, fields: Mapping[str, object]
 ) -> Call[Job]:
     """Returns the call that starts a job. A key makes sure that a repeated call starts no other."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    body = {"input_file_id": file_id, "endpoint": f"{model_path(model)}/score", "task": task,
-            "completion_window": "24h", **given}  # fmt: skip
-    if version is not None:
-        body["version"] = version
+    given = {"input_file_id": file_id, "version": version, "completion_window": "24h", **fields}
+    body: dict[str, object] = {"endpoint": f"{model_path(model)}/score", "task": task}
+    body |= {name: value for name, value in given.items() if value is not None}
     headers = {"content-type": JSON, "idempotency-key": uuid4().hex}
     return Call(Request("POST", "/v1/batches", (), headers, orjson.dumps(body)), _read_job)
 

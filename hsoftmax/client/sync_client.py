@@ -238,7 +238,7 @@ class Jobs:
 
     def create(
         self,
-        file_id: str,
+        file_id: str | None,
         model: str,
         task: str = "target_log_prob",
         *,
@@ -248,7 +248,8 @@ class Jobs:
         """Starts a job that scores the rows of an uploaded file.
 
         `fields` are the parameters of the task, such as `k`, and the other fields of
-        `POST /v1/batches`, such as `output_format`.
+        `POST /v1/batches`, such as `output_format`, or `input_url` and `output_url`, objects in
+        stores. Give None as the file with an `input_url`.
         """
         text = None if version is None else str(version)
         return self._client.send(job_calls.create(file_id, model, task, text, fields))

@@ -76,7 +76,8 @@ def _settings(told: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        if name == "repository" and "ctx" in first:  # the sentence of a wrong address is whole
+        # The sentence of a wrong address is whole.
+        if name in ("repository", "job_urls") and "ctx" in first:
             raise click.UsageError(f"{name}: {first['ctx']['error']}") from None
         # For a missing setting pydantic's input is all other settings, and keys are among them.
         got = "none" if first["type"] == "missing" else repr(first["input"])

@@ -10,22 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from hsoftmax.featurizers import TextInput
-from hsoftmax.models.arrays import Float32, Float64, Int64
+from hsoftmax.models.arrays import BoolArray, Float32, Float64, Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.row_batch import (
-    BoolArray,
     IntegerIds,
     RowBatch,
-    RowId,
-    RowRequirements,
-    TargetOrLabel,
     expect_finite,
     insert_failed_rows,
-    resolve_target_column,
-    resolve_targets,
     wrong_width,
 )
+from hsoftmax.scoring.row_targets import resolve_target_column, resolve_targets
 from hsoftmax.scoring.text_rows import fill_texts
 
 from .arrow_sizes import MAX_ROW_BYTES, row_sizes

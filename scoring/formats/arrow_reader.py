@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, ScoringError
-from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.requirements import RowId, RowRequirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .arrow_batch import (
@@ -29,9 +30,9 @@ from .arrow_batch import (
 from .arrow_sizes import end_within, pieces_within
 from .arrow_types import Arrow, plain_schema, plain_type
 from .columns import Columns, find_inputs, id_fallback_column
+from .parquet_batches import parquet_batches
 from .reader import Position, RawBatch, skip_rows, target_shape_of
 
-_BUFFER_BYTES = 2**20
 _BATCH_BYTES = 16 * 2**20  # of rows that are decoded together
 _MAX_BATCH_ROWS = 65_536
 
@@ -195,7 +196,7 @@ def _used_columns(columns: Columns, inputs: Sequence[str]) -> list[str]:
 def _batches_from(path: Path, start: int, names: list[str], rows: int) -> Iterator[Arrow]:
     """Yields the batches of a file without its first `start` rows."""
     if path.suffix == ".parquet":
-        skipped, batches = _parquet_batches(path, start, names, rows)
+        skipped, batches = parquet_batches(path, start, names, rows)
     else:
         skipped, first = _ipc_batches_before(path, start)
         batches = _ipc_batches(path, names, first)
@@ -203,21 +204,6 @@ def _batches_from(path: Path, start: int, names: list[str], rows: int) -> Iterat
         begins, skipped = skipped, skipped + batch.num_rows
         if skipped > start:
             yield batch.slice(max(0, start - begins))
-
-
-def _parquet_batches(
-    path: Path, start: int, names: list[str], rows: int
-) -> tuple[int, Iterator[Arrow]]:
-    """Returns (rows before the row group of row `start`, batches from that group on)."""
-    # With pre_buffer it would read all the selected row groups at once: the whole file.
-    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    ends = np.cumsum(sizes) if sizes else np.zeros(0, dtype=np.int64)
-    first = int(np.searchsorted(ends, start, side="right"))
-    present = [name for name in names if name in file.schema_arrow.names]
-    groups = list(range(first, len(sizes)))
-    batches = file.iter_batches(rows, row_groups=groups, columns=present) if groups else iter(())
-    return int(sum(sizes[:first])), batches
 
 
 def _count_rows(path: Path) -> int:

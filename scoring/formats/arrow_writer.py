@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hsoftmax.models.arrays import Array
+from hsoftmax.scoring.requirements import RowId
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
-from hsoftmax.scoring.row_batch import IntegerIds, RowId
+from hsoftmax.scoring.row_batch import IntegerIds
 from hsoftmax.scoring.task import RecordField, ValueKind
 
 from .arrow_types import Arrow

@@ -19,16 +19,9 @@ from hsoftmax.models.decoder_errors import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
 from hsoftmax.scoring.numbers import parse_integer, parse_number, parse_numbers
+from hsoftmax.scoring.requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import (
-    ParsedRow,
-    RowBatch,
-    RowId,
-    RowRequirements,
-    TargetOrLabel,
-    build_row_batch,
-    failed_row,
-)
+from hsoftmax.scoring.row_batch import ParsedRow, RowBatch, build_row_batch, failed_row
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from . import ndjson

@@ -15,15 +15,9 @@ import orjson
 from hsoftmax.models.decoder_errors import reason_of
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
+from hsoftmax.scoring.requirements import RowId, RowRequirements
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import (
-    ParsedRow,
-    RowBatch,
-    RowId,
-    RowRequirements,
-    build_row_batch,
-    failed_row,
-)
+from hsoftmax.scoring.row_batch import ParsedRow, RowBatch, build_row_batch, failed_row
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .columns import CUSTOM_ID, Columns, id_fallback_column

@@ -11,23 +11,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hsoftmax.models.arrays import Array, Float32, Float64, Int64
+from hsoftmax.models.arrays import Array, BoolArray, Float32, Float64, Int64
 from hsoftmax.models.npy_header import MAX_NPY_HEADER_BYTES, NpyError, read_npy_header
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError, ScoringError
+from hsoftmax.scoring.requirements import RowId, RowRequirements, TargetOrLabel
 from hsoftmax.scoring.results import Column, RaggedColumn, RowResults
-from hsoftmax.scoring.row_batch import (
-    BoolArray,
-    IntegerIds,
-    RowBatch,
-    RowId,
-    RowRequirements,
-    TargetOrLabel,
-    expect_finite,
-    resolve_target_column,
-    resolve_targets,
-    row_sums,
-)
+from hsoftmax.scoring.row_batch import IntegerIds, RowBatch, expect_finite, row_sums
+from hsoftmax.scoring.row_targets import resolve_target_column, resolve_targets
 from hsoftmax.scoring.task import RecordField, TargetShape, ValueKind
 
 from .columns import Columns, id_fallback_column

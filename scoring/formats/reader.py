@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hsoftmax.scoring.row_batch import RowBatch, RowId, RowRequirements
+from hsoftmax.scoring.requirements import RowId, RowRequirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 

@@ -9,14 +9,8 @@ from pathlib import Path
 
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError, RowError
-from hsoftmax.scoring.row_batch import (
-    ParsedRow,
-    RowBatch,
-    RowId,
-    RowRequirements,
-    build_row_batch,
-    failed_row,
-)
+from hsoftmax.scoring.requirements import RowId, RowRequirements
+from hsoftmax.scoring.row_batch import ParsedRow, RowBatch, build_row_batch, failed_row
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .line_reader import LineBasedReader, LineReader, RawLine, all_lines

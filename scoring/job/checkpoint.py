@@ -16,7 +16,7 @@ from hsoftmax.scoring.failures import Failures, FailuresByCode, add_failures
 from hsoftmax.scoring.formats import Position
 from hsoftmax.scoring.migrations import Migrations, open_database
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import RowId
+from hsoftmax.scoring.requirements import RowId
 
 MIGRATIONS: Migrations = [
     [

@@ -13,7 +13,7 @@ from typing import Self
 
 from hsoftmax.scoring.failures import FailuresByCode
 from hsoftmax.scoring.perplexity import Tally
-from hsoftmax.scoring.row_batch import RowId
+from hsoftmax.scoring.requirements import RowId
 
 from .checkpoint import CheckpointStore, Shard
 from .workspace import Workspace, sync_and_rename

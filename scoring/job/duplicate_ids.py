@@ -16,7 +16,8 @@ import numpy as np
 from hsoftmax.models.arrays import Array, Int64
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.formats import RowReader
-from hsoftmax.scoring.row_batch import RowBatch, RowId, fail_rows
+from hsoftmax.scoring.requirements import RowId
+from hsoftmax.scoring.row_batch import RowBatch, fail_rows
 
 from .workspace import rename_durably, sync
 

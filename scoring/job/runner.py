@@ -23,8 +23,9 @@ from hsoftmax.scoring.formats import Position, RawBatch
 from hsoftmax.scoring.formats.ndjson import error_lines
 from hsoftmax.scoring.graph_request import GraphRunner
 from hsoftmax.scoring.perplexity import Tally, tally_sequences
+from hsoftmax.scoring.requirements import RowId
 from hsoftmax.scoring.results import RowResults, score_rows, without_errors
-from hsoftmax.scoring.row_batch import RowBatch, RowId, fail_rows
+from hsoftmax.scoring.row_batch import RowBatch, fail_rows
 
 from .assembly import Assembler
 from .checkpoint import CheckpointStore, Shard

@@ -9,7 +9,7 @@ from hsoftmax.models.arrays import Int64
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import CallError
 from hsoftmax.scoring.formats import CUSTOM_ID, Columns, OutputFormat, RecordSchema, RowReader
-from hsoftmax.scoring.row_batch import RowRequirements, row_requirements
+from hsoftmax.scoring.requirements import RowRequirements, row_requirements
 from hsoftmax.scoring.task import (
     TargetShape,
     Task,

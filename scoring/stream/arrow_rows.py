@@ -14,7 +14,8 @@ from hsoftmax.scoring.formats.arrow_sizes import end_within
 from hsoftmax.scoring.formats.arrow_types import Arrow
 from hsoftmax.scoring.formats.columns import Columns, find_inputs
 from hsoftmax.scoring.formats.reader import target_shape_of
-from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
+from hsoftmax.scoring.requirements import RowRequirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 from .arrow_framing import MAX_MESSAGE_BYTES, NOT_ARROW, ArrowFramer, ArrowMessage

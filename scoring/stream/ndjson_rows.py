@@ -7,7 +7,8 @@ from hsoftmax.scoring.errors import BrokenInput
 from hsoftmax.scoring.formats.columns import Columns
 from hsoftmax.scoring.formats.line_reader import MAX_LINE_BYTES, RawLine
 from hsoftmax.scoring.formats.ndjson import RowDecoder
-from hsoftmax.scoring.row_batch import RowBatch, RowRequirements
+from hsoftmax.scoring.requirements import RowRequirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import TargetShape, ValueKind
 
 _CHUNK_BYTES = 2**17  # of lines that are parsed in one call, which takes a millisecond or two

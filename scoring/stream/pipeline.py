@@ -19,8 +19,9 @@ from hsoftmax.models.arrays import Array
 from hsoftmax.scoring.bundle_info import BundleInfo
 from hsoftmax.scoring.errors import RowError
 from hsoftmax.scoring.graph_request import GraphRequest, build_graph_request
+from hsoftmax.scoring.requirements import RowRequirements, row_requirements
 from hsoftmax.scoring.results import RowResults, build_results
-from hsoftmax.scoring.row_batch import RowBatch, RowRequirements, row_requirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import (
     TargetShape,
     Task,

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsoftmax.scoring.perplexity import Tally, tally_sequences
+from hsoftmax.scoring.requirements import RowId
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import RowBatch, RowId
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import Task
 
 _MAX_SEQUENCES = 10_000

@@ -134,7 +134,7 @@ def _create_batch(
     if key is not None and (before := find_batch_by_key(database, key, owner)) is not None:
         return before
     submission = SubmissionContext(
-        context.jobs.state_dir, database, context.repository, context.settings, owner
+        context.jobs.state_dir, database, context.repository, context.settings, context.log, owner
     )
     return add_batch(database, build_job(query, submission), key, context.settings.max_jobs)
 

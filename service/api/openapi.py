@@ -101,7 +101,8 @@ def _operation(operation: Operation, route_name: str) -> Json:
     response = _content(_reference(operation.response)) | {"description": "the result"}
     if "inputs" in operation.query.__struct_fields__:
         query["content"] |= _MATRICES
-        response["content"] |= _MATRICES
+        if operation.has_matrix:
+            response["content"] |= _MATRICES
     return {
         "tags": ["operations"],
         "summary": operation.summary,

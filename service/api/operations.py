@@ -3,6 +3,7 @@
 `Dispatcher` calls them directly; `openapi` adds them to the OpenAPI document.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -116,6 +117,8 @@ class Endpoint:
                 request_context,
                 isolated=self._operation.isolated,
             )
+        if self._operation.prepare is not None:
+            await asyncio.to_thread(self._operation.prepare, bundle)
         plan = self._operation.plan(query, bundle, self._settings)
         request_context.set_rows(plan.rows)
         return PreparedRequest(

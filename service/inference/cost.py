@@ -35,6 +35,11 @@ def cluster_cost(bundle: LoadedBundle, rows: int) -> int:
     return rows * (bundle.manifest.num_clusters or bundle.num_targets) * bundle.hidden_size
 
 
+def children_cost(bundle: LoadedBundle, rows: int, node: int | None) -> int:
+    """Cost of rows that each evaluate the blocks on a node's path, and that of its children."""
+    return rows * bundle.hierarchy.rows(node) * bundle.hidden_size
+
+
 def full_cost(bundle: LoadedBundle, rows: int) -> int:
     """Cost of rows that each evaluate, normalise and encode every target."""
     return rows * bundle.num_targets * (bundle.hidden_size + _COST_PER_VALUE)

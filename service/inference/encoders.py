@@ -55,6 +55,8 @@ def matrix_encoder(
 
 def encode(response_type: Format, bundle_fields: Mapping[str, str], fields: _Fields) -> bytes:
     """Encode a whole response. Raises NotAcceptable if the content type cannot hold it."""
+    if "children" in fields and response_type is not Format.JSON:
+        raise NotAcceptable("accept: children have names beside their numbers: expected JSON")
     if response_type is Format.NPY:
         return _npy(fields)
     if response_type is Format.ARROW:

@@ -121,6 +121,8 @@ class Operation:
             rejects a request before it decodes the body
         isolated: an encoder's calls for it are never batched with those of other requests
         tensors: its tensors in the Open Inference Protocol
+        prepare: what its first query of a bundle needs and takes long; it runs in a thread
+        has_matrix: False if its response is JSON alone
     """
 
     name: str
@@ -133,3 +135,5 @@ class Operation:
     aliases: tuple[str, ...] = ()
     isolated: bool = False
     tensors: OperationTensors | None = None
+    prepare: Callable[[LoadedBundle], object] | None = None
+    has_matrix: bool = True

@@ -15,6 +15,7 @@ from .operation import Plan
 # The graph input with a row's numbers, and the output that must be finite, by task.
 _INPUT_AND_OUTPUT = {
     "block_dot": ("h", "output"),
+    "children": ("hidden", "log_probs"),
     "cluster_log_probs": ("hidden", "log_probs"),
     "log_probs": ("hidden", "log_probs"),
 }
@@ -34,7 +35,7 @@ def expect_no_overflow(plan: Plan, outputs: list[Array], first_row: int = 0) -> 
     absent: Array | np.bool_ | None = None
     if task == "top_k":  # a search that was cut short found fewer targets
         absent = ~named["exact"][:, None]
-    elif task == "cluster_log_probs":  # a cluster may have no targets
+    elif task in ("cluster_log_probs", "children"):  # a cluster may have no targets
         absent = np.True_
     inputs = plan.feeds[input_name]
     bad_rows = overflowed_rows(named[output_name], inputs, row=row, absent=absent)

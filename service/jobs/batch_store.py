@@ -10,14 +10,14 @@ validating ─> in_progress ─> finalizing ─> completed
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hsoftmax.service.errors import InvalidQuery, KeyReused, TooManyJobs, UnknownBatch
 
 from .database import ACTIVE, Connection, Database
 from .errors import Interrupted
-from .file_store import StoredFile, expect_file, insert_file
+from .file_store import StoredFile, expect_file, insert_file, insert_upload
 from .ownership import VISIBLE
 from .schemas import ENDED, BatchError, BatchObject
 from .stored_spec import StoredJobSpec
@@ -75,6 +75,7 @@ def add_batch(
         KeyReused: the key was used before with another body.
         TooManyJobs: `max_jobs` jobs wait or run already.
         UnknownFile: the input file no longer exists.
+        InvalidQuery: an active job writes to the same address in a store.
         StorageFull: the disk has no room for it.
     """
     batch, spec = job.batch, job.spec
@@ -84,13 +85,17 @@ def add_batch(
         _expect_room(db, max_jobs)
         if batch.input_file_id is not None:
             expect_file(db, batch.input_file_id)
+        if batch.output_url is not None:
+            _expect_no_other_output(db, batch.output_url)
         db.execute(
-            "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object, owner)"
-            " VALUES (:id, :status, :deadline, :file, :key, :body, :spec, :object, :owner)",
+            "INSERT INTO batches (id, status, deadline, input_file, key, body, spec, object, owner,"
+            " output_url) VALUES (:id, :status, :deadline, :file, :key, :body, :spec, :object,"
+            " :owner, :output_url)",
             {"id": batch.id, "status": batch.status, "deadline": batch.expires_at,
              "file": batch.input_file_id, "key": key and _stored_key(key, job.owner),
              "body": key and key.body_hash, "spec": spec.encode(),
-             "object": batch.model_dump_json(), "owner": job.owner},
+             "object": batch.model_dump_json(), "owner": job.owner,
+             "output_url": batch.output_url},
         )  # fmt: skip
     return batch
 
@@ -164,6 +169,27 @@ def expect_held(database: Database, job: StoredJob) -> None:
         _read_held(db, job)
 
 
+def store_input(
+    database: Database, job: StoredJob, spec: StoredJobSpec, file: StoredFile, max_bytes: int
+) -> StoredJob:
+    """Store that the input of the job is in this file now, and return the job with it.
+
+    No file that an active job reads is removed.
+
+    Raises:
+        Interrupted: another process has taken the job.
+        StorageFull: all files exceed `max_bytes` with this one.
+    """
+    with database.transaction(alone=True) as db:
+        _read_held(db, job)
+        insert_upload(db, file, max_bytes)
+        db.execute(
+            "UPDATE batches SET spec = :spec, input_file = :file WHERE id = :id",
+            {"spec": spec.encode(), "file": file.id, "id": job.id},
+        )
+    return replace(job, spec=spec)
+
+
 def record_decision(database: Database, job: StoredJob, completion: Completion) -> None:
     """Store the final status of the job, before any of the steps that end it.
 
@@ -223,6 +249,15 @@ def _expect_room(db: Connection, max_jobs: int) -> None:
     (active,) = db.execute(f"SELECT count(*) FROM batches WHERE {ACTIVE}").fetchone()
     if active >= max_jobs:
         raise TooManyJobs(f"jobs: expected at most {max_jobs} that wait or run", _RETRY_AFTER_S)
+
+
+def _expect_no_other_output(db: Connection, url: str) -> None:
+    query = f"SELECT 1 FROM batches WHERE output_url = :url AND {ACTIVE}"
+    if db.execute(query, {"url": url}).fetchone():
+        raise InvalidQuery(
+            f"output_url: expected an address of this job alone, got {url}, to which another "
+            "active job writes"
+        )
 
 
 def _read_held(db: Connection, job: StoredJob) -> BatchObject:

@@ -35,9 +35,11 @@ from .cancellation import CancellationCheck
 from .claims import release_job
 from .completion import complete_job, finish_early
 from .errors import Interrupted, JobFailure, failure_of
+from .input_download import fetch_input
 from .input_files import client_message, input_files
 from .job_context import JobContext
 from .lease import holding
+from .output_upload import upload_output
 from .progress import ProgressReporter
 from .request_lines import LineContext, part_scorer
 from .schemas import BatchError, BatchObject
@@ -65,7 +67,9 @@ def execute_job(job: StoredJob, context: JobContext) -> None:
 
 
 def _execute_held(job: StoredJob, context: JobContext) -> None:
-    completion = job.completion or _too_many_attempts(job) or _execute(job, context)
+    completion = job.completion or _too_many_attempts(job)
+    if completion is None:
+        job, completion = _execute(job, context)
     if completion is not None:
         finish_early(job, context, completion)
         code = completion.failure and completion.failure.code
@@ -82,41 +86,47 @@ def _too_many_attempts(job: StoredJob) -> Completion | None:
     return Completion("failed", BatchError(code="gave_up", message=message))
 
 
-def _execute(job: StoredJob, context: JobContext) -> Completion | None:
+def _execute(job: StoredJob, context: JobContext) -> tuple[StoredJob, Completion | None]:
     """Score the job and complete it. Return how it ends if it cannot be completed.
 
-    Returns None if the job is complete, or if this process is stopping and another one resumes it.
+    Returns:
+        The job as it is stored now, with an input that was downloaded; and None if it is complete,
+        or if this process is stopping and another one resumes it.
     """
     try:
-        summary = _score(job, context)
+        check = CancellationCheck(job, context)
+        check()
+        loaded = _find_bundle(job, context)
+        job = fetch_input(job, context, loaded, check)
+        summary = _score(job, context, loaded, check)
+        upload_output(job, context, check)
     except Interrupted as interruption:
         if interruption.reason == "lost":
             raise
         if interruption.reason != "stopping":
-            return Completion(interruption.reason)
+            return job, Completion(interruption.reason)
         release_job(context.database, job)
-        return None
+        return job, None
     except (sqlite3.Error, JobsUnavailable, WorkspaceBusy):
         raise  # the end cannot be stored: the job thread tries again
     except Exception as raised:
         if context.stopping():  # the error is a consequence of the shutdown
-            return None
+            return job, None
         expect_held(context.database, job)  # or of another process at the same files
         failure = failure_of(raised)
         if failure is None:
             context.log.error("job_failed", exc_info=raised, batch=job.id)
             failure = JobFailure("internal", "the service failed; its log has the job's id")
         error = BatchError(code=failure.code, message=str(failure), param=failure.param)
-        return Completion("failed", error)
+        return job, Completion("failed", error)
     complete_job(job, context, summary)  # if its end cannot be stored, the job thread tries again
     context.log.info("job_ended", batch=job.id, status="completed")
-    return None
+    return job, None
 
 
-def _score(job: StoredJob, context: JobContext) -> dict[str, Any]:
-    check = CancellationCheck(job, context)
-    check()
-    loaded = _find_bundle(job, context)
+def _score(
+    job: StoredJob, context: JobContext, loaded: LoadedBundle, check: CancellationCheck
+) -> dict[str, Any]:
     files = _unchanged_inputs(job, context)
     try:
         return _score_rows(job, context, loaded, files, check)

@@ -52,8 +52,13 @@ class StoredFile:
 def add_upload(database: Database, file: StoredFile, max_bytes: int) -> None:
     """Insert the row of an upload. Raises StorageFull if all files exceed `max_bytes` with it."""
     with database.transaction(alone=True) as db:
-        _expect_room(_used_bytes(db) + file.bytes, max_bytes)
-        insert_file(db, file)
+        insert_upload(db, file, max_bytes)
+
+
+def insert_upload(db: Connection, file: StoredFile, max_bytes: int) -> None:
+    """Insert the row in a transaction that is alone. Raises StorageFull like `add_upload`."""
+    _expect_room(_used_bytes(db) + file.bytes, max_bytes)
+    insert_file(db, file)
 
 
 def insert_file(db: Connection, file: StoredFile) -> None:

@@ -22,6 +22,7 @@ from hsoftmax.service.settings import Settings
 
 from .batch_store import count_by_status
 from .database import Database
+from .input_object import expect_store_library
 from .job_context import JobContext
 from .job_thread import JobThread
 from .open_state import StateStore
@@ -51,6 +52,7 @@ class JobManager:
         metrics: Metrics,
         log: Log,
     ) -> None:
+        expect_store_library(settings)
         self._store = StateStore(settings)
         self.state_dir: StateDir = self._store.state_dir
         self._settings = settings

@@ -2,7 +2,8 @@
 
 Migration n has the same number and the same columns in both. `owner` is the name of the API key
 that made a file or a batch; it is empty without keys, and in rows of older versions. `lease_holder`
-is the process that executes a job, until `lease_until` if the database is shared.
+is the process that executes a job, until `lease_until` if the database is shared. `output_url` is
+the address in a store to which a job writes, which no other active job may have.
 """
 
 from hsoftmax.scoring.migrations import Migrations
@@ -25,6 +26,7 @@ SQLITE: Migrations = [
         "ALTER TABLE batches ADD COLUMN lease_holder TEXT",
         "ALTER TABLE batches ADD COLUMN lease_until REAL",
     ],
+    ["ALTER TABLE batches ADD COLUMN output_url TEXT"],
 ]
 POSTGRES: Migrations = [
     [
@@ -44,4 +46,5 @@ POSTGRES: Migrations = [
         "ALTER TABLE batches ADD COLUMN lease_holder TEXT",
         "ALTER TABLE batches ADD COLUMN lease_until DOUBLE PRECISION",
     ],
+    ["ALTER TABLE batches ADD COLUMN output_url TEXT"],
 ]

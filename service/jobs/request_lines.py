@@ -1,13 +1,11 @@
 """Scores lines in the format of OpenAI's batches: each is a request, and has a response.
 
     {"custom_id": "a", "method": "POST", "url": "/v1/models/words/top_k", "body": {...}}
-    {"id": "...", "custom_id": "a", "response": {"status_code": 200, "request_id": "...",
-     "body": {...}}, "error": null}
 
 Bodies are of two kinds, and the first line decides which one the file has. A *query* is the body
 that one would send to the route: it is planned and answered as the route does. A *row* is a line
 of a stream: rows are scored in batches, and `body` of the response has the fields of the record.
-A line that is no request has no response, but an error. `execution` calls `part_scorer`.
+`response_lines` writes the responses. `execution` calls `part_scorer`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import orjson
 
 from hsoftmax.bundle import UTF8_MARK
 from hsoftmax.scoring import (
@@ -32,7 +29,6 @@ from hsoftmax.scoring import (
     tally_sequences,
 )
 from hsoftmax.scoring.errors import RowError
-from hsoftmax.scoring.failures import Failures, add_failures
 from hsoftmax.scoring.formats.line_reader import LineReader
 from hsoftmax.scoring.formats.ndjson import BLANK, TOO_LONG, valid_id
 from hsoftmax.scoring.formats.record_schema import values
@@ -44,9 +40,7 @@ from hsoftmax.service.errors import (
     ServiceError,
     TooLarge,
     UnknownVersion,
-    status_of_code,
 )
-from hsoftmax.service.http.openai_errors import error_object
 from hsoftmax.service.inference.body_bounds import check_body_shape
 from hsoftmax.service.inference.named_inputs import plan_encoder, read_named_inputs_now
 from hsoftmax.service.inference.operations import OPERATIONS, Operation, Plan
@@ -58,6 +52,7 @@ from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.settings import Settings
 
 from .blocking_graph_runner import JOB_OPTIONS, BlockingGraphRunner
+from .response_lines import LineFailure, Outcome, scored_part
 
 RequestKind = Literal["", "row", "query"]
 
@@ -66,8 +61,6 @@ SHARD_LINES = 1024  # queries whose responses are lost if the process ends
 
 _MAX_PROBED_LINES = 100
 _MAX_VALUES = 2**23  # numbers in the response to one line
-# Errors of lines that are no request, so that there is no response to them.
-_NO_RESPONSE = frozenset({"invalid_json", "duplicate_id"})
 _OPERATIONS: Mapping[str, Operation] = {
     name: one for one in OPERATIONS for name in (one.name, *one.aliases)
 }
@@ -101,17 +94,6 @@ class _BodyProbe(msgspec.Struct):
 
 _PROBE, _BODY_PROBE = msgspec.json.Decoder(_Probe), msgspec.json.Decoder(_BodyProbe)
 _ROUTE, _REQUEST = msgspec.json.Decoder(_Route), msgspec.json.Decoder(_Request)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """The error of one line."""
-
-    code: str
-    message: str
-
-
-_Outcome = bytes | _Failure  # the body of a response, or an error
 
 
 @dataclass(frozen=True)
@@ -157,11 +139,11 @@ def _answer_rows(part: ShardPart, spec: JobSpec, context: LineContext) -> Scored
         encode({**_bundle_fields(context), **dict(zip(results.columns, record, strict=True))})
         for record in records
     )
-    failures = {i: _Failure(one.code, str(one)) for i, one in results.row_errors.items()}
+    failures = {i: LineFailure(one.code, str(one)) for i, one in results.row_errors.items()}
     outcomes = [failures[i] if i in failures else next(bodies) for i in range(len(results))]
     has_tallies = spec.task.name == "perplexity"
     tallies = tally_sequences(rows, results, spec.task.log_base) if has_tallies else {}
-    return _scored_part(part, rows.ids, outcomes, context, tallies)
+    return scored_part(part, rows.ids, outcomes, context.batch_id, tallies)
 
 
 def _route_errors(lines: Sequence[bytes | None], context: LineContext) -> dict[int, RowError]:
@@ -186,23 +168,23 @@ def _answer_queries(
     repeated: Mapping[int, RowError] = {}
     if spec.duplicates is not None:
         repeated = duplicate_errors(ids, part.first_row, spec.duplicates)
-    failures = {i: _Failure(one.code, str(one)) for i, one in repeated.items()}
+    failures = {i: LineFailure(one.code, str(one)) for i, one in repeated.items()}
     outcomes = [
         failures[i] if i in failures else _outcome(line, answer) for i, line in enumerate(lines)
     ]
-    return _scored_part(part, ids, outcomes, context, {})
+    return scored_part(part, ids, outcomes, context.batch_id, {})
 
 
-def _outcome(line: bytes | None, answer: Callable[[bytes], bytes]) -> _Outcome:
+def _outcome(line: bytes | None, answer: Callable[[bytes], bytes]) -> Outcome:
     if not line:
         error = BLANK if line is not None else TOO_LONG
-        return _Failure(error.code, str(error))
+        return LineFailure(error.code, str(error))
     try:
         return answer(line)
     except BundleChanged as changed:  # no line of the job can be answered any more
         raise JobFailure("bundle_gone", str(changed), "endpoint") from None
     except ServiceError as refused:
-        return _Failure(refused.code, str(refused))
+        return LineFailure(refused.code, str(refused))
 
 
 def _answer_query(
@@ -287,49 +269,3 @@ def _ids(lines: Sequence[bytes | None], name: str) -> list[RowId]:
         with suppress(Exception):  # the decoder's, of any type
             ids[i] = valid_id(decoder.decode(line or b"").id)
     return ids
-
-
-def _scored_part(
-    part: ShardPart,
-    ids: Sequence[RowId],
-    outcomes: Sequence[_Outcome],
-    context: LineContext,
-    tallies: dict[RowId, Any],
-) -> ScoredPart:
-    """Return the lines of the output and of the error file. Ids are the same in every run."""
-    written: list[bytes] = []
-    errors: list[str] = []
-    for i, (id, outcome) in enumerate(zip(ids, outcomes, strict=True)):
-        request_id = f"{context.batch_id}-{part.first_row + i}"
-        if isinstance(outcome, _Failure):
-            line = part.raw_batch.start.line + i
-            errors.append(_error_line(outcome, request_id, id, line).decode())
-        else:
-            response = _response(200, request_id, orjson.Fragment(outcome))
-            written.append(_line(request_id, id, response=response, error=None))
-    failures = add_failures(
-        {outcome.code: Failures(1, outcome.message)}
-        for outcome in outcomes
-        if isinstance(outcome, _Failure)
-    )
-    return ScoredPart(part, b"".join(written), len(errors), tallies, errors, failures)
-
-
-def _error_line(error: _Failure, request_id: str, id: RowId, line: int) -> bytes:
-    status = status_of_code(error.code)
-    if error.code in _NO_RESPONSE:
-        told = {"code": error.code, "message": error.message}
-        return _line(request_id, id, line=line, response=None, error=told)
-    body = {"error": error_object(error.message, error.code, status)}
-    response = _response(status, request_id, body)
-    return _line(request_id, id, line=line, response=response, error=None)
-
-
-def _response(status: int, request_id: str, body: object) -> dict[str, object]:
-    return {"status_code": status, "request_id": request_id, "body": body}
-
-
-def _line(request_id: str, custom_id: RowId, **fields: object) -> bytes:
-    id = "batch_req_" + request_id.removeprefix("batch_")
-    record = {"id": id, "custom_id": custom_id, **fields}
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

@@ -76,6 +76,10 @@ class BatchObject(_Frozen):
     errors: BatchErrors | None = None
     input_file_id: str | None
     input_path: str | None = None
+    input_url: str | None = Field(None, description="object in a store that the job reads")
+    output_url: str | None = Field(
+        None, description="object in a store that has the output once the job is completed"
+    )
     completion_window: str
     status: Status = "validating"
     output_file_id: str | None = None

@@ -24,6 +24,8 @@ from hsoftmax.scoring import (
 from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 
+from .input_object import InputObject
+
 
 @dataclass(frozen=True)
 class StoredJobSpec:
@@ -33,12 +35,14 @@ class StoredJobSpec:
         digest: digest of the bundle that scores all rows, also if its version changes
         file, filename: uploaded input: its path in the state folder, and the client's name for it
         path: input that is read in place, relative to the input root
-        fingerprint: names, sizes and modification times of the input files at submission
+        fingerprint: names, sizes and modification times of the input files when they were opened
         output: extension of the output file
         batch: rows in one graph run
         layout: schema of the output records, needed when input and bundle no longer exist
         requests: kind of the bodies if lines are requests in OpenAI's format; "" if they are rows
         output_expires_after: seconds from the end of the job to the removal of its outputs
+        input_object: input in a store, which the job downloads; `file` is empty until then
+        output_url: address in a store to which the job writes its output as well
     """
 
     model: str
@@ -57,6 +61,8 @@ class StoredJobSpec:
     layout: RecordSchema | None = None
     requests: Literal["", "row", "query"] = ""
     output_expires_after: int | None = None
+    input_object: InputObject | None = None
+    output_url: str | None = None
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

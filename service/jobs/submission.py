@@ -8,7 +8,6 @@ import json
 import re
 import secrets
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,16 +15,13 @@ import msgspec
 
 from hsoftmax.scoring import (
     OUTPUT_EXTENSIONS,
-    CallError,
-    ScoringError,
     Task,
     TaskName,
-    extension_of,
-    fingerprint,
     output_extension,
 )
-from hsoftmax.service.errors import InvalidQuery, UnsupportedMediaType
+from hsoftmax.service.errors import InvalidQuery
 from hsoftmax.service.inference.scoring_task import TaskQuery, build_task, parse_task_name
+from hsoftmax.service.logging import Log
 from hsoftmax.service.repository.loaded_bundle import LoadedBundle
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
@@ -33,12 +29,14 @@ from hsoftmax.service.settings import Settings
 from .batch_store import StoredJob
 from .database import Database
 from .expires_after import ExpiresAfter, expiry_seconds
-from .file_store import find_file
-from .input_files import client_message, input_files
-from .request_lines import BATCH_LINES, SHARD_LINES, request_kind
+from .file_store import expect_room, find_file
+from .input_files import input_files
+from .input_object import find_input_object
+from .input_schema import with_input_schema
+from .job_urls import expect_known_format, parse_job_url
 from .schemas import BatchObject
 from .state_dir import StateDir
-from .stored_spec import StoredJobSpec, bundle_info_of, job_spec_of, open_source
+from .stored_spec import StoredJobSpec, bundle_info_of
 
 _ENDPOINT = re.compile(r"/v1/models/([^/]+)/(score|probabilities|top_k|topk)")
 _TASK_OF_ROUTE: dict[str, TaskName] = {
@@ -46,12 +44,8 @@ _TASK_OF_ROUTE: dict[str, TaskName] = {
     "top_k": "top_k",
     "topk": "top_k",  # the deprecated alias of the route
 }
-_LINES = (".ndjson", ".jsonl")
 _WINDOW = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# Parsing the text of a batch holds the interpreter lock, with this bound for a few milliseconds.
-_MAX_BATCH_VALUES = 2**16
-_MIN_BATCH_ROWS = 16  # a full distribution reads all weights once for each batch
 _MAX_WINDOW_S = 30 * 86_400
 _MAX_METADATA_ITEMS, _MAX_NAME_CHARS, _MAX_VALUE_CHARS = 16, 64, 512
 
@@ -68,6 +62,8 @@ class BatchQuery(TaskQuery, frozen=True):
     metadata: dict[str, str] | None = None
     output_expires_after: ExpiresAfter | None = None
     input_path: str | None = None
+    input_url: str | None = None
+    output_url: str | None = None
     task: str | None = None
     columns: str | list[str] = msgspec.field(default_factory=list)
     labels: bool = False
@@ -76,7 +72,7 @@ class BatchQuery(TaskQuery, frozen=True):
     def digest(self) -> str:
         """Return a SHA-256 that does not depend on the order of fields or on white space."""
         fields = msgspec.to_builtins(self)
-        for name in ("output_expires_after", "threshold"):
+        for name in ("output_expires_after", "threshold", "input_url", "output_url"):
             if fields[name] is None:  # as older versions hashed it
                 del fields[name]
         plain = json.dumps(fields, sort_keys=True)
@@ -91,15 +87,20 @@ class SubmissionContext:
     database: Database
     repository: Repository
     settings: Settings
+    log: Log
     owner: str | None = None
 
 
 def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
     """Build the job without storing it. It opens the input, but does not read all of its rows.
 
+    An input in a store is not opened yet: the job downloads and checks it.
+
     Raises:
         UnknownBundle, UnknownVersion, UnknownFile: the service does not have it.
         InvalidQuery, UnsupportedMediaType, Forbidden: the job is impossible; the message says why.
+        TooLarge, StorageFull: an input in a store is too large.
+        StoreDown: the store of the input does not answer.
     """
     window, metadata = _parse_window(query.completion_window), _check_metadata(query.metadata)
     name, task = _parse_endpoint(query)
@@ -116,6 +117,8 @@ def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
         task=task.name,
         input_file_id=query.input_file_id,
         input_path=query.input_path,
+        input_url=spec.input_object and spec.input_object.url,
+        output_url=spec.output_url,
         completion_window=query.completion_window,
         created_at=now,
         expires_at=now + window,
@@ -127,9 +130,8 @@ def build_job(query: BatchQuery, context: SubmissionContext) -> StoredJob:
 def _stored_spec(
     query: BatchQuery, context: SubmissionContext, loaded: LoadedBundle, task: Task
 ) -> StoredJobSpec:
-    if (query.input_file_id is None) == (query.input_path is None):
-        got = "none" if query.input_path is None else "both"
-        raise InvalidQuery(f"input: expected input_file_id or input_path, got {got}")
+    _expect_one_input(query)
+    bundle_info_of(loaded)
     spec = StoredJobSpec(
         model=loaded.name,
         version=loaded.version,
@@ -143,69 +145,46 @@ def _stored_spec(
         output="",
         shard_rows=context.settings.job_shard_rows,
         output_expires_after=_output_expiry(query),
+        output_url=_output_url(query, context.settings),
     )
+    if query.input_url is not None:
+        return _spec_of_object(spec, query, query.input_url, context)
     if query.input_file_id is not None:
         file = find_file(context.database, query.input_file_id, context.owner)
         spec = replace(spec, file=file.path, filename=file.filename)
-    files = input_files(spec, context.state_dir, context.settings.input_root)
-    spec = replace(spec, output=_output_extension(query, files), fingerprint=fingerprint(files))
-    spec = _with_request_kind(spec, query, files)
-    return _with_record_schema(spec, context, loaded, files)
+    root = context.settings.input_root
+    files = input_files(spec, context.state_dir, root)
+    spec = replace(spec, output=_output_extension(query, files[0]))
+    return with_input_schema(spec, query.endpoint, loaded, files, context.state_dir, root)
 
 
-def _with_request_kind(
-    spec: StoredJobSpec, query: BatchQuery, files: tuple[Path, ...]
+def _expect_one_input(query: BatchQuery) -> None:
+    inputs = ("input_file_id", "input_path", "input_url")
+    given = [name for name in inputs if getattr(query, name) is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or "none"
+        raise InvalidQuery(f"input: expected one of {', '.join(inputs)}, got {got}")
+
+
+def _spec_of_object(
+    spec: StoredJobSpec, query: BatchQuery, text: str, context: SubmissionContext
 ) -> StoredJobSpec:
-    """Return the spec with the kind of the requests, if the lines of the files are requests.
-
-    A row in a request may also be written to another format than lines, as a plain record.
-    """
-    if extension_of(files[0]) not in _LINES:
-        return spec
-    try:
-        kind = request_kind(files[0])
-    except ScoringError:  # the reader of the rows says so, too, and names the file
-        return spec
-    except OSError as error:
-        raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
-    if kind == "row" and spec.output not in _LINES:
-        return spec
-    if kind != "query":
-        return replace(spec, requests=kind)
-    if spec.output not in _LINES:
-        raise InvalidQuery(
-            f"output_format: expected ndjson for requests with `inputs`, got {spec.output[1:]}"
-        )
-    if query.endpoint.endswith("/score"):
-        raise InvalidQuery(
-            "input: expected bodies with `input`, the rows of this endpoint, got `inputs`, which "
-            "/probabilities and /top_k have"
-        )
-    rows = spec.shard_rows or SHARD_LINES
-    # Each request has a `k` of its own, so 1 fits every bundle.
-    return replace(spec, requests=kind, batch=BATCH_LINES, shard_rows=rows,
-                   task=replace(spec.task, k=1))  # fmt: skip
+    """Return the specification with an input in a store, and with all that its address says."""
+    settings = context.settings
+    url = parse_job_url("input_url", text, settings.job_urls)
+    expect_known_format(url)
+    found = find_input_object(url, settings.max_file_bytes, context.log)
+    expect_room(context.database, found.size, settings.max_files_bytes)
+    return replace(spec, input_object=found, output=_output_extension(query, Path(url.name)))
 
 
-def _with_record_schema(
-    spec: StoredJobSpec, context: SubmissionContext, loaded: LoadedBundle, files: tuple[Path, ...]
-) -> StoredJobSpec:
-    """Return the spec with its record schema and batch size. It opens the input to check it."""
-    bundle_info, root = bundle_info_of(loaded), context.settings.input_root
-    try:
-        source, columns = open_source(spec, files, bundle_info)
-        with closing(source):
-            job_spec = job_spec_of(spec, Path(f"output{spec.output}"), source, columns, bundle_info)
-            max_rows = max(_MIN_BATCH_ROWS, _MAX_BATCH_VALUES // bundle_info.hidden_size)
-            return replace(spec, layout=job_spec.record_schema, batch=min(job_spec.batch, max_rows))
-    except CallError as error:
-        raise InvalidQuery(client_message(error, spec, files, context.state_dir, root)) from None
-    except ScoringError as error:  # the library that reads the format is not installed
-        raise UnsupportedMediaType(
-            client_message(error, spec, files, context.state_dir, root)
-        ) from None
-    except OSError as error:
-        raise InvalidQuery(f"input: it cannot be read: {error.strerror}") from None
+def _output_url(query: BatchQuery, settings: Settings) -> str | None:
+    if query.output_url is None:
+        return None
+    url = str(parse_job_url("output_url", query.output_url, settings.job_urls))
+    if url == query.input_url:
+        raise InvalidQuery(f"output_url: expected another address than input_url, got {url}")
+    return url
 
 
 def requested_model(query: BatchQuery) -> str:
@@ -235,10 +214,10 @@ def _output_expiry(query: BatchQuery) -> int | None:
     return expiry_seconds("output_expires_after", query.output_expires_after)
 
 
-def _output_extension(query: BatchQuery, files: tuple[Path, ...]) -> str:
+def _output_extension(query: BatchQuery, input: Path) -> str:
     """Return the extension of the output file."""
     if query.output_format is None:
-        return output_extension(files[0])
+        return output_extension(input)
     extension = "." + query.output_format.removeprefix(".").lower()
     if extension not in OUTPUT_EXTENSIONS:
         raise InvalidQuery(

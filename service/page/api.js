@@ -1,7 +1,5 @@
 /** Requests to the service. The key is in this module's memory only. */
 
-import { rowsFromNpy } from "./npy.js";
-
 let key = "";
 
 /** Called without arguments when the service wants a key, or another one. */
@@ -24,11 +22,11 @@ export const hasKey = () => key !== "";
  * Sends a request and returns its JSON, with the times and the digest in the answer's headers.
  * Throws ServiceError with the service's own sentence.
  */
-export async function ask(path, body = null, { signal, accept = "application/json" } = {}) {
+export async function ask(path, body = null, { signal } = {}) {
   const started = performance.now();
-  const response = await send(path, body, { signal, accept });
+  const response = await send(path, body, { signal, accept: "application/json" });
   if (!response.ok) throw await refusal(response);
-  const data = accept === "application/json" ? await response.json() : await response.arrayBuffer();
+  const data = await response.json();
   return {
     data,
     digest: response.headers.get("x-hsoftmax-digest"),
@@ -43,12 +41,6 @@ export async function askText(path) {
   const response = await send(path, null, { accept: "*/*" });
   if (!response.ok) throw await refusal(response);
   return response.text();
-}
-
-/** Returns the rows of a matrix, which takes less room in NumPy's format than in JSON. */
-export async function askMatrix(path, body) {
-  const answer = await ask(path, body, { accept: "application/x-npy" });
-  return rowsFromNpy(answer.data);
 }
 
 async function send(path, body, { signal, accept }) {

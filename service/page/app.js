@@ -200,8 +200,7 @@ function chooseTarget(target) {
 
 function showHierarchy() {
   const { query, result } = state.result;
-  const best = result.targets.slice(0, MAX_BARS);
-  cards.hierarchy.show({ ...query, best, labels: state.labels, chosen: chosenTarget() });
+  cards.hierarchy.show({ ...query, labels: state.labels, chosen: chosenTarget() });
 }
 
 function showRequest({ model, body }) {

@@ -1,142 +1,131 @@
-/** The card of the hierarchy: asks for the clusters and the targets of one of them, and draws both. */
+/** The card of the hierarchy: asks for the children of nodes, level by level, and draws them. */
 
 import { ask, modelPath } from "./api.js";
-import { askBlocks, clusterOf } from "./blocks.js";
 import { byId, showText } from "./dom.js";
 import { drawIcicle, shortened } from "./icicle.js";
-import { askClusterNames } from "./names.js";
 import { newestOnly } from "./newest.js";
 import { logProbability, probability } from "./numbers.js";
-import { cellsOf } from "./tree.js";
+import { cellsOf, keyOf } from "./tree.js";
 
-const MAX_MEMBERS = 4096; // targets of a cluster that are asked about; of a larger one only the likeliest
-const MAX_NAME = 40; // characters of a cluster's name in the sentence of a path
-const MAX_LABELS = 100; // labels that are asked for at once
+const MAX_CHILDREN = 300; // of one node: more cells have no room side by side
+const MAX_OPENED = 6; // nodes below the zoomed one whose children are asked for, too
+const LEAST_OPENED = 0.05; // of the zoomed node's probability: narrower ones have no room for children
+const MAX_STEPS = 8; // of a path that is written out
+const MAX_NAME = 40; // characters of a name in the sentence of a path
 
-const HELP = "Width and colour are probability. Choose a cluster to see its targets, and a target to see its path.";
-const NO_BLOCKS = "Width and colour are probability. Which targets a cluster has is not known here, so there are no paths.";
+const HELP =
+  "Width and colour are probability. Choose a node to open it, and choose it again to go back. " +
+  "Choose a target to see its path.";
 
 /**
- * Returns `{ show(query) }`. A query has `model`, `version` (a field of a body, or none), `inputs`,
- * `best` (the likeliest targets), `labels` (a map, to which labels are added) and `chosen`.
- * `choose` is called with a target.
+ * Returns `{ show(query) }`. A query has `model`, `version` (a field of a body, or none), `inputs`, `labels`
+ * (a map, to which labels are added) and `chosen`, a target. `choose` is called with a target.
  */
 export function hierarchyCard(choose) {
-  const card = { blocks: null, names: new Map(), blocksOf: null, zoomed: null, query: null, answer: null };
-  const draw = () => card.answer && drawTree(card, { zoom, choose });
+  const card = { zoomed: null, query: null, tree: null };
+  const draw = () => card.tree && drawTree(card.tree, { zoom, choose });
   const refresh = newestOnly(async (query, signal) => {
     try {
-      await findBlocks(card, query);
-      await askForTree(card, query, signal);
-      if (query.model.digest === card.query.model.digest) draw();
+      const tree = await askForTree(query, card.zoomed, signal);
+      if (query.model.digest !== card.query.model.digest) return;
+      card.tree = tree;
+      draw();
     } catch (error) {
       if (error.name === "AbortError") throw error;
       showText(byId("path"), error.message);
     }
   });
   const update = () => card.query && refresh(card.query);
-  function zoom(cluster) {
-    card.zoomed = cluster;
+  function zoom(node) {
+    card.zoomed = node;
     update();
   }
+  byId("hierarchy-help").textContent = HELP;
   new ResizeObserver(draw).observe(byId("icicle"));
   return {
     show(query) {
-      if (card.query?.model.digest !== query.model.digest) Object.assign(card, { zoomed: null, answer: null });
+      if (card.query?.model.digest !== query.model.digest) Object.assign(card, { zoomed: null, tree: null });
       card.query = query;
-      byId("hierarchy-card").hidden = query.model.num_clusters === null;
-      if (query.model.num_clusters !== null) update();
+      byId("hierarchy-card").hidden = false;
+      update();
     },
   };
 }
 
-async function findBlocks(card, { model, version }) {
-  if (card.blocksOf === model.digest) return;
-  card.blocks = await askBlocks(modelPath(model.name), model, version);
-  card.names = await askClusterNames(modelPath(model.name), model, version);
-  card.blocksOf = model.digest;
-  byId("hierarchy-help").textContent = card.blocks ? HELP : NO_BLOCKS;
+/** Returns the tree as `cellsOf` takes it: the zoomed node, its children, theirs, and the chosen path. */
+async function askForTree(query, zoomed, signal) {
+  const [answer, lit] = await Promise.all([
+    askForChildren(query, { node: zoomed }, signal),
+    query.chosen === null ? null : askForPath(query, signal),
+  ]);
+  const parts = new Map();
+  const add = ({ path, items, total }) => parts.set(keyOf(path.at(-1)), { items, total });
+  if (lit !== null) add(lit);
+  add(answer);
+  const opened = nodesToOpen(answer).filter((item) => !parts.has(keyOf(item)));
+  const below = await Promise.all(opened.map(({ node }) => askForChildren(query, { node }, signal)));
+  below.forEach(add);
+  return { path: answer.path, parts, lit: lit === null ? [] : [...lit.path, lit.chosen] };
 }
 
-async function askForTree(card, query, signal) {
-  const { model, version, inputs, best, chosen } = query;
-  const wanted = new Set([...best, ...(chosen === null ? [] : [chosen])]);
-  for (const cluster of clustersToOpen(card, chosen)) {
-    for (let target = card.blocks[cluster]; target < card.blocks[cluster + 1]; target += 1) wanted.add(target);
-  }
-  const targets = [...wanted];
-  const body = { inputs, targets: [targets], clusters: true, log: true, ...version };
-  const { data } = await ask(`${modelPath(model.name)}/probabilities`, body, { signal });
-  const logProbs = new Map(targets.map((target, i) => [target, data.log_probabilities[0][i] ?? -Infinity]));
-  const clusters = data.cluster_log_probabilities[0].map((value) => value ?? -Infinity);
-  card.answer = { query, logProbs, clusters };
-  await askForLabels(card.answer);
+/** Returns the likeliest nodes among the children of an answer. */
+function nodesToOpen({ path, items }) {
+  const least = LEAST_OPENED * path.at(-1).mass;
+  return items.filter((item) => item.target === undefined && item.mass >= least).slice(0, MAX_OPENED);
 }
 
-/** Returns the clusters all of whose targets are needed: the zoomed one, and that of the path. */
-function clustersToOpen({ blocks, zoomed }, chosen) {
-  if (blocks === null) return [];
-  const clusters = [zoomed, chosen === null ? null : clusterOf(blocks, chosen)];
-  const isSmall = (cluster) => blocks[cluster + 1] - blocks[cluster] <= MAX_MEMBERS;
-  return clusters.filter((cluster) => cluster !== null && isSmall(cluster));
+/** Returns the path to the chosen target, the children of its last node, and the item of the target. */
+async function askForPath(query, signal) {
+  const { model, version, inputs, chosen } = query;
+  const body = { inputs, targets: [[chosen]], log: true, ...version };
+  const [answer, { data }] = await Promise.all([
+    askForChildren(query, { target: chosen }, signal),
+    ask(`${modelPath(model.name)}/probabilities`, body, { signal }),
+  ]);
+  const name = query.labels.get(chosen) ?? String(chosen);
+  const found = answer.items.find(({ target }) => target === chosen) ?? { target: chosen, name, title: name, num_targets: 1 };
+  const logProb = data.log_probabilities[0][0] ?? -Infinity;
+  return { ...answer, chosen: { ...found, logProb, mass: Math.exp(logProb) } };
 }
 
-/** Asks for the labels of the likeliest targets that have none yet. */
-async function askForLabels({ query, logProbs }) {
-  const { model, labels, version } = query;
-  if (!model.labels) return;
-  const sorted = [...logProbs].sort((a, b) => b[1] - a[1]).map(([target]) => target);
-  const missing = sorted.slice(0, MAX_LABELS).filter((target) => !labels.has(target));
-  if (query.chosen !== null && !labels.has(query.chosen)) missing.push(query.chosen);
-  if (!missing.length) return;
-  const parameters = new URLSearchParams({ ids: missing.join(","), ...version });
-  const { data } = await ask(`${modelPath(model.name)}/labels?${parameters}`);
-  data.targets.forEach((target, i) => labels.set(target, data.labels[i]));
+/** Returns the items of the path and of the likeliest children of a node, or of the parent of a target. */
+async function askForChildren({ model, version, inputs, labels }, which, signal) {
+  const body = { inputs, ...which, order: "probability", limit: MAX_CHILDREN, log: true, ...version };
+  const { data } = await ask(`${modelPath(model.name)}/children`, body, { signal });
+  const toItems = (nodes, [logProbs], depth) => nodes.map((node, i) => itemOf(node, logProbs[i], depth ?? i));
+  const path = toItems(data.path, data.path_log_probabilities, null);
+  const items = toItems(data.children, data.log_probabilities, path.length);
+  for (const { target, label } of items) if (target !== undefined && label !== undefined) labels.set(target, label);
+  return { path, items, total: data.total };
 }
 
-function drawTree(card, actions) {
-  const { query, logProbs, clusters } = card.answer;
-  const tree = {
-    clusters: clusters.map(Math.exp),
-    targets: new Map([...logProbs].map(([target, value]) => [target, Math.exp(value)])),
-    bounds: card.blocks,
-    zoomed: card.zoomed,
-    chosen: query.chosen,
-    labelOf: (target) => query.labels.get(target) ?? String(target),
-    nameOf: (cluster) => card.names.get(cluster) ?? `cluster ${cluster}`,
-  };
+/** Returns an item as `cellsOf` takes it. Nodes at depth 1 are the clusters, which have the same numbers. */
+function itemOf(described, value, depth) {
+  const { node, target, label, chain } = described;
+  const number = target ?? (depth === 1 ? `cluster ${node}` : `node ${node}`);
+  const name = label ?? (node === null ? "all targets" : String(number));
+  const logProb = value ?? -Infinity; // the service writes minus infinity as null
+  const title = chain?.join(" > ") ?? name;
+  return { ...described, name: target === undefined ? title : name, title, logProb, mass: Math.exp(logProb) };
+}
+
+function drawTree(tree, actions) {
   drawIcicle(byId("icicle"), cellsOf(tree, byId("icicle").clientWidth, actions));
-  showText(byId("path"), card.blocks && query.chosen !== null ? pathText(card, tree) : "");
+  showText(byId("path"), tree.lit.length ? pathText(tree.lit) : "");
 }
 
-/** Returns the local log-probabilities of the chosen target's path, and their sum. */
-function pathText(card, { labelOf, nameOf }) {
-  const { query, logProbs, clusters } = card.answer;
-  const cluster = clusterOf(card.blocks, query.chosen);
-  const [first, end] = [card.blocks[cluster], card.blocks[cluster + 1]];
-  const name = labelOf(query.chosen);
-  if (end - first === 1) {
-    return `log p(${name}) = ${logProbability(clusters[cluster])}, a row of level 0; p = ${probability(Math.exp(clusters[cluster]))}`;
-  }
-  const local = localLogProb(card.answer, first, end, clusters[cluster]);
-  const sum = clusters[cluster] + local;
-  const above = shortened(nameOf(cluster), MAX_NAME);
-  return (
-    `log p(${name}) = log p(${above}) + log p(${name} | ${above}) = ` +
-    `${logProbability(clusters[cluster])} + (${logProbability(local)}) = ${logProbability(sum)}; p = ${probability(Math.exp(sum))}`
-  );
+/** Returns the local log-probabilities of the steps of a path, and their sum. */
+function pathText([, ...steps]) {
+  const target = steps.at(-1);
+  const end = `= ${logProbability(target.logProb)}; p = ${probability(target.mass)}`;
+  if (steps.length === 1) return `log p(${target.name}) ${end}`;
+  if (steps.length > MAX_STEPS) return `log p(${target.name}), the sum of ${steps.length} steps, ${end}`;
+  const name = ({ name: whole }) => shortened(whole, MAX_NAME);
+  const terms = steps.map((step, i) => (i === 0 ? `log p(${name(step)})` : `log p(${name(step)} | ${name(steps[i - 1])})`));
+  const values = steps.map((step, i) => logProbability(i === 0 ? step.logProb : local(step, steps[i - 1])));
+  const sum = values.map((value, i) => (i === 0 ? value : `(${value})`)).join(" + ");
+  return `log p(${target.name}) = ${terms.join(" + ")} = ${sum} ${end}`;
 }
 
-/**
- * Returns the log-probability of the chosen target in its cluster, from all of the cluster's targets. If
- * they are not all known, or padding shares the cluster, it is what the two other numbers leave.
- */
-function localLogProb({ query, logProbs }, first, end, clusterLogProb) {
-  const members = [];
-  for (let one = first; one < end; one += 1) if (logProbs.has(one)) members.push(logProbs.get(one));
-  const own = logProbs.get(query.chosen);
-  if (members.length < end - first || query.model.padding === "theano") return own - clusterLogProb;
-  const largest = Math.max(...members);
-  const sum = members.reduce((total, value) => total + Math.exp(value - largest), 0);
-  return own - largest - Math.log(sum);
-}
+/** Returns the log-probability of a step, given the one before it. */
+const local = (step, above) => (step.logProb === -Infinity ? -Infinity : step.logProb - above.logProb);

@@ -2,7 +2,8 @@
 
 import { svgElement } from "./dom.js";
 
-const ROW_HEIGHT = 46;
+const [ROW_HEIGHT, LOW_ROW_HEIGHT] = [46, 24]; // a low row has no room for a number
+const MAX_HIGH_ROWS = 8;
 const CHARACTER = 7.4; // pixels of a character, on the average
 const SHADES = 6;
 
@@ -15,30 +16,31 @@ const SHADES = 6;
 export function drawIcicle(container, cells) {
   const width = container.clientWidth;
   const focused = container.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  const height = ROW_HEIGHT * (1 + Math.max(...cells.map((cell) => cell.row)));
-  const drawn = [...cells].sort((a, b) => Number(a.lit ?? false) - Number(b.lit ?? false) || 0);
-  const groups = new Map(drawn.map((cell) => [cell.key, drawCell(cell, width)]));
+  const rows = 1 + Math.max(...cells.map((cell) => cell.row));
+  const size = { width, rowHeight: rows > MAX_HIGH_ROWS ? LOW_ROW_HEIGHT : ROW_HEIGHT };
+  const height = size.rowHeight * rows;
+  const groups = new Map(cells.map((cell) => [cell.key, drawCell(cell, size)]));
   const svg = svgElement("svg", { width, height, role: "group", "aria-label": "hierarchy" });
   // Cells are read in their order; the lit ones are outlined on top of the others.
-  svg.append(...cells.map((cell) => groups.get(cell.key)), ...cells.filter((cell) => cell.lit).map((cell) => outline(cell, width)));
+  svg.append(...cells.map((cell) => groups.get(cell.key)), ...cells.filter((cell) => cell.lit).map((cell) => outline(cell, size)));
   container.replaceChildren(svg);
   moveByArrows(svg);
   if (focused !== null) groups.get(focused)?.focus();
 }
 
-function box(cell, width) {
+function box(cell, { width, rowHeight }) {
   const x = cell.from * width;
-  return { x, y: cell.row * ROW_HEIGHT, width: Math.max(0.5, (cell.to - cell.from) * width - 1), height: ROW_HEIGHT - 1 };
+  return { x, y: cell.row * rowHeight, width: Math.max(0.5, (cell.to - cell.from) * width - 1), height: rowHeight - 1 };
 }
 
-function outline(cell, width) {
-  const at = box(cell, width);
+function outline(cell, size) {
+  const at = box(cell, size);
   const inside = { x: at.x + 1, y: at.y + 1, width: Math.max(1, at.width - 2), height: at.height - 2 };
   return svgElement("rect", { ...inside, class: "lit" });
 }
 
-function drawCell(cell, width) {
-  const at = box(cell, width);
+function drawCell(cell, size) {
+  const at = box(cell, size);
   const shade = cell.probability === null ? "none" : Math.min(SHADES - 1, Math.floor(Math.sqrt(cell.probability) * SHADES));
   const attributes = { class: `cell shade-${shade}`, "data-key": cell.key };
   const shown = texts(cell, at);
@@ -68,8 +70,9 @@ function texts(cell, at) {
   const [x, y] = [at.x + 6, at.y];
   const found = [];
   const label = shortened(cell.label, room);
-  if (label) found.push(svgElement("text", { x, y: y + 19 }, label));
-  if (cell.number && cell.number.length <= room) {
+  const isLow = at.height < ROW_HEIGHT - 1;
+  if (label) found.push(svgElement("text", { x, y: y + (isLow ? 16 : 19) }, label));
+  if (!isLow && cell.number && cell.number.length <= room) {
     found.push(svgElement("text", { x, y: y + 36, class: "cell-number" }, cell.number));
   }
   return found;

@@ -1,106 +1,93 @@
-/** Divides probabilities into the cells of an icicle: all targets, their clusters, their targets. */
+/** Divides probabilities into the cells of an icicle: the way to a node, its children, theirs, and so on. */
 
-import { clusterOf } from "./blocks.js";
 import { probability, whole } from "./numbers.js";
 
 const LEAST_PIXELS = 4; // cells that would be narrower share one cell
 
+export const ROOT = "root";
+
+/** Returns the key of the cell of a node or a target of an answer. */
+export const keyOf = ({ node, target }) => (target !== undefined ? `target-${target}` : node === null ? ROOT : `node-${node}`);
+
 /**
  * Returns the cells.
  *
- * `tree` has `clusters` (a probability each), `targets` (a map from target to probability), `bounds` (see
- * blocks.js, or null), `zoomed` and `chosen` (a cluster and a target, or null), `labelOf(target)` and
- * `nameOf(cluster)`; `width` is in pixels. `actions` has `zoom(cluster or null)` and `choose(target)`.
+ * `tree` has `path` (the items from the whole tree to the node that is zoomed), `parts` (a map from the key
+ * of a node to `{ items, total }`, its likeliest children and the number of all) and `lit` (the items from the
+ * whole tree to the chosen target). An item has `node` or `target`, `name`, `title`, `mass` (a probability) and
+ * `num_targets`. `width` is in pixels. `actions` has `zoom(node, or null for the whole tree)` and
+ * `choose(target)`.
  */
 export function cellsOf(tree, width, actions) {
-  const path = tree.bounds && tree.chosen !== null ? clusterOf(tree.bounds, tree.chosen) : null;
-  const root = {
-    key: "root", row: 0, from: 0, to: 1, probability: null, lit: path !== null,
-    label: tree.zoomed === null ? "all targets" : "all targets: back to the clusters",
-    title: tree.zoomed === null ? "all targets" : "back to all clusters",
-    choose: tree.zoomed === null ? null : () => actions.zoom(null),
-  };
-  const rows = tree.zoomed === null ? allClusters(tree, width, path, actions) : oneCluster(tree, width, path, actions);
-  return [root, ...rows];
+  const lit = new Set(tree.lit.map(keyOf));
+  const above = tree.path.map((item, row) => ({
+    ...cellOf(item, actions), row, from: 0, to: 1, lit: lit.has(keyOf(item)), ...wayBack(tree.path, row, actions),
+  }));
+  const last = tree.path.length - 1;
+  return [...above, ...below({ tree, lit, width, actions }, tree.path[last], above[last])];
 }
 
-function allClusters(tree, width, path, actions) {
-  const items = tree.clusters.map((mass, cluster) => ({ cluster, mass, lit: cluster === path }));
-  const cells = divide(items, { row: 1, from: 0, to: 1, total: 1, width, prefix: "clusters" }).map((cell) =>
-    cell.item ? { ...cell, ...clusterCell(tree, cell.item, actions) } : { ...cell, ...othersCell(cell, "clusters") },
+/** Returns where a cell of the way leads: to its node, and the last one to the node above it. */
+function wayBack(path, row, actions) {
+  const isLast = row === path.length - 1;
+  if (row === 0) {
+    const title = isLast ? "all targets" : "back to the whole tree";
+    return { probability: null, number: null, title, choose: isLast ? null : () => actions.zoom(null) };
+  }
+  return { choose: () => actions.zoom(path[isLast ? row - 1 : row].node) };
+}
+
+/** Returns the cells below the cell of an item, row by row to the end of what is known. */
+function below(drawing, item, cell) {
+  const { tree, lit, width, actions } = drawing;
+  const { items, total } = partOf(tree, item);
+  if (!items.length) return [];
+  const area = { row: cell.row + 1, from: cell.from, to: cell.to, mass: item.mass, width, key: keyOf(item), total };
+  return divide(items, lit, area).flatMap((one) =>
+    one.item ? [{ ...cellOf(one.item, actions), ...one }, ...below(drawing, one.item, one)] : [{ ...one, ...othersCell(one) }],
   );
-  const below = tree.bounds ? cells.filter((cell) => cell.item).flatMap((cell) => knownTargets(tree, cell, width, actions)) : [];
-  return [...cells, ...below];
 }
 
-/** Returns the targets of a cluster whose probabilities are known, in the part of it that they fill. */
-function knownTargets(tree, cell, width, actions) {
-  const { cluster, mass } = cell.item;
-  const targets = membersOf(tree, cluster);
-  const items = targets.map(([target, one]) => ({ target, mass: one, lit: target === tree.chosen }));
-  const area = { row: 2, from: cell.from, to: cell.to, total: mass, width, prefix: `rest-${cluster}` };
-  return divide(items, area).filter((one) => one.item).map((one) => ({ ...one, ...targetCell(tree, one.item, actions) }));
+/** Returns the known children of an item: those that were asked for, and the next one of the lit path. */
+function partOf({ parts, lit }, item) {
+  const known = parts.get(keyOf(item)) ?? { items: [], total: null };
+  const place = lit.findIndex((one) => keyOf(one) === keyOf(item));
+  const next = place < 0 ? undefined : lit[place + 1];
+  const isKnown = next === undefined || known.items.some((one) => keyOf(one) === keyOf(next));
+  return isKnown ? known : { ...known, items: [...known.items, next] };
 }
 
-function oneCluster(tree, width, path, actions) {
-  const cluster = tree.zoomed;
-  const mass = tree.clusters[cluster];
-  const top = {
-    ...clusterCell(tree, { cluster, mass }, actions),
-    row: 1, from: 0, to: 1, lit: cluster === path, choose: () => actions.zoom(null),
-  };
-  const items = membersOf(tree, cluster).map(([target, one]) => ({ target, mass: one, lit: target === tree.chosen }));
-  const area = { row: 2, from: 0, to: 1, total: mass, width, prefix: "targets" };
-  const cells = divide(items, area).map((cell) =>
-    cell.item ? { ...cell, ...targetCell(tree, cell.item, actions) } : { ...cell, ...othersCell(cell, "targets") },
-  );
-  return [top, ...cells];
-}
-
-function membersOf(tree, cluster) {
-  const [first, end] = [tree.bounds[cluster], tree.bounds[cluster + 1]];
-  return [...tree.targets].filter(([target]) => target >= first && target < end);
-}
-
-/** Returns one cell for each item with enough room, the largest first, and one for all others. */
-function divide(items, { row, from, to, total, width, prefix }) {
-  const scale = total > 0 ? (to - from) / total : 0;
-  const sorted = [...items].sort((a, b) => b.mass - a.mass);
-  const wide = sorted.filter((item) => item.mass * scale * width >= LEAST_PIXELS);
+/**
+ * Returns one cell for each item that has enough room or is lit, in the order of items, and one for all
+ * others, unless `total`, the number of all items, is not known.
+ */
+function divide(items, lit, { row, from, to, mass, width, key, total }) {
+  const scale = mass > 0 ? (to - from) / mass : 0;
+  const shown = items.filter((item) => lit.has(keyOf(item)) || item.mass * scale * width >= LEAST_PIXELS);
   let at = from;
-  const cells = wide.map((item) => {
-    const cell = { item, row, from: at, to: Math.min(to, at + item.mass * scale), lit: item.lit };
+  const cells = shown.map((item) => {
+    const cell = { item, row, from: at, to: Math.min(to, at + item.mass * scale), lit: lit.has(keyOf(item)) };
     at = cell.to;
     return cell;
   });
-  const narrow = sorted.slice(wide.length);
-  if (narrow.length && (to - at) * width >= 1) {
-    const mass = narrow.reduce((sum, item) => sum + item.mass, 0);
-    cells.push({ key: `${prefix}-others`, row, from: at, to, mass, number: narrow.length, lit: narrow.some((item) => item.lit) });
+  const others = total === null ? 0 : total - shown.length;
+  if (others > 0 && (to - at) * width >= 1) {
+    cells.push({ key: `others-${key}`, row, from: at, to, count: others, mass: (to - at) / scale });
   }
   return cells;
 }
 
-function clusterCell(tree, { cluster, mass }, actions) {
-  const size = tree.bounds ? tree.bounds[cluster + 1] - tree.bounds[cluster] : null;
-  const name = size === 1 ? tree.labelOf(tree.bounds[cluster]) : tree.nameOf(cluster);
-  const many = size === null ? "" : `, ${whole(size)} ${size === 1 ? "target" : "targets"}`;
+function cellOf(item, actions) {
+  const { node, target, name, title, mass, num_targets } = item;
+  const many = target === undefined ? `, ${whole(num_targets)} ${num_targets === 1 ? "target" : "targets"}` : "";
   return {
-    key: `cluster-${cluster}`, label: name, number: probability(mass), probability: mass,
-    title: `${name}: ${probability(mass)}${many}`,
-    choose: tree.bounds ? () => actions.zoom(cluster) : null,
+    key: keyOf(item), label: name, number: probability(mass), probability: mass,
+    title: `${title}: ${probability(mass)}${many}`,
+    choose: target === undefined ? () => actions.zoom(node) : () => actions.choose(target),
   };
 }
 
-function targetCell(tree, { target, mass }, actions) {
-  const label = tree.labelOf(target);
-  return {
-    key: `target-${target}`, label, number: probability(mass), probability: mass,
-    title: `${label}: ${probability(mass)}`, choose: () => actions.choose(target),
-  };
-}
-
-function othersCell(cell, noun) {
-  const label = `${whole(cell.number)} other ${noun}`;
-  return { label, title: `${label}: ${probability(cell.mass)}`, number: probability(cell.mass), probability: cell.mass };
+function othersCell({ count, mass }) {
+  const label = `${whole(count)} ${count === 1 ? "other" : "others"}`;
+  return { label, title: `${label}: ${probability(mass)}`, number: probability(mass), probability: mass };
 }

@@ -13,6 +13,12 @@ from hsoftmax.featurizers import FEATURES, Featurizer, featurize, open_featurize
 from hsoftmax.models.probability import max_log_prob
 from hsoftmax.runtime.devices import Device
 from hsoftmax.runtime.encoder import LoadedEncoder, open_encoder
+from hsoftmax.runtime.hierarchy import (
+    Hierarchy,
+    LevelHierarchy,
+    children_session,
+    open_hierarchy,
+)
 from hsoftmax.runtime.row_encoder import RowEncoder
 from hsoftmax.runtime.sessions import Session, open_sessions, with_fallback
 from hsoftmax.scoring import BundleInfo
@@ -107,6 +113,33 @@ class LoadedBundle:
             label_prefix=bundle.label_prefix(self.manifest),
             inner_labels=self.inner_labels,
         )
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The nodes between the whole tree and the targets. Raises UnknownTask without targets."""
+        opened = open_hierarchy(self.bundle)
+        if opened is None:
+            raise UnknownTask(self._lacks("children"))
+        return opened
+
+    @cached_property
+    def children_session(self) -> Session:
+        """The session that computes the children of a node. Raises UnknownTask without targets."""
+        return children_session(self.hierarchy, self.session("target_log_prob"), self.hidden_size)
+
+    @cached_property
+    def inner_nodes(self) -> tuple[int | None, ...]:
+        """The number of the node of each label in `inner_labels`; None for the whole tree."""
+        hierarchy = self.hierarchy
+        return hierarchy.inner_nodes if isinstance(hierarchy, LevelHierarchy) else ()
+
+    @cached_property
+    def node_labels(self) -> Mapping[int | None, tuple[str, ...]]:
+        """The labels of each node, the upper one first where a node is an only child."""
+        labels: dict[int | None, tuple[str, ...]] = {}
+        for node, label in zip(self.inner_nodes, self.inner_labels, strict=False):
+            labels[node] = (*labels.get(node, ()), label)
+        return labels
 
     @property
     def inputs(self) -> tuple[str, ...]:

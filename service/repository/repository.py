@@ -4,78 +4,35 @@ A model folder (`<version>/`) and a single bundle are served under the name of t
 under `model_name`.
 
 Names that start with "." and versions that are no positive integer are ignored: exports are built
-in hidden folders. A version that cannot be loaded is refused with one line in the log; the others
-are served. If it replaces a served version, the old one stays served, unless its weights were
-changed in place.
-
-A rollout says which version of a bundle answers requests that name none.
+in hidden folders. A version that cannot be loaded is refused; the others are served. A rollout says
+which version of a bundle answers requests that name none.
 
 Readers use one mapping, which is replaced as a whole, so they never see half of a change. A version
 that is no longer in the mapping is freed when the last request that uses it ends.
 """
 
 import threading
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hsoftmax.bundle import BundleError
 from hsoftmax.runtime.devices import Device
 from hsoftmax.service.errors import (
     NotReady,
     RolloutInRepository,
     StartError,
     UnknownBundle,
-    UnknownVersion,
 )
 from hsoftmax.service.logging import Log
-from hsoftmax.service.resources import trim_heap
 from hsoftmax.service.suggestions import did_you_mean
 
-from .directory import VERSION, VersionDir, scan, stat_version
-from .loaded_bundle import LoadedBundle, load_bundle
-from .rollout import STABLE, ResolvedRollout, Rollout, choose, resolve, rolled_back
+from .directory import VersionDir, scan
+from .loaded_bundle import LoadedBundle
+from .rollout import STABLE, Rollout, resolve, rolled_back
 from .rollouts import ROLLOUT, AcceptedRollouts, ActiveRollout, LocalRollouts, Rollouts
+from .served_model import ServedModel, Versions, quote
+from .version_loader import VersionLoader, VersionState
 
 _MAX_COMPARED_NAMES = 256  # for a suggestion, a millisecond or two
-
-Versions = Mapping[int, LoadedBundle]
-
-# Words of routes such as /v2/models/stats; a bundle of that name could not be addressed.
-RESERVED_NAMES = frozenset({"repository", "stats"})
-
-
-@dataclass(frozen=True, slots=True)
-class VersionState:
-    """One version of the repository after the last scan.
-
-    Attributes:
-        directory: the version's folder, as it was scanned
-        loaded: the bundle that is served; of an older scan if `refusal` is set
-        refusal: the reason why this version's files are not served
-    """
-
-    directory: VersionDir
-    loaded: LoadedBundle | None = None
-    refusal: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """The versions of a bundle that are served, and the rollout that chooses among them."""
-
-    versions: Versions
-    rollout: ResolvedRollout
-
-    def default(self, name: str, key: bytes | None) -> int:
-        """Return the version for a client's key; without one, for most requests."""
-        shares = self.rollout.shares
-        return choose(shares, name, key) if shares else max(self.versions)
-
-    def number(self, version: str) -> int | None:
-        """Return the version that a number or an alias stands for, or None."""
-        return int(version) if VERSION.fullmatch(version) else self.rollout.aliases.get(version)
 
 
 class Repository:
@@ -100,8 +57,7 @@ class Repository:
         self._model_name = model_name
         self.device = device
         self._path = path
-        self._check_hashes = check_hashes
-        self._log = log
+        self._loader = VersionLoader(path, device=device, check_hashes=check_hashes, log=log)
         self._change_lock = threading.Lock()
         self._states: Mapping[str, VersionState] = {}
         self._unloaded = unloaded
@@ -109,7 +65,6 @@ class Repository:
         self._rollout_lock = threading.Lock()  # never held while a bundle is loaded
         self._rollouts = Rollouts(state, LocalRollouts() if accepted is None else accepted, log)
         self._active: Mapping[str, ActiveRollout] = {}
-        self._retired: list[weakref.ref[LoadedBundle]] = []
 
     @property
     def is_loaded(self) -> bool:
@@ -146,7 +101,7 @@ class Repository:
         """
         with self._change_lock:
             self._apply(scan(self._path, self._model_name), {})
-            self._trim()
+            self._loader.trim()
 
     def reload(self, name: str) -> Mapping[str, str]:
         """Serve the current content of one bundle, even if it was unloaded or refused before.
@@ -157,11 +112,12 @@ class Repository:
         with self._change_lock:
             self._unloaded -= {name}
             self._states = {
-                key: _without_refusal(state, name) for key, state in self._states.items()
+                key: state.without_refusal() if state.directory.name == name else state
+                for key, state in self._states.items()
             }
             directories = [one for one in scan(self._path, self._model_name) if one.name == name]
             self._apply(directories, _without_bundle(self._states, name))
-            self._trim()
+            self._loader.trim()
         return self.refusals(name)
 
     def unload(self, name: str) -> None:
@@ -177,10 +133,7 @@ class Repository:
             self._withdraw(name)
 
     def find(self, name: str, version: str | None = None, key: bytes | None = None) -> LoadedBundle:
-        """The requested version of a bundle, a number or an alias.
-
-        By default the one that the rollout has for the client with this key, or for most requests;
-        without a rollout the highest.
+        """The requested version of a bundle, a number or an alias; by default the client's.
 
         Raises:
             NotReady: nothing is loaded yet.
@@ -189,14 +142,7 @@ class Repository:
         model = self._all().get(name)
         if model is None:
             raise self._unknown(name)
-        if version is None:
-            return model.versions[model.default(name, key)]
-        number = model.number(version)
-        found = None if number is None else model.versions.get(number)
-        if found is None:
-            known = " or ".join(map(str, (*model.versions, *model.rollout.aliases)))
-            raise UnknownVersion(f"{name}: expected version {known}, got {_quote(version)}")
-        return found
+        return model.find(version, key)
 
     def versions(self, name: str) -> list[str]:
         """The served versions of a bundle, lowest first."""
@@ -206,8 +152,7 @@ class Repository:
     def aliases(self, name: str) -> dict[str, str]:
         """The served version of each alias of a bundle."""
         model = self._all().get(name)
-        aliases = {} if model is None else model.rollout.aliases
-        return {alias: str(version) for alias, version in aliases.items()}
+        return {} if model is None else model.aliases
 
     def rollout(self, name: str) -> ActiveRollout:
         """The rollout of a bundle that is in the repository. Raises NotReady, UnknownBundle."""
@@ -270,7 +215,7 @@ class Repository:
         if self._loaded is None:
             return
         self._apply([], _without_bundle(self._states, name))
-        self._trim()
+        self._loader.trim()
 
     def _all(self) -> Mapping[str, ServedModel]:
         if self._loaded is None:
@@ -280,19 +225,22 @@ class Repository:
     def _unknown(self, name: str) -> UnknownBundle:
         refused = any(key.startswith(f"{name}/") for key in self._states)
         if name in self._unloaded:
-            return UnknownBundle(f"bundle {_quote(name)} was unloaded")
+            return UnknownBundle(f"bundle {quote(name)} was unloaded")
         if refused:
-            return UnknownBundle(f"bundle {_quote(name)} was refused")
+            return UnknownBundle(f"bundle {quote(name)} was refused")
         hint = did_you_mean(name, self.names()[:_MAX_COMPARED_NAMES])
-        return UnknownBundle(f"bundle {_quote(name)} is not served here{hint}")
+        return UnknownBundle(f"bundle {quote(name)} is not served here{hint}")
 
     def _apply(
         self, directories: Iterable[VersionDir], unchanged: Mapping[str, VersionState]
     ) -> None:
         """Replace the states by `unchanged` and the states of these folders."""
         served = [one for one in directories if one.name not in self._unloaded]
-        states = {**unchanged, **{one.key: self._load_or_reuse(one) for one in served}}
-        self._retire(states)
+        states = {
+            **unchanged,
+            **{one.key: self._loader.load(one, self._states.get(one.key)) for one in served},
+        }
+        self._loader.retire(self._states.values(), states.values())
         with self._rollout_lock:
             self._publish(states)
 
@@ -305,7 +253,7 @@ class Repository:
         }
         self._states, self._active = states, active
         self._loaded = {
-            name: ServedModel(found[name], one.resolved)
+            name: ServedModel(name, found[name], one.resolved)
             for name, one in active.items()
             if one.resolved is not None
         }
@@ -314,78 +262,6 @@ class Repository:
         """Return the folder of a bundle's versions; None if one version alone is served."""
         path = next(iter(versions.values())).bundle.path
         return None if path == self._path else path.parent
-
-    def _load_or_reuse(self, directory: VersionDir) -> VersionState:
-        """The state of a folder: the old one if no file has changed, else after loading it."""
-        before = self._states.get(directory.key)
-        if before is not None and before.directory == directory:
-            return before if _is_intact(before) else replace(before, loaded=None)
-        try:
-            loaded = self._open(directory)
-        except (BundleError, OSError) as error:
-            reason = str(error) if isinstance(error, BundleError) else "it could not be read"
-            fields = {"model": directory.name, "version": directory.version, "reason": reason}
-            self._log.error("bundle_refused", **fields)
-            old = before.loaded if before is not None and _is_intact(before) else None
-            return VersionState(directory, old, reason.replace(f"{self._path}/", ""))
-        self._log_served(loaded)
-        return VersionState(directory, loaded)
-
-    def _open(self, directory: VersionDir) -> LoadedBundle:
-        if directory.name in RESERVED_NAMES:
-            raise BundleError(
-                f"{directory.path}: expected another name than {directory.name}, which is a part "
-                "of the service's own routes: rename the bundle"
-            )
-        loaded = load_bundle(
-            directory.name,
-            directory.version,
-            directory.path,
-            device=self.device,
-            check_hashes=self._check_hashes,
-        )
-        # A change during loading could combine the digest of one bundle and the weights of another.
-        if stat_version(directory.name, directory.version, directory.path) != directory:
-            raise BundleError(
-                f"{directory.path}: expected files at rest, got changes while reading"
-            )
-        return loaded
-
-    def _retire(self, states: Mapping[str, VersionState]) -> None:
-        """Log the bundles that are not in the new states, and keep weak references to them."""
-        staying = {id(state.loaded) for state in states.values()}
-        for state in self._states.values():
-            loaded = state.loaded
-            if loaded is not None and id(loaded) not in staying:
-                self._retired.append(weakref.ref(loaded))
-                self._log.info("bundle_dropped", model=loaded.name, version=loaded.version)
-
-    def _trim(self) -> None:
-        """Return free memory to the system once a retired bundle has been freed."""
-        alive = [reference for reference in self._retired if reference() is not None]
-        if len(alive) < len(self._retired):
-            trim_heap()
-        self._retired = alive
-
-    def _log_served(self, loaded: LoadedBundle) -> None:
-        self._log.info(
-            "bundle_served",
-            model=loaded.name,
-            version=loaded.version,
-            digest=loaded.manifest.digest,
-            family=loaded.manifest.family,
-            tasks=sorted(loaded.sessions),
-            device=loaded.device.name,
-            devices=loaded.devices,
-        )
-        if loaded.device.name != self.device.name:
-            self._log.warning(
-                "device_fallback",
-                model=loaded.name,
-                version=loaded.version,
-                device=loaded.device.name,
-                reason=loaded.device.fallback_reason,
-            )
 
 
 def _expect_one_model(path: Path, model_name: str) -> None:
@@ -402,11 +278,6 @@ def _expect_one_model(path: Path, model_name: str) -> None:
         )
 
 
-def _is_intact(state: VersionState) -> bool:
-    """False if the state's bundle is served from weights that were changed in place."""
-    return state.loaded is None or state.loaded.is_intact
-
-
 def _by_name(states: Iterable[VersionState]) -> Mapping[str, Versions]:
     """The loaded versions of each bundle, lowest first."""
     loaded: dict[str, dict[int, LoadedBundle]] = {}
@@ -418,14 +289,3 @@ def _by_name(states: Iterable[VersionState]) -> Mapping[str, Versions]:
 
 def _without_bundle(states: Mapping[str, VersionState], name: str) -> dict[str, VersionState]:
     return {key: state for key, state in states.items() if state.directory.name != name}
-
-
-def _without_refusal(state: VersionState, name: str) -> VersionState:
-    """The state; a refused one of this bundle gets no files, so that no scan equals it."""
-    if state.directory.name != name or state.refusal is None:
-        return state
-    return replace(state, directory=replace(state.directory, files=()))
-
-
-def _quote(text: str, longest: int = 60) -> str:
-    return repr(text if len(text) <= longest else text[:longest] + "…")

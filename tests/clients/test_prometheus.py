@@ -49,9 +49,11 @@ def large(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def busy(start, large, tmp_path) -> Process:
-    """A server whose queue has room for two requests."""
+    """A server with a metrics port, whose queue has room for two requests."""
     state = tmp_path / "state"
-    return start(repository=large, state=state, max_queue_requests=2, job_shard_rows=50)
+    return start(
+        repository=large, state=state, max_queue_requests=2, job_shard_rows=50, metrics_port=0
+    )
 
 
 def queries() -> list[str]:
@@ -114,10 +116,10 @@ def test_every_query_has_a_result(busy, tmp_path):
 
 @contextmanager
 def prometheus(server: Process, folder: Path) -> Iterator[Callable[[str], list[float]]]:
-    """Run Prometheus on the server's metrics; yield a function that returns a query's values."""
+    """Run Prometheus on the metrics port; yield a function that returns a query's values."""
     port = free_port()
     config = folder / "prometheus.yml"
-    scrape = {"job_name": "hsoftmax", "static_configs": [{"targets": [server.address]}]}
+    scrape = {"job_name": "hsoftmax", "static_configs": [{"targets": [server.metrics_address]}]}
     times = {"scrape_interval": f"{INTERVAL_S}s", "scrape_timeout": f"{INTERVAL_S}s"}
     config.write_text(json.dumps({"global": times, "scrape_configs": [scrape]}))
     command = [need("prometheus", PACKAGE), f"--config.file={config}",

@@ -112,7 +112,9 @@ def _json(app: Application) -> Parser:
         {"input_file_id": "file-5f2c", "endpoint": f"{_MODEL}/score", "completion_window": "24h",
          "metadata": {"a": "b"}},
     ]  # fmt: skip
-    paths = [f"{_MODEL}/{name}" for name in ("probabilities", "top_k", "clusters", "sample")]
+    paths = [
+        f"{_MODEL}/{name}" for name in ("probabilities", "top_k", "clusters", "children", "sample")
+    ]
 
     def run(content: bytes) -> None:
         for path in (*paths, "/v1/batches"):

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from hsoftmax.scoring import BundleInfo, Columns, RowResults, Task
 from hsoftmax.scoring.formats import ndjson
 from hsoftmax.scoring.formats.registry import detect_columns, open_inputs
-from hsoftmax.scoring.row_batch import RowBatch, row_requirements
+from hsoftmax.scoring.requirements import row_requirements
+from hsoftmax.scoring.row_batch import RowBatch
 from tests.scoring.conftest import GRAPHS, HIDDEN, LABELS, TARGETS, make_rows, write
 
 from .npy_bombs import npy_bombs

@@ -66,9 +66,34 @@ def test_nodes_of_a_taxonomy_have_their_labels_and_leaves_stand_at_their_depth(d
     assert lines == [
         "hierarchy: 5 targets, 3 levels of 2, 3, 5 rows",
         "├── cluster 0 animal: 4 targets (poodlepoodlepoodlepoodlepoodl…, beagle, trout, …)",
-        "│   ├── node 0 dog: 2 targets (poodlepoodlepoodlepoodlepoodl…, beagle)",
-        "│   └── node 1 fish: 2 targets (trout, cod)",
-        "└── moss",
+        "│   ├── node 2 dog: 2 targets (poodlepoodlepoodlepoodlepoodl…, beagle)",
+        "│   └── node 3 fish: 2 targets (trout, cod)",
+        "└── plant > moss",
+    ]
+
+
+def test_a_node_of_a_chain_has_the_labels_from_the_upper_one_down(drawing):
+    names = ["carnivore", "cat", "mammal", "life", "dog", "plant", "tree", "oak", "elm", "fish"]
+    # In the file carnivore stands before mammal, its parent.
+    parent = [2, 0, 3, -1, 0, 3, 5, 6, 6, 3]
+    lines = drawing("tree", names, weight=normal(10, 3), bias=normal(10), parent=np.array(parent))
+    assert lines == [
+        "hierarchy of life: 5 targets, 2 levels of 3, 5 rows",
+        "├── cluster 0 mammal > carnivore: 2 targets (cat, dog)",
+        "├── cluster 1 plant > tree: 2 targets (oak, elm)",
+        "└── fish",
+    ]
+
+
+def test_rows_that_continue_a_row_are_not_drawn(drawing):
+    """Leaves of the first root lie a level higher, so that a row alone continues it."""
+    names = ["a", "b", "a1", "a2", "b1", "b2", "b11", "b12", "b21", "b22"]
+    parent = [-1, -1, 0, 0, 1, 1, 4, 4, 5, 5]
+    lines = drawing("tree", names, weight=normal(10, 3), bias=normal(10), parent=np.array(parent))
+    assert lines == [
+        "hierarchy: 6 targets, 3 levels of 2, 3, 6 rows",
+        "├── cluster 0 a: 2 targets (a1, a2)",
+        "└── cluster 1 b: 4 targets (b11, b12, b21, …)",
     ]
 
 

@@ -25,6 +25,7 @@ pytestmark = [
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 RENDERED = ["base", "overlays/cpu", "overlays/cuda", "overlays/jobs", "kserve"]
 WITH_DEPLOYMENT = RENDERED[:-1]
+OVERLAYS = WITH_DEPLOYMENT[1:]
 VERSIONS = ["1.34.0", "1.35.0", "1.36.0", "1.37.0"]
 CUSTOM = ("monitoring.coreos.com/", "keda.sh/", "serving.kserve.io/")
 _UNITS = {"Mi": 2**20, "Gi": 2**30}
@@ -138,6 +139,48 @@ def test_selectors_find_the_pods_of_their_own_overlay_alone(name):
     assert all(selector == labels for selector in selected)
     (jobs,) = of_kind("overlays/jobs", "Deployment")
     assert (jobs["spec"]["template"]["metadata"]["labels"] == labels) == (name == "overlays/jobs")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_only_the_namespace_of_prometheus_reaches_the_metrics_port(name):
+    (policy,) = of_kind(name, "NetworkPolicy")
+    clients, prometheus = policy["spec"]["ingress"]  # each rule allows its own ports alone
+    (client,) = clients["from"]
+    assert client == {"podSelector": {"matchExpressions": [
+        {"key": "hsoftmax-client", "operator": "In", "values": ["true"]}]}}  # fmt: skip
+    assert [one["port"] for one in clients["ports"]] == ["http"]
+    (namespace,) = prometheus["from"]
+    labels = {"kubernetes.io/metadata.name": "monitoring"}
+    assert namespace == {"namespaceSelector": {"matchLabels": labels}}
+    assert [one["port"] for one in prometheus["ports"]] == ["metrics"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_prometheus_reads_the_metrics_port_without_a_key(name):
+    _, container = pod_and_container(name)
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert environment(container)["HSOFTMAX_METRICS_PORT"] == str(ports["metrics"])
+    (service,) = of_kind(name, "Service")
+    assert {one["name"]: one["targetPort"] for one in service["spec"]["ports"]}["metrics"] == (
+        "metrics"
+    )
+    for monitor in of_kind(name, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
+        assert "authorization" not in endpoint
+
+
+def test_kserve_tells_prometheus_the_metrics_port():
+    (runtime,) = of_kind("kserve", "ServingRuntime")
+    (container,) = runtime["spec"]["containers"]
+    arguments = container["args"]
+    told = runtime["spec"]["annotations"]
+    assert told["prometheus.kserve.io/path"] == "/metrics"
+    assert told["prometheus.kserve.io/port"] == arguments[arguments.index("--metrics-port") + 1]
+    assert len(container["ports"]) == 1  # Knative refuses more
+    (service,) = of_kind("kserve", "InferenceService")
+    scraped = "serving.kserve.io/enable-prometheus-scraping"
+    assert service["metadata"]["annotations"][scraped] == "true"
 
 
 @pytest.mark.parametrize("name", WITH_DEPLOYMENT)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import pytest
 
 from hsoftmax.demo.sample_model import export_sample, find_sample
@@ -47,7 +48,32 @@ def page_repository(tmp_path_factory, repository) -> Path:
         write_tree(tmp_path_factory.getbasetemp()), folder / "animals" / "1",
         source="tree", labels=tmp_path_factory.getbasetemp() / "names.txt",
     )  # fmt: skip
+    export_codes(folder, tmp_path_factory.mktemp("codes"))
     return folder
+
+
+def export_codes(repository: Path, folder: Path) -> None:
+    """Export `codes`: chapters, blocks, categories and codes, as in a classification of diseases.
+
+    The first block has one category, which is the only child of its block.
+    """
+    names, parent = ["I", "II"], [-1, -1]
+    for depth in range(3):
+        above = [i for i, name in enumerate(names) if name.count(".") == depth]
+        for node in above:
+            only_child = depth == 1 and node == above[0]
+            for letter in "a" if only_child else "ab":
+                names.append(f"{names[node]}.{letter}")
+                parent.append(node)
+    rng = np.random.default_rng(5)
+    bias = rng.normal(size=len(names), scale=0.2).astype(np.float32)
+    weight = rng.normal(size=(len(names), 8)).astype(np.float32)
+    np.savez(folder / "codes.npz", weight=weight, bias=bias, parent=np.array(parent))
+    (folder / "names.txt").write_text("\n".join(names))
+    export_file(
+        folder / "codes.npz", repository / "codes" / "1", source="tree",
+        labels=folder / "names.txt",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,8 @@ def test_typed_text_becomes_bars_while_it_is_typed(open_page, service):
         r" · a full bar is [\d.e-]+",
         facts,
     )
-    assert page.locator("#hierarchy-card").is_hidden()  # a binary tree has no clusters
+    best = top_k(service, "language", inputs=[TEXT])["labels"][0]
+    wait_for_text(page, "#path", f"log p({best})")  # over the nodes of a binary tree
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_cluster_opens_and_the_path_is_lit(open_page, service):
     [log_probs], [clusters] = log_probs["log_probabilities"], clusters["log_probabilities"]
     for cluster in range(len(clusters)):
         members = range(cluster * BLOCK, min((cluster + 1) * BLOCK, len(LABELS)))
-        page.locator(f"[data-key=cluster-{cluster}]").focus()
+        page.locator(f"[data-key=node-{cluster}]").focus()
         page.keyboard.press("Enter")
         page.wait_for_selector("[data-key=root][role=button]")
         for target in members:
@@ -164,7 +166,7 @@ def test_a_cluster_opens_and_the_path_is_lit(open_page, service):
         assert shown == pytest.approx(expected, abs=1.1e-4)
         page.locator("[data-key=root]").click()
         page.wait_for_selector("[data-key=root]:not([role=button])")
-    assert page.locator("[data-key^=cluster-]").count() == len(clusters)
+    assert page.locator("[data-key^=node-]").count() == len(clusters)
 
 
 def test_the_path_is_that_of_the_likeliest_target_until_one_is_chosen(open_page, service):
@@ -180,35 +182,106 @@ def test_the_path_is_that_of_the_likeliest_target_until_one_is_chosen(open_page,
     )
 
 
-def test_clusters_of_a_tree_have_the_labels_of_its_inner_nodes(open_page):
+def test_nodes_of_a_tree_have_their_labels_and_chains_have_all(open_page):
     page = open_page(bundle="animals")
     page.fill("#input", json.dumps([0.0] * 8))  # neither cluster is too unlikely to be drawn
     wait_for_match(page, "#icicle", "animal")
-    for cluster, name in enumerate(["animal", "plant"]):
-        title = page.locator(f"[data-key=cluster-{cluster}] title").text_content()
-        assert title.startswith(f"{name}: ")
-    assert "not known" in page.inner_text("#hierarchy-help")  # not side by side
+    title = page.locator("[data-key=node-0] title").text_content()
+    assert title.startswith("animal: ")
+    assert title.endswith(", 5 targets")
+    title = page.locator("[data-key=target-4] title").text_content()
+    assert title.startswith("plant > oak: ")
 
 
-FIND = """async rows => {
-    const { findBlocks } = await import("/page/blocks.js");
-    return findBlocks(rows.targets, rows.clusters);
+HAS_NUMBER = """([key, name, number]) => {
+    const title = document.querySelector(`[data-key=${key}] title`)?.textContent ?? "";
+    const shown = parseFloat(title.slice(name.length + 2));
+    return title.startsWith(`${name}: `) && Math.abs(shown - number) <= 0.006 * number;
+}"""
+IS_ZOOMED = """([key, zoomed]) => {
+    const cell = document.querySelector(`[data-key=${key}] rect`);
+    const whole = document.querySelector("#icicle svg").clientWidth;
+    return cell !== null && (cell.getAttribute("width") >= whole - 1) === zoomed;
 }"""
 
 
-def test_blocks_are_found_only_if_they_are_clear(open_page):
-    page = open_page()
-    targets = [[0.1, 0.2, 0.05, 0.15, 0.3, 0.2], [0.3, 0.1, 0.2, 0.1, 0.1, 0.2]]
-    sums = [[row[0], sum(row[1:4]), sum(row[4:])] for row in targets]
-    assert page.evaluate(FIND, {"targets": targets, "clusters": sums}) == [0, 1, 4, 6]
-    permuted = [[row[5], *row[1:5], row[0]] for row in targets]
-    assert page.evaluate(FIND, {"targets": permuted, "clusters": sums}) is None
-    invisible = [[0.5, 0.0, 0.5], [0.25, 0.0, 0.75]]  # the second may belong to either cluster
-    ends = [[0.5, 0.5], [0.25, 0.75]]
-    assert page.evaluate(FIND, {"targets": invisible, "clusters": ends}) is None
-    padded = [[0.5, 0.25], [0.25, 0.5]]  # padding has a quarter of the last cluster
-    ends = [[0.5, 0.5], [0.25, 0.75]]
-    assert page.evaluate(FIND, {"targets": padded, "clusters": ends}) == [0, 1, 2]
+def name_of(node: dict) -> str:
+    return " > ".join(node.get("chain", [node["label"]]))
+
+
+def expect_children(page, service, node: int | None) -> list[dict]:
+    """Wait until the children of a node of `codes` are drawn with their numbers; return them."""
+    body = {"inputs": [[0.0] * 8], "node": node}
+    answer = service.post("/v1/models/codes/children", json=body).json()
+    [numbers] = answer["probabilities"]
+    for child, number in zip(answer["children"], numbers, strict=True):
+        key = f"target-{child['target']}" if "target" in child else f"node-{child['node']}"
+        page.wait_for_function(HAS_NUMBER, arg=[key, name_of(child), number])
+    return answer["children"]
+
+
+def codes_log_prob(service, target: int) -> float:
+    body = {"inputs": [[0.0] * 8], "targets": [target], "log": True}
+    answer = service.post("/v1/models/codes/probabilities", json=body).json()
+    return answer["log_probabilities"][0]
+
+
+@pytest.mark.parametrize("by_keyboard", [False, True], ids=["mouse", "keyboard"])
+def test_a_tree_of_four_levels_opens_to_its_targets_and_closes(open_page, service, by_keyboard):
+    def press(key: str) -> None:
+        if by_keyboard:
+            page.locator(f"[data-key={key}]").focus()
+            page.keyboard.press("Enter")
+        else:
+            page.locator(f"[data-key={key}]").click()
+
+    page = open_page(bundle="codes")
+    page.fill("#input", json.dumps([0.0] * 8))
+    first, last = expect_children(page, service, None)
+    [chain] = [one for one in expect_children(page, service, first["node"]) if "chain" in one]
+    assert chain["chain"] == ["I.a", "I.a.a"]  # one place, with both names
+    way = [last]
+    for _ in range(2):
+        press(f"node-{way[-1]['node']}")
+        way.append(expect_children(page, service, way[-1]["node"])[-1])
+    press(f"node-{way[-1]['node']}")
+    page.wait_for_function(IS_ZOOMED, arg=[f"node-{way[-1]['node']}", True])
+    target = expect_children(page, service, way[-1]["node"])[-1]
+    press(f"target-{target['target']}")
+    wait_for_text(page, "#path", f"log p({target['label']})")
+    assert page.locator(".lit").count() == 5  # the whole tree, three nodes, and the target
+    names = [*map(name_of, way), target["label"]]
+    terms = [f"log p({below} | {above})" for above, below in pairwise(names)]
+    shown = page.inner_text("#path")
+    assert shown.startswith(f"log p({names[-1]}) = log p({names[0]}) + {' + '.join(terms)} = ")
+    numbers = re.findall(rf"{MINUS}?\d+\.\d{{4}}", shown.partition("; p = ")[0])
+    *local, whole = (float(number.replace(MINUS, "-")) for number in numbers)
+    assert len(local) == 4
+    assert sum(local) == pytest.approx(whole, abs=3e-4)
+    assert whole == pytest.approx(codes_log_prob(service, target["target"]), abs=1e-4)
+    for one in reversed(way):  # the end of the way leads back, one level at a time
+        page.wait_for_function(IS_ZOOMED, arg=[f"node-{one['node']}", True])
+        press(f"node-{one['node']}")
+        page.wait_for_function(IS_ZOOMED, arg=[f"node-{one['node']}", False])
+    page.wait_for_selector("[data-key=root]:not([role=button])")
+    assert page.locator(".lit").count() == 5  # the path is lit from the whole tree, too
+
+
+def test_arrow_keys_move_between_the_cells(open_page, service):
+    page = open_page(bundle="codes")
+    page.fill("#input", json.dumps([0.0] * 8))
+    children = expect_children(page, service, None)
+    likeliest = f"node-{children[0]['node']}", f"node-{children[1]['node']}"
+    focused = "() => document.activeElement.dataset.key"
+    page.locator("#icicle [tabindex='0']").focus()
+    assert page.evaluate(focused) in likeliest
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-key=root][role=button]")
+    assert page.evaluate(focused) in likeliest  # the zoomed node keeps the focus
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(focused) == "root"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-key=root]:not([role=button])")
 
 
 @pytest.mark.parametrize("language", ["curl", "python", "triton"])

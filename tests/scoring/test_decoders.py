@@ -10,7 +10,7 @@ import pytest
 from hsoftmax.scoring import Columns
 from hsoftmax.scoring.formats import arrow_batch, csv, ndjson, npy
 from hsoftmax.scoring.formats.registry import detect_columns, open_inputs
-from hsoftmax.scoring.row_batch import RowRequirements
+from hsoftmax.scoring.requirements import RowRequirements
 
 from .conftest import HIDDEN, make_rows, write
 

@@ -31,8 +31,10 @@ class Process:
         self._read = 0
         self.connections: list[http.client.HTTPConnection] = []
         try:
-            self.url = urlsplit(self.until("serving")["url"])
+            serving = self.until("serving")
+            self.url = urlsplit(serving["url"])
             self.address = self.url.netloc
+            self.metrics_address = urlsplit(serving.get("metrics", "")).netloc
             if waits_for != "serving":
                 self.until(waits_for)
         except BaseException:

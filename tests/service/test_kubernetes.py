@@ -9,9 +9,9 @@ from hsoftmax.service import Settings
 from hsoftmax.service.middleware.authentication import HEALTH_PATHS
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
-DEPLOYMENT, BUDGET = (
+DEPLOYMENT, BUDGET, SERVICE = (
     yaml.safe_load((FOLDER / "base" / f"{name}.yaml").read_text())
-    for name in ("deployment", "disruption-budget")
+    for name in ("deployment", "disruption-budget", "service")
 )
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
@@ -31,6 +31,13 @@ def test_there_is_time_to_drain():
 def test_probes_ask_routes_that_need_no_key():
     probes = [CONTAINER[f"{name}Probe"] for name in ("startup", "readiness", "liveness")]
     assert {probe["httpGet"]["path"] for probe in probes} <= HEALTH_PATHS
+
+
+def test_each_port_of_the_container_is_one_that_the_service_listens_on():
+    ports = {one["name"]: str(one["containerPort"]) for one in CONTAINER["ports"]}
+    assert ports == {"http": TOLD["HSOFTMAX_PORT"], "metrics": TOLD["HSOFTMAX_METRICS_PORT"]}
+    targets = {one["name"]: one["targetPort"] for one in SERVICE["spec"]["ports"]}
+    assert targets == {"http": "http", "metrics": "metrics"}
 
 
 def test_it_may_do_nothing_that_it_need_not():

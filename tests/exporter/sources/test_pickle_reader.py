@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 
 from hsoftmax.exporter import SourceError
-from hsoftmax.exporter.sources.pickle_reader import (
-    PickledCall,
-    PickledGlobal,
-    first_global,
-    read_pickle,
-)
+from hsoftmax.exporter.sources.pickle_machine import PickledCall, PickledGlobal
+from hsoftmax.exporter.sources.pickle_reader import first_global, read_pickle
 from hsoftmax.exporter.sources.pickled_arrays import numbers, objects
 
 PROTOCOLS = range(6)

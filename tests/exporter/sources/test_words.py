@@ -3,7 +3,7 @@
 import pytest
 
 from hsoftmax.exporter import SourceError
-from hsoftmax.exporter.sources.pickle_reader import ByteString
+from hsoftmax.exporter.sources.pickle_machine import ByteString
 from hsoftmax.exporter.sources.words import word_labels, word_text
 
 

@@ -114,6 +114,20 @@ def test_a_job_that_is_created_again_has_the_same_key(monkeypatch):
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_a_job_between_stores_names_no_file():
+    sent = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(json.loads(request.read()))
+        return httpx2.Response(200, json=job_json("validating"))
+
+    urls = {"input_url": "s3://b/rows.csv", "output_url": "s3://b/out.csv"}
+    with Client("http://service", transport=httpx2.MockTransport(answer)) as client:
+        client.jobs.create(None, "words", version=2, **urls)
+    assert sent == [{"endpoint": "/v1/models/words/score", "task": "target_log_prob",
+                     "completion_window": "24h", "version": "2", **urls}]  # fmt: skip
+
+
 def test_an_upload_is_not_sent_again_after_a_broken_connection(file):
     sent = []
 

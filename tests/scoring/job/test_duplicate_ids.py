@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hsoftmax.scoring import Columns, detect_columns, find_duplicate_ids, open_inputs
 from hsoftmax.scoring.job import duplicate_ids
 from hsoftmax.scoring.job.duplicate_ids import mark_duplicates
-from hsoftmax.scoring.row_batch import RowBatch, row_requirements
+from hsoftmax.scoring.requirements import row_requirements
+from hsoftmax.scoring.row_batch import RowBatch
 from hsoftmax.scoring.task import Task
 from tests.scoring.conftest import FORMATS, make_rows, write
 

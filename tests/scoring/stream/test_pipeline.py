@@ -13,8 +13,8 @@ import pytest
 
 from hsoftmax.scoring import CallError, GraphRequest, Task
 from hsoftmax.scoring.errors import BrokenInput
+from hsoftmax.scoring.requirements import RowRequirements
 from hsoftmax.scoring.results import RowResults
-from hsoftmax.scoring.row_batch import RowRequirements
 from hsoftmax.scoring.stream import (
     LineSplitter,
     LineStreamReader,

@@ -29,6 +29,8 @@ def same(got: object, expected: object) -> bool:
         return len(got) == len(expected) and all(map(same, got, expected))
     if isinstance(expected, str):
         return expected in ("…", got)
+    if expected is None:
+        return got is None
     return got == pytest.approx(expected, rel=TOLERANCE)
 
 

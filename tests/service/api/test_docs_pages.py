@@ -28,6 +28,7 @@ QUERIES = {
     "probabilities": [{"targets": [1]}, {"targets": [[1, 2]]}, {}, {"log": True}],
     "top_k": [{}, {"k": 2, "log": True}],
     "clusters": [{}, {"log": True}],
+    "children": [{}, {"node": 1, "log": True}, {"target": 0, "order": "probability", "limit": 1}],
     "sample": [{}, {"num_samples": 3, "log": True}],
 }
 

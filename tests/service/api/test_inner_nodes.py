@@ -172,7 +172,10 @@ def test_inner_nodes_of_a_deep_tree_have_the_same_bits_alone_and_in_any_batch(tm
              for i in range(300)]  # fmt: skip
     np.testing.assert_array_equal(together, alone)
     of = arrays(parent)
-    inner = sorted(set(parent.tolist()) - {-1})
+    names = bundle.read_inner_labels(exported, bundle.read_labels(exported))
+    inner = [int(name.removeprefix("node ")) for name in names]
+    assert sorted(inner) == sorted(set(parent.tolist()) - {-1})
+    assert all(above not in inner[i:] for i, above in enumerate(parent[inner]))  # parents first
     order = [n for n in range(300) if n not in inner] + inner
     expected = node_log_probs(parent.tolist(), of["weight"], of["bias"], HIDDEN[:1])[0][order]
     np.testing.assert_allclose(together, expected[numbers], atol=1e-5)

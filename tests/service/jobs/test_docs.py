@@ -4,7 +4,14 @@ import json
 import re
 from pathlib import Path
 
-from hsoftmax.service.jobs import blocking_graph_runner, completion, errors, execution
+from hsoftmax.service.jobs import (
+    blocking_graph_runner,
+    completion,
+    errors,
+    execution,
+    input_download,
+    output_upload,
+)
 from hsoftmax.service.settings import Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text("utf-8")
@@ -54,7 +61,9 @@ def test_every_described_setting_exists():
 
 def test_every_failure_code_is_described():
     described = set(re.findall(r"`([a-z_]+)`", PAGE.split("errors.data[].code")[1].split("##")[0]))
-    modules = (execution, completion, blocking_graph_runner, errors)
+    modules = (
+        execution, completion, blocking_graph_runner, errors, input_download, output_upload
+    )  # fmt: skip
     text = "".join(Path(module.__file__).read_text() for module in modules)
     codes = set(re.findall(r'(?:Failure\(\s*|code=)"(\w+)"', text))
     assert len(codes) >= 7

@@ -24,6 +24,7 @@ from tests.service.processes import Process
 from .cluster import Cluster, free_port
 from .cluster import running as running_cluster
 from .conftest import SCORE, eventually, make_rows, ndjson, serving_jobs
+from .stopping_service import STOPPING_SERVICE
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1200)]
 
@@ -32,42 +33,6 @@ PHASES = ["claim", "shard", "assembly", "publish", "finish"]
 TASKS = [{"task": "perplexity"}, {"task": "top_k", "k": 3}, {"task": "target_log_prob"},
          {"task": "sample", "seed": 3}]  # fmt: skip
 
-# A replica that stops in the phase that the test asks for, so that the test can kill it there:
-# after the claim is recorded; between a shard's file and its record; between the assembled output
-# and its record; between the published output and the end of its workspace, and of the job.
-REPLICA = """
-import os, time
-from pathlib import Path
-from hsoftmax import service
-from hsoftmax.scoring.job import committer, finalize
-from hsoftmax.service.jobs import completion, job_thread
-folder = Path(os.environ["PHASES"])
-
-def stop_in(phase):
-    try:
-        (folder / phase).rename(folder / f"{phase}.{os.getpid()}")
-    except FileNotFoundError:
-        return
-    time.sleep(600)
-
-def patch(module, name, phase, after=False):
-    original = getattr(module, name)
-    def patched(*args, **kwargs):
-        if not after:
-            stop_in(phase)
-        result = original(*args, **kwargs)
-        if after and result is not False and (phase != "claim" or result is not None):
-            stop_in(phase)
-        return result
-    setattr(module, name, patched)
-
-patch(job_thread, "claim_next_job", "claim", after=True)
-patch(committer, "sync_and_rename", "shard", after=True)
-patch(finalize, "_summary", "assembly")
-patch(finalize, "remove_workspace", "publish")
-patch(completion, "finish", "finish")
-service.serve(service.Settings())
-"""
 HAPROXY = """
 defaults
     mode http
@@ -120,7 +85,7 @@ def reference(repository: Path, state: Path) -> list[tuple[bytes, bytes, bytes]]
 class Replicas:
     """Two replicas and haproxy. Requests go to haproxy, again if they meet a killed replica."""
 
-    def __init__(self, repository: Path, folder: Path, cluster: Cluster) -> None:
+    def __init__(self, repository: Path | str, folder: Path, cluster: Cluster) -> None:
         self._phases = folder / "phases"
         self._phases.mkdir()
         self._repository = repository
@@ -140,7 +105,7 @@ class Replicas:
             raise
 
     def _start(self, port: int) -> Process:
-        return Process(self._repository, REPLICA, port=port, **self.settings)
+        return Process(self._repository, STOPPING_SERVICE, port=port, **self.settings)
 
     def stop_in(self, phase: str) -> None:
         """Stop the next replica that gets into the phase."""

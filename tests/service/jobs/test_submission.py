@@ -45,7 +45,7 @@ from .test_batches import encode_rows
         ({"output_format": "xlsx"}, 422, "invalid_query", "output_format: expected ndjson"),
         ({"input_file_id": "file-0"}, 404, "unknown_file", "'file-0'"),
         ({"input_file_id": None}, 422, "invalid_query", "got none"),
-        ({"input_path": "x.csv"}, 422, "invalid_query", "got both"),
+        ({"input_path": "x.csv"}, 422, "invalid_query", "got input_file_id and input_path"),
         ({"shards": 3}, 422, "invalid_query", "shards"),
     ],
 )

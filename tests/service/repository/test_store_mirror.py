@@ -201,9 +201,16 @@ def test_a_store_may_be_a_model_folder_or_one_bundle(copy, tmp_path, below):
         assert service.served() == (["words/1", "words/2"] if below == "words" else ["words/2"])
 
 
+def put(path: Path, text: str) -> None:
+    """Write a file that appears whole, as an object does: the service reads it at any moment."""
+    new = path.with_name(f".{path.name}")
+    new.write_text(text)
+    new.replace(path)
+
+
 def test_a_rollout_in_the_store_is_followed(copy, spare, tmp_path):
     rollout = copy / "words" / "rollout.json"
-    rollout.write_text('{"pin": "stable", "aliases": {"stable": 1}}')
+    put(rollout, '{"pin": "stable", "aliases": {"stable": 1}}')
     with Service(copy, tmp_path / "cache") as service:
         service.until(service.ready)
 
@@ -217,12 +224,12 @@ def test_a_rollout_in_the_store_is_followed(copy, spare, tmp_path):
         shutil.copytree(spare, copy / "words" / "3")
         service.until(lambda: "words/3" in service.served())
         assert answering() == "1"
-        rollout.write_text('{"pin": 4}')
+        put(rollout, '{"pin": 4}')
         service.until(lambda: bool(service.events("rollout_refused")))
         assert answering() == "1"
-        rollout.write_text('{"pin": 3}')
+        put(rollout, '{"pin": 3}')
         service.until(lambda: answering() == "3")
-        rollout.write_text('{"pin": 2}')  # of the same size
+        put(rollout, '{"pin": 2}')  # of the same size
         service.until(lambda: answering() == "2")
         rollout.unlink()
         service.until(lambda: answering() == "3")
