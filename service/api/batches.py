@@ -15,13 +15,8 @@ from hsoftmax.service.errors import InvalidQuery, TooLarge
 from hsoftmax.service.http.body import read_body
 from hsoftmax.service.http.request_context import request_context_of
 from hsoftmax.service.jobs.batch_cancellation import cancel
-from hsoftmax.service.jobs.batch_store import (
-    IdempotencyKey,
-    add_batch,
-    find_batch,
-    find_batch_by_key,
-    list_batches,
-)
+from hsoftmax.service.jobs.batch_queries import find_batch, list_batches
+from hsoftmax.service.jobs.batch_store import IdempotencyKey, add_batch, find_batch_by_key
 from hsoftmax.service.jobs.database import Database
 from hsoftmax.service.jobs.deletion import delete_batch
 from hsoftmax.service.jobs.schemas import BatchDeleted, BatchList, BatchObject

@@ -18,7 +18,6 @@ from hsoftmax.service.errors import InvalidQuery, KeyReused, TooManyJobs, Unknow
 from .database import ACTIVE, Connection, Database
 from .errors import Interrupted
 from .file_store import StoredFile, expect_file, insert_file, insert_upload
-from .ownership import VISIBLE
 from .schemas import ENDED, BatchError, BatchObject
 from .stored_spec import StoredJobSpec
 
@@ -106,38 +105,6 @@ def find_batch_by_key(
     """Return the batch that its owner created with this key, or None. Raises KeyReused."""
     with database.transaction() as db:
         return _find_by_key(db, key, owner)
-
-
-def find_batch(database: Database, id: str, owner: str | None = None) -> BatchObject:
-    """Return the batch with this id. Raises UnknownBatch."""
-    rows = database.rows(
-        f"SELECT object FROM batches WHERE id = :id AND {VISIBLE}", id=id, owner=owner
-    )
-    if not rows:
-        raise unknown_batch(id)
-    return batch_of(rows[0][0])
-
-
-def list_batches(
-    database: Database, limit: int, after: str | None, owner: str | None = None
-) -> tuple[list[BatchObject], bool]:
-    """Return (batches, has_more): at most `limit` batches older than `after`, newest first."""
-    start = None
-    if after is not None:
-        start_rows = database.rows(
-            f"SELECT number FROM batches WHERE id = :id AND {VISIBLE}", id=after, owner=owner
-        )
-        if not start_rows:
-            raise InvalidQuery(f"after: expected the id of a batch, got {after[:60]!r}")
-        start = start_rows[0][0]
-    older = "" if start is None else " AND number < :start"
-    rows = database.rows(
-        f"SELECT object FROM batches WHERE {VISIBLE}{older} ORDER BY number DESC LIMIT :limit",
-        owner=owner,
-        limit=limit + 1,
-        **({} if start is None else {"start": start}),
-    )
-    return [batch_of(row[0]) for row in rows[:limit]], len(rows) > limit
 
 
 def record_progress(database: Database, job: StoredJob, finished: int) -> None:
@@ -239,10 +206,6 @@ def finish(
         return changed
 
     return database.change_with_reserve(change)
-
-
-def count_by_status(database: Database) -> dict[str, int]:
-    return dict(database.rows("SELECT status, count(*) FROM batches GROUP BY status"))
 
 
 def _expect_room(db: Connection, max_jobs: int) -> None:

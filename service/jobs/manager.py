@@ -20,7 +20,7 @@ from hsoftmax.service.metrics import Metrics
 from hsoftmax.service.repository.repository import Repository
 from hsoftmax.service.settings import Settings
 
-from .batch_store import count_by_status
+from .batch_queries import count_by_status
 from .database import Database
 from .input_object import expect_store_library
 from .job_context import JobContext

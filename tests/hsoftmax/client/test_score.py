@@ -29,7 +29,7 @@ def local(repository):
 @pytest.mark.parametrize(
     ("task", "parameters"),
     [("target_log_prob", {}), ("probabilities", {}), ("top_k", {"k": 2, "threshold": 0.2}),
-     ("log_probs", {}), ("top_k", {})],
+     ("log_probs", {}), ("top_k", {}), ("hidden", {})],
 )  # fmt: skip
 def test_records_are_the_same_over_http_and_in_process(
     client, async_client, local, task, parameters, rows_at_once

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hsoftmax.service.jobs.batch_store import list_batches
+from hsoftmax.service.jobs.batch_queries import list_batches
 from hsoftmax.service.jobs.migrations import SQLITE
 from hsoftmax.service.jobs.sqlite_database import SqliteDatabase
 from tests.data import SCHEMA_1, copy_of, read_json
