@@ -9,9 +9,7 @@ from hsoftmax.service.errors import StartError
 from hsoftmax.service.http.protocol import BoundedProtocol
 from hsoftmax.service.settings import Settings
 
-_KEEP_ALIVE_TIMEOUT_S = (
-    75  # longer than load balancers keep idle connections, so that they close first
-)
+_KEEP_ALIVE_TIMEOUT_S = 75  # load balancers close idle connections sooner
 
 
 def uvicorn_config(app: Application, settings: Settings) -> uvicorn.Config:

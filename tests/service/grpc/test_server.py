@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from hsoftmax.service import Settings, StartError, serve
-from hsoftmax.service import server as http_server
 from hsoftmax.service.grpc.messages import SERVICE, ModelInferResponse, message_type
+from hsoftmax.service.server import held_ports
 from hsoftmax.service.workers.listener import hold_port, listen
 from tests.service.conftest import HIDDEN
 
@@ -161,9 +161,9 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(repository):
 
 
 def test_without_the_packages_one_line_names_the_extra(repository, monkeypatch):
-    found = http_server.find_spec
+    found = held_ports.find_spec
     monkeypatch.setattr(
-        http_server, "find_spec", lambda name: None if name == "grpc_health" else found(name)
+        held_ports, "find_spec", lambda name: None if name == "grpc_health" else found(name)
     )
     sentence = "grpc_port: expected the package grpc_health, got none: pip install '.[grpc]'"
     with pytest.raises(StartError, match=re.escape(sentence)):

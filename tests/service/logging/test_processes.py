@@ -113,9 +113,10 @@ def test_a_failure_of_the_service_itself_is_one_line(start, tmp_path):
 
 
 FAILS = """
-from hsoftmax.service import Settings, serve, server
+from hsoftmax.service import Settings, serve
+from hsoftmax.service.server import serve as module
 
-server._config = lambda app, settings: 1 / 0
+module.uvicorn_config = lambda app, settings: 1 / 0
 serve(Settings())
 """
 

@@ -97,9 +97,9 @@ import os
 from pathlib import Path
 from hsoftmax.bundle import BundleError
 from hsoftmax.service import Settings, serve
-from hsoftmax.service.repository import repository
+from hsoftmax.service.repository import version_loader
 
-load_bundle = repository.load_bundle
+load_bundle = version_loader.load_bundle
 
 def load_or_refuse(name, version, path, **options):
     fail = Path(os.environ["FAIL"])
@@ -107,7 +107,7 @@ def load_or_refuse(name, version, path, **options):
         raise BundleError("out of memory")
     return load_bundle(name, version, path, **options)
 
-repository.load_bundle = load_or_refuse
+version_loader.load_bundle = load_or_refuse
 if __name__ == "__main__":
     serve(Settings())
 """
