@@ -189,7 +189,7 @@ def _with_inner_nodes(
     counts = Counter(labels)
     kept = [i for i, node in enumerate(source_model.inner_nodes) if counts[labels[node]] == 1]
     if repeated := len(source_model.inner_nodes) - len(kept):
-        on_note(f"without {repeated} inner nodes, whose labels other nodes have, too")
+        on_note(f"{repeated} inner nodes have no label, because other nodes have the same one")
     if not kept or not isinstance(model, models.HierarchicalSoftmax):
         return model, ()
     inner = InnerNodes(ends.rows[kept], ends.levels[kept])

@@ -204,12 +204,12 @@ def _root(manifest: bundle.Manifest, structure: str, name: str = "") -> Tree:
 
 
 def _add_some(tree: Tree, rows: Sequence[int], noun: str, add: Callable[[int, bool], None]) -> None:
-    """Add the first rows and the last one, and how many are left out between them."""
+    """Add the first rows and the last one, and how many are left out between them, if several."""
     hidden = len(rows) - _FIRST_CHILDREN - 1
-    shown = rows if hidden <= 0 else rows[:_FIRST_CHILDREN]
+    shown = rows if hidden <= 1 else rows[:_FIRST_CHILDREN]
     for i, row in enumerate(shown):
         add(row, i < _OPEN_CHILDREN)
-    if hidden > 0:
+    if hidden > 1:
         tree.add(_line(f"… {hidden:,} more {noun}"))
         add(rows[-1], False)
 

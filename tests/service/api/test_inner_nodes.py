@@ -150,7 +150,7 @@ def test_a_label_of_several_nodes_names_no_inner_node(tmp_path):
     )  # fmt: skip
     labels = bundle.read_labels(exported)
     assert bundle.read_inner_labels(exported, labels) == ("plant",)
-    assert notes == ["without 2 inner nodes, whose labels other nodes have, too"]
+    assert notes == ["2 inner nodes have no label, because other nodes have the same one"]
 
 
 def test_inner_nodes_of_a_deep_tree_have_the_same_bits_alone_and_in_any_batch(tmp_path):
