@@ -88,7 +88,7 @@ def test_help_imports_no_library_but_click(arguments):
         (["export", __file__, "--to", "{tmp}/words"], "export"),
         (["verify", "{made}/1"], "export"),
         (["demo", "--repository", "{tmp}"], "service"),
-        (["serve", "{tmp}"], "service"),
+        (["serve", "{tmp}", "--port", "0"], "service"),
         (["bench", "{made}"], "service"),
     ],
 )
