@@ -32,6 +32,7 @@ from .api import (
     operation_endpoints,
     operation_path,
     page_routes,
+    rollout_admin_routes,
     rollout_routes,
 )
 from .api.aliases import alias_routes, health_router, platform_routes
@@ -56,6 +57,7 @@ from .workers.channel import WorkerChannel
 _ROUTERS = (
     health_routes, bundle_routes, label_routes, admin_routes, file_routes, batch_routes,
     docs_routes, page_routes, *OIP_ROUTERS, alias_routes, rollout_routes,
+    rollout_admin_routes,
 )  # fmt: skip
 _DESCRIPTION = "Probabilities from softmaxes over output spaces too large to score in full."
 

@@ -10,7 +10,7 @@ from .labels import label_routes
 from .models import bundle_routes
 from .operations import Endpoint, operation_endpoints, operation_path
 from .page import page_routes
-from .rollouts import rollout_routes
+from .rollouts import rollout_admin_routes, rollout_routes
 from .score import SCORE_PATH, ScoreEndpoint
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "operation_endpoints",
     "operation_path",
     "page_routes",
+    "rollout_admin_routes",
     "rollout_routes",
 ]

@@ -79,7 +79,7 @@ _ROLLBACK_BODY: dict[str, Any] = {
 }  # fmt: skip
 
 rollout_routes = APIRouter(prefix="/v1/models", tags=["bundles"])
-_admin_routes = APIRouter(tags=["admin"])
+rollout_admin_routes = APIRouter(prefix="/v1/models", tags=["admin"])
 
 
 @rollout_routes.get("/{name}/rollout", summary="Show which versions answer", responses={404: {}})
@@ -88,7 +88,7 @@ async def show_rollout(context: Context, request: Request, name: str) -> Rollout
     return _describe(context, name, context.repository.rollout(name))
 
 
-@_admin_routes.put(
+@rollout_admin_routes.put(
     "/{name}/rollout",
     summary="Choose which versions answer",
     openapi_extra=_ROLLOUT_BODY,
@@ -100,7 +100,7 @@ async def set_rollout(context: Context, request: Request, name: str) -> RolloutD
     return _describe(context, name, await control.set_rollout(context, name, rollout))
 
 
-@_admin_routes.post(
+@rollout_admin_routes.post(
     "/{name}/rollback",
     summary="Send all requests to one version, by default the alias stable",
     openapi_extra=_ROLLBACK_BODY,
@@ -114,9 +114,6 @@ async def roll_back(context: Context, request: Request, name: str) -> RolloutDes
     if version is None and STABLE not in context.repository.rollout(name).rollout.aliases:
         raise InvalidRollout(f"version: expected one, as {name} has no alias {STABLE}, got none")
     return _describe(context, name, await control.roll_back(context, name, version))
-
-
-rollout_routes.include_router(_admin_routes)
 
 
 async def _read(context: AppContext, request: Request) -> bytes:

@@ -38,7 +38,7 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 oip_repository_routes = APIRouter(prefix="/v2/repository", tags=["open inference"])
-_admin_routes = APIRouter(tags=["open inference", "admin"])
+oip_admin_routes = APIRouter(prefix="/v2/repository", tags=["open inference", "admin"])
 
 
 @oip_repository_routes.post("/index", summary="List every version, and why one is not served")
@@ -49,7 +49,7 @@ async def index(context: Context, request: Request) -> list[IndexEntry]:
     return [IndexEntry(**entry) for entry in entries if allows(entry["name"])]
 
 
-@_admin_routes.post(
+@oip_admin_routes.post(
     "/models/{name}/load",
     summary="Load a bundle from the repository",
     response_class=Response,
@@ -69,7 +69,7 @@ async def load(context: Context, request: Request, name: str) -> Response:
     return Response()
 
 
-@_admin_routes.post(
+@oip_admin_routes.post(
     "/models/{name}/unload",
     summary="Unload a bundle until it is loaded again",
     response_class=Response,
@@ -82,9 +82,6 @@ async def unload(context: Context, request: Request, name: str) -> Response:
         raise InvalidQuery(f"parameters: expected unload_dependents, got {parameter[:60]!r}")
     await control.unload(context, name)
     return Response()
-
-
-oip_repository_routes.include_router(_admin_routes)
 
 
 async def _read(context: AppContext, request: Request) -> _Body:

@@ -467,7 +467,7 @@ def test_several_workers_share_the_jobs(start, tmp_path):
     status, listed = server.get("/v1/batches")
     assert (status, len(listed["data"])) == (200, 6)
     assert all(one["request_counts"]["completed"] == 200 for one in listed["data"])
-    assert server.read_log().count('"event":"job_ended"') == 6
+    eventually(lambda: server.read_log().count('"event":"job_ended"') == 6)
 
 
 def test_the_held_out_perplexity_is_that_of_the_command_line(tmp_path):
