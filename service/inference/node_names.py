@@ -49,20 +49,22 @@ def _inner_node(label: str, bundle: LoadedBundle) -> int | None:
 
 
 def _target(target: int | str, bundle: LoadedBundle) -> int:
-    number = target
     if isinstance(target, str):
-        found = bundle.bundle_info.find_target(target)
-        if found is None:
-            raise unknown_label("target", target, bundle)
-        if found >= bundle.num_targets:
-            raise InvalidQuery(
-                f"target: expected the label of a target, got {target[:60]!r} of an inner node: "
-                "give it as node"
-            )
-        return found
-    assert isinstance(number, int)
-    if not 0 <= number < bundle.num_targets:
-        raise TargetOutOfRange(f"target: expected 0 to {bundle.num_targets - 1}, got {number}")
+        return _labelled_target(target, bundle)
+    if not 0 <= target < bundle.num_targets:
+        raise TargetOutOfRange(f"target: expected 0 to {bundle.num_targets - 1}, got {target}")
+    return target
+
+
+def _labelled_target(label: str, bundle: LoadedBundle) -> int:
+    number = bundle.bundle_info.find_target(label)
+    if number is None:
+        raise unknown_label("target", label, bundle)
+    if number >= bundle.num_targets:
+        raise InvalidQuery(
+            f"target: expected the label of a target, got {label[:60]!r} of an inner node: "
+            "give it as node"
+        )
     return number
 
 

@@ -194,19 +194,25 @@ def test_killed_replicas_finish_all_jobs_to_the_same_bytes(repository, tmp_path,
         killed.append(replicas.kill_in(phase, rng))
     assert set(killed) == {0, 1}
     for i, id in enumerate(ids):
-        batch = eventually(lambda id=id: ended(replicas, id), 120)
-        assert batch["status"] == "completed", batch
-        counts = batch["request_counts"]
-        assert counts["completed"] + counts["failed"] == counts["total"] == COUNT
-        files = [batch[f"{one}_file_id"] for one in ("output", "error", "sequences")]
-        got = [b"" if one is None else replicas.call("GET", f"/v1/files/{one}/content")
-               for one in files]  # fmt: skip
-        assert tuple(got) == wanted[i % len(TASKS)]
-        assert len(got[0].splitlines()) + len(got[1].splitlines()) == COUNT
+        expect_completed(replicas, id, wanted[i % len(TASKS)])
     print(f"{time.monotonic() - began:.0f} s; killed {list(zip(phases, killed, strict=True))}")
     listed = json.loads(replicas.call("GET", "/v1/batches?limit=100"))["data"]
     assert [one["id"] for one in listed] == ids[::-1]  # each request made one job
     assert not list((tmp_path / "state" / "jobs").glob("*/*.parts"))
+
+
+def expect_completed(replicas: Replicas, id: str, wanted: tuple[bytes, ...]) -> dict:
+    """Wait for a job; it has every row once, in the wanted bytes. Return it."""
+    batch = eventually(lambda: ended(replicas, id), 120)
+    assert batch["status"] == "completed", batch
+    counts = batch["request_counts"]
+    assert counts["completed"] + counts["failed"] == counts["total"] == COUNT
+    files = [batch[f"{one}_file_id"] for one in ("output", "error", "sequences")]
+    got = [b"" if one is None else replicas.call("GET", f"/v1/files/{one}/content")
+           for one in files]  # fmt: skip
+    assert tuple(got) == wanted
+    assert len(got[0].splitlines()) + len(got[1].splitlines()) == COUNT
+    return batch
 
 
 def ended(replicas: Replicas, id: str) -> dict | None:

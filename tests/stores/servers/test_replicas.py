@@ -13,13 +13,12 @@ import pytest
 
 from tests.service.jobs.cluster import Cluster
 from tests.service.jobs.cluster import running as running_cluster
-from tests.service.jobs.conftest import SCORE, eventually
+from tests.service.jobs.conftest import SCORE
 from tests.service.jobs.stopping_service import STOPPING_SERVICE
 from tests.service.jobs.test_replicas import (
-    COUNT,
     TASKS,
     Replicas,
-    ended,
+    expect_completed,
     haproxy,
     make_input,
     reference,
@@ -80,16 +79,9 @@ def test_killed_replicas_write_every_output_once(bundles, tmp_path, replicas):
         killed.append(replicas.kill_in(phase, rng))
     assert set(killed) == {0, 1}
     for i, id in enumerate(ids):
-        batch = eventually(lambda id=id: ended(replicas, id), 120)
-        assert batch["status"] == "completed", batch
-        counts = batch["request_counts"]
-        assert counts["completed"] + counts["failed"] == counts["total"] == COUNT
-        files = [batch[f"{one}_file_id"] for one in ("output", "error", "sequences")]
-        got = [b"" if one is None else replicas.call("GET", f"/v1/files/{one}/content")
-               for one in files]  # fmt: skip
-        assert tuple(got) == wanted[i % len(TASKS)]
-        assert content(batch["output_url"]) == got[0]
-        assert len(got[0].splitlines()) + len(got[1].splitlines()) == COUNT
+        output = wanted[i % len(TASKS)]
+        batch = expect_completed(replicas, id, output)
+        assert content(batch["output_url"]) == output[0]
     print(f"{time.monotonic() - began:.0f} s; killed {list(zip(phases, killed, strict=True))}")
     listed = json.loads(replicas.call("GET", "/v1/batches?limit=100"))["data"]
     assert [one["id"] for one in listed] == ids[::-1]  # each request made one job
